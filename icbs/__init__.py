@@ -1,0 +1,1 @@
+"""Why it is solved: the pruner, model and data in, pruned model out."""

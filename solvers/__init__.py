@@ -1,0 +1,36 @@
+"""Who solves it: one uniform interface over every backend, one file a backend."""
+
+from solvers.base import Capabilities, Outcome, Request, Solver
+from solvers.errors import (
+    BackendError,
+    MissingBackendError,
+    OptionError,
+    SolverError,
+    UnknownSolverError,
+    UnsupportedError,
+)
+from solvers.registry import available, create, get, names
+from solvers.solution import Solution, Status, Stop, Timing
+from solvers.solve import solve
+
+__all__ = [
+    "BackendError",
+    "Capabilities",
+    "MissingBackendError",
+    "OptionError",
+    "Outcome",
+    "Request",
+    "Solution",
+    "Solver",
+    "SolverError",
+    "Status",
+    "Stop",
+    "Timing",
+    "UnknownSolverError",
+    "UnsupportedError",
+    "available",
+    "create",
+    "get",
+    "names",
+    "solve",
+]

@@ -1,0 +1,148 @@
+"""What a solver is: a frozen dataclass of options with one method, :meth:`Solver.run`."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from problems import CardinalityQUBO
+from solvers.errors import MissingBackendError
+from solvers.solution import Stop
+
+State = npt.NDArray[np.uint8]
+
+#: Called with (seconds since the start, energy) at each new incumbent; a true return value
+#: asks the solver to stop.
+Callback = Callable[[float, float], object]
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a solver can honour; asking for what it can't is an error, never ignored."""
+
+    exact: bool = False
+    """Proves optimality when it is given enough time."""
+    max_n: int | None = None
+    """Largest number of variables accepted; None for no fixed limit."""
+    hardware: str | None = None
+    """What it needs besides a CPU: "gpu", "qpu", "cloud"."""
+    native_cardinality: bool = True
+    """Holds ``Σx = k`` itself, without a penalty."""
+    groups: bool = False
+    """Takes several cardinality groups."""
+    batches: bool = False
+    """Solves many problems in one call faster than one by one."""
+    deterministic: bool = True
+    """Same problem, options and seed give the same answer when no time limit cuts it."""
+    time_limit: bool = True
+    seed: bool = True
+    initial_state: bool = True
+    num_reads: bool = True
+    callback: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller asks of one run, beside the problem and the solver's own options."""
+
+    time_limit: float | None = None
+    """Wall seconds, or None for the solver's own stopping rule."""
+    seed: int | None = None
+    """Seed of all randomness; None draws a fresh one."""
+    initial_state: State | None = None
+    """A feasible state to start from, shape (n,)."""
+    num_reads: int = 1
+    """Independent starts; the solver returns up to this many samples."""
+    callback: Callback | None = None
+    started: float = field(default_factory=time.perf_counter)
+    """``time.perf_counter()`` at the start, from which the time limit counts."""
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left under the time limit; infinity without one, never negative."""
+        if self.time_limit is None:
+            return float("inf")
+        return max(0.0, self.started + self.time_limit - time.perf_counter())
+
+    def report(self, energy: float) -> bool:
+        """Tell the callback of a new incumbent; returns True when it asks to stop."""
+        if self.callback is None:
+            return False
+        return bool(self.callback(time.perf_counter() - self.started, energy))
+
+
+@dataclass
+class Outcome:
+    """What :meth:`Solver.run` hands back; the framework checks it and makes a Solution."""
+
+    samples: npt.NDArray[np.uint8]
+    """States found, shape (reads, n); infeasible ones are allowed and sorted last."""
+    stop: Stop
+    proven: bool = False
+    """The best sample is optimal, by proof."""
+    bound: float | None = None
+    """A true lower bound on the energy (offset included), or None."""
+    build_seconds: float = 0.0
+    """Part of the run spent on bringing the problem into the backend's form."""
+    decode_seconds: float = 0.0
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+class Solver(ABC):
+    """One backend. Subclasses are frozen dataclasses whose fields are their options.
+
+    A new solver is one file, one line in the entry-point group ``icbs.solvers`` and one
+    row in the conformance table of the tests.
+    """
+
+    name: ClassVar[str]
+    """The word a user types."""
+    summary: ClassVar[str]
+    """One line for the list of solvers."""
+    capabilities: ClassVar[Capabilities]
+    requires: ClassVar[dict[str, str]] = {}
+    """Modules that must be importable, each with the requirement that pip installs."""
+
+    @abstractmethod
+    def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
+        """Search; called with a problem and a request that the capabilities cover.
+
+        Degenerate problems (one feasible state) never reach it.
+        """
+
+    def run_batch(
+        self, problems: Sequence[CardinalityQUBO], requests: Sequence[Request]
+    ) -> list[Outcome]:
+        """Solve many problems; overridden where ``capabilities.batches``."""
+        return [self.run(p, r) for p, r in zip(problems, requests, strict=True)]
+
+    @classmethod
+    def missing(cls) -> list[str]:
+        """List the requirements that are not installed, as pip takes them."""
+        return [
+            requirement
+            for module, requirement in cls.requires.items()
+            if importlib.util.find_spec(module) is None
+        ]
+
+    @classmethod
+    def require(cls) -> None:
+        """Raise :class:`MissingBackendError` unless all that it stands on is installed."""
+        if missing := cls.missing():
+            raise MissingBackendError(
+                f"solver {cls.name!r} needs {', '.join(missing)}: "
+                f"pip install {' '.join(repr(m) for m in missing)}"
+            )
+
+    @classmethod
+    def options(cls) -> dict[str, Any]:
+        """Names and defaults of the solver's options."""
+        return {f.name: f.default for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]

@@ -1,0 +1,92 @@
+"""What a solver answers: states, energies, why it stopped and what it proved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Status(Enum):
+    """What is known about :attr:`Solution.x` (after MathOpt's termination reasons)."""
+
+    OPTIMAL = "optimal"
+    """Proven to have the lowest energy of all feasible states."""
+    FEASIBLE = "feasible"
+    """Feasible, with no proof that it is the best."""
+    NO_SOLUTION_FOUND = "no solution found"
+    """The backend returned nothing feasible and nothing could be repaired."""
+
+
+class Stop(Enum):
+    """Why the solver stopped (after MathOpt's limits)."""
+
+    PROVEN = "proven"
+    """The search space is exhausted."""
+    CONVERGED = "converged"
+    """The method's own criterion: more work was judged not worth it."""
+    TIME_LIMIT = "time limit"
+    ITERATION_LIMIT = "iteration limit"
+    """Sweeps, reads, nodes or shots ran out."""
+    INTERRUPTED = "interrupted"
+    """The callback, or the user, asked to stop."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall seconds spent by phase."""
+
+    build: float = 0.0
+    """Bringing the problem into the backend's form."""
+    solve: float = 0.0
+    """Searching."""
+    decode: float = 0.0
+    """Reading samples back and recomputing energies."""
+
+    @property
+    def total(self) -> float:
+        """Sum of the phases."""
+        return self.build + self.solve + self.decode
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The incumbent and everything learned on the way.
+
+    Energies are recomputed in float64 from the problem itself; a backend's own figures
+    are never passed on.
+    """
+
+    x: npt.NDArray[np.uint8] | None
+    """Best feasible state, shape (n,); ``x[i] = 1`` means pruned. None if there is none."""
+    energy: float
+    """Energy of :attr:`x`; infinity if there is none."""
+    status: Status
+    stop: Stop
+    bound: float | None
+    """A true lower bound on every feasible energy, or None."""
+    samples: npt.NDArray[np.uint8]
+    """All states returned, shape (reads, n): feasible first, then by energy."""
+    energies: npt.NDArray[np.float64]
+    """Energies of :attr:`samples`, shape (reads,)."""
+    feasible: npt.NDArray[np.bool_]
+    """Which of :attr:`samples` satisfy the cardinality, shape (reads,)."""
+    timing: Timing
+    info: dict[str, Any] = field(default_factory=dict)
+    """Backend and version, seed, options, problem hash, and what the backend reports."""
+
+    @property
+    def gap(self) -> float | None:
+        """Relative gap ``(energy - bound) / |energy|`` (absolute at energy 0), or None."""
+        if self.bound is None or self.x is None:
+            return None
+        distance = max(0.0, self.energy - self.bound)
+        return distance / abs(self.energy) if self.energy else distance
+
+    @property
+    def is_optimal(self) -> bool:
+        """Whether :attr:`x` is proven optimal."""
+        return self.status is Status.OPTIMAL
