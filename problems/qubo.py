@@ -113,7 +113,10 @@ class CardinalityQUBO:
     def _set_constraint(self, n: int, k: Any, groups: Any, offset: float) -> None:
         self.n = n
         self.groups, self.cardinalities = _constraint(n, k, groups)
-        self.offset = float(offset)
+        try:
+            self.offset = float(offset)
+        except (TypeError, ValueError):
+            raise InvalidProblemError(f"offset is {offset!r}; it must be a number") from None
         if not np.isfinite(self.offset):
             raise InvalidProblemError(f"offset is {self.offset}; it must be finite")
 
@@ -183,7 +186,7 @@ class CardinalityQUBO:
         for part in parts:
             if part is not None:
                 digest.update(f"{part.dtype.str}{part.shape}".encode())
-                digest.update(np.ascontiguousarray(part).tobytes())
+                digest.update(np.ascontiguousarray(part))
         digest.update(np.float64(self.offset).tobytes())
         return digest.hexdigest()
 
@@ -273,15 +276,14 @@ class CardinalityQUBO:
         InvalidProblemError
             Wrong shape, or an entry that is neither 0 nor 1.
         """
-        X = np.asarray(x.detach().cpu() if isinstance(x, torch.Tensor) else x)
+        X = _array(x, "state")
         if X.ndim not in (1, 2) or X.shape[-1] != self.n:
             raise InvalidProblemError(
                 f"state has shape {X.shape}; this problem takes ({self.n},) or (batch, {self.n})"
             )
-        states = X.astype(np.uint8) if X.dtype.kind in "biuf" else None
-        if states is None or not (np.array_equal(states, X) and states.max(initial=0) <= 1):
+        if X.dtype.kind not in "biuf" or not ((X == 0) | (X == 1)).all():
             raise InvalidProblemError("a state may hold 0 and 1 only")
-        return states
+        return X.astype(np.uint8)
 
     # -- files --------------------------------------------------------------------------
 
@@ -310,12 +312,20 @@ class CardinalityQUBO:
         return f"CardinalityQUBO(n={self.n}, k={self.k}{groups}, {form}, {self.dtype})"
 
 
+def _array(values: Any, name: str) -> Array:
+    """Bring a tensor of any device, a nested list or an array to NumPy."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().to_dense().cpu()
+        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise InvalidProblemError(f"{name} can't be read as an array: {error}") from error
+
+
 def _coefficients(values: Any, name: str, ndim: int) -> Array:
     """Return finite float32/float64 coefficients of the wanted dimension."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
-    array = np.asarray(values)
+    array = _array(values, name)
     if array.dtype.kind in "iu":
         array = array.astype(np.float64)
     elif array.dtype == np.float16:
@@ -344,22 +354,22 @@ def _symmetric(Q: Array) -> Array:
             "pass (Q + Q.T) / 2 for the same energies, and mind that an upper-triangular "
             "matrix holds each coupling once"
         )
-    return (Q + Q.T) / Q.dtype.type(2)
+    half = Q / Q.dtype.type(2)  # halved first: the sum of two large entries may overflow
+    return half + half.T
 
 
 def _constraint(n: int, k: Any, groups: Any) -> tuple[Array, Array]:
     """Return the checked group of each variable (int32) and k of each group (int64)."""
-    if isinstance(k, torch.Tensor):
-        k = k.cpu().numpy()
-    wanted = np.atleast_1d(np.asarray(k))
+    given = _array(k, "k")
+    wanted = np.atleast_1d(given)
     if wanted.dtype.kind not in "iu" or wanted.ndim != 1 or len(wanted) == 0:
         raise InvalidProblemError(f"k is {k!r}; it must be an integer, or one for each group")
     if groups is None:
-        if np.ndim(k) != 0:
+        if given.ndim != 0:
             raise InvalidProblemError(f"k is a sequence of {len(wanted)}; pass groups with it")
         labels = np.zeros(n, dtype=np.int32)
     else:
-        labels = np.asarray(groups)
+        labels = _array(groups, "groups")
         if labels.shape != (n,) or labels.dtype.kind not in "iu":
             raise InvalidProblemError(
                 f"groups has shape {labels.shape} and dtype {labels.dtype}; "
