@@ -186,7 +186,7 @@ class CardinalityQUBO:
         for part in parts:
             if part is not None:
                 digest.update(f"{part.dtype.str}{part.shape}".encode())
-                digest.update(np.ascontiguousarray(part))
+                digest.update(np.ascontiguousarray(part).data)
         digest.update(np.float64(self.offset).tobytes())
         return digest.hexdigest()
 
