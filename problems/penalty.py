@@ -1,0 +1,251 @@
+"""Penalty forms: the cardinality moved into the cost, for backends that can't hold it.
+
+The penalised energy is ``E(x) + Σ_g λ_g (Σ_{i∈g} x_i - k_g)² + Σ_g μ_g (Σ_{i∈g} x_i - k_g)``.
+Both terms vanish on feasible states, so feasible energies never change. The *strength* λ
+makes infeasible states dear; the *shift* μ, a Lagrange multiplier, makes "one too many" and
+"one too few" equally dear, so that less strength is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from problems.errors import InvalidProblemError
+from problems.qubo import CardinalityQUBO
+
+Vector = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """Strength and shift of each cardinality group."""
+
+    strength: Vector
+    """λ, shape (num_groups,), at least 0."""
+    shift: Vector
+    """μ, shape (num_groups,)."""
+
+    def scaled(self, factor: float) -> Penalty:
+        """Return the penalty with its strength multiplied."""
+        return Penalty(self.strength * factor, self.shift)
+
+    def raised(self, violation: Vector, growth: float) -> Penalty:
+        """Return the next penalty after samples that missed the cardinality.
+
+        The step of the method of multipliers (Hestenes 1969; Powell 1969): the shift moves
+        by ``2λ`` times the mean ``violation``, shape (num_groups,), positive for too many
+        ones, and the strength grows.
+        """
+        return Penalty(self.strength * growth, self.shift + 2 * self.strength * violation)
+
+
+@dataclass(frozen=True)
+class Qubo:
+    """An unconstrained QUBO: minimise ``xᵀQx + offset`` over ``x ∈ {0,1}ⁿ``."""
+
+    Q: npt.NDArray[np.float64]
+    """Symmetric coefficients, shape (n, n)."""
+    offset: float
+
+    def energy(self, x: npt.ArrayLike) -> Vector:
+        """Energies, shape (batch,), of states of shape (batch, n)."""
+        states = np.asarray(x, dtype=np.float64)
+        return np.einsum("bn,bn->b", states @ self.Q, states) + self.offset
+
+
+def penalised(problem: CardinalityQUBO, penalty: Penalty) -> Qubo:
+    """Move the cardinalities into the cost; feasible energies stay as they are.
+
+    Parameters
+    ----------
+    problem : CardinalityQUBO
+    penalty : Penalty
+        From :func:`penalty_for`, or one's own.
+
+    Returns
+    -------
+    Qubo
+        In float64, dense: the square of the constraint couples all of a group.
+    """
+    labels, k = problem.groups, problem.cardinalities.astype(np.float64)
+    strength, shift = penalty.strength, penalty.shift
+    Q = problem.Q.astype(np.float64)
+    if problem.num_groups == 1:
+        Q += strength[0]
+    else:
+        Q += np.where(labels[:, None] == labels[None, :], strength[labels], 0.0)
+    Q[np.diag_indices(problem.n)] += (shift - 2 * strength * k)[labels]
+    return Qubo(Q, problem.offset + float((strength * k * k - shift * k).sum()))
+
+
+def penalty_for(problem: CardinalityQUBO, policy: str | float) -> Penalty:
+    """Choose a penalty by name, or take a number as the strength of every group.
+
+    Parameters
+    ----------
+    problem : CardinalityQUBO
+    policy : str or float
+        One of :data:`POLICIES`, or a non-negative strength.
+
+    Returns
+    -------
+    Penalty
+
+    Raises
+    ------
+    InvalidProblemError
+        If the name is unknown or the number is negative or not finite.
+    """
+    if isinstance(policy, str):
+        if policy not in POLICIES:
+            raise InvalidProblemError(
+                f"unknown penalty policy {policy!r}; policies: {', '.join(POLICIES)}"
+            )
+        return POLICIES[policy](problem)
+    strength = float(policy)
+    if not (np.isfinite(strength) and strength >= 0):
+        raise InvalidProblemError(
+            f"the penalty is {policy}; it must be a finite number of 0 or more"
+        )
+    return _uniform(problem, strength)
+
+
+def exchange(problem: CardinalityQUBO) -> Penalty:
+    """Strength that provably suffices, from the dearest repair of a broken cardinality.
+
+    Adding the cheapest absent variable to a state with fewer than ``k`` ones costs at most
+    ``U``, the k-th smallest of ``u_i = Q_ii + 2·(the k - 1 largest positive couplings)``,
+    for at most ``k - 1`` variables are present. Removing the cheapest variable from one with
+    more than ``k`` costs at most ``D``, the (n - k)-th smallest of
+    ``d_i = -Q_ii - 2·(the least sum of k or more couplings)``. With ``μ = (D - U)/2`` both
+    repairs cost at most ``λ = (U + D)/2``, and a state that is ``t`` off saves at most
+    ``tλ`` but pays ``t²λ``: every minimum of the penalised cost can be made feasible
+    without loss. Couplings to other groups enter both bounds at their worst.
+    """
+    up, down = np.zeros(problem.num_groups), np.zeros(problem.num_groups)
+    for g, members in enumerate(_members(problem)):
+        up[g], down[g] = _repair_costs(problem, members, int(problem.cardinalities[g]))
+    strength = np.maximum((up + down) / 2, _FLOOR * float(_moves(problem).mean()))
+    return Penalty(strength, (down - up) / 2)
+
+
+def _repair_costs(
+    problem: CardinalityQUBO, members: npt.NDArray[np.intp], k: int
+) -> tuple[float, float]:
+    """Bound the cost of adding the cheapest, and removing the cheapest, of one group."""
+    size = len(members)
+    if size == 0:
+        return 0.0, 0.0
+    rows = 2 * problem.Q[members].astype(np.float64)
+    cross = np.delete(rows, members, axis=1)
+    own = rows[:, members]
+    own[np.diag_indices(size)] = np.inf
+    own.sort(axis=1)  # the variable itself is now last
+    diagonal = problem.diagonal[members]
+    most = np.maximum(own[:, max(size - k, 0) : size - 1], 0).sum(axis=1)
+    u = np.sort(diagonal + most + np.maximum(cross, 0).sum(axis=1))
+    if k == size:  # nothing can be removed too little: one direction alone needs a price
+        return float(u[-1]), -float(u[-1])
+    least = own[:, :k].sum(axis=1) + np.minimum(own[:, k:], 0).sum(axis=1)
+    d = np.sort(-(diagonal + least + np.minimum(cross, 0).sum(axis=1)))
+    return (float(u[k - 1]) if k else -float(d[-1])), float(d[size - k - 1])
+
+
+def verma_lewis(problem: CardinalityQUBO) -> Penalty:
+    """Largest change of the cost by one flip from any state (Verma and Lewis 2022)."""
+    Q = _off_diagonal(problem)
+    rise = problem.diagonal + 2 * np.maximum(Q, 0).sum(axis=1)
+    fall = -problem.diagonal - 2 * np.minimum(Q, 0).sum(axis=1)
+    return _uniform(problem, float(np.maximum(rise, fall).max()))
+
+
+def max_coefficient(problem: CardinalityQUBO) -> Penalty:
+    """Largest coefficient of the QUBO, a coupling counted once (MQC in arXiv 2206.11040)."""
+    coupling = 2 * np.abs(_off_diagonal(problem)).max(initial=0)
+    return _uniform(problem, float(max(np.abs(problem.diagonal).max(initial=0), coupling)))
+
+
+def sum_abs(problem: CardinalityQUBO) -> Penalty:
+    """Sum of all absolute coefficients: the bluntest strength that surely suffices."""
+    return _uniform(problem, float(np.abs(problem.Q).sum(dtype=np.float64)))
+
+
+def mean_move(problem: CardinalityQUBO) -> Penalty:
+    """Mean absolute change by one flip at the mean-field state: small, meant to be raised."""
+    return _uniform(problem, float(_moves(problem).mean()))
+
+
+def balanced(problem: CardinalityQUBO) -> Penalty:
+    """Mean-field multiplier with the mean distance from its threshold as strength.
+
+    At the mean-field state ``x_i = k/n`` the flips cost ``f_i``; the multiplier puts the
+    threshold between the k-th and the (k+1)-th smallest at zero, so that the cost itself
+    already asks for ``k`` ones, and a small strength does the rest.
+    """
+    fields = _mean_fields(problem)
+    strength, shift = np.zeros(problem.num_groups), np.zeros(problem.num_groups)
+    for g, members in enumerate(_members(problem)):
+        k, own = int(problem.cardinalities[g]), np.sort(fields[members])
+        if len(own) == 0:
+            continue
+        shift[g] = -(own[max(k - 1, 0)] + own[min(k, len(own) - 1)]) / 2
+        strength[g] = np.abs(own + shift[g]).mean()
+    return Penalty(np.maximum(strength, _FLOOR * float(_moves(problem).mean())), shift)
+
+
+def adaptive(problem: CardinalityQUBO) -> Penalty:
+    """Start far below what suffices, for backends that raise it as samples ask for it.
+
+    A strength near the least that gives feasible samples leaves the landscape of the cost
+    itself, which single flips can then walk. Starts at 3 % of the lower of ``exchange`` and
+    ``balanced``.
+    """
+    bounds = exchange(problem), balanced(problem)
+    return min(bounds, key=lambda penalty: float(penalty.strength.sum())).scaled(0.03)
+
+
+#: Penalty policies by name.
+POLICIES: dict[str, Callable[[CardinalityQUBO], Penalty]] = {
+    "adaptive": adaptive,
+    "exchange": exchange,
+    "balanced": balanced,
+    "verma-lewis": verma_lewis,
+    "max-coefficient": max_coefficient,
+    "mean-move": mean_move,
+    "sum-abs": sum_abs,
+}
+
+#: Least strength of a policy that may find none needed, in mean moves.
+_FLOOR = 1e-3
+
+
+def _uniform(problem: CardinalityQUBO, strength: float) -> Penalty:
+    return Penalty(np.full(problem.num_groups, strength), np.zeros(problem.num_groups))
+
+
+def _members(problem: CardinalityQUBO) -> list[npt.NDArray[np.intp]]:
+    """List the indices of each group's variables."""
+    order = np.argsort(problem.groups, kind="stable")
+    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
+    return np.split(order, np.cumsum(sizes)[:-1])
+
+
+def _off_diagonal(problem: CardinalityQUBO) -> Vector:
+    Q = problem.Q.astype(np.float64)
+    np.fill_diagonal(Q, 0)
+    return Q
+
+
+def _mean_fields(problem: CardinalityQUBO) -> Vector:
+    """Local fields at the state that holds each group's density everywhere."""
+    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
+    density = (problem.cardinalities / np.maximum(sizes, 1))[problem.groups]
+    return problem.diagonal + 2 * (_off_diagonal(problem) @ density)
+
+
+def _moves(problem: CardinalityQUBO) -> Vector:
+    return np.abs(_mean_fields(problem))
