@@ -93,6 +93,8 @@ class Outcome:
     build_seconds: float = 0.0
     """Part of the run spent on bringing the problem into the backend's form."""
     decode_seconds: float = 0.0
+    repaired: npt.NDArray[np.bool_] | None = None
+    """Which samples were brought to the cardinality afterwards, shape (reads,)."""
     info: dict[str, Any] = field(default_factory=dict)
 
 
@@ -130,7 +132,7 @@ class Solver(ABC):
         return [
             requirement
             for module, requirement in cls.requires.items()
-            if importlib.util.find_spec(module) is None
+            if not _installed(module)
         ]
 
     @classmethod
@@ -146,3 +148,10 @@ class Solver(ABC):
     def options(cls) -> dict[str, Any]:
         """Names and defaults of the solver's options."""
         return {f.name: f.default for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that should hold the module is missing itself
+        return False

@@ -74,6 +74,8 @@ class Solution:
     """Energies of :attr:`samples`, shape (reads,)."""
     feasible: npt.NDArray[np.bool_]
     """Which of :attr:`samples` satisfy the cardinality, shape (reads,)."""
+    repaired: npt.NDArray[np.bool_]
+    """Which of :attr:`samples` were infeasible and were brought to the cardinality."""
     timing: Timing
     info: dict[str, Any] = field(default_factory=dict)
     """Backend and version, seed, options, problem hash, and what the backend reports."""

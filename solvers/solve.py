@@ -278,13 +278,18 @@ def _conclude(
     if request.initial_state is not None and not len(samples):
         samples = request.initial_state[None]
     energies, feasible = _measure(problem, samples)
+    repaired = np.zeros(len(samples), dtype=bool)
+    if outcome.repaired is not None:
+        repaired[: len(outcome.repaired)] = outcome.repaired
     if request.initial_state is not None:
         start = problem.energy(request.initial_state)
         if not (feasible & (energies <= start)).any():
             samples = np.concatenate([samples, request.initial_state[None]])
             energies, feasible = np.append(energies, start), np.append(feasible, True)
+            repaired = np.append(repaired, False)
     order = np.lexsort((energies, ~feasible))
     samples, energies, feasible = samples[order], energies[order], feasible[order]
+    repaired = repaired[order]
     found = bool(len(samples)) and bool(feasible[0])
     proven = found and outcome.proven and solver.capabilities.exact
     status = Status.OPTIMAL if proven else Status.FEASIBLE if found else Status.NO_SOLUTION_FOUND
@@ -299,6 +304,7 @@ def _conclude(
         samples=samples,
         energies=energies,
         feasible=feasible,
+        repaired=repaired,
         timing=Timing(outcome.build_seconds, spent, decode),
         info={"solver": solver.name, "seed": request.seed} | outcome.info,
     )
