@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import importlib.util
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -130,9 +133,7 @@ class Solver(ABC):
     def missing(cls) -> list[str]:
         """List the requirements that are not installed, as pip takes them."""
         return [
-            requirement
-            for module, requirement in cls.requires.items()
-            if not _installed(module)
+            requirement for module, requirement in cls.requires.items() if not _installed(module)
         ]
 
     @classmethod
@@ -145,9 +146,23 @@ class Solver(ABC):
             )
 
     @classmethod
+    @cache
+    def versions(cls) -> dict[str, str]:
+        """Versions of the distributions it stands on, ours first."""
+        names = ["icbs-pruning", *(re.split(r"[^\w.-]", r)[0] for r in cls.requires.values())]
+        return {name: found for name in names if (found := _version(name))}
+
+    @classmethod
     def options(cls) -> dict[str, Any]:
         """Names and defaults of the solver's options."""
         return {f.name: f.default for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _installed(module: str) -> bool:

@@ -274,7 +274,10 @@ def _conclude(
 ) -> Solution:
     """Recompute energies, put feasible samples first, and keep the best state known."""
     begin = time.perf_counter()
-    samples = np.atleast_2d(problem.as_states(outcome.samples))
+    try:
+        samples = np.atleast_2d(problem.as_states(outcome.samples))
+    except InvalidProblemError as error:
+        raise BackendError(f"solver {solver.name!r} returned no states: {error}") from error
     if request.initial_state is not None and not len(samples):
         samples = request.initial_state[None]
     energies, feasible = _measure(problem, samples)
@@ -306,8 +309,30 @@ def _conclude(
         feasible=feasible,
         repaired=repaired,
         timing=Timing(outcome.build_seconds, spent, decode),
-        info={"solver": solver.name, "seed": request.seed} | outcome.info,
+        info=_record(solver, problem, request) | outcome.info,
     )
+
+
+def _record(solver: Solver, problem: CardinalityQUBO, request: Request) -> dict[str, Any]:
+    """Say what was asked of whom, so that an answer can be traced and repeated."""
+    options = {name: getattr(solver, name) for name in solver.options()}
+    return {
+        "solver": solver.name,
+        "versions": solver.versions(),
+        "options": {k: v if _is_plain(v) else type(v).__name__ for k, v in options.items()},
+        "problem": problem.hash,
+        "seed": request.seed,
+        "time_limit": request.time_limit,
+        "num_reads": request.num_reads,
+        "warm_start": request.initial_state is not None,
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether an option can be written down; backends and samplers can't."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float)
 
 
 def _measure(
