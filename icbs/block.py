@@ -1,0 +1,97 @@
+"""The block problem: the loss's quadratic model over the gates of a few weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from icbs.config import PrunerConfig
+from icbs.curvature import Pass
+from icbs.layers import Layer
+from problems import CardinalityQUBO
+
+Float = npt.NDArray[np.float64]
+
+
+@dataclass
+class Block:
+    """Weights of one layer that may exchange their places in the mask."""
+
+    layer: Layer
+    index: Tensor
+    """Flat indices, shape (n,)."""
+    start: npt.NDArray[np.uint8]
+    """Status quo, 1 = pruned, shape (n,); its energy is 0."""
+    problem: CardinalityQUBO
+    penalty: Float
+    """Ridge λω, shape (n,): what the energy holds beside the predicted change of the loss."""
+
+    def predicted(self, x: npt.NDArray[np.uint8], energy: float) -> float:
+        """Change of the loss that the quadratic model predicts for a move to ``x``."""
+        return energy - float(self.penalty @ (x != self.start))
+
+
+def build_block(layer: Layer, index: Tensor, information: Pass, config: PrunerConfig) -> Block:
+    """Turn gradient and curvature on a block into a cardinality-constrained QUBO.
+
+    With the gate gradients ā, their curvature C, the move ``u = x - x⁰`` and ω = w⁰², the
+    model is ``ΔL = -γ ā·u + ½ uᵀCu + λ ω·u²`` (iCBS, arXiv 2411.17796, section 3; the first
+    derivative along pruning is that of a gate going from 1 to 0). Expanded in x:
+
+    - ``Q = ½C + diag(-γā - Cx⁰ + λω(1 - 2x⁰))``
+    - ``offset = γ ā·x⁰ + ½ x⁰ᵀCx⁰ + λ ω·x⁰``
+
+    so that the status quo has energy 0. Every sign is kept. Sums are taken in float64.
+
+    Parameters
+    ----------
+    layer : Layer
+    index : Tensor of int64, shape (n,)
+        Flat indices of the block's weights.
+    information : Pass
+        Mean gradients and curvature at the current weights.
+    config : PrunerConfig
+        γ, λ and the scope that keeps its cardinality.
+    """
+    rows, columns = layer.unravel(index)
+    dense = layer.dense[rows, columns].double().cpu().numpy()
+    gate = information.gradients[layer.name][rows, columns].double().cpu().numpy() * dense
+    start = layer.pruned[index].cpu().numpy().astype(np.uint8)
+    groups, k = _cardinalities(layer, index, start, config)
+    penalty = config.ridge * dense**2
+    curvature = information.curvature(layer, index)
+    x0 = start.astype(np.float64)
+
+    def pieces(coupled: Float) -> tuple[Float, float]:
+        """Linear terms and offset, given Cx⁰."""
+        linear = -config.gradient_weight * gate - coupled + penalty * (1 - 2 * x0)
+        offset = config.gradient_weight * gate @ x0 + 0.5 * x0 @ coupled + penalty @ x0
+        return linear, float(offset)
+
+    if curvature.factor is not None:
+        factor = (curvature.factor * 0.5**0.5).cpu().numpy()
+        wide = factor.astype(np.float64)
+        linear, offset = pieces(2 * (wide.T @ (wide @ x0)))
+        problem = CardinalityQUBO.from_factors(factor, linear, k, groups=groups, offset=offset)
+    else:
+        assert curvature.matrix is not None
+        matrix = curvature.matrix.double().cpu().numpy()
+        linear, offset = pieces(matrix @ x0)
+        problem = CardinalityQUBO(0.5 * matrix + np.diag(linear), k, groups=groups, offset=offset)
+    return Block(layer, index, start, problem, penalty)
+
+
+def _cardinalities(
+    layer: Layer, index: Tensor, start: npt.NDArray[np.uint8], config: PrunerConfig
+) -> tuple[npt.NDArray[np.int64] | None, int | npt.NDArray[np.int64]]:
+    """Find the groups that keep their counts, and those counts as the status quo has them."""
+    if config.constraint == "layer":
+        return None, int(start.sum())
+    labels = layer.group_of(index, config.constraint)
+    _, compact = torch.unique(labels, return_inverse=True)
+    groups = compact.cpu().numpy()
+    return groups, np.bincount(groups, weights=start).astype(np.int64)

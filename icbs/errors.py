@@ -1,0 +1,29 @@
+"""Errors of the pruning floor; all derive from :class:`problems.IcbsError`."""
+
+from __future__ import annotations
+
+from problems.errors import IcbsError
+
+
+class ConfigError(IcbsError, ValueError):
+    """A setting that does not exist, or a value that it can't take."""
+
+
+class LayerError(IcbsError, ValueError):
+    """Layers that can't be pruned as asked: no match, unsupported, shared, not finite."""
+
+
+class DataError(IcbsError, ValueError):
+    """Samples, targets or a loss that can't drive the pruning."""
+
+
+class RunFolderError(IcbsError, RuntimeError):
+    """A run folder that exists already, is damaged, or belongs to another model."""
+
+
+class TrainingModeWarning(UserWarning):
+    """The model was in training mode; it is pruned, and measured, in evaluation mode."""
+
+
+class BlockSizeWarning(UserWarning):
+    """A layer has fewer movable weights than a block holds; its blocks are smaller."""

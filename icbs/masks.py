@@ -1,0 +1,85 @@
+"""Masks as files: bits packed into safetensors, with names and shapes in its header."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from icbs.errors import LayerError, RunFolderError
+from icbs.files import atomic
+
+FORMAT = "icbs-masks-1"
+
+
+def pack(mask: Tensor) -> Tensor:
+    """Pack bools, eight to a byte, first bit highest; shape (⌈size/8⌉,), uint8."""
+    return torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1)))
+
+
+def unpack(bits: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Undo :func:`pack`."""
+    size = int(np.prod(shape))
+    return torch.from_numpy(np.unpackbits(bits.numpy(), count=size).astype(bool)).view(shape)
+
+
+def save_masks(masks: Mapping[str, Tensor], path: str | Path) -> None:
+    """Write masks (True = kept) by layer name, bit-packed, atomically."""
+    shapes = {name: list(mask.shape) for name, mask in masks.items()}
+    header = {"format": FORMAT, "shapes": json.dumps(shapes)}
+    with atomic(Path(path)) as temporary:
+        save_file({name: pack(mask) for name, mask in masks.items()}, temporary, header)
+
+
+def load_masks(path: str | Path) -> dict[str, Tensor]:
+    """Read what :func:`save_masks` wrote.
+
+    Raises
+    ------
+    RunFolderError
+        If the file is missing, damaged, or of another kind.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise RunFolderError(f"{path} is not a mask file (format {header.get('format')})")
+            shapes = json.loads(header["shapes"])
+            return {name: unpack(file.get_tensor(name), tuple(shapes[name])) for name in shapes}
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise RunFolderError(f"{path} is not a readable mask file: {error}") from error
+
+
+@torch.no_grad()
+def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Zero the pruned weights of a model, in place.
+
+    Parameters
+    ----------
+    model : nn.Module
+    masks : mapping of str to Tensor of bool
+        Layer name → mask, True where a weight is kept, in the shape of its weight.
+
+    Raises
+    ------
+    LayerError
+        If a layer is missing or has another shape.
+    """
+    modules = dict(model.named_modules())
+    for name, mask in masks.items():
+        weight = getattr(modules.get(name), "weight", None)
+        if not isinstance(weight, Tensor) or weight.shape != mask.shape:
+            found = "nothing" if weight is None else tuple(weight.shape)
+            raise LayerError(
+                f"the mask of {name!r} has shape {tuple(mask.shape)}, the model has {found} "
+                "there; use the model that the masks were made for"
+            )
+    for name, mask in masks.items():
+        weight = modules[name].weight
+        weight.masked_fill_(~mask.to(weight.device), 0)

@@ -1,0 +1,181 @@
+"""iCBS: block coordinate descent over the mask, one cardinality-constrained QUBO a block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from icbs.acceptance import judge
+from icbs.block import build_block
+from icbs.config import PrunerConfig
+from icbs.objective import Loss
+from icbs.result import Progress, Result
+from icbs.runfolder import RunFolder
+from icbs.schedule import visit_order
+from icbs.scores import SCORES
+from icbs.selection import choose_block
+from icbs.solving import check_solver, solve_blocks
+from icbs.state import State, Workspace, begin, evaluation_mode
+from solvers import create
+
+Callback = Callable[[Progress], object]
+
+
+class Pruner:
+    """Prune a model's linear layers to a density by iCBS (arXiv 2411.17796).
+
+    Parameters
+    ----------
+    config : PrunerConfig, optional
+        All settings at once.
+    **settings
+        Settings by name (see :class:`icbs.PrunerConfig`), on top of ``config``.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown setting or a value out of range.
+    UnknownSolverError, MissingBackendError, OptionError
+        For a solver that is not there, or has no such option.
+    UnsupportedError
+        For a solver that can't hold the blocks, the constraint or the time limit.
+
+    Examples
+    --------
+    >>> result = Pruner(density=0.1, seed=0).prune(model, batches, loss)  # doctest: +SKIP
+    """
+
+    def __init__(self, config: PrunerConfig | None = None, **settings: Any) -> None:
+        given = {} if config is None else config.model_dump()
+        self.config = PrunerConfig.of(**(given | settings))
+        self.solver = create(self.config.solver, **self.config.solver_options)
+        check_solver(self.solver, self.config)
+
+    def prune(
+        self,
+        model: nn.Module,
+        batches: Iterable[Any],
+        loss: Loss,
+        *,
+        run: str | Path | None = None,
+        callback: Callback | None = None,
+    ) -> Result:
+        """Prune the model in place; surviving weights keep their values.
+
+        Parameters
+        ----------
+        model : nn.Module
+            Any module with ``nn.Linear`` layers.
+        batches : iterable of (inputs, targets)
+            Training samples, read once. Inputs are a tensor, or a tuple or dict of tensors
+            passed by position or keyword.
+        loss : callable
+            ``loss(outputs, targets)``, averaging over samples.
+        run : path, optional
+            New folder for checkpoints, history and results; see :meth:`resume`.
+        callback : callable, optional
+            ``callback(progress)`` after each pass; a true return value ends the run.
+
+        Returns
+        -------
+        Result
+
+        Raises
+        ------
+        LayerError, DataError
+            Before the model is touched.
+        RunFolderError
+            If the folder exists.
+        """
+        with evaluation_mode(model):
+            folder = None if run is None else RunFolder.reserve(run)
+            work = Workspace.prepare(model, batches, loss, self.config)
+            state = begin(work)
+            if folder is not None:
+                folder.create(work)
+            return self._descend(work, state, folder, callback)
+
+    @classmethod
+    def resume(
+        cls,
+        run: str | Path,
+        model: nn.Module,
+        batches: Iterable[Any],
+        loss: Loss,
+        *,
+        callback: Callback | None = None,
+        **changes: Any,
+    ) -> Result:
+        """Go on with a run that was interrupted, from its last checkpoint.
+
+        With the same model, samples and settings on the same machine the result is the
+        one that the run would have had, bit for bit.
+
+        Parameters
+        ----------
+        run : path
+            Folder of the run.
+        model, batches, loss
+            As given to :meth:`prune`; the model dense, as it was.
+        callback : callable, optional
+            As for :meth:`prune`.
+        **changes
+            Settings that differ from the recorded ones, such as a larger ``passes``.
+
+        Raises
+        ------
+        RunFolderError
+            If the folder is no run, is damaged, or belongs to another model or other data.
+        """
+        folder = RunFolder(Path(run))
+        pruner = cls(folder.config(), **changes)
+        with evaluation_mode(model):
+            work = Workspace.prepare(model, batches, loss, pruner.config)
+            folder.check(work)
+            state = folder.load(work)
+            if state is None:
+                state = begin(work)
+            return pruner._descend(work, state, folder, callback)
+
+    def step(self, work: Workspace, state: State) -> None:
+        """Do one pass: look at a batch, and solve and judge one block per layer due."""
+        information = work.look(state.generator)
+        due = visit_order(work.layers, work.visits, state.step, state.generator)
+        score = SCORES[self.config.selection]
+        blocks = []
+        for layer in due:
+            worth = score(layer, information, state.generator)
+            tabu = state.tabus[layer.name]
+            index = choose_block(layer, worth, tabu, self.config, state.generator)
+            blocks.append(build_block(layer, index, information, self.config))
+        answers = solve_blocks(blocks, self.solver, self.config, state.step)
+        for block, answer in zip(blocks, answers, strict=True):
+            state.history.append(judge(work, state, block, answer))
+            state.tabus[block.layer.name].push(block.index)
+        state.step += 1
+
+    def _descend(
+        self, work: Workspace, state: State, folder: RunFolder | None, callback: Callback | None
+    ) -> Result:
+        """Take passes until the budget is spent, then set the best masks seen."""
+        config = self.config
+        limit = config.time_limit or float("inf")
+        while state.step < config.passes and state.seconds < limit:
+            if state.step % config.checkpoint_every == 0:
+                # Measured afresh where a resumed run would begin, so that both agree.
+                state.loss = work.holdout.measure()
+                if folder is not None:
+                    folder.save(work, state)
+            self.step(work, state)
+            if callback is not None and callback(Progress.of(work, state)):
+                break
+        for layer in work.layers:
+            layer.set_mask(state.best[layer.name])
+        result = Result.of(work, state)
+        if folder is not None:
+            folder.save(work, state)
+            folder.finish(work, result)
+        return result

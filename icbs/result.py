@@ -1,0 +1,91 @@
+"""What a run hands back, and what it says while it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from icbs.history import Row
+from icbs.state import State, Workspace
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands after a pass, as handed to a callback."""
+
+    step: int
+    """Passes done."""
+    passes: int
+    """Passes wanted."""
+    seconds: float
+    loss: float
+    """Held-out loss of the current mask."""
+    density: float
+    """Share of the prunable weights that is kept."""
+    blocks: int
+    accepted: int
+    model: nn.Module
+    """The model as pruned so far, for a callback that evaluates it."""
+
+    @classmethod
+    def of(cls, work: Workspace, state: State) -> Progress:
+        """Describe a state."""
+        return cls(
+            step=state.step,
+            passes=work.config.passes,
+            seconds=state.seconds,
+            loss=state.loss,
+            density=work.density,
+            blocks=len(state.history),
+            accepted=sum(row.accepted for row in state.history),
+            model=work.model,
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """A pruned model's masks, and how they came about."""
+
+    masks: dict[str, Tensor]
+    """Layer name → mask, True where the weight is kept, shape (out, in)."""
+    history: list[Row]
+    """One row for each block."""
+    density: float
+    """Share of the prunable weights that is kept."""
+    loss: float
+    """Held-out loss of these masks."""
+    initial_loss: float
+    """Held-out loss of the initial masks."""
+    passes: int
+    seconds: float
+
+    @classmethod
+    def of(cls, work: Workspace, state: State) -> Result:
+        """Describe a finished run, whose best masks are set."""
+        return cls(
+            masks={layer.name: ~layer.pruned.view(layer.shape) for layer in work.layers},
+            history=state.history,
+            density=work.density,
+            loss=state.best_loss,
+            initial_loss=state.initial_loss,
+            passes=state.step,
+            seconds=state.seconds,
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Figures of the run, as a plain dict."""
+        blocks = len(self.history)
+        accepted = sum(row.accepted for row in self.history)
+        return {
+            "density": self.density,
+            "initial_loss": self.initial_loss,
+            "loss": self.loss,
+            "passes": self.passes,
+            "blocks": blocks,
+            "accepted": accepted / blocks if blocks else 0.0,
+            "failures": sum(bool(row.failure) for row in self.history),
+            "seconds": self.seconds,
+            "solver_seconds": sum(row.solver_seconds for row in self.history),
+        }

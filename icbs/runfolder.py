@@ -1,0 +1,235 @@
+"""A run on disk: configuration, checkpoint, history and results.
+
+- ``config.yaml``: the pruner's settings
+- ``manifest.json``: versions, and fingerprints of the model and the samples
+- ``checkpoint.safetensors``: the whole state after some pass
+- ``history.csv``: one row a block
+- ``masks.safetensors``, ``model.safetensors``, ``summary.json``: the result
+
+Each file is written under a temporary name and moved. A checkpoint and its history may
+differ in age when a run is killed between the two: the history is never the younger one's
+loss, since rows beyond the checkpoint are dropped and made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file, save_model
+from torch import Tensor
+
+from icbs.config import PrunerConfig
+from icbs.errors import ConfigError, RunFolderError
+from icbs.files import atomic
+from icbs.history import read_history, write_history
+from icbs.layers import Layer
+from icbs.masks import pack, save_masks, unpack
+from icbs.result import Result
+from icbs.selection import Tabu
+from icbs.state import State, Workspace
+from icbs.trees import tensors
+
+CHECKPOINT = "icbs-checkpoint-1"
+
+
+class RunFolder:
+    """Folder of one run.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def reserve(cls, path: str | Path) -> RunFolder:
+        """Name a folder for a new run; nothing is written yet.
+
+        Raises
+        ------
+        RunFolderError
+            If something is there already.
+        """
+        target = Path(path)
+        if target.exists() and not (target.is_dir() and _unborn(target)):
+            raise RunFolderError(
+                f"{target} exists already; choose another folder, or resume the run in it"
+            )
+        return cls(target)
+
+    def create(self, work: Workspace) -> None:
+        """Write manifest and configuration; the latter makes the folder a run."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        manifest = {"versions": _versions(), **fingerprints(work)}
+        self._write("manifest.json", json.dumps(manifest, indent=2))
+        self._write("config.yaml", yaml.safe_dump(work.config.model_dump(), sort_keys=False))
+
+    def config(self) -> PrunerConfig:
+        """Read the settings that the run was begun with.
+
+        Raises
+        ------
+        RunFolderError
+            If there is no run, or its configuration is damaged.
+        """
+        try:
+            settings = yaml.safe_load((self.path / "config.yaml").read_text())
+            return PrunerConfig.of(**settings)
+        except FileNotFoundError:
+            raise RunFolderError(f"{self.path} holds no run (no config.yaml)") from None
+        except (OSError, TypeError, yaml.YAMLError, ConfigError) as error:
+            raise RunFolderError(f"{self.path / 'config.yaml'} is damaged: {error}") from error
+
+    def check(self, work: Workspace) -> None:
+        """Refuse a model or samples other than the run's own.
+
+        Raises
+        ------
+        RunFolderError
+        """
+        recorded = self._read_json("manifest.json")
+        for what, found in fingerprints(work).items():
+            if recorded.get(what) != found:
+                raise RunFolderError(
+                    f"the run in {self.path} was begun with other {what}; "
+                    "resume it with those, or begin a new run"
+                )
+
+    def save(self, work: Workspace, state: State) -> None:
+        """Write history and checkpoint, in this order."""
+        write_history(state.history, self.path / "history.csv")
+        arrays: dict[str, Tensor] = {"generator": state.generator.get_state()}
+        for layer in work.layers:
+            tabu = state.tabus[layer.name]
+            arrays |= {
+                f"pruned/{layer.name}": pack(layer.pruned),
+                f"best/{layer.name}": pack(state.best[layer.name]),
+                f"free/{layer.name}": pack(tabu.free),
+                f"stamp/{layer.name}": tabu.stamp.cpu(),
+            }
+        facts = {
+            "step": state.step,
+            "seconds": state.seconds,
+            "initial_loss": state.initial_loss,
+            "best_loss": state.best_loss,
+            "rows": len(state.history),
+            "visits": {name: tabu.visits for name, tabu in state.tabus.items()},
+        }
+        header = {"format": CHECKPOINT, "state": json.dumps(facts)}
+        with atomic(self.path / "checkpoint.safetensors") as temporary:
+            save_file(arrays, temporary, header)
+
+    def load(self, work: Workspace) -> State | None:
+        """Restore the state of the last checkpoint into the model; None if there is none.
+
+        Raises
+        ------
+        RunFolderError
+            If the checkpoint or the history is damaged.
+        """
+        path = self.path / "checkpoint.safetensors"
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = file.metadata() or {}
+                if header.get("format") != CHECKPOINT:
+                    raise RunFolderError(f"{path} is not a checkpoint of this version")
+                facts = json.loads(header["state"])
+                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                return self._restore(work, facts, arrays)
+        except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+            if isinstance(error, RunFolderError):
+                raise
+            raise RunFolderError(
+                f"{path} is damaged ({error}); the run must be begun anew"
+            ) from error
+
+    def _restore(self, work: Workspace, facts: dict[str, Any], arrays: dict[str, Tensor]) -> State:
+        history = read_history(self.path / "history.csv")
+        if len(history) < facts["rows"]:
+            raise RunFolderError(
+                f"{self.path / 'history.csv'} has {len(history)} rows and the checkpoint "
+                f"{facts['rows']}; the run must be begun anew"
+            )
+        tabus, best, masks = {}, {}, {}
+        for layer in work.layers:
+
+            def bits(kind: str, layer: Layer = layer) -> Tensor:
+                mask = unpack(arrays[f"{kind}/{layer.name}"], (layer.size,))
+                return mask.to(layer.dense.device)
+
+            tabu = Tabu(bits("free"), work.config.tabu)
+            tabu.stamp = arrays[f"stamp/{layer.name}"].to(layer.dense.device)
+            tabu.visits = facts["visits"][layer.name]
+            tabus[layer.name], best[layer.name] = tabu, bits("best")
+            masks[layer.name] = bits("pruned")
+        generator = torch.Generator()
+        generator.set_state(arrays["generator"])
+        for layer in work.layers:
+            layer.set_mask(masks[layer.name])
+        state = State(
+            generator,
+            tabus,
+            step=facts["step"],
+            initial_loss=facts["initial_loss"],
+            best_loss=facts["best_loss"],
+            best=best,
+            history=history[: facts["rows"]],
+        )
+        state.set_clock(facts["seconds"])
+        return state
+
+    def finish(self, work: Workspace, result: Result) -> None:
+        """Write the masks, the pruned model and a summary."""
+        save_masks(result.masks, self.path / "masks.safetensors")
+        with atomic(self.path / "model.safetensors") as temporary:
+            save_model(work.model, str(temporary))
+        self._write("summary.json", json.dumps(result.summary(), indent=2))
+
+    def _write(self, name: str, text: str) -> None:
+        with atomic(self.path / name) as temporary:
+            temporary.write_text(text)
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self.path / name).read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise RunFolderError(f"{self.path / name} is damaged: {error}") from error
+
+
+def fingerprints(work: Workspace) -> dict[str, str]:
+    """Hashes of the dense weights of the prunable layers, and of the samples for gradients."""
+    model = hashlib.blake2b(digest_size=16)
+    for layer in work.layers:
+        model.update(f"{layer.name}{tuple(layer.shape)}".encode())
+        model.update(_bytes(layer.dense))
+    data = hashlib.blake2b(digest_size=16)
+    for tensor in [*tensors(work.pool.inputs), work.pool.targets]:
+        data.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        data.update(_bytes(tensor))
+    return {"model": model.hexdigest(), "samples": data.hexdigest()}
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.cpu().contiguous().view(torch.uint8).numpy().data
+
+
+def _unborn(folder: Path) -> bool:
+    """Whether a folder is empty, but for what a run leaves that was killed at its birth."""
+    return all(
+        file.name == "manifest.json" or file.name.endswith(".tmp") for file in folder.iterdir()
+    )
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("icbs-pruning", "torch", "numpy", "numba")}

@@ -1,0 +1,187 @@
+"""Everything that changes during a run, and the fixed things that it works on."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from icbs.config import PrunerConfig
+from icbs.curvature import Pass, take_pass
+from icbs.errors import BlockSizeWarning, DataError, TrainingModeWarning
+from icbs.history import Row
+from icbs.holdout import HoldOut
+from icbs.layers import Layer, find_layers
+from icbs.objective import Loss, Objective
+from icbs.samples import Samples, read_samples
+from icbs.schedule import shares
+from icbs.scores import SCORES, initial_mask, movable
+from icbs.selection import Tabu
+
+
+@dataclass
+class Workspace:
+    """What a run works on; nothing in it changes but the model's weights."""
+
+    model: nn.Module
+    layers: list[Layer]
+    objective: Objective
+    pool: Samples
+    """Samples for gradients and curvature."""
+    holdout: HoldOut
+    """Other samples, for acceptance."""
+    config: PrunerConfig
+    visits: list[float]
+    """Share of the passes in which each layer is visited."""
+
+    @classmethod
+    def prepare(
+        cls, model: nn.Module, batches: Iterable[Any], loss: Loss, config: PrunerConfig
+    ) -> Workspace:
+        """Check everything that can be checked before work starts.
+
+        At most half of the samples read are held out, whatever ``acceptance_samples`` says.
+
+        Raises
+        ------
+        LayerError, DataError
+            See :func:`icbs.layers.find_layers`, :func:`icbs.samples.read_samples` and
+            :meth:`icbs.objective.Objective.check`.
+        """
+        layers = find_layers(model, config)
+        samples = read_samples(batches, config.max_samples)
+        if len(samples) < 2:
+            raise DataError(
+                "batches holds one sample; gradients and the acceptance test need one each"
+            )
+        device = layers[0].dense.device
+        objective = Objective.check(loss, model, samples[:4].to(device), samples.targets)
+        order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(config.seed))
+        held = min(config.acceptance_samples, len(samples) // 2)
+        holdout = HoldOut(
+            model, layers, objective, samples[order[:held]].to(device), config.batch_size
+        )
+        visits = shares(layers, config.schedule, config.min_share)
+        return cls(model, layers, objective, samples[order[held:]], holdout, config, visits)
+
+    @property
+    def density(self) -> float:
+        """Share of the prunable weights that the masks keep as they stand."""
+        kept = sum(layer.num_kept for layer in self.layers)
+        return kept / sum(layer.size for layer in self.layers)
+
+    def look(self, generator: torch.Generator) -> Pass:
+        """Draw a batch and run one forward and backward pass that serves all layers."""
+        config = self.config
+        wanted = max(config.gradient_samples, config.curvature_samples)
+        drawn = torch.randperm(len(self.pool), generator=generator)[:wanted]
+        return take_pass(
+            self.model,
+            self.layers,
+            self.objective,
+            self.pool[drawn].to(self.layers[0].dense.device),
+            curvature=config.curvature,
+            curvature_samples=config.curvature_samples,
+            batch_size=config.batch_size,
+            generator=generator,
+        )
+
+
+@dataclass
+class State:
+    """What changes from pass to pass; a checkpoint holds all of it."""
+
+    generator: torch.Generator
+    tabus: dict[str, Tabu]
+    step: int = 0
+    """Passes done."""
+    loss: float = float("nan")
+    """Held-out loss of the current mask."""
+    initial_loss: float = float("nan")
+    """Held-out loss of the initial mask."""
+    best_loss: float = float("inf")
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """Masks (True = pruned, flat) with the lowest held-out loss so far."""
+    history: list[Row] = field(default_factory=list)
+    _began: float = field(default_factory=time.perf_counter, repr=False)
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds spent, over all resumptions."""
+        return time.perf_counter() - self._began
+
+    def set_clock(self, seconds: float) -> None:
+        """Let the clock go on from a time already spent."""
+        self._began = time.perf_counter() - seconds
+
+    def remember(self, layers: list[Layer]) -> None:
+        """Keep the current masks if their held-out loss is the lowest so far."""
+        if self.loss <= self.best_loss:
+            self.best_loss = self.loss
+            self.best = {layer.name: layer.pruned.clone() for layer in layers}
+
+
+def begin(work: Workspace) -> State:
+    """Score the dense model, set the initial masks, and measure where the run starts.
+
+    All layers are scored before the first of them is pruned.
+    """
+    config = work.config
+    generator = torch.Generator().manual_seed(config.seed + 1)
+    information = work.look(generator)
+    score = SCORES[config.initial]
+    scores = {layer.name: score(layer, information, generator) for layer in work.layers}
+    tabus = {}
+    for layer in work.layers:
+        worth = scores[layer.name]
+        layer.set_mask(initial_mask(worth, layer.num_keep, config.compare))
+        free = movable(worth, layer.pruned, config.fix_prune, config.fix_keep)
+        tabus[layer.name] = Tabu(free, config.tabu)
+        _check_block_size(layer, free, config)
+    state = State(generator, tabus)
+    state.loss = state.initial_loss = work.holdout.measure()
+    state.remember(work.layers)
+    return state
+
+
+def _check_block_size(layer: Layer, free: Tensor, config: PrunerConfig) -> None:
+    half = min(int((free & layer.pruned).sum()), int((free & ~layer.pruned).sum()))
+    if config.block_size > 2 * half:
+        warnings.warn(
+            f"block_size {config.block_size} is more than layer {layer.name!r} can fill "
+            f"({half} of its movable weights are on the smaller side): its blocks are smaller",
+            BlockSizeWarning,
+            stacklevel=4,
+        )
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put the model in evaluation mode within the context, and say so where it matters."""
+    flags = {module: module.training for module in model.modules()}
+    noisy = sorted({type(m).__name__ for m in flags if flags[m] and _depends_on_mode(m)})
+    if noisy:
+        warnings.warn(
+            f"the model is in training mode and has {', '.join(noisy)}: it is pruned and "
+            "measured in evaluation mode, and handed back in training mode",
+            TrainingModeWarning,
+            stacklevel=4,
+        )
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in flags.items():
+            module.training = training
+
+
+def _depends_on_mode(module: nn.Module) -> bool:
+    batch_norm = nn.modules.batchnorm._BatchNorm
+    dropout = nn.modules.dropout._DropoutNd
+    return isinstance(module, batch_norm | dropout)

@@ -1,0 +1,63 @@
+"""What a task is, and how a name becomes one."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from icbs.errors import ConfigError
+from icbs.objective import Loss
+
+BUILTIN = {"garment": "icbs.tasks.garment:load"}
+
+
+@dataclass
+class Task:
+    """A trained model with all that it takes to prune and to judge it."""
+
+    name: str
+    model: nn.Module
+    batches: Iterable[Any]
+    """Training samples as (inputs, targets); pruning sees nothing else."""
+    loss: Loss
+    evaluate: Callable[[nn.Module], dict[str, float]]
+    """Figures on test samples that pruning never sees: ``loss``, and ``accuracy`` in [0, 1]
+    where there is one."""
+
+
+def load_task(name: str, **options: Any) -> Task:
+    """Load a task by a built-in name, or as ``module:function`` of the user's own.
+
+    Parameters
+    ----------
+    name : str
+        ``garment``, or an import string of a function that returns a :class:`Task`.
+    **options
+        Keyword arguments of that function.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such task, or it does not take these options.
+    """
+    module, colon, function = BUILTIN.get(name, name).partition(":")
+    if not colon:
+        raise ConfigError(
+            f"unknown task {name!r}; built-in tasks: {', '.join(BUILTIN)}; "
+            "a task of your own is named 'module:function'"
+        )
+    try:
+        factory = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"task {name!r} can't be imported: {error}") from error
+    try:
+        task = factory(**options)
+    except TypeError as error:
+        raise ConfigError(f"task {name!r} does not take {options}: {error}") from error
+    if not isinstance(task, Task):
+        raise ConfigError(f"task {name!r} returned {type(task).__name__}, not icbs.tasks.Task")
+    return task

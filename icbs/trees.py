@@ -1,0 +1,48 @@
+"""Batches as users have them: a tensor, or tuples, lists and dicts of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def tree_map(function: Callable[[Tensor], Any], tree: Any) -> Any:
+    """Apply a function to every tensor of a nested tuple, list or mapping."""
+    if isinstance(tree, Tensor):
+        return function(tree)
+    if isinstance(tree, dict) or hasattr(tree, "keys"):
+        return {key: tree_map(function, tree[key]) for key in tree}
+    if isinstance(tree, tuple | list):
+        return type(tree)(tree_map(function, item) for item in tree)
+    return tree
+
+
+def tensors(tree: Any) -> list[Tensor]:
+    """List all tensors of a tree, in order."""
+    found: list[Tensor] = []
+    tree_map(found.append, tree)
+    return found
+
+
+def concatenate(trees: Sequence[Any]) -> Any:
+    """Join trees of one structure along the first dimension of their tensors."""
+    first = trees[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(trees))
+    if isinstance(first, dict) or hasattr(first, "keys"):
+        return {key: concatenate([tree[key] for tree in trees]) for key in first}
+    if isinstance(first, tuple | list):
+        return type(first)(concatenate(items) for items in zip(*trees, strict=True))
+    return first
+
+
+def call(model: Callable[..., Any], inputs: Any) -> Any:
+    """Call a model on inputs: mappings by keyword, tuples and lists by position."""
+    if isinstance(inputs, dict):
+        return model(**inputs)
+    if isinstance(inputs, tuple | list):
+        return model(*inputs)
+    return model(inputs)
