@@ -1,0 +1,132 @@
+"""The swap search against brute force, float64 recomputation and its own promises."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from problems import CardinalityQUBO
+from solvers import solve
+from solvers.anneal import tabu as kernel
+from solvers.anneal.layout import Layout
+
+
+def random_problem(seed, n, k=None, groups=None, factored=False, scale=1.0):
+    rng = np.random.default_rng(seed)
+    k = n // 2 if k is None else k
+    if factored:
+        A = (scale * rng.standard_normal((max(1, n // 4), n))).astype(np.float32)
+        linear = scale**2 * n / 4 * rng.standard_normal(n)
+        return CardinalityQUBO.from_factors(A, linear, k, groups=groups)
+    Q = rng.standard_normal((n, n))
+    return CardinalityQUBO((scale * (Q + Q.T)).astype(np.float32), k, groups=groups)
+
+
+def feasible_states(p):
+    states = np.array(
+        [np.isin(np.arange(p.n), c) for c in combinations(range(p.n), p.k)], dtype=np.uint8
+    )
+    return states[p.is_feasible(states)]
+
+
+def optimum(p):
+    return p.energy(feasible_states(p)).min()
+
+
+def is_swap_local(p, x, slack):
+    f = p.fields(x)
+    change = f[None, :] - f[:, None] - 2 * p.Q
+    allowed = (x[:, None] == 1) & (x[None, :] == 0) & (p.groups[:, None] == p.groups[None, :])
+    return not (allowed & (change < -slack)).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 10), st.booleans(), st.sampled_from([1e-8, 1, 1e8]))
+def test_finds_the_optimum_of_small_problems(seed, n, factored, scale):
+    p = random_problem(seed, n, 1 + seed % (n - 1), factored=factored, scale=scale)
+    s = solve(p, "anneal", seed=seed, num_reads=4)
+    best = optimum(p)
+    assert s.energy <= best + 1e-5 * abs(best)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.booleans())
+def test_groups_keep_their_own_cardinality(seed, factored):
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(0, 3, 12)
+    sizes = np.bincount(groups, minlength=3)
+    k = [int(rng.integers(0, s + 1)) for s in sizes]
+    p = random_problem(seed, 12, k, groups, factored)
+    s = solve(p, "anneal", seed=1, num_reads=4)
+    assert p.is_feasible(s.x)
+    best = optimum(p)
+    assert s.energy <= best + 1e-5 * abs(best)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.integers(5, 150), st.booleans(), st.booleans())
+def test_answer_is_swap_local(seed, n, factored, grouped):
+    groups = np.arange(n) % 3 if grouped else None
+    k = [n // 9] * 3 if grouped else n // 3
+    p = random_problem(seed, n, k, groups, factored)
+    s = solve(p, "anneal", seed=seed)
+    assert is_swap_local(p, s.x, 1e-4 * np.abs(p.fields(s.x)).max())
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 2**31), st.integers(4, 200), st.integers(1, 4))
+def test_cached_fields_and_energy_follow_float64(seed, n, num_groups):
+    groups = np.sort(np.arange(n) % num_groups)
+    k = [int((groups == g).sum()) // 2 for g in range(num_groups)]
+    p = random_problem(seed, n, k if num_groups > 1 else k[0], groups if num_groups > 1 else None)
+    layout = Layout.of(p.groups, p.num_groups)
+    x = np.concatenate([np.arange((groups == g).sum()) < k[g] for g in range(num_groups)])
+    x = x.astype(np.uint8)
+    start = p.energy(x)
+    f = np.empty(n, np.float32)
+    kernel.refresh(p.Q, x, f)
+    np.testing.assert_allclose(f, p.fields(x), atol=1e-4 * np.sqrt(n))
+    best, ints, floats = x.copy(), np.array([seed, 0, 0, 0, 0]), np.zeros(2)
+    kernel.tabu(
+        p.Q, x, f, best, np.where(x == 1, -1, 1).astype(np.float32),
+        layout.starts, layout.group_starts, np.full(kernel.RING, -1), np.full(n, -1),
+        ints, floats, 4, 300, 10**6,
+    )  # fmt: skip
+    assert p.is_feasible(x)
+    assert p.is_feasible(best)
+    np.testing.assert_allclose(f, p.fields(x), atol=1e-3 * np.sqrt(n))
+    assert p.energy(x) - start == pytest.approx(floats[kernel.ENERGY], abs=1e-3 * n)
+    assert p.energy(best) - start == pytest.approx(floats[kernel.BEST], abs=1e-3 * n)
+
+
+def test_same_seed_same_answer_alone_and_in_a_batch():
+    problems = [random_problem(i, 90, factored=bool(i % 2)) for i in range(6)]
+    first = solve(problems, "anneal", seed=5, num_reads=2)
+    again = solve(problems, "anneal", seed=5, num_reads=2)
+    for p, a, b in zip(problems, first, again, strict=True):
+        np.testing.assert_array_equal(a.samples, b.samples)
+        alone = solve(p, "anneal", seed=a.info["seed"], num_reads=2)
+        np.testing.assert_array_equal(a.samples, alone.samples)
+
+
+def test_callback_sees_falling_energies_and_can_stop():
+    p = random_problem(0, 400)
+    seen = []
+
+    def stop(seconds, energy):
+        seen.append(energy)
+        return len(seen) == 2
+
+    s = solve(p, "anneal", seed=0, time_limit=30.0, callback=stop)
+    assert s.stop.value == "interrupted"
+    assert seen == sorted(seen, reverse=True)
+
+
+def test_time_limit_is_used_and_kept():
+    s = solve(random_problem(0, 300), "anneal", seed=0, time_limit=0.3)
+    assert s.stop.value == "time limit"
+    assert 0.2 < s.timing.total < 3.0
