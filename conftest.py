@@ -1,4 +1,8 @@
-"""Settings of all tests."""
+"""Settings of all tests.
+
+It lies here, and not in ``tests``, because pytest puts the folder of a ``conftest.py`` on the
+path, where ``tests/problems`` would hide the package ``problems``.
+"""
 
 from __future__ import annotations
 
