@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from problem_cases import (
@@ -23,6 +23,8 @@ from problem_cases import (
 import problems.qubo
 from problems import CardinalityQUBO, IcbsError, InvalidProblemError
 
+few = settings(max_examples=50)
+
 EYE = np.eye(3)
 
 
@@ -33,6 +35,7 @@ def states_of(data, problem):
 # -- energies and fields -----------------------------------------------------------------
 
 
+@few
 @given(any_problems())
 def test_energy_is_the_double_sum_on_every_state(problem):
     states = all_states(problem.n)
@@ -41,6 +44,7 @@ def test_energy_is_the_double_sum_on_every_state(problem):
     assert problem.energy(states[-1]) == pytest.approx(expected[-1], abs=tolerance(problem))
 
 
+@few
 @given(factored_problems())
 def test_factored_and_dense_forms_agree(problem):
     dense = CardinalityQUBO(
@@ -56,6 +60,7 @@ def test_factored_and_dense_forms_agree(problem):
         np.testing.assert_allclose(problem.fields(x), dense.fields(x), rtol=0, atol=atol)
 
 
+@few
 @given(any_problems(), st.data())
 def test_fields_are_flip_differences(problem, data):
     x = states_of(data, problem)
@@ -68,6 +73,7 @@ def test_fields_are_flip_differences(problem, data):
         assert change == pytest.approx((1 - 2.0 * x[i]) * fields[i], abs=4 * tolerance(problem))
 
 
+@few
 @given(any_problems(min_n=2), st.data())
 def test_swap_identity(problem, data):
     x = states_of(data, problem)
@@ -84,6 +90,7 @@ def test_swap_identity(problem, data):
             assert change == pytest.approx(identity, abs=4 * tolerance(problem))
 
 
+@few
 @given(any_problems(dtype=np.float32))
 def test_float32_coefficients_are_kept_and_evaluated_in_float64(problem):
     assert problem.dtype == np.float32
@@ -152,6 +159,7 @@ def test_single_state_gives_plain_numbers():
 # -- feasibility and groups --------------------------------------------------------------
 
 
+@few
 @given(any_problems())
 def test_feasible_means_every_group_count(problem):
     states = all_states(problem.n)
@@ -174,6 +182,7 @@ def test_empty_group_is_allowed():
 # -- hash, form, copies ------------------------------------------------------------------
 
 
+@few
 @given(any_problems())
 def test_hash_survives_a_pickle(problem):
     again = pickle.loads(pickle.dumps(problem))
@@ -284,6 +293,7 @@ def test_kinds_of_groups(groups):
     np.testing.assert_array_equal(problem.groups, [0, 0, 1])
 
 
+@few
 @given(dense_problems(), st.sampled_from([np.float32, np.float64]), st.integers(0, 2**32 - 1))
 def test_rounding_of_symmetry_is_averaged_away(problem, dtype, seed):
     noise = np.random.default_rng(seed).uniform(-1, 1, (problem.n, problem.n))

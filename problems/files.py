@@ -1,0 +1,43 @@
+"""Files that are whole or absent: written under a temporary name, then moved."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` and move it there if the body succeeds.
+
+    Until then ``path`` keeps its old content, and an error leaves it as it was. The contents
+    reach the disk before the name does, so that a crash leaves the old file or the new one.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where the file shall be; its folder must exist.
+
+    Raises
+    ------
+    OSError
+        If the folder is missing or can't be written.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text with Unix line ends, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")

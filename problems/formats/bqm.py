@@ -1,0 +1,156 @@
+"""D-Wave Ocean's models: the binary quadratic model (BQM) and the constrained one (CQM).
+
+Conventions of dimod: a bias of ``(u, v)`` is the whole coefficient of ``x_u x_v``, so that
+``bias = 2 Q_uv``; linear biases are ``Q``'s diagonal. A BQM holds no cardinality, so ``k`` is
+a parameter when one is read; a CQM holds each group as a linear equality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from problems.errors import FormatError
+from problems.formats.terms import Row, Terms, constraint, group_rows, natural_order
+from problems.qubo import CardinalityQUBO
+
+if TYPE_CHECKING:
+    import dimod
+
+
+def to_bqm(
+    problem: CardinalityQUBO, labels: Sequence[Hashable] | None = None
+) -> dimod.BinaryQuadraticModel:
+    """Return the energy, without the cardinality, as a BINARY model.
+
+    Parameters
+    ----------
+    problem : CardinalityQUBO
+    labels : sequence of hashables, optional
+        Names of the variables; 0 … n - 1 by default.
+    """
+    import dimod
+
+    terms = Terms.of(problem)
+    quadratic = terms.rows, terms.cols, terms.values
+    order = list(range(problem.n)) if labels is None else list(labels)
+    return dimod.BinaryQuadraticModel.from_numpy_vectors(
+        terms.linear, quadratic, terms.offset, dimod.BINARY, variable_order=order
+    )
+
+
+def from_bqm(
+    bqm: dimod.BinaryQuadraticModel,
+    k: Any,
+    groups: Any = None,
+    *,
+    max_n: int | None = None,
+) -> CardinalityQUBO:
+    """Build a problem from a model and a cardinality.
+
+    Variables are ordered by :func:`order`. A SPIN model is read with ``s = 2x - 1``.
+
+    Raises
+    ------
+    FormatError
+        If the model is too large for its couplings, or k and groups don't fit it.
+    """
+    import dimod
+
+    binary = bqm.change_vartype(dimod.BINARY, inplace=False)
+    labels = order(binary.variables)
+    vectors = binary.to_numpy_vectors(variable_order=labels)
+    terms = Terms(
+        vectors.quadratic.row_indices.astype(np.int64),
+        vectors.quadratic.col_indices.astype(np.int64),
+        vectors.quadratic.biases.astype(np.float64),
+        vectors.linear_biases.astype(np.float64),
+        float(vectors.offset),
+    )
+    return terms.problem(k, groups, source="the BQM", max_n=max_n)
+
+
+def to_cqm(
+    problem: CardinalityQUBO, labels: Sequence[Hashable] | None = None
+) -> dimod.ConstrainedQuadraticModel:
+    """Return the problem with one equality, labelled ``k0``, ``k1``, …, for each group."""
+    import dimod
+
+    names = list(range(problem.n)) if labels is None else list(labels)
+    cqm = dimod.ConstrainedQuadraticModel()
+    cqm.set_objective(to_bqm(problem, names))
+    for members in group_rows(problem):
+        g = int(problem.groups[members[0]])
+        ones = [(names[i], 1) for i in members]
+        cqm.add_constraint(ones, "==", int(problem.cardinalities[g]), label=f"k{g}")
+    return cqm
+
+
+def from_cqm(
+    cqm: dimod.ConstrainedQuadraticModel,
+    k: Any = None,
+    groups: Any = None,
+    *,
+    source: object = "the CQM",
+    max_n: int | None = None,
+) -> CardinalityQUBO:
+    """Build a problem from a model whose constraints are cardinalities.
+
+    Variables are BINARY, or INTEGER between 0 and 1, and are ordered by :func:`order`. A model
+    without constraints takes ``k`` and ``groups`` from the caller.
+
+    Raises
+    ------
+    FormatError
+        If a variable, a constraint, or their number is not of that kind.
+    """
+    labels = order(cqm.variables)
+    index = {label: i for i, label in enumerate(labels)}
+    for label in labels:
+        kind = cqm.vartype(label).name
+        bounds = cqm.lower_bound(label), cqm.upper_bound(label)
+        if kind != "BINARY" and not (kind == "INTEGER" and bounds == (0, 1)):
+            raise FormatError(f"{source}: variable {label!r} is {kind}; all must be binary")
+    objective = cqm.objective
+    triples = [(index[u], index[v], bias) for u, v, bias in objective.iter_quadratic()]
+    rows, cols, values = zip(*triples, strict=True) if triples else ((), (), ())
+    terms = Terms(
+        np.array(rows, dtype=np.int64),
+        np.array(cols, dtype=np.int64),
+        np.array(values, dtype=np.float64),
+        np.array([objective.get_linear(label) for label in labels], dtype=np.float64),
+        float(objective.offset),
+    )
+    equalities = [
+        _row(name, comparison, index, source) for name, comparison in cqm.constraints.items()
+    ]
+    k, groups = constraint(equalities, len(labels), k, groups, source)
+    return terms.problem(k, groups, source=source, max_n=max_n)
+
+
+def order(variables: Iterable[Hashable]) -> list[Hashable]:
+    """Order labels as the problem's variables: by number where they are numbered.
+
+    Integers are sorted, so are strings of one stem and a number (``x0 … x10``); any others
+    stay as they come.
+    """
+    labels = list(variables)
+    if all(isinstance(label, int | np.integer) for label in labels):
+        return sorted(labels)  # type: ignore[type-var]
+    if all(isinstance(label, str) for label in labels):
+        return [labels[i] for i in natural_order(labels)]  # type: ignore[arg-type]
+    return labels
+
+
+def _row(name: Hashable, comparison: Any, index: dict[Hashable, int], source: object) -> Row:
+    left = comparison.lhs
+    if comparison.sense.value != "==" or not left.is_linear() or left.is_soft():
+        raise FormatError(
+            f"{source}: constraint {name!r} is no hard linear equality; a cardinality reads "
+            "Σ x_i == k"
+        )
+    pairs = list(left.iter_linear())
+    variables, coefficients = [index[v] for v, _ in pairs], [float(c) for _, c in pairs]
+    return Row(variables, coefficients, float(comparison.rhs) - float(left.offset))

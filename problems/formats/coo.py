@@ -1,0 +1,254 @@
+"""Coordinate text: lines ``i j value``, in the dialects that are about.
+
+========= ===== ============================ ============================= ================
+dialect   base  what ``i j v`` with i ≠ j is header                        sense
+========= ===== ============================ ============================= ================
+``ubqp``  1     ``Q_ij = Q_ji = v``: 2v·x_ix_j ``n m``, m lines follow     minimise
+``mqlib`` 1     the same                     the same                      maximise
+``qubo``  0     v·x_ix_j                     ``p qubo 0 n nodes couplers`` minimise
+``coo``   0     v·x_ix_j                     none; n = largest index + 1   minimise
+========= ===== ============================ ============================= ================
+
+``ubqp`` is the file of the iCBS reference's annealer and of the Biq Mac library: each pair
+is named once, in either order, and stands for both triangles. ``mqlib`` is read the same way
+but maximised (MQLib, Beasley's OR-Library). ``qubo`` is qbsolv's file and ``coo`` dimod's:
+there every line adds ``v x_i x_j``, so that an upper triangular matrix and a full symmetric
+one are both read right. A line ``i i v`` adds ``v x_i`` in all of them.
+
+None of them has a place for the cardinality, so it is passed as ``k`` when one is read,
+unless the file is ours: we add comments ``# icbs offset 0.5``, ``# icbs cardinalities 2 1``
+and, with several groups, ``# icbs groups 0 0 1 …`` (``c`` instead of ``#`` in ``qubo``).
+The reference's own reader takes no comments: write with ``comments=False`` for it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from problems.errors import FormatError
+from problems.files import write_text
+from problems.formats.terms import Indices, Terms, Vector, check_size
+from problems.qubo import CardinalityQUBO
+
+_LINE = np.dtype([("i", np.int64), ("j", np.int64), ("value", np.float64)])
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """The conventions in which coordinate texts differ."""
+
+    base: int
+    """Number of the first variable."""
+    doubled: bool
+    """A pair stands for both triangles, and is named once."""
+    header: str
+    """``"counts"`` (``n m``), ``"program"`` (``p qubo …``) or ``""``."""
+    maximize: bool = False
+    comment: str = "#"
+
+
+DIALECTS = {
+    "ubqp": Dialect(base=1, doubled=True, header="counts"),
+    "mqlib": Dialect(base=1, doubled=True, header="counts", maximize=True),
+    "qubo": Dialect(base=0, doubled=False, header="program", comment="c"),
+    "coo": Dialect(base=0, doubled=False, header=""),
+}
+
+
+def write(
+    problem: CardinalityQUBO,
+    path: str | Path,
+    dialect: str | Dialect = "ubqp",
+    *,
+    comments: bool = True,
+) -> None:
+    """Write the problem as coordinate text.
+
+    Parameters
+    ----------
+    dialect : str or Dialect
+        A key of :data:`DIALECTS`, or conventions of your own.
+    comments : bool, default True
+        Add the lines that hold offset, cardinalities and groups. Without them only the
+        quadratic form survives.
+    """
+    form = _dialect(dialect)
+    terms, n = Terms.of(problem), problem.n
+    sign = -1.0 if form.maximize else 1.0
+    pairs = sign * terms.values * (0.5 if form.doubled else 1.0)
+    used = terms.linear != 0
+    if not form.header and n:
+        used[-1] = True  # without a header the last line is what tells n
+    nodes = np.flatnonzero(used)
+    i = np.concatenate([nodes, terms.rows]) + form.base
+    j = np.concatenate([nodes, terms.cols]) + form.base
+    values = np.concatenate([sign * terms.linear[nodes], pairs])
+    lines = list(map("{} {} {!r}".format, i.tolist(), j.tolist(), values.tolist()))
+    header = {
+        "counts": [f"{n} {len(lines)}"],
+        "program": [f"p qubo 0 {n} {len(nodes)} {len(terms.rows)}"],
+        "": [],
+    }[form.header]
+    notes = _notes(problem, form, sign) if comments else []
+    write_text(path, "\n".join([*notes, *header, *lines, ""]))
+
+
+def read(
+    path: str | Path,
+    dialect: str | Dialect = "ubqp",
+    *,
+    k: Any = None,
+    groups: Any = None,
+    max_n: int | None = None,
+) -> CardinalityQUBO:
+    """Read coordinate text.
+
+    Parameters
+    ----------
+    dialect : str or Dialect
+        A key of :data:`DIALECTS`, or conventions of your own.
+    k, groups
+        The cardinality, where the file has no comment that tells it.
+    max_n : int, optional
+        Largest n to accept; see :func:`problems.formats.terms.check_size`.
+
+    Raises
+    ------
+    FormatError
+        If the text is damaged or cut off, an index lies outside 1 … n, an entry comes twice
+        or is not finite, or the problem would dwarf the file.
+    FileNotFoundError
+        If there is no such file.
+    """
+    form = _dialect(dialect)
+    try:
+        with open(path, encoding="ascii") as file:
+            notes, header, first = _head(file, form, path)
+            table = _table(chain(first, file), form)
+            offset = float(notes.get("offset", "0"))
+    except (ValueError, DeprecationWarning) as error:
+        raise FormatError(f"{path} is no coordinate text: {error}") from error
+    n = _size(header, table, form, path)
+    check_size(n, len(table), path, max_n)
+    terms = _terms(table, n, offset, form, path)
+    if "cardinalities" in notes:
+        if k is not None:
+            raise FormatError(f"{path} holds its own cardinality; leave k and groups out")
+        wanted = _integers(notes["cardinalities"], "cardinalities", path)
+        groups = _integers(notes["groups"], "groups", path) if "groups" in notes else None
+        k = wanted[0] if groups is None and len(wanted) == 1 else wanted
+    if k is None:
+        raise FormatError(f"{path} holds no cardinality; pass k (and groups for several)")
+    return terms.problem(k, groups, source=path, max_n=max_n, maximize=form.maximize)
+
+
+def _dialect(dialect: str | Dialect) -> Dialect:
+    if isinstance(dialect, Dialect):
+        return dialect
+    try:
+        return DIALECTS[dialect]
+    except KeyError:
+        raise FormatError(f"unknown dialect {dialect!r}; one of {', '.join(DIALECTS)}") from None
+
+
+def _notes(problem: CardinalityQUBO, form: Dialect, sign: float) -> list[str]:
+    """Return the comments that hold what the dialect has no place for."""
+    start = f"{form.comment} icbs"
+    lines = [
+        f"{start} offset {sign * problem.offset!r}",
+        f"{start} cardinalities {' '.join(map(str, problem.cardinalities.tolist()))}",
+    ]
+    if problem.num_groups > 1:
+        lines.append(f"{start} groups {' '.join(map(str, problem.groups.tolist()))}")
+    return lines
+
+
+def _head(
+    file: TextIO, form: Dialect, path: str | Path
+) -> tuple[dict[str, str], list[str], list[str]]:
+    """Read up to the header; without one, hand back the first line of data."""
+    notes: dict[str, str] = {}
+    for line in file:
+        words = line.split(maxsplit=3)
+        if words and words[0].startswith(form.comment):
+            if words[:2] == [form.comment, "icbs"] and len(words) == 4:
+                notes[words[2]] = words[3]
+        elif words and form.header:
+            return notes, line.split(), []
+        elif words:
+            return notes, [], [line]
+    if form.header:
+        raise FormatError(f"{path} is cut off: it holds no header")
+    return notes, [], []
+
+
+def _table(lines: Iterator[str], form: Dialect) -> Any:
+    """Parse the remaining lines, in memory that grows with what is there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)  # "1.5" as an index
+        warnings.filterwarnings("ignore", "loadtxt: input contained no data")
+        return np.loadtxt(lines, dtype=_LINE, comments=form.comment, ndmin=1)
+
+
+def _size(header: list[str], table: Any, form: Dialect, path: str | Path) -> int:
+    """Return n, and hold the header's counts against the lines that are there."""
+    shape = {"counts": (2, [0, 1]), "program": (6, [3, 4, 5])}
+    if not form.header:
+        return int(max(table["i"].max(initial=-1), table["j"].max(initial=-1))) + 1 - form.base
+    length, places = shape[form.header]
+    try:
+        if len(header) != length or (length == 6 and header[:2] != ["p", "qubo"]):
+            raise ValueError
+        n, *counts = (int(header[place]) for place in places)
+    except ValueError:
+        wanted = "n m" if length == 2 else "p qubo 0 n nodes couplers"
+        raise FormatError(
+            f"{path} has the header {' '.join(header)!r:.60}; expected {wanted}"
+        ) from None
+    if sum(counts) != len(table) or n < 0:
+        raise FormatError(
+            f"{path} claims {n} variables and {sum(counts)} entries but holds {len(table)} "
+            "entries; it is cut off or damaged"
+        )
+    return n
+
+
+def _terms(table: Any, n: int, offset: float, form: Dialect, path: str | Path) -> Terms:
+    """Check the entries and bring them to whole coefficients."""
+    i: Indices = table["i"] - form.base
+    j: Indices = table["j"] - form.base
+    values: Vector = table["value"].copy()
+
+    def refuse(bad: Any, why: str) -> None:
+        if bad.any():
+            entry = int(np.flatnonzero(bad)[0])
+            shown = " ".join(str(part) for part in table[entry])
+            raise FormatError(f"{path}: entry {entry + 1} ({shown}) {why}")
+
+    last = n - 1 + form.base
+    refuse(~np.isfinite(values), "is not finite")
+    refuse((i < 0) | (i >= n) | (j < 0) | (j >= n), f"lies outside {form.base} … {last}")
+    key = np.minimum(i, j) * n + np.maximum(i, j) if form.doubled else i * n + j
+    ranked = np.argsort(key, kind="stable")
+    again = np.zeros(len(key), dtype=bool)
+    again[ranked[1:]] = np.diff(key[ranked]) == 0
+    hint = "; in this dialect a pair stands for both triangles" if form.doubled else ""
+    refuse(again, f"comes twice{hint}")
+    if form.doubled:
+        with np.errstate(over="ignore"):  # refused when the problem is built
+            values[i != j] *= 2
+    return Terms(i, j, values, np.zeros(n), offset)
+
+
+def _integers(text: str, name: str, path: str | Path) -> list[int]:
+    try:
+        return [int(word) for word in text.split()]
+    except ValueError:
+        raise FormatError(f"{path}: the comment '{name}' holds {text.strip()!r:.60}") from None

@@ -1,0 +1,183 @@
+"""QPLIB text (Furini et al., Math. Prog. Comp. 11, 2019, appendix B).
+
+Conventions: the objective is ``½ xᵀQ⁰x + b⁰ᵀx + q⁰`` with a symmetric ``Q⁰`` of which the
+file lists the lower triangle, counted from 1. So an entry off the diagonal is the whole
+coefficient of its product, and one on the diagonal twice that of ``x_i² = x_i``; we write
+linear terms into ``b⁰``. Vectors are a default value and the entries that differ.
+
+Read are problems over binaries alone (``?B?``) with linear constraints or none
+(``??L``, ``??N``, ``??B``), whose rows are cardinalities. What follows the right-hand sides
+(starting point, duals, names) is not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from problems.errors import FormatError
+from problems.files import write_text
+from problems.formats.terms import Row, Terms, check_size, constraint, group_rows
+from problems.formats.text import number, whole
+from problems.qubo import CardinalityQUBO
+
+
+def write(problem: CardinalityQUBO, path: str | Path) -> None:
+    """Write the problem as QPLIB text of type ``QBL`` (``LBL`` without couplings)."""
+    terms, n = Terms.of(problem), problem.n
+    groups = group_rows(problem)
+    members = [f"{row} {i + 1} 1" for row, group in enumerate(groups, 1) for i in group.tolist()]
+    counts = [int(problem.cardinalities[problem.groups[group[0]]]) for group in groups]
+    linear = np.flatnonzero(terms.linear)
+    lines = [
+        "icbs",
+        "QBL" if len(terms.rows) else "LBL",
+        "minimize",
+        f"{n} # variables",
+        f"{len(groups)} # constraints",
+    ]
+    if len(terms.rows):
+        # Lower triangle: the second index of our pairs is the larger one.
+        pairs = zip(terms.cols + 1, terms.rows + 1, terms.values.tolist(), strict=True)
+        lines.append(f"{len(terms.rows)} # quadratic terms, lower triangle of the Hessian")
+        lines += [f"{h} {j} {value!r}" for h, j, value in pairs]
+    lines += ["0.0 # default linear coefficient", f"{len(linear)} # others"]
+    lines += [f"{i + 1} {float(terms.linear[i])!r}" for i in linear]
+    lines += [f"{terms.offset!r} # constant", f"{len(members)} # terms of the constraints"]
+    lines += [*members, "1e30 # infinity"]
+    for side in ("left", "right"):
+        lines += [f"0.0 # default {side}-hand side", f"{len(counts)} # others"]
+        lines += [f"{row} {count}" for row, count in enumerate(counts, 1)]
+    for what in ("starting point", "multiplier", "reduced cost"):
+        lines += [f"0.0 # default {what}", "0 # others"]
+    lines += ["0 # names of variables", "0 # names of constraints", ""]
+    write_text(path, "\n".join(lines))
+
+
+def read(
+    path: str | Path, *, k: Any = None, groups: Any = None, max_n: int | None = None
+) -> CardinalityQUBO:
+    """Read a QPLIB file whose constraints are cardinalities over binaries.
+
+    Parameters
+    ----------
+    k, groups
+        The cardinality, for a file without constraints.
+    max_n : int, optional
+        Largest n to accept; see :func:`problems.formats.terms.check_size`.
+
+    Raises
+    ------
+    FormatError
+        If the text is damaged, cut off, or describes another kind of problem.
+    FileNotFoundError
+        If there is no such file.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return _Reader(file, path).problem(k, groups, max_n)
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path} is no QPLIB text: {error}") from error
+
+
+class _Reader:
+    """The values of a QPLIB text, one line after the other."""
+
+    def __init__(self, lines: Iterator[str], path: str | Path) -> None:
+        self.lines, self.path, self.line = lines, path, 0
+
+    @property
+    def where(self) -> str:
+        return f"{self.path}, line {self.line}"
+
+    def words(self, count: int) -> list[str]:
+        """Return the leading words of the next line that is neither empty nor a comment."""
+        for text in self.lines:
+            self.line += 1
+            words = text.split(maxsplit=count)[:count]
+            if words and words[0][0] not in "!#%":
+                if len(words) < count:
+                    raise FormatError(f"{self.where}: {count} values expected")
+                return words
+        raise FormatError(f"{self.path} is cut off after line {self.line}")
+
+    def count(self, most: int | None = None) -> int:
+        return whole(self.words(1)[0], self.where, 0, most)
+
+    def number(self) -> float:
+        return number(self.words(1)[0], self.where)
+
+    def entries(self, *sizes: int) -> list[tuple[Any, ...]]:
+        """Read a count and as many lines of 1-based indices, one for each size, and a value."""
+        found: dict[tuple[int, ...], float] = {}
+        for _ in range(self.count()):  # ends with the file, whatever the count claims
+            *indices, value = self.words(len(sizes) + 1)
+            at = tuple(
+                whole(index, self.where, 1, size) - 1
+                for index, size in zip(indices, sizes, strict=True)
+            )
+            if at in found:
+                raise FormatError(f"{self.where}: the entry comes twice")
+            found[at] = number(value, self.where)
+        return [(*at, value) for at, value in found.items()]
+
+    def vector(self, size: int) -> np.ndarray:
+        default, entries = self.number(), self.entries(size)
+        vector = np.full(size, default)
+        for i, value in entries:
+            vector[i] = value
+        return vector
+
+    def problem(self, k: Any, groups: Any, max_n: int | None) -> CardinalityQUBO:
+        """Read the sections in their order up to the right-hand sides."""
+        self.words(1)  # the name
+        kind = self.words(1)[0].upper()
+        if len(kind) != 3 or kind[0] not in "LDCQ" or kind[1] != "B" or kind[2] not in "NBL":
+            raise FormatError(
+                f"{self.path} is of type {kind!r:.20}; only binaries with linear constraints or "
+                "none (QBL, QBN, …) are read"
+            )
+        sense = self.words(1)[0].lower()
+        if sense not in ("minimize", "maximize"):
+            raise FormatError(f"{self.where}: the sense is {sense!r:.20}")
+        n = self.count()
+        m = self.count() if kind[2] == "L" else 0
+        products = [] if kind[0] == "L" else self.entries(n, n)
+        check_size(n, sum(h != j for h, j, _ in products), self.path, max_n)
+        if m > n:
+            raise FormatError(f"{self.path} has {m} constraints on {n} variables; groups overlap")
+        if any(h < j for h, j, _ in products):
+            raise FormatError(f"{self.path}: an entry lies above the diagonal of the Hessian")
+        linear = self.vector(n)
+        offset = self.number()
+        rows = self.rows(n, m) if kind[2] == "L" else []
+        terms = Terms(
+            np.array([h for h, _, _ in products], dtype=np.int64),
+            np.array([j for _, j, _ in products], dtype=np.int64),
+            np.array([v / 2 if h == j else v for h, j, v in products], dtype=np.float64),
+            linear,
+            offset,
+        )
+        k, groups = constraint(rows, n, k, groups, self.path)
+        maximize = sense == "maximize"
+        return terms.problem(k, groups, source=self.path, max_n=max_n, maximize=maximize)
+
+    def rows(self, n: int, m: int) -> list[Row]:
+        """Read the linear constraints; each must have equal sides."""
+        variables: list[list[int]] = [[] for _ in range(m)]
+        weights: list[list[float]] = [[] for _ in range(m)]
+        for row, i, value in self.entries(m, n):
+            variables[row].append(i)
+            weights[row].append(value)
+        self.number()  # what stands for infinity
+        left, right = self.vector(m), self.vector(m)
+        if len(apart := np.flatnonzero(left != right)):
+            row = int(apart[0])
+            raise FormatError(
+                f"{self.path}: constraint {row + 1} is an inequality ({left[row]} … {right[row]}); "
+                "a cardinality has equal sides"
+            )
+        return [Row(*row) for row in zip(variables, weights, left.tolist(), strict=True)]

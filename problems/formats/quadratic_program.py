@@ -1,0 +1,92 @@
+"""qiskit-optimization's ``QuadraticProgram``.
+
+Convention: the objective is ``constant + linearᵀx + xᵀ quadratic x`` without a half, stored
+with an upper triangular matrix, so that an entry is the whole coefficient of its product;
+each group is a linear equality.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from problems.errors import FormatError
+from problems.formats.terms import Row, Terms, constraint, group_rows
+from problems.qubo import CardinalityQUBO
+
+if TYPE_CHECKING:
+    from qiskit_optimization import QuadraticProgram
+
+
+def to_quadratic_program(problem: CardinalityQUBO, name: str = "icbs") -> QuadraticProgram:
+    """Return the problem as a ``QuadraticProgram`` with binaries ``x0 … x(n-1)``.
+
+    Its optimisers are then at hand; ``result.x`` is a state of the problem.
+    """
+    from qiskit_optimization import QuadraticProgram
+    from scipy.sparse import coo_matrix
+
+    terms, n = Terms.of(problem), problem.n
+    program = QuadraticProgram(name)
+    for i in range(n):
+        program.binary_var(f"x{i}")
+    quadratic = coo_matrix((terms.values, (terms.rows, terms.cols)), shape=(n, n))
+    program.minimize(terms.offset, terms.linear, quadratic.todok())
+    for members in group_rows(problem):
+        g = int(problem.groups[members[0]])
+        ones = {f"x{i}": 1 for i in members}
+        program.linear_constraint(ones, "==", int(problem.cardinalities[g]), f"k{g}")
+    return program
+
+
+def from_quadratic_program(
+    program: QuadraticProgram,
+    k: Any = None,
+    groups: Any = None,
+    *,
+    max_n: int | None = None,
+) -> CardinalityQUBO:
+    """Build a problem from a program over binaries whose constraints are cardinalities.
+
+    Variable ``i`` of the program is variable ``i`` of the problem; a program that maximises
+    has its sign turned, and one without constraints takes ``k`` and ``groups`` from the
+    caller.
+
+    Raises
+    ------
+    FormatError
+        If a variable is not binary, or a constraint is no cardinality.
+    """
+    source = f"the quadratic program {program.name!r}"
+    for variable in program.variables:
+        bounds = variable.lowerbound, variable.upperbound
+        if variable.vartype.name == "CONTINUOUS" or bounds != (0, 1):
+            raise FormatError(
+                f"{source}: variable {variable.name!r} is {variable.vartype.name} in "
+                f"[{bounds[0]}, {bounds[1]}]; all must be binary"
+            )
+    if program.quadratic_constraints:
+        raise FormatError(f"{source} has quadratic constraints; only cardinalities are taken")
+    objective = program.objective
+    quadratic = objective.quadratic.coefficients.tocoo()
+    terms = Terms(
+        quadratic.row.astype(np.int64),
+        quadratic.col.astype(np.int64),
+        quadratic.data.astype(np.float64),
+        objective.linear.to_array().astype(np.float64),
+        float(objective.constant),
+    )
+    rows = [_row(item, source) for item in program.linear_constraints]
+    k, groups = constraint(rows, program.get_num_vars(), k, groups, source)
+    maximize = objective.sense.name == "MAXIMIZE"
+    return terms.problem(k, groups, source=source, max_n=max_n, maximize=maximize)
+
+
+def _row(item: Any, source: str) -> Row:
+    if item.sense.name != "EQ":
+        raise FormatError(
+            f"{source}: constraint {item.name!r} is an inequality; a cardinality reads Σ x_i == k"
+        )
+    weights = item.linear.to_dict()
+    return Row(list(weights), [float(c) for c in weights.values()], float(item.rhs))

@@ -1,0 +1,223 @@
+"""What all foreign formats have in common: a polynomial, equality rows, and names.
+
+The polynomial is ``Σ c_ij x_i x_j + Σ l_i x_i + offset`` with each pair named once and its
+*whole* coefficient (``c_ij = 2 Q_ij`` for ``i < j``, ``l_i = Q_ii``): no halves and no implied
+doubling. Each format converts between its own convention and this one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from problems.errors import FormatError, InvalidProblemError
+from problems.qubo import CardinalityQUBO
+
+Vector = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+#: Variables for which a dense Q is formed whatever the file holds (128 MiB).
+FREE_DENSE = 4096
+#: Variables of a problem without couplings, which needs no Q.
+FREE_LINEAR = 1 << 20
+#: Larger problems must name at least one of so many entries of Q.
+SPARSEST = 64
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A quadratic polynomial of n binaries."""
+
+    rows: Indices
+    """First variable of each product, shape (number of products,)."""
+    cols: Indices
+    """Second variable of each product; equal to the first for ``x_i² = x_i``."""
+    values: Vector
+    """Whole coefficient of each product; repeated products add up."""
+    linear: Vector
+    """Coefficient of each variable, shape (n,)."""
+    offset: float = 0.0
+
+    @classmethod
+    def of(cls, problem: CardinalityQUBO) -> Terms:
+        """Return the polynomial of a problem in float64; products of zero are left out.
+
+        Raises
+        ------
+        FormatError
+            If a coefficient of a product overflows float64.
+        """
+        if problem.is_factored:
+            A = problem.A.astype(np.float64)
+            Q = A.T @ A
+        else:
+            Q = problem.Q
+        rows, cols = np.nonzero(np.triu(Q, 1))
+        with np.errstate(over="ignore"):
+            values = 2.0 * Q[rows, cols].astype(np.float64)
+        if not np.isfinite(values).all():
+            raise FormatError("a coupling overflows when doubled; scale the problem down")
+        return cls(rows, cols, values, problem.diagonal, problem.offset)
+
+    def problem(
+        self,
+        k: Any,
+        groups: Any = None,
+        *,
+        source: object,
+        max_n: int | None = None,
+        maximize: bool = False,
+    ) -> CardinalityQUBO:
+        """Build the problem: dense, or factored with no rows if there is no coupling.
+
+        Parameters
+        ----------
+        k, groups
+            As for :class:`CardinalityQUBO`.
+        source : object
+            What is being read, for messages.
+        max_n : int, optional
+            Largest n to accept; by default, what :func:`check_size` derives.
+        maximize : bool
+            Whether the polynomial is maximised; its sign is then turned.
+
+        Raises
+        ------
+        FormatError
+            If the problem is too large for what the source holds, or is not valid.
+        """
+        n, sign = len(self.linear), -1.0 if maximize else 1.0
+        between = self.rows != self.cols
+        check_size(n, int(between.sum()), source, max_n)
+        linear, offset = sign * self.linear, sign * self.offset
+        try:
+            with np.errstate(all="ignore"):  # what is not finite is refused below, by name
+                np.add.at(linear, self.rows[~between], sign * self.values[~between])
+                if not between.any():
+                    A = np.zeros((0, n))
+                    return CardinalityQUBO.from_factors(A, linear, k, groups=groups, offset=offset)
+                pairs = self.rows[between], self.cols[between]
+                Q = np.zeros((n, n))
+                np.add.at(Q, pairs, sign / 2 * self.values[between])
+                Q += Q.T.copy()
+                Q[np.diag_indices(n)] = linear
+                return CardinalityQUBO(Q, k, groups=groups, offset=offset)
+        except InvalidProblemError as error:
+            raise FormatError(f"{source} describes no valid problem: {error}") from error
+
+
+class Row(NamedTuple):
+    """An equality ``Σ coefficients · x[variables] = value``."""
+
+    variables: Sequence[int]
+    coefficients: Sequence[float]
+    value: float
+
+
+def check_size(n: int, couplings: int, source: object, max_n: int | None = None) -> None:
+    """Refuse a problem whose arrays would dwarf the file that claims it.
+
+    Without ``max_n``, n may reach :data:`FREE_DENSE` (:data:`FREE_LINEAR` without couplings),
+    and more where at least one of :data:`SPARSEST` entries of the dense ``Q`` is named.
+
+    Raises
+    ------
+    FormatError
+        The message says how to read the file all the same.
+    """
+    free = FREE_DENSE if couplings else FREE_LINEAR
+    allowed = max(free, math.isqrt(SPARSEST * couplings)) if max_n is None else max_n
+    if n > allowed:
+        need = 8 * n * (n if couplings else 1) / 2**30
+        raise FormatError(
+            f"{source} claims {n} variables and names {couplings} couplings, which would take "
+            f"{need:.3g} GiB; at most {allowed} variables are read from it. If it is right, "
+            f"pass max_n={n}"
+        )
+
+
+def groups_of(rows: Iterable[Row], n: int, source: object) -> tuple[Any, Any]:
+    """Turn cardinality rows into ``(k, groups)`` as :class:`CardinalityQUBO` takes them.
+
+    Rows are ``c·Σ x_i = c·k`` over disjoint sets that cover all variables; rows without a
+    variable must read ``0 = 0`` and are dropped.
+
+    Raises
+    ------
+    FormatError
+        If rows overlap, leave a variable out, weigh variables apart, or ask for a fraction.
+    """
+    groups = np.full(n, -1, dtype=np.int64)
+    wanted: list[int] = []
+    for number, row in enumerate(rows):
+        where = f"{source}: equality row {number}"
+        used = [i for i, c in zip(row.variables, row.coefficients, strict=True) if c]
+        weights = {c for c in row.coefficients if c}
+        if not used:
+            if row.value:
+                raise FormatError(f"{where} has no variable but asks for {row.value}")
+            continue
+        if len(weights) != 1 or not all(map(math.isfinite, weights)):
+            raise FormatError(
+                f"{where} has the coefficients {sorted(weights)[:2]}; a cardinality weighs all "
+                "its variables alike"
+            )
+        k = row.value / weights.pop()
+        if not (math.isfinite(k) and abs(k - round(k)) <= 1e-9 * max(1.0, abs(k))):
+            raise FormatError(f"{where} asks for a count of {k}; it must be an integer")
+        if (groups[used] >= 0).any() or len(set(used)) != len(used):
+            raise FormatError(
+                f"{where} names a variable that is counted already; groups must be disjoint"
+            )
+        groups[used] = len(wanted)
+        wanted.append(round(k))
+    if (groups < 0).any():
+        missing = int(np.flatnonzero(groups < 0)[0])
+        raise FormatError(
+            f"{source}: variable {missing} (counted from 0) is in no cardinality row; each "
+            "variable must be in one, or pass k if the file has no rows at all"
+        )
+    return (wanted[0], None) if len(wanted) == 1 else (wanted, groups)
+
+
+def constraint(rows: Sequence[Row], n: int, k: Any, groups: Any, source: object) -> tuple[Any, Any]:
+    """Choose between the file's own rows and the caller's ``k`` and ``groups``.
+
+    Raises
+    ------
+    FormatError
+        If both or neither are given, or the rows are no cardinalities.
+    """
+    if rows and k is not None:
+        raise FormatError(f"{source} holds its own cardinality; leave k and groups out")
+    if rows:
+        return groups_of(rows, n, source)
+    if k is None:
+        raise FormatError(f"{source} holds no cardinality; pass k (and groups for several)")
+    return k, groups
+
+
+def group_rows(problem: CardinalityQUBO) -> list[Indices]:
+    """Return the members of each group; groups without members are left out."""
+    order = np.argsort(problem.groups, kind="stable")
+    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
+    return [members for members in np.split(order, np.cumsum(sizes)[:-1]) if len(members)]
+
+
+def natural_order(names: Sequence[str]) -> list[int]:
+    """Order ``x0, x1, … x10`` by number where all names share a stem, else as they come.
+
+    Files name variables in the order in which they use them; this brings ours back.
+    """
+    matches = [re.fullmatch(r"(.*?)(\d{1,18})", name) for name in names]
+    numbers = [int(match[2]) for match in matches if match]
+    stems = {match[1] for match in matches if match}
+    if len(numbers) == len(names) == len(set(numbers)) and len(stems) == 1:
+        return sorted(range(len(names)), key=numbers.__getitem__)
+    return list(range(len(names)))

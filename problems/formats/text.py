@@ -1,0 +1,39 @@
+"""Pieces that the readers of LP-like texts share."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from problems.errors import FormatError
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,5})?")
+
+
+def number(word: str, where: object) -> float:
+    """Return a finite decimal number.
+
+    Raises
+    ------
+    FormatError
+        If the word is anything else, NaN, infinity and Python's ``1_000`` included.
+    """
+    if _NUMBER.fullmatch(word) and math.isfinite(value := float(word)):
+        return value
+    raise FormatError(f"{where}: {word!r:.40} is not a finite number")
+
+
+def whole(word: str, where: object, least: int, most: int | None = None) -> int:
+    """Return an integer between ``least`` and ``most``.
+
+    Raises
+    ------
+    FormatError
+        If the word is no integer, or lies outside.
+    """
+    if not re.fullmatch(r"[+-]?\d{1,18}", word):
+        raise FormatError(f"{where}: {word!r:.40} is not an integer")
+    value = int(word)
+    if value < least or (most is not None and value > most):
+        raise FormatError(f"{where}: {value} lies outside {least} … {'' if most is None else most}")
+    return value

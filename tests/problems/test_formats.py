@@ -1,0 +1,470 @@
+"""Every format: what is written comes back, and other people's conventions are read right."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import dimod
+import numpy as np
+import pytest
+from dimod.serialization import coo as dimod_coo
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from problem_cases import (
+    all_states,
+    any_problems,
+    assert_same_problem,
+    dense_problems,
+    feasible_states,
+    matrix,
+)
+from qiskit_optimization.translators import to_docplex_mp
+
+from problems import CardinalityQUBO, FormatError
+from problems.formats import FORMATS, coo, mps, npz, qplib, read, write
+from problems.formats.bqm import from_bqm, from_cqm, to_bqm, to_cqm
+from problems.formats.quadratic_program import from_quadratic_program, to_quadratic_program
+
+few = settings(max_examples=30)
+
+TEXTS = ["ubqp", "mqlib", "qubo", "coo", "lp", "mps", "qplib"]
+SMALL = CardinalityQUBO(
+    [[1.0, -2.0, 0.5], [-2.0, 3.0, 0.0], [0.5, 0.0, -1.0]], [1, 1], groups=[0, 0, 1], offset=0.25
+)
+
+
+def parse(text, format, **options):
+    """Read a text as a file of the format."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "problem"
+        path.write_bytes(text.encode())
+        return read(path, format, **options)
+
+
+def round_trip(problem, format):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "problem"
+        write(problem, path, format)
+        return read(path, format)
+
+
+def pairs_of(problem):
+    """Whole coefficients of the products, and the linear terms, straight from the matrix."""
+    Q = matrix(problem)
+    n = problem.n
+    pairs = {(i, j): float(2 * Q[i, j]) for i in range(n) for j in range(i + 1, n) if Q[i, j]}
+    return pairs, [float(v) for v in np.diag(Q)]
+
+
+# -- round trips -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", TEXTS)
+@few
+@given(problem=any_problems(max_n=6))
+def test_text_round_trip_keeps_energies_and_cardinalities(format, problem):
+    assert_same_problem(problem, round_trip(problem, format))
+
+
+@few
+@given(any_problems(dtype=np.float32))
+def test_npz_round_trip_keeps_everything(problem):
+    again = round_trip(problem, "npz")
+    assert again.hash == problem.hash
+    assert again.dtype == problem.dtype
+    assert again.is_factored == problem.is_factored
+
+
+@few
+@given(any_problems())
+def test_bqm_round_trip(problem):
+    bqm = to_bqm(problem)
+    again = from_bqm(bqm, problem.cardinalities, problem.groups)
+    assert_same_problem(problem, again)
+    for x in all_states(problem.n)[::5]:
+        sample = dict(enumerate(x.tolist()))
+        assert bqm.energy(sample) == pytest.approx(problem.energy(x), abs=1e-9)
+
+
+@few
+@given(any_problems(max_n=6))
+def test_cqm_round_trip_and_its_own_energies(problem):
+    cqm = to_cqm(problem)
+    assert_same_problem(problem, from_cqm(cqm))
+    states = all_states(problem.n)
+    feasible = [cqm.check_feasible(dict(enumerate(x.tolist()))) for x in states]
+    np.testing.assert_array_equal(feasible, problem.is_feasible(states))
+
+
+@few
+@given(any_problems(max_n=6))
+def test_quadratic_program_round_trip_and_its_own_energies(problem):
+    program = to_quadratic_program(problem)
+    assert_same_problem(problem, from_quadratic_program(program))
+    for x in all_states(problem.n)[::5]:
+        assert program.objective.evaluate(x) == pytest.approx(problem.energy(x), abs=1e-9)
+        assert program.is_feasible(x) == problem.is_feasible(x)
+
+
+@pytest.mark.parametrize("format", TEXTS)
+def test_numbers_come_back_to_the_last_bit(format):
+    rng = np.random.default_rng(3)
+    Q = rng.normal(size=(12, 12)) * 10.0 ** rng.integers(-12, 12, (12, 12))
+    problem = CardinalityQUBO(Q + Q.T, 5, offset=0.1)
+    again = round_trip(problem, format)
+    np.testing.assert_array_equal(again.Q, problem.Q)
+    assert again.offset == 0.1
+
+
+@pytest.mark.parametrize("format", ["lp", "mps", "qplib"])
+def test_more_than_ten_variables_keep_their_order(format):
+    problem = CardinalityQUBO(np.diag(np.r_[np.zeros(11), 1.0, 2.0]), 3)
+    assert_same_problem(problem, round_trip(problem, format))
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_ending_chooses_the_format(tmp_path, format):
+    for ending in FORMATS[format].endings:
+        path = tmp_path / f"block{ending.upper()}"
+        write(SMALL, path)
+        assert_same_problem(SMALL, read(path))
+
+
+def test_zero_problem_and_linear_problem():
+    for format in TEXTS:
+        for diagonal in (np.zeros(3), np.array([0.0, 1.0, 0.0])):
+            problem = CardinalityQUBO(np.diag(diagonal), 2)
+            assert_same_problem(problem, round_trip(problem, format))
+
+
+def test_groups_without_members_are_dropped_where_there_is_no_row_for_them():
+    problem = CardinalityQUBO(np.eye(3), [1, 0, 1], groups=[0, 2, 2])
+    assert_same_problem(problem, round_trip(problem, "mps"))
+
+
+# -- other triangles, other signs --------------------------------------------------------
+
+
+@few
+@given(dense_problems(max_n=6, max_groups=1), st.randoms(use_true_random=False))
+def test_ubqp_reads_either_triangle_in_any_order(problem, random):
+    pairs, linear = pairs_of(problem)
+    lines = [f"{i + 1} {i + 1} {v!r}" for i, v in enumerate(linear) if v]
+    for (i, j), v in pairs.items():
+        first, second = random.sample([i + 1, j + 1], 2)
+        lines.append(f"{first}  {second}\t{v / 2!r}")
+    random.shuffle(lines)
+    text = "\n".join(["# a comment", f"{problem.n} {len(lines)}", *lines, ""])
+    # The offset has no place in the text.
+    shifted = CardinalityQUBO(problem.Q, problem.k)
+    assert_same_problem(shifted, parse(text, "ubqp", k=problem.k))
+    turned = parse(text, "mqlib", k=problem.k)
+    states = all_states(problem.n)
+    np.testing.assert_array_equal(turned.energy(states), -parse(text, "ubqp", k=0).energy(states))
+
+
+@few
+@given(dense_problems(max_n=6, max_groups=1))
+def test_coo_reads_upper_lower_and_full_alike(problem):
+    pairs, linear = pairs_of(problem)
+    nodes = [f"{i} {i} {v!r}" for i, v in enumerate(linear)]
+    upper = [f"{i} {j} {v!r}" for (i, j), v in pairs.items()]
+    lower = [f"{j} {i} {v!r}" for (i, j), v in pairs.items()]
+    full = [f"{a} {b} {v / 2!r}" for (i, j), v in pairs.items() for a, b in ((i, j), (j, i))]
+    shifted = CardinalityQUBO(problem.Q, problem.k)
+    for lines in (upper, lower, full):
+        text = "\n".join(nodes + lines)
+        assert_same_problem(shifted, parse(text, "coo", k=problem.k))
+        header = f"c qbsolv\np qubo 0 {problem.n} {len(nodes)} {len(lines)}\n"
+        assert_same_problem(shifted, parse(header + text, "qubo", k=problem.k))
+
+
+@few
+@given(dense_problems(max_n=5, max_groups=1))
+def test_coo_reads_what_dimod_writes(problem):
+    again = parse(dimod_coo.dumps(to_bqm(problem), vartype_header=True), "coo", k=0)
+    assume(again.n == problem.n)  # a last variable without an entry goes unnoticed
+    # dimod writes six decimals, and no offset.
+    np.testing.assert_allclose(again.Q, problem.Q, atol=1e-6)
+
+
+def test_the_sample_of_mqlib():
+    # Its documentation: Q = [[5,-6,0],[-6,3,-1],[0,-1,1]], maximum 6 at (1, 0, 1).
+    text = "# sample\n3 5\n1 1 5\n2 2 3\n3 3 1\n1 2 -6\n2 3 -1\n"
+    problem = parse(text, "mqlib", k=2)
+    np.testing.assert_array_equal(-problem.Q, [[5, -6, 0], [-6, 3, -1], [0, -1, 1]])
+    assert problem.energy([1, 0, 1]) == -6
+
+
+def test_reference_reader_gets_no_comments(tmp_path):
+    path = tmp_path / "block.ubqp"
+    coo.write(SMALL, path, comments=False)
+    assert path.read_text() == "3 5\n1 1 1.0\n2 2 3.0\n3 3 -1.0\n1 2 -2.0\n1 3 0.5\n"
+    again = coo.read(path, k=[1, 1], groups=[0, 0, 1])
+    np.testing.assert_array_equal(again.Q, SMALL.Q)
+
+
+MPS_HEAD = """* ½(x² + 4xy + 7y²) + x + y - 3 with x + y = 1
+NAME example
+ROWS
+ N obj
+ N ignored
+ E card
+COLUMNS
+ M 'MARKER' 'INTORG'
+"""
+MPS_BODY = """ x obj 1 card 1
+ x ignored 5
+ y obj 1
+ y card 1
+ M 'MARKER' 'INTEND'
+RHS
+ rhs card 1
+ rhs obj 3
+BOUNDS
+ UP bnd x 1
+"""
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "QUADOBJ\n x x 1\n x y 2\n y y 7\n",
+        "QUADOBJ\n x x 1\n y x 2\n y y 7\n",
+        "QSECTION obj\n x x 1\n y x 2\n y y 7\n",
+        "QMATRIX\n x x 1\n x y 2\n y x 2\n y y 7\n",
+    ],
+)
+@pytest.mark.parametrize("sense", ["", "OBJSENSE\n MIN\n", "OBJSENSE MAX\n", "OBJSENSE\n MAX\n"])
+def test_mps_halves(section, sense):
+    head = MPS_HEAD.replace("ROWS", sense + "ROWS", 1)
+    problem = parse(head + MPS_BODY + section + "ENDATA\n", "mps")
+    sign = -1 if "MAX" in sense else 1
+    expected = [0, 1 + 3.5, 1 + 0.5, 0.5 + 2 + 3.5 + 2]
+    states = [[0, 0], [0, 1], [1, 0], [1, 1]]
+    np.testing.assert_allclose(sign * problem.energy(states), np.array(expected) - 3)
+    assert problem.k == 1
+
+
+@few
+@given(dense_problems(max_n=5))
+def test_lp_reads_what_docplex_writes(problem):
+    text = to_docplex_mp(to_quadratic_program(problem)).export_as_lp_string()
+    again = parse(text, "lp")
+    states = all_states(problem.n)
+    np.testing.assert_array_equal(again.is_feasible(states), problem.is_feasible(states))
+    # docplex prints about nine digits.
+    np.testing.assert_allclose(again.energy(states), problem.energy(states), rtol=1e-6, atol=1e-4)
+
+
+def test_lp_halves_signs_and_names():
+    text = """\\ a comment
+Maximize
+ obj: a + 2 b + [ 4 a * b + 6 a ^ 2 ] / 2 + 7
+Subject To
+ both: 2 a + 2 b = 2
+Binary
+ a b
+End
+"""
+    problem = parse(text, "lp")
+    np.testing.assert_allclose(problem.energy([[0, 0], [1, 0], [0, 1], [1, 1]]), [-7, -11, -9, -15])
+    assert problem.k == 1
+
+
+def test_qplib_reads_comments_defaults_and_halves():
+    text = """! -------
+! example
+EXAMPLE   with words after the name
+QBL       # binary, linear constraints
+Maximize
+2         # variables
+1         # constraints
+
+3         # lower triangle
+1 1 1.0   (three lines)
+2 1 2.0   |
+2 2 7.0   |
+1.0       default linear term
+1         # others
+2 -1.0
+3.0       constant
+2
+1 1 1.0
+1 2 1.0
+1e20      infinity
+1         default left-hand side
+0
+0         default right-hand side
+1
+1 1
+"""
+    problem = parse(text, "qplib")
+    expected = [3, 3 - 1 + 3.5, 3 + 1 + 0.5, 3 + 0 + 0.5 + 2 + 3.5]
+    np.testing.assert_allclose(-problem.energy([[0, 0], [0, 1], [1, 0], [1, 1]]), expected)
+    assert problem.k == 1
+
+
+def test_qplib_without_constraints_takes_k():
+    text = "E\nQBN\nminimize\n2\n1\n2 1 -3\n0\n0\n0\n1e30\n0\n0\n0\n0\n0\n"
+    problem = parse(text, "qplib", k=1)
+    assert problem.energy([1, 1]) == -3
+    with pytest.raises(FormatError, match="holds no cardinality; pass k"):
+        parse(text, "qplib")
+
+
+@few
+@given(dense_problems(max_n=5, max_groups=1))
+def test_spin_models_are_read_as_binaries(problem):
+    spin = to_bqm(problem).change_vartype("SPIN", inplace=False)
+    np.testing.assert_allclose(from_bqm(spin, problem.k).Q, problem.Q, atol=1e-9)
+
+
+def test_labels_choose_the_order():
+    by_number = dimod.BQM({"x10": 10.0, "x2": 2.0, "x1": 1.0}, {}, 0.0, "BINARY")
+    np.testing.assert_array_equal(from_bqm(by_number, 1).diagonal, [1.0, 2.0, 10.0])
+    by_hand = dimod.BQM({"b": 1.0, "a": 2.0}, {}, 0.0, "BINARY")
+    np.testing.assert_array_equal(from_bqm(by_hand, 1).diagonal, [1.0, 2.0])
+    integers = dimod.BQM({2: 1.0, 0: 2.0}, {}, 0.0, "BINARY")
+    np.testing.assert_array_equal(from_bqm(integers, 1).diagonal, [2.0, 1.0])
+    mixed = dimod.BQM({"b": 1.0, 0: 2.0}, {}, 0.0, "BINARY")
+    np.testing.assert_array_equal(from_bqm(mixed, 1).diagonal, [1.0, 2.0])
+    assert set(to_bqm(SMALL, "abc").variables) == set("abc")
+
+
+def test_integers_between_0_and_1_are_binaries():
+    cqm = dimod.CQM()
+    x, y = dimod.Integer("x", upper_bound=1), dimod.Integer("y", upper_bound=1)
+    cqm.set_objective(x * x + 2 * x * y)
+    cqm.add_constraint(x + y == 1)
+    assert from_cqm(cqm).energy([1, 1]) == 3
+
+
+def test_a_maximising_program_is_turned():
+    program = to_quadratic_program(SMALL)
+    turned = to_quadratic_program(SMALL)
+    objective = program.objective
+    turned.maximize(objective.constant, objective.linear.to_array(), objective.quadratic.to_array())
+    states = feasible_states(SMALL)
+    np.testing.assert_allclose(from_quadratic_program(turned).energy(states), -SMALL.energy(states))
+
+
+# -- refusals ----------------------------------------------------------------------------
+
+
+def test_format_must_be_known(tmp_path):
+    with pytest.raises(FormatError, match="tells no format; name one of npz, ubqp"):
+        write(SMALL, tmp_path / "block.bin")
+    with pytest.raises(FormatError, match="unknown format 'xml'; known formats: npz"):
+        read(tmp_path / "block.npz", "xml")
+    with pytest.raises(FormatError, match="unknown dialect 'x'"):
+        coo.write(SMALL, tmp_path / "block", "x")
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_missing_file_stays_a_missing_file(tmp_path, format):
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "none", format)
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_a_cardinality_is_not_given_twice(tmp_path, format):
+    write(SMALL, tmp_path / "block", format)
+    with pytest.raises(FormatError, match="holds its own cardinality; leave k and groups out"):
+        read(tmp_path / "block", format, k=1)
+
+
+@pytest.mark.parametrize("format", TEXTS)
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, format):
+    path = tmp_path / "block"
+    write(SMALL, path, format)
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("problems.files.os.replace", fail)
+    with pytest.raises(OSError, match="no space left"):
+        write(CardinalityQUBO(np.eye(2), 1), path, format)
+    assert path.read_bytes() == before
+    assert [item.name for item in tmp_path.iterdir()] == ["block"]
+
+
+def cqm_with(*constraints, kind=dimod.Binary):
+    cqm = dimod.CQM()
+    x, y = kind("x"), kind("y")
+    cqm.set_objective(x + y)
+    for build in constraints:
+        cqm.add_constraint(build(x, y))
+    return cqm
+
+
+@pytest.mark.parametrize(
+    ("constraints", "message"),
+    [
+        ([], "holds no cardinality; pass k"),
+        ([lambda x, y: x + y <= 1], "is no hard linear equality"),
+        ([lambda x, y: x * y == 1], "is no hard linear equality"),
+        ([lambda x, y: x + 2 * y == 1], r"coefficients \[1.0, 2.0\]; a cardinality weighs all"),
+        ([lambda x, y: 2 * x + 2 * y == 1], "asks for a count of 0.5; it must be an integer"),
+        ([lambda x, y: x + y == 3], r"k is 3; it must lie in \[0, 2\]"),
+        ([lambda x, y: x + y == -1], r"k is -1; it must lie in \[0, 2\]"),
+        ([lambda x, y: x + y == 1, lambda x, y: x == 1], "counted already; groups must be"),
+        ([lambda x, y: y - x + x == 1], r"variable 0 \(counted from 0\) is in no cardinality"),
+    ],
+)
+def test_rows_that_are_no_cardinality(constraints, message):
+    with pytest.raises(FormatError, match=message):
+        from_cqm(cqm_with(*constraints))
+
+
+def test_models_over_other_variables():
+    with pytest.raises(FormatError, match="variable 'x' is SPIN; all must be binary"):
+        from_cqm(cqm_with(lambda x, y: x + y == 0, kind=dimod.Spin))
+    with pytest.raises(FormatError, match="variable 'x' is INTEGER"):
+        from_cqm(cqm_with(lambda x, y: x + y == 0, kind=dimod.Integer))
+    program = to_quadratic_program(SMALL)
+    program.integer_var(0, 2, "z")
+    with pytest.raises(FormatError, match=r"'z' is INTEGER in \[0, 2\]; all must be binary"):
+        from_quadratic_program(program)
+    program = to_quadratic_program(SMALL)
+    program.quadratic_constraint({}, {("x0", "x1"): 1}, "==", 1)
+    with pytest.raises(FormatError, match="has quadratic constraints"):
+        from_quadratic_program(program)
+    program = to_quadratic_program(SMALL)
+    program.linear_constraint({"x0": 1}, "<=", 1, "c")
+    with pytest.raises(FormatError, match="constraint 'c' is an inequality"):
+        from_quadratic_program(program)
+
+
+def test_a_soft_constraint_is_no_cardinality():
+    cqm = cqm_with()
+    cqm.add_constraint([("x", 1), ("y", 1)], "==", 1, weight=2.0)
+    with pytest.raises(FormatError, match="is no hard linear equality"):
+        from_cqm(cqm)
+
+
+def test_a_coupling_that_overflows_is_not_written(tmp_path):
+    big = np.finfo(float).max
+    problem = CardinalityQUBO([[0.0, big], [big, 0.0]], 1)
+    for format in TEXTS:
+        with pytest.raises(FormatError, match="scale the problem down"):
+            write(problem, tmp_path / "block", format)
+    npz.write(problem, tmp_path / "block")
+
+
+def test_sizes_are_read_when_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("problems.formats.terms.FREE_DENSE", 40)
+    path = tmp_path / "sparse.ubqp"
+    path.write_text("50 1\n1 50 1.0\n")
+    with pytest.raises(FormatError, match=r"50 variables .* at most 40 .* pass max_n=50"):
+        read(path, k=1)
+    assert read(path, k=1, max_n=50).n == 50
+    # One entry in 64 is enough.
+    path.write_text("50 40\n" + "".join(f"1 {j} 1.0\n" for j in range(2, 42)))
+    assert read(path, k=1).n == 50
+    for module in (mps, qplib):
+        module.write(SMALL, path)
+        with pytest.raises(FormatError, match="at most 2 variables"):
+            module.read(path, max_n=2)
