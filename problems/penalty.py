@@ -43,21 +43,7 @@ class Penalty:
         return Penalty(self.strength * growth, self.shift + 2 * self.strength * violation)
 
 
-@dataclass(frozen=True)
-class Qubo:
-    """An unconstrained QUBO: minimise ``xᵀQx + offset`` over ``x ∈ {0,1}ⁿ``."""
-
-    Q: npt.NDArray[np.float64]
-    """Symmetric coefficients, shape (n, n)."""
-    offset: float
-
-    def energy(self, x: npt.ArrayLike) -> Vector:
-        """Energies, shape (batch,), of states of shape (batch, n)."""
-        states = np.asarray(x, dtype=np.float64)
-        return np.einsum("bn,bn->b", states @ self.Q, states) + self.offset
-
-
-def penalised(problem: CardinalityQUBO, penalty: Penalty) -> Qubo:
+def penalised(problem: CardinalityQUBO, penalty: Penalty) -> CardinalityQUBO:
     """Move the cardinalities into the cost; feasible energies stay as they are.
 
     Parameters
@@ -68,8 +54,9 @@ def penalised(problem: CardinalityQUBO, penalty: Penalty) -> Qubo:
 
     Returns
     -------
-    Qubo
-        In float64, dense: the square of the constraint couples all of a group.
+    CardinalityQUBO
+        With the same groups and cardinalities, which a backend may now ignore; dense, for
+        the square of the constraint couples all of a group, and in float64.
     """
     labels, k = problem.groups, problem.cardinalities.astype(np.float64)
     strength, shift = penalty.strength, penalty.shift
@@ -79,7 +66,8 @@ def penalised(problem: CardinalityQUBO, penalty: Penalty) -> Qubo:
     else:
         Q += np.where(labels[:, None] == labels[None, :], strength[labels], 0.0)
     Q[np.diag_indices(problem.n)] += (shift - 2 * strength * k)[labels]
-    return Qubo(Q, problem.offset + float((strength * k * k - shift * k).sum()))
+    offset = problem.offset + float((strength * k * k - shift * k).sum())
+    return CardinalityQUBO(Q, problem.cardinalities, groups=labels, offset=offset)
 
 
 def penalty_for(problem: CardinalityQUBO, policy: str | float) -> Penalty:

@@ -1,0 +1,130 @@
+"""D-Wave's simulated annealing of single flips on the penalised cost (dwave-neal)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from problems import CardinalityQUBO
+from problems.penalty import Penalty
+from solvers.base import Capabilities, Outcome, Request, State
+from solvers.errors import OptionError
+from solvers.ocean import SPINS, dense_bqm, empty, states_of
+from solvers.penalty import Penalised
+from solvers.solution import Stop
+
+#: Flips judged in one call of the sampler, which can't be interrupted, under a time limit.
+_FLIPS_PER_CALL = 1e8
+#: Coldest sweeps that end a read even when its time is up: a hot state is worth nothing.
+_QUENCH = 20
+
+
+@dataclass(frozen=True)
+class Neal(Penalised):
+    """Anneal single flips, one read after another.
+
+    Under a time limit each read walks the schedule in calls that end often enough for the
+    limit to bind, and what is left of the schedule is thinned where it would not fit.
+
+    Parameters
+    ----------
+    num_sweeps : int
+        Temperatures of a read, one sweep each.
+    beta_range : (float, float), optional
+        First and last inverse temperature. By default, from the flips of a random feasible
+        state: hot enough for the dearest of them, cold enough to freeze the cheapest and
+        the penalty itself.
+    """
+
+    num_sweeps: int = 1000
+    beta_range: tuple[float, float] | None = None
+
+    name: ClassVar[str] = "neal"
+    summary: ClassVar[str] = "D-Wave's simulated annealing on the penalised cost"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        max_n=1024, native_cardinality=False, groups=True
+    )
+    requires: ClassVar[dict[str, str]] = {"neal": "dwave-neal>=0.6", "dimod": "dimod>=0.12.18"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_sweeps < 1:
+            raise OptionError(f"num_sweeps is {self.num_sweeps}; it must be 1 or more")
+        if self.beta_range is not None and not 0 < self.beta_range[0] <= self.beta_range[1]:
+            raise OptionError(f"beta_range is {self.beta_range}; it must be 0 < first <= last")
+
+    def sample(self, form: CardinalityQUBO, penalty: Penalty, request: Request) -> Outcome:
+        """Anneal ``num_reads`` times, or as often as the time allows."""
+        begin = time.perf_counter()
+        rng = np.random.default_rng(request.seed)
+        bqm = dense_bqm(form).change_vartype("SPIN", inplace=False)
+        hot, cold = self.beta_range or _beta_range(form, penalty, rng)
+        betas = np.geomspace(hot, cold, self.num_sweeps)
+        build = time.perf_counter() - begin
+        states, dearest = [], 0.0
+        for _ in range(request.num_reads):
+            if request.remaining <= dearest and states:
+                break
+            began = time.perf_counter()
+            states.append(_read(bqm, betas, request, rng))
+            dearest = max(dearest, time.perf_counter() - began)
+        cut = request.remaining == 0 or len(states) < request.num_reads
+        return Outcome(
+            np.concatenate([*states, empty(form.n)]),
+            Stop.TIME_LIMIT if cut else Stop.ITERATION_LIMIT,
+            build_seconds=build,
+            info={"beta_range": (float(hot), float(cold))},
+        )
+
+
+def _read(bqm: Any, betas: npt.NDArray[np.float64], request: Request, rng: Any) -> State:
+    """Walk the schedule once; shape (1, n)."""
+    from neal import SimulatedAnnealingSampler
+
+    n, sampler = bqm.num_variables, SimulatedAnnealingSampler()
+    start = request.initial_state
+    spins = rng.choice(SPINS, size=n) if start is None else 2 * start.astype(np.int8) - 1
+    step, seconds = len(betas), 0.0
+    if request.time_limit is not None:
+        step = max(50, int(_FLIPS_PER_CALL / n**2))
+    while len(betas):
+        fits = request.remaining / seconds if seconds else np.inf
+        betas = _thinned(betas, max(_QUENCH, fits))
+        begin = time.perf_counter()
+        answer = sampler.sample(
+            bqm,
+            initial_states=(spins, range(n)),
+            beta_schedule_type="custom",
+            beta_schedule=betas[:step],
+            seed=int(rng.integers(2**31)),
+        )
+        spins = answer.record.sample[0][np.argsort(list(answer.variables))]
+        seconds = (time.perf_counter() - begin) / len(betas[:step])
+        betas = betas[step:]
+    return states_of(answer, n)
+
+
+def _thinned(betas: npt.NDArray[np.float64], count: float) -> npt.NDArray[np.float64]:
+    """Keep about ``count`` of the schedule, evenly and the coldest among them."""
+    if count >= len(betas):
+        return betas
+    return betas[np.linspace(len(betas) - 1, 0, int(count)).round().astype(int)[::-1]]
+
+
+def _beta_range(form: CardinalityQUBO, penalty: Penalty, rng: Any) -> tuple[float, float]:
+    x = np.zeros(form.n, dtype=np.uint8)
+    for g, k in enumerate(form.cardinalities):
+        x[rng.permutation(np.flatnonzero(form.groups == g))[:k]] = 1
+    price = penalty.strength[form.groups]
+    # A flip pays the penalty's price either way; what it costs besides is the field.
+    moves = np.abs(form.fields(x) - price * (1.0 - 2.0 * x))
+    hottest = float(np.quantile(moves, 0.95) + price.max())
+    coldest = min(float(np.quantile(moves, 0.01)), float(price.max())) / 10
+    if hottest == 0:
+        return 1.0, 1.0
+    coldest = float(np.clip(coldest, 1e-5 * hottest, 1e-2 * hottest))
+    return 0.7 / hottest, 1 / coldest

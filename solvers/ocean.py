@@ -1,0 +1,50 @@
+"""Between our states and Ocean's sample sets, for every backend that is a dimod sampler."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from problems import CardinalityQUBO
+from solvers.base import State
+
+if TYPE_CHECKING:
+    import dimod
+
+#: The values of a spin, in the dtype that Ocean's samplers take.
+SPINS = np.array([-1, 1], dtype=np.int8)
+
+
+def states_of(sampleset: Any, n: int) -> State:
+    """Return the samples of variables ``0 … n - 1``, each as often as it occurred.
+
+    Parameters
+    ----------
+    sampleset : dimod.SampleSet
+        Of either vartype.
+    n : int
+
+    Returns
+    -------
+    ndarray of uint8, shape (reads, n)
+    """
+    columns = [sampleset.variables.index(i) for i in range(n)]
+    ones = sampleset.record.sample[:, columns] > 0
+    return np.repeat(ones, sampleset.record.num_occurrences, axis=0).astype(np.uint8)
+
+
+def dense_bqm(form: CardinalityQUBO) -> dimod.BinaryQuadraticModel:
+    """Return the energy as a BINARY model, fast for a matrix without zeros.
+
+    dimod adds the two triangles, as our energies do; :func:`problems.formats.bqm.to_bqm`
+    is for sparse ones.
+    """
+    import dimod
+
+    return dimod.BinaryQuadraticModel(form.Q, "BINARY", offset=form.offset)
+
+
+def empty(n: int) -> State:
+    """Return no states at all, shape (0, n)."""
+    return np.zeros((0, n), dtype=np.uint8)

@@ -1,0 +1,130 @@
+"""One mechanism for all backends that can't hold a cardinality: penalise, raise, repair."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from problems import CardinalityQUBO
+from problems.penalty import Penalty, penalised, penalty_for
+from problems.repair import repair
+from solvers.base import Outcome, Request, Solver, State
+from solvers.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Penalised(Solver):
+    """A backend that minimises the cost with the cardinality moved into it.
+
+    Samples are drawn at the policy's strength; while none of them is feasible the strength
+    is raised, by a step of the method of multipliers, and they are drawn again. The samples
+    of all strengths are then repaired, marked as such, and the best are returned. Under a
+    time limit each strength but the last gets half of what remains.
+
+    Parameters
+    ----------
+    penalty : str or float
+        A policy of :data:`problems.penalty.POLICIES`, or a strength.
+    growth : float
+        Factor of the strength from one trial to the next, at least 1.
+    raises : int
+        How often the strength may be raised.
+    repair : bool
+        Whether infeasible samples are brought to the cardinality (see
+        :func:`problems.repair.repair`); else they are returned as they are, last.
+    """
+
+    penalty: str | float = "adaptive"
+    growth: float = 1.5
+    raises: int = 8
+    repair: bool = True
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.growth) and self.growth >= 1):
+            raise OptionError(f"growth is {self.growth}; it must be a finite number of 1 or more")
+        if self.raises < 0:
+            raise OptionError(f"raises is {self.raises}; it must be 0 or more")
+
+    @abstractmethod
+    def sample(self, form: CardinalityQUBO, penalty: Penalty, request: Request) -> Outcome:
+        """Draw states of low energy of ``form``, of any cardinality.
+
+        Parameters
+        ----------
+        form : CardinalityQUBO
+            The penalised cost, dense and in float64; its cardinality may be missed.
+        penalty : Penalty
+            What it was made with.
+        request : Request
+            With the seed and the time limit of this trial.
+        """
+
+    def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
+        """Draw, raise while nothing is feasible, repair, and keep the best."""
+        begin = time.perf_counter()
+        penalty = penalty_for(problem, self.penalty)
+        build = time.perf_counter() - begin
+        drawn: list[State] = []
+        strengths: list[Any] = []
+        while True:
+            begin = time.perf_counter()
+            form = penalised(problem, penalty)
+            build += time.perf_counter() - begin
+            last = len(strengths) == self.raises
+            outcome = self.sample(form, penalty, _trial(request, len(strengths), last))
+            build += outcome.build_seconds
+            drawn.append(outcome.samples)
+            strengths.append(_plain(penalty.strength))
+            off = problem.count(outcome.samples) - problem.cardinalities
+            feasible = (off == 0).all(axis=1)
+            if feasible.any() or last or not len(off) or request.remaining == 0:
+                break
+            penalty = penalty.raised(off.mean(axis=0), self.growth)
+
+        states = np.concatenate(drawn)
+        repaired = ~np.asarray(problem.is_feasible(states), dtype=bool) & self.repair
+        if self.repair:
+            states = repair(problem, states)
+        best = _best(problem, states, request.num_reads)
+        report = {
+            "policy": self.penalty if isinstance(self.penalty, str) else "fixed",
+            "strength": strengths[-1],
+            "shift": _plain(penalty.shift),
+            "strengths": strengths,
+            "feasible_share": float(feasible.mean()) if len(feasible) else None,
+        }
+        return dataclasses.replace(
+            outcome,
+            samples=states[best],
+            repaired=repaired[best],
+            build_seconds=build,
+            info={"penalty": report} | outcome.info,
+        )
+
+
+def _trial(request: Request, number: int, last: bool) -> Request:
+    """Give each trial its own random stream, and each but the last half the time left."""
+    seed = request.seed
+    if seed is not None:
+        seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    limit = request.time_limit
+    if limit is not None and not last:
+        limit -= request.remaining / 2
+    return dataclasses.replace(request, seed=seed, time_limit=limit)
+
+
+def _best(problem: CardinalityQUBO, states: State, count: int) -> Any:
+    """Choose the best states, feasible first."""
+    if not len(states):
+        return slice(None)
+    return np.lexsort((problem.energy(states), ~problem.is_feasible(states)))[:count]
+
+
+def _plain(values: Any) -> float | list[float]:
+    numbers = [float(v) for v in values]
+    return numbers[0] if len(numbers) == 1 else numbers

@@ -1,0 +1,91 @@
+"""D-Wave's multistart tabu search of single flips on the penalised cost (dwave-samplers)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from problems import CardinalityQUBO
+from problems.penalty import Penalty
+from solvers.base import Capabilities, Outcome, Request
+from solvers.errors import OptionError
+from solvers.ocean import dense_bqm, empty, states_of
+from solvers.penalty import Penalised
+from solvers.solution import Stop
+
+
+@dataclass(frozen=True)
+class Tabu(Penalised):
+    """Search with a tabu list and restarts (MST2, Palubeckis 2004), one read after another.
+
+    Parameters
+    ----------
+    num_restarts : int
+        Restarts of each read, beside its first search.
+    tenure : int, optional
+        Length of the tabu list; a quarter of n and at most 20 by default.
+    updates_first, updates_restart : int
+        Flips considered per variable in the first search and in each restart.
+    updates_least : int
+        Flips considered at the least in each of them.
+    """
+
+    num_restarts: int = 5
+    tenure: int | None = None
+    updates_first: int = 1000
+    updates_restart: int = 250
+    updates_least: int = 100_000
+
+    name: ClassVar[str] = "tabu"
+    summary: ClassVar[str] = "D-Wave's multistart tabu search on the penalised cost"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        max_n=1024, native_cardinality=False, groups=True
+    )
+    requires: ClassVar[dict[str, str]] = {
+        "dwave.samplers": "dwave-samplers>=1.4",
+        "dimod": "dimod>=0.12.18",
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for option in ("updates_first", "updates_restart", "updates_least"):
+            if getattr(self, option) < 1:
+                raise OptionError(f"{option} is {getattr(self, option)}; it must be 1 or more")
+        if self.num_restarts < 0:
+            raise OptionError(f"num_restarts is {self.num_restarts}; it must be 0 or more")
+
+    def sample(self, form: CardinalityQUBO, penalty: Penalty, request: Request) -> Outcome:
+        """Search ``num_reads`` times; the time left is shared among the reads to come."""
+        from dwave.samplers import TabuSampler
+
+        begin = time.perf_counter()
+        rng = np.random.default_rng(request.seed)
+        bqm = dense_bqm(form)
+        start = request.initial_state
+        build = time.perf_counter() - begin
+        states = []
+        for read in range(request.num_reads):
+            if states and request.remaining == 0:
+                break
+            share = request.remaining / (request.num_reads - read)
+            answer = TabuSampler().sample(
+                bqm,
+                initial_states=None if start is None else (start.astype(np.int8), range(form.n)),
+                seed=int(rng.integers(2**32)),
+                tenure=self.tenure,
+                num_restarts=self.num_restarts,
+                # The sampler reads 0 as "until the first check": at least one millisecond.
+                timeout=None if request.time_limit is None else max(1, int(1000 * share)),
+                coefficient_z_first=self.updates_first,
+                coefficient_z_restart=self.updates_restart,
+                lower_bound_z=self.updates_least,
+            )
+            states.append(states_of(answer, form.n))
+        return Outcome(
+            np.concatenate([*states, empty(form.n)]),
+            Stop.TIME_LIMIT if request.remaining == 0 else Stop.ITERATION_LIMIT,
+            build_seconds=build,
+        )
