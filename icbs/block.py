@@ -35,12 +35,14 @@ class Block:
         return energy - float(self.penalty @ (x != self.start))
 
 
-def build_block(layer: Layer, index: Tensor, information: Pass, config: PrunerConfig) -> Block:
+def build_block(
+    layer: Layer, index: Tensor, information: Pass, config: PrunerConfig, kappa: float = 1.0
+) -> Block:
     """Turn gradient and curvature on a block into a cardinality-constrained QUBO.
 
-    With the gate gradients ā, their curvature C, the move ``u = x - x⁰`` and ω = w⁰², the
-    model is ``ΔL = -γ ā·u + ½ uᵀCu + λ ω·u²`` (iCBS, arXiv 2411.17796, section 3; the first
-    derivative along pruning is that of a gate going from 1 to 0). Expanded in x:
+    With the gate gradients ā, κ times their curvature as C, the move ``u = x - x⁰`` and
+    ω = w⁰², the model is ``ΔL = -γ ā·u + ½ uᵀCu + λ ω·u²`` (iCBS, arXiv 2411.17796,
+    section 3; pruning takes a gate from 1 to 0, hence the minus). Expanded in x:
 
     - ``Q = ½C + diag(-γā - Cx⁰ + λω(1 - 2x⁰))``
     - ``offset = γ ā·x⁰ + ½ x⁰ᵀCx⁰ + λ ω·x⁰``
@@ -56,6 +58,8 @@ def build_block(layer: Layer, index: Tensor, information: Pass, config: PrunerCo
         Mean gradients and curvature at the current weights.
     config : PrunerConfig
         γ, λ and the scope that keeps its cardinality.
+    kappa : float, default 1
+        κ, weight of the curvature; see ``PrunerConfig.curvature_weight``.
     """
     rows, columns = layer.unravel(index)
     dense = layer.dense[rows, columns].double().cpu().numpy()
@@ -73,13 +77,13 @@ def build_block(layer: Layer, index: Tensor, information: Pass, config: PrunerCo
         return linear, float(offset)
 
     if curvature.factor is not None:
-        factor = (curvature.factor * 0.5**0.5).cpu().numpy()
+        factor = (curvature.factor * (kappa / 2) ** 0.5).cpu().numpy()
         wide = factor.astype(np.float64)
         linear, offset = pieces(2 * (wide.T @ (wide @ x0)))
         problem = CardinalityQUBO.from_factors(factor, linear, k, groups=groups, offset=offset)
     else:
         assert curvature.matrix is not None
-        matrix = curvature.matrix.double().cpu().numpy()
+        matrix = kappa * curvature.matrix.double().cpu().numpy()
         linear, offset = pieces(matrix @ x0)
         problem = CardinalityQUBO(0.5 * matrix + np.diag(linear), k, groups=groups, offset=offset)
     return Block(layer, index, start, problem, penalty)

@@ -54,7 +54,7 @@ class PrunerConfig(BaseModel):
     """Weights in a block, half of them pruned; smaller layers get smaller blocks."""
     selection: SelectionName = "taylor"
     """Score that picks a block's weights; ``taylor`` is the signed first-order change."""
-    tabu: Share = 0.4
+    tabu: Share = 0.1
     """Length of the FIFO tabu list as a share of a layer's movable weights."""
     schedule: Literal["log", "uniform"] = "log"
     """How often a layer is visited: in proportion to the log of its size, or always."""
@@ -70,6 +70,13 @@ class PrunerConfig(BaseModel):
     """Samples in the mean gradient of a pass."""
     gradient_weight: Annotated[float, Field(ge=0)] = 1.0
     """γ, the weight of the first-order term."""
+    curvature_weight: Annotated[float, Field(gt=0)] | None = None
+    """κ, the weight of the second-order term; None takes the number of blocks of the pass.
+
+    Blocks solved side by side from one pass don't see one another. For a convex model,
+    ``(Σ_b u_b)ᵀC(Σ_b u_b) ≤ B Σ_b u_bᵀC u_b`` over B blocks: with κ = B the sum of their
+    predictions is an upper bound on that of the joint move.
+    """
     ridge: Annotated[float, Field(ge=0)] = 0.0
     """λ, the penalty on the squared size of the weights that move."""
 

@@ -128,9 +128,9 @@ class HoldOut:
     def _run(self, piece: Piece, known: dict[str, Memo], fresh: dict[str, Memo]) -> float:
         """Total loss of a piece; known layers answer from memory, others go into ``fresh``."""
         for layer in self.layers:
-            layer.module.forward = (  # type: ignore[method-assign,assignment]
-                known[layer.name].answer if layer.name in known else self._recorder(layer, fresh)
-            )
+            memo = known.get(layer.name)
+            forward = memo.answer if memo is not None else self._recorder(layer, fresh)
+            layer.module.forward = forward  # type: ignore[method-assign]
         try:
             outputs = call(self.model, piece.samples.inputs)
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ class Pruner:
         *,
         run: str | Path | None = None,
         callback: Callback | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> Result:
         """Prune the model in place; surviving weights keep their values.
 
@@ -78,6 +79,8 @@ class Pruner:
             New folder for checkpoints, history and results; see :meth:`resume`.
         callback : callable, optional
             ``callback(progress)`` after each pass; a true return value ends the run.
+        about : mapping, optional
+            Notes kept in the run folder's manifest, for whoever resumes the run.
 
         Returns
         -------
@@ -95,7 +98,7 @@ class Pruner:
             work = Workspace.prepare(model, batches, loss, self.config)
             state = begin(work)
             if folder is not None:
-                folder.create(work)
+                folder.create(work, about or {})
             return self._descend(work, state, folder, callback)
 
     @classmethod
@@ -145,12 +148,13 @@ class Pruner:
         information = work.look(state.generator)
         due = visit_order(work.layers, work.visits, state.step, state.generator)
         score = SCORES[self.config.selection]
+        kappa = self.config.curvature_weight or float(len(due))
         blocks = []
         for layer in due:
             worth = score(layer, information, state.generator)
             tabu = state.tabus[layer.name]
             index = choose_block(layer, worth, tabu, self.config, state.generator)
-            blocks.append(build_block(layer, index, information, self.config))
+            blocks.append(build_block(layer, index, information, self.config, kappa))
         answers = solve_blocks(blocks, self.solver, self.config, state.step)
         for block, answer in zip(blocks, answers, strict=True):
             state.history.append(judge(work, state, block, answer))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,10 @@ class RunFolder:
             )
         return cls(target)
 
-    def create(self, work: Workspace) -> None:
+    def create(self, work: Workspace, about: Mapping[str, Any]) -> None:
         """Write manifest and configuration; the latter makes the folder a run."""
         self.path.mkdir(parents=True, exist_ok=True)
-        manifest = {"versions": _versions(), **fingerprints(work)}
+        manifest = {"versions": _versions(), **fingerprints(work), "about": dict(about)}
         self._write("manifest.json", json.dumps(manifest, indent=2))
         self._write("config.yaml", yaml.safe_dump(work.config.model_dump(), sort_keys=False))
 
@@ -88,6 +89,11 @@ class RunFolder:
             raise RunFolderError(f"{self.path} holds no run (no config.yaml)") from None
         except (OSError, TypeError, yaml.YAMLError, ConfigError) as error:
             raise RunFolderError(f"{self.path / 'config.yaml'} is damaged: {error}") from error
+
+    def about(self) -> dict[str, Any]:
+        """Return the notes given to :meth:`create`."""
+        self.config()
+        return dict(self._read_json("manifest.json").get("about", {}))
 
     def check(self, work: Workspace) -> None:
         """Refuse a model or samples other than the run's own.

@@ -1,0 +1,34 @@
+"""How commands fail: one clear line and exit code 2, no traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+
+from problems import IcbsError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Print errors of the project's own tree as one line, and exit with 2.
+
+    Anything else is a defect, and keeps its traceback.
+    """
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except IcbsError as error:
+            Console(stderr=True, soft_wrap=True).print(
+                f"{type(error).__name__}: {error}", style="red", markup=False, highlight=False
+            )
+            raise typer.Exit(2) from error
+
+    return wrapped

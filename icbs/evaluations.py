@@ -1,0 +1,94 @@
+"""Figures on test samples, taken while a run goes on; pruning never sees them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from icbs.errors import RunFolderError
+from icbs.files import atomic
+from icbs.result import Progress
+
+FILE = "evaluations.csv"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Test figures after a number of passes."""
+
+    step: int
+    seconds: float
+    """Wall seconds since the run began, the evaluations themselves left out."""
+    figures: dict[str, float]
+
+
+@dataclass
+class Evaluator:
+    """Callback that evaluates every so many passes and keeps the figures in the run folder.
+
+    Parameters
+    ----------
+    evaluate : callable
+        ``evaluate(model)``: figures by name.
+    every : int
+        Passes between evaluations.
+    folder : Path, optional
+        Where ``evaluations.csv`` goes.
+    rows : list of Evaluation
+        Earlier ones, of a run that is resumed.
+    """
+
+    evaluate: Callable[[nn.Module], dict[str, float]]
+    every: int
+    folder: Path | None = None
+    rows: list[Evaluation] = field(default_factory=list)
+
+    def __call__(self, progress: Progress) -> Evaluation | None:
+        """Evaluate if it is time to; returns the new row, or None."""
+        if progress.step % self.every and progress.step != progress.passes:
+            return None
+        return self.add(progress.step, progress.seconds, progress.model)
+
+    def add(self, step: int, seconds: float, model: nn.Module) -> Evaluation:
+        """Evaluate the model and record the figures."""
+        row = Evaluation(step, seconds, self.evaluate(model))
+        self.rows = [old for old in self.rows if old.step < step] + [row]
+        if self.folder is not None and self.folder.exists():
+            write_evaluations(self.rows, self.folder / FILE)
+        return row
+
+
+def write_evaluations(rows: Sequence[Evaluation], path: Path) -> None:
+    """Write rows as CSV, atomically."""
+    names = list(rows[0].figures) if rows else []
+    with atomic(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step", "seconds", *names])
+        for row in rows:
+            writer.writerow([row.step, row.seconds, *(row.figures[name] for name in names)])
+
+
+def read_evaluations(path: Path) -> list[Evaluation]:
+    """Read what :func:`write_evaluations` wrote; an absent file has no rows.
+
+    Raises
+    ------
+    RunFolderError
+        If the file is damaged.
+    """
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="") as file:
+            return [_row(record) for record in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{path} is not a readable table of evaluations: {error}") from error
+
+
+def _row(record: dict[str, str]) -> Evaluation:
+    step, seconds = int(record.pop("step")), float(record.pop("seconds"))
+    return Evaluation(step, seconds, {name: float(value) for name, value in record.items()})

@@ -1,0 +1,78 @@
+"""What a person sees while a run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bar
+
+from icbs.evaluations import Evaluation, Evaluator
+from icbs.result import Progress
+
+
+class Live:
+    """Progress bar with held-out loss, test accuracy, density, acceptance and time left.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+    title : str
+    evaluator : callable
+        Evaluates when it is time to; see :class:`icbs.evaluations.Evaluator`.
+    """
+
+    def __init__(self, console: Console, title: str, evaluator: Evaluator) -> None:
+        self.evaluator = evaluator
+        self.latest: Evaluation | None = evaluator.rows[-1] if evaluator.rows else None
+        self.bar = Bar(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            refresh_per_second=4,
+        )
+        self.task = self.bar.add_task(title, total=None, figures="")
+
+    def __enter__(self) -> Callable[[Progress], object]:
+        self.bar.start()
+        return self.show
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
+
+    def show(self, progress: Progress) -> None:
+        """Take a pass's figures; the pruner's callback."""
+        self.latest = self.evaluator(progress) or self.latest
+        self.bar.update(
+            self.task,
+            total=progress.passes,
+            completed=progress.step,
+            figures=self._figures(progress),
+        )
+
+    def _figures(self, progress: Progress) -> str:
+        share = progress.accepted / progress.blocks if progress.blocks else 0.0
+        figures = self.latest.figures if self.latest else {}
+        accuracy = f"accuracy {figures['accuracy']:.2%}  " if "accuracy" in figures else ""
+        return (
+            f"loss {progress.loss:.4f}  {accuracy}density {progress.density:.4f}  "
+            f"kept {share:.0%} of {progress.blocks} blocks"
+        )
