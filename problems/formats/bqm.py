@@ -112,7 +112,7 @@ def from_cqm(
         kind = cqm.vartype(label).name
         bounds = cqm.lower_bound(label), cqm.upper_bound(label)
         if kind != "BINARY" and not (kind == "INTEGER" and bounds == (0, 1)):
-            raise FormatError(f"{source}: variable {label!r} is {kind}; all must be binary")
+            raise FormatError(f"{source}: variable {label!r:.40} is {kind}; all must be binary")
     objective = cqm.objective
     triples = [(index[u], index[v], bias) for u, v, bias in objective.iter_quadratic()]
     rows, cols, values = zip(*triples, strict=True) if triples else ((), (), ())
@@ -148,7 +148,7 @@ def _row(name: Hashable, comparison: Any, index: dict[Hashable, int], source: ob
     left = comparison.lhs
     if comparison.sense.value != "==" or not left.is_linear() or left.is_soft():
         raise FormatError(
-            f"{source}: constraint {name!r} is no hard linear equality; a cardinality reads "
+            f"{source}: constraint {name!r:.40} is no hard linear equality; a cardinality reads "
             "Σ x_i == k"
         )
     pairs = list(left.iter_linear())

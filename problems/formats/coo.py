@@ -134,7 +134,7 @@ def read(
             table = _table(chain(first, file), form)
             offset = float(notes.get("offset", "0"))
     except (ValueError, DeprecationWarning) as error:
-        raise FormatError(f"{path} is no coordinate text: {error}") from error
+        raise FormatError(f"{path} is no coordinate text: {error!s:.200}") from error
     n = _size(header, table, form, path)
     check_size(n, len(table), path, max_n)
     terms = _terms(table, n, offset, form, path)

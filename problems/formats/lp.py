@@ -58,7 +58,7 @@ def read(
     try:
         cqm = dimod.lp.load(str(path))
     except (ValueError, RuntimeError, KeyError, OverflowError) as error:
-        raise FormatError(f"{path} is no LP text that dimod can read: {error}") from error
+        raise FormatError(f"{path} is no LP text that dimod can read: {error!s:.200}") from error
     if not cqm.variables:
         raise FormatError(f"{path} holds no variables; is it an LP text?")
     return from_cqm(cqm, k, groups, source=path, max_n=max_n)

@@ -78,7 +78,7 @@ def read(path: str | Path) -> CardinalityQUBO:
         raise
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         # RuntimeError: a password, or a compression that this Python can't undo.
-        raise FormatError(f"{path} is not a readable .npz problem file: {error}") from error
+        raise FormatError(f"{path} is not a readable .npz problem file: {error!s:.200}") from error
     if str(arrays.get("format")) != FORMAT:
         raise FormatError(f"{path} is not a problem file: its 'format' entry is not {FORMAT!r}")
     try:
@@ -121,13 +121,12 @@ def _arrays(archive: zipfile.ZipFile, path: str | Path) -> dict[str, np.ndarray]
 
 def _check_header(file: IO[bytes], name: str, size: int, path: str | Path) -> None:
     """Refuse an array whose header does not fit its name or the bytes that follow."""
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-    else:
-        raise FormatError(f"{path}: entry {name!r} is of .npy version {version}, expected (1, 0)")
+    try:
+        version = np.lib.format.read_magic(file)
+        header = {(1, 0): "read_array_header_1_0", (2, 0): "read_array_header_2_0"}[version]
+        shape, _, dtype = getattr(np.lib.format, header)(file)
+    except Exception as error:  # NumPy lets through whatever Python's own parser raises
+        raise FormatError(f"{path}: entry {name!r} is no .npy array: {error!s:.200}") from error
     kinds, ndim = _ENTRIES[name]
     claimed = math.prod(shape) * dtype.itemsize
     if dtype.kind not in kinds or len(shape) != ndim or min(shape, default=0) < 0:

@@ -1,0 +1,550 @@
+"""Damaged, cut off and hostile files end in FormatError, before memory is taken for them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from problems import CardinalityQUBO, FormatError
+from problems.formats import FORMATS, npz, read, write
+
+#: Python and NumPy may hold this much while a small bad file is refused.
+MEMORY = 64 * 2**20
+
+SMALL = CardinalityQUBO(
+    [[1.0, -2.0, 0.5], [-2.0, 3.0, 0.0], [0.5, 0.0, -1.0]], [1, 1], groups=[0, 0, 1], offset=0.25
+)
+
+
+def refuse(tmp_path, content, format, match, **options):
+    """Assert FormatError, the message, and that little memory was taken at any time."""
+    path = tmp_path / "hostile"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError, match=match):
+            read(path, format, **options)
+        assert tracemalloc.get_traced_memory()[1] < MEMORY
+    finally:
+        tracemalloc.stop()
+
+
+# -- coordinate texts --------------------------------------------------------------------
+
+UBQP = {
+    "empty": ("", "no header"),
+    "comments alone": ("# nothing\n\n", "no header"),
+    "a billion variables": (
+        "1000000000 1\n1 2 3.0\n",
+        "claims 1000000000 variables and names 1 couplings, which would take 7.45e",
+    ),
+    "a billion variables, no entries": ("1000000000 0\n", "at most 1048576 variables"),
+    "more variables than integers": ("1" + "0" * 30 + " 1\n1 1 1\n", "at most 4096 variables"),
+    "digits without end": ("9" * 10000 + " 1\n1 1 1\n", "has the header"),
+    "a billion entries": ("3 1000000000\n1 2 3.0\n", "1000000000 entries but holds 1"),
+    "negative counts": ("-3 1\n1 1 1\n", "claims -3 variables"),
+    "negative entries": ("3 -1\n", "claims 3 variables and -1 entries"),
+    "header of words": ("three one\n1 2 3.0\n", "has the header 'three one'; expected n m"),
+    "header of floats": ("3.0 1\n1 2 3.0\n", "has the header"),
+    "cut off between lines": ("3 2\n1 2 3.0\n", "2 entries but holds 1"),
+    "cut off within a line": ("3 2\n1 2 3.0\n1 3", "no coordinate text"),
+    "too many entries": ("3 1\n1 2 3.0\n1 3 1\n", "1 entries but holds 2"),
+    "index 0": ("3 1\n0 1 1.0\n", r"entry 1 \(0 1 1.0\) lies outside 1 … 3"),
+    "index beyond n": ("3 2\n1 2 1.0\n1 4 1.0\n", r"entry 2 \(1 4 1.0\) lies outside"),
+    "negative index": ("3 1\n-1 1 1.0\n", "lies outside"),
+    "index that wraps": (f"3 1\n{-(2**63)} 1 1.0\n", "lies outside"),
+    "index beyond int64": (f"3 1\n{2**63} 1 1.0\n", "no coordinate text"),
+    "fractional index": ("3 1\n1.5 1 1.0\n", "no coordinate text"),
+    "whole float as index": ("3 1\n1.0 1 1.0\n", "no coordinate text"),
+    "NaN": ("3 1\n1 2 nan\n", r"entry 1 \(1 2 nan\) is not finite"),
+    "infinity": ("3 1\n1 2 -inf\n", "is not finite"),
+    "overflow": ("3 1\n1 2 1e999\n", "is not finite"),
+    "overflow when doubled": ("3 1\n1 2 1.7e308\n", "it must be finite"),
+    "duplicate": ("3 2\n1 2 1\n1 2 1\n", r"entry 2 \(1 2 1.0\) comes twice"),
+    "duplicate across the diagonal": ("3 2\n1 2 1\n2 1 1\n", "a pair stands for both triangles"),
+    "words": ("3 1\na b c\n", "no coordinate text"),
+    "NUL": ("3 1\n1 \x00 1\n", "no coordinate text"),
+    "not ASCII": ("3 1\n1 2 ½\n", "no coordinate text"),
+    "a binary": (bytes(range(256)), "no coordinate text|header"),
+    "note of words": ("# icbs cardinalities a\n1 0\n", "the comment 'cardinalities' holds 'a'"),
+    "note of NaN": ("# icbs offset nan\n# icbs cardinalities 1\n1 0\n", "offset is nan"),
+    "note without a number": ("# icbs offset x\n1 0\n", "no coordinate text"),
+    "groups of another length": (
+        "# icbs cardinalities 1 1\n# icbs groups 0 1\n3 0\n",
+        r"groups has shape \(2,\)",
+    ),
+    "groups out of range": (
+        "# icbs cardinalities 1 1\n# icbs groups 0 1 9\n3 0\n",
+        "labels 0 … 9",
+    ),
+    "k too large": ("# icbs cardinalities 4\n3 0\n", r"k is 4; it must lie in \[0, 3\]"),
+    "several k and no groups": ("# icbs cardinalities 1 2\n3 0\n", "pass groups with it"),
+}
+
+
+@pytest.mark.parametrize("case", UBQP)
+@pytest.mark.filterwarnings("error")
+def test_coordinate_text(tmp_path, case):
+    content, match = UBQP[case]
+    own = "cardinalities" in str(content)
+    refuse(tmp_path, content, "ubqp", match, **({} if own else {"k": 1}))
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("0 999999999 1.0\n", "claims 1000000000 variables and names 1 couplings"),
+        (f"0 {2**63 - 1} 1.0\n", "at most 4096 variables"),
+        ("-1 0 1.0\n", "lies outside 0 … 0"),
+        ("0 1 1.0\n0 1 1.0\n", "comes twice"),
+        ("0 1\n", "no coordinate text"),
+    ],
+)
+def test_coordinate_text_without_a_header(tmp_path, content, match):
+    refuse(tmp_path, content, "coo", match, k=1)
+
+
+@pytest.mark.parametrize(
+    "header", ["p qubo 0 3", "p cnf 0 3 0 1", "p qubo 0 x 0 1", "q qubo 0 3 0 1", "3 1"]
+)
+def test_header_of_qbsolv(tmp_path, header):
+    refuse(tmp_path, f"{header}\n0 1 1\n", "qubo", "expected p qubo 0 n nodes couplers", k=1)
+
+
+# -- LP, MPS, QPLIB ----------------------------------------------------------------------
+
+LP = {
+    "empty": ("", "cut off: an LP text ends with 'End'"),
+    "a word": ("garbage", "cut off"),
+    "only an end": ("End", "holds no variables"),
+    "no end": ("Minimize\n obj: x\nSubject To\n c: x = 1\nBinary\n x\n", "cut off"),
+    "an end in a comment": ("Minimize\n obj: x\nBinary\n x\n\\ End", "cut off"),
+    "NUL": ("Minimize\n obj: \x00 x\nEnd", "no LP text: byte"),
+    "a binary": (bytes(range(256)), "no LP text: byte"),
+    "syntax": ("Minimize\n obj: [ x * \nEnd", "no LP text that dimod can read"),
+    "NaN": ("Minimize\n obj: nan x\nSubject To\n c: x = 1\nBinary\n x\nEnd", "must be finite"),
+    "overflow": ("Minimize\n obj: 1e999 x\nSubject To\n c: x = 1\nBinary\n x\nEnd", "finite"),
+    "a fraction": ("Minimize\n obj: x\nSubject To\n c: x = 0.5\nBinary\n x\nEnd", "integer"),
+    "an inequality": ("Minimize\n obj: x\nSubject To\n c: x <= 1\nBinary\n x\nEnd", "equality"),
+    "continuous": ("Minimize\n obj: x\nSubject To\n c: x = 1\nEnd", "is REAL; all must be binary"),
+    "no constraint": ("Minimize\n obj: x\nBinary\n x\nEnd", "holds no cardinality; pass k"),
+}
+
+
+@pytest.mark.parametrize("case", LP)
+def test_lp(tmp_path, case):
+    content, match = LP[case]
+    refuse(tmp_path, content, "lp", match)
+
+
+def test_lp_of_many_names_is_not_made_dense(tmp_path):
+    names = [f"x{i}" for i in range(6000)]
+    row = " + ".join(names)
+    content = (
+        f"Minimize\n obj: x0 + [ 2 x0 * x1 ]/2\nSubject To\n c: {row} = 1\nBinary\n"
+        + "\n".join(names)
+        + "\nEnd\n"
+    )
+    refuse(tmp_path, content, "lp", "claims 6000 variables and names 1 couplings")
+
+
+MPS_LINES = [
+    "NAME x",
+    "ROWS",
+    " N obj",
+    " E c",
+    "COLUMNS",
+    " M 'MARKER' 'INTORG'",
+    " x obj 1 c 1",
+    " y obj 1 c 1",
+    "RHS",
+    " RHS c 1",
+    "BOUNDS",
+    " BV B x",
+    "QUADOBJ",
+    " x y 1",
+    "ENDATA",
+]
+
+MPS = {
+    "no end": (14, None, "cut off: no ENDATA"),
+    "no objective": (2, None, "no row 'obj'"),
+    "an inequality": (3, " L c", "row 'c' is an inequality; a cardinality is an E row"),
+    "two rows of a name": (3, " E obj", "comes amiss"),
+    "a row of an unknown kind": (3, " X c", "comes amiss"),
+    "an unknown section": (8, "SOS1", "section 'SOS1' is not read"),
+    "a range": (8, "RANGES", "RANGES has entries"),
+    "a line before all sections": (0, " x y", "outside of all sections"),
+    "too few words": (6, " x obj", "2 words in section COLUMNS"),
+    "continuous": (5, "*", "variable 'y' is continuous"),
+    "NaN in a column": (6, " x obj nan c 1", "'nan' is not a finite number"),
+    "overflow in a column": (6, " x obj 1e999 c 1", "'1e999' is not a finite number"),
+    "Python's underscores": (6, " x obj 1_0 c 1", "'1_0' is not a finite number"),
+    "an unknown row": (6, " x obj 1 d 1", "no row 'd'"),
+    "a row twice in a column": (6, " x obj 1 obj 1", "'x' is in row 'obj' twice"),
+    "two right-hand sides": (9, " RHS c 1 c 1", "row 'c' has two right-hand sides"),
+    "an unknown bound": (11, " FR B x", "a bound 'FR'"),
+    "a wide bound": (11, " UP B x 2", r"'x' is an integer in \[0.0, 2.0\]"),
+    "a bound on nothing": (11, " BV B z", "no variable 'z'"),
+    "an unknown product": (13, " x z 1", "no variable 'z'"),
+    "an infinite product": (13, " x y inf", "'inf' is not a finite number"),
+    "a product twice": (13, " x y 1\n y x 1", "a product comes twice; QUADOBJ lists each pair"),
+    "two quadratic sections": (14, "QMATRIX\nENDATA", "a second quadratic section"),
+    "one triangle of a matrix": (12, "QMATRIX", "QMATRIX lists 'x' 'y' without the same entry"),
+    "a fraction": (9, " RHS c 0.5", "asks for a count of 0.5"),
+    "a count too large": (9, " RHS c 1e300", "must be an integer"),
+    "a sense": (1, "OBJSENSE\n UP\nROWS", "the sense is 'UP'"),
+}
+
+
+@pytest.mark.parametrize("case", MPS)
+def test_mps(tmp_path, case):
+    at, line, match = MPS[case]
+    lines = list(MPS_LINES)
+    lines[at : at + 1] = [] if line is None else [line]
+    refuse(tmp_path, "\n".join(lines), "mps", match)
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", bytes(range(256))])
+def test_mps_of_nothing(tmp_path, content):
+    refuse(tmp_path, content, "mps", "cut off|no MPS text|outside of all sections")
+
+
+QPLIB_LINES = [
+    "name", "QBL", "minimize", "2", "1", "1", "2 1 3", "0", "1", "1 1", "0", "2", "1 1 1", "1 2 1",
+    "1e30", "1", "0", "1", "0",
+]  # fmt: skip
+
+QPLIB = {
+    "continuous": (1, "QCL", "of type 'QCL'; only binaries"),
+    "quadratic constraints": (1, "QBQ", "of type 'QBQ'"),
+    "no type": (1, "Q", "of type 'Q'"),
+    "no sense": (2, "up", "the sense is 'up'"),
+    "a billion variables": (3, "1000000000", "claims 1000000000 variables and names 1 couplings"),
+    "variables beyond int64": (3, "1" + "0" * 20, "is not an integer"),
+    "negative variables": (3, "-1", "-1 lies outside 0"),
+    "a billion constraints": (4, "1000000000", "has 1000000000 constraints on 2 variables"),
+    "a billion products": (5, "1000000000", "1 … 2|is not an integer|3 values expected"),
+    "an index beyond n": (6, "3 1 3", "3 lies outside 1 … 2"),
+    "an index of 0": (6, "2 0 3", "0 lies outside 1 … 2"),
+    "an index of words": (6, "a 1 3", "'a' is not an integer"),
+    "the upper triangle": (6, "1 2 3", "above the diagonal"),
+    "too few values": (6, "2 1", "3 values expected"),
+    "a product of NaN": (6, "2 1 nan", "'nan' is not a finite number"),
+    "a default of infinity": (7, "inf", "'inf' is not a finite number"),
+    "a constant of words": (10, "none", "'none' is not a finite number"),
+    "sides apart": (17, "2", r"constraint 1 is an inequality \(1.0 … 2.0\)"),
+    "a fraction": (12, "1 1 2", "a cardinality weighs all its variables alike"),
+}
+
+
+@pytest.mark.parametrize("case", QPLIB)
+def test_qplib(tmp_path, case):
+    at, line, match = QPLIB[case]
+    lines = list(QPLIB_LINES)
+    lines[at] = line
+    refuse(tmp_path, "\n".join(lines), "qplib", match)
+
+
+def test_qplib_entry_that_comes_twice(tmp_path):
+    lines = [*QPLIB_LINES[:5], "2", "2 1 3", *QPLIB_LINES[6:]]
+    refuse(tmp_path, "\n".join(lines), "qplib", "the entry comes twice")
+
+
+@pytest.mark.parametrize("kept", range(len(QPLIB_LINES)))
+def test_qplib_cut_off_anywhere(tmp_path, kept):
+    refuse(tmp_path, "\n".join(QPLIB_LINES[:kept]), "qplib", f"is cut off after line {kept}")
+
+
+def test_qplib_that_is_whole(tmp_path):
+    path = tmp_path / "whole.qplib"
+    path.write_text("\n".join(QPLIB_LINES))
+    assert read(path).energy([1, 1]) == 4.0
+
+
+# -- npz ---------------------------------------------------------------------------------
+
+
+def packed(entries, method=zipfile.ZIP_STORED):
+    """Make a zip of raw entries."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def npy(array):
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.asarray(array), allow_pickle=True)
+    return buffer.getvalue()
+
+
+def npy_claiming(header, body=b"", version=(1, 0)):
+    """Make an .npy of a header of one's own."""
+    text = header.encode()
+    length = struct.pack("<H" if version == (1, 0) else "<I", len(text))
+    return b"\x93NUMPY" + bytes(version) + length + text + body
+
+
+def npz_with(**changed):
+    """Make a problem file with some entries replaced (None: left out)."""
+    entries = {
+        "format": npy(npz.FORMAT),
+        "cardinalities": npy(np.array([1])),
+        "offset": npy(np.array(0.0)),
+        "Q": npy(np.eye(2)),
+    } | changed
+    return packed([(f"{name}.npy", body) for name, body in entries.items() if body is not None])
+
+
+def claiming(shape, descr="<f8", body=b""):
+    return npy_claiming(f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}}}", body)
+
+
+NPZ = {
+    "empty": (b"", "not a readable .npz"),
+    "text": (b"hello", "not a readable .npz"),
+    "a bare array": (npy(np.eye(2)), "not a readable .npz"),
+    "an empty zip": (packed([]), "'format' entry is not"),
+    "another npz": (packed([("Q.npy", npy(np.eye(2)))]), "'format' entry is not"),
+    "a foreign entry": (npz_with(x=npy(np.eye(2))), "holds the entry 'x.npy', which is unknown"),
+    "another version": (npz_with(format=npy("icbs-qubo-99")), "'format' entry is not"),
+    "a format of numbers": (npz_with(format=npy(1)), "'format' has dtype int64"),
+    "no Q": (npz_with(Q=None), "has no entry 'A'"),
+    "no linear": (npz_with(Q=None, A=npy(np.eye(2))), "has no entry 'linear'"),
+    "no k": (npz_with(cardinalities=None), "has no entry 'cardinalities'"),
+    "no offset": (npz_with(offset=None), "has no entry 'offset'"),
+    "no cardinality at all": (npz_with(cardinalities=npy(np.zeros(0, int))), "one for each group"),
+    "k too large": (npz_with(cardinalities=npy(np.array([3]))), r"k is 3; it must lie in \[0, 2"),
+    "k beyond int64": (
+        npz_with(cardinalities=npy(np.array([2**64 - 1], dtype=np.uint64))),
+        "k is 18446744073709551615",
+    ),
+    "several k without groups": (npz_with(cardinalities=npy(np.array([1, 1]))), "pass groups"),
+    "groups out of range": (npz_with(groups=npy(np.array([0, 7]))), "labels 0 … 7"),
+    "groups of another length": (npz_with(groups=npy(np.array([0]))), "groups has shape"),
+    "groups of floats": (npz_with(groups=npy(np.zeros(2))), "'groups' has dtype float64"),
+    "objects": (npz_with(Q=npy(np.array([[None]]))), "'Q' has dtype object"),
+    "records": (npz_with(Q=npy(np.zeros((1, 1), "f8,i4"))), "'Q' has dtype"),
+    "complex numbers": (npz_with(Q=npy(np.eye(2) * 1j)), "'Q' has dtype complex128"),
+    "text for Q": (npz_with(Q=npy(np.array([["a"]]))), "'Q' has dtype <U1"),
+    "NaN": (npz_with(Q=npy(np.full((2, 2), np.nan))), r"Q\[0, 0\] is nan"),
+    "NaN for an offset": (npz_with(offset=npy(np.nan)), "offset is nan"),
+    "not symmetric": (npz_with(Q=npy(np.triu(np.ones((2, 2))))), "not symmetric"),
+    "not square": (npz_with(Q=npy(np.ones((2, 3)))), "must be square"),
+    "Q of one dimension": (npz_with(Q=npy(np.ones(2))), "expected 2 dimensions"),
+    "Q of 40 dimensions": (npz_with(Q=claiming((1,) * 40)), "expected 2 dimensions"),
+    "A and linear apart": (
+        npz_with(Q=None, A=npy(np.eye(2)), linear=npy(np.ones(3))),
+        "A has 2 columns but linear has 3",
+    ),
+    "a claim of terabytes": (npz_with(Q=claiming((10**6, 10**6))), "is not what its .* bytes hold"),
+    "a claim beyond int64": (npz_with(Q=claiming((2**62, 2**62))), "is not what its"),
+    "a negative shape": (npz_with(Q=claiming((-1, 2))), r"shape \(-1, 2\)"),
+    "two negative shapes": (npz_with(Q=claiming((-1, -4), body=b"\0" * 32)), "expected 2 dim"),
+    "a cut off array": (npz_with(Q=npy(np.eye(2))[:-8]), "is not what its"),
+    "a longer array": (npz_with(Q=npy(np.eye(2)) + b"\0" * 8), "is not what its"),
+    "a shape of words": (npz_with(Q=claiming("('a', 'b')")), "'Q' is no .npy array"),
+    "a header that runs code": (
+        npz_with(Q=npy_claiming("{'descr': __import__('os').system('true')}")),
+        "'Q' is no .npy array",
+    ),
+    "a header of brackets": (npz_with(Q=npy_claiming("(" * 9000)), "'Q' is no .npy array"),
+    "a header too long": (npz_with(Q=npy_claiming(" " * 60000)), "'Q' is no .npy array"),
+    "a later version": (npz_with(Q=npy_claiming("{}", version=(3, 0))), "'Q' is no .npy array"),
+    "an unknown version": (npz_with(Q=npy_claiming("{}", version=(9, 9))), "'Q' is no .npy array"),
+    "no magic": (npz_with(Q=b"PK nothing of the kind"), "'Q' is no .npy array"),
+    "an empty entry": (npz_with(Q=b""), "'Q' is no .npy array"),
+    "a pickle": (npz_with(Q=b"\x80\x04K\x01."), "'Q' is no .npy array"),
+}
+
+
+@pytest.mark.parametrize("case", NPZ)
+def test_npz(tmp_path, case):
+    content, match = NPZ[case]
+    refuse(tmp_path, content, "npz", match)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_npz_with_an_entry_twice(tmp_path):
+    body = npy(np.eye(2))
+    refuse(tmp_path, packed([("Q.npy", body), ("Q.npy", body)]), "npz", "which is twice")
+
+
+def test_npz_that_is_a_bomb(tmp_path):
+    buffer = io.BytesIO()
+    with (
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("Q.npy", "w") as file,
+    ):
+        file.write(claiming((6400, 6400)))
+        for _ in range(320):
+            file.write(bytes(2**20))
+    content = buffer.getvalue()
+    assert len(content) < 2 * 2**20
+    refuse(tmp_path, content, "npz", "would unpack to 320 MiB, more than the 256 MiB")
+
+
+def test_npz_whose_directory_lies_about_the_size(tmp_path):
+    """The unpacked size in the directory is a claim too: reading must stop at it."""
+    body = npy(np.eye(2))
+    content = bytearray(npz_with())
+    claims = struct.pack("<I", len(body))
+    at = content.rindex(claims, 0, content.rindex(b"Q.npy"))  # the directory's file_size
+    content[at : at + 4] = struct.pack("<I", len(body) + 2**31)
+    refuse(tmp_path, bytes(content), "npz", "would unpack to|is not what its|not a readable")
+
+
+def test_npz_with_a_password(tmp_path):
+    content = bytearray(npz_with())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = content.find(signature)
+        while at >= 0:
+            content[at + offset] |= 1
+            at = content.find(signature, at + 1)
+    refuse(tmp_path, bytes(content), "npz", "not a readable .npz.*(password|encrypted)")
+
+
+def test_npz_with_an_unknown_compression(tmp_path):
+    content = bytearray(npz_with())
+    for signature, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        at = content.find(signature)
+        while at >= 0:
+            content[at + offset] = 99
+            at = content.find(signature, at + 1)
+    refuse(tmp_path, bytes(content), "npz", "not a readable .npz")
+
+
+# -- long words --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", [name for name in FORMATS if name != "npz"])
+@pytest.mark.parametrize("word", ["1", "x", "1e", "[", "1x "])
+def test_a_word_without_end_is_refused_in_few_words(tmp_path, samples, format, word):
+    """Quadratic time would show here as a test that never ends."""
+    before, _, after = samples[format].rpartition(b"3")  # an index or a coefficient
+    content = before + word.encode() * 100_000 + b"y" + after
+    path = tmp_path / "long"
+    path.write_bytes(content)
+    with pytest.raises(FormatError) as caught:
+        read(path, format)
+    assert len(str(caught.value)) < 1000
+
+
+# -- anything ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    """A good file of each format."""
+    folder = tmp_path_factory.mktemp("samples")
+    for format in FORMATS:
+        write(SMALL, folder / format, format)
+    return {format: (folder / format).read_bytes() for format in FORMATS}
+
+
+def reads_or_refuses(path, content, format):
+    """Assert that reading gives a problem or FormatError, and nothing else."""
+    path.write_bytes(content)
+    with contextlib.suppress(FormatError):
+        assert isinstance(read(path, format), CardinalityQUBO)
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_every_cut(tmp_path, samples, format):
+    whole = samples[format]
+    for length in range(len(whole)):
+        reads_or_refuses(tmp_path / "cut", whole[:length], format)
+
+
+@pytest.mark.parametrize("format", ["npz", "ubqp", "lp", "mps", "qplib"])
+def test_a_cut_file_is_never_taken_for_another_problem(tmp_path, samples, format):
+    """Where the format tells its own length, a cut is noticed or changes nothing."""
+    whole = samples[format].rstrip()
+    path = tmp_path / "cut"
+    for length in range(0, len(whole) - 1, 3):
+        path.write_bytes(whole[:length])
+        try:
+            problem = read(path, format)
+        except FormatError:
+            continue
+        np.testing.assert_array_equal(problem.Q, SMALL.Q)
+        assert problem.cardinalities.tolist() == [1, 1]
+
+
+WORDS = [
+    *b"nan -inf 1e999 -1 0 999999999999 \x00 \xff [ ] /2 ^ * = <= : x0 End Binary Bounds".split(),
+    *b"ENDATA QMATRIX RANGES 'MARKER' # ! c".split(),
+    b"1" * 30,
+    b"\n",
+    b" ",
+    b"# icbs groups 5",
+]
+
+
+@st.composite
+def damage(draw):
+    """Draw edits as (place in 0 … 1, what to do, bytes)."""
+    place = st.floats(0, 1, exclude_max=True)
+    edit = st.one_of(
+        st.tuples(place, st.just("insert"), st.sampled_from(WORDS)),
+        st.tuples(place, st.just("replace"), st.binary(min_size=1, max_size=4)),
+        st.tuples(place, st.just("delete"), st.integers(1, 30).map(bytes)),
+        st.tuples(place, st.just("cut"), st.just(b"")),
+    )
+    return draw(st.lists(edit, min_size=1, max_size=4))
+
+
+def damaged(content, edits):
+    content = bytearray(content)
+    for place, what, piece in edits:
+        at = int(place * len(content))
+        if what == "insert":
+            content[at:at] = b" " + piece + b" "
+        elif what == "replace":
+            content[at : at + len(piece)] = piece
+        elif what == "delete":
+            del content[at : at + len(piece)]
+        else:
+            del content[at:]
+    return bytes(content)
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+@settings(max_examples=150)
+@given(edits=damage())
+def test_damage(tmp_path_factory, samples, format, edits):
+    path = tmp_path_factory.getbasetemp() / f"damaged-{format}"
+    reads_or_refuses(path, damaged(samples[format], edits), format)
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+@settings(max_examples=30)
+@given(content=st.binary(max_size=200))
+@example(content=b"")
+@example(content=b"\x00" * 100)
+@example(content=b"PK\x05\x06" + b"\x00" * 18)
+def test_noise(tmp_path_factory, format, content):
+    reads_or_refuses(tmp_path_factory.getbasetemp() / f"noise-{format}", content, format)
+
+
+@pytest.mark.parametrize("name", ["insert", "flip"])
+def test_every_byte_of_an_npz(tmp_path, samples, name):
+    """Checksums notice flips in the data; the headers must hold out on their own."""
+    whole = samples["npz"]
+    for at in range(0, len(whole), 2):
+        content = bytearray(whole)
+        if name == "flip":
+            content[at] ^= 0xFF
+        else:
+            content[at:at] = b"\x00\xff"
+        reads_or_refuses(tmp_path / "flipped", bytes(content), "npz")
