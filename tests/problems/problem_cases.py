@@ -68,7 +68,7 @@ def naive_energy(problem, x):
 
 
 def all_states(n):
-    return np.array(list(itertools.product([0, 1], repeat=n)), dtype=np.uint8).reshape(-1, n)
+    return np.array(list(itertools.product([0, 1], repeat=n)), dtype=np.uint8).reshape(2**n, n)
 
 
 def feasible_states(problem):
