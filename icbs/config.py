@@ -50,7 +50,7 @@ class PrunerConfig(BaseModel):
     """Share of the initially kept weights, highest scores first, that never moves."""
 
     # Which block
-    block_size: Annotated[int, Field(ge=2)] = 1024
+    block_size: Annotated[int, Field(ge=2)] = 2048
     """Weights in a block, half of them pruned; smaller layers get smaller blocks."""
     selection: SelectionName = "taylor"
     """Score that picks a block's weights; ``taylor`` is the signed first-order change."""

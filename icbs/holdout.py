@@ -130,7 +130,7 @@ class HoldOut:
         for layer in self.layers:
             memo = known.get(layer.name)
             forward = memo.answer if memo is not None else self._recorder(layer, fresh)
-            layer.module.forward = forward  # type: ignore[method-assign]
+            layer.module.forward = forward  # type: ignore[method-assign, assignment]
         try:
             outputs = call(self.model, piece.samples.inputs)
         finally:

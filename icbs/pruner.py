@@ -49,7 +49,7 @@ class Pruner:
     """
 
     def __init__(self, config: PrunerConfig | None = None, **settings: Any) -> None:
-        given = {} if config is None else config.model_dump()
+        given = {} if config is None else config.model_dump(exclude_unset=True)
         self.config = PrunerConfig.of(**(given | settings))
         self.solver = create(self.config.solver, **self.config.solver_options)
         check_solver(self.solver, self.config)

@@ -74,17 +74,20 @@ class Result:
             seconds=state.seconds,
         )
 
+    @property
+    def accepted(self) -> float:
+        """Share of the blocks whose move was kept."""
+        return sum(row.accepted for row in self.history) / max(1, len(self.history))
+
     def summary(self) -> dict[str, Any]:
         """Figures of the run, as a plain dict."""
-        blocks = len(self.history)
-        accepted = sum(row.accepted for row in self.history)
         return {
             "density": self.density,
             "initial_loss": self.initial_loss,
             "loss": self.loss,
             "passes": self.passes,
-            "blocks": blocks,
-            "accepted": accepted / blocks if blocks else 0.0,
+            "blocks": len(self.history),
+            "accepted": self.accepted,
             "failures": sum(bool(row.failure) for row in self.history),
             "seconds": self.seconds,
             "solver_seconds": sum(row.solver_seconds for row in self.history),

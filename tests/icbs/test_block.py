@@ -1,0 +1,94 @@
+"""The block problem against the quadratic written out from its definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from icbs.block import build_block
+from icbs.config import PrunerConfig
+from icbs.curvature import Curvature, Pass
+from icbs.layers import Layer
+
+
+def setting(seed: int, *, exact: bool) -> tuple[Layer, torch.Tensor, Pass, torch.Tensor]:
+    """A layer with a random mask, a block in it, and random information about it."""
+    generator = torch.Generator().manual_seed(seed)
+    module = torch.nn.Linear(9, 7).double()
+    layer = Layer.of("layer", module, 0.5)
+    layer.set_mask(torch.rand(layer.size, generator=generator) < 0.5)
+    index = torch.randperm(layer.size, generator=generator)[:24]
+    gradient = torch.randn(7, 9, generator=generator, dtype=torch.float64)
+    factor = torch.randn(11, 24, generator=generator, dtype=torch.float64)
+    C = factor.T @ factor
+    curvature = Curvature(matrix=C) if exact else Curvature(factor=factor)
+    squares = {"layer": torch.ones(9)}
+    information = Pass(1, {"layer": gradient}, squares, lambda layer, index: curvature, 0.0)
+    return layer, index, information, C
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    exact=st.booleans(),
+    gamma=st.sampled_from([0.0, 0.75, 1.0]),
+    ridge=st.sampled_from([0.0, 1e-3, 10.0]),
+    kappa=st.sampled_from([1.0, 3.0]),
+)
+def test_energy_is_the_quadratic_model_of_the_move(seed, exact, gamma, ridge, kappa):
+    layer, index, information, C = setting(seed, exact=exact)
+    config = PrunerConfig(gradient_weight=gamma, ridge=ridge)
+    block = build_block(layer, index, information, config, kappa)
+    assert block.problem.energy(block.start) == pytest.approx(0.0, abs=1e-9)
+    assert block.problem.k == block.start.sum()
+
+    dense = layer.dense.flatten()[index].numpy()
+    gate = information.gradients["layer"].flatten()[index].numpy() * dense
+    rng = np.random.default_rng(seed)
+    for _ in range(5):
+        x = rng.permutation(block.start)
+        u = x.astype(float) - block.start
+        model = -gamma * gate @ u + 0.5 * kappa * u @ C.numpy() @ u
+        penalty = ridge * (dense**2) @ u**2
+        energy = block.problem.energy(x)
+        assert energy == pytest.approx(model + penalty, abs=1e-8)
+        assert block.predicted(x, energy) == pytest.approx(model, abs=1e-8)
+
+
+def test_first_order_term_predicts_the_change_of_a_linear_loss():
+    """Pruning takes a gate from 1 to 0, so the loss falls where w·g is positive."""
+    layer, index, information, _ = setting(0, exact=True)
+    zero = Curvature(matrix=torch.zeros(24, 24, dtype=torch.float64))
+    information.curvature = lambda layer, index: zero
+    block = build_block(layer, index, information, PrunerConfig())
+    before = layer.module.weight.detach().clone()
+    x = np.random.default_rng(1).permutation(block.start)
+    layer.set_block(index, torch.from_numpy(x.astype(bool)))
+    change = (information.gradients["layer"] * (layer.module.weight.detach() - before)).sum()
+    assert block.problem.energy(x) == pytest.approx(float(change))
+
+
+@pytest.mark.parametrize("scope", ["output", "input"])
+def test_each_line_keeps_its_own_count(scope):
+    layer, index, information, _ = setting(3, exact=False)
+    problem = build_block(layer, index, information, PrunerConfig(constraint=scope)).problem
+    rows, columns = layer.unravel(index)
+    lines = rows if scope == "output" else columns
+    assert problem.num_groups == len(lines.unique())
+    for line in lines.unique():
+        members = lines == line
+        group = int(problem.groups[members.numpy()][0])
+        assert (problem.groups[members.numpy()] == group).all()
+        assert problem.cardinalities[group] == int(layer.pruned[index][members].sum())
+
+
+def test_signs_are_kept():
+    """Half the couplings of a random factor are negative; none may be cut."""
+    layer, index, information, C = setting(5, exact=False)
+    Q = build_block(layer, index, information, PrunerConfig()).problem.Q
+    off = ~np.eye(24, dtype=bool)
+    assert (Q[off] < 0).sum() == int((C.numpy()[off] < 0).sum()) > 100
+    assert (np.diag(Q) < 0).any()

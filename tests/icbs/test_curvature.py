@@ -1,0 +1,189 @@
+"""Gradients and curvature against torch.func, autograd and finite differences in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, grad, vmap
+
+from icbs.config import PrunerConfig
+from icbs.curvature import Pass, Trace, take_pass
+from icbs.errors import DataError
+from icbs.layers import Layer, find_layers
+from icbs.objective import Objective
+from icbs.samples import Samples
+
+
+def look(model: nn.Module, layers: list[Layer], samples: Samples, **changes: object) -> Pass:
+    settings = {
+        "curvature": "empirical",
+        "curvature_samples": len(samples),
+        "batch_size": 64,
+        "generator": torch.Generator().manual_seed(0),
+    }
+    objective = Objective(nn.CrossEntropyLoss())
+    return take_pass(model, layers, objective, samples, **(settings | changes))  # type: ignore[arg-type]
+
+
+def per_sample_gradients(model: nn.Module, samples: Samples) -> dict[str, torch.Tensor]:
+    """The oracle: one gradient a sample, through torch.func."""
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+
+    def loss(p: dict, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        outputs = functional_call(model, p, (x[None],))
+        return nn.functional.cross_entropy(outputs, y[None])
+
+    return vmap(grad(loss), in_dims=(None, 0, 0))(parameters, samples.inputs, samples.targets)
+
+
+def test_gradients_and_columns_match_torch_func(toy64):
+    layers = find_layers(toy64.model, PrunerConfig())
+    samples = Samples(*toy64.samples)[:150]
+    expected = per_sample_gradients(toy64.model, samples)
+    information = look(toy64.model, layers, samples)
+    for layer in layers:
+        each = expected[f"{layer.name}.weight"]
+        torch.testing.assert_close(information.gradients[layer.name], each.mean(dim=0))
+        index = torch.randperm(layer.size)[:30]
+        factor = information.curvature(layer, index).factor
+        gates = each.flatten(1)[:, index] * layer.dense.flatten()[index]
+        torch.testing.assert_close(factor.T @ factor, gates.T @ gates / len(samples))
+
+
+def test_gradients_are_taken_at_the_pruned_weights(toy64):
+    layers = find_layers(toy64.model, PrunerConfig())
+    samples = Samples(*toy64.samples)[:50]
+    for layer in layers:
+        layer.set_mask(torch.rand(layer.size) < 0.7)
+    expected = per_sample_gradients(toy64.model, samples)
+    information = look(toy64.model, layers, samples)
+    for layer in layers:
+        mean = expected[f"{layer.name}.weight"].mean(dim=0)
+        torch.testing.assert_close(information.gradients[layer.name], mean)
+
+
+def test_a_frozen_model_gives_the_same_gradients(toy64):
+    layers = find_layers(toy64.model, PrunerConfig())
+    samples = Samples(*toy64.samples)[:40]
+    expected = look(toy64.model, layers, samples).gradients
+    toy64.model.requires_grad_(False)
+    found = look(toy64.model, layers, samples).gradients
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name])
+
+
+def test_pieces_of_a_batch_add_up(toy64):
+    layers = find_layers(toy64.model, PrunerConfig())
+    samples = Samples(*toy64.samples)[:97]
+    whole = look(toy64.model, layers, samples, batch_size=1000, curvature_samples=33)
+    pieces = look(toy64.model, layers, samples, batch_size=10, curvature_samples=33)
+    index = torch.arange(40)
+    for layer in layers:
+        torch.testing.assert_close(pieces.gradients[layer.name], whole.gradients[layer.name])
+        torch.testing.assert_close(pieces.squares[layer.name], whole.squares[layer.name])
+        a, b = (p.curvature(layer, index).factor for p in (whole, pieces))
+        assert a.shape == b.shape == (33, 40)
+        torch.testing.assert_close(a, b)
+    assert pieces.loss == pytest.approx(whole.loss)
+
+
+def test_sequences_sum_over_their_positions():
+    generator = torch.Generator().manual_seed(1)
+    trace = Trace(
+        torch.randn(5, 7, 3, generator=generator, dtype=torch.float64),
+        torch.randn(5, 7, 4, generator=generator, dtype=torch.float64),
+    )
+    full = torch.einsum("sti,stj->sij", trace.deltas, trace.inputs)
+    rows, columns = torch.tensor([0, 3, 2, 3]), torch.tensor([2, 0, 1, 2])
+    torch.testing.assert_close(trace.columns(rows, columns), full[:, rows, columns])
+    torch.testing.assert_close(trace.gradient_sum(), full.sum(dim=0))
+
+
+def test_exact_curvature_matches_finite_differences(toy64):
+    layers = find_layers(toy64.model, PrunerConfig())
+    samples = Samples(*toy64.samples)[:80]
+    layer = layers[1]
+    layer.set_mask(torch.rand(layer.size, generator=torch.Generator().manual_seed(2)) < 0.5)
+    index = torch.randperm(layer.size, generator=torch.Generator().manual_seed(3))[:6]
+    information = look(toy64.model, layers, samples, curvature="exact")
+    found = information.curvature(layer, index).matrix
+    rows, columns = layer.unravel(index)
+    dense, weight = layer.dense[rows, columns], layer.module.weight
+    at = weight.detach()[rows, columns].clone()
+
+    @torch.no_grad()
+    def loss(gates: torch.Tensor) -> float:
+        weight[rows, columns] = at + gates * dense
+        value = nn.functional.cross_entropy(toy64.model(samples.inputs), samples.targets)
+        weight[rows, columns] = at
+        return float(value)
+
+    h = 1e-3
+    unit = torch.eye(6, dtype=torch.float64) * h
+    for i in range(6):
+        for j in range(6):
+            corners = [loss(s * unit[i] + t * unit[j]) * s * t for s in (1, -1) for t in (1, -1)]
+            assert float(found[i, j]) == pytest.approx(sum(corners) / (4 * h * h), abs=2e-5)
+
+
+def test_monte_carlo_fisher_converges_to_the_hessian_of_the_last_layer(toy64):
+    """For a linear last layer under cross-entropy, Fisher and Hessian are the same."""
+    layers = find_layers(toy64.model, PrunerConfig())
+    x, y = toy64.samples
+    once = Samples(x[:50], y[:50])
+    many = Samples(x[:50].repeat(1000, 1), y[:50].repeat(1000))
+    index = torch.arange(layers[2].size)
+    exact = look(toy64.model, layers, once, curvature="exact").curvature(layers[2], index).matrix
+    drawn = look(toy64.model, layers, many, curvature="monte-carlo", batch_size=50000)
+    factor = drawn.curvature(layers[2], index).factor
+    distance = torch.linalg.norm(factor.T @ factor - exact) / torch.linalg.norm(exact)
+    assert distance < 0.05
+    # The data's own labels do not give it: the model is too sure of them or not enough.
+    labels = look(toy64.model, layers, once).curvature(layers[2], index).factor
+    assert torch.linalg.norm(labels.T @ labels - exact) / torch.linalg.norm(exact) > 0.1
+
+
+def test_mean_gradients_use_the_data_labels_whatever_the_curvature(toy64):
+    layers = find_layers(toy64.model, PrunerConfig())
+    samples = Samples(*toy64.samples)[:60]
+    expected = look(toy64.model, layers, samples).gradients
+    found = look(toy64.model, layers, samples, curvature="monte-carlo").gradients
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name])
+
+
+def test_layer_that_did_not_run_is_named(toy64):
+    class Partly(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.idle = nn.Linear(12, 4), nn.Linear(12, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.used(x)
+
+    model = Partly().double()
+    layers = find_layers(model, PrunerConfig())
+    with pytest.raises(DataError, match="'idle' did not run"):
+        look(model, layers, Samples(*toy64.samples))
+
+
+def test_layer_that_runs_twice_sums_its_calls():
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.last = nn.Linear(5, 5), nn.Linear(5, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.inner(self.inner(x).tanh()))
+
+    torch.manual_seed(0)
+    model = Twice().double()
+    samples = Samples(torch.randn(20, 5, dtype=torch.float64), torch.randint(3, (20,)))
+    layers = find_layers(model, PrunerConfig(density=0.5))
+    expected = per_sample_gradients(model, samples)
+    information = look(model, layers, samples)
+    for layer in layers:
+        each = expected[f"{layer.name}.weight"].flatten(1) * layer.dense.flatten()
+        factor = information.curvature(layer, torch.arange(layer.size)).factor
+        torch.testing.assert_close(factor.T @ factor, each.T @ each / 20)
