@@ -6,8 +6,12 @@ path, where ``tests/problems`` would hide the package ``problems``.
 
 from __future__ import annotations
 
+import torch
 from hypothesis import settings
 
 # No deadline: on a busy machine it fails tests that are right.
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
+
+# The models here are tiny: a second thread only waits for the first.
+torch.set_num_threads(1)

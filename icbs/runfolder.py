@@ -70,9 +70,15 @@ class RunFolder:
     def create(self, work: Workspace, about: Mapping[str, Any]) -> None:
         """Write manifest and configuration; the latter makes the folder a run."""
         self.path.mkdir(parents=True, exist_ok=True)
-        manifest = {"versions": _versions(), **fingerprints(work), "about": dict(about)}
+        settings = yaml.safe_dump(work.config.model_dump(), sort_keys=False)
+        manifest = {
+            "versions": _versions(),
+            "settings": _digest(settings.encode()),
+            **fingerprints(work),
+            "about": dict(about),
+        }
         self._write("manifest.json", json.dumps(manifest, indent=2))
-        self._write("config.yaml", yaml.safe_dump(work.config.model_dump(), sort_keys=False))
+        self._write("config.yaml", settings)
 
     def config(self) -> PrunerConfig:
         """Read the settings that the run was begun with.
@@ -83,11 +89,14 @@ class RunFolder:
             If there is no run, or its configuration is damaged.
         """
         try:
-            settings = yaml.safe_load((self.path / "config.yaml").read_text())
+            text = (self.path / "config.yaml").read_text()
+            settings = yaml.safe_load(text)
+            if _digest(text.encode()) != self._read_json("manifest.json").get("settings"):
+                raise ConfigError("it is not what the manifest says the run was begun with")
             return PrunerConfig.of(**settings)
         except FileNotFoundError:
             raise RunFolderError(f"{self.path} holds no run (no config.yaml)") from None
-        except (OSError, TypeError, yaml.YAMLError, ConfigError) as error:
+        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
             raise RunFolderError(f"{self.path / 'config.yaml'} is damaged: {error}") from error
 
     def about(self) -> dict[str, Any]:
@@ -215,19 +224,22 @@ class RunFolder:
 
 def fingerprints(work: Workspace) -> dict[str, str]:
     """Hashes of the dense weights of the prunable layers, and of the samples for gradients."""
-    model = hashlib.blake2b(digest_size=16)
-    for layer in work.layers:
-        model.update(f"{layer.name}{tuple(layer.shape)}".encode())
-        model.update(_bytes(layer.dense))
-    data = hashlib.blake2b(digest_size=16)
-    for tensor in [*tensors(work.pool.inputs), work.pool.targets]:
-        data.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        data.update(_bytes(tensor))
-    return {"model": model.hexdigest(), "samples": data.hexdigest()}
+    model = [part for layer in work.layers for part in (layer.name.encode(), _bytes(layer.dense))]
+    samples = map(_bytes, [*tensors(work.pool.inputs), work.pool.targets])
+    return {"model": _digest(*model), "samples": _digest(*samples)}
 
 
-def _bytes(tensor: Tensor) -> memoryview:
-    return tensor.cpu().contiguous().view(torch.uint8).numpy().data
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    """Dtype, shape and contents."""
+    contents = tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes()
+    return f"{tensor.dtype}{tuple(tensor.shape)}".encode() + contents
 
 
 def _unborn(folder: Path) -> bool:

@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Print errors of the project's own tree as one line, and exit with 2.
+    """Print the project's own errors, and files that can't be used, as one line; exit with 2.
 
     Anything else is a defect, and keeps its traceback.
     """
@@ -25,7 +25,7 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except IcbsError as error:
+        except (IcbsError, OSError) as error:
             Console(stderr=True, soft_wrap=True).print(
                 f"{type(error).__name__}: {error}", style="red", markup=False, highlight=False
             )
