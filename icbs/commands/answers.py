@@ -49,21 +49,36 @@ def record(solution: Solution) -> dict[str, Any]:
     }
 
 
+def check_output(path: Path) -> None:
+    """Refuse a file that a solution can't be saved in, before the work that makes it.
+
+    Raises
+    ------
+    FormatError
+        If the name ends neither in .npz nor in .json.
+    FileNotFoundError
+        If its folder is missing.
+    """
+    if path.suffix not in (".npz", ".json"):
+        raise FormatError(f"{path}: a solution is saved as .npz or .json")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: its folder is missing; make it first")
+
+
 def write_solution(solution: Solution, path: Path) -> None:
     """Save a solution as ``.npz`` (all samples) or ``.json`` (the best state).
 
     Raises
     ------
-    FormatError
-        If the name ends otherwise.
-    OSError
-        If the file can't be written.
+    FormatError, OSError
+        As :func:`check_output`, or if the file can't be written.
     """
-    x = None if solution.x is None else solution.x
+    check_output(path)
+    x = solution.x
     if path.suffix == ".json":
         states = {"x": None if x is None else x.tolist()}
         write_text(path, json.dumps(record(solution) | states, indent=2) + "\n")
-    elif path.suffix == ".npz":
+    else:
         arrays: dict[str, Any] = {
             "samples": solution.samples,
             "energies": solution.energies,
@@ -75,8 +90,6 @@ def write_solution(solution: Solution, path: Path) -> None:
             arrays["x"] = x
         with atomic(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)
-    else:
-        raise FormatError(f"{path}: a solution is saved as .npz or .json")
 
 
 def read_state(path: Path) -> npt.NDArray[Any]:

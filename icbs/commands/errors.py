@@ -26,8 +26,9 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except (IcbsError, OSError) as error:
+            line = " ".join(f"{type(error).__name__}: {error}".split())
             Console(stderr=True, soft_wrap=True).print(
-                f"{type(error).__name__}: {error}", style="red", markup=False, highlight=False
+                line, style="red", markup=False, highlight=False
             )
             raise typer.Exit(2) from error
 

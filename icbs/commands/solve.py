@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 import solvers as registry
-from icbs.commands.answers import read_state, record, table, write_solution
+from icbs.commands.answers import check_output, read_state, record, table, write_solution
 from icbs.commands.errors import plain_errors
 from icbs.settings import parse_assignments
 from problems.formats import FORMATS, read
@@ -58,6 +58,8 @@ def solve(
     as_json: AsJson = False,
 ) -> None:
     """Solve a problem file with any solver."""
+    if output is not None:
+        check_output(output)
     options = {name: _value(value) for name, value in parse_assignments(option).items()}
     problem = read(file, format, k=k, max_n=max_n)
     solution = registry.solve(
@@ -88,14 +90,14 @@ def solvers(as_json: AsJson = False) -> None:
         return
     result = Table(title="Solvers", caption="others join by the entry-point group icbs.solvers")
     result.add_column("solver", no_wrap=True)
-    result.add_column("what it does, keeps and honours")
+    result.add_column("what it does and honours")
     result.add_column("ready", overflow="fold")
     for solver in found:
         if "error" in solver:
             result.add_row(solver["name"], Text(solver["error"]), "[red]broken[/red]")
             continue
         what = Text(solver["summary"]).append("\n" + _abilities(solver["capabilities"]), "dim")
-        result.add_row(solver["name"], what, solver["install"] or "yes")
+        result.add_row(solver["name"], what, Text(solver["install"] or "yes"))
         result.add_section()
     Console().print(result)
 
@@ -137,9 +139,10 @@ def _abilities(can: dict[str, Any]) -> str:
     size = "any n" if can["max_n"] is None else f"n ≤ {can['max_n']}"
     keeps = "k kept" if can["native_cardinality"] else "k by penalty"
     words = [kind, size, f"{keeps}, groups too" if can["groups"] else keeps]
-    words.append(", ".join(what for what, name in _HONOURS.items() if can[name]))
+    honours = [what for what, name in _HONOURS.items() if can[name]]
+    words.append(f"honours {', '.join(honours)}" if honours else "")
     if can["hardware"] is not None:
-        words.append(f"needs a {can['hardware']}")
+        words.append(f"runs on: {can['hardware']}")
     return "; ".join(filter(None, words))
 
 

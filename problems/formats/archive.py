@@ -1,0 +1,98 @@
+"""Reading an ``.npz`` that nobody vouches for: no pickle, no allocation on a mere claim."""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from problems.errors import FormatError
+
+#: Bytes that a file may unpack to whatever its own size; beyond them, a ratio rules.
+FREE_BYTES = 1 << 28
+#: Coefficients pack by a factor of 10 at best where they are not constant.
+MAX_RATIO = 50
+
+
+def read_arrays(
+    path: str | Path, entries: Mapping[str, tuple[str, int]]
+) -> dict[str, npt.NDArray[Any]]:
+    """Read the arrays of an ``.npz`` after the claims of its headers have been checked.
+
+    Parameters
+    ----------
+    path : str or Path
+    entries : mapping of name to (kinds, ndim)
+        Arrays that may be there, with the dtype kinds (``"iu"``, ``"f"``, …) and the number
+        of dimensions that they must have.
+
+    Raises
+    ------
+    FormatError
+        If the file is damaged, holds anything else, or unpacks to far more than its size.
+    FileNotFoundError
+        If there is no such file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read(archive, path, entries)
+    except (FileNotFoundError, FormatError):
+        raise
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        # RuntimeError: a password, or a compression that this Python can't undo.
+        raise FormatError(f"{path} is not a readable .npz file: {error!s:.200}") from error
+
+
+def _read(
+    archive: zipfile.ZipFile, path: str | Path, entries: Mapping[str, tuple[str, int]]
+) -> dict[str, npt.NDArray[Any]]:
+    members = archive.infolist()
+    allowed = max(FREE_BYTES, MAX_RATIO * os.path.getsize(path))
+    if (total := sum(member.file_size for member in members)) > allowed:
+        raise FormatError(
+            f"{path} would unpack to {total / 2**20:.0f} MiB, more than the "
+            f"{allowed / 2**20:.0f} MiB that a file of its size may; if you trust it, load it "
+            "with numpy.load and build the CardinalityQUBO yourself"
+        )
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for member in members:
+        name = member.filename.removesuffix(".npy")
+        if name not in entries or name in arrays:
+            what = "twice" if name in arrays else "unknown"
+            raise FormatError(f"{path} holds the entry {member.filename!r:.80}, which is {what}")
+        with archive.open(member) as file:
+            _check_header(file, name, entries[name], member.file_size, path)
+        with archive.open(member) as file:
+            arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+    return arrays
+
+
+def _check_header(
+    file: IO[bytes], name: str, expected: tuple[str, int], size: int, path: str | Path
+) -> None:
+    """Refuse an array whose header does not fit its name or the bytes that follow."""
+    try:
+        version = np.lib.format.read_magic(file)
+        reader = {(1, 0): "read_array_header_1_0", (2, 0): "read_array_header_2_0"}[version]
+        shape, _, dtype = getattr(np.lib.format, reader)(file)
+    except Exception as error:  # NumPy lets through whatever Python's own parser raises
+        raise FormatError(f"{path}: entry {name!r} is no .npy array: {error!s:.200}") from error
+    kinds, ndim = expected
+    claimed = math.prod(shape) * dtype.itemsize
+    if dtype.kind not in kinds or len(shape) != ndim or min(shape, default=0) < 0:
+        raise FormatError(
+            f"{path}: entry {name!r} has dtype {dtype} and shape {shape}; expected {ndim} "
+            f"dimensions of a dtype of kind {' or '.join(kinds)}"
+        )
+    if file.tell() + claimed != size:
+        raise FormatError(
+            f"{path}: entry {name!r} claims shape {shape}, which is not what its "
+            f"{size} bytes hold; the file is damaged"
+        )

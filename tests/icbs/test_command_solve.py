@@ -1,0 +1,350 @@
+"""The commands solve, solvers and export, run on files as a user runs them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import solvers as registry
+from icbs.commands.answers import read_state
+from icbs.commands.errors import plain_errors
+from icbs.commands.export import export
+from icbs.commands.solve import solve, solvers
+from problems import CardinalityQUBO, FormatError
+from problems.formats import FORMATS, read, write
+from solvers import Capabilities, Outcome, Request, Solver, SolverError, Stop
+
+app = typer.Typer(pretty_exceptions_enable=False)
+app.command()(solve)
+app.command()(solvers)
+app.command()(export)
+
+
+@app.command()
+@plain_errors
+def defect() -> None:
+    raise RuntimeError("a defect")
+
+
+def run(*words):
+    # Wide, so that rich breaks no line that a test looks for.
+    return CliRunner(env={"COLUMNS": "400", "NO_COLOR": "1"}).invoke(app, [str(w) for w in words])
+
+
+def succeed(*words):
+    result = run(*words)
+    assert result.exit_code == 0, result.output + str(result.exception)
+    return result.stdout
+
+
+def fail(*words):
+    """Run a command that must fail with one clear line, exit code 2 and no traceback."""
+    result = run(*words)
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+    assert len(result.stderr.strip().splitlines()) == 1
+    return result.stderr
+
+
+@pytest.fixture
+def problem():
+    rng = np.random.default_rng(0)
+    Q = rng.normal(size=(10, 10))
+    return CardinalityQUBO(Q + Q.T, [2, 3], groups=[0] * 4 + [1] * 6, offset=0.5)
+
+
+@pytest.fixture
+def file(problem, tmp_path):
+    problem.save(tmp_path / "block.npz")
+    return tmp_path / "block.npz"
+
+
+# -- solve -------------------------------------------------------------------------------
+
+
+def test_solve_prints_what_the_library_says(file, problem):
+    expected = registry.solve(problem, "exhaustive")
+    said = json.loads(succeed("solve", file, "--solver", "exhaustive", "--json"))
+    assert said["energy"] == expected.energy == said["bound"]
+    assert said["x"] == expected.x.tolist()
+    assert (said["status"], said["stop"], said["gap"]) == ("optimal", "proven", 0.0)
+    assert said["info"]["problem"] == problem.hash
+    parts = said["timing"]
+    assert parts["total"] == parts["build"] + parts["solve"] + parts["decode"]
+    text = succeed("solve", file, "--solver", "exhaustive")
+    assert f"{expected.energy:.12g}" in text
+    assert "optimal" in text
+    assert "n = 10, k = 5 in 2 groups" in text
+
+
+def test_solve_hands_everything_on(file, problem):
+    said = json.loads(
+        succeed(
+            *("solve", file, "--solver", "anneal", "--time-limit", 5, "--seed", 3),
+            *("--num-reads", 4, "--option", "tenure=3", "--option", "patience=7", "--json"),
+        )
+    )
+    info = said["info"]
+    assert (info["seed"], info["time_limit"], info["num_reads"]) == (3, 5.0, 4)
+    assert (info["options"]["tenure"], info["options"]["patience"]) == (3, 7)
+    expected = registry.solve(problem, "anneal", seed=3, num_reads=4, tenure=3, patience=7)
+    assert said["x"] == expected.x.tolist()
+
+
+@dataclass(frozen=True)
+class Echo(Solver):
+    """Answers with its start, and takes one option of any kind."""
+
+    value: object = None
+    name: ClassVar[str] = "echo"
+    summary: ClassVar[str] = "repeats the start"
+    capabilities: ClassVar[Capabilities] = Capabilities(groups=True)
+
+    def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
+        states = np.zeros((0, problem.n), np.uint8)
+        return Outcome(states, Stop.CONVERGED, info={"value": self.value, "extra": np.float32(1)})
+
+
+@pytest.fixture
+def echo(monkeypatch):
+    monkeypatch.setattr(registry, "create", lambda name, **options: Echo(**options))
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("1", 1),
+        ("1e-3", 0.001),
+        ("0.5", 0.5),
+        ("true", True),
+        ("null", None),
+        ("word", "word"),
+        ("[1, 2]", [1, 2]),
+        ("'1'", 1.0),
+        ("a=b", "a=b"),
+    ],
+)
+@pytest.mark.usefixtures("echo")
+def test_option_values_are_yaml(file, word, value):
+    said = json.loads(succeed("solve", file, "--option", f"value={word}", "--json"))
+    assert said["info"]["value"] == value
+
+
+@pytest.mark.usefixtures("echo")
+def test_no_solution_is_said_in_valid_json(file, tmp_path):
+    output = tmp_path / "none.npz"
+    said = json.loads(succeed("solve", file, "--json", "--output", output))
+    assert (said["x"], said["energy"]) == (None, None)
+    assert said["status"] == "no solution found"
+    assert said["info"]["extra"] == 1.0
+    assert "no solution found" in succeed("solve", file)
+    assert "holds no state 'x'" in fail("solve", file, "--initial-state", output)
+
+
+@pytest.mark.usefixtures("echo")
+@pytest.mark.parametrize("kind", ["npz", "json", "npy", "list"])
+def test_a_run_starts_from_a_saved_state(file, problem, tmp_path, kind):
+    x = np.uint8([1, 1, 0, 0, 0, 1, 0, 1, 0, 1])
+    path = tmp_path / f"state.{'json' if kind == 'list' else kind}"
+    if kind == "npy":
+        np.save(path, x)
+    elif kind == "list":
+        path.write_text(json.dumps(x.tolist()))
+    else:
+        np.save(tmp_path / "first.npy", x)
+        succeed("solve", file, "--initial-state", tmp_path / "first.npy", "--output", path)
+    said = json.loads(succeed("solve", file, "--initial-state", path, "--json"))
+    assert said["x"] == x.tolist()
+    assert said["energy"] == problem.energy(x)
+
+
+def test_output_holds_all_samples(file, problem, tmp_path):
+    output = tmp_path / "solution.npz"
+    words = ("solve", file, "--seed", 1, "--num-reads", 3, "--output", output, "--json")
+    said = json.loads(succeed(*words))
+    with np.load(output, allow_pickle=False) as saved:
+        np.testing.assert_array_equal(saved["x"], said["x"])
+        np.testing.assert_allclose(saved["energies"], problem.energy(saved["samples"]))
+        assert len(saved["samples"]) == said["samples"] == 3
+        assert json.loads(str(saved["record"]))["energy"] == said["energy"]
+    output = tmp_path / "solution.json"
+    said = json.loads(succeed(*words[:-2], output, "--json"))
+    saved = json.loads(output.read_text())
+    assert saved["x"] == said["x"]
+    assert saved["energy"] == said["energy"]
+
+
+def test_k_and_format_for_files_that_tell_neither(problem, tmp_path):
+    path = tmp_path / "block.data"
+    path.write_text("3 3\n1 1 1.0\n2 2 -1.0\n1 3 -2.0\n")
+    words = ("solve", path, "--solver", "exhaustive", "--json")
+    assert "tells no format" in fail(*words)
+    assert "pass k" in fail(*words, "--format", "ubqp")
+    said = json.loads(succeed(*words, "--format", "ubqp", "--k", 2))
+    assert (said["x"], said["energy"]) == ([1, 0, 1], -3.0)
+    assert "at most 2 variables" in fail(*words, "--format", "ubqp", "--k", 2, "--max-n", 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--solver", "nonsense"], "UnknownSolverError: unknown solver 'nonsense'; known solvers:"),
+        (["--option", "colour=3"], "OptionError: solver 'anneal' has no option 'colour'"),
+        (["--option", "tenure"], "'tenure' is no setting; write name=value"),
+        (["--option", "tenure=[1"], "the value of 'tenure' can't be read"),
+        (["--time-limit", "-1"], "OptionError: time_limit is -1.0"),
+        (["--time-limit", "nan"], "OptionError: time_limit is nan"),
+        (["--seed", "-1"], "OptionError: seed is -1"),
+        (["--num-reads", "0"], "OptionError: num_reads is 0"),
+        (["--solver", "diagonal", "--time-limit", "1"], "can't honour time_limit; leave it out"),
+        (["--k", "3"], "FormatError"),
+        (["--output", "solution.txt"], "a solution is saved as .npz or .json"),
+        (["--output", "no/such/folder/solution.npz"], "its folder is missing; make it first"),
+    ],
+)
+def test_mistakes_are_one_line(file, words, message):
+    assert message in fail("solve", file, *words)
+
+
+def test_a_bad_output_name_is_refused_before_the_work(file, monkeypatch):
+    monkeypatch.setattr(registry, "solve", None)
+    assert "saved as .npz or .json" in fail("solve", file, "--output", "solution.txt")
+
+
+def test_a_missing_file_is_told(tmp_path):
+    result = run("solve", tmp_path / "none.npz")
+    assert result.exit_code == 2
+    assert "does not exist" in result.stderr
+
+
+def test_a_damaged_file_is_one_line(file):
+    file.write_bytes(file.read_bytes()[:-40])
+    assert "FormatError" in fail("solve", file)
+
+
+def test_a_defect_keeps_its_traceback():
+    assert isinstance(run("defect").exception, RuntimeError)
+
+
+STATES = {
+    "text.npy": (b"hello", "holds no state"),
+    "text.npz": (b"hello", "not a readable .npz"),
+    "text.json": (b"hello", "holds no state"),
+    "word.json": (b'"x"', "a state may hold 0 and 1 only|state has shape"),
+    "deep.json": (b"[" * 100_000, "holds no state"),
+    "other.json": (b'{"y": 1}', "holds no state 'x'"),
+    "state.txt": (b"0 1", "a state is read from"),
+    "claim.npy": (
+        b"\x93NUMPY\x01\x00v\x00"
+        + b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000,), }".ljust(117)
+        + b"\n",
+        "holds no state",
+    ),
+    "short.json": (b"[1, 0]", r"state has shape \(2,\)"),
+    "twos.json": (b"[2, 0, 0, 0, 0, 0, 0, 0, 0, 0]", "0 and 1 only"),
+    "infeasible.json": (b"[0, 0, 0, 0, 0, 0, 0, 0, 0, 0]", "misses the cardinality"),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_states_that_are_none(file, tmp_path, name):
+    content, message = STATES[name]
+    path = tmp_path / name
+    path.write_bytes(content)
+    stderr = fail("solve", file, "--initial-state", path)
+    assert any(part in stderr for part in message.replace("\\", "").split("|")), stderr
+
+
+def test_a_pickled_state_is_not_loaded(tmp_path):
+    path = tmp_path / "state.npy"
+    np.save(path, np.array([print], dtype=object), allow_pickle=True)
+    with pytest.raises(FormatError, match="holds no state"):
+        read_state(path)
+
+
+# -- solvers -----------------------------------------------------------------------------
+
+
+def test_every_registered_solver_is_listed():
+    said = {solver["name"]: solver for solver in json.loads(succeed("solvers", "--json"))}
+    assert sorted(said) == registry.names()
+    text = succeed("solvers")
+    for name in registry.names():
+        assert name in text
+    anneal = said["anneal"]
+    assert anneal["available"]
+    assert anneal["install"] is None
+    assert anneal["capabilities"]["groups"] is registry.get("anneal").capabilities.groups
+    assert list(anneal["options"]) == list(registry.get("anneal").options())
+
+
+@dataclass(frozen=True)
+class Absent(Echo):
+    """Stands on a package that nobody has."""
+
+    name: ClassVar[str] = "absent"
+    requires: ClassVar[dict[str, str]] = {"no_such_module": "no-such-package[all]>=1"}
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        exact=True, max_n=7, hardware="gpu", native_cardinality=False
+    )
+
+
+def test_what_is_missing_is_told_with_its_pip_line(monkeypatch):
+    def get(name):
+        if name == "broken":
+            raise SolverError("solver 'broken' (x:Y) can't be imported: no x")
+        return Absent
+
+    monkeypatch.setattr(registry, "names", lambda: ["absent", "broken"])
+    monkeypatch.setattr(registry, "get", get)
+    absent, broken = json.loads(succeed("solvers", "--json"))
+    assert absent["install"] == "pip install 'no-such-package[all]>=1'"
+    assert not absent["available"]
+    assert not broken["available"]
+    text = succeed("solvers")
+    assert "pip install 'no-such-package[all]>=1'" in text
+    assert "exact; n ≤ 7; k by penalty; honours time, seed, start, reads; runs on: gpu" in text
+    assert "can't be imported: no x" in text
+
+
+def test_a_missing_backend_is_one_line(file, monkeypatch):
+    def create(name, **options):
+        Absent.require()
+
+    monkeypatch.setattr(registry, "create", create)
+    message = fail("solve", file)
+    assert "MissingBackendError: solver 'absent' needs no-such-package[all]>=1" in message
+    assert "pip install 'no-such-package[all]>=1'" in message
+
+
+# -- export ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", list(FORMATS))
+@pytest.mark.parametrize("source", ["npz", "ubqp", "mps"])
+def test_export_between_formats(problem, tmp_path, source, target):
+    first = tmp_path / f"block{FORMATS[source].endings[0]}"
+    second = tmp_path / f"copy{FORMATS[target].endings[0]}"
+    write(problem, first)
+    assert "n=10, k=5, groups=2" in succeed("export", first, second)
+    again = read(second)
+    x = np.uint8([1, 1, 0, 0, 0, 1, 0, 1, 0, 1])
+    assert again.energy(x) == pytest.approx(problem.energy(x), abs=1e-12)
+    assert again.is_feasible(x)
+
+
+def test_export_names_its_formats(file, tmp_path):
+    output = tmp_path / "block.out"
+    assert "tells no format" in fail("export", file, output)
+    succeed("export", file, output, "--to", "qplib")
+    succeed("export", output, tmp_path / "back.npz", "--format", "qplib")
+    assert read(tmp_path / "back.npz").k == 5
+    assert "unknown format 'xml'" in fail("export", file, output, "--to", "xml")
