@@ -11,9 +11,9 @@ dialect   base  what ``i j v`` with i ≠ j is header                        sen
 
 ``ubqp`` is the file of the iCBS reference's annealer and of the Biq Mac library: each pair
 is named once, in either order, and stands for both triangles. ``mqlib`` is read the same way
-but maximised (MQLib, Beasley's OR-Library). ``qubo`` is qbsolv's file and ``coo`` dimod's:
-there every line adds ``v x_i x_j``, so that an upper triangular matrix and a full symmetric
-one are both read right. A line ``i i v`` adds ``v x_i`` in all of them.
+but maximised. ``qubo`` is qbsolv's file and ``coo`` dimod's: there every line adds
+``v x_i x_j``, so that an upper triangular matrix and a full symmetric one are both read
+right. A line ``i i v`` adds ``v x_i`` in all of them.
 
 None of them has a place for the cardinality, so it is passed as ``k`` when one is read,
 unless the file is ours: we add comments ``# icbs offset 0.5``, ``# icbs cardinalities 2 1``

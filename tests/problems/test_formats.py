@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from dimod.serialization import coo as dimod_coo
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from ortools.linear_solver.python import model_builder
 from problem_cases import (
     all_states,
     any_problems,
@@ -248,6 +251,27 @@ def test_mps_halves(section, sense):
 
 
 @few
+@given(any_problems(max_n=5, max_m=0))
+def test_or_tools_reads_the_same_optimum_from_mps(problem):
+    # It reads no quadratic objectives, so the couplings are dropped.
+    linear = CardinalityQUBO(
+        np.diag(problem.diagonal),
+        problem.cardinalities,
+        groups=problem.groups,
+        offset=problem.offset,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "linear.mps"
+        write(linear, path)
+        model = model_builder.Model()
+        assert model.import_from_mps_file(str(path))
+    solver = model_builder.Solver("sat")
+    solver.solve(model)
+    lowest = linear.energy(feasible_states(linear)).min()
+    assert solver.objective_value == pytest.approx(lowest, abs=1e-6)
+
+
+@few
 @given(dense_problems(max_n=5))
 def test_lp_reads_what_docplex_writes(problem):
     text = to_docplex_mp(to_quadratic_program(problem)).export_as_lp_string()
@@ -468,3 +492,14 @@ def test_sizes_are_read_when_asked_for(tmp_path, monkeypatch):
         module.write(SMALL, path)
         with pytest.raises(FormatError, match="at most 2 variables"):
             module.read(path, max_n=2)
+
+
+def test_importing_the_formats_loads_no_backend():
+    code = (
+        "import sys, problems.formats, problems.presolve, problems.formats.bqm, "
+        "problems.formats.quadratic_program; "
+        "print([m for m in ('dimod', 'qiskit', 'scipy', 'docplex', 'solvers', 'icbs') "
+        "if m in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
