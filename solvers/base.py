@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.metadata
 import importlib.util
 import re
@@ -138,12 +139,26 @@ class Solver(ABC):
 
     @classmethod
     def require(cls) -> None:
-        """Raise :class:`MissingBackendError` unless all that it stands on is installed."""
+        """Load what it stands on, so that no clock runs while modules are read.
+
+        Raises
+        ------
+        MissingBackendError
+            If a module is not installed, or can't be imported.
+        """
         if missing := cls.missing():
             raise MissingBackendError(
                 f"solver {cls.name!r} needs {', '.join(missing)}: "
                 f"pip install {' '.join(repr(m) for m in missing)}"
             )
+        for module, requirement in cls.requires.items():
+            try:
+                importlib.import_module(module)
+            except ImportError as error:
+                raise MissingBackendError(
+                    f"solver {cls.name!r} can't import {module}: {error}; "
+                    f"reinstall it: pip install --force-reinstall {requirement!r}"
+                ) from error
 
     @classmethod
     @cache

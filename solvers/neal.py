@@ -61,20 +61,21 @@ class Neal(Penalised):
         """Anneal ``num_reads`` times, or as often as the time allows."""
         begin = time.perf_counter()
         rng = np.random.default_rng(request.seed)
-        bqm = dense_bqm(form).change_vartype("SPIN", inplace=False)
+        bqm = dense_bqm(form, spin=True)
         hot, cold = self.beta_range or _beta_range(form, penalty, rng)
         betas = np.geomspace(hot, cold, self.num_sweeps)
         build = time.perf_counter() - begin
-        states, dearest = [], 0.0
+        states, dearest = [empty(form.n)], 0.0
         for _ in range(request.num_reads):
-            if request.remaining <= dearest and states:
+            if request.remaining <= dearest and len(states) > 1:
                 break
             began = time.perf_counter()
             states.append(_read(bqm, betas, request, rng))
             dearest = max(dearest, time.perf_counter() - began)
-        cut = request.remaining == 0 or len(states) < request.num_reads
+        found = np.concatenate(states)
+        cut = request.remaining == 0 or len(found) < request.num_reads
         return Outcome(
-            np.concatenate([*states, empty(form.n)]),
+            found,
             Stop.TIME_LIMIT if cut else Stop.ITERATION_LIMIT,
             build_seconds=build,
             info={"beta_range": (float(hot), float(cold))},

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from problems import CardinalityQUBO
 from problems.penalty import Penalty, penalised, penalty_for
@@ -87,9 +88,7 @@ class Penalised(Solver):
             penalty = penalty.raised(off.mean(axis=0), self.growth)
 
         states = np.concatenate(drawn)
-        repaired = ~np.asarray(problem.is_feasible(states), dtype=bool) & self.repair
-        if self.repair:
-            states = repair(problem, states)
+        states, repaired = self._repair(problem, states, request)
         best = _best(problem, states, request.num_reads)
         report = {
             "policy": self.penalty if isinstance(self.penalty, str) else "fixed",
@@ -105,6 +104,20 @@ class Penalised(Solver):
             build_seconds=build,
             info={"penalty": report} | outcome.info,
         )
+
+    def _repair(
+        self, problem: CardinalityQUBO, states: State, request: Request
+    ) -> tuple[State, npt.NDArray[np.bool_]]:
+        """Repair the nearest first, one at least, and the others while there is time."""
+        off = np.abs(problem.count(states) - problem.cardinalities).sum(axis=1)
+        repaired = np.zeros(len(states), dtype=bool)
+        if self.repair:
+            for row in np.argsort(off, kind="stable")[np.count_nonzero(off == 0) :]:
+                if request.remaining == 0 and (repaired.any() or (off == 0).any()):
+                    break
+                states[row] = repair(problem, states[row])
+                repaired[row] = True
+        return states, repaired
 
 
 def _trial(request: Request, number: int, last: bool) -> Request:

@@ -138,6 +138,7 @@ def _resolve(solver: Any, options: dict[str, Any]) -> Solver:
         from solvers.dimod_ import as_solver
 
         solver = as_solver(solver)
+    solver.require()
     if options:
         try:
             return dataclasses.replace(solver, **options)

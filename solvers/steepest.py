@@ -16,7 +16,7 @@ from solvers.penalty import Penalised
 from solvers.solution import Stop
 
 #: Flips judged in one call of the sampler, which can't be interrupted.
-_FLIPS_PER_CALL = 1e8
+_FLIPS_PER_CALL = 1e7
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Steepest(Penalised):
 
         begin = time.perf_counter()
         rng = np.random.default_rng(request.seed)
-        bqm = dense_bqm(form).change_vartype("SPIN", inplace=False)
+        bqm = dense_bqm(form, spin=True)
         build = time.perf_counter() - begin
         states = [empty(form.n)]
         chunk = max(1, int(_FLIPS_PER_CALL / form.n**2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -66,26 +66,26 @@ class Tabu(Penalised):
         bqm = dense_bqm(form)
         start = request.initial_state
         build = time.perf_counter() - begin
-        states = []
+        states = [empty(form.n)]
         for read in range(request.num_reads):
-            if states and request.remaining == 0:
+            if read and request.remaining == 0:
                 break
             share = request.remaining / (request.num_reads - read)
+            timeout: Any = None if request.time_limit is None else max(1, int(1000 * share))
             answer = TabuSampler().sample(
                 bqm,
                 initial_states=None if start is None else (start.astype(np.int8), range(form.n)),
                 seed=int(rng.integers(2**32)),
                 tenure=self.tenure,
                 num_restarts=self.num_restarts,
-                # The sampler reads 0 as "until the first check": at least one millisecond.
-                timeout=None if request.time_limit is None else max(1, int(1000 * share)),
+                timeout=timeout,
                 coefficient_z_first=self.updates_first,
                 coefficient_z_restart=self.updates_restart,
                 lower_bound_z=self.updates_least,
             )
             states.append(states_of(answer, form.n))
         return Outcome(
-            np.concatenate([*states, empty(form.n)]),
+            np.concatenate(states),
             Stop.TIME_LIMIT if request.remaining == 0 else Stop.ITERATION_LIMIT,
             build_seconds=build,
         )

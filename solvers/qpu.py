@@ -1,0 +1,185 @@
+"""D-Wave's quantum annealers, through dwave-system and the user's own configuration.
+
+Credentials stay where Ocean keeps them: nothing here reads, prints or stores them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from problems import CardinalityQUBO
+from problems.penalty import Penalty
+from solvers.base import Capabilities, Outcome, Request
+from solvers.errors import OptionError, UnsupportedError
+from solvers.ocean import dense_bqm, empty, states_of, within
+from solvers.penalty import Penalised
+from solvers.solution import Stop
+
+Embedding = dict[int, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Qpu(Penalised):
+    """Anneal the penalised cost on a quantum processor.
+
+    The model is embedded once: complete couplings as a clique (busclique), others by
+    minorminer. When nothing holds it, that is said before anything is sent. The
+    time limit covers embedding, queue and answer: samples that come later are not waited
+    for. Of the ``num_reads × anneals`` samples the best ``num_reads`` are returned.
+
+    Parameters
+    ----------
+    sampler : dimod.Sampler and dimod.Structured, optional
+        The processor, or a mock; ``DWaveSampler()`` by default, which reads the user's
+        own Ocean configuration.
+    anneals : int
+        Anneals for each read.
+    annealing_time : float, optional
+        Microseconds of one anneal; the processor's default if omitted.
+    chain_strength : float, optional
+        Coupling within a chain of qubits; Ocean's uniform torque compensation if omitted.
+    embedding : dict, optional
+        Qubits of each variable ``0 … n - 1``.
+    embedding_timeout : float
+        Seconds for minorminer.
+    """
+
+    sampler: Any = None
+    anneals: int = 100
+    annealing_time: float | None = None
+    chain_strength: float | None = None
+    embedding: Embedding | None = None
+    embedding_timeout: float = 60.0
+
+    name: ClassVar[str] = "qpu"
+    summary: ClassVar[str] = "D-Wave quantum annealer on the penalised cost"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        # The largest clique of a fault-free Zephyr Z15, the largest processor so far.
+        max_n=232,
+        hardware="qpu",
+        native_cardinality=False,
+        groups=True,
+        deterministic=False,
+        seed=False,
+        initial_state=False,
+    )
+    requires: ClassVar[dict[str, str]] = {
+        "dwave.system": "dwave-system>=1.24",
+        "minorminer": "minorminer>=0.2.13",
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.anneals < 1:
+            raise OptionError(f"anneals is {self.anneals}; it must be 1 or more")
+        if self.sampler is not None and not hasattr(self.sampler, "edgelist"):
+            raise OptionError("sampler has no structure to embed in; pass it to solve() itself")
+
+    def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
+        """Connect and embed, then sample as all penalised backends do."""
+        if self.sampler is not None and self.embedding is not None:
+            return super().run(problem, request)
+        sampler = within(request, _connect) if self.sampler is None else self.sampler
+        if sampler is None:
+            return Outcome(empty(problem.n), Stop.TIME_LIMIT)
+        try:
+            begin = time.perf_counter()
+            embedding = self.embedding
+            if embedding is None:
+                embedding = self._embed(problem, sampler, request)
+            seconds = time.perf_counter() - begin
+            ready = dataclasses.replace(self, sampler=sampler, embedding=embedding)
+            outcome = ready.run(problem, request)
+            outcome.build_seconds += seconds
+            return outcome
+        finally:
+            if self.sampler is None:
+                sampler.close()
+
+    def _embed(self, problem: CardinalityQUBO, sampler: Any, request: Request) -> Embedding:
+        """Find qubits for each variable.
+
+        Raises
+        ------
+        UnsupportedError
+            If there are not enough of them.
+        """
+        from minorminer import busclique, find_embedding
+
+        n, graph = problem.n, sampler.to_networkx_graph()
+        coupled = (problem.Q != 0) | (problem.groups[:, None] == problem.groups[None, :])
+        found: dict[Any, Any] = {}
+        if coupled.all() and graph.graph.get("family") in ("chimera", "pegasus", "zephyr"):
+            # With its cache, as Ocean's own composites: without, it may hang on small graphs.
+            found = busclique.busgraph_cache(graph).find_clique_embedding(n)
+        elif n <= len(graph):
+            edges = [(i, j) for i, j in itertools.combinations(range(n), 2) if coupled[i, j]]
+            loops = [(i, i) for i in range(n)]
+            timeout = max(1e-3, min(self.embedding_timeout, request.remaining))
+            found = find_embedding(edges + loops, graph.edges, timeout=timeout)
+        if len(found) < n:
+            raise UnsupportedError(
+                f"solver 'qpu' found no embedding of n = {n} variables on a processor of "
+                f"{len(graph)} qubits; choose smaller blocks or another solver"
+            )
+        return {int(i): tuple(chain) for i, chain in found.items()}
+
+    def sample(self, form: CardinalityQUBO, penalty: Penalty, request: Request) -> Outcome:
+        """Send one problem and wait for it as long as the time allows."""
+        from dwave.system import FixedEmbeddingComposite
+
+        assert self.embedding is not None
+        begin = time.perf_counter()
+        composite = FixedEmbeddingComposite(self.sampler, embedding=self.embedding)
+        most = self.sampler.properties.get("num_reads_range", (1, 10_000))[1]
+        asked: dict[str, Any] = {"num_reads": min(most, request.num_reads * self.anneals)}
+        if self.annealing_time is not None:
+            asked["annealing_time"] = self.annealing_time
+        bqm = dense_bqm(form, spin=True)
+        build = time.perf_counter() - begin
+
+        def answer() -> Any:
+            sampleset = composite.sample(
+                bqm, chain_strength=self.chain_strength, return_embedding=True, **asked
+            )
+            sampleset.resolve()
+            return sampleset
+
+        sampleset = within(request, answer)
+        if sampleset is None:
+            return Outcome(empty(form.n), Stop.TIME_LIMIT, build_seconds=build)
+        chains = [len(chain) for chain in self.embedding.values()]
+        properties = self.sampler.properties
+        broken = sampleset.record.chain_break_fraction
+        info = {
+            "processor": properties.get("chip_id"),
+            "topology": properties.get("topology"),
+            "qubits": sum(chains),
+            "longest_chain": max(chains),
+            "chain_strength": _number(sampleset.info["embedding_context"]["chain_strength"]),
+            "chain_break_fraction": float(
+                np.average(broken, weights=sampleset.record.num_occurrences)
+            ),
+            "processor_timing": sampleset.info.get("timing"),
+        }
+        states = states_of(sampleset, form.n)
+        return Outcome(states, Stop.ITERATION_LIMIT, build_seconds=build, info=info)
+
+
+def _connect() -> Any:
+    from dwave.system import DWaveSampler
+
+    return DWaveSampler()
+
+
+def _number(strength: Any) -> Any:
+    """Chain strengths are one number, or one for each variable."""
+    if isinstance(strength, dict):
+        return {int(v): float(s) for v, s in strength.items()}
+    return float(strength)
