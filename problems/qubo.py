@@ -10,17 +10,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from problems.checks import as_array, coefficients, constraint, symmetric
 from problems.errors import InvalidProblemError
 
 Array = npt.NDArray[Any]
 
 #: Entries converted to float64 at a time when an energy is evaluated (32 MiB).
 _CHUNK = 1 << 22
-
-#: Largest |Q - Qᵀ| / max|Q| that is taken for rounding and averaged away, by dtype.
-_ASYMMETRY = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-11}
 
 
 class CardinalityQUBO:
@@ -64,10 +61,10 @@ class CardinalityQUBO:
         groups: Any = None,
         offset: float = 0.0,
     ) -> None:
-        matrix = _coefficients(Q, "Q", ndim=2)
+        matrix = coefficients(Q, "Q", ndim=2)
         if matrix.shape[0] != matrix.shape[1]:
             raise InvalidProblemError(f"Q has shape {matrix.shape}; it must be square, (n, n)")
-        self._Q: Array | None = _symmetric(matrix)
+        self._Q: Array | None = symmetric(matrix)
         self._A: Array | None = None
         self._linear: Array | None = None
         self._set_constraint(matrix.shape[0], k, groups, offset)
@@ -98,8 +95,8 @@ class CardinalityQUBO:
         InvalidProblemError
             As for the class, or ``A`` and ``linear`` of different n.
         """
-        factor = _coefficients(A, "A", ndim=2)
-        vector = _coefficients(linear, "linear", ndim=1).astype(np.float64, copy=False)
+        factor = coefficients(A, "A", ndim=2)
+        vector = coefficients(linear, "linear", ndim=1).astype(np.float64, copy=False)
         if factor.shape[1] != vector.shape[0]:
             raise InvalidProblemError(
                 f"A has {factor.shape[1]} columns but linear has {vector.shape[0]} entries; "
@@ -112,7 +109,7 @@ class CardinalityQUBO:
 
     def _set_constraint(self, n: int, k: Any, groups: Any, offset: float) -> None:
         self.n = n
-        self.groups, self.cardinalities = _constraint(n, k, groups)
+        self.groups, self.cardinalities = constraint(n, k, groups)
         try:
             self.offset = float(offset)
         except (TypeError, ValueError):
@@ -276,7 +273,7 @@ class CardinalityQUBO:
         InvalidProblemError
             Wrong shape, or an entry that is neither 0 nor 1.
         """
-        X = _array(x, "state")
+        X = as_array(x, "state")
         if X.ndim not in (1, 2) or X.shape[-1] != self.n:
             raise InvalidProblemError(
                 f"state has shape {X.shape}; this problem takes ({self.n},) or (batch, {self.n})"
@@ -310,84 +307,6 @@ class CardinalityQUBO:
         form = f"rank≤{self.A.shape[0]}" if self.is_factored else "dense"
         groups = f", groups={self.num_groups}" if self.num_groups > 1 else ""
         return f"CardinalityQUBO(n={self.n}, k={self.k}{groups}, {form}, {self.dtype})"
-
-
-def _array(values: Any, name: str) -> Array:
-    """Bring a tensor of any device, a nested list or an array to NumPy."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().to_dense().cpu()
-        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
-    try:
-        return np.asarray(values)
-    except (ValueError, TypeError) as error:
-        raise InvalidProblemError(f"{name} can't be read as an array: {error}") from error
-
-
-def _coefficients(values: Any, name: str, ndim: int) -> Array:
-    """Return finite float32/float64 coefficients of the wanted dimension."""
-    array = _array(values, name)
-    if array.dtype.kind in "iu":
-        array = array.astype(np.float64)
-    elif array.dtype == np.float16:
-        array = array.astype(np.float32)
-    if array.dtype not in (np.float32, np.float64):
-        raise InvalidProblemError(
-            f"{name} has dtype {array.dtype}; use float32, float64 or an integer type"
-        )
-    if array.ndim != ndim:
-        raise InvalidProblemError(f"{name} has {array.ndim} dimensions, expected {ndim}")
-    if not np.isfinite(array).all():
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise InvalidProblemError(f"{name}{list(where)} is {array[where]}; it must be finite")
-    return array
-
-
-def _symmetric(Q: Array) -> Array:
-    """Average rounding away; refuse a matrix that is asymmetric beyond it."""
-    if np.array_equal(Q, Q.T):
-        return Q
-    scale = float(np.abs(Q).max())
-    worst = float(np.abs(Q - Q.T).max())
-    if worst > _ASYMMETRY[Q.dtype] * scale:
-        raise InvalidProblemError(
-            f"Q is not symmetric (max |Q - Qᵀ| = {worst:.3g}, max |Q| = {scale:.3g}); "
-            "pass (Q + Q.T) / 2 for the same energies, and mind that an upper-triangular "
-            "matrix holds each coupling once"
-        )
-    half = Q / Q.dtype.type(2)  # halved first: the sum of two large entries may overflow
-    return half + half.T
-
-
-def _constraint(n: int, k: Any, groups: Any) -> tuple[Array, Array]:
-    """Return the checked group of each variable (int32) and k of each group (int64)."""
-    given = _array(k, "k")
-    wanted = np.atleast_1d(given)
-    if wanted.dtype.kind not in "iu" or wanted.ndim != 1 or len(wanted) == 0:
-        raise InvalidProblemError(f"k is {k!r}; it must be an integer, or one for each group")
-    if groups is None:
-        if given.ndim != 0:
-            raise InvalidProblemError(f"k is a sequence of {len(wanted)}; pass groups with it")
-        labels = np.zeros(n, dtype=np.int32)
-    else:
-        labels = _array(groups, "groups")
-        if labels.shape != (n,) or labels.dtype.kind not in "iu":
-            raise InvalidProblemError(
-                f"groups has shape {labels.shape} and dtype {labels.dtype}; "
-                f"it must be an integer per variable, shape ({n},)"
-            )
-        if n and (labels.min() < 0 or labels.max() >= len(wanted)):
-            raise InvalidProblemError(
-                f"groups holds labels {labels.min()} … {labels.max()}, but k names "
-                f"{len(wanted)} groups: labels must be 0 … {len(wanted) - 1}"
-            )
-        labels = labels.astype(np.int32)
-    sizes = np.bincount(labels, minlength=len(wanted))
-    bad = np.flatnonzero((wanted < 0) | (wanted > sizes))
-    if len(bad):
-        g = bad[0]
-        where = "" if groups is None else f" of group {g}"
-        raise InvalidProblemError(f"k{where} is {wanted[g]}; it must lie in [0, {sizes[g]}]")
-    return labels, wanted.astype(np.int64)
 
 
 def _product(matrix: Array, X: Array) -> Array:
