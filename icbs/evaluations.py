@@ -10,8 +10,8 @@ from pathlib import Path
 from torch import nn
 
 from icbs.errors import RunFolderError
-from icbs.files import atomic
 from icbs.result import Progress
+from problems.files import atomic
 
 FILE = "evaluations.csv"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from icbs.evaluations import Evaluation
-from icbs.files import atomic
 from icbs.history import Row
+from problems.files import atomic
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ def _over_time(
         values = [scale * row.figures[figure] for row in rows]
         axes.plot(seconds, values, color=f"C{i}", lw=2, marker=".", label=curve.name)
     axes.set(xlabel="seconds of pruning", ylabel=label)
+    if figure == "loss":
+        axes.set_yscale("log")
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
 
@@ -88,6 +90,7 @@ def _agreement(axes: Any, curves: Sequence[Curve]) -> None:
         # Changes span orders of magnitude and both signs.
         axes.set_xscale("symlog", linthresh=1e-3)
         axes.set_yscale("symlog", linthresh=1e-3)
+        axes.set_xlim(low, 1e-4)
         axes.legend(fontsize=8)
     axes.set(xlabel="predicted change of the loss", ylabel="actual change (held out)")
     axes.grid(alpha=0.3)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from icbs.errors import RunFolderError
-from icbs.files import atomic
+from problems.files import atomic
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from icbs.evaluations import Evaluation, Evaluator
@@ -20,7 +14,7 @@ from icbs.result import Progress
 
 
 class Live:
-    """Progress bar with held-out loss, test accuracy, density, acceptance and time left.
+    """Progress bar with held-out loss, test accuracy, density, blocks kept and time left.
 
     Parameters
     ----------
@@ -35,12 +29,8 @@ class Live:
         self.latest: Evaluation | None = evaluator.rows[-1] if evaluator.rows else None
         self.bar = Bar(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=8),
             TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
             console=console,
             refresh_per_second=4,
         )
@@ -69,10 +59,13 @@ class Live:
         )
 
     def _figures(self, progress: Progress) -> str:
-        share = progress.accepted / progress.blocks if progress.blocks else 0.0
         figures = self.latest.figures if self.latest else {}
-        accuracy = f"accuracy {figures['accuracy']:.2%}  " if "accuracy" in figures else ""
-        return (
-            f"loss {progress.loss:.4f}  {accuracy}density {progress.density:.4f}  "
-            f"kept {share:.0%} of {progress.blocks} blocks"
-        )
+        parts = [f"loss {progress.loss:.3f}"]
+        if "accuracy" in figures:
+            parts.append(f"acc {figures['accuracy']:.1%}")
+        parts.append(f"density {progress.density:.4f}")
+        if progress.blocks:
+            parts.append(f"kept {progress.accepted}/{progress.blocks}")
+            minutes, seconds = divmod(round(progress.remaining), 60)
+            parts.append(f"{minutes}:{seconds:02d} left")
+        return "  ".join(parts)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from icbs.errors import LayerError, RunFolderError
-from icbs.files import atomic
+from problems.files import atomic
 
 FORMAT = "icbs-masks-1"
 

@@ -78,7 +78,8 @@ class Pruner:
         run : path, optional
             New folder for checkpoints, history and results; see :meth:`resume`.
         callback : callable, optional
-            ``callback(progress)`` after each pass; a true return value ends the run.
+            ``callback(progress)`` at the start and after each pass; a true return value
+            ends the run. Its time does not count.
         about : mapping, optional
             Notes kept in the run folder's manifest, for whoever resumes the run.
 
@@ -161,21 +162,30 @@ class Pruner:
             state.tabus[block.layer.name].push(block.index)
         state.step += 1
 
+    def _tell(self, callback: Callback | None, work: Workspace, state: State) -> bool:
+        """Call back, off the clock; whether that asks for an end."""
+        if callback is None:
+            return False
+        seconds = state.seconds
+        ended = bool(callback(Progress.of(work, state)))
+        state.set_clock(seconds)
+        return ended
+
     def _descend(
         self, work: Workspace, state: State, folder: RunFolder | None, callback: Callback | None
     ) -> Result:
         """Take passes until the budget is spent, then set the best masks seen."""
         config = self.config
         limit = config.time_limit or float("inf")
-        while state.step < config.passes and state.seconds < limit:
+        ended = state.step == 0 and self._tell(callback, work, state)
+        while not ended and state.step < config.passes and state.seconds < limit:
             if state.step % config.checkpoint_every == 0:
                 # Measured afresh where a resumed run would begin, so that both agree.
                 state.loss = work.holdout.measure()
                 if folder is not None:
                     folder.save(work, state)
             self.step(work, state)
-            if callback is not None and callback(Progress.of(work, state)):
-                break
+            ended = self._tell(callback, work, state)
         for layer in work.layers:
             layer.set_mask(state.best[layer.name])
         result = Result.of(work, state)

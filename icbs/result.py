@@ -20,6 +20,9 @@ class Progress:
     passes: int
     """Passes wanted."""
     seconds: float
+    """Wall seconds spent on pruning."""
+    remaining: float
+    """Seconds left, at the pace so far and within the time limit; NaN before the first pass."""
     loss: float
     """Held-out loss of the current mask."""
     density: float
@@ -32,10 +35,14 @@ class Progress:
     @classmethod
     def of(cls, work: Workspace, state: State) -> Progress:
         """Describe a state."""
+        seconds, step, passes = state.seconds, state.step, work.config.passes
+        pace = (passes - step) * seconds / step if step else float("nan")
+        limit = work.config.time_limit
         return cls(
-            step=state.step,
-            passes=work.config.passes,
-            seconds=state.seconds,
+            step=step,
+            passes=passes,
+            seconds=seconds,
+            remaining=pace if limit is None else min(pace, max(0.0, limit - seconds)),
             loss=state.loss,
             density=work.density,
             blocks=len(state.history),

@@ -28,7 +28,6 @@ from torch import Tensor
 
 from icbs.config import PrunerConfig
 from icbs.errors import ConfigError, RunFolderError
-from icbs.files import atomic
 from icbs.history import read_history, write_history
 from icbs.layers import Layer
 from icbs.masks import pack, save_masks, unpack
@@ -36,6 +35,7 @@ from icbs.result import Result
 from icbs.selection import Tabu
 from icbs.state import State, Workspace
 from icbs.trees import tensors
+from problems.files import atomic
 
 CHECKPOINT = "icbs-checkpoint-1"
 
@@ -112,6 +112,9 @@ class RunFolder:
         RunFolderError
         """
         recorded = self._read_json("manifest.json")
+        for file in self.path.glob(".*.tmp"):
+            # Left by a process that was killed while it wrote.
+            file.unlink()
         for what, found in fingerprints(work).items():
             if recorded.get(what) != found:
                 raise RunFolderError(

@@ -67,46 +67,63 @@ def choose_block(
     Tensor of int64, shape (n,), n ≤ block_size
         Flat indices, the pruned weights first.
     """
-    grid = torch.arange(layer.size, device=layer.dense.device).view(layer.shape)
-    lines = {"layer": grid.view(1, -1), "output": grid, "input": grid.T}[config.constraint]
-    size = config.block_size
-    count = min(len(lines), max(1, size // 32))
-    if count < len(lines):
-        lines = lines[torch.randperm(len(lines), generator=generator)[:count]]
-    half = max(1, size // (2 * len(lines)))
+    lines = _Lines(layer, config, generator)
+    half = max(1, config.block_size // (2 * lines.count))
+    worth, pruned = lines.of(scores), lines.of(layer.pruned)
+    free, active = lines.of(tabu.free), lines.of(tabu.active())
 
-    pool = _Pool(lines, tabu, half)
-    worth, pruned = scores.flatten()[lines], layer.pruned[lines]
-    return torch.cat([pool.best(worth, pruned), pool.best(-worth, ~pruned)])
-
-
-class _Pool:
-    """Candidates by line, and the rule that tabu weights come last."""
-
-    def __init__(self, lines: Tensor, tabu: Tabu, count: int) -> None:
-        self.lines = lines
-        self.count = min(count, lines.shape[1])
-        self.free = tabu.free[lines]
-        self.tabu = tabu.active()[lines]
-        self.stamp = tabu.stamp
-
-    def best(self, worth: Tensor, side: Tensor) -> Tensor:
+    def best(worth: Tensor, side: Tensor) -> Tensor:
         """Flat indices of the most worthy weights of one side of each line."""
-        allowed = side & self.free
-        fresh = allowed & ~self.tabu
-        wanted = allowed.sum(dim=1).clamp(max=self.count)
-        if (fresh.sum(dim=1) < wanted).any():
-            worth, fresh = self._tabu_last(worth), allowed
-        top = worth.masked_fill(~fresh, -torch.inf).topk(self.count, dim=1)
-        return self.lines.gather(1, top.indices)[top.values > -torch.inf]
+        allowed = side & free
+        fresh = allowed & ~active
+        count = min(half, allowed.shape[1])
+        if (fresh.sum(dim=1) < allowed.sum(dim=1).clamp(max=count)).any():
+            worth, fresh = _tabu_last(worth, active, lines.of(tabu.stamp)), allowed
+        top = worth.masked_fill(~fresh, -torch.inf).topk(count, dim=1)
+        return lines.flat(top.indices)[top.values > -torch.inf]
 
-    def _tabu_last(self, worth: Tensor) -> Tensor:
-        """Rank tabu weights behind all others, the longest on the list first."""
-        stamps = self.stamp[self.lines[self.tabu]].to(torch.float64)
-        newest = stamps.max()
-        age = (newest - stamps) / (newest - stamps.min() + 1)
-        low = float(worth.min())
-        ranked = worth.to(torch.float64)
-        # The list is spread over one unit below everything else.
-        ranked[self.tabu] = low - 2.0 - max(1.0, abs(low)) + age
-        return ranked
+    return torch.cat([best(worth, pruned), best(-worth, ~pruned)])
+
+
+class _Lines:
+    """The layer as one line, or some of its outputs or inputs as a line each."""
+
+    def __init__(self, layer: Layer, config: PrunerConfig, generator: torch.Generator) -> None:
+        self.shape = layer.shape
+        self.scope = config.constraint
+        rows, columns = layer.shape
+        most = {"layer": 1, "output": rows, "input": columns}[self.scope]
+        self.count = min(most, max(1, config.block_size // 32))
+        self.chosen: Tensor | None = None
+        if self.count < most:
+            drawn = torch.randperm(most, generator=generator)[: self.count]
+            self.chosen = drawn.to(layer.dense.device)
+
+    def of(self, values: Tensor) -> Tensor:
+        """Arrange one value a weight as (lines, weights of a line)."""
+        if self.scope == "layer":
+            return values.reshape(1, -1)
+        grid = values.reshape(self.shape)
+        lines = grid if self.scope == "output" else grid.T
+        return lines if self.chosen is None else lines[self.chosen]
+
+    def flat(self, places: Tensor) -> Tensor:
+        """Flat indices of places, given line by line, shape (lines, any)."""
+        if self.scope == "layer":
+            return places
+        number = torch.arange(self.count, device=places.device)
+        line = (number if self.chosen is None else self.chosen)[:, None]
+        columns = self.shape[1]
+        return line * columns + places if self.scope == "output" else places * columns + line
+
+
+def _tabu_last(worth: Tensor, active: Tensor, stamp: Tensor) -> Tensor:
+    """Rank tabu weights behind all others, the longest on the list first."""
+    stamps = stamp[active].to(torch.float64)
+    newest = stamps.max()
+    age = (newest - stamps) / (newest - stamps.min() + 1)
+    low = float(worth.min())
+    ranked = worth.to(torch.float64)
+    # The list is spread over one unit below everything else.
+    ranked[active] = low - 2.0 - max(1.0, abs(low)) + age
+    return ranked

@@ -85,7 +85,15 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         if not (name and equals):
             raise ConfigError(f"{word!r} is no setting; write name=value")
         try:
-            found[name] = yaml.safe_load(value)
+            found[name] = _number(yaml.safe_load(value))
         except yaml.YAMLError as error:
             raise ConfigError(f"the value of {name!r} can't be read: {error}") from error
     return found
+
+
+def _number(value: Any) -> Any:
+    """Take ``1e-3`` for a number, which YAML 1.1 takes for a word."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value

@@ -18,12 +18,12 @@ from icbs.commands.prune import Set, open_task, plain_warnings
 from icbs.config import PrunerConfig
 from icbs.evaluations import Evaluator
 from icbs.figure import Curve, draw
-from icbs.files import atomic
 from icbs.live import Live
 from icbs.pruner import Pruner
 from icbs.result import Result
 from icbs.settings import parse_assignments
 from icbs.tasks import Task
+from problems.files import atomic
 from solvers import get
 
 BASELINES = ("random", "magnitude", "gradient", "wanda")
@@ -104,7 +104,7 @@ def _prune(
     start = pruner.config.initial
     task.model.load_state_dict(dense)
     evaluator = Evaluator(task.evaluate, max(1, pruner.config.passes // 12))
-    with Live(console, f"iCBS from {start}", evaluator) as show:
+    with Live(console, f"from {start}", evaluator) as show:
         result = pruner.prune(task.model, task.batches, task.loss, run=folder, callback=show)
     evaluator.folder = folder
     final = evaluator.add(result.passes, result.seconds, task.model)

@@ -60,7 +60,7 @@ def solve(
     """Solve a problem file with any solver."""
     if output is not None:
         check_output(output)
-    options = {name: _value(value) for name, value in parse_assignments(option).items()}
+    options = parse_assignments(option)
     problem = read(file, format, k=k, max_n=max_n)
     solution = registry.solve(
         problem,
@@ -144,16 +144,6 @@ def _abilities(can: dict[str, Any]) -> str:
     if can["hardware"] is not None:
         words.append(f"runs on: {can['hardware']}")
     return "; ".join(filter(None, words))
-
-
-def _value(value: Any) -> Any:
-    """Take ``1e-3`` for a number, which YAML takes for a word."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _plain(value: Any) -> Any:

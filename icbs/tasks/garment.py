@@ -13,9 +13,9 @@ import torch.nn.functional as F  # noqa: N812
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from icbs.files import atomic
 from icbs.tasks import fashion_mnist
 from icbs.tasks.task import Task
+from problems.files import atomic
 
 EPOCHS = 10
 BATCH = 256

@@ -1,0 +1,147 @@
+"""The console command as a user calls it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from icbs import load_masks
+from icbs.cli import app
+from icbs.tasks import Task
+from tests.icbs.conftest import make_toy
+
+FLAGS = ["--set", "block_size=32", "--set", "gradient_samples=200", "--set", "checkpoint_every=2"]
+
+
+def load() -> Task:
+    """A task of one's own, named as ``tests.icbs.test_cli:load``."""
+    import torch
+
+    toy = make_toy()
+    x, y = toy.samples
+
+    @torch.no_grad()
+    def evaluate(model):
+        outputs = model(x)
+        right = (outputs.argmax(dim=1) == y).float().mean()
+        return {"accuracy": float(right), "loss": float(toy.loss(outputs, y))}
+
+    return Task("toy", toy.model, toy.batches, toy.loss, evaluate)
+
+
+def icbs(*arguments: str):
+    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def prune(run: Path, *more: str):
+    task = ["--task", "tests.icbs.test_cli:load", "--density", "0.3", "--passes", "6"]
+    return icbs("prune", *task, "--run", run, *FLAGS, *more)
+
+
+def test_prune_leaves_a_whole_run_folder(tmp_path):
+    run = tmp_path / "run"
+    result = prune(run)
+    assert result.exit_code == 0, result.output
+    assert "pruned to density 0.2997" in result.output
+    names = {f.name for f in run.iterdir()}
+    assert names == {
+        "checkpoint.safetensors", "config.yaml", "evaluations.csv", "figure.png", "history.csv",
+        "manifest.json", "masks.safetensors", "model.safetensors", "summary.json",
+    }  # fmt: skip
+    with (run / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    summary = json.loads((run / "summary.json").read_text())
+    assert len(rows) == summary["blocks"]
+    kept = [row for row in rows if row["accepted"] == "True"]
+    assert summary["accepted"] == pytest.approx(len(kept) / len(rows))
+    total = sum(float(row["actual"]) for row in kept)
+    assert summary["loss"] - summary["initial_loss"] == pytest.approx(total, abs=1e-4)
+    masks = load_masks(run / "masks.safetensors")
+    assert sum(int(m.sum()) for m in masks.values()) / sum(
+        m.numel() for m in masks.values()
+    ) == pytest.approx(summary["density"])
+    assert (run / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_resume_goes_on_and_report_reads(tmp_path):
+    run = tmp_path / "run"
+    prune(run)
+    result = icbs("resume", run, "--passes", "9")
+    assert result.exit_code == 0, result.output
+    assert json.loads((run / "summary.json").read_text())["passes"] == 9
+    (run / "figure.png").unlink()
+    result = icbs("report", run)
+    assert result.exit_code == 0, result.output
+    assert "blocks by layer" in result.output
+    assert (run / "figure.png").exists()
+
+
+def test_configuration_file_with_flags_on_top(tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        "task: tests.icbs.test_cli:load\npruner:\n  density: 0.5\n  passes: 1\n  block_size: 16\n"
+    )
+    run = tmp_path / "run"
+    result = icbs("prune", "--config", config, "--density", "0.4", "--run", run)
+    assert result.exit_code == 0, result.output
+    recorded = (run / "config.yaml").read_text()
+    assert "density: 0.4" in recorded
+    assert "block_size: 16" in recorded
+
+
+def test_demo_compares_all_starts(tmp_path):
+    out = tmp_path / "demo"
+    result = icbs(
+        "demo", "--task", "tests.icbs.test_cli:load", "--density", "0.3", "--passes", "4",
+        "--out", out, *FLAGS,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    entries = json.loads((out / "results.json").read_text())["entries"]
+    names = [entry["name"] for entry in entries]
+    assert names == [
+        "dense", "random", "magnitude", "gradient", "wanda",
+        "iCBS from magnitude", "iCBS from wanda",
+    ]  # fmt: skip
+    by_name = {entry["name"]: entry for entry in entries}
+    for start in ("magnitude", "wanda"):
+        assert by_name[f"iCBS from {start}"]["loss"] < by_name[start]["loss"]
+        assert (out / start / "masks.safetensors").exists()
+    assert (out / "figure.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["--density", "1.5"], "pruner.density = 1.5"),
+        (["--solver", "nope"], "unknown solver 'nope'"),
+        (["--set", "tabu"], "'tabu' is no setting; write name=value"),
+        (["--set", "speed=3"], "unknown setting 'pruner.speed'"),
+        (["--set", "include=[nothing]"], "'nothing' matches no module"),
+        (["--config", "absent.yaml"], "absent.yaml can't be read"),
+    ],
+)
+def test_errors_are_one_clear_line(tmp_path, arguments, match):
+    run = tmp_path / "run"
+    result = prune(run, *arguments)
+    assert result.exit_code == 2
+    assert match in result.output
+    assert "Traceback" not in result.output
+    assert not run.exists()
+
+
+def test_resume_of_nothing(tmp_path):
+    result = icbs("resume", tmp_path)
+    assert result.exit_code == 2
+    assert "holds no run" in result.output
+
+
+def test_an_existing_folder_is_not_overwritten(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    result = prune(tmp_path)
+    assert result.exit_code == 2
+    assert "exists already" in result.output
+    assert [f.name for f in tmp_path.iterdir()] == ["mine.txt"]
