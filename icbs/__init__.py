@@ -5,6 +5,8 @@ weights, turns the loss's gradient and curvature on each into a cardinality-cons
 QUBO, solves it, and keeps the answer where it helps.
 """
 
+from icbs.block import Block
+from icbs.blocks import make_blocks
 from icbs.config import PrunerConfig
 from icbs.errors import (
     BlockSizeWarning,
@@ -20,6 +22,7 @@ from icbs.result import Progress, Result
 from problems import IcbsError
 
 __all__ = [
+    "Block",
     "BlockSizeWarning",
     "ConfigError",
     "DataError",
@@ -33,5 +36,6 @@ __all__ = [
     "TrainingModeWarning",
     "apply_masks",
     "load_masks",
+    "make_blocks",
     "save_masks",
 ]

@@ -47,11 +47,15 @@ class Evaluator:
     folder: Path | None = None
     rows: list[Evaluation] = field(default_factory=list)
 
-    def __call__(self, progress: Progress) -> Evaluation | None:
-        """Evaluate if it is time to; returns the new row, or None."""
-        if progress.step % self.every and progress.step != progress.passes:
-            return None
-        return self.add(progress.step, progress.seconds, progress.model)
+    def __call__(self, progress: Progress) -> None:
+        """Evaluate if it is time to; never asks the pruner to end."""
+        if progress.step % self.every == 0 or progress.step == progress.passes:
+            self.add(progress.step, progress.seconds, progress.model)
+
+    @property
+    def latest(self) -> dict[str, float]:
+        """Figures of the last evaluation; empty before the first."""
+        return self.rows[-1].figures if self.rows else {}
 
     def add(self, step: int, seconds: float, model: nn.Module) -> Evaluation:
         """Evaluate the model and record the figures."""

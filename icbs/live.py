@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from icbs.evaluations import Evaluation, Evaluator
+from icbs.evaluations import Evaluator
 from icbs.result import Progress
 
 
@@ -26,7 +26,6 @@ class Live:
 
     def __init__(self, console: Console, title: str, evaluator: Evaluator) -> None:
         self.evaluator = evaluator
-        self.latest: Evaluation | None = evaluator.rows[-1] if evaluator.rows else None
         self.bar = Bar(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=8),
@@ -50,7 +49,7 @@ class Live:
 
     def show(self, progress: Progress) -> None:
         """Take a pass's figures; the pruner's callback."""
-        self.latest = self.evaluator(progress) or self.latest
+        self.evaluator(progress)
         self.bar.update(
             self.task,
             total=progress.passes,
@@ -59,7 +58,7 @@ class Live:
         )
 
     def _figures(self, progress: Progress) -> str:
-        figures = self.latest.figures if self.latest else {}
+        figures = self.evaluator.latest
         parts = [f"loss {progress.loss:.3f}"]
         if "accuracy" in figures:
             parts.append(f"acc {figures['accuracy']:.1%}")

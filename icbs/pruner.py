@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from icbs.acceptance import judge
-from icbs.block import build_block
+from icbs.block import Block, build_block
 from icbs.config import PrunerConfig
+from icbs.layers import Layer
 from icbs.objective import Loss
 from icbs.result import Progress, Result
 from icbs.runfolder import RunFolder
@@ -146,21 +147,26 @@ class Pruner:
 
     def step(self, work: Workspace, state: State) -> None:
         """Do one pass: look at a batch, and solve and judge one block per layer due."""
-        information = work.look(state.generator)
         due = visit_order(work.layers, work.visits, state.step, state.generator)
-        score = SCORES[self.config.selection]
-        kappa = self.config.curvature_weight or float(len(due))
-        blocks = []
-        for layer in due:
-            worth = score(layer, information, state.generator)
-            tabu = state.tabus[layer.name]
-            index = choose_block(layer, worth, tabu, self.config, state.generator)
-            blocks.append(build_block(layer, index, information, self.config, kappa))
+        blocks = self.blocks(work, state, due)
         answers = solve_blocks(blocks, self.solver, self.config, state.step)
         for block, answer in zip(blocks, answers, strict=True):
             state.history.append(judge(work, state, block, answer))
             state.tabus[block.layer.name].push(block.index)
         state.step += 1
+
+    def blocks(self, work: Workspace, state: State, layers: Sequence[Layer]) -> list[Block]:
+        """Take one forward and backward pass and build a block for each of ``layers``."""
+        information = work.look(state.generator)
+        kappa = self.config.curvature_weight or float(len(layers))
+        score = SCORES[self.config.selection]
+        blocks = []
+        for layer in layers:
+            worth = score(layer, information, state.generator)
+            tabu = state.tabus[layer.name]
+            index = choose_block(layer, worth, tabu, self.config, state.generator)
+            blocks.append(build_block(layer, index, information, self.config, kappa))
+        return blocks
 
     def _tell(self, callback: Callback | None, work: Workspace, state: State) -> bool:
         """Call back, off the clock; whether that asks for an end."""

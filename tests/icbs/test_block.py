@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from icbs import make_blocks
 from icbs.block import build_block
 from icbs.config import PrunerConfig
 from icbs.curvature import Curvature, Pass
@@ -92,3 +93,15 @@ def test_signs_are_kept():
     off = ~np.eye(24, dtype=bool)
     assert (Q[off] < 0).sum() == int((C.numpy()[off] < 0).sum()) > 100
     assert (np.diag(Q) < 0).any()
+
+
+def test_blocks_for_whoever_studies_solvers(toy):
+    before = {name: value.clone() for name, value in toy.model.state_dict().items()}
+    settings = {"density": 0.3, "block_size": 24, "gradient_samples": 100}
+    first = make_blocks(toy.model, toy.batches, toy.loss, **settings)
+    later = make_blocks(toy.model, toy.batches, toy.loss, after=3, **settings)
+    assert [block.layer.name for block in first] == ["0", "2", "4"]
+    for block in [*first, *later]:
+        assert block.problem.energy(block.start) == pytest.approx(0.0, abs=1e-7)
+    assert any(a.problem.hash != b.problem.hash for a, b in zip(first, later, strict=True))
+    assert all(torch.equal(value, before[name]) for name, value in toy.model.state_dict().items())
