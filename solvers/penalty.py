@@ -89,7 +89,7 @@ class Penalised(Solver):
 
         states = np.concatenate(drawn)
         states, repaired = self._repair(problem, states, request)
-        best = _best(problem, states, request.num_reads)
+        best = best_of(problem, states, request.num_reads)
         report = {
             "policy": self.penalty if isinstance(self.penalty, str) else "fixed",
             "strength": strengths[-1],
@@ -131,7 +131,7 @@ def _trial(request: Request, number: int, last: bool) -> Request:
     return dataclasses.replace(request, seed=seed, time_limit=limit)
 
 
-def _best(problem: CardinalityQUBO, states: State, count: int) -> Any:
+def best_of(problem: CardinalityQUBO, states: State, count: int) -> Any:
     """Choose the best states, feasible first."""
     if not len(states):
         return slice(None)

@@ -31,7 +31,7 @@ class Qpu(Penalised):
     The model is embedded once: complete couplings as a clique (busclique), others by
     minorminer. When nothing holds it, that is said before anything is sent. The
     time limit covers embedding, queue and answer: samples that come later are not waited
-    for. Of the ``num_reads × anneals`` samples the best ``num_reads`` are returned.
+    for. Of all anneals the best ``num_reads`` are returned.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class Qpu(Penalised):
         The processor, or a mock; ``DWaveSampler()`` by default, which reads the user's
         own Ocean configuration.
     anneals : int
-        Anneals for each read.
+        Anneals at the least; more if more reads are asked for.
     annealing_time : float, optional
         Microseconds of one anneal; the processor's default if omitted.
     chain_strength : float, optional
@@ -138,7 +138,7 @@ class Qpu(Penalised):
         begin = time.perf_counter()
         composite = FixedEmbeddingComposite(self.sampler, embedding=self.embedding)
         most = self.sampler.properties.get("num_reads_range", (1, 10_000))[1]
-        asked: dict[str, Any] = {"num_reads": min(most, request.num_reads * self.anneals)}
+        asked: dict[str, Any] = {"num_reads": min(most, max(request.num_reads, self.anneals))}
         if self.annealing_time is not None:
             asked["annealing_time"] = self.annealing_time
         bqm = dense_bqm(form, spin=True)

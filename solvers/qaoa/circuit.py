@@ -1,0 +1,145 @@
+"""The circuits of both forms: start state, cost layer, mixer, measurement.
+
+Qubit ``i`` is variable ``i``. One pair ``(i, j)`` of the mixer is ``exp(iβ(XX + YY)/2)``,
+which exchanges a one and a zero and so keeps their number; the penalty form mixes with
+``exp(iβX)`` on each qubit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from problems import CardinalityQUBO
+
+if TYPE_CHECKING:
+    from qiskit import QuantumCircuit
+
+Pair = tuple[int, int]
+
+
+def ring(members: Sequence[int]) -> list[Pair]:
+    """Pair neighbours on a ring, even pairs before odd ones: depth 2 (3 for odd sizes)."""
+    size = len(members)
+    if size < 3:
+        return [(members[0], members[1])] if size == 2 else []
+    starts = [*range(0, size - 1, 2), *range(1, size - 1, 2), size - 1]
+    return [(members[i], members[(i + 1) % size]) for i in starts]
+
+
+def complete(members: Sequence[int]) -> list[Pair]:
+    """Pair each with each, in the rounds of a tournament: depth ``size - 1`` or ``size``."""
+    seats: list[int | None] = list(members)
+    if len(seats) % 2:
+        seats.append(None)
+    pairs = []
+    for _ in range(len(seats) - 1):
+        for a, b in zip(seats[: len(seats) // 2], reversed(seats), strict=False):
+            if a is not None and b is not None:
+                pairs.append((a, b))
+        seats = [seats[0], seats[-1], *seats[1:-1]]
+    return pairs
+
+
+#: Mixers of the cardinality form: which pairs of a group exchange, in which order.
+MIXERS = {"ring": ring, "complete": complete}
+
+
+def dicke(circuit: QuantumCircuit, qubits: Sequence[int], k: int) -> None:
+    """Bring qubits from all 0 to the even superposition of all states with ``k`` ones.
+
+    The deterministic circuit of Bärtschi and Eidenbenz (arXiv 1904.07358, section 3), of
+    O(kn) gates and no ancilla; for ``k > n/2`` that of ``n - k``, with all qubits flipped.
+    """
+    from qiskit.circuit.library import RYGate
+
+    n = len(qubits)
+    fewer = min(k, n - k)
+    q = list(qubits)
+    for i in range(n - fewer, n):
+        circuit.x(q[i])
+    for last in range(n - 1, 0, -1):
+        # Split off the last qubit: with `last + 1` qubits and up to `most` ones on them.
+        most = min(fewer, last)
+        for ones in range(1, most + 1):
+            target = last - ones
+            angle = 2 * math.acos(math.sqrt(ones / (last + 1)))
+            circuit.cx(q[target], q[last])
+            controls = [q[last]] if ones == 1 else [q[last], q[target + 1]]
+            circuit.append(
+                RYGate(angle).control(len(controls), annotated=False), [*controls, q[target]]
+            )
+            circuit.cx(q[target], q[last])
+    if fewer != k:
+        circuit.x(q)
+
+
+def cost_layer(circuit: QuantumCircuit, Q: npt.NDArray[np.float64], gamma: Any) -> None:
+    """Apply ``exp(-iγ xᵀQx)`` up to a global phase, with ``x = (1 - Z)/2``."""
+    n = len(Q)
+    for i in range(n):
+        circuit.rz(-gamma * float(Q[i].sum()), i)
+    for i, j in complete(range(n)):
+        if Q[i, j]:
+            circuit.rzz(gamma * float(Q[i, j]), i, j)
+
+
+def cardinality_circuit(
+    problem: CardinalityQUBO, scale: float, p: int, mixer: str
+) -> QuantumCircuit:
+    """Build the k-preserving form, with parameters ``γ₁ … γ_p, β₁ … β_p``.
+
+    Each group starts in its Dicke state and exchanges within itself (the quantum
+    alternating operator ansatz, arXiv 1709.03489, section 4.2.2).
+    """
+    from qiskit.circuit.library import XXPlusYYGate
+
+    circuit, gammas, betas = _empty(problem.n, p)
+    groups = [np.flatnonzero(problem.groups == g).tolist() for g in range(problem.num_groups)]
+    for members, k in zip(groups, problem.cardinalities.tolist(), strict=True):
+        if members:
+            dicke(circuit, members, k)
+    Q = problem.Q.astype(np.float64) / scale
+    for gamma, beta in zip(gammas, betas, strict=True):
+        cost_layer(circuit, Q, gamma)
+        for members in groups:
+            for i, j in MIXERS[mixer](members):
+                circuit.append(XXPlusYYGate(-2 * beta), [i, j])
+    circuit.measure_all()
+    return circuit
+
+
+def penalty_circuit(form: CardinalityQUBO, scale: float, p: int) -> QuantumCircuit:
+    """Build the penalty form: even superposition of all states, X mixer."""
+    circuit, gammas, betas = _empty(form.n, p)
+    circuit.h(range(form.n))
+    Q = form.Q.astype(np.float64) / scale
+    for gamma, beta in zip(gammas, betas, strict=True):
+        cost_layer(circuit, Q, gamma)
+        circuit.rx(-2 * beta, range(form.n))
+    circuit.measure_all()
+    return circuit
+
+
+def figures(circuit: QuantumCircuit) -> dict[str, int]:
+    """Width, depth and gate counts of a circuit, as it is."""
+    gates = [item for item in circuit.data if item.operation.name not in ("barrier", "measure")]
+    return {
+        "qubits": len({qubit for item in gates for qubit in item.qubits}),
+        "depth": circuit.depth(),
+        "gates": len(gates),
+        "two_qubit_gates": sum(len(item.qubits) == 2 for item in gates),
+    }
+
+
+def _empty(n: int, p: int) -> tuple[QuantumCircuit, Any, Any]:
+    from qiskit import QuantumCircuit
+    from qiskit.circuit import ParameterVector
+
+    # Bound by position: parameters sort by name, beta before gamma, so both get a number.
+    angles = ParameterVector("angle", 2 * p)
+    return QuantumCircuit(n), angles[:p], angles[p:]
