@@ -102,6 +102,7 @@ class Outcome:
     info: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
 class Solver(ABC):
     """One backend. Subclasses are frozen dataclasses whose fields are their options.
 
@@ -170,7 +171,7 @@ class Solver(ABC):
     @classmethod
     def options(cls) -> dict[str, Any]:
         """Names and defaults of the solver's options."""
-        return {f.name: f.default for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+        return {f.name: f.default for f in dataclasses.fields(cls) if f.init}
 
 
 def _version(distribution: str) -> str | None:

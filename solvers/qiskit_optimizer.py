@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,9 @@ from solvers.base import Capabilities, Outcome, Request, Solver
 from solvers.errors import BackendError, UnsupportedError
 from solvers.ocean import empty
 from solvers.solution import Stop
+
+#: Algorithms keep the problem at hand in their converters: one runs at a time.
+_TURN = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ class QiskitOptimizer(Solver):
         if reason := self.algorithm.get_compatibility_msg(program).strip():
             raise UnsupportedError(f"solver {self.name!r} can't take this problem: {reason}")
         build = time.perf_counter() - begin
-        result = self.algorithm.solve(program)
+        with _TURN:
+            result = self.algorithm.solve(program)
         rows = [sample.x for sample in result.samples or ()]
         if not rows and result.x is not None:
             rows = [result.x]

@@ -1,0 +1,60 @@
+"""A solver under test, with the size of what it is given."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from problems import CardinalityQUBO
+from solvers.base import Capabilities
+from solvers.registry import create
+from solvers.solution import Solution
+from solvers.solve import solve
+from solvers.testing.verify import expect, verify
+
+
+@dataclass(frozen=True)
+class Case:
+    """A solver under test and the size of what it is given."""
+
+    solver: Any
+    n: int = 8
+    """Variables of most problems; at most 12, for all states are listed."""
+    large_n: int = 300
+    """Variables of the problem under a time limit, unless ``max_n`` is smaller."""
+    time_limit: float = 0.2
+    """Seconds that must bind."""
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.solver, str):
+            object.__setattr__(self, "solver", create(self.solver, **self.options))
+
+    @property
+    def can(self) -> Capabilities:
+        """What the solver declares."""
+        capabilities: Capabilities = self.solver.capabilities
+        return capabilities
+
+    def problem(self, seed: int = 0, scale: float = 1.0, num_groups: int = 1) -> CardinalityQUBO:
+        """Draw a problem with a choice in every group."""
+        rng = np.random.default_rng(seed)
+        Q = rng.normal(size=(self.n, self.n))
+        groups = np.arange(self.n) % num_groups
+        k = np.bincount(groups) // 2
+        return CardinalityQUBO(scale * (Q + Q.T), k, groups=groups, offset=scale * rng.normal())
+
+    def solve(self, problem: CardinalityQUBO, **asked: Any) -> Solution:
+        """Solve, with a seed where the solver takes one, and verify all that is claimed."""
+        if self.can.seed:
+            asked.setdefault("seed", 1)
+        before = problem.hash
+        solution = solve(problem, self.solver, **asked)
+        copy = pickle.loads(pickle.dumps(problem))
+        copy.__dict__.pop("hash", None)
+        expect(copy.hash == before, "the solver changed the problem it was given")
+        verify(solution, problem, self.can)
+        return solution

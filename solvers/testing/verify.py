@@ -1,0 +1,83 @@
+"""Check one answer against the problem itself, trusting nothing that it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from problems import CardinalityQUBO
+from solvers.base import Capabilities, State
+from solvers.dense import float64_matrix
+from solvers.solution import Solution, Status, Stop
+
+
+def expect(kept: object, otherwise: str) -> None:
+    """Raise AssertionError with a sentence unless a promise is kept, also under ``-O``."""
+    if not kept:
+        raise AssertionError(otherwise)
+
+
+def verify(solution: Solution, problem: CardinalityQUBO, can: Capabilities) -> None:
+    """Check an answer against the problem itself.
+
+    Raises
+    ------
+    AssertionError
+        If an energy, a flag, an order, a status or a bound is not honest.
+    """
+    Q = float64_matrix(problem)
+    X = solution.samples.astype(np.float64)
+    expect(X.shape[1:] == (problem.n,), f"samples have shape {X.shape}, not (reads, {problem.n})")
+    expect(np.isin(X, (0, 1)).all(), "a sample holds something else than 0 and 1")
+    plain = ((X @ Q) * X).sum(axis=1) + problem.offset
+    tolerance = 1e-10 * (np.abs(Q).sum() + abs(problem.offset))
+    expect(np.allclose(plain, solution.energies, rtol=0, atol=tolerance), "energies are not honest")
+    counts = np.stack([X[:, problem.groups == g].sum(1) for g in range(problem.num_groups)], 1)
+    kept = (counts == problem.cardinalities).all(axis=1)
+    expect((kept == solution.feasible).all(), "a feasibility flag is wrong")
+    expect((np.diff(kept.astype(int)) <= 0).all(), "feasible samples do not come first")
+    expect((np.diff(solution.energies[kept]) >= 0).all(), "samples are not sorted by energy")
+    expect(isinstance(solution.stop, Stop), "stop is not a Stop")
+    expect(min(vars(solution.timing).values()) >= 0, "a phase took negative time")
+    for key in ("solver", "seed", "problem"):
+        expect(key in solution.info, f"info says nothing of {key!r}")
+    if not kept.any():
+        expect(solution.status is Status.NO_SOLUTION_FOUND, "a status promises a missing state")
+        expect(solution.x is None, "x is infeasible")
+        return
+    expect(
+        solution.x is not None and np.array_equal(solution.x, solution.samples[0]),
+        "x is not the best sample",
+    )
+    expect(solution.energy == solution.energies[0], "energy is not that of x")
+    expect(can.exact or not solution.is_optimal, "a heuristic claims optimality")
+    if solution.bound is not None:
+        expect(solution.bound <= solution.energy + tolerance, "the bound lies above the energy")
+    if solution.is_optimal and solution.bound is not None:
+        expect(solution.bound >= solution.energy - tolerance, "optimal, but with a gap")
+
+
+def lowest_energy(problem: CardinalityQUBO) -> float:
+    """Return the optimum of a small problem from a list of all states."""
+    return float(problem.energy(optimum(problem)))
+
+
+def optimum(problem: CardinalityQUBO) -> State:
+    """Return a best feasible state of a small problem from a list of all states."""
+    states = ((np.arange(1 << problem.n)[:, None] >> np.arange(problem.n)) & 1).astype(np.uint8)
+    states = states[problem.is_feasible(states)]
+    best: State = states[np.argmin(problem.energy(states))]
+    return best
+
+
+@contextmanager
+def refused(error: type[Exception], what: str) -> Iterator[None]:
+    """Assert that the block raises ``error``, with a message."""
+    try:
+        yield
+    except error as raised:
+        expect(str(raised), f"{what} was refused without a word")
+        return
+    raise AssertionError(f"{what} was not refused with {error.__name__}")
