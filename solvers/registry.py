@@ -23,8 +23,15 @@ def names() -> list[str]:
 
 
 def available() -> list[str]:
-    """Names of the registered solvers whose backend is installed."""
-    return [name for name in names() if not get(name).missing()]
+    """Names of the registered solvers that can run: importable, with their backend installed."""
+    return [name for name in names() if _runs(name)]
+
+
+def _runs(name: str) -> bool:
+    try:
+        return not get(name).missing()
+    except SolverError:  # someone's broken plug-in must not hide the others; get() explains it
+        return False
 
 
 @cache

@@ -394,6 +394,7 @@ def test_broken_plugins_are_named():
         get("nowhere")
     with pytest.raises(SolverError, match="not a solvers.Solver"):
         get("nosolver")
+    assert available() == ["damaged"]  # its files are there; the broken ones hide no other
 
 
 def test_importing_the_floors_loads_no_backend():
