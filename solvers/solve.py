@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from typing import Any, overload
 
 import numpy as np
-import numpy.typing as npt
 
 from problems import CardinalityQUBO, InvalidProblemError
 from solvers.base import Callback, Outcome, Request, Solver, State
-from solvers.errors import BackendError, OptionError, SolverError, UnsupportedError
+from solvers.conclude import conclude
+from solvers.errors import BackendError, OptionError, SolverError
 from solvers.registry import create
-from solvers.solution import Solution, Status, Stop, Timing
+from solvers.request import make_request
+from solvers.solution import Solution, Stop
 
 
 @overload
@@ -102,7 +103,9 @@ def solve(
     """
     chosen = _resolve(solver, options)
     if isinstance(problem, CardinalityQUBO):
-        request = _request(chosen, problem, time_limit, seed, initial_state, num_reads, callback)
+        request = make_request(
+            chosen, problem, time_limit, seed, initial_state, num_reads, callback
+        )
         return _solve_one(chosen, problem, request)
 
     problems = list(problem)
@@ -113,7 +116,7 @@ def solve(
         )
     seeds = spawn_seeds(seed, len(problems))
     requests = [
-        _request(chosen, p, time_limit, s, x, num_reads, callback)
+        make_request(chosen, p, time_limit, s, x, num_reads, callback)
         for p, s, x in zip(problems, seeds, states, strict=True)
     ]
     if chosen.capabilities.batches and executor is None:
@@ -150,64 +153,6 @@ def _resolve(solver: Any, options: dict[str, Any]) -> Solver:
     return solver
 
 
-def _request(
-    solver: Solver,
-    problem: CardinalityQUBO,
-    time_limit: float | None,
-    seed: int | None,
-    initial_state: Any,
-    num_reads: int,
-    callback: Callback | None,
-) -> Request:
-    """Check what is asked against the solver's capabilities."""
-    can, name = solver.capabilities, solver.name
-    asked = {
-        "time_limit": time_limit is not None,
-        "seed": seed is not None,
-        "initial_state": initial_state is not None,
-        "num_reads": num_reads != 1,
-        "callback": callback is not None,
-    }
-    for what, wanted in asked.items():
-        if wanted and not getattr(can, what):
-            raise UnsupportedError(f"solver {name!r} can't honour {what}; leave it out")
-    if time_limit is not None and not (np.isfinite(time_limit) and time_limit > 0):
-        raise OptionError(f"time_limit is {time_limit}; it must be a positive number of seconds")
-    if not (isinstance(num_reads, int | np.integer) and num_reads >= 1):
-        raise OptionError(f"num_reads is {num_reads!r}; it must be an integer of 1 or more")
-    if seed is not None and not (isinstance(seed, int | np.integer) and seed >= 0):
-        raise OptionError(f"seed is {seed!r}; it must be a non-negative integer")
-    if can.max_n is not None and problem.n > can.max_n:
-        raise UnsupportedError(
-            f"solver {name!r} takes at most n = {can.max_n} variables, the problem has "
-            f"{problem.n}; choose smaller blocks or another solver"
-        )
-    if problem.num_groups > 1 and not can.groups:
-        raise UnsupportedError(
-            f"solver {name!r} holds one cardinality, the problem has {problem.num_groups} groups"
-        )
-    state = None if initial_state is None else _checked_state(problem, initial_state)
-    return Request(
-        time_limit=None if time_limit is None else float(time_limit),
-        seed=None if seed is None else int(seed),
-        initial_state=state,
-        num_reads=int(num_reads),
-        callback=callback,
-    )
-
-
-def _checked_state(problem: CardinalityQUBO, initial_state: Any) -> State:
-    state = problem.as_states(initial_state)
-    if state.ndim != 1:
-        raise InvalidProblemError(f"initial_state has shape {state.shape}; pass ({problem.n},)")
-    if not problem.is_feasible(state):
-        raise InvalidProblemError(
-            f"initial_state has {int(state.sum())} ones and misses the cardinality "
-            f"k = {problem.cardinalities.tolist()[:8]}; start from a feasible state"
-        )
-    return state
-
-
 def _only_state(problem: CardinalityQUBO) -> State | None:
     """Return the one feasible state where k leaves no choice in any group."""
     sizes = np.bincount(problem.groups, minlength=problem.num_groups)
@@ -228,7 +173,7 @@ def _solve_one(solver: Solver, problem: CardinalityQUBO, request: Request) -> So
     begin = time.perf_counter()
     with _vendor_errors(solver):
         outcome = solver.run(problem, request)
-    return _conclude(solver, problem, request, outcome, time.perf_counter() - begin)
+    return conclude(solver, problem, request, outcome, time.perf_counter() - begin)
 
 
 def _solve_batch(
@@ -244,7 +189,7 @@ def _solve_batch(
             outcomes = solver.run_batch([problems[i] for i in open_], [requests[i] for i in open_])
         share = (time.perf_counter() - begin) / len(open_)
         for i, outcome in zip(open_, outcomes, strict=True):
-            answers[i] = _conclude(solver, problems[i], requests[i], outcome, share)
+            answers[i] = conclude(solver, problems[i], requests[i], outcome, share)
     return [answer for answer in answers if answer is not None]
 
 
@@ -254,7 +199,7 @@ def _forced(solver: Solver, problem: CardinalityQUBO, request: Request) -> Solut
         return None
     bound = problem.energy(only) if solver.capabilities.exact else None
     outcome = Outcome(only[None], Stop.PROVEN, proven=solver.capabilities.exact, bound=bound)
-    return _conclude(solver, problem, request, outcome, 0.0)
+    return conclude(solver, problem, request, outcome, 0.0)
 
 
 @contextmanager
@@ -268,77 +213,3 @@ def _vendor_errors(solver: Solver) -> Iterator[None]:
         raise BackendError(
             f"solver {solver.name!r} failed: {type(error).__name__}: {error}"
         ) from error
-
-
-def _conclude(
-    solver: Solver, problem: CardinalityQUBO, request: Request, outcome: Outcome, seconds: float
-) -> Solution:
-    """Recompute energies, put feasible samples first, and keep the best state known."""
-    begin = time.perf_counter()
-    try:
-        samples = np.atleast_2d(problem.as_states(outcome.samples))
-    except InvalidProblemError as error:
-        raise BackendError(f"solver {solver.name!r} returned no states: {error}") from error
-    if request.initial_state is not None and not len(samples):
-        samples = request.initial_state[None]
-    energies, feasible = _measure(problem, samples)
-    repaired = np.zeros(len(samples), dtype=bool)
-    if outcome.repaired is not None:
-        repaired[: len(outcome.repaired)] = outcome.repaired
-    if request.initial_state is not None:
-        start = problem.energy(request.initial_state)
-        if not (feasible & (energies <= start)).any():
-            samples = np.concatenate([samples, request.initial_state[None]])
-            energies, feasible = np.append(energies, start), np.append(feasible, True)
-            repaired = np.append(repaired, False)
-    order = np.lexsort((energies, ~feasible))
-    samples, energies, feasible = samples[order], energies[order], feasible[order]
-    repaired = repaired[order]
-    found = bool(len(samples)) and bool(feasible[0])
-    proven = found and outcome.proven and solver.capabilities.exact
-    status = Status.OPTIMAL if proven else Status.FEASIBLE if found else Status.NO_SOLUTION_FOUND
-    spent = max(0.0, seconds - outcome.build_seconds - outcome.decode_seconds)
-    decode = outcome.decode_seconds + time.perf_counter() - begin
-    return Solution(
-        x=samples[0] if found else None,
-        energy=float(energies[0]) if found else float("inf"),
-        status=status,
-        stop=outcome.stop,
-        bound=outcome.bound,
-        samples=samples,
-        energies=energies,
-        feasible=feasible,
-        repaired=repaired,
-        timing=Timing(outcome.build_seconds, spent, decode),
-        info=_record(solver, problem, request) | outcome.info,
-    )
-
-
-def _record(solver: Solver, problem: CardinalityQUBO, request: Request) -> dict[str, Any]:
-    """Say what was asked of whom, so that an answer can be traced and repeated."""
-    options = {name: getattr(solver, name) for name in solver.options()}
-    return {
-        "solver": solver.name,
-        "versions": solver.versions(),
-        "options": {k: v if _is_plain(v) else type(v).__name__ for k, v in options.items()},
-        "problem": problem.hash,
-        "seed": request.seed,
-        "time_limit": request.time_limit,
-        "num_reads": request.num_reads,
-        "warm_start": request.initial_state is not None,
-    }
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether an option can be written down; backends and samplers can't."""
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, str | int | float)
-
-
-def _measure(
-    problem: CardinalityQUBO, samples: State
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    if not len(samples):
-        return np.zeros(0), np.zeros(0, dtype=bool)
-    return problem.energy(samples), np.asarray(problem.is_feasible(samples))
