@@ -13,7 +13,7 @@ from problems import CardinalityQUBO
 from problems.formats.bqm import to_cqm
 from solvers.base import Capabilities, Outcome, Request, Solver
 from solvers.errors import OptionError, UnsupportedError
-from solvers.ocean import empty, states_of, within
+from solvers.ocean import connect, empty, states_of, within
 from solvers.solution import Stop
 
 #: Share of the time limit that is left to the cloud for searching; the rest is for the way.
@@ -51,7 +51,11 @@ class Hybrid(Solver):
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
         """Check the limits, send, and wait as long as the time allows."""
-        sampler = within(request, _connect) if self.sampler is None else self.sampler
+        sampler = (
+            within(request, lambda: connect("LeapHybridCQMSampler"))
+            if self.sampler is None
+            else self.sampler
+        )
         if sampler is None:
             return Outcome(empty(problem.n), Stop.TIME_LIMIT)
         try:
@@ -95,9 +99,3 @@ class Hybrid(Solver):
 
 #: What the cloud says of a run; the rest of its answer is left out.
 _REPORTED = ("run_time", "qpu_access_time", "charge_time")
-
-
-def _connect() -> Any:
-    from dwave.system import LeapHybridCQMSampler
-
-    return LeapHybridCQMSampler()

@@ -11,6 +11,7 @@ import numpy as np
 
 from problems import CardinalityQUBO
 from solvers.base import Request, State
+from solvers.errors import BackendError
 
 if TYPE_CHECKING:
     import dimod
@@ -75,3 +76,22 @@ def within(request: Request, call: Callable[[], Any]) -> Any:
         if answer.done():  # the call's own error, not ours
             raise
         return None
+
+
+def connect(sampler: str) -> Any:
+    """Open a sampler of dwave-system with the user's own configuration.
+
+    Raises
+    ------
+    BackendError
+        If there is none, or the service can't be reached; the message says what to run.
+    """
+    import dwave.system
+
+    try:
+        return getattr(dwave.system, sampler)()
+    except Exception as error:
+        raise BackendError(
+            f"{sampler} can't be opened with your Ocean configuration: {error}; "
+            "'dwave config create' sets it up and 'dwave ping' tests it"
+        ) from error

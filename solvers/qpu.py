@@ -17,7 +17,7 @@ from problems import CardinalityQUBO
 from problems.penalty import Penalty
 from solvers.base import Capabilities, Outcome, Request
 from solvers.errors import OptionError, UnsupportedError
-from solvers.ocean import dense_bqm, empty, states_of, within
+from solvers.ocean import connect, dense_bqm, empty, states_of, within
 from solvers.penalty import Penalised
 from solvers.solution import Stop
 
@@ -85,7 +85,11 @@ class Qpu(Penalised):
         """Connect and embed, then sample as all penalised backends do."""
         if self.sampler is not None and self.embedding is not None:
             return super().run(problem, request)
-        sampler = within(request, _connect) if self.sampler is None else self.sampler
+        sampler = (
+            within(request, lambda: connect("DWaveSampler"))
+            if self.sampler is None
+            else self.sampler
+        )
         if sampler is None:
             return Outcome(empty(problem.n), Stop.TIME_LIMIT)
         try:
@@ -170,12 +174,6 @@ class Qpu(Penalised):
         }
         states = states_of(sampleset, form.n)
         return Outcome(states, Stop.ITERATION_LIMIT, build_seconds=build, info=info)
-
-
-def _connect() -> Any:
-    from dwave.system import DWaveSampler
-
-    return DWaveSampler()
 
 
 def _number(strength: Any) -> Any:

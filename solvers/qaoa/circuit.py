@@ -52,7 +52,7 @@ MIXERS = {"ring": ring, "complete": complete}
 def dicke(circuit: QuantumCircuit, qubits: Sequence[int], k: int) -> None:
     """Bring qubits from all 0 to the even superposition of all states with ``k`` ones.
 
-    The deterministic circuit of Bärtschi and Eidenbenz (arXiv 1904.07358, section 3), of
+    The deterministic circuit of Bärtschi and Eidenbenz (arXiv 1904.07358), of
     O(kn) gates and no ancilla; for ``k > n/2`` that of ``n - k``, with all qubits flipped.
     """
     from qiskit.circuit.library import RYGate
@@ -94,7 +94,7 @@ def cardinality_circuit(
     """Build the k-preserving form, with parameters ``γ₁ … γ_p, β₁ … β_p``.
 
     Each group starts in its Dicke state and exchanges within itself (the quantum
-    alternating operator ansatz, arXiv 1709.03489, section 4.2.2).
+    alternating operator ansatz, arXiv 1709.03489).
     """
     from qiskit.circuit.library import XXPlusYYGate
 

@@ -193,6 +193,16 @@ def test_processor_errors_are_wrapped():
         )
 
 
+@pytest.mark.parametrize("solver", ["qpu", "hybrid"])
+def test_without_a_configuration_the_remedy_is_named(solver, monkeypatch, tmp_path):
+    (tmp_path / "dwave.conf").write_text("[defaults]\n")
+    monkeypatch.setenv("DWAVE_CONFIG_FILE", str(tmp_path / "dwave.conf"))
+    for name in ("DWAVE_API_TOKEN", "DWAVE_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(BackendError, match="dwave config create"):
+        solve(free_problem(6), solver)
+
+
 # -- hybrid -----------------------------------------------------------------------------------
 
 
