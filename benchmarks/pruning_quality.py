@@ -37,6 +37,7 @@ def contenders(passes: int) -> dict[str, dict[str, Any]]:
         "from magnitude": shipped | {"initial": "magnitude"},
         "blocks of 1024": shipped | {"block_size": 1024},
         "no curvature weight (κ = 1)": shipped | {"curvature_weight": 1.0},
+        "no caution": shipped | {"caution": 1.0},
         "labels of the data in the Fisher": shipped | {"curvature": "empirical"},
         "unsigned selection": shipped | {"selection": "gradient"},
         "no acceptance test": shipped | {"acceptance": False},

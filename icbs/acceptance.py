@@ -32,6 +32,7 @@ def judge(work: Workspace, state: State, block: Block, answer: Solution | Solver
         index = block.index[torch.from_numpy(moved).to(block.index.device)]
         pruned = torch.from_numpy(x[moved].astype(bool)).to(block.index.device)
         actual, accepted = _try(work, state, block, index, pruned)
+        state.learn(block.layer, accepted=accepted, factor=work.config.caution)
     return Row(
         step=state.step,
         layer=block.layer.name,

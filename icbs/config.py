@@ -77,6 +77,12 @@ class PrunerConfig(BaseModel):
     ``(Σ_b u_b)ᵀC(Σ_b u_b) ≤ B Σ_b u_bᵀC u_b`` over B blocks: with κ = B the sum of their
     predictions is an upper bound on that of the joint move.
     """
+    caution: Annotated[float, Field(ge=1)] = 1.2
+    """Factor by which κ grows for a layer whose move was undone; four moves kept take it back.
+
+    Near a minimum the quadratic model errs by more than a full move gains. Smaller moves,
+    which a larger κ makes, go on being kept; 1 switches this off.
+    """
     ridge: Annotated[float, Field(ge=0)] = 0.0
     """λ, the penalty on the squared size of the weights that move."""
 

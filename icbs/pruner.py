@@ -165,7 +165,8 @@ class Pruner:
             worth = score(layer, information, state.generator)
             tabu = state.tabus[layer.name]
             index = choose_block(layer, worth, tabu, self.config, state.generator)
-            blocks.append(build_block(layer, index, information, self.config, kappa))
+            weight = kappa * state.caution.get(layer.name, 1.0)
+            blocks.append(build_block(layer, index, information, self.config, weight))
         return blocks
 
     def _tell(self, callback: Callback | None, work: Workspace, state: State) -> bool:

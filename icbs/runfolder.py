@@ -140,6 +140,7 @@ class RunFolder:
             "initial_loss": state.initial_loss,
             "best_loss": state.best_loss,
             "rows": len(state.history),
+            "caution": state.caution,
             "visits": {name: tabu.visits for name, tabu in state.tabus.items()},
         }
         header = {"format": CHECKPOINT, "state": json.dumps(facts)}
@@ -202,6 +203,7 @@ class RunFolder:
             initial_loss=facts["initial_loss"],
             best_loss=facts["best_loss"],
             best=best,
+            caution=facts["caution"],
             history=history[: facts["rows"]],
         )
         state.set_clock(facts["seconds"])

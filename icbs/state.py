@@ -108,6 +108,8 @@ class State:
     best_loss: float = float("inf")
     best: dict[str, Tensor] = field(default_factory=dict)
     """Masks (True = pruned, flat) with the lowest held-out loss so far."""
+    caution: dict[str, float] = field(default_factory=dict)
+    """Factor on κ by layer, 1 where absent; see ``PrunerConfig.caution``."""
     history: list[Row] = field(default_factory=list)
     _began: float = field(default_factory=time.perf_counter, repr=False)
 
@@ -119,6 +121,12 @@ class State:
     def set_clock(self, seconds: float) -> None:
         """Let the clock go on from a time already spent."""
         self._began = time.perf_counter() - seconds
+
+    def learn(self, layer: Layer, *, accepted: bool, factor: float) -> None:
+        """Grow more cautious about a layer whose move was undone, bolder where it was kept."""
+        caution = self.caution.get(layer.name, 1.0)
+        caution = max(1.0, caution / factor**0.25) if accepted else caution * factor
+        self.caution[layer.name] = min(caution, 1e6)
 
     def remember(self, layers: list[Layer]) -> None:
         """Keep the current masks if their held-out loss is the lowest so far."""

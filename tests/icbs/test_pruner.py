@@ -14,6 +14,7 @@ from torch import nn
 from icbs import BlockSizeWarning, Progress, Pruner, PrunerConfig, TrainingModeWarning
 from icbs.layers import Layer
 from icbs.schedule import due, shares
+from icbs.state import State
 from solvers import Outcome, Request, SolverError, Stop
 from solvers.base import Capabilities, Solver
 
@@ -241,3 +242,25 @@ def test_schedule_visits_in_proportion_to_the_log_of_the_size():
 def test_solver_error_tree_reaches_the_user():
     with pytest.raises(SolverError, match="unknown solver 'nope'; known solvers: .*anneal"):
         Pruner(solver="nope")
+
+
+def test_caution_grows_on_rejection_and_four_moves_kept_take_it_back(toy):
+    layer = Layer.of("layer", nn.Linear(3, 3), 0.5)
+    state = State(torch.Generator(), {})
+    state.learn(layer, accepted=True, factor=1.2)
+    assert state.caution["layer"] == 1.0
+    state.learn(layer, accepted=False, factor=1.2)
+    assert state.caution["layer"] == pytest.approx(1.2)
+    for _ in range(4):
+        state.learn(layer, accepted=True, factor=1.2)
+    assert state.caution["layer"] == pytest.approx(1.0)
+
+
+def test_more_caution_moves_less(toy):
+    def moved(weight: float) -> float:
+        model = copy.deepcopy(toy.model)
+        settings = QUICK | {"passes": 3, "curvature_weight": weight}
+        history = Pruner(**settings).prune(model, toy.batches, toy.loss).history
+        return sum(row.moved for row in history)
+
+    assert moved(1000.0) < moved(10.0) < moved(1.0)
