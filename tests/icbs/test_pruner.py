@@ -81,7 +81,8 @@ def test_held_out_loss_never_rises_under_acceptance(toy):
     result = Pruner(**QUICK).prune(
         toy.model, toy.batches, toy.loss, callback=lambda p: losses.append(p.loss)
     )
-    assert losses == sorted(losses, reverse=True)
+    # Measured afresh at checkpoints, the loss may differ in its last digits.
+    assert all(b <= a + 1e-6 for a, b in pairwise(losses))
     assert result.loss == pytest.approx(losses[-1], rel=1e-5)
     for row in result.history:
         assert row.accepted == (row.moved > 0 and row.actual <= 0)
