@@ -1,0 +1,278 @@
+"""The convex relaxation of a node: an active-set method and the bound it proves.
+
+Minimise ``f(y) = yᵀPy + lᵀy`` over ``0 ≤ y ≤ 1`` with ``Σ_{i∈g} y_i = k_g`` in each group,
+for positive definite ``P``. Whatever ``y`` and multipliers ``θ`` the method stops at, with
+the gradient ``r = 2Py + l - θ`` convexity gives the Lagrangian bound
+
+    f(x) ≥ f(y) + Σ_g θ_g (k_g - Σ_{i∈g} y_i) + Σ_i min(-r_i y_i, r_i (1 - y_i))
+
+for every feasible ``x``, and forcing ``x_i`` to the worse of its two values raises it by
+``|r_i|`` (reduced-cost fixing). Nothing rests on the method having converged.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from solvers.exact.compiled import Array, jit
+from solvers.exact.linalg import cholesky, solve
+
+#: Values this close to a bound are put on it.
+SNAP = 1e-11
+
+
+@jit
+def relax(
+    P: Array,
+    linear: Array,
+    group: Array,
+    k: Array,
+    y: Array,
+    gradient: Array,
+    theta: Array,
+    tolerance: float,
+    cutoff: float,
+) -> float:
+    """Move ``y`` to the minimum and return the bound proven there.
+
+    Primal active set: Newton steps on the free variables, held in their groups' planes,
+    up to the first bound that blocks; at a stationary point the variable whose multiplier
+    has the wrong sign by most is freed (a pair, where its group has no free variable).
+
+    Parameters
+    ----------
+    P, linear : shapes (n, n), (n,)
+    group, k : shapes (n,), (groups,)
+        Label of each variable; how many are 1 in each group.
+    y : shape (n,)
+        Feasible start, in place the last point.
+    gradient, theta : shapes (n,), (groups,)
+        Output: ``2Py + l`` and the multipliers that go with the bound returned.
+    tolerance : float
+        Multipliers wrong by less are left.
+    cutoff : float
+        Stop once the bound is seen to reach it.
+    """
+    n, groups = len(y), len(k)
+    free = np.empty(n, np.int64)
+    is_free = np.zeros(n, np.bool_)
+    count = 0
+    for i in range(n):
+        if y[i] <= SNAP:
+            y[i] = 0.0
+        elif y[i] >= 1.0 - SNAP:
+            y[i] = 1.0
+        else:
+            free[count] = i
+            is_free[i] = True
+            count += 1
+    refresh(P, linear, y, gradient)
+    step = np.zeros(n)
+    has_free = np.zeros(groups, np.bool_)
+    theta[:] = 0.0
+    low, high = np.empty(groups, np.int64), np.empty(groups, np.int64)
+    for _ in range(50 + 5 * n):
+        if count:
+            if not newton(P, gradient, group, free, count, step, theta):
+                break
+            if advance(P, y, gradient, free, count, step):
+                left = count
+                count = 0
+                for a in range(left):
+                    i = free[a]
+                    if 0.0 < y[i] < 1.0:
+                        free[count] = i
+                        count += 1
+                    else:
+                        is_free[i] = False
+                continue
+        has_free[:] = False
+        for a in range(count):
+            has_free[group[free[a]]] = True
+        g = most_wrong(y, gradient, group, is_free, has_free, theta, low, high, tolerance)
+        if g < 0 or bound(y, linear, gradient, group, k, theta) >= cutoff:
+            break
+        if low[g] >= 0:
+            free[count] = low[g]
+            is_free[low[g]] = True
+            count += 1
+        if high[g] >= 0:
+            free[count] = high[g]
+            is_free[high[g]] = True
+            count += 1
+    # The gradient has collected the rounding of every step; the bound must not.
+    refresh(P, linear, y, gradient)
+    clip(gradient, group, theta)
+    return float(bound(y, linear, gradient, group, k, theta))
+
+
+@jit
+def most_wrong(
+    y: Array,
+    gradient: Array,
+    group: Array,
+    is_free: Array,
+    has_free: Array,
+    theta: Array,
+    low: Array,
+    high: Array,
+    tolerance: float,
+) -> int:
+    """Find the group whose multipliers are most wrong, -1 if all are right within tolerance.
+
+    ``low[g]`` and ``high[g]`` become what to free there: the variable at 0 with the least
+    gradient, the variable at 1 with the greatest; -1 for neither. ``theta`` is set for
+    groups without a free variable.
+    """
+    low[:] = -1
+    high[:] = -1
+    for i in range(len(y)):
+        g = group[i]
+        if not is_free[i]:
+            if y[i] == 0.0:
+                if low[g] < 0 or gradient[i] < gradient[low[g]]:
+                    low[g] = i
+            elif high[g] < 0 or gradient[i] > gradient[high[g]]:
+                high[g] = i
+    worst, where = tolerance, -1
+    for g in range(len(low)):
+        wrong = 0.0
+        if has_free[g]:
+            down = theta[g] - gradient[low[g]] if low[g] >= 0 else 0.0
+            up = gradient[high[g]] - theta[g] if high[g] >= 0 else 0.0
+            wrong = max(down, up)
+            if down >= up:
+                high[g] = -1
+            else:
+                low[g] = -1
+        elif low[g] >= 0 and high[g] >= 0:
+            wrong = gradient[high[g]] - gradient[low[g]]
+            theta[g] = 0.5 * (gradient[high[g]] + gradient[low[g]])
+        elif low[g] >= 0:
+            theta[g] = gradient[low[g]]
+        elif high[g] >= 0:
+            theta[g] = gradient[high[g]]
+        if wrong > worst:
+            worst, where = wrong, g
+    return where
+
+
+@jit
+def clip(gradient: Array, group: Array, theta: Array) -> None:
+    """Bring each multiplier into the range of its group's gradients.
+
+    The best one lies there, and what lies there can't blow up the rounding of the bound.
+    """
+    least, most = np.full(len(theta), np.inf), np.full(len(theta), -np.inf)
+    for i in range(len(gradient)):
+        least[group[i]] = min(least[group[i]], gradient[i])
+        most[group[i]] = max(most[group[i]], gradient[i])
+    for g in range(len(theta)):
+        theta[g] = min(max(theta[g], least[g]), most[g]) if least[g] <= most[g] else 0.0
+
+
+@jit
+def refresh(P: Array, linear: Array, y: Array, gradient: Array) -> None:
+    """Recompute the gradient ``2Py + l``."""
+    n = len(y)
+    for i in range(n):
+        gradient[i] = linear[i]
+    for j in range(n):
+        if y[j] != 0.0:
+            for i in range(n):
+                gradient[i] += 2.0 * y[j] * P[j, i]
+
+
+@jit
+def bound(y: Array, linear: Array, gradient: Array, group: Array, k: Array, theta: Array) -> float:
+    """Return the Lagrangian bound at ``y`` with multipliers ``theta``."""
+    total = 0.0
+    for g in range(len(k)):
+        total += theta[g] * k[g]
+    for i in range(len(y)):
+        r = gradient[i] - theta[group[i]]
+        # f(y) = ½ Σ y (2Py + l + l): half of it a variable.
+        total += y[i] * (0.5 * (gradient[i] + linear[i]) - theta[group[i]])
+        total -= r * y[i] if r > 0.0 else r * (y[i] - 1.0)
+    return total
+
+
+@jit
+def newton(
+    P: Array, gradient: Array, group: Array, free: Array, count: int, step: Array, theta: Array
+) -> bool:
+    """Newton step on the free variables in the planes of their groups; sets ``theta`` there.
+
+    ``2P_FF p = -(gradient_F - Bθ)`` with ``Bᵀp = 0``, through the Schur complement
+    ``BᵀP_FF⁻¹B``. Returns False if ``P_FF`` is not numerically positive definite.
+    """
+    H = np.empty((count, count))
+    u = np.empty(count)
+    local = np.full(len(theta), -1)
+    present = 0
+    for a in range(count):
+        i = free[a]
+        u[a] = gradient[i]
+        for b in range(a + 1):
+            H[a, b] = 2.0 * P[i, free[b]]
+        if local[group[i]] < 0:
+            local[group[i]] = present
+            present += 1
+    if not cholesky(H, count):
+        return False
+    solve(H, u, count)
+    W = np.zeros((present, count))
+    T = np.zeros((present, present))
+    t = np.zeros(present)
+    for a in range(count):
+        c = local[group[free[a]]]
+        W[c, a] = 1.0
+        t[c] += u[a]
+    for c in range(present):
+        solve(H, W[c], count)
+    for a in range(count):
+        c = local[group[free[a]]]
+        for e in range(present):
+            T[c, e] += W[e, a]
+    if not cholesky(T, present):
+        return False
+    solve(T, t, present)
+    for a in range(count):
+        p = -u[a]
+        for c in range(present):
+            p += t[c] * W[c, a]
+        step[a] = p
+        theta[group[free[a]]] = t[local[group[free[a]]]]
+    return True
+
+
+@jit
+def advance(P: Array, y: Array, gradient: Array, free: Array, count: int, step: Array) -> bool:
+    """Take the step as far as the bounds allow; True if a variable reached its bound."""
+    length = 1.0
+    blocking = -1
+    for a in range(count):
+        i = free[a]
+        if y[i] + length * step[a] < 0.0:
+            length = -y[i] / step[a]
+            blocking = a
+        elif y[i] + length * step[a] > 1.0:
+            length = (1.0 - y[i]) / step[a]
+            blocking = a
+    met = blocking >= 0
+    for a in range(count):
+        i = free[a]
+        old = y[i]
+        new = old + length * step[a]
+        if a == blocking:
+            new = 0.0 if step[a] < 0.0 else 1.0
+        elif new < SNAP:
+            new, met = 0.0, True
+        elif new > 1.0 - SNAP:
+            new, met = 1.0, True
+        y[i] = new
+        move = 2.0 * (new - old)
+        if move != 0.0:
+            for j in range(len(y)):
+                gradient[j] += move * P[i, j]
+    return met

@@ -1,0 +1,122 @@
+"""The root relaxation, on as few variables as it takes, and the core that it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from solvers.exact.convex import Array, Convex, Vector
+from solvers.exact.relaxation import relax
+
+#: Variables that the working set begins with, and that a round may add.
+_WORKING = 256
+_ROUNDS = 50
+
+
+@dataclass(frozen=True)
+class Root:
+    """The minimum of the relaxation, and what it proves."""
+
+    y: Vector
+    """Point, shape (n,)."""
+    bound: float
+    """Lower bound on ``f`` over all feasible states, rounding accounted for."""
+    reduced: Vector
+    """Multipliers: forcing ``x_i`` to the side it is not on raises the bound by |reduced_i|."""
+
+
+@dataclass(frozen=True)
+class Core:
+    """What is left of a problem when all variables that a bound decides are fixed."""
+
+    P: Vector
+    linear: Vector
+    constant: float
+    group: Array
+    k: Array
+    """Cardinalities of the groups that are left, relabelled 0, 1, …"""
+    index: Array
+    """Variable of the problem behind each of the core."""
+    x: npt.NDArray[np.uint8]
+    """State of all variables, zero in the core."""
+    feasible: bool
+    """Whether what is fixed leaves a feasible state."""
+
+    def lift(self, state: Array) -> npt.NDArray[np.uint8]:
+        """Return the state of all variables that goes with one of the core."""
+        x = self.x.copy()
+        x[self.index] = state
+        return x
+
+
+def solve_root(convex: Convex, k: Array, x: Array) -> Root:
+    """Relax the whole problem from a feasible state ``x``.
+
+    Works on the variables nearest to changing sides, prices the others with the full
+    gradient and takes in those on the wrong side, until there are none (sifting).
+    """
+    groups, accuracy = convex.groups.astype(np.int64), convex.accuracy
+    y = x.astype(np.float64)
+    gradient = convex.gradient(y)
+    reduced, theta = _price(gradient, groups, k)
+    working = np.zeros(len(x), dtype=bool)
+    working[np.argsort(np.abs(reduced), kind="stable")[:_WORKING]] = True
+    for _ in range(_ROUNDS):
+        inside = np.flatnonzero(working)
+        outside = np.where(working, 0.0, y)
+        P = convex.block(inside)
+        labels = groups[inside]
+        left = k - np.bincount(groups, outside, len(k)).astype(np.int64)
+        z = y[inside]
+        linear = convex.gradient(outside)[inside]
+        relax(P, linear, labels, left, z, np.empty(len(z)), np.empty(len(k)), accuracy, np.inf)
+        y[inside] = z
+        gradient = convex.gradient(y)
+        reduced, theta = _price(gradient, groups, k)
+        wrong = np.where(y == 0, -reduced, np.where(y == 1, reduced, 0.0))
+        wrong[working] = 0.0
+        if wrong.max(initial=0.0) <= accuracy:
+            break
+        worst = np.argsort(-wrong, kind="stable")[:_WORKING]
+        working[worst[wrong[worst] > accuracy]] = True
+    short = k - np.bincount(groups, y, len(k))
+    bound = convex.value(y, gradient) + float(theta @ short)
+    bound += float(np.where(reduced > 0, -reduced * y, reduced * (1 - y)).sum())
+    return Root(y, bound - convex.slack, reduced)
+
+
+def _price(gradient: Vector, groups: Array, k: Array) -> tuple[Vector, Vector]:
+    """Return reduced costs and each group's best multiplier: between its k-th and next gradient."""
+    order = np.lexsort((gradient, groups))
+    first = np.searchsorted(groups[order], np.arange(len(k)))
+    sizes = np.bincount(groups, minlength=len(k))
+    last = first + sizes - 1
+    ordered = gradient[order]
+    below = ordered[np.clip(first + k - 1, first, last)]
+    above = ordered[np.clip(first + k, first, last)]
+    theta = np.where(sizes > 0, 0.5 * (below + above), 0.0)
+    return gradient - theta[groups], theta
+
+
+def extract(convex: Convex, root: Root, k: Array, cutoff: float) -> Core:
+    """Fix every variable that no state below ``cutoff`` can have on the other side."""
+    open_ = root.bound + np.abs(root.reduced) < cutoff
+    x = (~open_ & (root.reduced < 0)).astype(np.uint8)
+    index = np.flatnonzero(open_)
+    fixed = x.astype(np.float64)
+    gradient = convex.gradient(fixed)
+    labels, group = np.unique(convex.groups[index], return_inverse=True)
+    left = k - np.bincount(convex.groups, fixed, len(k)).astype(np.int64)
+    room = np.bincount(convex.groups[index], minlength=len(k))
+    return Core(
+        P=convex.block(index),
+        linear=np.ascontiguousarray(gradient[index]),
+        constant=convex.value(fixed, gradient),
+        group=group.astype(np.int64),
+        k=left[labels],
+        index=index,
+        x=x,
+        feasible=bool(((left >= 0) & (left <= room)).all()),
+    )

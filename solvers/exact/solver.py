@@ -1,0 +1,196 @@
+"""The uniform interface of the branch and bound."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from problems import CardinalityQUBO
+from solvers.anneal import Anneal
+from solvers.base import Capabilities, Outcome, Request, Solver, State
+from solvers.errors import OptionError
+from solvers.exact.convex import Convex, convexify
+from solvers.exact.root import Root, extract, solve_root
+from solvers.exact.search import Search
+from solvers.solution import Stop
+
+#: Energies closer than this share of them (offset left out) count as equal.
+_TIE = 1e-9
+#: Seconds between two looks at the clock, about.
+_PACE = 0.05
+#: The tree is built anew when a better incumbent fixes this share of its variables.
+_REBUILD = 0.3
+
+
+@dataclass(frozen=True)
+class Exact(Solver):
+    """Branch and bound on the convex quadratic relaxation; proves what it returns.
+
+    A pruning block is a convex quadratic (its curvature is ``AᵀA``) whose linear terms are
+    large beside the diagonal of the curvature: the minimum over ``0 ≤ y ≤ 1``, ``Σy = k``
+    has few fractional variables and lies within a fraction of a percent of the optimum.
+    So the steps are: a swap search for an incumbent; the root relaxation; every variable
+    fixed whose reduced cost exceeds the gap; and a tree over the core that is left, each
+    node relaxed by a warm-started active-set method, fixed likewise, and split on the
+    variable that promises the largest rise. Matrices that are not convex are made so first
+    (:mod:`solvers.exact.convex`); their relaxation is weaker, and n beyond 60 or so slow.
+
+    Bounds hold in exact arithmetic for the problem as given: rounding is accounted for. An
+    optimal answer is so within ``info["tolerance"]``, which is that account or 1e-9 of the
+    energy (offset left out) if that is more, and ``bound`` lies below the energy by as much.
+
+    Parameters
+    ----------
+    gap : float, default 0
+        Stop, without a claim of optimality, once the incumbent is within this share of
+        the energy of a proven bound.
+    max_nodes : int, optional
+        Stop after this many nodes.
+    """
+
+    gap: float = 0.0
+    max_nodes: int | None = None
+
+    name: ClassVar[str] = "exact"
+    summary: ClassVar[str] = "branch and bound on the convex relaxation; proves optimality"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        exact=True, max_n=8192, groups=True, num_reads=False, callback=True
+    )
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.gap < np.inf:
+            raise OptionError(f"gap is {self.gap}; it must be 0 or a positive share")
+        if self.max_nodes is not None and self.max_nodes < 0:
+            raise OptionError(f"max_nodes is {self.max_nodes}; it must be 0 or more")
+
+    def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
+        """Find an incumbent, bound the root, search the tree."""
+        run = _Run(self, problem, request)
+        run.search()
+        return run.outcome()
+
+
+class _Run:
+    """One run: incumbent, bound, tree. Energies are without the problem's offset."""
+
+    def __init__(self, options: Exact, problem: CardinalityQUBO, request: Request) -> None:
+        self.options, self.problem, self.request = options, problem, request
+        self.x: State = np.zeros(0, np.uint8)
+        self.energy = np.inf
+        self.bound = -np.inf
+        self.nodes, self.core_size = 0, problem.n
+        self.stop = Stop.PROVEN
+        self.cardinalities = problem.cardinalities.astype(np.int64)
+        self.offer(self.heuristic(request.initial_state))
+        begin = time.perf_counter()
+        self.convex: Convex = convexify(problem, request)
+        self.build_seconds = time.perf_counter() - begin
+
+    def heuristic(self, start: State | None) -> State:
+        """Return the best state of a swap search, within a fifth of the time left."""
+        limit = self.request.remaining / 5
+        search = dataclasses.replace(
+            self.request,
+            initial_state=start,
+            time_limit=None,
+            num_reads=1,
+            callback=(lambda *_: True) if limit == 0 else None,
+            started=time.perf_counter(),
+        )
+        return Anneal().run(self.problem, search).samples[0]
+
+    def offer(self, x: State) -> None:
+        """Take a state as the incumbent if it is better; the callback may stop the run."""
+        energy = self.problem.energy(x) - self.problem.offset
+        if energy < self.energy:
+            self.x, self.energy = x, energy
+            if self.request.report(energy + self.problem.offset):
+                self.stop = Stop.INTERRUPTED
+
+    @property
+    def tolerance(self) -> float:
+        """What a state must improve on the incumbent by, to be looked for."""
+        wanted = self.options.gap * abs(self.energy + self.problem.offset)
+        return max(self.convex.tolerance, _TIE * abs(self.energy), wanted)
+
+    def search(self) -> None:
+        """Bound the root and explore, anew whenever a better incumbent fixes much more."""
+        if self.stop is not Stop.PROVEN:
+            return
+        root = solve_root(self.convex, self.cardinalities, self.x)
+        self.bound = root.bound
+        self.offer(self.heuristic(self.rounded(root)))
+        while self.stop is Stop.PROVEN and self.bound < self.energy - self.tolerance:
+            if self.explore(root):
+                break
+
+    def rounded(self, root: Root) -> State:
+        """Set the variables of each group with the largest values of the relaxation to 1."""
+        order = np.lexsort((root.reduced, -root.y, self.problem.groups))
+        sizes = np.bincount(self.problem.groups, minlength=self.problem.num_groups)
+        rank = np.arange(self.problem.n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        x = np.zeros(self.problem.n, dtype=np.uint8)
+        x[order] = rank < self.cardinalities[self.problem.groups[order]]
+        return x
+
+    def explore(self, root: Root) -> bool:
+        """Search a tree; False to have it built anew."""
+        core = extract(self.convex, root, self.cardinalities, self.energy - self.tolerance)
+        self.core_size = len(core.index)
+        tree = Search(
+            core,
+            root.y[core.index],
+            root.bound,
+            self.energy,
+            self.convex.accuracy,
+            self.convex.slack,
+            self.tolerance,
+        )
+        chunk, before = 1, self.nodes
+        while tree.open:
+            found, begin = tree.found, time.perf_counter()
+            tree.explore(chunk)
+            self.nodes = before + tree.nodes
+            self.bound = min(max(self.bound, tree.bound), self.energy - self.tolerance)
+            if tree.found > found:
+                self.offer(core.lift(tree.best))
+            if not tree.open or self.limited():
+                break
+            if tree.found > found and self.shrinks(root):
+                return False
+            pace = _PACE / max(time.perf_counter() - begin, 1e-6)
+            chunk = max(1, int(chunk * min(2.0, pace)))
+        return True
+
+    def limited(self) -> bool:
+        """Whether the run must stop, and why."""
+        if self.stop is Stop.PROVEN and self.request.remaining <= 0:
+            self.stop = Stop.TIME_LIMIT
+        most = self.options.max_nodes
+        if self.stop is Stop.PROVEN and most is not None and self.nodes >= most:
+            self.stop = Stop.ITERATION_LIMIT
+        return self.stop is not Stop.PROVEN
+
+    def shrinks(self, root: Root) -> bool:
+        """Whether the incumbent now fixes many more variables than when the tree began."""
+        cutoff = self.energy - self.tolerance
+        open_ = int((root.bound + np.abs(root.reduced) < cutoff).sum())
+        return open_ < (1 - _REBUILD) * self.core_size
+
+    def outcome(self) -> Outcome:
+        """Return incumbent and bound; a proof if the tree is exhausted."""
+        exhausted = self.stop is Stop.PROVEN
+        tolerance = self.tolerance
+        bound = self.energy - tolerance if exhausted else self.bound
+        return Outcome(
+            samples=self.x[None],
+            stop=Stop.CONVERGED if exhausted and self.options.gap else self.stop,
+            proven=exhausted and not self.options.gap,
+            bound=None if bound == -np.inf else bound + self.problem.offset,
+            build_seconds=self.build_seconds,
+            info={"nodes": self.nodes, "core": self.core_size, "tolerance": tolerance},
+        )
