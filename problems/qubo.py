@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from problems.checks import as_array, coefficients, constraint, symmetric
+from problems.arrays import Arrays
+from problems.checks import as_array, constraint
 from problems.errors import InvalidProblemError
+from problems.tensors import Tensors, stays
 
 Array = npt.NDArray[Any]
-
-#: Entries converted to float64 at a time when an energy is evaluated (32 MiB).
-_CHUNK = 1 << 22
 
 
 class CardinalityQUBO:
@@ -33,6 +33,8 @@ class CardinalityQUBO:
     Q : array_like or torch.Tensor, shape (n, n)
         Symmetric coefficients; float32 and float64 are kept, integers become float64,
         half precision becomes float32. The array is not copied where that can be helped.
+        A CUDA tensor stays on its device: energies are evaluated there, and it comes to
+        the host only when an array is asked for (:attr:`Q`, a file, a CPU solver).
     k : int or sequence of int
         How many variables are 1; one number for each group when ``groups`` is given.
     groups : array_like of int, shape (n,), optional
@@ -61,13 +63,8 @@ class CardinalityQUBO:
         groups: Any = None,
         offset: float = 0.0,
     ) -> None:
-        matrix = coefficients(Q, "Q", ndim=2)
-        if matrix.shape[0] != matrix.shape[1]:
-            raise InvalidProblemError(f"Q has shape {matrix.shape}; it must be square, (n, n)")
-        self._Q: Array | None = symmetric(matrix)
-        self._A: Array | None = None
-        self._linear: Array | None = None
-        self._set_constraint(matrix.shape[0], k, groups, offset)
+        form = Tensors.of_matrix(Q) if stays(Q) else Arrays.of_matrix(Q)
+        self._hold(form, k, groups, offset)
 
     @classmethod
     def from_factors(
@@ -84,7 +81,8 @@ class CardinalityQUBO:
         Parameters
         ----------
         A : array_like or torch.Tensor, shape (m, n)
-            Factor of the curvature, one row a sample; m = 0 leaves a linear problem.
+            Factor of the curvature, one row a sample; m = 0 leaves a linear problem. A
+            CUDA tensor stays on its device, as for the class.
         linear : array_like or torch.Tensor, shape (n,)
             Linear coefficients besides the diagonal of ``AᵀA``; kept in float64.
         k, groups, offset
@@ -95,21 +93,16 @@ class CardinalityQUBO:
         InvalidProblemError
             As for the class, or ``A`` and ``linear`` of different n.
         """
-        factor = coefficients(A, "A", ndim=2)
-        vector = coefficients(linear, "linear", ndim=1).astype(np.float64, copy=False)
-        if factor.shape[1] != vector.shape[0]:
-            raise InvalidProblemError(
-                f"A has {factor.shape[1]} columns but linear has {vector.shape[0]} entries; "
-                "both must be n"
-            )
         self = cls.__new__(cls)
-        self._Q, self._A, self._linear = None, factor, vector
-        self._set_constraint(factor.shape[1], k, groups, offset)
+        form = Tensors.of_factors(A, linear) if stays(A) else Arrays.of_factors(A, linear)
+        self._hold(form, k, groups, offset)
         return self
 
-    def _set_constraint(self, n: int, k: Any, groups: Any, offset: float) -> None:
-        self.n = n
-        self.groups, self.cardinalities = constraint(n, k, groups)
+    def _hold(self, form: Arrays | Tensors, k: Any, groups: Any, offset: float) -> None:
+        self._form = form
+        self._copies: dict[torch.device, Tensors] = {}
+        self.n = int(form.coefficients.shape[1])
+        self.groups, self.cardinalities = constraint(self.n, k, groups)
         try:
             self.offset = float(offset)
         except (TypeError, ValueError):
@@ -132,12 +125,47 @@ class CardinalityQUBO:
     @property
     def is_factored(self) -> bool:
         """Whether the problem is held as ``A`` and ``linear`` rather than ``Q``."""
-        return self._Q is None
+        return self._form.Q is None
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Dtype of ``Q`` or ``A``: float32 or float64."""
-        return (self._A if self._Q is None else self._Q).dtype  # type: ignore[union-attr]
+        if isinstance(self._form, Arrays):
+            return self._form.coefficients.dtype
+        return np.dtype(np.float32 if self._form.coefficients.dtype == torch.float32 else float)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the coefficients are held: the CPU, or the device of the tensors given."""
+        return torch.device("cpu") if isinstance(self._form, Arrays) else self._form.device
+
+    def tensors(self, device: torch.device | str | None = None) -> Tensors:
+        """Return the coefficients as tensors, copied to a device once and kept there.
+
+        Parameters
+        ----------
+        device : torch.device or str, optional
+            Where they are wanted; :attr:`device` when omitted.
+
+        Returns
+        -------
+        Tensors
+            ``Q``, or ``A`` and ``linear``, with energies and fields evaluated there. They
+            share the memory of what the problem holds where that is possible: read only.
+        """
+        wanted = self.device if device is None else torch.device(device)
+        if wanted.type == "cuda" and wanted.index is None:
+            wanted = torch.device("cuda", torch.cuda.current_device())
+        if wanted not in self._copies:
+            held = self._form
+            source = Tensors.of_arrays(held) if isinstance(held, Arrays) else held
+            self._copies[wanted] = source.to(wanted)
+        return self._copies[wanted]
+
+    @cached_property
+    def _arrays(self) -> Arrays:
+        """The coefficients on the host; copied there once if a device holds them."""
+        return self._form if isinstance(self._form, Arrays) else self._form.arrays()
 
     @property
     def A(self) -> Array:
@@ -148,22 +176,22 @@ class CardinalityQUBO:
         InvalidProblemError
             If the problem is held densely.
         """
-        if self._A is None:
+        if self._arrays.A is None:
             raise InvalidProblemError("this problem is dense and has no factor A; use Q")
-        return self._A
+        return self._arrays.A
 
     @property
     def linear(self) -> Array:
         """Linear terms besides the diagonal of ``AᵀA``, float64, shape (n,); see :attr:`A`."""
-        if self._linear is None:
+        if self._arrays.linear is None:
             raise InvalidProblemError("this problem is dense; its linear terms are Q's diagonal")
-        return self._linear
+        return self._arrays.linear
 
     @cached_property
     def Q(self) -> Array:
         """The matrix, shape (n, n); formed (and kept) on first use if held as factors."""
-        if self._Q is not None:
-            return self._Q
+        if self._arrays.Q is not None:
+            return self._arrays.Q
         Q = self.A.T @ self.A
         Q[np.diag_indices(self.n)] += self.linear.astype(Q.dtype)
         return Q
@@ -171,15 +199,16 @@ class CardinalityQUBO:
     @cached_property
     def diagonal(self) -> Array:
         """Diagonal of ``Q`` in float64, shape (n,)."""
-        if self._Q is not None:
-            return self._Q.diagonal().astype(np.float64)
-        return np.einsum("ij,ij->j", self.A, self.A, dtype=np.float64) + self.linear
+        if isinstance(self._form, Arrays):
+            return self._form.diagonal()
+        return self._form.diagonal().cpu().numpy()
 
     @cached_property
     def hash(self) -> str:
         """SHA-256 (hex) of coefficients, groups, cardinalities and offset."""
         digest = hashlib.sha256()
-        parts = (self._Q, self._A, self._linear, self.groups, self.cardinalities)
+        held = self._arrays
+        parts = (held.Q, held.A, held.linear, self.groups, self.cardinalities)
         for part in parts:
             if part is not None:
                 digest.update(f"{part.dtype.str}{part.shape}".encode())
@@ -208,12 +237,10 @@ class CardinalityQUBO:
         """
         X = self.as_states(x)
         states = np.atleast_2d(X).astype(np.float64)
-        if self._Q is None:
-            projected = _product(self.A, states.T)
-            quadratic = np.einsum("mb,mb->b", projected, projected)
-            energies = quadratic + states @ self.linear + self.offset
+        if isinstance(self._form, Arrays):
+            energies = self._form.energy(states) + self.offset
         else:
-            energies = np.einsum("bn,nb->b", states, _product(self._Q, states.T)) + self.offset
+            energies = self._form.energy(torch.from_numpy(states)).cpu().numpy() + self.offset
         return float(energies[0]) if X.ndim == 1 else energies
 
     def fields(self, x: Any) -> Array:
@@ -233,12 +260,9 @@ class CardinalityQUBO:
         state = self.as_states(x).astype(np.float64)
         if state.ndim != 1:
             raise InvalidProblemError(f"fields takes one state of shape (n,), got {state.shape}")
-        if self._Q is not None:
-            return self.diagonal * (1 - 2 * state) + 2 * _product(self._Q, state[:, None])[:, 0]
-        projected = _product(self.A, state[:, None])
-        coupled = 2 * _product(self.A.T, projected)[:, 0]
-        squares = self.diagonal - self.linear
-        return self.linear + squares * (1 - 2 * state) + coupled
+        if isinstance(self._form, Arrays):
+            return self._form.fields(state[None])[0]
+        return self._form.fields(torch.from_numpy(state[None]))[0].cpu().numpy()
 
     def is_feasible(self, x: Any) -> Any:
         """Whether each state has the right number of ones in every group.
@@ -282,6 +306,9 @@ class CardinalityQUBO:
             raise InvalidProblemError("a state may hold 0 and 1 only")
         return X.astype(np.uint8)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_copies": {}}  # copies on devices stay behind
+
     # -- files --------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
@@ -304,23 +331,6 @@ class CardinalityQUBO:
         return read(path)
 
     def __repr__(self) -> str:
-        form = f"rank≤{self.A.shape[0]}" if self.is_factored else "dense"
+        form = f"rank≤{self._form.A.shape[0]}" if self._form.A is not None else "dense"
         groups = f", groups={self.num_groups}" if self.num_groups > 1 else ""
         return f"CardinalityQUBO(n={self.n}, k={self.k}{groups}, {form}, {self.dtype})"
-
-
-def _product(matrix: Array, X: Array) -> Array:
-    """``matrix @ X`` in float64, converting a bounded piece of ``matrix`` at a time."""
-    rows, columns = matrix.shape
-    if matrix.dtype == np.float64 or rows * columns <= _CHUNK:
-        return matrix.astype(np.float64, copy=False) @ X
-    result = np.zeros((rows, X.shape[1]))
-    if rows <= columns:
-        step = max(1, _CHUNK // max(rows, 1))
-        for c in range(0, columns, step):
-            result += matrix[:, c : c + step].astype(np.float64) @ X[c : c + step]
-    else:
-        step = max(1, _CHUNK // max(columns, 1))
-        for r in range(0, rows, step):
-            result[r : r + step] = matrix[r : r + step].astype(np.float64) @ X
-    return result

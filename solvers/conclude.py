@@ -80,7 +80,8 @@ def _record(solver: Solver, problem: CardinalityQUBO, request: Request) -> dict[
         "solver": solver.name,
         "versions": solver.versions(),
         "options": {k: v if _is_plain(v) else type(v).__name__ for k, v in options.items()},
-        "problem": problem.hash,
+        # A hash needs the coefficients on the host; those on a device stay there.
+        "problem": problem.hash if problem.device.type == "cpu" else None,
         "seed": request.seed,
         "time_limit": request.time_limit,
         "num_reads": request.num_reads,

@@ -78,7 +78,8 @@ class Solution:
     """Which of :attr:`samples` were infeasible and were brought to the cardinality."""
     timing: Timing
     info: dict[str, Any] = field(default_factory=dict)
-    """Backend and version, seed, options, problem hash, and what the backend reports."""
+    """Backend and version, seed, options, problem hash (None for a problem held on a device:
+    ask the problem for it), and what the backend reports."""
 
     @property
     def gap(self) -> float | None:

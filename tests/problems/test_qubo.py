@@ -20,7 +20,7 @@ from problem_cases import (
     tolerance,
 )
 
-import problems.qubo
+import problems.arrays
 from problems import CardinalityQUBO, IcbsError, InvalidProblemError
 
 few = settings(max_examples=50)
@@ -105,13 +105,13 @@ def test_float32_coefficients_are_kept_and_evaluated_in_float64(problem):
 @pytest.mark.parametrize("shape", [(3, 40), (40, 3), (7, 7), (1, 40), (0, 5)])
 @pytest.mark.parametrize("chunk", [1, 7, 50, 10**6])
 def test_chunked_product_is_the_product(monkeypatch, shape, chunk):
-    monkeypatch.setattr(problems.qubo, "_CHUNK", chunk)
+    monkeypatch.setattr(problems.arrays, "_CHUNK", chunk)
     rng = np.random.default_rng(0)
     M, X = rng.normal(size=shape).astype(np.float32), rng.normal(size=(shape[1], 2))
     expected = M.astype(np.float64) @ X
-    np.testing.assert_allclose(problems.qubo._product(M, X), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(problems.arrays._product(M, X), expected, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(
-        problems.qubo._product(M.T, expected), M.T.astype(np.float64) @ expected, rtol=1e-12
+        problems.arrays._product(M.T, expected), M.T.astype(np.float64) @ expected, rtol=1e-12
     )
 
 
