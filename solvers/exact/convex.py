@@ -27,6 +27,9 @@ from solvers.exact.diagonal import ascend
 Vector = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
 
+#: Energies closer than this share of ``Σ|Q_ij|`` count as equal: where many states tie, a
+#: proof down to the last bit would have to visit them all.
+_TIE = 5e-11
 #: Unit roundoff of float64.
 ROUNDOFF = 2.0**-53
 
@@ -52,11 +55,13 @@ class Convex:
     margin: float
     curvature: float
     """Mean diagonal entry of ``P``."""
+    scale: float
+    """``Σ|Q_ij|``, or less where that would take forming ``Q``."""
 
     @property
     def tolerance(self) -> float:
-        """What a proof may miss: rounding, of a bound and of an energy, and the margin."""
-        return 2 * self.slack + self.loss
+        """What a proof may miss: rounding, of a bound and of an energy, the margin, or a tie."""
+        return max(2 * self.slack + self.loss, _TIE * self.scale) if self.scale else 0.0
 
     @property
     def accuracy(self) -> float:
@@ -115,6 +120,7 @@ def _from_factors(problem: CardinalityQUBO) -> Convex:
         factor=A,
         margin=margin,
         curvature=trace / n + margin,
+        scale=float(np.abs(problem.diagonal).sum() + abs((A.sum(axis=1) ** 2).sum() - trace)),
     )
 
 
@@ -149,6 +155,7 @@ def _from_matrix(problem: CardinalityQUBO, request: Request) -> Convex:
         factor=None,
         margin=0.0,
         curvature=float(P.trace()) / n,
+        scale=float(np.abs(Q).sum()),
     )
 
 

@@ -50,13 +50,14 @@ def restrict(
     """Return matrix, linear terms and constant of the problem left in the free variables."""
     sub, lin = np.empty((m, m)), np.empty(m)
     for a in range(m):
+        row = P[index[a]]
         lin[a] = linear[index[a]]
         for b in range(m):
-            sub[a, b] = P[index[a], index[b]]
+            sub[a, b] = row[index[b]]
     for j in range(len(state)):
         if state[j] == 1:
-            constant += linear[j] + P[j, j]
             row = P[j]
+            constant += linear[j] + row[j]
             for a in range(m):
                 lin[a] += 2.0 * row[index[a]]
             for i in range(j):
@@ -70,10 +71,18 @@ def rounded(y: Array, group: Array, k: Array) -> Array:
     """Set the largest entries of each group to 1."""
     x = np.zeros(len(y), np.uint8)
     left = k.copy()
-    for i in np.argsort(-y):
-        if left[group[i]] > 0:
+    for i in range(len(y)):
+        if y[i] == 1.0 and left[group[i]] > 0:
             left[group[i]] -= 1
             x[i] = 1
+    for g in range(len(k)):
+        while left[g] > 0:
+            pick = -1
+            for i in range(len(y)):
+                if group[i] == g and not x[i] and (pick < 0 or y[i] > y[pick]):
+                    pick = i
+            left[g] -= 1
+            x[pick] = 1
     return x
 
 

@@ -18,8 +18,6 @@ from solvers.exact.root import Root, extract, solve_root
 from solvers.exact.search import Search
 from solvers.solution import Stop
 
-#: Energies closer than this share of them (offset left out) count as equal.
-_TIE = 1e-9
 #: Seconds between two looks at the clock, about.
 _PACE = 0.05
 #: The tree is built anew when a better incumbent fixes this share of its variables.
@@ -40,8 +38,8 @@ class Exact(Solver):
     (:mod:`solvers.exact.convex`); their relaxation is weaker, and n beyond 60 or so slow.
 
     Bounds hold in exact arithmetic for the problem as given: rounding is accounted for. An
-    optimal answer is so within ``info["tolerance"]``, which is that account or 1e-9 of the
-    energy (offset left out) if that is more, and ``bound`` lies below the energy by as much.
+    optimal answer is so within ``info["tolerance"]``, which is that account or 5e-11 of the
+    coefficients' absolute sum if that is more, and ``bound`` lies below the energy by as much.
 
     Parameters
     ----------
@@ -115,11 +113,11 @@ class _Run:
     def tolerance(self) -> float:
         """What a state must improve on the incumbent by, to be looked for."""
         wanted = self.options.gap * abs(self.energy + self.problem.offset)
-        return max(self.convex.tolerance, _TIE * abs(self.energy), wanted)
+        return max(self.convex.tolerance, wanted)
 
     def search(self) -> None:
         """Bound the root and explore, anew whenever a better incumbent fixes much more."""
-        if self.stop is not Stop.PROVEN:
+        if self.stop is not Stop.PROVEN or self.convex.scale == 0.0:
             return
         root = solve_root(self.convex, self.cardinalities, self.x)
         self.bound = root.bound

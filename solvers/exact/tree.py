@@ -76,7 +76,9 @@ def explore(
         if m < 0:
             continue
         sub, lin, con = restrict(P, linear, constant, state, index, m)
-        labels, z = group[index[:m]], y[index[:m]]
+        labels, z = np.empty(m, np.int64), np.empty(m)
+        for a in range(m):
+            labels[a], z[a] = group[index[a]], y[index[a]]
         gradient, theta = np.empty(m), np.empty(len(k))
         lower = bounds[slot]
         if m:
@@ -89,8 +91,10 @@ def explore(
             incumbent[0] = found
             cutoff = found - tolerance
             counters[FOUND] += 1
-            best[:] = state == 1
-            best[index[:m]] = x
+            for i in range(n):
+                best[i] = state[i] == 1
+            for a in range(m):
+                best[index[a]] = x[a]
         if m == 0 or lower >= cutoff:
             continue
         for a in range(m):
@@ -109,8 +113,9 @@ def explore(
             continue
         pick = branching(sub, labels, z, state, index, gradient, theta)
         other = heap[counters[OPEN]]
-        status[other] = state
-        points[other] = y
+        for i in range(n):  # a loop: assigning slices compiles for seconds
+            status[other, i] = state[i]
+            points[other, i] = y[i]
         bounds[other] = lower
         counters[OPEN] += 1
         up(heap, bounds, counters[OPEN] - 1)
