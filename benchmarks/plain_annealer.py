@@ -1,3 +1,4 @@
+# ruff: noqa: NPY002 - numba compiles the legacy generator, one a thread
 """The annealer that a cached field makes obsolete: O(n) for each proposal, fixed schedule.
 
 Written from the description of the paper's solver, and compiled, so that the comparison is
