@@ -189,11 +189,11 @@ def adaptive(problem: CardinalityQUBO) -> Penalty:
     """Start far below what suffices, for backends that raise it as samples ask for it.
 
     A strength near the least that gives feasible samples leaves the landscape of the cost
-    itself, which single flips can then walk. Starts at 3 % of the lower of ``exchange`` and
-    ``balanced``.
+    itself, which single flips can then walk. Starts at 2⁻⁸ of the lower of ``exchange`` and
+    ``balanced``: eight doublings reach it.
     """
     bounds = exchange(problem), balanced(problem)
-    return min(bounds, key=lambda penalty: float(penalty.strength.sum())).scaled(0.03)
+    return min(bounds, key=lambda penalty: float(penalty.strength.sum())).scaled(2.0**-8)
 
 
 #: Penalty policies by name.

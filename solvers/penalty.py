@@ -41,7 +41,7 @@ class Penalised(Solver):
     """
 
     penalty: str | float = "adaptive"
-    growth: float = 1.5
+    growth: float = 2.0
     raises: int = 8
     repair: bool = True
 

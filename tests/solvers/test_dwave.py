@@ -33,7 +33,8 @@ def free_problem(n, seed=0, num_groups=1):
 @pytest.mark.parametrize("seed", range(6))
 def test_local_samplers_find_small_optima(solver, seed):
     problem = random_problem(9, 1 + seed % 3, seed % 2 == 0, 10.0 ** (seed - 3), seed)
-    answer = solve(problem, solver, seed=seed, num_reads=30)
+    options = {"tabu": {"updates_least": 2000, "num_restarts": 1}}.get(solver, {})
+    answer = solve(problem, solver, seed=seed, num_reads=30, **options)
     best = lowest_energy(problem)
     assert answer.energy == pytest.approx(best, rel=1e-6, abs=1e-6 * np.abs(problem.Q).max())
     assert answer.feasible.all()
