@@ -246,6 +246,20 @@ def test_qiskit_optimisers_solve():
     assert answer.status is Status.FEASIBLE
 
 
+def test_samples_of_qiskit_optimisers_are_all_kept_and_repaired():
+    from qiskit.primitives import StatevectorSampler
+    from qiskit_optimization.algorithms import MinimumEigenOptimizer
+    from qiskit_optimization.minimum_eigensolvers import QAOA
+    from qiskit_optimization.optimizers import COBYLA
+
+    problem = problem_of(4, 2)
+    ansatz = QAOA(StatevectorSampler(seed=0), COBYLA(maxiter=10), reps=1)
+    answer = solve(problem, MinimumEigenOptimizer(ansatz))
+    assert answer.energy == pytest.approx(lowest_energy(problem))
+    assert answer.feasible.all()
+    assert 0 < answer.info["feasible_share"] == 1 - answer.repaired.mean() < 1
+
+
 def test_incompatible_qiskit_optimisers_are_named():
     from qiskit_optimization.algorithms import SlsqpOptimizer
 
