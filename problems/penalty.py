@@ -88,18 +88,29 @@ def penalty_for(problem: CardinalityQUBO, policy: str | float) -> Penalty:
     InvalidProblemError
         If the name is unknown or the number is negative or not finite.
     """
+    check_policy(policy)
+    if isinstance(policy, str):
+        return POLICIES[policy](problem)
+    return _uniform(problem, float(policy))
+
+
+def check_policy(policy: str | float) -> None:
+    """Refuse what :func:`penalty_for` can't take.
+
+    Raises
+    ------
+    InvalidProblemError
+        If the name is unknown or the number is negative or not finite.
+    """
     if isinstance(policy, str):
         if policy not in POLICIES:
             raise InvalidProblemError(
                 f"unknown penalty policy {policy!r}; policies: {', '.join(POLICIES)}"
             )
-        return POLICIES[policy](problem)
-    strength = float(policy)
-    if not (np.isfinite(strength) and strength >= 0):
+    elif not (np.isfinite(policy) and policy >= 0):
         raise InvalidProblemError(
             f"the penalty is {policy}; it must be a finite number of 0 or more"
         )
-    return _uniform(problem, strength)
 
 
 def exchange(problem: CardinalityQUBO) -> Penalty:

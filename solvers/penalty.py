@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from problems import CardinalityQUBO
-from problems.penalty import Penalty, penalised, penalty_for
+from problems import CardinalityQUBO, InvalidProblemError
+from problems.penalty import Penalty, check_policy, penalised, penalty_for
 from problems.repair import repair
 from solvers.base import Outcome, Request, Solver, State
 from solvers.errors import OptionError
+from solvers.solution import Stop
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Penalised(Solver):
     Samples are drawn at the policy's strength; while none of them is feasible the strength
     is raised, by a step of the method of multipliers, and they are drawn again. The samples
     of all strengths are then repaired, marked as such, and the best are returned. Under a
-    time limit each strength but the last gets half of what remains.
+    time limit each trial gets half of what remains, until one is feasible or the last.
 
     Parameters
     ----------
@@ -46,6 +47,10 @@ class Penalised(Solver):
     repair: bool = True
 
     def __post_init__(self) -> None:
+        try:
+            check_policy(self.penalty)
+        except InvalidProblemError as error:
+            raise OptionError(str(error)) from None
         if not (np.isfinite(self.growth) and self.growth >= 1):
             raise OptionError(f"growth is {self.growth}; it must be a finite number of 1 or more")
         if self.raises < 0:
@@ -69,23 +74,29 @@ class Penalised(Solver):
         """Draw, raise while nothing is feasible, repair, and keep the best."""
         begin = time.perf_counter()
         penalty = penalty_for(problem, self.penalty)
+        form = penalised(problem, penalty)
         build = time.perf_counter() - begin
         drawn: list[State] = []
-        strengths: list[Any] = []
+        strengths, settled = [_plain(penalty.strength)], False
         while True:
-            begin = time.perf_counter()
-            form = penalised(problem, penalty)
-            build += time.perf_counter() - begin
-            last = len(strengths) == self.raises
-            outcome = self.sample(form, penalty, _trial(request, len(strengths), last))
+            last = settled or len(strengths) > self.raises
+            outcome = self.sample(form, penalty, _trial(request, len(drawn), last))
             build += outcome.build_seconds
             drawn.append(outcome.samples)
-            strengths.append(_plain(penalty.strength))
             off = problem.count(outcome.samples) - problem.cardinalities
             feasible = (off == 0).all(axis=1)
-            if feasible.any() or last or not len(off) or request.remaining == 0:
+            if last or not len(off) or request.remaining == 0:
                 break
+            if feasible.any():
+                if outcome.stop is not Stop.TIME_LIMIT:
+                    break
+                settled = True  # the time kept for raises goes to the strength that works
+                continue
+            begin = time.perf_counter()
             penalty = penalty.raised(off.mean(axis=0), self.growth)
+            form = penalised(problem, penalty)
+            strengths.append(_plain(penalty.strength))
+            build += time.perf_counter() - begin
 
         states = np.concatenate(drawn)
         states, repaired = self._repair(problem, states, request)

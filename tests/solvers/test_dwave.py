@@ -52,6 +52,15 @@ def test_local_samplers_stop_in_time(solver):
     assert answer.status is Status.FEASIBLE
 
 
+def test_the_time_kept_for_raises_is_spent():
+    rng = np.random.default_rng(0)
+    problem = CardinalityQUBO.from_factors(rng.normal(size=(40, 200)), rng.normal(size=200), k=100)
+    limit = 0.6
+    answer = solve(problem, "tabu", time_limit=limit, num_restarts=10**6, penalty="exchange")
+    assert answer.timing.total > 0.8 * limit
+    assert len(answer.info["penalty"]["strengths"]) == 1
+
+
 def test_a_cut_anneal_ends_cold():
     rng = np.random.default_rng(0)
     problem = CardinalityQUBO.from_factors(rng.normal(size=(40, 300)), rng.normal(size=300), k=150)
@@ -67,6 +76,8 @@ def test_a_cut_anneal_ends_cold():
         ("tabu", {"num_restarts": -1}),
         ("tabu", {"updates_first": 0}),
         ("steepest", {"growth": 0.5}),
+        ("steepest", {"penalty": "guess"}),
+        ("steepest", {"penalty": -1.0}),
         ("steepest", {"raises": -1}),
         ("qpu", {"anneals": 0}),
         ("qpu", {"sampler": dimod.ExactSolver()}),
