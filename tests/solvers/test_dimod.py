@@ -23,11 +23,17 @@ def problem_of(n=8, k=3, seed=0):
 
 
 @pytest.mark.parametrize(
-    "sampler", [SimulatedAnnealingSampler(), TabuSampler(), dimod.ExactSolver()], ids=repr
+    ("sampler", "asked"),
+    [
+        (SimulatedAnnealingSampler(), {"seed": 0, "num_reads": 50}),
+        (TabuSampler(), {"seed": 0, "num_reads": 10}),
+        (dimod.ExactSolver(), {}),
+    ],
+    ids=lambda value: type(value).__name__,
 )
-def test_a_dimod_sampler_solves(sampler):
+def test_a_dimod_sampler_solves(sampler, asked):
     problem = problem_of()
-    solution = solve(problem, sampler, penalty="exchange")
+    solution = solve(problem, sampler, penalty="exchange", **asked)
     assert solution.energy == pytest.approx(lowest_energy(problem))
     assert solution.status is Status.FEASIBLE
     assert solution.info["penalty"]["policy"] == "exchange"
