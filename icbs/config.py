@@ -52,8 +52,8 @@ class PrunerConfig(BaseModel):
     # Which block
     block_size: Annotated[int, Field(ge=2)] = 2048
     """Weights in a block, half of them pruned; smaller layers get smaller blocks."""
-    selection: SelectionName = "taylor"
-    """Score that picks a block's weights; ``taylor`` is the signed first-order change."""
+    selection: SelectionName = "gradient"
+    """Score that picks a block's weights; ``taylor`` is ``gradient`` with its sign."""
     tabu: Share = 0.1
     """Length of the FIFO tabu list as a share of a layer's movable weights."""
     schedule: Literal["log", "uniform"] = "log"
