@@ -1,4 +1,4 @@
-"""How a search sees its variables: sorted by group, cut into segments."""
+"""How a search sees its variables: in lanes, each lane inside one group."""
 
 from __future__ import annotations
 
@@ -10,50 +10,66 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
+#: State of a position that holds no variable.
+EMPTY = -1.0
+
+#: Longest lane where there are several groups, and most lanes where there is one.
+_LONGEST, _MOST_LANES = 32, 1024
+
 
 @dataclass(frozen=True)
 class Layout:
-    """Order of the variables in a search, and the runs that it is scanned by."""
+    """Positions of the variables: position = row · lanes + lane, and no lane mixes groups.
 
+    One pass over the rows then finds the best variable of every lane, in vector arithmetic.
+    With one group the positions are the variables; with several they are permuted, and
+    lanes too long for their group end in empty positions.
+    """
+
+    size: int
+    """Number of positions."""
+    lanes: int
     order: Array | None
-    """Position → variable, shape (n,); None where variables are sorted by group already."""
-    group_of: Array
-    """Group of each position, int32, shape (n,), non-decreasing."""
-    starts: Array
-    """First position of each segment, then n: int64, shape (segments + 1,)."""
-    group_starts: Array
-    """First segment of each group, then their number: int64, shape (groups + 1,)."""
+    """Variable at each position, -1 where there is none; None where they are the same."""
+    group_lanes: Array
+    """First lane of each group, then their number: int64, shape (groups + 1,)."""
 
     @classmethod
     def of(cls, groups: Array, num_groups: int) -> Layout:
         """Lay out variables by their group labels (int, shape (n,))."""
-        order = None
-        if num_groups > 1 and (groups[1:] < groups[:-1]).any():
-            order = np.argsort(groups, kind="stable")
-            groups = groups[order]
-        length = segment_length(len(groups), num_groups)
+        n = len(groups)
+        if num_groups == 1:
+            lanes = min(_MOST_LANES, 1 << max(5, round(np.log2(max(n, 2)) / 2)))
+            return cls(n, lanes, None, np.array([0, lanes]))
+        rows = int(np.clip(min(n // num_groups, n // 32), 1, _LONGEST))
         sizes = np.bincount(groups, minlength=num_groups)
-        pieces = -(-sizes // length)
-        group_starts = np.concatenate([[0], np.cumsum(pieces)])
-        first = np.repeat(np.cumsum(sizes) - sizes, pieces)
-        rank = np.arange(group_starts[-1]) - np.repeat(group_starts[:-1], pieces)
-        starts = np.append(first + rank * length, len(groups))
-        return cls(order, groups.astype(np.int32), starts, group_starts)
+        pieces = -(-sizes // rows)
+        group_lanes = np.concatenate([[0], np.cumsum(pieces)])
+        lanes = int(group_lanes[-1])
+        by_group = np.argsort(groups, kind="stable")
+        rank = np.arange(n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        lane = np.repeat(group_lanes[:-1], sizes) + rank // rows
+        order = np.full(rows * lanes, -1)
+        order[rank % rows * lanes + lane] = by_group
+        return cls(rows * lanes, lanes, order, group_lanes)
 
-    def arrange(self, values: Array) -> Array:
-        """Bring the last axis of values by variable into the order of positions."""
-        return values if self.order is None else values[..., self.order]
-
-    def restore(self, states: Array) -> Array:
-        """Undo :meth:`arrange`."""
+    def arrange(self, values: Array, empty: float = 0.0) -> Array:
+        """Bring values by variable (last axis) to positions, with ``empty`` where none is."""
         if self.order is None:
-            return states
-        restored = np.empty_like(states)
-        restored[..., self.order] = states
+            return values
+        arranged = np.take(values, self.order, axis=-1)
+        arranged[..., self.order < 0] = empty
+        return arranged
+
+    def restore(self, state: Array) -> Array:
+        """Return a state by position, 0/1 or :data:`EMPTY`, as uint8 by variable."""
+        if self.order is None:
+            return state.astype(np.uint8)
+        real = self.order >= 0
+        restored = np.empty(int(real.sum()), np.uint8)
+        restored[self.order[real]] = state[real]
         return restored
 
-
-def segment_length(n: int, num_groups: int) -> int:
-    """Choose segments short enough for a good choice of candidates, long enough for SIMD."""
-    per_group = n // num_groups
-    return int(np.clip(per_group // 32 // 16 * 16, 4, 64))
+    def group_of(self, positions: Array) -> Array:
+        """Return the group of each position."""
+        return np.searchsorted(self.group_lanes, positions % self.lanes, side="right") - 1

@@ -1,4 +1,4 @@
-"""The uniform interface of the swap search."""
+"""The uniform interface of the annealer."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from problems import CardinalityQUBO
-from solvers.anneal.dense import DenseSearch
-from solvers.anneal.layout import Layout
+from solvers.anneal.model import Model
+from solvers.anneal.relaxed import solve_relaxation
+from solvers.anneal.search import polish, search
 from solvers.base import Capabilities, Outcome, Request, Solver
 from solvers.solution import Stop
 
@@ -24,45 +25,29 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Anneal(Solver):
-    """Swap tabu search with cached local fields; cardinalities hold at every step.
+    """Convex relaxation, then annealing of the few variables that it leaves open.
 
-    Parameters
-    ----------
-    tenure : int, default 8
-        A moved variable rests for tenure … 2·tenure - 1 swaps.
-    patience : int, optional
-        Swaps without a better state after which a read without a time limit stops;
-        grows with n when omitted.
+    With factors, the curvature ``AᵀA`` is convex, and the optimum of the relaxation to
+    ``0 ≤ x ≤ 1`` lies close to the best binary state: on pruning blocks all but some ten
+    variables are 0 or 1 in it, and nearly all of those stay. It is found by working sets
+    (:mod:`solvers.anneal.relax`) in O(mn) a round, without ever forming ``Q``. What it
+    leaves open is settled on small cores, whose matrix fits the caches, by short anneals
+    with swaps and cached fields, and descents (:mod:`solvers.anneal.core`); at last all
+    swaps are looked at (:mod:`solvers.anneal.polish`). A dense ``Q`` takes the same way,
+    with a diagonal of the curvature that is chosen. All temperatures are read from the
+    problem, and a scale of the coefficients changes nothing.
+
+    Arithmetic is in float32 with fields computed afresh at every stage. Cardinalities hold
+    at every step, in each group.
     """
 
-    tenure: int = 8
-    patience: int | None = None
-
     name: ClassVar[str] = "anneal"
-    summary: ClassVar[str] = "swap tabu search with cached fields (CPU); the default"
+    summary: ClassVar[str] = "relaxation, then annealing of what it leaves open; the default"
     capabilities: ClassVar[Capabilities] = Capabilities(groups=True, batches=True, callback=True)
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
-        """Search from the initial state, or from the smallest diagonal entries."""
-        begin = time.perf_counter()
-        layout = Layout.of(problem.groups, problem.num_groups)
-        Q = _matrix(problem, layout)
-        build = time.perf_counter() - begin
-        rng = np.random.default_rng(request.seed)
-        samples = []
-        stop = Stop.CONVERGED
-        for read in range(request.num_reads):
-            if read == 0 and request.initial_state is not None:
-                x = layout.arrange(request.initial_state)
-            else:
-                x = _random_state(layout, problem.cardinalities, rng)
-            share = _share(request, request.num_reads - read)
-            search = DenseSearch(Q, layout, x.copy(), int(rng.integers(2**31)), self.tenure)
-            stop = search.search(self.patience or 200 + problem.n // 2, share)
-            samples.append(search.polish())
-            if stop is Stop.INTERRUPTED:
-                break
-        return Outcome(layout.restore(np.array(samples)), stop, build_seconds=build)
+        """Search from the initial state, or from the smallest linear terms."""
+        return self._run(problem, request, len(os.sched_getaffinity(0)))
 
     def run_batch(
         self, problems: Sequence[CardinalityQUBO], requests: Sequence[Request]
@@ -70,36 +55,60 @@ class Anneal(Solver):
         """Solve many problems side by side, one thread a core."""
 
         def solve(problem: CardinalityQUBO, request: Request) -> Outcome:
-            return self.run(problem, dataclasses.replace(request, started=time.perf_counter()))
+            started = dataclasses.replace(request, started=time.perf_counter())
+            return self._run(problem, started, 1)
 
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
             return list(threads.map(solve, problems, requests))
 
+    def _run(self, problem: CardinalityQUBO, request: Request, threads: int) -> Outcome:
+        begin = time.perf_counter()
+        model = Model.of(problem)
+        build = time.perf_counter() - begin
+        start = request.initial_state
+        if start is None:
+            start = _ranked(problem, problem.linear if problem.is_factored else problem.diagonal)
+        rng = np.random.default_rng(request.seed)
+        relaxed = solve_relaxation(model, model.start(start), request, threads)
+        known = np.inf
+        samples: list[Array] = []
+        stop = Stop.CONVERGED
+        for left in range(request.num_reads, 0, -1):
+            if samples and not model.factored:
+                start = _random(problem, rng)
+                relaxed = solve_relaxation(model, model.start(start), request, threads)
+            until = time.perf_counter() + request.remaining / left
+            for state in search(relaxed, rng, endless=request.time_limit is not None):
+                energy = state.energy - relaxed.decrease
+                if request.callback and energy < known:
+                    known = energy
+                    if request.report(problem.energy(model.layout.restore(state.x))):
+                        stop = Stop.INTERRUPTED
+                        break
+                if time.perf_counter() >= until:
+                    stop = Stop.TIME_LIMIT
+                    break
+            polish(model, state.x)
+            samples.append(model.layout.restore(state.x))
+            if stop is Stop.INTERRUPTED:
+                break
+        info = {
+            "fractional": len(relaxed.inside),
+            "relaxation_solved": relaxed.solved,
+        }
+        return Outcome(np.array(samples), stop, build_seconds=build, info=info)
 
-def _matrix(problem: CardinalityQUBO, layout: Layout) -> Array:
-    if problem.is_factored:
-        A = np.ascontiguousarray(layout.arrange(problem.A))
-        Q = A.T @ A
-        Q[np.diag_indices(problem.n)] += layout.arrange(problem.linear).astype(Q.dtype)
-        return np.ascontiguousarray(Q)
-    Q = problem.Q if layout.order is None else problem.Q[np.ix_(layout.order, layout.order)]
-    return np.ascontiguousarray(Q)
+
+def _random(problem: CardinalityQUBO, rng: np.random.Generator) -> Array:
+    """Draw a feasible state."""
+    return _ranked(problem, rng.random(problem.n))
 
 
-def _random_state(layout: Layout, cardinalities: Array, rng: np.random.Generator) -> Array:
-    """Draw a state with the right number of ones in each group (positions, uint8)."""
-    shuffled = np.lexsort((rng.random(len(layout.group_of)), layout.group_of))
-    first = np.searchsorted(layout.group_of, np.arange(len(cardinalities)))
-    rank = np.arange(len(shuffled)) - first[layout.group_of]
-    x = np.zeros(len(shuffled), np.uint8)
-    x[shuffled] = rank < cardinalities[layout.group_of]
+def _ranked(problem: CardinalityQUBO, cost: Array) -> Array:
+    """Set the k variables of smallest cost in each group."""
+    order = np.lexsort((cost, problem.groups))
+    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
+    rank = np.arange(problem.n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    x = np.zeros(problem.n, np.uint8)
+    x[order] = rank < problem.cardinalities[problem.groups[order]]
     return x
-
-
-def _share(request: Request, reads_left: int) -> Request:
-    """Give one read its part of the time that is left."""
-    if request.time_limit is None:
-        return request
-    return dataclasses.replace(
-        request, started=time.perf_counter(), time_limit=request.remaining / reads_left
-    )

@@ -1,18 +1,15 @@
-"""The swap search against brute force, float64 recomputation and its own promises."""
+"""The annealer against brute force, float64 recomputation and its own promises."""
 
 from __future__ import annotations
 
 from itertools import combinations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from problems import CardinalityQUBO
 from solvers import solve
-from solvers.anneal import tabu as kernel
-from solvers.anneal.layout import Layout
 
 
 def random_problem(seed, n, k=None, groups=None, factored=False, scale=1.0):
@@ -75,32 +72,6 @@ def test_answer_is_swap_local(seed, n, factored, grouped):
     p = random_problem(seed, n, k, groups, factored)
     s = solve(p, "anneal", seed=seed)
     assert is_swap_local(p, s.x, 1e-4 * np.abs(p.fields(s.x)).max())
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(1, 2**31), st.integers(4, 200), st.integers(1, 4))
-def test_cached_fields_and_energy_follow_float64(seed, n, num_groups):
-    groups = np.sort(np.arange(n) % num_groups)
-    k = [int((groups == g).sum()) // 2 for g in range(num_groups)]
-    p = random_problem(seed, n, k if num_groups > 1 else k[0], groups if num_groups > 1 else None)
-    layout = Layout.of(p.groups, p.num_groups)
-    x = np.concatenate([np.arange((groups == g).sum()) < k[g] for g in range(num_groups)])
-    x = x.astype(np.uint8)
-    start = p.energy(x)
-    f = np.empty(n, np.float32)
-    kernel.refresh(p.Q, x, f)
-    np.testing.assert_allclose(f, p.fields(x), atol=1e-4 * np.sqrt(n))
-    best, ints, floats = x.copy(), np.array([seed, 0, 0, 0, 0]), np.zeros(2)
-    kernel.tabu(
-        p.Q, x, f, best, np.where(x == 1, -1, 1).astype(np.float32),
-        layout.starts, layout.group_starts, np.full(kernel.RING, -1), np.full(n, -1),
-        ints, floats, 4, 300, 10**6,
-    )  # fmt: skip
-    assert p.is_feasible(x)
-    assert p.is_feasible(best)
-    np.testing.assert_allclose(f, p.fields(x), atol=1e-3 * np.sqrt(n))
-    assert p.energy(x) - start == pytest.approx(floats[kernel.ENERGY], abs=1e-3 * n)
-    assert p.energy(best) - start == pytest.approx(floats[kernel.BEST], abs=1e-3 * n)
 
 
 def test_same_seed_same_answer_alone_and_in_a_batch():

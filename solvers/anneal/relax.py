@@ -1,0 +1,339 @@
+"""The convex relaxation by working sets, compiled.
+
+Each round takes the variables that violate the optimality conditions most (the best of
+every lane on either side) and those between 0 and 1, minimises over them alone by steps
+on pairs (sequential minimal optimisation, second-order choice: Fan, Chen and Lin, JMLR 6,
+2005), and updates the gradient. A block of rank m ends with a few variables off their
+bounds, and the rest tell which way they should be rounded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from solvers.anneal.curvature import commit, gradient, gram
+from solvers.anneal.simd import Real, fmax, fmin, jit, round_up
+
+Array = npt.NDArray[Any]
+
+#: A working set takes what violates by more than this share of the worst violation, and
+#: its minimisation stops at this share.
+_ENTER, _LEAVE = np.float32(0.02), np.float32(0.05)
+#: The relaxation is solved when a round gains less than this share of all rounds.
+_ENOUGH = np.float32(1e-6)
+
+
+@jit
+def scan(g: Array, enter: Array, leave: Array, low: Array, high: Array) -> None:
+    """Find the smallest gradient that may rise (low) and the largest that may fall (high).
+
+    ``enter`` and ``leave`` are 0 where a variable is below 1 and above 0, else infinity;
+    ``low`` and ``high`` have one entry a lane.
+    """
+    lanes = len(low)
+    none = np.float32(np.inf)
+    for lane in range(lanes):
+        low[lane] = none
+        high[lane] = -none
+    for first in range(0, len(g), lanes):
+        for lane in range(min(lanes, len(g) - first)):
+            v = first + lane
+            low[lane] = fmin(low[lane], g[v] + enter[v])
+            high[lane] = fmax(high[lane], g[v] - leave[v])
+
+
+@jit
+def find(g: Array, closed: Array, lane: int, lanes: int, value: Real) -> int:
+    """Find the variable of a lane that is not closed and has the gradient wanted."""
+    v = lane
+    while not (g[v] == value and closed[v] == 0):
+        v += lanes
+    return v
+
+
+@jit
+def thresholds(low: Array, high: Array, group_lanes: Array, down: Array, up: Array) -> Real:
+    """Reduce lanes to groups (smallest low, largest high); return the worst violation."""
+    worst = np.float32(0)
+    for group in range(len(down)):
+        smallest, largest = np.float32(np.inf), -np.float32(np.inf)
+        for lane in range(group_lanes[group], group_lanes[group + 1]):
+            smallest, largest = fmin(smallest, low[lane]), fmax(largest, high[lane])
+        down[group], up[group] = smallest, largest
+        worst = fmax(worst, largest - smallest)
+    return worst
+
+
+@jit
+def _bar(
+    low: Array, high: Array, group_lanes: Array, down: Array, up: Array, least: Real, room: int
+) -> Real:
+    """Raise the least violation that is taken until about ``room`` variables exceed it."""
+    if 2 * len(low) <= room:
+        return least
+    most = least
+    for group in range(len(down)):
+        most = max(most, up[group] - down[group])
+    for _ in range(12):
+        middle, count = np.float32(0.5) * (least + most), 0
+        for group in range(len(down)):
+            for lane in range(group_lanes[group], group_lanes[group + 1]):
+                count += (high[lane] - down[group] >= middle) + (up[group] - low[lane] >= middle)
+        if count > room:
+            least = middle
+        else:
+            most = middle
+    return most
+
+
+@jit
+def _choose(
+    g: Array,
+    enter: Array,
+    leave: Array,
+    low: Array,
+    high: Array,
+    group_lanes: Array,
+    down: Array,
+    up: Array,
+    worst: Real,
+    inside: Array,
+    chosen: Array,
+    marked: Array,
+) -> int:
+    """Put the working set into ``chosen``, sorted by group; return how many."""
+    lanes, count = len(low), 0
+    for t in range(min(len(inside), len(chosen) // 2)):
+        chosen[count] = inside[t]
+        marked[inside[t]] = 1
+        count += 1
+    bar = _bar(low, high, group_lanes, down, up, _ENTER * worst, len(chosen) - count)
+    for group in range(len(down)):
+        for lane in range(group_lanes[group], group_lanes[group + 1]):
+            if count < len(chosen) and high[lane] - down[group] >= bar:
+                v = find(g, leave, lane, lanes, high[lane])
+                if marked[v] == 0:
+                    chosen[count] = v
+                    marked[v] = 1
+                    count += 1
+            if count < len(chosen) and up[group] - low[lane] >= bar:
+                v = find(g, enter, lane, lanes, low[lane])
+                if marked[v] == 0:
+                    chosen[count] = v
+                    marked[v] = 1
+                    count += 1
+    for t in range(count):
+        marked[chosen[t]] = 0
+    if len(down) > 1:
+        for t in range(1, count):
+            v, to = chosen[t], t
+            while to > 0 and chosen[to - 1] % lanes > v % lanes:
+                chosen[to] = chosen[to - 1]
+                to -= 1
+            chosen[to] = v
+    return count
+
+
+@jit
+def _pairs(
+    C: Array,
+    curv: Array,
+    first: int,
+    last: int,
+    x: Array,
+    g: Array,
+    enter: Array,
+    leave: Array,
+    score: Array,
+    enough: Real,
+) -> None:
+    """Minimise over one group, entries first … last of the working set, by pair steps.
+
+    The pair is the largest gradient that may fall and the partner with the largest
+    promised decrease.
+    """
+    none, zero, one = np.float32(np.inf), np.float32(0), np.float32(1)
+    tiny = np.float32(1e-30)
+    top = -none
+    for v in range(first, last):
+        top = fmax(top, g[v] - leave[v])
+    for _ in range(20 * (last - first)):
+        i = first
+        while i < last and g[i] - leave[i] != top:
+            i += 1
+        if i == last or top == -none:
+            return
+        row_i, curv_i = C[i], curv[i]
+        best, worst = zero, zero
+        for v in range(first, last):
+            slope = fmax(top - g[v] - enter[v], zero)
+            bend = fmax(curv_i + curv[v] - (row_i[v] + row_i[v]), tiny)
+            score[v] = slope * slope / bend
+            best, worst = fmax(best, score[v]), fmax(worst, slope)
+        if worst <= enough or best <= zero:
+            return
+        j = first
+        while score[j] != best:
+            j += 1
+        bend = fmax(curv_i + curv[j] - (row_i[j] + row_i[j]), tiny)
+        step = (top - g[j]) / (bend + bend)
+        if step >= x[i] and x[i] <= one - x[j]:
+            step = x[i]
+            x[i] = zero
+            x[j] = min(one, x[j] + step)
+        elif step >= one - x[j]:
+            step = one - x[j]
+            x[i] = max(zero, x[i] - step)
+            x[j] = one
+        else:
+            x[i] -= step
+            x[j] += step
+        for v in (i, j):
+            enter[v] = zero if x[v] < one else none
+            leave[v] = zero if x[v] > zero else none
+        twice = step + step
+        row_j = C[j]
+        top = -none
+        for v in range(len(g)):
+            g[v] += twice * (row_j[v] - row_i[v])
+        for v in range(first, last):
+            top = fmax(top, g[v] - leave[v])
+
+
+@jit
+def relax(
+    matrix: Array,
+    factored: bool,
+    linear: Array,
+    curv: Array,
+    x: Array,
+    s: Array,
+    g: Array,
+    group_lanes: Array,
+    rounds: int,
+    gained: Array,
+    with_gradient: bool,
+) -> bool:
+    """Make up to ``rounds`` rounds from a feasible ``x``; returns whether it is solved.
+
+    Parameters
+    ----------
+    matrix, factored, linear, curv
+        See :mod:`solvers.anneal.curvature`.
+    x : (size,) float32
+        State by position: 0 … 1, negative where a position is empty.
+    s, g
+        ``Ax`` (with factors) and the gradient, exact on entry and on exit.
+    group_lanes : (groups + 1,) int64
+        First lane of each group; the last is the number of lanes.
+    gained : (1,) float64
+        Sum of the decreases so far.
+    with_gradient : bool
+        Whether to recompute ``g`` from ``s`` after a round; else the caller does.
+    """
+    size, lanes, groups = len(x), group_lanes[-1], len(group_lanes) - 1
+    capacity = min(round_up(size), round_up(4 * min(lanes, 1024) + 64))
+    none = np.float32(np.inf)
+    low, high = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
+    down, up = np.empty(groups, np.float32), np.empty(groups, np.float32)
+    enter, leave = np.empty(size, np.float32), np.empty(size, np.float32)
+    marked = np.zeros(size, np.uint8)
+    inside = np.empty(size, np.int64)
+    chosen = np.empty(capacity, np.int64)
+    depth = matrix.shape[0] if factored else 0
+    parts = np.empty(depth * capacity, np.float32)
+    squares = np.empty(capacity * capacity, np.float32)
+    x_w, g_w = np.empty(capacity, np.float32), np.empty(capacity, np.float32)
+    enter_w, leave_w = np.empty(capacity, np.float32), np.empty(capacity, np.float32)
+    score, curv_w = np.empty(capacity, np.float32), np.empty(capacity, np.float32)
+    change = np.empty(capacity, np.float32)
+    between = 0
+    for v in range(size):
+        enter[v] = 0 if 0 <= x[v] < 1 else none
+        leave[v] = 0 if x[v] > 0 else none
+        if 0 < x[v] < 1:
+            inside[between] = v
+            between += 1
+    for _ in range(rounds):
+        scan(g, enter, leave, low, high)
+        worst = thresholds(low, high, group_lanes, down, up)
+        if worst <= 0:
+            return True
+        count = _choose(
+            g, enter, leave, low, high, group_lanes, down, up, worst,
+            inside[:between], chosen, marked,
+        )  # fmt: skip
+        width = round_up(count)
+        part = parts[: depth * width].reshape((depth, width))
+        C = squares[: width * width].reshape((width, width))
+        gram(matrix, factored, curv, chosen, count, part, C)
+        for t in range(count):
+            v = chosen[t]
+            x_w[t], g_w[t], enter_w[t], leave_w[t] = x[v], g[v], enter[v], leave[v]
+            curv_w[t] = C[t, t]
+        for t in range(count, width):
+            x_w[t], g_w[t], enter_w[t], leave_w[t], curv_w[t] = 0, 0, none, none, 0
+        first, group = chosen[0] - chosen[0], 0
+        while first < count:
+            while chosen[first] % lanes >= group_lanes[group + 1]:
+                group += 1
+            last = first + 1
+            while last < count and chosen[last] % lanes < group_lanes[group + 1]:
+                last += 1
+            end = width if groups == 1 else last
+            _pairs(C, curv_w, first, end, x_w, g_w[:width], enter_w, leave_w, score, _LEAVE * worst)
+            first = last
+        gain = np.float32(0)
+        between = 0
+        for t in range(count):
+            v = chosen[t]
+            change[t] = x_w[t] - x[v]
+            gain -= np.float32(0.5) * change[t] * (g_w[t] + g[v])
+            x[v], enter[v], leave[v] = x_w[t], enter_w[t], leave_w[t]
+            if 0 < x[v] < 1:
+                inside[between] = v
+                between += 1
+        for t in range(count, width):
+            change[t] = 0
+        commit(matrix, factored, curv, chosen, count, part, change, s, g)
+        if factored and with_gradient:
+            gradient(matrix, linear, s, g, 0, size)
+        gained[0] += gain
+        if gain <= _ENOUGH * gained[0]:
+            return True
+    return False
+
+
+@jit
+def distances(x: Array, g: Array, group_lanes: Array, distance: Array) -> None:
+    """Measure how far each gradient lies from its group's threshold.
+
+    The threshold separates the gradients of the ones from those of the zeros, as well as
+    it goes; variables between 0 and 1 are at distance 0, and those that no pair of their
+    group can move at infinity.
+    """
+    size, lanes, groups = len(x), group_lanes[-1], len(group_lanes) - 1
+    none = np.float32(np.inf)
+    low, high = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
+    down, up = np.empty(groups, np.float32), np.empty(groups, np.float32)
+    enter, leave = np.empty(size, np.float32), np.empty(size, np.float32)
+    for v in range(size):
+        enter[v] = 0 if 0 <= x[v] < 1 else none
+        leave[v] = 0 if x[v] > 0 else none
+    scan(g, enter, leave, low, high)
+    thresholds(low, high, group_lanes, down, up)
+    middle = np.empty(lanes, np.float32)
+    for group in range(groups):
+        movable = down[group] < none and up[group] > -none
+        for lane in range(group_lanes[group], group_lanes[group + 1]):
+            middle[lane] = np.float32(0.5) * (down[group] + up[group]) if movable else none
+    for v in range(size):
+        if x[v] < 0 or middle[v % lanes] == none:
+            distance[v] = none
+        elif 0 < x[v] < 1:
+            distance[v] = 0
+        else:
+            distance[v] = abs(g[v] - middle[v % lanes])

@@ -1,0 +1,192 @@
+"""The compiled parts of the annealer against float64 NumPy and brute force."""
+
+from __future__ import annotations
+
+import copy
+from itertools import islice
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from problems import CardinalityQUBO
+from solvers.anneal import curvature, search
+from solvers.anneal import relaxed as relaxed_module
+from solvers.anneal.core import anneal_core
+from solvers.anneal.layout import Layout
+from solvers.anneal.model import Model
+from solvers.anneal.relax import relax
+from solvers.anneal.relaxed import solve_relaxation
+from solvers.anneal.simd import jit, tile
+from solvers.base import Request
+
+seeds = st.integers(0, 2**31)
+
+
+def block(seed, n, num_groups=1, dense=False, m=None):
+    """Return a random problem like a pruning block, and a feasible state."""
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((n // 4 + 1 if m is None else m, n)).astype(np.float32)
+    linear = n / 4 * rng.standard_normal(n)
+    groups = rng.integers(0, num_groups, n)
+    sizes = np.bincount(groups, minlength=num_groups)
+    k = sizes // 2
+    rank = np.empty(n, int)
+    for g in range(num_groups):
+        rank[groups == g] = rng.permutation(sizes[g])
+    start = (rank < k[groups]).astype(np.uint8)
+    if num_groups == 1:
+        groups, k = None, int(k[0])
+    p = CardinalityQUBO.from_factors(A, linear, k, groups=groups)
+    if dense:
+        p = CardinalityQUBO(p.Q, k, groups=groups)
+    return p, start
+
+
+def relaxed_energy(model, x):
+    """Return the relaxed energy in float64, by the definition."""
+    matrix, linear = model.matrix.astype(float), model.linear.astype(float)
+    if model.factored:
+        C = matrix.T @ matrix
+    else:
+        C = matrix.copy()
+        np.fill_diagonal(C, model.curv)
+    x = np.maximum(x.astype(float), 0)
+    return x @ C @ x + linear @ x
+
+
+def refreshed(model, x):
+    s = np.zeros(len(model.matrix) if model.factored else 0, np.float32)
+    g = np.empty(model.size, np.float32)
+    curvature.refresh(model.matrix, model.factored, model.linear, model.curv, x, s, g)
+    return s, g
+
+
+@jit
+def product(left, right, out):
+    for i in range(0, out.shape[0], 4):
+        for j in range(0, out.shape[1], 16):
+            tile(left, right, out, i, j)
+
+
+@given(seeds, st.integers(1, 40), st.integers(1, 4), st.integers(1, 3))
+def test_tiles_are_a_matrix_product(seed, depth, rows, columns):
+    rng = np.random.default_rng(seed)
+    left = rng.standard_normal((depth, 4 * rows)).astype(np.float32)
+    right = rng.standard_normal((depth, 16 * columns)).astype(np.float32)
+    out = np.empty((4 * rows, 16 * columns), np.float32)
+    product(left, right, out)
+    np.testing.assert_allclose(out, left.T @ right, atol=1e-4)
+
+
+@given(seeds, st.integers(1, 300), st.integers(1, 6))
+def test_layout_keeps_lanes_inside_groups_and_restores_states(seed, n, num_groups):
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(0, num_groups, n)
+    layout = Layout.of(groups, num_groups)
+    state = rng.integers(0, 2, n).astype(np.uint8)
+    positions = layout.arrange(state.astype(np.float32), -1.0)
+    np.testing.assert_array_equal(layout.restore(positions), state)
+    at = layout.arrange(groups.astype(float), -1.0)
+    real = np.flatnonzero(at >= 0)
+    np.testing.assert_array_equal(layout.group_of(real), at[real])
+    assert len(real) == n
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.integers(2, 200), st.integers(1, 4), st.booleans())
+def test_gradients_give_the_fields(seed, n, num_groups, dense):
+    p, start = block(seed, n, num_groups, dense)
+    model = Model.of(p)
+    x = model.start(start)
+    _, g = refreshed(model, x)
+    curv = np.square(model.matrix).sum(0) if model.factored else model.curv
+    fields = model.layout.arrange(p.fields(start))
+    real = x >= 0
+    found = g + np.where(x > 0, -curv, curv)
+    np.testing.assert_allclose(found[real], fields[real], atol=1e-5 * np.abs(fields).max())
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.integers(2, 150), st.integers(1, 4))
+def test_relaxation_is_feasible_and_no_direction_descends(seed, n, num_groups):
+    p, start = block(seed, n, num_groups)
+    model = Model.of(p)
+    x = model.start(start)
+    s, g = refreshed(model, x)
+    before, gained = relaxed_energy(model, x), np.zeros(1)
+    for _ in range(20):
+        if relax(model.matrix, True, model.linear, model.curv, x, s, g,
+                 model.layout.group_lanes, 50, gained, True):  # fmt: skip
+            break
+    real = x >= 0
+    group = model.layout.group_of(np.arange(model.size))
+    totals = np.bincount(group[real], weights=x[real], minlength=p.num_groups)
+    np.testing.assert_allclose(totals, p.cardinalities, atol=1e-3)
+    assert (x <= 1).all()
+    after = relaxed_energy(model, x)
+    assert after - before == pytest.approx(-gained[0], rel=1e-3, abs=1e-4 * abs(before))
+    # The linearisation at x bounds every feasible state from below, close to the energy.
+    fresh = refreshed(model, x)[1].astype(float)
+    best = 0.0
+    for h in range(p.num_groups):
+        inside = real & (group == h)
+        best += np.sort(fresh[inside])[: p.cardinalities[h]].sum() - fresh[inside] @ x[inside]
+    assert -best <= 1e-3 * (before - after) + 1e-6 * abs(after)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.integers(4, 150), st.integers(1, 3), st.booleans())
+def test_a_core_reports_the_change_it_makes(seed, n, num_groups, dense):
+    p, start = block(seed, n, num_groups, dense)
+    model = Model.of(p)
+    x = model.start(start)
+    s, g = refreshed(model, x)
+    chosen = np.flatnonzero(x >= 0)[: 1 + n // 2]
+    chosen, starts = search._by_group(model, chosen)
+    change = anneal_core(
+        model.matrix, model.factored, model.linear, model.curv, x, s, g, chosen, starts,
+        float(np.abs(model.linear).mean()), 5, 10, np.array([seed + 1]),
+    )  # fmt: skip
+    end = model.layout.restore(x)
+    assert p.is_feasible(end)
+    assert change <= 0
+    scale = np.abs(p.fields(start)).max()
+    assert p.energy(end) - p.energy(start) == pytest.approx(change, abs=1e-4 * scale)
+    untouched = np.setdiff1d(np.flatnonzero(x >= 0), chosen)
+    np.testing.assert_array_equal(x[untouched], model.start(start)[untouched])
+    s_fresh, g_fresh = refreshed(model, x)
+    np.testing.assert_allclose(s, s_fresh, atol=1e-4 * (1 + np.abs(s_fresh).max(initial=0)))
+    if dense:
+        np.testing.assert_allclose(g, g_fresh, atol=1e-4 * scale)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seeds, st.integers(40, 300), st.booleans())
+def test_long_searches_do_not_drift(seed, n, dense):
+    """After many cores the tracked energy is that of the state, within float32 of fields."""
+    p, start = block(seed, n, dense=dense)
+    model = Model.of(p)
+    relaxed = solve_relaxation(model, model.start(start), Request(), 1)
+    states = search.search(relaxed, np.random.default_rng(seed), endless=True)
+    first = copy.deepcopy(next(states))
+    last = list(islice(states, 60))[-1:] or [first]
+    energies = [p.energy(model.layout.restore(state.x)) for state in (first, last[0])]
+    scale = np.abs(p.fields(start)).max()
+    tracked = last[0].energy - first.energy
+    assert tracked <= 0
+    assert energies[1] - energies[0] == pytest.approx(tracked, abs=1e-4 * scale)
+
+
+def test_threads_do_not_change_the_relaxation(monkeypatch):
+    p, start = block(3, 400, m=70)
+    model = Model.of(p)
+    plain = solve_relaxation(model, model.start(start), Request(), 1)
+    monkeypatch.setattr(relaxed_module, "_LARGE", 1)
+    monkeypatch.setattr(relaxed_module, "_COLUMNS", 64)
+    large = [solve_relaxation(model, model.start(start), Request(), t) for t in (1, 3)]
+    np.testing.assert_array_equal(large[0].x, large[1].x)
+    np.testing.assert_array_equal(large[0].s, large[1].s)
+    first, second = (relaxed_energy(model, r.x) for r in (plain, large[0]))
+    assert first == pytest.approx(second, rel=1e-4)
