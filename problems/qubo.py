@@ -201,7 +201,7 @@ class CardinalityQUBO:
         """Diagonal of ``Q`` in float64, shape (n,)."""
         if isinstance(self._form, Arrays):
             return self._form.diagonal()
-        return self._form.diagonal().cpu().numpy()
+        return self._form.diagonal.cpu().numpy()
 
     @cached_property
     def hash(self) -> str:

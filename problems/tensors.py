@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy.typing as npt
@@ -102,6 +103,7 @@ class Tensors:
 
         return Tensors(move(self.Q), move(self.A), move(self.linear))
 
+    @cached_property
     def diagonal(self) -> Tensor:
         """Diagonal of the matrix in float64, shape (n,)."""
         if self.Q is not None:
@@ -128,10 +130,10 @@ class Tensors:
         """Local fields in float64, shape (batch, n), of states (batch, n)."""
         states = X.to(self.device, torch.float64)
         if self.Q is not None:
-            return self.diagonal() * (1 - 2 * states) + 2 * _times(states, self.Q)
+            return self.diagonal * (1 - 2 * states) + 2 * _times(states, self.Q)
         assert self.A is not None
         assert self.linear is not None
-        squares = self.diagonal() - self.linear
+        squares = self.diagonal - self.linear
         coupled = 2 * _times(_times(states, self.A.T), self.A)
         return self.linear + squares * (1 - 2 * states) + coupled
 

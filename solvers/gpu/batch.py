@@ -1,0 +1,219 @@
+"""The programs of one launch: their state on the device, and the rounds of a search."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+#: Most swaps of one launch: some 20 ms, after which the host looks at the clock.
+_LAUNCH = 4096
+#: Swaps of the first launch under a time limit, from which the time of a swap is learned.
+_FIRST = 64
+#: Fields are computed afresh after this many swaps per variable: 6 % of the reading.
+_REFRESH = 8
+#: The step counter starts again here, so that 2·release + x stays within int32.
+_REBASE = 1 << 28
+#: Rows of one instance of the scan for the best swap, and tile of a refresh.
+_SCAN_ROWS, _ROWS, _COLUMNS = 32, 16, 128
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Parameters of the search, counted in swaps."""
+
+    tenure: int
+    """A moved variable rests for tenure … 2·tenure - 1 swaps."""
+    stall: int
+    """Swaps without a better state after which a program goes back to its best and kicks."""
+    kick: int
+    """A kick is kick … 2·kick - 1 swaps of a random variable."""
+    patience: int
+    """Swaps without a better state after which a program stops, if nothing limits the time."""
+
+
+def padded(n: int) -> int:
+    """Slots of a program's vectors: the power of two from n up, at least 16."""
+    return max(16, 1 << (n - 1).bit_length())
+
+
+class Batch:
+    """Programs with states, fields and tabu marks in (P, N) tensors of one device.
+
+    Parameters
+    ----------
+    matrices : sequence of Tensor, shape (n, n)
+        The matrix of each program, contiguous, of one dtype; programs may share one.
+    x : Tensor of int32, shape (P, N)
+        Feasible states in the first n slots of each row.
+    seeds : Tensor of int32, shape (P,)
+    groups : Tensor of int32, shape (P, N), optional
+        Group of each variable, non-decreasing along a row; None where no program has
+        more than one.
+    warps : int, optional
+        Warps of a program; chosen by N when omitted.
+    """
+
+    def __init__(
+        self,
+        matrices: Sequence[Tensor],
+        x: Tensor,
+        seeds: Tensor,
+        groups: Tensor | None = None,
+        warps: int | None = None,
+    ) -> None:
+        from solvers.gpu import kernels, tabu
+
+        device, real = x.device, matrices[0].dtype
+        self.kernels, self.tabu = kernels, tabu
+        self.matrices = matrices  # their memory must outlive the launches
+        self.count, self.slots = x.shape
+        sizes = [len(matrix) for matrix in matrices]
+        addresses = [matrix.data_ptr() for matrix in matrices]
+        self.sizes = torch.tensor(sizes, dtype=torch.int32, device=device)
+        self.addresses = torch.tensor(addresses, dtype=torch.int64, device=device)
+        self.seeds = seeds
+        self.groups = x if groups is None else groups
+        inside = torch.arange(self.slots, device=device) < self.sizes[:, None]
+        never = 2 * kernels.NEVER.value
+        self.tags = torch.where(inside, x, never)
+        self.fields = torch.empty(x.shape, dtype=real, device=device)
+        self.ints = torch.zeros(self.count, tabu.INTS.value, dtype=torch.int32, device=device)
+        self.floats = torch.zeros(self.count, tabu.FLOATS.value, dtype=torch.float64, device=device)
+        self.shape = {
+            "N": self.slots,
+            "GROUPED": groups is not None,
+            "EVEN": min(sizes) == self.slots,
+            "ALIGNED": all(n % 4 == 0 for n in sizes) and all(a % 16 == 0 for a in addresses),
+        }
+        self.epsilon = torch.finfo(real).eps
+        warps = default_warps(self.slots) if warps is None else warps
+        self.options = {"num_warps": warps, "enable_fp_fusion": True}
+        self.steps = 0  # asked of each program so far
+        # Steps at which fields are due to be computed afresh, and were last counted from 0.
+        self._due, self._wrap = _REFRESH * self.slots, 0
+        self._refresh(self.tags, self.fields)
+        self.best_tags, self.best_fields = self.tags.clone(), self.fields.clone()
+
+    def search(self, plan: Plan, seconds: float | None = None) -> None:
+        """Launch until every program has run out of patience, or for a number of seconds."""
+        if seconds is None:
+            while not self.is_done(plan):
+                self.launch(plan, _LAUNCH)
+            return
+        deadline = time.perf_counter() + seconds
+        steps, endless = _FIRST, 2**31 - 1
+        self.launch(plan, 0, endless)  # compiles, which would spoil the rate measured below
+        self.synchronize()
+        while True:
+            begin = time.perf_counter()
+            self.launch(plan, steps, endless)
+            self.synchronize()
+            now = time.perf_counter()
+            # What is left pays for this many steps; polishing costs about n/2 of them.
+            left = (deadline - now) / ((now - begin) / steps) - self.slots / 2
+            if left < 1:
+                return
+            steps = min(_LAUNCH, max(1, int(left / 2 if left > _FIRST else left)))
+
+    def launch(self, plan: Plan, steps: int, patience: int | None = None) -> None:
+        """Make up to ``steps`` swaps of every program."""
+        if self.steps >= self._due:
+            self._refresh(self.tags, self.fields)
+            self._refresh(self.best_tags, self.best_fields)
+            self._due = self.steps + _REFRESH * self.slots
+        if self.steps >= self._wrap + _REBASE:
+            self._rebase()
+            self._wrap = self.steps
+        with self.on_device():
+            self.tabu.tabu[(self.count,)](
+                self.addresses, self.sizes, self.seeds, self.groups,
+                self.fields, self.tags, self.best_fields, self.best_tags, self.ints, self.floats,
+                steps, plan.patience if patience is None else patience,
+                plan.tenure, plan.stall, plan.kick, plan.kick,
+                EPSILON=self.epsilon, **self.shape, **self.options,
+            )  # fmt: skip
+        self.steps += steps
+
+    def polish(self) -> None:
+        """Bring every best state to one that no swap improves (beyond rounding)."""
+        tiles = -(-self.slots // _SCAN_ROWS)
+        changes = torch.empty(self.count, tiles, dtype=self.fields.dtype, device=self.tags.device)
+        leaving = torch.empty(self.count, tiles, dtype=torch.int32, device=self.tags.device)
+        entering = torch.empty_like(leaving)
+        running = torch.ones(self.count, dtype=torch.int32, device=self.tags.device)
+        least = -8 * self.epsilon * self.best_fields.abs().amax(dim=1)
+        shape = {name: self.shape[name] for name in ("N", "EVEN", "ALIGNED")}
+        known = (self.addresses, self.sizes)
+        for _ in range(self.slots):
+            with self.on_device():
+                self.kernels.best_swap[(self.count, tiles)](
+                    *known, self.groups, self.best_fields, self.best_tags, running,
+                    changes, leaving, entering, tiles,
+                    ROWS=_SCAN_ROWS, **self.shape, **self.options,
+                )  # fmt: skip
+            change, tile = changes.min(dim=1, keepdim=True)
+            running = ((change < least[:, None])[:, 0] & (running > 0)).int()
+            if not running.any():
+                return
+            i, j = leaving.gather(1, tile)[:, 0], entering.gather(1, tile)[:, 0]
+            with self.on_device():
+                self.kernels.swap[(self.count,)](
+                    *known, self.best_fields, self.best_tags, running, i, j,
+                    **shape, **self.options,
+                )  # fmt: skip
+
+    def _refresh(self, tags: Tensor, fields: Tensor) -> None:
+        with self.on_device():
+            self.kernels.refresh[(self.count, -(-self.slots // _COLUMNS))](
+                self.addresses, self.sizes, tags, fields,
+                N=self.slots, ROWS=_ROWS, COLUMNS=_COLUMNS, ALIGNED=self.shape["ALIGNED"],
+                enable_fp_fusion=True,
+            )  # fmt: skip
+
+    def _rebase(self) -> None:
+        """Count steps from zero again, with other random numbers."""
+        step = self.ints[:, self.tabu.STEP.value].clone()
+        inside = self.tags < 2 * self.kernels.NEVER.value
+        release = (self.tags >> 1).sub(step[:, None]).clamp(min=0)
+        self.tags = torch.where(inside, 2 * release + (self.tags & 1), self.tags)
+        self.ints[:, self.tabu.STEP.value] = 0
+        self.seeds = (self.seeds.long() * 1664525 + 1013904223).int()
+
+    def is_done(self, plan: Plan) -> bool:
+        """Whether every program has run out of patience."""
+        return bool((self.ints[:, self.tabu.SINCE.value] >= plan.patience).all())
+
+    @property
+    def states(self) -> Tensor:
+        """Best states, uint8, shape (P, N); zero beyond n."""
+        return (self.best_tags & 1).to(torch.uint8)
+
+    @property
+    def swaps(self) -> Tensor:
+        """Steps that each program has made, int64, (P,)."""
+        return self._wrap + self.ints[:, self.tabu.STEP.value].long()
+
+    @property
+    def gains(self) -> Tensor:
+        """Energy of the best states less that of the first ones (as searched), float64, (P,)."""
+        return self.floats[:, self.tabu.BEST.value]
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+        if self.tags.is_cuda:
+            torch.cuda.synchronize(self.tags.device)
+
+    def on_device(self) -> AbstractContextManager[Any]:
+        """Launch where the tensors are."""
+        return torch.cuda.device(self.tags.device) if self.tags.is_cuda else nullcontext()
+
+
+def default_warps(slots: int) -> int:
+    """Warps of a program: eight slots a thread, so that five programs of n = 1024 share an SM."""
+    return max(1, min(16, slots // 256))

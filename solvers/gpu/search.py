@@ -1,0 +1,152 @@
+"""From problems to launches and back: buckets of one padded size, cut to the memory."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from problems import CardinalityQUBO
+from solvers.base import Request
+from solvers.gpu.batch import Batch, Plan, padded
+from solvers.gpu.layout import Layout, form_matrix, random_states, table
+
+#: Largest number of variables whose state stays in the registers of one program.
+MAX_SLOTS = 1 << 14
+#: Share of the device's free memory that one launch may fill.
+_SHARE = 0.7
+
+
+@dataclass
+class Found:
+    """Answers to one problem, on the device."""
+
+    states: Tensor
+    """uint8, shape (reads, n), in the problem's own order of variables."""
+    swaps: int
+    """Swaps made, over all reads."""
+    build_seconds: float
+    """Share of the time it took to lay out the launch."""
+
+
+def search(
+    problems: Sequence[CardinalityQUBO],
+    requests: Sequence[Request],
+    plan_of: Callable[[int], Plan],
+    device: torch.device,
+) -> list[Found]:
+    """Search all problems, every read of each one a program, in as few launches as may be.
+
+    Parameters
+    ----------
+    problems : sequence of CardinalityQUBO
+        Of at most :data:`MAX_SLOTS` variables.
+    requests : sequence of Request
+        Reads, seeds, initial states and time limits; a limit counts from the start of the
+        launch that the problem is in.
+    plan_of : callable
+        The plan of the search from the number of slots N.
+    device : torch.device
+
+    Returns
+    -------
+    list of Found
+        In the order of ``problems``.
+    """
+    found: dict[int, Found] = {}
+    buckets = defaultdict(list)
+    for i, (problem, request) in enumerate(zip(problems, requests, strict=True)):
+        grouped = problem.num_groups > 1
+        buckets[padded(problem.n), problem.dtype.str, grouped, request.time_limit].append(i)
+    for (slots, _, grouped, limit), members in buckets.items():
+        costs = [_bytes(problems[i], requests[i].num_reads, slots, device) for i in members]
+        for start, stop in _pieces(costs, _budget(device)):
+            chosen = members[start:stop]
+            answers = _launch(
+                [problems[i] for i in chosen], [requests[i] for i in chosen],
+                slots, grouped, limit, plan_of(slots), device,
+            )  # fmt: skip
+            found.update(zip(chosen, answers, strict=True))
+    return [found[i] for i in range(len(problems))]
+
+
+def _launch(
+    problems: Sequence[CardinalityQUBO],
+    requests: Sequence[Request],
+    slots: int,
+    grouped: bool,
+    limit: float | None,
+    plan: Plan,
+    device: torch.device,
+) -> list[Found]:
+    begin = time.perf_counter()
+    layouts = [Layout.of(problem) for problem in problems]
+    matrices = [
+        form_matrix(problem.tensors(device), layout)
+        for problem, layout in zip(problems, layouts, strict=True)
+    ]
+    reads = [request.num_reads for request in requests]
+    owner = torch.from_numpy(np.repeat(np.arange(len(problems)), reads)).to(device)
+    seeds = program_seeds(requests, device)
+    x = random_states(layouts, owner, seeds, slots)
+    first = np.cumsum(reads) - reads
+    given = [i for i, request in enumerate(requests) if request.initial_state is not None]
+    if given:
+        starts = [_arranged(requests[i], layouts[i]) for i in given]
+        x[torch.as_tensor(first[given], device=device)] = table(starts, slots, 0, device)
+    groups = None
+    if grouped:
+        groups = table([layout.group for layout in layouts], slots, -1, device)[owner]
+    batch = Batch([matrices[i] for i in owner.tolist()], x, seeds, groups)
+    batch.synchronize()
+    build = time.perf_counter() - begin
+    batch.search(plan, None if limit is None else limit - build)
+    batch.polish()
+    states, swaps = batch.states, batch.swaps.cpu().numpy()
+    share = build / len(problems)
+    return [
+        Found(layout.restore(states[a : a + r, : layout.n]), int(swaps[a : a + r].sum()), share)
+        for layout, a, r in zip(layouts, first, reads, strict=True)
+    ]
+
+
+def program_seeds(requests: Sequence[Request], device: torch.device) -> Tensor:
+    """Draw a seed for every read of every request: int32, shape (P,)."""
+    words = [np.random.SeedSequence(r.seed).generate_state(r.num_reads) for r in requests]
+    return torch.from_numpy(np.concatenate(words).view(np.int32)).to(device)
+
+
+def _arranged(request: Request, layout: Layout) -> npt.NDArray[np.uint8]:
+    state = request.initial_state
+    assert state is not None
+    return state if layout.order is None else state[layout.order]
+
+
+def _bytes(problem: CardinalityQUBO, reads: int, slots: int, device: torch.device) -> int:
+    """Estimate what a problem takes on the device beside what it holds there already."""
+    word = problem.dtype.itemsize
+    formed = problem.is_factored or problem.num_groups > 1 or problem.device != device
+    return formed * 2 * word * problem.n**2 + reads * slots * (2 * word + 64)
+
+
+def _budget(device: torch.device) -> float:
+    if device.type != "cuda":
+        return float("inf")
+    return _SHARE * torch.cuda.mem_get_info(device)[0]
+
+
+def _pieces(costs: Sequence[int], budget: float) -> Iterator[tuple[int, int]]:
+    """Cut a sequence into runs that fit the budget, of at least one each."""
+    start, total = 0, 0.0
+    for i, cost in enumerate(costs):
+        if i > start and total + cost > budget:
+            yield start, i
+            start, total = i, 0.0
+        total += cost
+    yield start, len(costs)

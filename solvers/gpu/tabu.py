@@ -1,0 +1,193 @@
+"""The Triton kernel of the search: swaps of one program, its fields and marks in registers.
+
+Arithmetic is that of the matrix (float32 or float64), energies are float64. Ties go to the
+lowest slot. Random numbers are hashes of (the program's seed, the step), so that a run does
+not depend on how it is cut into launches.
+"""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+# (Triton gives annotations a meaning of its own.)
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from solvers.gpu.kernels import matrix_row, open_matrix
+
+#: Slots of a program's integer state, int32. STEP counts swaps tried; STALL those since the
+#: best of this round (negative while kicking), SINCE those since the best of all; KICK random
+#: swaps still to make; DIRTY says that the current state is the best and is not saved yet.
+STEP, STALL, SINCE, KICK, DIRTY, INTS = (tl.constexpr(i) for i in range(6))
+#: Slots of its float64 state: current and best energy relative to the start, and what
+#: rounding may have taken from the current one since it was last known.
+ENERGY, BEST, SLACK, FLOATS = (tl.constexpr(i) for i in range(4))
+
+
+@triton.jit
+def draw(seed, count, bound):
+    """Hash two integers (the finaliser of MurmurHash3) to one in [0, bound)."""
+    z = seed.to(tl.uint32) + count.to(tl.uint32) * 0x9E3779B9
+    z = (z ^ (z >> 16)) * 0x85EBCA6B
+    z = (z ^ (z >> 13)) * 0xC2B2AE35
+    z = z ^ (z >> 16)
+    return (z >> 1).to(tl.int32) % bound
+
+
+@triton.jit
+def _least_of_run(group_a, a, group_b, b):
+    return group_b, tl.where(group_a == group_b, tl.minimum(a, b), b)
+
+
+@triton.jit
+def least_of_group(values, groups):
+    """Give each slot the smallest value of its group; slots are sorted by group."""
+    _, before = tl.associative_scan((groups, values), 0, _least_of_run)
+    _, after = tl.associative_scan((groups, values), 0, _least_of_run, reverse=True)
+    return tl.minimum(before, after)
+
+
+# Numbers that change from launch to launch must not have it compiled anew.
+@triton.jit(
+    do_not_specialize=["steps", "patience", "tenure", "stall_limit", "kick_least", "kick_spread"]
+)
+def tabu(
+    matrices,
+    sizes,
+    seeds,
+    groups,
+    f_state,
+    tag_state,
+    best_f,
+    best_tag,
+    ints,
+    floats,
+    steps,
+    patience,
+    tenure,
+    stall_limit,
+    kick_least,
+    kick_spread,
+    EPSILON: tl.constexpr,
+    N: tl.constexpr,
+    GROUPED: tl.constexpr,
+    EVEN: tl.constexpr,
+    ALIGNED: tl.constexpr,
+):
+    """Make up to ``steps`` swaps of every program; resumable. See :mod:`solvers.gpu`.
+
+    ``matrices`` (P,) int64 addresses, ``sizes`` (P,) int32, ``seeds`` (P,) int32,
+    ``groups`` (P, N) int32 (read if GROUPED), ``f_state`` and ``best_f`` (P, N),
+    ``tag_state`` and ``best_tag`` (P, N) int32, ``ints`` (P, INTS), ``floats``
+    (P, FLOATS). A program stops early once SINCE reaches ``patience``.
+    """
+    program = tl.program_id(0)
+    real = f_state.dtype.element_ty
+    v = tl.arange(0, N)
+    at = program.to(tl.int64) * N + v
+    matrix, n = open_matrix(matrices, sizes, program, real, ALIGNED)
+    seed = tl.load(seeds + program)
+    ints += program * INTS
+    floats += program * FLOATS
+    step = tl.load(ints + STEP)
+    stall = tl.load(ints + STALL)
+    since = tl.load(ints + SINCE)
+    kick = tl.load(ints + KICK)
+    dirty = tl.load(ints + DIRTY)
+    energy = tl.load(floats + ENERGY)
+    best = tl.load(floats + BEST)
+    slack = tl.load(floats + SLACK)
+    f = tl.load(f_state + at)
+    tag = tl.load(tag_state + at)
+    none = float("-inf")
+
+    last = step + steps
+    while (step < last) & (since < patience):
+        step += 1
+        # One side names its best variable p, the other the best partner q for it; the sides
+        # take turns. With sign = +1, p leaves (x: 1 → 0) and q enters.
+        leave = step & 1
+        sign = (2 * leave - 1).to(real)
+        free = (tag >> 1) <= step
+        first = free & ((tag & 1) == leave)
+        second = free & ((tag & 1) != leave)
+        if GROUPED:
+            label = tl.load(groups + at)
+            rival = least_of_group(tl.where(second, sign * f, -none), label)
+            score = tl.where(first & (rival < -none), sign * f - rival, none)
+        else:
+            score = tl.where(first, sign * f, none)
+        if kick > 0:
+            # A random p: the first eligible slot at or after a random one.
+            turn = (v - draw(seed, 4 * step, N)) & (N - 1)
+            score = tl.where(score > none, -turn.to(real), none)
+        top = tl.max(score, 0)
+        p = tl.min(tl.where(score == top, v, N - 1), 0)
+        own = top
+        if GROUPED:
+            own = tl.sum(tl.where(v == p, sign * f, 0.0), 0)
+            second = second & (label == tl.load(groups + program.to(tl.int64) * N + p))
+        elif kick > 0:
+            own = tl.sum(tl.where(v == p, sign * f, 0.0), 0)
+
+        # Flip p; the fields then hold the coupling, and the best partner has the best field.
+        f = f - (2 * sign) * matrix_row(matrix, p, n, v, EVEN, ALIGNED)
+        reward = tl.where(second, -sign * f, none)
+        gain = tl.max(reward, 0)
+        q = tl.min(tl.where(reward == gain, v, N - 1), 0)
+        change = -(own + gain)
+        moved = (gain > none) & (top > none)
+        if (dirty > 0) & ((change >= 0) | (moved == 0)):
+            # The best state is about to be left.
+            before = f + (2 * sign) * matrix_row(matrix, p, n, v, EVEN, ALIGNED)
+            tl.store(best_f + at, before)
+            tl.store(best_tag + at, tag)
+            dirty = 0
+        # Flip q, or p back where it has no partner.
+        q = tl.where(moved, q, p)
+        f = f + (2 * sign) * matrix_row(matrix, q, n, v, EVEN, ALIGNED)
+        if moved:
+            release = step + tenure + draw(seed, 4 * step + 1, tenure)
+            tag = tl.where(v == p, 2 * release + 1 - leave, tag)
+            release = step + tenure + draw(seed, 4 * step + 2, tenure)
+            tag = tl.where(v == q, 2 * release + leave, tag)
+            energy += change.to(tl.float64)
+            slack += EPSILON * (tl.abs(own) + tl.abs(gain)).to(tl.float64)
+        if moved & (energy < best - slack):
+            best = energy
+            slack = slack * 0
+            dirty = 1
+            stall = 0
+            since = 0
+        else:
+            stall += 1
+            since += 1
+        kick = tl.maximum(kick - 1, 0)
+        if stall >= stall_limit:
+            # Go back to the best state, forget what is tabu, and leave it at random.
+            if dirty > 0:
+                tl.store(best_f + at, f)
+                tl.store(best_tag + at, tag)
+            tl.debug_barrier()
+            f = tl.load(best_f + at)
+            tag = tl.load(best_tag + at)
+            tag = tl.where(v < n, tag & 1, tag)
+            energy = best
+            slack = slack * 0
+            dirty = 0
+            kick = kick_least + draw(seed, 4 * step + 3, kick_spread)
+            stall = -kick
+
+    if dirty > 0:
+        tl.store(best_f + at, f)
+        tl.store(best_tag + at, tag)
+    tl.store(f_state + at, f)
+    tl.store(tag_state + at, tag)
+    tl.store(ints + STEP, step)
+    tl.store(ints + STALL, stall)
+    tl.store(ints + SINCE, since)
+    tl.store(ints + KICK, kick)
+    tl.store(ints + DIRTY, 0)
+    tl.store(floats + ENERGY, energy)
+    tl.store(floats + BEST, best)
+    tl.store(floats + SLACK, slack)
