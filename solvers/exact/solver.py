@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,10 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from problems import CardinalityQUBO
-from solvers.anneal import Anneal
 from solvers.base import Capabilities, Outcome, Request, Solver, State
 from solvers.errors import OptionError
 from solvers.exact.convex import Convex, convexify
+from solvers.exact.incumbent import rounded, swap_search
 from solvers.exact.root import Root, extract, solve_root
 from solvers.exact.search import Search
 from solvers.solution import Stop
@@ -80,26 +79,14 @@ class _Run:
         self.x: State = np.zeros(0, np.uint8)
         self.energy = np.inf
         self.bound = -np.inf
+        #: The largest tolerance that anything was cut off by.
+        self.granted = 0.0
         self.nodes, self.core_size = 0, problem.n
         self.stop = Stop.PROVEN
         self.cardinalities = problem.cardinalities.astype(np.int64)
-        self.offer(self.heuristic(request.initial_state))
-        begin = time.perf_counter()
-        self.convex: Convex = convexify(problem, request)
-        self.build_seconds = time.perf_counter() - begin
-
-    def heuristic(self, start: State | None) -> State:
-        """Return the best state of a swap search, within a fifth of the time left."""
-        limit = self.request.remaining / 5
-        search = dataclasses.replace(
-            self.request,
-            initial_state=start,
-            time_limit=None,
-            num_reads=1,
-            callback=(lambda *_: True) if limit == 0 else None,
-            started=time.perf_counter(),
-        )
-        return Anneal().run(self.problem, search).samples[0]
+        self.offer(swap_search(problem, request, request.initial_state))
+        self.convex: Convex | None = None
+        self.build_seconds = 0.0
 
     def offer(self, x: State) -> None:
         """Take a state as the incumbent if it is better; the callback may stop the run."""
@@ -113,47 +100,44 @@ class _Run:
     def tolerance(self) -> float:
         """What a state must improve on the incumbent by, to be looked for."""
         wanted = self.options.gap * abs(self.energy + self.problem.offset)
-        return max(self.convex.tolerance, wanted)
+        return max(self.convex.tolerance if self.convex else 0.0, wanted)
 
     def search(self) -> None:
         """Bound the root and explore, anew whenever a better incumbent fixes much more."""
-        if self.stop is not Stop.PROVEN or self.convex.scale == 0.0:
+        if self.limited():
+            return
+        begin = time.perf_counter()
+        self.convex = convexify(self.problem, self.request)
+        self.build_seconds = time.perf_counter() - begin
+        if self.convex.scale == 0.0:
             return
         root = solve_root(self.convex, self.cardinalities, self.x)
         self.bound = root.bound
-        self.offer(self.heuristic(self.rounded(root)))
-        while self.stop is Stop.PROVEN and self.bound < self.energy - self.tolerance:
-            if self.explore(root):
+        self.offer(swap_search(self.problem, self.request, rounded(self.problem, root)))
+        while self.bound < self.energy - self.tolerance and not self.limited():
+            if self.explore(self.convex, root):
                 break
 
-    def rounded(self, root: Root) -> State:
-        """Set the variables of each group with the largest values of the relaxation to 1."""
-        order = np.lexsort((root.reduced, -root.y, self.problem.groups))
-        sizes = np.bincount(self.problem.groups, minlength=self.problem.num_groups)
-        rank = np.arange(self.problem.n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        x = np.zeros(self.problem.n, dtype=np.uint8)
-        x[order] = rank < self.cardinalities[self.problem.groups[order]]
-        return x
-
-    def explore(self, root: Root) -> bool:
+    def explore(self, convex: Convex, root: Root) -> bool:
         """Search a tree; False to have it built anew."""
-        core = extract(self.convex, root, self.cardinalities, self.energy - self.tolerance)
+        self.granted = max(self.granted, self.tolerance)
+        core = extract(convex, root, self.cardinalities, self.energy - self.granted)
         self.core_size = len(core.index)
         tree = Search(
             core,
             root.y[core.index],
             root.bound,
             self.energy,
-            self.convex.accuracy,
-            self.convex.slack,
-            self.tolerance,
+            convex.accuracy,
+            convex.slack,
+            self.granted,
         )
         chunk, before = 1, self.nodes
         while tree.open:
             found, begin = tree.found, time.perf_counter()
-            tree.explore(chunk)
+            tree.explore(min(chunk, self.left))
             self.nodes = before + tree.nodes
-            self.bound = min(max(self.bound, tree.bound), self.energy - self.tolerance)
+            self.bound = min(max(self.bound, tree.bound), self.energy - self.granted)
             if tree.found > found:
                 self.offer(core.lift(tree.best))
             if not tree.open or self.limited():
@@ -164,25 +148,30 @@ class _Run:
             chunk = max(1, int(chunk * min(2.0, pace)))
         return True
 
+    @property
+    def left(self) -> int:
+        """Nodes that may still be processed."""
+        most = self.options.max_nodes
+        return 1 << 40 if most is None else most - self.nodes
+
     def limited(self) -> bool:
         """Whether the run must stop, and why."""
         if self.stop is Stop.PROVEN and self.request.remaining <= 0:
             self.stop = Stop.TIME_LIMIT
-        most = self.options.max_nodes
-        if self.stop is Stop.PROVEN and most is not None and self.nodes >= most:
+        if self.stop is Stop.PROVEN and self.left <= 0 and self.bound > -np.inf:
             self.stop = Stop.ITERATION_LIMIT
         return self.stop is not Stop.PROVEN
 
     def shrinks(self, root: Root) -> bool:
         """Whether the incumbent now fixes many more variables than when the tree began."""
-        cutoff = self.energy - self.tolerance
+        cutoff = self.energy - self.granted
         open_ = int((root.bound + np.abs(root.reduced) < cutoff).sum())
         return open_ < (1 - _REBUILD) * self.core_size
 
     def outcome(self) -> Outcome:
         """Return incumbent and bound; a proof if the tree is exhausted."""
         exhausted = self.stop is Stop.PROVEN
-        tolerance = self.tolerance
+        tolerance = max(self.granted, self.tolerance)
         bound = self.energy - tolerance if exhausted else self.bound
         return Outcome(
             samples=self.x[None],

@@ -10,6 +10,7 @@ from problems import CardinalityQUBO
 from solvers import OptionError, Status, Stop, solve
 from solvers.base import Request
 from solvers.exact.convex import convexify
+from solvers.exact.reduce import reduce
 from solvers.exact.relaxation import relax
 from solvers.exact.root import extract, solve_root
 
@@ -134,6 +135,18 @@ def test_root_bounds_hold_and_fixed_variables_are_right():
         np.testing.assert_array_equal(core.x[fixed], best.x[fixed])
 
 
+def test_reduction_keeps_an_optimum():
+    for seed in range(20):
+        problem = block(16, 8, seed, groups=1 + seed % 2)
+        best = solve(problem, "exhaustive")
+        reduced = reduce(problem, Request(seed=0))
+        assert reduced.bound <= best.energy <= problem.energy(reduced.x)
+        np.testing.assert_array_equal(reduced.rest.restore(reduced.x[reduced.rest.free]), reduced.x)
+        if reduced.rest.problem.n:
+            rest = solve(reduced.rest.problem, "exhaustive")
+            assert rest.energy == pytest.approx(best.energy, rel=1e-9)
+
+
 def test_time_limit_gives_the_incumbent_and_a_valid_bound():
     rng = np.random.default_rng(0)
     Q = rng.normal(size=(300, 300))
@@ -153,9 +166,13 @@ def test_node_limit_leaves_a_bound_below_the_optimum():
     assert optimal.is_optimal
     assert optimal.info["nodes"] > 3
     cut = solve(problem, "exact", seed=0, max_nodes=1)
-    assert cut.stop is Stop.ITERATION_LIMIT
-    assert cut.status is Status.FEASIBLE
-    assert cut.bound <= optimal.energy <= cut.energy
+    root = solve(problem, "exact", seed=0, max_nodes=0)
+    for answer in (cut, root):
+        assert answer.stop is Stop.ITERATION_LIMIT
+        assert answer.status is Status.FEASIBLE
+        assert answer.bound <= optimal.energy <= answer.energy
+    assert (root.info["nodes"], cut.info["nodes"]) == (0, 1)
+    assert root.bound <= cut.bound
 
 
 def test_gap_stops_early_without_a_claim():

@@ -1,0 +1,37 @@
+"""Feasible states to begin with: the better they are, the more a bound decides."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from problems import CardinalityQUBO
+from solvers.anneal import Anneal
+from solvers.base import Request, State
+from solvers.exact.root import Root
+
+
+def swap_search(problem: CardinalityQUBO, request: Request, start: State | None) -> State:
+    """Return the better of ``start`` and what the swap search makes of it."""
+    search = replace(
+        request,
+        initial_state=start,
+        num_reads=1,
+        time_limit=None,
+        callback=None,
+        started=time.perf_counter(),
+    )
+    x: State = Anneal().run(problem, search).samples[0]
+    return x if start is None else min(x, start, key=problem.energy)
+
+
+def rounded(problem: CardinalityQUBO, root: Root) -> State:
+    """Set the largest values of the relaxation in each group to 1."""
+    order = np.lexsort((root.reduced, -root.y, problem.groups))
+    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
+    rank = np.arange(problem.n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    x = np.zeros(problem.n, dtype=np.uint8)
+    x[order] = rank < problem.cardinalities[problem.groups[order]]
+    return x
