@@ -1,0 +1,88 @@
+"""One variable a product: ``y_ij = x_i x_j``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from problems import CardinalityQUBO
+from solvers.base import Request
+from solvers.cpsat.model import RANGE, Array, Model, hold_cardinalities, integers, largest
+from solvers.dense import float64_matrix
+
+Pairs = dict[tuple[int, int], Any]
+
+
+def products(problem: CardinalityQUBO, request: Request, rlt: bool, bits: int) -> Model | None:
+    """Linearise every product.
+
+    The objective pulls ``y_ij`` down where its coefficient is positive and up where it is
+    negative, so that the sides of the McCormick envelope on that side suffice:
+    ``y ≥ x_i + x_j - 1``, or ``y ≤ x_i`` and ``y ≤ x_j``. With ``rlt`` both sides are stated
+    for every pair, and the rows of the products are tied to their variables by the
+    cardinality times each of them, ``Σ_{j∈g} y_ij = k_g x_i`` (the first level of the
+    reformulation-linearisation technique: Sherali & Adams, SIAM J. Discrete Math. 3, 1990).
+
+    Parameters
+    ----------
+    problem : CardinalityQUBO
+    request : Request
+        Building stops when its time is over; the answer is then None.
+    rlt : bool
+        See above.
+    bits : int
+        The largest coefficient is scaled to so many bits, or fewer where sums would overflow.
+    """
+    from ortools.sat.python import cp_model
+
+    n = problem.n
+    Q = float64_matrix(problem)
+    total = float(np.abs(Q).sum()) or 1.0
+    most = max(2 * float(np.abs(Q).max()), 1e-300)
+    scale = 2.0 ** np.floor(np.log2(min(2.0**bits / most, RANGE / total)))
+    double, ones = integers(2 * Q, scale), integers(Q.diagonal(), scale)
+    model = cp_model.CpModel()
+    x = [model.new_bool_var("") for _ in range(n)]
+    hold_cardinalities(model, x, problem)
+    y: Pairs = {}
+    for i in range(n):
+        if request.remaining <= 0:
+            return None
+        for j in map(int, range(i) if rlt else np.flatnonzero(double[i, :i])):
+            y[j, i] = product = model.new_bool_var("")
+            if rlt or double[i, j] > 0:
+                model.add_bool_or(~x[i], ~x[j], product)
+            if rlt or double[i, j] < 0:
+                model.add_implication(product, x[i])
+                model.add_implication(product, x[j])
+    if rlt and not _tie_rows(model, x, y, problem, request):
+        return None
+    terms = [*y.values(), *x]
+    weights = [int(double[pair]) for pair in y] + [int(c) for c in ones]
+    model.minimize(cp_model.LinearExpr.weighted_sum(terms, weights))
+    # What rounding added to the coefficients; a factored Q was itself rounded when formed.
+    added = double / (2 * scale) - Q
+    np.fill_diagonal(added, ones / scale - Q.diagonal())
+    depth = problem.A.shape[0] + 4 if problem.is_factored else 4
+    rounding = largest(added, problem.k) + depth * np.finfo(float).eps * total
+
+    def complete(state: Array) -> list[tuple[Any, int]]:
+        values = [(x[i], int(state[i])) for i in range(n)]
+        return values + [(v, int(state[i] & state[j])) for (i, j), v in y.items()]
+
+    return Model(model, x, scale, problem.offset, rounding, complete)
+
+
+def _tie_rows(
+    model: Any, x: list[Any], y: Pairs, problem: CardinalityQUBO, request: Request
+) -> bool:
+    """Multiply each cardinality by each variable: Σ_{j∈g, j≠i} y_ij = (k_g - [i∈g]) x_i."""
+    for g, k in enumerate(problem.cardinalities):
+        members = [int(i) for i in np.flatnonzero(problem.groups == g)]
+        for i in range(problem.n):
+            if request.remaining <= 0:
+                return False
+            row = sum(y[min(i, j), max(i, j)] for j in members if j != i)
+            model.add(row == int(k - (problem.groups[i] == g)) * x[i])
+    return True

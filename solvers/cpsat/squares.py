@@ -1,0 +1,97 @@
+"""One variable a direction: the energy as a sum of squares of linear forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.linalg import eigh
+
+from problems import CardinalityQUBO
+from solvers.base import Request
+from solvers.cpsat.model import RANGE, Array, Model, hold_cardinalities, integers, largest
+from solvers.exact.convex import convexify
+from solvers.exact.root import solve_root
+
+#: Directions with less than this share of the largest eigenvalue are left to the rounding.
+_NEGLIGIBLE = 1e-12
+
+
+def squares(problem: CardinalityQUBO, request: Request, start: Array, tangents: int) -> Model:
+    """State the energy as ``Σ_r z_r² + lᵀx`` with integer forms ``z_r = b_rᵀx``.
+
+    From the convex quadratic ``xᵀPx + lᵀx`` that has the problem's energies
+    (:mod:`solvers.exact.convex`); the ``b_r`` are the eigenvectors of ``P`` times the roots
+    of their eigenvalues, scaled and rounded, so that at most n squares replace n²/2
+    products. CP-SAT's own relaxation of ``z²`` is far too weak to begin with; tangents
+    ``z² ≥ 2cz - c²``, dense around the minimum of the continuous relaxation, bring its bound
+    to within a hair of the convex one.
+
+    Parameters
+    ----------
+    problem : CardinalityQUBO
+    request : Request
+        Its time bounds the search for a convex form.
+    start : shape (n,)
+        A feasible state.
+    tangents : int
+        Tangents on either side of the middle one.
+    """
+    from ortools.sat.python import cp_model
+
+    n, k = problem.n, problem.k
+    convex = convexify(problem, request)
+    y = solve_root(convex, problem.cardinalities, start).y
+    P, linear = convex.block(np.arange(n)), convex.linear
+    values, vectors = eigh(P)
+    chosen = values > _NEGLIGIBLE * values[-1]
+    directions = (vectors[:, chosen] * np.sqrt(values[chosen])).T[::-1]
+    # Squares and linear terms share one scale, the square of that of the forms.
+    reach = (np.sort(np.abs(directions), axis=1)[:, n - k :].sum(axis=1) ** 2).sum()
+    scale = float(np.sqrt(RANGE / max(float(reach + np.abs(linear).sum()), 1e-300)))
+    forms, ones = integers(directions, scale), integers(linear, scale**2)
+    model = cp_model.CpModel()
+    x = [model.new_bool_var("") for _ in range(n)]
+    hold_cardinalities(model, x, problem)
+    rows: list[tuple[Any, Any, Array]] = []
+    for form in forms:
+        ordered = np.sort(form)
+        low, high = int(ordered[:k].sum()), int(ordered[n - k :].sum())
+        z = model.new_int_var(low, high, "")
+        square = model.new_int_var(0, max(low * low, high * high), "")
+        model.add(cp_model.LinearExpr.weighted_sum(x, form.tolist()) == z)
+        model.add_multiplication_equality(square, [z, z])
+        for c in _points(form, y, tangents):
+            if low <= c <= high:
+                model.add(square >= 2 * c * z - c * c)
+        rows.append((z, square, form))
+    terms = [square for _, square, _ in rows] + x
+    weights = [1] * len(rows) + ones.tolist()
+    model.minimize(cp_model.LinearExpr.weighted_sum(terms, weights))
+    used = forms.astype(np.float64) / scale
+    added = used.T @ used - P
+    added[np.diag_indices(n)] += ones / scale**2 - linear
+    rounding = largest(added, k) + convex.slack
+
+    def complete(state: Array) -> list[tuple[Any, int]]:
+        hint = [(x[i], int(state[i])) for i in range(n)]
+        for z, square, form in rows:
+            value = int(form @ state.astype(np.int64))
+            hint += [(z, value), (square, value * value)]
+        return hint
+
+    constant = convex.constant + problem.offset
+    return Model(model, x, scale**2, constant, rounding, complete)
+
+
+def _points(form: Array, y: Array, tangents: int) -> list[int]:
+    """Return where to touch ``z²``: at ``y``, then ever further out.
+
+    The step is half the spread that ``z`` would have if the fractional variables were
+    rounded at random, but no less than half of what one variable does.
+    """
+    middle = int(np.rint(form @ y))
+    spread = np.sqrt(float((form.astype(np.float64) ** 2) @ (y * (1 - y))))
+    step = 0.5 * max(2.0, float(spread), float(np.abs(form).mean()))
+    offsets = {int(step * 1.5**t) for t in range(tangents)}
+    return sorted({middle} | {middle + o for o in offsets} | {middle - o for o in offsets})
