@@ -83,17 +83,20 @@ def _descend(C: Array, x: Array, f: Array, shut: Array, starts: Array, least: Re
         quiet = True
         for group in range(len(starts) - 1):
             first, last = starts[group], starts[group + 1]
+            # Slices from 0 let the loops be vectorised.
+            f_part, shut_part = f[first:last], shut[first:last]
             for i in range(first, last):
                 if x[i]:
-                    row, lowest = C[i], none
-                    for v in range(first, last):
-                        lowest = fmin(lowest, f[v] + shut[v] - (row[v] + row[v]))
+                    row, lowest = C[i, first:last], none
+                    for v in range(len(row)):
+                        lowest = fmin(lowest, f_part[v] + shut_part[v] - (row[v] + row[v]))
                     if lowest - f[i] < -least:
-                        j, lowest = first, none
-                        for v in range(first, last):
-                            value = f[v] + shut[v] - (row[v] + row[v])
+                        j, lowest = 0, none
+                        for v in range(len(row)):
+                            value = f_part[v] + shut_part[v] - (row[v] + row[v])
                             if value < lowest:
                                 lowest, j = value, v
+                        j += first
                         _flip(C, x, f, i, j)
                         shut[i], shut[j] = 0, none
                         quiet = False

@@ -37,20 +37,22 @@ def project(A: Array, x: Array, s: Array, first: int, last: int) -> None:
 def gradient(A: Array, linear: Array, s: Array, g: Array, first: int, last: int) -> None:
     """Compute entries first … last of ``g = linear + 2Aᵀs``."""
     m = A.shape[0]
-    for v in range(first, last):
-        g[v] = linear[v]
+    part, start = g[first:last], linear[first:last]
+    for v in range(len(part)):
+        part[v] = start[v]
     r = 0
     while r + 4 <= m:
         s0, s1, s2, s3 = s[r] + s[r], s[r + 1] + s[r + 1], s[r + 2] + s[r + 2], s[r + 3] + s[r + 3]
-        a0, a1, a2, a3 = A[r], A[r + 1], A[r + 2], A[r + 3]
-        for v in range(first, last):
-            g[v] += s0 * a0[v] + s1 * a1[v] + s2 * a2[v] + s3 * a3[v]
+        a0, a1 = A[r, first:last], A[r + 1, first:last]
+        a2, a3 = A[r + 2, first:last], A[r + 3, first:last]
+        for v in range(len(part)):
+            part[v] += s0 * a0[v] + s1 * a1[v] + s2 * a2[v] + s3 * a3[v]
         r += 4
     while r < m:
         s0 = s[r] + s[r]
-        a0 = A[r]
-        for v in range(first, last):
-            g[v] += s0 * a0[v]
+        a0 = A[r, first:last]
+        for v in range(len(part)):
+            part[v] += s0 * a0[v]
         r += 1
 
 

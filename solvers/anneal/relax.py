@@ -157,29 +157,32 @@ def _pairs(
     """
     none, zero, one = np.float32(np.inf), np.float32(0), np.float32(1)
     tiny = np.float32(1e-30)
+    # Slices from 0 let the loops be vectorised.
+    x, enter, leave, score = x[first:last], enter[first:last], leave[first:last], score[first:last]
+    own, curv = g[first:last], curv[first:last]
     top = -none
-    for v in range(first, last):
-        top = fmax(top, g[v] - leave[v])
-    for _ in range(20 * (last - first)):
-        i = first
-        while i < last and g[i] - leave[i] != top:
+    for v in range(len(own)):
+        top = fmax(top, own[v] - leave[v])
+    for _ in range(20 * len(own)):
+        i = 0
+        while i < len(own) and own[i] - leave[i] != top:
             i += 1
-        if i == last or top == -none:
+        if i == len(own) or top == -none:
             return
-        row_i, curv_i = C[i], curv[i]
+        row, curv_i = C[first + i, first:last], curv[i]
         best, worst = zero, zero
-        for v in range(first, last):
-            slope = fmax(top - g[v] - enter[v], zero)
-            bend = fmax(curv_i + curv[v] - (row_i[v] + row_i[v]), tiny)
+        for v in range(len(own)):
+            slope = fmax(top - own[v] - enter[v], zero)
+            bend = fmax(curv_i + curv[v] - (row[v] + row[v]), tiny)
             score[v] = slope * slope / bend
             best, worst = fmax(best, score[v]), fmax(worst, slope)
         if worst <= enough or best <= zero:
             return
-        j = first
+        j = 0
         while score[j] != best:
             j += 1
-        bend = fmax(curv_i + curv[j] - (row_i[j] + row_i[j]), tiny)
-        step = (top - g[j]) / (bend + bend)
+        bend = fmax(curv_i + curv[j] - (row[j] + row[j]), tiny)
+        step = (top - own[j]) / (bend + bend)
         if step >= x[i] and x[i] <= one - x[j]:
             step = x[i]
             x[i] = zero
@@ -195,12 +198,12 @@ def _pairs(
             enter[v] = zero if x[v] < one else none
             leave[v] = zero if x[v] > zero else none
         twice = step + step
-        row_j = C[j]
-        top = -none
+        row_i, row_j = C[first + i], C[first + j]
         for v in range(len(g)):
             g[v] += twice * (row_j[v] - row_i[v])
-        for v in range(first, last):
-            top = fmax(top, g[v] - leave[v])
+        top = -none
+        for v in range(len(own)):
+            top = fmax(top, own[v] - leave[v])
 
 
 @jit

@@ -86,7 +86,7 @@ def _walk(
             chosen, starts, _temperature(model, state, gap, rng), _SWEEPS << level,
             max(1, _TRIPS >> level), seed,
         )  # fmt: skip
-        failed = 0 if change < 0 else failed + 1
+        failed = level * _PATIENCE if change < 0 else failed + 1
         state.energy += float(change)
         yield
 
@@ -100,7 +100,7 @@ def _temperature(model: Model, state: State, gap: float, rng: np.random.Generato
     if model.factored:
         return _HOT * gap
     high = _HOT * float(state.g.std()) + 1e-30
-    low = min(high, max(_HOT * gap, 0.01 * high))
+    low = min(high, max(_HOT * gap, 0.03 * high))
     return float(low * (high / low) ** rng.random())
 
 
