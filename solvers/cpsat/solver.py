@@ -110,6 +110,7 @@ class _Search:
         self.options, self.problem, self.request = options, problem, request
         self.energy, self.bound, self.cutoff, self.least = np.inf, -np.inf, np.inf, 0.0
         self.stop = Stop.PROVEN
+        self.rest: Presolved
         start = request.initial_state
         if options.relax:
             reduced = reduce(problem, request)
@@ -117,7 +118,7 @@ class _Search:
             self.bound, self.cutoff = reduced.bound, reduced.cutoff
             self.least = reduced.tolerance
         else:
-            self.rest: Presolved = presolve(problem, pairs_up_to=128)
+            self.rest = presolve(problem, pairs_up_to=128)
             if start is None:
                 start = Diagonal().run(problem, Request()).samples[0]
         self.offer(start)
@@ -153,7 +154,7 @@ class _Search:
         offer, restore = self.offer, self.rest.restore
         search = self
 
-        class Watch(cp_model.CpSolverSolutionCallback):  # type: ignore[misc]
+        class Watch(cp_model.CpSolverSolutionCallback):
             def on_solution_callback(self) -> None:
                 offer(restore(np.array([self.value(v) for v in model.x], np.uint8)))
                 if search.stop is Stop.INTERRUPTED:
