@@ -34,11 +34,11 @@ class Penalty:
         return Penalty(self.strength * factor, self.shift)
 
     def raised(self, violation: Vector, growth: float) -> Penalty:
-        """Return the next penalty after samples that missed the cardinality.
+        """Return the next penalty after the lowest state known missed the cardinality.
 
         The step of the method of multipliers (Hestenes 1969; Powell 1969): the shift moves
-        by ``2λ`` times the mean ``violation``, shape (num_groups,), positive for too many
-        ones, and the strength grows.
+        by ``2λ`` times the ``violation`` of the minimiser, shape (num_groups,), positive for
+        too many ones, and the strength grows.
         """
         return Penalty(self.strength * growth, self.shift + 2 * self.strength * violation)
 

@@ -19,8 +19,8 @@ from solvers.solution import Stop
 
 #: Flips judged in one call of the sampler, which can't be interrupted, under a time limit.
 _FLIPS_PER_CALL = 1e8
-#: Coldest sweeps that end a read even when its time is up: a hot state is worth nothing.
-_QUENCH = 20
+#: Sweeps of the shortest anneal, and of the cold end of one whose time is up.
+_SHORTEST = 20
 
 
 @dataclass(frozen=True)
@@ -61,52 +61,59 @@ class Neal(Penalised):
         """Anneal ``num_reads`` times, or as often as the time allows."""
         begin = time.perf_counter()
         rng = np.random.default_rng(request.seed)
-        bqm = dense_bqm(form, spin=True)
+        walk = _Walk(dense_bqm(form, spin=True), request, rng)
         hot, cold = self.beta_range or _beta_range(form, penalty, rng)
         betas = np.geomspace(hot, cold, self.num_sweeps)
         build = time.perf_counter() - begin
-        states, dearest = [empty(form.n)], 0.0
-        for _ in range(request.num_reads):
-            if request.remaining <= dearest and len(states) > 1:
-                break
-            began = time.perf_counter()
-            states.append(_read(bqm, betas, request, rng))
-            dearest = max(dearest, time.perf_counter() - began)
-        found = np.concatenate(states)
-        cut = request.remaining == 0 or len(found) < request.num_reads
+        # Under a limit a short anneal first: what a call costs, and an answer if time is out.
+        limited = request.time_limit is not None
+        states, done = [walk(_thinned(betas, _SHORTEST)) if limited else empty(form.n)], 0
+        while done < request.num_reads and request.remaining > 2 * walk.price:
+            states.append(walk(betas))
+            done += 1
         return Outcome(
-            found,
-            Stop.TIME_LIMIT if cut else Stop.ITERATION_LIMIT,
+            np.concatenate(states),
+            Stop.ITERATION_LIMIT if done == request.num_reads else Stop.TIME_LIMIT,
             build_seconds=build,
             info={"beta_range": (float(hot), float(cold))},
         )
 
 
-def _read(bqm: Any, betas: npt.NDArray[np.float64], request: Request, rng: Any) -> State:
-    """Walk the schedule once; shape (1, n)."""
-    from neal import SimulatedAnnealingSampler
+class _Walk:
+    """Reads of one model, in calls that end often enough for the time limit to bind."""
 
-    n, sampler = bqm.num_variables, SimulatedAnnealingSampler()
-    start = request.initial_state
-    spins = rng.choice(SPINS, size=n) if start is None else 2 * start.astype(np.int8) - 1
-    step, seconds = len(betas), 0.0
-    if request.time_limit is not None:
-        step = max(50, int(_FLIPS_PER_CALL / n**2))
-    while len(betas):
-        fits = request.remaining / seconds if seconds else np.inf
-        betas = _thinned(betas, max(_QUENCH, fits))
+    def __init__(self, bqm: Any, request: Request, rng: np.random.Generator) -> None:
+        self.bqm, self.request, self.rng = bqm, request, rng
+        #: Seconds of the dearest call so far.
+        self.price = 0.0
+
+    def __call__(self, betas: npt.NDArray[np.float64]) -> State:
+        """Walk a schedule, thinned where it does not fit the time; shape (1, n)."""
+        n, start = self.bqm.num_variables, self.request.initial_state
+        spins = self.rng.choice(SPINS, n) if start is None else 2 * start.astype(np.int8) - 1
+        step = len(betas)
+        if self.request.time_limit is not None:
+            step = max(50, int(_FLIPS_PER_CALL / n**2))
+        while len(betas):
+            answer = self._call(spins, betas[:step])
+            spins = answer.record.sample[0][np.argsort(list(answer.variables))]
+            calls = self.request.remaining // self.price
+            betas = _thinned(betas[step:], max(_SHORTEST, calls * step))
+        return states_of(answer, n)
+
+    def _call(self, spins: Any, betas: npt.NDArray[np.float64]) -> Any:
+        from neal import SimulatedAnnealingSampler
+
         begin = time.perf_counter()
-        answer = sampler.sample(
-            bqm,
-            initial_states=(spins, range(n)),
+        answer = SimulatedAnnealingSampler().sample(
+            self.bqm,
+            initial_states=(spins, range(len(spins))),
             beta_schedule_type="custom",
-            beta_schedule=betas[:step],
-            seed=int(rng.integers(2**31)),
+            beta_schedule=betas,
+            seed=int(self.rng.integers(2**31)),
         )
-        spins = answer.record.sample[0][np.argsort(list(answer.variables))]
-        seconds = (time.perf_counter() - begin) / len(betas[:step])
-        betas = betas[step:]
-    return states_of(answer, n)
+        self.price = max(self.price, time.perf_counter() - begin)
+        return answer
 
 
 def _thinned(betas: npt.NDArray[np.float64], count: float) -> npt.NDArray[np.float64]:

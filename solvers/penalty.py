@@ -93,7 +93,8 @@ class Penalised(Solver):
                 settled = True  # the time kept for raises goes to the strength that works
                 continue
             begin = time.perf_counter()
-            penalty = penalty.raised(off.mean(axis=0), self.growth)
+            lowest = int(np.argmin(form.energy(outcome.samples)))
+            penalty = penalty.raised(off[lowest].astype(np.float64), self.growth)
             form = penalised(problem, penalty)
             strengths.append(_plain(penalty.strength))
             build += time.perf_counter() - begin

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -22,6 +23,9 @@ from solvers.penalty import Penalised
 from solvers.solution import Stop
 
 Embedding = dict[int, tuple[int, ...]]
+
+_CLIQUES = threading.Lock()
+_TRIALS = 10
 
 
 @dataclass(frozen=True)
@@ -114,14 +118,13 @@ class Qpu(Penalised):
         UnsupportedError
             If there are not enough of them.
         """
-        from minorminer import busclique, find_embedding
+        from minorminer import find_embedding
 
         n, graph = problem.n, sampler.to_networkx_graph()
         coupled = (problem.Q != 0) | (problem.groups[:, None] == problem.groups[None, :])
         found: dict[Any, Any] = {}
         if coupled.all() and graph.graph.get("family") in ("chimera", "pegasus", "zephyr"):
-            # With its cache, as Ocean's own composites: without, it may hang on small graphs.
-            found = busclique.busgraph_cache(graph).find_clique_embedding(n)
+            found = _clique(n, graph)
         elif n <= len(graph):
             edges = [(i, j) for i, j in itertools.combinations(range(n), 2) if coupled[i, j]]
             loops = [(i, i) for i in range(n)]
@@ -174,6 +177,26 @@ class Qpu(Penalised):
         }
         states = states_of(sampleset, form.n)
         return Outcome(states, Stop.ITERATION_LIMIT, build_seconds=build, info=info)
+
+
+def _clique(n: int, graph: Any) -> dict[Any, Any]:
+    """Embed a clique by the cache on disk that Ocean's own composites use.
+
+    Without it busclique may hang on small graphs; with it, one thread at a time, and again
+    where another process tidies the cache at the same moment.
+    """
+    from minorminer import busclique
+
+    trial = 1
+    while True:
+        try:
+            with _CLIQUES:
+                found: dict[Any, Any] = busclique.busgraph_cache(graph).find_clique_embedding(n)
+                return found
+        except FileNotFoundError:
+            if trial == _TRIALS:
+                raise
+            trial += 1
 
 
 def _number(strength: Any) -> Any:

@@ -16,6 +16,9 @@ from solvers.ocean import dense_bqm, empty, states_of
 from solvers.penalty import Penalised
 from solvers.solution import Stop
 
+#: Under a time limit a read gets at least this part of what is left: fewer, but not worthless.
+_READS_IN_LIMIT = 8
+
 
 @dataclass(frozen=True)
 class Tabu(Penalised):
@@ -58,7 +61,7 @@ class Tabu(Penalised):
             raise OptionError(f"num_restarts is {self.num_restarts}; it must be 0 or more")
 
     def sample(self, form: CardinalityQUBO, penalty: Penalty, request: Request) -> Outcome:
-        """Search ``num_reads`` times; the time left is shared among the reads to come."""
+        """Search ``num_reads`` times, or as often as the time allows."""
         from dwave.samplers import TabuSampler
 
         begin = time.perf_counter()
@@ -70,7 +73,7 @@ class Tabu(Penalised):
         for read in range(request.num_reads):
             if read and request.remaining == 0:
                 break
-            share = request.remaining / (request.num_reads - read)
+            share = request.remaining / min(request.num_reads - read, _READS_IN_LIMIT)
             timeout: Any = None if request.time_limit is None else max(1, int(1000 * share))
             answer = TabuSampler().sample(
                 bqm,

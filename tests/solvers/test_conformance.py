@@ -31,6 +31,7 @@ def numpy_eigensolver():
 #: (solver, case): a name with options that keep tests short, or what builds an instance.
 TABLE = {
     "anneal": {},
+    "anneal-gpu": {},  # on the CPU solver, where there is no device
     "cpsat": {"options": {"workers": 1}, "large_n": 60},
     "diagonal": {},
     "exact": {},

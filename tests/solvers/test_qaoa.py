@@ -253,7 +253,7 @@ def test_samples_of_qiskit_optimisers_are_all_kept_and_repaired():
     from qiskit_optimization.optimizers import COBYLA
 
     problem = problem_of(4, 2)
-    ansatz = QAOA(StatevectorSampler(seed=0), COBYLA(maxiter=10), reps=1)
+    ansatz = QAOA(StatevectorSampler(seed=0), COBYLA(maxiter=2), reps=1, initial_point=[0.1, 0.1])
     answer = solve(problem, MinimumEigenOptimizer(ansatz))
     assert answer.energy == pytest.approx(lowest_energy(problem))
     assert answer.feasible.all()
