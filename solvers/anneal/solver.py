@@ -74,6 +74,9 @@ class Anneal(Solver):
         samples: list[Array] = []
         stop = Stop.CONVERGED
         for left in range(request.num_reads, 0, -1):
+            if samples and request.remaining == 0:
+                stop = Stop.TIME_LIMIT
+                break
             if samples and not model.factored:
                 start = _random(problem, rng)
                 relaxed = solve_relaxation(model, model.start(start), request, threads)
