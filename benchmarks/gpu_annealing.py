@@ -136,7 +136,8 @@ def warps(
                 cells.append("")
                 continue
             share = f"{measure(n, max(batches), seconds, device, w).bandwidth / limit:.0%}"
-            cells.append(f"**{share}**" if w == default_warps(n) else share)
+            default = default_warps(padded(n), max(batches), device)
+            cells.append(f"**{share}**" if w == default else share)
         lines.append(f"| {n} | " + " | ".join(cells) + " |")
         print(lines[-1], file=sys.stderr, flush=True)
     return "\n".join(lines) + "\n"

@@ -9,9 +9,10 @@ candidates does, which would read 256 scattered words more. Both then rest (tabu
 ``stall`` swaps without a better state a program goes back to its best one, which it keeps
 with its fields, and leaves it by a few swaps of random variables.
 
-**On chip** lie the fields and the tabu marks (which hold x too), in registers: 8 slots of each
-a thread up to N = 4096, so that about five programs share an SM at n = 1024 and one's
-arithmetic hides another's wait for memory. The matrix streams past in coalesced rows.
+**On chip** lie the fields and the tabu marks (which hold x too), in registers, 8 to 32 slots
+of each a thread (:func:`solvers.gpu.batch.default_warps`), so that several programs share a
+multiprocessor and one's arithmetic hides another's wait for memory. The matrix streams past
+in coalesced rows.
 
 **Factored problems** are multiplied out on the device, a launch of one matrix product each.
 Keeping ``s = Ax`` and reading ``Aᵀ(a_j - a_i)`` for each swap would read m·n words in place of

@@ -108,27 +108,31 @@ def tabu(
         # take turns. With sign = +1, p leaves (x: 1 → 0) and q enters.
         leave = step & 1
         sign = (2 * leave - 1).to(real)
-        free = (tag >> 1) <= step
+        free = tag <= 2 * step + 1
         first = free & ((tag & 1) == leave)
         second = free & ((tag & 1) != leave)
+        score = tl.where(first, sign * f, none)
         if GROUPED:
             label = tl.load(groups + at)
             rival = least_of_group(tl.where(second, sign * f, -none), label)
-            score = tl.where(first & (rival < -none), sign * f - rival, none)
-        else:
-            score = tl.where(first, sign * f, none)
+            first = first & (rival < -none)
+            score = tl.where(first, sign * f - rival, none)
         if kick > 0:
             # A random p: the first eligible slot at or after a random one.
-            turn = (v - draw(seed, 4 * step, N)) & (N - 1)
-            score = tl.where(score > none, -turn.to(real), none)
-        top = tl.max(score, 0)
-        p = tl.min(tl.where(score == top, v, N - 1), 0)
-        own = top
+            start = draw(seed, 4 * step, N)
+            turn = tl.min(tl.where(first, (v - start) & (N - 1), N), 0)
+            found = turn < N
+            p = (turn + start) & (N - 1)
+            own = tl.sum(tl.where(v == p, sign * f, 0.0), 0)
+        else:
+            top = tl.max(score, 0)
+            found = top > none
+            p = tl.min(tl.where(score == top, v, N - 1), 0)
+            own = top
+            if GROUPED:
+                own = tl.sum(tl.where(v == p, sign * f, 0.0), 0)
         if GROUPED:
-            own = tl.sum(tl.where(v == p, sign * f, 0.0), 0)
             second = second & (label == tl.load(groups + program.to(tl.int64) * N + p))
-        elif kick > 0:
-            own = tl.sum(tl.where(v == p, sign * f, 0.0), 0)
 
         # Flip p; the fields then hold the coupling, and the best partner has the best field.
         f = f - (2 * sign) * matrix_row(matrix, p, n, v, EVEN, ALIGNED)
@@ -136,7 +140,7 @@ def tabu(
         gain = tl.max(reward, 0)
         q = tl.min(tl.where(reward == gain, v, N - 1), 0)
         change = -(own + gain)
-        moved = (gain > none) & (top > none)
+        moved = found & (gain > none)
         if (dirty > 0) & ((change >= 0) | (moved == 0)):
             # The best state is about to be left.
             before = f + (2 * sign) * matrix_row(matrix, p, n, v, EVEN, ALIGNED)
