@@ -14,12 +14,13 @@ of each a thread (:func:`solvers.gpu.batch.default_warps`), so that several prog
 multiprocessor and one's arithmetic hides another's wait for memory. The matrix streams past
 in coalesced rows.
 
-**Factored problems** are multiplied out on the device, a launch of one matrix product each.
-Keeping ``s = Ax`` and reading ``Aᵀ(a_j - a_i)`` for each swap would read m·n words in place of
-2n: a hundred times more at m = 200, while the product costs as much as some ten swaps. Forming
-a row on demand costs the same m·n. What is too large to be multiplied out, or for the
-registers of one program, is searched in working sets (:mod:`solvers.gpu.large`), which keep
-``s`` and never form ``Q``.
+**Factored problems** are multiplied out on the device, one matrix product each. Keeping
+``s = Ax`` and reading ``Aᵀ(a_j - a_i)`` for each swap would read m·n words in place of 2n, a
+hundred times more at m = 200, and so would forming single rows on demand. The product of
+0.4 GFLOP at n = 1024 takes a full card about as long as the 3000 swaps of a search do at the
+limit of its memory: it doubles the time, where the other way multiplies it by a hundred.
+What is too large to be multiplied out, or for the registers of one program, is searched in
+working sets (:mod:`solvers.gpu.large`), which never form ``Q``.
 
 **Groups** sit side by side (:class:`solvers.gpu.layout.Layout`); p is chosen by what it gains
 with the best partner of its own group, found by a scan over the groups, and q in p's group.

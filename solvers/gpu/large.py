@@ -54,7 +54,7 @@ def search_large(
     Found
     """
     begin = time.perf_counter()
-    coefficients = problem.tensors(device)
+    coefficients = problem.tensors().to(device)
     groups = torch.from_numpy(problem.groups).to(device).long()
     seeds = program_seeds([request], device)
     grouped = groups if problem.num_groups > 1 else None

@@ -88,7 +88,8 @@ def _launch(
     begin = time.perf_counter()
     layouts = [Layout.of(problem) for problem in problems]
     matrices = [
-        form_matrix(problem.tensors(device), layout)
+        # Not tensors(device): that copy would stay there as long as the problem lives.
+        form_matrix(problem.tensors().to(device), layout)
         for problem, layout in zip(problems, layouts, strict=True)
     ]
     reads = [request.num_reads for request in requests]
@@ -138,7 +139,8 @@ def _bytes(problem: CardinalityQUBO, reads: int, slots: int, device: torch.devic
 def _budget(device: torch.device) -> float:
     if device.type != "cuda":
         return float("inf")
-    return _SHARE * torch.cuda.mem_get_info(device)[0]
+    pooled = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return _SHARE * (torch.cuda.mem_get_info(device)[0] + pooled)
 
 
 def _pieces(costs: Sequence[int], budget: float) -> Iterator[tuple[int, int]]:

@@ -10,13 +10,13 @@ from typing import ClassVar
 import torch
 
 from problems import CardinalityQUBO
-from solvers.anneal import Anneal
 from solvers.base import Capabilities, Outcome, Request, Solver
 from solvers.errors import OptionError
 from solvers.gpu.batch import Plan
 from solvers.gpu.device import device_name, find_device, notice
 from solvers.gpu.large import WIDTH, search_large
 from solvers.gpu.search import MAX_SLOTS, Found, search
+from solvers.registry import create
 from solvers.solution import Stop
 
 
@@ -115,7 +115,7 @@ def _on_cpu(
 ) -> list[Outcome]:
     """Let the CPU answer, and say so."""
     notice(reason)
-    cpu = Anneal()
+    cpu = create("anneal")
     if len(problems) == 1:
         outcomes = [cpu.run(problems[0], requests[0])]
     else:
