@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from solvers.anneal.curvature import commit, gram
-from solvers.anneal.simd import Real, fmin, jit, round_up
+from solvers.anneal.curvature import commit, gradient, gram
+from solvers.anneal.simd import Real, fmin, jit
 
 Array = npt.NDArray[Any]
 
@@ -177,11 +177,12 @@ def anneal_core(
     x : (size,) float32
         Binary state by position, negative where empty; improved in place.
     s, g
-        ``Ax`` with factors (then ``g`` is not used), the gradient without; kept right.
-    chosen : (count,) int64
-        Positions of the core, sorted by group.
+        ``Ax`` and the gradient. With factors ``s`` is kept right, and ``g`` is not used;
+        without, ``g`` is kept right.
+    chosen : (width,) int64
+        Positions of the core, sorted by group, and then any to a multiple of 8.
     starts : (groups of the core + 1,) int64
-        Where each group begins in ``chosen``, and its length.
+        Where each group begins in ``chosen``, and the number of variables in the core.
     hot : float
         First temperature of a trip.
     sweeps, trips : int
@@ -189,24 +190,17 @@ def anneal_core(
     state : (1,) int64
         Of the random numbers; not 0.
     """
-    count = len(chosen)
-    width = round_up(count)
-    depth = matrix.shape[0] if factored else 0
-    part = np.empty((depth, width), np.float32)
+    count = starts[-1]
+    width = len(chosen)
     C = np.empty((width, width), np.float32)
-    gram(matrix, factored, curv, chosen, count, part, C)
-    f, base = np.zeros(width, np.float32), np.zeros(width, np.float32)
-    shut, change = np.zeros(width, np.float32), np.zeros(width, np.float32)
-    if factored:
-        for t in range(count):
-            base[t] = linear[chosen[t]]
-        for r in range(depth):
-            twice, row = s[r] + s[r], part[r]
-            for t in range(width):
-                base[t] += twice * row[t]
-    else:
-        for t in range(count):
-            base[t] = g[chosen[t]]
+    gram(matrix, factored, curv, chosen, C)
+    f, base = np.empty(width, np.float32), np.empty(width, np.float32)
+    shut, change = np.empty(width, np.float32), np.empty(width, np.float32)
+    for t in range(width):
+        v = chosen[t]
+        if factored:
+            gradient(matrix, linear, s, g, v, v + 1)
+        base[t] = g[v]
     y = np.zeros(count, np.uint8)
     for t in range(count):
         y[t] = x[chosen[t]] > 0
@@ -243,6 +237,6 @@ def anneal_core(
         for t in range(count):
             change[t] = np.float32(best[t]) - x[chosen[t]]
             x[chosen[t]] = best[t]
-        commit(matrix, factored, curv, chosen, count, part, change, s, g)
+        commit(matrix, factored, curv, chosen[:count], change, s, g)
         return lowest - start
     return 0.0

@@ -1,4 +1,4 @@
-"""The relaxed energy and its gradient, from factors or from a matrix.
+"""The relaxed energy and its gradient, from factors or from a matrix, compiled.
 
 The relaxation of ``xᵀQx`` to ``0 ≤ x ≤ 1`` writes it as ``xᵀCx + linear·x``. With factors
 ``C = AᵀA``, and the energy is convex. A matrix does not tell its diagonal's parts:
@@ -7,7 +7,8 @@ is ``g = linear + 2Cx``; at a binary state the local field of variable v is
 ``g_v - C_vv`` where ``x_v = 1`` and ``g_v + C_vv`` where ``x_v = 0``, so that swapping i
 for j changes the energy by ``g_j - g_i + C_ii + C_jj - 2C_ij``.
 
-The kernels take ``matrix``, which is A (m, n) if ``factored``, else Q (n, n).
+The kernels take ``matrix`` by rows, one a variable: the column of A, shape (n, m) with m
+padded by zeros to whole vectors, if ``factored``; else the row of Q, shape (n, n).
 """
 
 from __future__ import annotations
@@ -17,48 +18,41 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from solvers.anneal.simd import TILE_COLUMNS, TILE_ROWS, Real, jit, tile
+from solvers.anneal.simd import DOT_COLUMNS, DOT_ROWS, Real, dots, jit
 
 Array = npt.NDArray[Any]
 
 
 @jit
-def project(A: Array, x: Array, s: Array, first: int, last: int) -> None:
-    """Compute rows first … last of ``s = Ax``."""
-    for r in range(first, last):
-        row = A[r]
-        total = np.float32(0)
-        for v in range(len(x)):
-            total += row[v] * x[v]
-        s[r] = total
-
-
-@jit
-def gradient(A: Array, linear: Array, s: Array, g: Array, first: int, last: int) -> None:
-    """Compute entries first … last of ``g = linear + 2Aᵀs``."""
+def transpose(A: Array, columns: Array, first: int, last: int) -> None:
+    """Copy columns first … last of ``A`` (m, n) to rows of ``columns`` (n, ≥ m)."""
     m = A.shape[0]
-    part, start = g[first:last], linear[first:last]
-    for v in range(len(part)):
-        part[v] = start[v]
     r = 0
-    while r + 4 <= m:
-        s0, s1, s2, s3 = s[r] + s[r], s[r + 1] + s[r + 1], s[r + 2] + s[r + 2], s[r + 3] + s[r + 3]
-        a0, a1 = A[r, first:last], A[r + 1, first:last]
-        a2, a3 = A[r + 2, first:last], A[r + 3, first:last]
-        for v in range(len(part)):
-            part[v] += s0 * a0[v] + s1 * a1[v] + s2 * a2[v] + s3 * a3[v]
-        r += 4
+    while r + 8 <= m:
+        a0, a1, a2, a3 = A[r], A[r + 1], A[r + 2], A[r + 3]
+        a4, a5, a6, a7 = A[r + 4], A[r + 5], A[r + 6], A[r + 7]
+        for v in range(first, last):
+            column = columns[v]
+            column[r], column[r + 1], column[r + 2], column[r + 3] = a0[v], a1[v], a2[v], a3[v]
+            column[r + 4], column[r + 5], column[r + 6] = a4[v], a5[v], a6[v]
+            column[r + 7] = a7[v]
+        r += 8
     while r < m:
-        s0 = s[r] + s[r]
-        a0 = A[r, first:last]
-        for v in range(len(part)):
-            part[v] += s0 * a0[v]
+        for v in range(first, last):
+            columns[v, r] = A[r, v]
         r += 1
 
 
 @jit
+def add_column(column: Array, s: Array, change: Real) -> None:
+    """Follow a change (of the type of ``s``) of one variable in ``s = Ax``."""
+    for r in range(len(s)):
+        s[r] += change * column[r]
+
+
+@jit
 def add_row(Q: Array, curv: Array, g: Array, v: int, change: Real) -> None:
-    """Update the gradient for a change of ``x_v``, of the type of ``g``."""
+    """Follow a change (of the type of ``g``) of ``x_v`` in the gradient."""
     row = Q[v]
     twice = change + change
     kept = g[v] + twice * curv[v]
@@ -68,12 +62,46 @@ def add_row(Q: Array, curv: Array, g: Array, v: int, change: Real) -> None:
 
 
 @jit
+def project(columns: Array, x: Array, s: Array, first: int, last: int) -> None:
+    """Add the part of variables first … last to ``s = Ax``."""
+    for v in range(first, last):
+        if x[v] > 0:
+            add_column(columns[v], s, x[v])
+
+
+@jit
+def gradient(columns: Array, linear: Array, s: Array, g: Array, first: int, last: int) -> None:
+    """Compute entries first … last of ``g = linear + 2Aᵀs``."""
+    v = first
+    while v + 4 <= last:
+        c0, c1, c2, c3 = columns[v], columns[v + 1], columns[v + 2], columns[v + 3]
+        t0, t1, t2, t3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+        for r in range(len(s)):
+            t0 += c0[r] * s[r]
+            t1 += c1[r] * s[r]
+            t2 += c2[r] * s[r]
+            t3 += c3[r] * s[r]
+        g[v], g[v + 1] = linear[v] + (t0 + t0), linear[v + 1] + (t1 + t1)
+        g[v + 2], g[v + 3] = linear[v + 2] + (t2 + t2), linear[v + 3] + (t3 + t3)
+        v += 4
+    while v < last:
+        column = columns[v]
+        total = np.float32(0)
+        for r in range(len(s)):
+            total += column[r] * s[r]
+        g[v] = linear[v] + (total + total)
+        v += 1
+
+
+@jit
 def refresh(
     matrix: Array, factored: bool, linear: Array, curv: Array, x: Array, s: Array, g: Array
 ) -> None:
     """Compute ``s`` and ``g`` from ``x`` (0 … 1, negative where a position is empty)."""
     if factored:
-        project(matrix, x, s, 0, len(s))
+        for r in range(len(s)):
+            s[r] = 0
+        project(matrix, x, s, 0, len(x))
         gradient(matrix, linear, s, g, 0, len(g))
     else:
         for v in range(len(x)):
@@ -84,40 +112,21 @@ def refresh(
 
 
 @jit
-def gather(A: Array, chosen: Array, count: int, out: Array) -> None:
-    """Copy ``count`` columns of ``A`` into out, shape (m, padded), and clear the rest."""
-    for r in range(A.shape[0]):
-        source, target = A[r], out[r]
-        for t in range(count):
-            target[t] = source[chosen[t]]
-        for t in range(count, out.shape[1]):
-            target[t] = 0
-
-
-@jit
-def gram(
-    matrix: Array, factored: bool, curv: Array, chosen: Array, count: int, part: Array, C: Array
-) -> None:
-    """Form ``C`` on the chosen variables.
-
-    ``C`` has shape (p, p) with p = ``count`` padded to whole tiles; with factors, ``part``
-    (m, p) is left holding the columns of ``A``.
-    """
-    size = len(C)
+def gram(matrix: Array, factored: bool, curv: Array, chosen: Array, C: Array) -> None:
+    """Form ``C`` on the chosen variables, whose number is a multiple of 8."""
+    size = len(chosen)
     if factored:
-        gather(matrix, chosen, count, part)
-        for i in range(0, size, TILE_ROWS):
-            for j in range(i // TILE_COLUMNS * TILE_COLUMNS, size, TILE_COLUMNS):
-                tile(part, part, C, i, j)
-        for i in range(TILE_COLUMNS, size):
-            for j in range(i // TILE_COLUMNS * TILE_COLUMNS):
+        for i in range(0, size, DOT_ROWS):
+            for j in range(i, size, DOT_COLUMNS):
+                dots(matrix, chosen, i, chosen, j, C)
+        for i in range(size):
+            for j in range(i):
                 C[i, j] = C[j, i]
     else:
         for i in range(size):
-            row = matrix[chosen[min(i, count - 1)]]
+            row = matrix[chosen[i]]
             for j in range(size):
-                C[i, j] = row[chosen[j]] if i < count and j < count else 0
-        for i in range(count):
+                C[i, j] = row[chosen[j]]
             C[i, i] = curv[chosen[i]]
 
 
@@ -127,21 +136,14 @@ def commit(
     factored: bool,
     curv: Array,
     chosen: Array,
-    count: int,
-    part: Array,
     change: Array,
     s: Array,
     g: Array,
 ) -> None:
     """Follow a change of the chosen variables: ``s`` with factors, else ``g``."""
-    if factored:
-        for r in range(len(s)):
-            row = part[r]
-            total = np.float32(0)
-            for t in range(row.shape[0]):
-                total += row[t] * change[t]
-            s[r] += total
-    else:
-        for t in range(count):
-            if change[t] != 0:
+    for t in range(len(chosen)):
+        if change[t] != 0:
+            if factored:
+                add_column(matrix[chosen[t]], s, change[t])
+            else:
                 add_row(matrix, curv, g, chosen[t], change[t])

@@ -73,3 +73,10 @@ class Layout:
     def group_of(self, positions: Array) -> Array:
         """Return the group of each position."""
         return np.searchsorted(self.group_lanes, positions % self.lanes, side="right") - 1
+
+    def split(self, positions: Array, order: Array) -> list[Array]:
+        """Split an order of some positions (a permutation of their indices) by group."""
+        if len(self.group_lanes) == 2:
+            return [order]
+        group = self.group_of(positions)[order]
+        return [order[group == g] for g in np.unique(group)]

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from problems import CardinalityQUBO
-from solvers.anneal import curvature
+from solvers.anneal.curvature import refresh, transpose
 from solvers.anneal.layout import EMPTY, Layout
+from solvers.anneal.simd import round_up
 
 Array = npt.NDArray[Any]
 
 #: Coefficients further from 1 than this are scaled, so that no square leaves float32.
-_RANGE = 1e10
+_FAR = 1e10
+#: From this many entries of the factor on, products with it are shared out to threads, in
+#: ranges of so many variables.
+_LARGE, _RANGE = 1 << 25, 1 << 14
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,8 @@ class Model:
     layout: Layout
     factored: bool
     matrix: Array
-    """A, shape (m, size), or Q, shape (size, size): float32, C-contiguous."""
+    """By position, a column of A (padded by zeros to whole vectors) or a row of Q: float32,
+    C-contiguous, shape (size, depth)."""
     linear: Array
     curv: Array
     """Diagonal of the relaxed curvature; empty with factors, which imply it."""
@@ -35,23 +41,28 @@ class Model:
 
     @classmethod
     def of(cls, problem: CardinalityQUBO) -> Model:
-        """Bring a problem into this form; nothing is copied that is right already."""
+        """Bring a problem into this form; what is right already is not copied."""
         layout = Layout.of(problem.groups, problem.num_groups)
+        k = problem.cardinalities
         if problem.is_factored:
             linear = layout.arrange(problem.linear)
-            scale = _scale(max(np.abs(linear).max(initial=0), _peak(problem.A) ** 2))
-            A = _single(layout.arrange(problem.A), np.sqrt(scale))
-            return cls(
-                layout, True, A, _single(linear, scale), np.zeros(0, np.float32),
-                problem.cardinalities, scale,
-            )  # fmt: skip
+            peak = max(float(np.abs(linear).max(initial=0)), _peak(problem.A) ** 2)
+            scale = _scale(peak)
+            columns = _columns(problem.A, layout, np.sqrt(scale))
+            empty = np.zeros(0, np.float32)
+            return cls(layout, True, columns, _single(linear, scale), empty, k, scale)
         scale = _scale(_peak(problem.Q))
         Q = problem.Q
         if layout.order is not None:
-            Q = np.ascontiguousarray(layout.arrange(layout.arrange(Q).T).T)
+            Q = layout.arrange(layout.arrange(Q).T).T
         Q = _single(Q, scale)
         curv = split_diagonal(Q)
-        return cls(layout, False, Q, Q.diagonal() - curv, curv, problem.cardinalities, scale)
+        return cls(layout, False, Q, Q.diagonal() - curv, curv, k, scale)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether products with the factor are worth sharing out to threads."""
+        return self.factored and self.matrix.size >= _LARGE
 
     @property
     def size(self) -> int:
@@ -60,16 +71,45 @@ class Model:
 
     def buffers(self) -> tuple[Array, Array]:
         """Return room for ``s`` and ``g`` of a state."""
-        depth = len(self.matrix) if self.factored else 0
+        depth = self.matrix.shape[1] if self.factored else 0
         return np.zeros(depth, np.float32), np.empty(self.size, np.float32)
 
     def refresh(self, x: Array, s: Array, g: Array) -> None:
         """Compute ``s`` and ``g`` from ``x``; see :mod:`solvers.anneal.curvature`."""
-        curvature.refresh(self.matrix, self.factored, self.linear, self.curv, x, s, g)
+        refresh(self.matrix, self.factored, self.linear, self.curv, x, s, g)
 
     def start(self, state: Array) -> Array:
         """Bring a state by variable (uint8) to positions (float32)."""
         return np.ascontiguousarray(self.layout.arrange(state.astype(np.float32), EMPTY))
+
+
+def ranges(size: int) -> list[tuple[int, int]]:
+    """Cut positions into the ranges of one thread's task each."""
+    edges = [*range(0, size, _RANGE), size]
+    return list(pairwise(edges))
+
+
+def _columns(A: Array, layout: Layout, scale: float) -> Array:
+    """Return the columns of A as rows by position, scaled, in the form of the kernels."""
+    m, n = A.shape
+    depth = round_up(m)
+    if scale == 1 and layout.order is None and A.dtype == np.float32:
+        if depth == m and A.flags.f_contiguous:
+            return A.T
+        columns = np.zeros((n, depth), np.float32)
+        if A.flags.c_contiguous:
+            for first, last in ranges(n):
+                transpose(A, columns, first, last)
+        else:
+            columns[:, :m] = A.T
+        return columns
+    columns = np.zeros((layout.size, depth), np.float32)
+    if layout.order is None:
+        np.multiply(A.T, scale, out=columns[:, :m], casting="same_kind")
+    else:
+        real = layout.order >= 0
+        columns[real, :m] = A.T[layout.order[real]] * scale
+    return columns
 
 
 def split_diagonal(Q: Array) -> Array:
@@ -91,7 +131,7 @@ def _peak(values: Array) -> float:
 
 def _scale(peak: float) -> float:
     """Return a factor that brings coefficients near 1, or 1 where they are near enough."""
-    return 1.0 if peak == 0 or 1 / _RANGE < peak < _RANGE else 1 / peak
+    return 1.0 if peak == 0 or 1 / _FAR < peak < _FAR else 1 / peak
 
 
 def _single(values: Array, scale: float) -> Array:

@@ -1,6 +1,9 @@
-"""The convex relaxation by working sets, compiled.
+"""The convex relaxation by sweeps and working sets, compiled.
 
-Each round takes the variables that violate the optimality conditions most (the best of
+Sweeps come first, where there are factors: the variables on the wrong side of a threshold
+are paired, worst with worst, and each pair takes its best step in O(m), in turn.
+
+Then come rounds. Each takes the variables that violate the optimality conditions most (the best of
 every lane on either side) and those between 0 and 1, minimises over them alone by steps
 on pairs (sequential minimal optimisation, second-order choice: Fan, Chen and Lin, JMLR 6,
 2005), and updates the gradient. A block of rank m ends with a few variables off their
@@ -245,21 +248,13 @@ def relax(
     enter, leave = np.empty(size, np.float32), np.empty(size, np.float32)
     marked = np.zeros(size, np.uint8)
     inside = np.empty(size, np.int64)
-    chosen = np.empty(capacity, np.int64)
-    depth = matrix.shape[0] if factored else 0
-    parts = np.empty(depth * capacity, np.float32)
+    chosen_all = np.empty(capacity, np.int64)
     squares = np.empty(capacity * capacity, np.float32)
     x_w, g_w = np.empty(capacity, np.float32), np.empty(capacity, np.float32)
     enter_w, leave_w = np.empty(capacity, np.float32), np.empty(capacity, np.float32)
     score, curv_w = np.empty(capacity, np.float32), np.empty(capacity, np.float32)
     change = np.empty(capacity, np.float32)
-    between = 0
-    for v in range(size):
-        enter[v] = 0 if 0 <= x[v] < 1 else none
-        leave[v] = 0 if x[v] > 0 else none
-        if 0 < x[v] < 1:
-            inside[between] = v
-            between += 1
+    between = open_sides(x, enter, leave, inside)
     for _ in range(rounds):
         scan(g, enter, leave, low, high)
         worst = thresholds(low, high, group_lanes, down, up)
@@ -267,18 +262,20 @@ def relax(
             return True
         count = _choose(
             g, enter, leave, low, high, group_lanes, down, up, worst,
-            inside[:between], chosen, marked,
+            inside[:between], chosen_all, marked,
         )  # fmt: skip
         width = round_up(count)
-        part = parts[: depth * width].reshape((depth, width))
+        for t in range(count, width):
+            chosen_all[t] = chosen_all[0]
+        chosen = chosen_all[:width]
         C = squares[: width * width].reshape((width, width))
-        gram(matrix, factored, curv, chosen, count, part, C)
-        for t in range(count):
+        gram(matrix, factored, curv, chosen, C)
+        for t in range(width):
             v = chosen[t]
             x_w[t], g_w[t], enter_w[t], leave_w[t] = x[v], g[v], enter[v], leave[v]
             curv_w[t] = C[t, t]
         for t in range(count, width):
-            x_w[t], g_w[t], enter_w[t], leave_w[t], curv_w[t] = 0, 0, none, none, 0
+            enter_w[t], leave_w[t] = none, none
         first, group = chosen[0] - chosen[0], 0
         while first < count:
             while chosen[first] % lanes >= group_lanes[group + 1]:
@@ -299,15 +296,27 @@ def relax(
             if 0 < x[v] < 1:
                 inside[between] = v
                 between += 1
-        for t in range(count, width):
-            change[t] = 0
-        commit(matrix, factored, curv, chosen, count, part, change, s, g)
+        commit(matrix, factored, curv, chosen[:count], change, s, g)
         if factored and with_gradient:
             gradient(matrix, linear, s, g, 0, size)
         gained[0] += gain
         if gain <= _ENOUGH * gained[0]:
             return True
     return False
+
+
+@jit
+def open_sides(x: Array, enter: Array, leave: Array, inside: Array) -> int:
+    """Mark what may rise and fall; list the variables between 0 and 1, return how many."""
+    none = np.float32(np.inf)
+    between = 0
+    for v in range(len(x)):
+        enter[v] = 0 if 0 <= x[v] < 1 else none
+        leave[v] = 0 if x[v] > 0 else none
+        if 0 < x[v] < 1:
+            inside[between] = v
+            between += 1
+    return between
 
 
 @jit
@@ -323,9 +332,7 @@ def distances(x: Array, g: Array, group_lanes: Array, distance: Array) -> None:
     low, high = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
     down, up = np.empty(groups, np.float32), np.empty(groups, np.float32)
     enter, leave = np.empty(size, np.float32), np.empty(size, np.float32)
-    for v in range(size):
-        enter[v] = 0 if 0 <= x[v] < 1 else none
-        leave[v] = 0 if x[v] > 0 else none
+    open_sides(x, enter, leave, np.empty(size, np.int64))
     scan(g, enter, leave, low, high)
     thresholds(low, high, group_lanes, down, up)
     middle = np.empty(lanes, np.float32)

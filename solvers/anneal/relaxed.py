@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from solvers.anneal import curvature
-from solvers.anneal.model import Model
+from solvers.anneal.curvature import add_row, gradient, project
+from solvers.anneal.model import Model, ranges
 from solvers.anneal.relax import distances, relax
+from solvers.anneal.sweep import sweep
 from solvers.base import Request
 
 Array = npt.NDArray[Any]
 
-#: From this many entries of the factor on, products with it are shared out to threads.
-_LARGE = 1 << 25
-#: Columns or rows of one thread's task: fixed, so that no answer depends on the threads.
-_COLUMNS, _ROWS = 1 << 14, 8
-#: Rounds between looks at the clock where a round is short.
-_ROUNDS = 50
+#: Sweeps before the rounds; rounds between looks at the clock where a round is short.
+_SWEEPS, _ROUNDS = 3, 50
 
 
 @dataclass
@@ -51,8 +46,6 @@ class Relaxed:
     """Distance of each gradient from its group's threshold."""
     inside: Array
     """Positions of the variables between 0 and 1."""
-    decrease: float
-    """Energy of the start less that of ``x``."""
     solved: bool
 
     @property
@@ -63,14 +56,10 @@ class Relaxed:
     def rounded(self, rng: np.random.Generator | None = None) -> State:
         """Round: the largest up, or, with a generator, larger ones up more often."""
         values = self.x[self.inside]
-        if rng is None:
-            order = np.argsort(-values, kind="stable")
-        else:
-            order = np.argsort(rng.standard_exponential(len(values)) / values)
-        group = self.model.layout.group_of(self.inside)
+        keys = -values if rng is None else rng.standard_exponential(len(values)) / values
+        order = np.argsort(keys, kind="stable")
         step = -values
-        for g in np.unique(group):
-            members = order[group[order] == g]
+        for members in self.model.layout.split(self.inside, order):
             up = members[: round(float(values[members].sum()))]
             step[up] = 1 - values[up]
         return self._moved(step)
@@ -80,7 +69,7 @@ class Relaxed:
         state = State(self.x.copy(), self.s.copy(), self.g.copy(), float(self.g[inside] @ step))
         state.x[inside] = np.rint(state.x[inside] + step)
         if model.factored:
-            shift = model.matrix[:, inside] @ step
+            shift = step @ model.matrix[inside]
             state.s += shift
             state.energy += float(shift @ shift)
         else:
@@ -88,42 +77,57 @@ class Relaxed:
             np.fill_diagonal(C, model.curv[inside])
             state.energy += float(step @ C @ step)
             for v, change in zip(inside, step, strict=True):
-                curvature.add_row(model.matrix, model.curv, state.g, int(v), change)
+                add_row(model.matrix, model.curv, state.g, int(v), change)
         return state
 
 
 def solve_relaxation(model: Model, start: Array, request: Request, threads: int) -> Relaxed:
     """Solve the relaxation from a feasible state (by position), until time is out."""
     x, s, g = start.copy(), *model.buffers()
-    gained = np.zeros(1)
-    large = model.factored and model.matrix.size >= _LARGE
-    with ThreadPoolExecutor(threads) as pool:
-
-        def each(task: Callable[..., None], count: int, step: int) -> None:
-            ranges: Iterable[tuple[int, int]] = pairwise([*range(0, count, step), count])
-            for _ in (pool.map if threads > 1 else map)(lambda r: task(*r), ranges):
-                pass
-
-        def differentiate(first: int, last: int) -> None:
-            curvature.gradient(model.matrix, model.linear, s, g, first, last)
-
-        def project(first: int, last: int) -> None:
-            curvature.project(model.matrix, x, s, first, last)
-
-        if large:
-            each(project, len(s), _ROWS)
-            each(differentiate, model.size, _COLUMNS)
-        else:
-            model.refresh(x, s, g)
-        solved = False
-        while not solved and request.remaining > 0:
-            solved = relax(
-                model.matrix, model.factored, model.linear, model.curv, x, s, g,
-                model.layout.group_lanes, 1 if large else _ROUNDS, gained, not large,
-            )  # fmt: skip
-            if large:
-                each(differentiate, model.size, _COLUMNS)
+    if threads > 1 and model.is_large:
+        with ThreadPoolExecutor(threads) as pool:
+            solved = _descend(model, x, s, g, request, pool)
+    else:
+        solved = _descend(model, x, s, g, request, None)
     distance = np.empty(model.size, np.float32)
     distances(x, g, model.layout.group_lanes, distance)
-    inside = np.flatnonzero((x > 0) & (x < 1))
-    return Relaxed(model, x, s, g, distance, inside, float(gained[0]), solved)
+    return Relaxed(model, x, s, g, distance, np.flatnonzero((x > 0) & (x < 1)), solved)
+
+
+def _descend(
+    model: Model, x: Array, s: Array, g: Array, request: Request, pool: ThreadPoolExecutor | None
+) -> bool:
+    """Sweep, then make rounds; returns whether the relaxation is solved."""
+    each = pool.map if pool else map
+
+    def differentiate() -> None:
+        """Compute the gradient, in ranges so fixed that no bit depends on the threads."""
+        for _ in each(lambda r: gradient(model.matrix, model.linear, s, g, *r), ranges(model.size)):
+            pass
+
+    def sum_columns(r: tuple[int, int]) -> Array:
+        part = np.zeros_like(s)
+        project(model.matrix, x, part, *r)
+        return part
+
+    lanes, gained = model.layout.group_lanes, np.zeros(1)
+    if not model.factored:
+        model.refresh(x, s, g)
+    else:
+        s[:] = sum(each(sum_columns, ranges(model.size)))
+        differentiate()
+        for _ in range(_SWEEPS):
+            sweep(model.matrix, model.linear, x, s, g, lanes)
+            differentiate()
+            if request.remaining <= 0:
+                return False
+    own = not model.is_large
+    solved = False
+    while not solved and request.remaining > 0:
+        solved = relax(
+            model.matrix, model.factored, model.linear, model.curv, x, s, g, lanes,
+            _ROUNDS if own else 1, gained, own,
+        )  # fmt: skip
+        if not own:
+            differentiate()
+    return solved

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from solvers.anneal import polish as kernel
 from solvers.anneal.core import anneal_core
 from solvers.anneal.model import Model
-from solvers.anneal.polish import polish_dense, polish_factored
 from solvers.anneal.relaxed import Relaxed, State
+from solvers.anneal.simd import round_up
 
 Array = npt.NDArray[Any]
 
 #: Size of a walk's first core, of the others, and of the largest.
 _FIRST, _CORE, _LARGEST = 64, 128, 2048
 #: Sweeps and trips of a core. With each level its size and sweeps double, its trips halve.
-_SWEEPS, _TRIPS = 5, 16
+_SWEEPS, _TRIPS = 5, 8
 #: Levels beyond which sweeps double no more.
 _HIGHEST = 7
 #: Cores in a row without success that end a level.
@@ -29,7 +29,14 @@ _PATIENCE = 6
 _HOT = 0.3
 
 
-def search(relaxed: Relaxed, rng: np.random.Generator, endless: bool) -> Iterator[State]:
+class Found(NamedTuple):
+    """The best state so far, by position, and its energy relative to the relaxed optimum."""
+
+    x: Array
+    energy: float
+
+
+def search(relaxed: Relaxed, rng: np.random.Generator, endless: bool) -> Iterator[Found]:
     """Yield the best state so far, after the rounding and after each core.
 
     A walk starts from the rounded optimum of the relaxation and anneals one core after
@@ -41,7 +48,7 @@ def search(relaxed: Relaxed, rng: np.random.Generator, endless: bool) -> Iterato
     optimum: then there is one walk, to level 3, or without end.
     """
     state = relaxed.rounded()
-    best = copy.deepcopy(state)
+    best = Found(state.x.copy(), state.energy)
     yield best
     factored = relaxed.model.factored
     movable = int(np.isfinite(relaxed.distance).sum())
@@ -50,9 +57,9 @@ def search(relaxed: Relaxed, rng: np.random.Generator, endless: bool) -> Iterato
     gap = state.energy
     for number in count():
         top = number % 3 if factored else None if endless else 3
-        for _ in _walk(relaxed, state, number == 0, top, gap, rng):
+        for _ in _walk(relaxed, state, movable, number == 0, top, gap, rng):
             if state.energy < best.energy:
-                best = copy.deepcopy(state)
+                best = Found(state.x.copy(), state.energy)
             yield best
         if not endless:
             return
@@ -62,6 +69,7 @@ def search(relaxed: Relaxed, rng: np.random.Generator, endless: bool) -> Iterato
 def _walk(
     relaxed: Relaxed,
     state: State,
+    movable: int,
     first: bool,
     top: int | None,
     gap: float,
@@ -69,7 +77,6 @@ def _walk(
 ) -> Iterator[None]:
     """Anneal cores of ``state``, in place, until all levels up to ``top`` failed."""
     model = relaxed.model
-    movable = int(np.isfinite(relaxed.distance).sum())
     seed = rng.integers(1, 2**62, 1)
     failed = 0
     for number in count():
@@ -109,11 +116,10 @@ def polish(model: Model, x: Array) -> None:
     s, g = model.buffers()
     model.refresh(x, s, g)
     least = 1e-6 * float(np.abs(g).max())
-    lanes = model.layout.group_lanes
-    if model.factored:
-        polish_factored(model.matrix, model.linear, x, s, g, lanes, least)
-    else:
-        polish_dense(model.matrix, model.curv, x, g, lanes, least)
+    kernel.polish(
+        model.matrix, model.factored, model.linear, model.curv, x, s, g,
+        model.layout.group_lanes, least,
+    )  # fmt: skip
 
 
 def _spread(model: Model, rng: np.random.Generator) -> Array:
@@ -126,10 +132,12 @@ def _spread(model: Model, rng: np.random.Generator) -> Array:
 
 
 def _by_group(model: Model, chosen: Array) -> tuple[Array, Array]:
-    """Sort a core by group; return it and where its groups begin, and its length."""
-    if len(model.cardinalities) == 1:
-        return chosen, np.array([0, len(chosen)])
-    group = model.layout.group_of(chosen)
-    order = np.argsort(group, kind="stable")
-    edges = np.flatnonzero(np.diff(group[order])) + 1
-    return chosen[order], np.concatenate([[0], edges, [len(chosen)]])
+    """Sort a core by group and pad it; return it, where its groups begin, and its length."""
+    starts = np.array([0, len(chosen)])
+    if len(model.cardinalities) > 1:
+        group = model.layout.group_of(chosen)
+        order = np.argsort(group, kind="stable")
+        chosen = chosen[order]
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(group[order])) + 1, starts[1:]])
+    padding = round_up(len(chosen)) - len(chosen)
+    return np.append(chosen, np.full(padding, chosen[0])), starts

@@ -3,7 +3,7 @@
 A reduction ``m = min(m, v)`` in numba becomes a scalar loop, because LLVM must respect
 NaN; and a matrix product needs its partial sums in registers, which arrays can't promise.
 Both are written here as LLVM instructions: :func:`fmin` and :func:`fmax` as intrinsics
-that assume no NaN, :func:`tile` as a block of vector multiply-adds. LLVM maps the vectors
+that assume no NaN, :func:`dots` as a block of vector multiply-adds. LLVM maps the vectors
 to whatever the machine has.
 """
 
@@ -24,9 +24,10 @@ Real = float | np.floating[Any]
 _FAST = {"nnan", "nsz", "arcp", "contract", "reassoc"}
 jit = numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 
-_WIDTH = 8
-#: Rows and columns that one :func:`tile` computes.
-TILE_ROWS, TILE_COLUMNS = 4, 2 * _WIDTH
+#: Floats of a vector; rows of a factor are padded to a multiple of it.
+WIDTH = 8
+#: Rows of either side whose products one :func:`dots` computes.
+DOT_ROWS, DOT_COLUMNS = 4, 2
 
 
 def _extremum(name: str) -> Any:
@@ -49,65 +50,69 @@ fmin, fmax = _extremum("minnum"), _extremum("maxnum")
 
 
 @intrinsic
-def _tile(_context: Any, left: Any, right: Any, out: Any, i: Any, j: Any) -> Any:
-    """``out[i:i+4, j:j+16] = (leftᵀ right)[i:i+4, j:j+16]``, all float32 and C-contiguous.
-
-    ``left`` has shape (m, ≥ i + 4), ``right`` (m, ≥ j + 16); nothing is checked.
-    """
-
+def _dots(
+    _context: Any, matrix: Any, left: Any, i: Any, right: Any, j: Any, out: Any
+) -> tuple[Any, Any]:
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        arrays = [
-            context.make_array(kind)(context, builder, value)
-            for kind, value in zip(signature.args[:3], args[:3], strict=True)
-        ]
-        widths = [cgutils.unpack_tuple(builder, array.shape)[1] for array in arrays]
-        depth = cgutils.unpack_tuple(builder, arrays[0].shape)[0]
-        vector = ir.VectorType(ir.FloatType(), _WIDTH)
+        matrix, left, right, out = (
+            context.make_array(signature.args[k])(context, builder, args[k]) for k in (0, 1, 3, 5)
+        )
         index = ir.IntType(64)
-        spread = ir.Constant(ir.VectorType(ir.IntType(32), _WIDTH), [0] * _WIDTH)
-        empty = ir.Constant(vector, ir.Undefined)
+        vector = ir.VectorType(ir.FloatType(), WIDTH)
+        depth = cgutils.unpack_tuple(builder, matrix.shape)[1]
+        stride = cgutils.unpack_tuple(builder, out.shape)[1]
 
-        def at(array: int, row: Any, column: Any, ahead: int) -> Any:
-            place = builder.add(builder.mul(row, widths[array]), column)
-            return builder.gep(arrays[array].data, [builder.add(place, index(ahead))])
+        def row(chosen: Any, start: Any, ahead: int) -> Any:
+            place = builder.gep(chosen.data, [builder.add(start, index(ahead))])
+            return builder.gep(matrix.data, [builder.mul(builder.load(place), depth)])
 
-        def as_vector(pointer: Any) -> Any:
-            return builder.bitcast(pointer, vector.as_pointer())
+        def shuffle(a: Any, b: Any, lanes: list[int]) -> Any:
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
+            return builder.shuffle_vector(a, b, mask)
 
-        columns = TILE_COLUMNS // _WIDTH
-        zero = ir.Constant(vector, [0.0] * _WIDTH)
-        sums = [
-            [cgutils.alloca_once_value(builder, zero) for _ in range(columns)]
-            for _ in range(TILE_ROWS)
-        ]
-        with cgutils.for_range(builder, depth) as loop:
-            factors = [
-                builder.load(as_vector(at(1, loop.index, args[4], _WIDTH * c)), align=4)
-                for c in range(columns)
-            ]
-            for r in range(TILE_ROWS):
-                scalar = builder.load(at(0, loop.index, args[3], r))
-                lane = builder.insert_element(empty, scalar, ir.IntType(32)(0))
-                lane = builder.shuffle_vector(lane, empty, spread)
-                for c in range(columns):
-                    product = builder.fmul(lane, factors[c], flags=tuple(_FAST))
-                    total = builder.fadd(builder.load(sums[r][c]), product, flags=tuple(_FAST))
-                    builder.store(total, sums[r][c])
-        for r in range(TILE_ROWS):
-            row = builder.add(args[3], index(r))
-            for c in range(columns):
-                place = as_vector(at(2, row, args[4], _WIDTH * c))
-                builder.store(builder.load(sums[r][c]), place, align=4)
+        def pairwise_sums(a: Any, b: Any) -> Any:
+            even = shuffle(a, b, list(range(0, 2 * WIDTH, 2)))
+            return builder.fadd(even, shuffle(a, b, list(range(1, 2 * WIDTH, 2))), flags=flags)
+
+        flags = tuple(sorted(_FAST))
+        rows = [row(left, args[2], r) for r in range(DOT_ROWS)]
+        columns = [row(right, args[4], c) for c in range(DOT_COLUMNS)]
+        zero = ir.Constant(vector, [0.0] * WIDTH)
+        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(DOT_ROWS * DOT_COLUMNS)]
+        with cgutils.for_range_slice(builder, index(0), depth, index(WIDTH), index) as (at, _):
+
+            def chunk(start: Any) -> Any:
+                place = builder.bitcast(builder.gep(start, [at]), vector.as_pointer())
+                return builder.load(place, align=4)
+
+            factors = [chunk(start) for start in columns]
+            for r, start in enumerate(rows):
+                factor = chunk(start)
+                for c in range(DOT_COLUMNS):
+                    total = sums[DOT_COLUMNS * r + c]
+                    product = builder.fmul(factor, factors[c], flags=flags)
+                    builder.store(builder.fadd(builder.load(total), product, flags=flags), total)
+        # Three rounds of pairwise sums turn eight vectors into the vector of their totals.
+        totals = [builder.load(total) for total in sums]
+        while len(totals) > 1:
+            totals = [pairwise_sums(*totals[k : k + 2]) for k in range(0, len(totals), 2)]
+        for r in range(DOT_ROWS):
+            line = shuffle(totals[0], totals[0], [DOT_COLUMNS * r, DOT_COLUMNS * r + 1])
+            place = builder.mul(builder.add(args[2], index(r)), stride)
+            place = builder.gep(out.data, [builder.add(place, args[4])])
+            builder.store(line, builder.bitcast(place, line.type.as_pointer()), align=4)
         return context.get_dummy_value()
 
-    return types.void(left, right, out, i, j), emit
+    return types.void(matrix, left, i, right, j, out), emit
 
 
-#: The same by the name that the kernels use: numba passes the first argument itself.
-tile: Any = _tile
+#: ``dots(matrix, left, i, right, j, out)``: ``out[i+r, j+c] = matrix[left[i+r]] ·
+#: matrix[right[j+c]]`` for r < 4, c < 2. All are C-contiguous, matrix and out float32, left
+#: and right int64; the row length of matrix is a multiple of 8. Nothing is checked.
+dots: Any = _dots
 
 
 @jit
 def round_up(count: int) -> int:
-    """Round up to a multiple of a tile's columns."""
-    return (count + TILE_COLUMNS - 1) // TILE_COLUMNS * TILE_COLUMNS
+    """Round up to a multiple of what vectors and :func:`dots` take at once."""
+    return (count + WIDTH - 1) // WIDTH * WIDTH

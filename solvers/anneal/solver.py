@@ -82,9 +82,8 @@ class Anneal(Solver):
                 relaxed = solve_relaxation(model, model.start(start), request, threads)
             until = time.perf_counter() + request.remaining / left
             for state in search(relaxed, rng, endless=request.time_limit is not None):
-                energy = state.energy - relaxed.decrease
-                if request.callback and energy < known:
-                    known = energy
+                if request.callback and state.energy < known:
+                    known = state.energy
                     if request.report(problem.energy(model.layout.restore(state.x))):
                         stop = Stop.INTERRUPTED
                         break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from itertools import islice
 
 import numpy as np
@@ -11,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from problems import CardinalityQUBO
-from solvers.anneal import curvature, search
-from solvers.anneal import relaxed as relaxed_module
+from solvers.anneal import model as model_module
+from solvers.anneal import search
 from solvers.anneal.core import anneal_core
 from solvers.anneal.layout import Layout
 from solvers.anneal.model import Model
 from solvers.anneal.relax import relax
 from solvers.anneal.relaxed import solve_relaxation
-from solvers.anneal.simd import jit, tile
+from solvers.anneal.simd import dots, jit
 from solvers.base import Request
 
 seeds = st.integers(0, 2**31)
@@ -48,7 +47,7 @@ def relaxed_energy(model, x):
     """Return the relaxed energy in float64, by the definition."""
     matrix, linear = model.matrix.astype(float), model.linear.astype(float)
     if model.factored:
-        C = matrix.T @ matrix
+        C = matrix @ matrix.T
     else:
         C = matrix.copy()
         np.fill_diagonal(C, model.curv)
@@ -57,27 +56,34 @@ def relaxed_energy(model, x):
 
 
 def refreshed(model, x):
-    s = np.zeros(len(model.matrix) if model.factored else 0, np.float32)
-    g = np.empty(model.size, np.float32)
-    curvature.refresh(model.matrix, model.factored, model.linear, model.curv, x, s, g)
+    s, g = model.buffers()
+    model.refresh(x, s, g)
     return s, g
 
 
 @jit
-def product(left, right, out):
-    for i in range(0, out.shape[0], 4):
-        for j in range(0, out.shape[1], 16):
-            tile(left, right, out, i, j)
+def products(matrix, left, right, out):
+    for i in range(0, len(left), 4):
+        for j in range(0, len(right), 2):
+            dots(matrix, left, i, right, j, out)
 
 
-@given(seeds, st.integers(1, 40), st.integers(1, 4), st.integers(1, 3))
-def test_tiles_are_a_matrix_product(seed, depth, rows, columns):
+@given(seeds, st.integers(1, 5), st.integers(1, 4), st.integers(1, 3))
+def test_dots_are_scalar_products(seed, depth, rows, columns):
     rng = np.random.default_rng(seed)
-    left = rng.standard_normal((depth, 4 * rows)).astype(np.float32)
-    right = rng.standard_normal((depth, 16 * columns)).astype(np.float32)
-    out = np.empty((4 * rows, 16 * columns), np.float32)
-    product(left, right, out)
-    np.testing.assert_allclose(out, left.T @ right, atol=1e-4)
+    matrix = rng.standard_normal((20, 8 * depth)).astype(np.float32)
+    left, right = rng.integers(0, 20, 4 * rows), rng.integers(0, 20, 2 * columns)
+    out = np.empty((4 * rows, 2 * columns), np.float32)
+    products(matrix, left, right, out)
+    np.testing.assert_allclose(out, matrix[left] @ matrix[right].T, atol=1e-4)
+
+
+@given(seeds, st.integers(1, 20), st.integers(1, 40), st.sampled_from("CF"))
+def test_columns_are_those_of_the_factor(seed, m, n, order):
+    A = np.random.default_rng(seed).standard_normal((m, n)).astype(np.float32, order=order)
+    model = Model.of(CardinalityQUBO.from_factors(A, np.zeros(n), 0))
+    np.testing.assert_array_equal(model.matrix[:, :m], A.T)
+    assert not model.matrix[:, m:].any()
 
 
 @given(seeds, st.integers(1, 300), st.integers(1, 6))
@@ -101,7 +107,7 @@ def test_gradients_give_the_fields(seed, n, num_groups, dense):
     model = Model.of(p)
     x = model.start(start)
     _, g = refreshed(model, x)
-    curv = np.square(model.matrix).sum(0) if model.factored else model.curv
+    curv = np.square(model.matrix).sum(1) if model.factored else model.curv
     fields = model.layout.arrange(p.fields(start))
     real = x >= 0
     found = g + np.where(x > 0, -curv, curv)
@@ -170,7 +176,7 @@ def test_long_searches_do_not_drift(seed, n, dense):
     model = Model.of(p)
     relaxed = solve_relaxation(model, model.start(start), Request(), 1)
     states = search.search(relaxed, np.random.default_rng(seed), endless=True)
-    first = copy.deepcopy(next(states))
+    first = next(states)
     last = list(islice(states, 60))[-1:] or [first]
     energies = [p.energy(model.layout.restore(state.x)) for state in (first, last[0])]
     scale = np.abs(p.fields(start)).max()
@@ -183,8 +189,8 @@ def test_threads_do_not_change_the_relaxation(monkeypatch):
     p, start = block(3, 400, m=70)
     model = Model.of(p)
     plain = solve_relaxation(model, model.start(start), Request(), 1)
-    monkeypatch.setattr(relaxed_module, "_LARGE", 1)
-    monkeypatch.setattr(relaxed_module, "_COLUMNS", 64)
+    monkeypatch.setattr(model_module, "_LARGE", 1)
+    monkeypatch.setattr(model_module, "_RANGE", 64)
     large = [solve_relaxation(model, model.start(start), Request(), t) for t in (1, 3)]
     np.testing.assert_array_equal(large[0].x, large[1].x)
     np.testing.assert_array_equal(large[0].s, large[1].s)
