@@ -38,9 +38,8 @@ def products(problem: CardinalityQUBO, request: Request, rlt: bool, bits: int) -
 
     n = problem.n
     Q = float64_matrix(problem)
-    total = float(np.abs(Q).sum()) or 1.0
-    most = max(2 * float(np.abs(Q).max()), 1e-300)
-    scale = 2.0 ** np.floor(np.log2(min(2.0**bits / most, RANGE / total)))
+    total, most = float(np.abs(Q).sum()), 2 * float(np.abs(Q).max())
+    scale = 2.0 ** np.floor(np.log2(min(2.0**bits / most, RANGE / total))) if total else 1.0
     double, ones = integers(2 * Q, scale), integers(Q.diagonal(), scale)
     model = cp_model.CpModel()
     x = [model.new_bool_var("") for _ in range(n)]

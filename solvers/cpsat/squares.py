@@ -48,7 +48,7 @@ def squares(problem: CardinalityQUBO, request: Request, start: Array, tangents: 
     directions = (vectors[:, chosen] * np.sqrt(values[chosen])).T[::-1]
     # Squares and linear terms share one scale, the square of that of the forms.
     reach = (np.sort(np.abs(directions), axis=1)[:, n - k :].sum(axis=1) ** 2).sum()
-    scale = float(np.sqrt(RANGE / max(float(reach + np.abs(linear).sum()), 1e-300)))
+    scale = float(np.sqrt(RANGE / (float(reach + np.abs(linear).sum()) or RANGE)))
     forms, ones = integers(directions, scale), integers(linear, scale**2)
     model = cp_model.CpModel()
     x = [model.new_bool_var("") for _ in range(n)]

@@ -89,6 +89,14 @@ def test_integer_objective_is_the_energy_up_to_rounding(formulation, factored):
         assert model.lower(value) == pytest.approx(p.energy(x), abs=1e-5)
 
 
+@pytest.mark.parametrize("formulation", ["products", "squares"])
+def test_a_problem_without_coefficients(formulation):
+    p = CardinalityQUBO.from_factors(np.zeros((3, 30)), np.zeros(30), 10, offset=2.0)
+    answer = solve(p, "cpsat", formulation=formulation, relax=False, workers=1)
+    assert answer.is_optimal
+    assert answer.energy == 2.0
+
+
 def test_squares_prove_what_products_do_not():
     """A block of the family: low rank, linear terms that outweigh the diagonal."""
     rng = np.random.default_rng(3)
