@@ -135,7 +135,9 @@ def tabu(
             second = second & (label == tl.load(groups + program.to(tl.int64) * N + p))
 
         # Flip p; the fields then hold the coupling, and the best partner has the best field.
-        f = f - (2 * sign) * matrix_row(matrix, p, n, v, EVEN, ALIGNED)
+        p = tl.minimum(p, n - 1)  # no row beyond the last is read, whatever was not found
+        twice = tl.where(found, 2 * sign, 0 * sign)
+        f = f - twice * matrix_row(matrix, p, n, v, EVEN, ALIGNED)
         reward = tl.where(second, -sign * f, none)
         gain = tl.max(reward, 0)
         q = tl.min(tl.where(reward == gain, v, N - 1), 0)
@@ -143,13 +145,13 @@ def tabu(
         moved = found & (gain > none)
         if (dirty > 0) & ((change >= 0) | (moved == 0)):
             # The best state is about to be left.
-            before = f + (2 * sign) * matrix_row(matrix, p, n, v, EVEN, ALIGNED)
+            before = f + twice * matrix_row(matrix, p, n, v, EVEN, ALIGNED)
             tl.store(best_f + at, before)
             tl.store(best_tag + at, tag)
             dirty = 0
         # Flip q, or p back where it has no partner.
-        q = tl.where(moved, q, p)
-        f = f + (2 * sign) * matrix_row(matrix, q, n, v, EVEN, ALIGNED)
+        q = tl.where(moved, tl.minimum(q, n - 1), p)
+        f = f + twice * matrix_row(matrix, q, n, v, EVEN, ALIGNED)
         if moved:
             release = step + tenure + draw(seed, 4 * step + 1, tenure)
             tag = tl.where(v == p, 2 * release + 1 - leave, tag)

@@ -49,13 +49,15 @@ class Reference:
         leave = self.step % 2
         sign = self.f.dtype.type(1 if leave else -1)
         free = self.release <= self.step
-        pair = self.choose(leave, sign, free)
-        if pair is None:
+        p, q, own, gain = self.choose(leave, sign, free)
+        if q is None:
+            if p is not None:  # flipped, and flipped back
+                self.f = self.f - 2 * sign * self.Q[p]
+                self.f = self.f + 2 * sign * self.Q[p]
             if self.dirty:
                 self.save()
             better = False
         else:
-            p, q, own, gain = pair
             change = -(own + gain)
             if self.dirty and change >= 0:
                 # The kernel takes p's flip back from the fields: rounding and all.
@@ -90,7 +92,7 @@ class Reference:
             self.kicks += 1
 
     def choose(self, leave, sign, free):
-        """Choose p and q; also what each brings. None where nothing may move."""
+        """Choose p and q, and say what each brings; None for what may not move."""
         first = np.flatnonzero(free & (self.x == leave))
         second = np.flatnonzero(free & (self.x != leave))
         gain_of = sign * self.f
@@ -101,7 +103,7 @@ class Reference:
         if self.grouped:
             first = first[rival[first] < np.inf]
         if len(first) == 0:
-            return None
+            return None, None, 0.0, 0.0
         if self.kick > 0:
             start = draw(self.seed, 4 * self.step, self.slots)
             p = min(first, key=lambda v: (v - start) % self.slots)
@@ -111,7 +113,7 @@ class Reference:
             p = first[np.argmax(gain_of[first])]
         second = second[self.groups[second] == self.groups[p]]
         if len(second) == 0:
-            return None
+            return int(p), None, 0.0, 0.0
         flipped = self.f - 2 * sign * self.Q[p]
         reward = -sign * flipped[second]
         best = np.argmax(reward)

@@ -43,6 +43,13 @@ def random_problem(seed, n, groups=None, factored=False, dtype=np.float32):
     return CardinalityQUBO(random_matrix(rng, n, dtype), k, groups=groups)
 
 
+def guarded(Q, slots):
+    """Copy a matrix to the device, with NaN behind it: reading past the end shows."""
+    memory = np.full(slots * slots, np.nan, Q.dtype)
+    memory[: Q.size] = Q.ravel()
+    return torch.from_numpy(memory).to(DEVICE)[: Q.size].view(Q.shape)
+
+
 def make_batch(sizes, groups=None, dtype=np.float32, seed=0):
     """Programs of several sizes with half of their variables set."""
     rng = np.random.default_rng(seed)
@@ -56,7 +63,7 @@ def make_batch(sizes, groups=None, dtype=np.float32, seed=0):
             label[:n] = np.sort(rng.integers(0, groups, n))
     seeds = rng.integers(-(2**31), 2**31, len(sizes)).astype(np.int32)
     batch = Batch(
-        [torch.from_numpy(Q).to(DEVICE) for Q in matrices],
+        [guarded(Q, slots) for Q in matrices],
         torch.from_numpy(x).to(DEVICE),
         torch.from_numpy(seeds).to(DEVICE),
         None if groups is None else torch.from_numpy(labels).to(DEVICE),
@@ -95,6 +102,7 @@ def assert_same(batch, references):
         ((13, 10), None, np.float32, (25,)),
         ((16,), None, np.float64, (16,)),
         ((14,), 3, np.float32, (10, 12)),
+        ((3, 2), None, np.float32, (24,)),
     ],
 )
 def test_same_moves_as_the_reference(sizes, groups, dtype, steps):
@@ -104,7 +112,7 @@ def test_same_moves_as_the_reference(sizes, groups, dtype, steps):
         for ref in references:
             ref.run(part)
         assert_same(batch, references)
-    assert min(len(ref.moves) for ref in references) > 10
+    assert min(len(ref.moves) for ref in references) > 4
     assert max(ref.kicks for ref in references) > 0
 
 
