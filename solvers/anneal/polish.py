@@ -19,11 +19,12 @@ _ROWS = 64
 
 @jit
 def _side(
-    x: Array, g: Array, group_lanes: Array, group: int, ones: bool, bound: Real, found: Array
+    x: Array, g: Array, group_lanes: Array, group: int, sign: Real, bound: Real, found: Array
 ) -> int:
-    """Collect a group's ones with a gradient above, or its zeros with one below, a bound.
+    """Collect a group's ones with a gradient above a bound, or its zeros with one below.
 
-    Returns their number; ``found`` is padded by its first to a multiple of 8.
+    ``sign`` is 1 for the ones, -1 for the zeros. Returns their number; ``found`` is padded
+    by its first to a multiple of 8.
     """
     lanes, count = group_lanes[-1], 0
     for first in range(0, len(x), lanes):
@@ -31,7 +32,8 @@ def _side(
             v = first + lane
             if v >= len(x):
                 break
-            if (x[v] > 0 and g[v] > bound) if ones else (x[v] == 0 and g[v] < bound):
+            wanted = x[v] > 0 if sign > 0 else x[v] == 0
+            if wanted and sign * (g[v] - bound) > 0:
                 found[count] = v
                 count += 1
     for t in range(count, round_up(count)):
@@ -93,14 +95,14 @@ def _polish_factored(
     enter, leave = np.empty(size, np.float32), np.empty(size, np.float32)
     ones, zeros = np.empty(size + 8, np.int64), np.empty(size + 8, np.int64)
     open_sides(x, enter, leave, ones)
-    swaps, group = 0, 0
+    swaps, group = 0, group_lanes[0]  # 0, of the type that it has later
     scan(g, enter, leave, low, high)
     thresholds(low, high, group_lanes, down, up)
     while group < groups and swaps < 4 * size:
         leaving, entering = 0, 0
         if down[group] < up[group]:
-            leaving = _side(x, g, group_lanes, group, True, down[group], ones)
-            entering = _side(x, g, group_lanes, group, False, up[group], zeros)
+            leaving = _side(x, g, group_lanes, group, np.float32(1), down[group], ones)
+            entering = _side(x, g, group_lanes, group, np.float32(-1), up[group], zeros)
         i, j = -1, -1
         if leaving > 0 and entering > 0:
             i, j = _best_swap(columns, g, ones, leaving, zeros, entering, least)

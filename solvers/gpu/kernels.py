@@ -110,7 +110,7 @@ def best_swap(
     enter = tl.where(((tag & 1) == 0) & (v < n), f, none)
     if GROUPED:
         label = tl.load(groups + base + v)
-    least = tl.min(enter, 0) * 0 + none
+    least = tl.full((), none, f.dtype)
     least_i = tile * 0
     least_j = tile * 0
     for row in range(ROWS):

@@ -88,14 +88,16 @@ def test_solve_prints_what_the_library_says(file, problem):
 def test_solve_hands_everything_on(file, problem):
     said = json.loads(
         succeed(
-            *("solve", file, "--solver", "anneal", "--time-limit", 0.3, "--seed", 3),
-            *("--num-reads", 4, "--option", "tenure=3", "--option", "patience=7", "--json"),
+            *("solve", file, "--solver", "neal", "--time-limit", 5, "--seed", 3),
+            *("--num-reads", 4, "--option", "num_sweeps=50"),
+            *("--option", "beta_range=[0.1, 9]", "--json"),
         )
     )
     info = said["info"]
-    assert (info["seed"], info["time_limit"], info["num_reads"]) == (3, 0.3, 4)
-    assert (info["options"]["tenure"], info["options"]["patience"]) == (3, 7)
-    expected = registry.solve(problem, "anneal", seed=3, num_reads=4, tenure=3, patience=7)
+    assert (info["seed"], info["time_limit"], info["num_reads"]) == (3, 5, 4)
+    assert (info["options"]["num_sweeps"], info["options"]["beta_range"]) == (50, [0.1, 9])
+    options = {"num_sweeps": 50, "beta_range": (0.1, 9)}
+    expected = registry.solve(problem, "neal", seed=3, num_reads=4, time_limit=5, **options)
     assert said["x"] == expected.x.tolist()
 
 
