@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from icbs.config import PrunerConfig
+from icbs.constraints import group_of
 from icbs.curvature import Pass
 from icbs.layers import Layer
 from problems import CardinalityQUBO
@@ -95,7 +96,7 @@ def _cardinalities(
     """Find the groups that keep their counts, and those counts as the status quo has them."""
     if config.constraint == "layer":
         return None, int(start.sum())
-    labels = layer.group_of(index, config.constraint)
+    labels = group_of(index, layer.shape[1], config.constraint)
     _, compact = torch.unique(labels, return_inverse=True)
     groups = compact.cpu().numpy()
     return groups, np.bincount(groups, weights=start).astype(np.int64)

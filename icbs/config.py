@@ -4,14 +4,31 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
+from icbs.constraints import Pattern, as_constraint, parse_pattern
 from icbs.errors import ConfigError
+
+
+def checked(constraint: str) -> str:
+    """Pass a scope or a pattern; pydantic turns the ValueError into its own."""
+    parse_pattern(constraint)
+    return constraint
+
 
 ScoreName = Literal["magnitude", "wanda", "gradient", "random"]
 SelectionName = Literal["taylor", "gradient", "magnitude", "wanda", "random"]
 CurvatureName = Literal["monte-carlo", "empirical", "exact"]
 Scope = Literal["layer", "output", "input"]
+Constraint = Annotated[str, BeforeValidator(as_constraint), AfterValidator(checked)]
 
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -42,8 +59,12 @@ class PrunerConfig(BaseModel):
     """Score of the initial mask."""
     compare: Scope = "layer"
     """Weights are ranked against the whole layer, their output (row) or input (column)."""
-    constraint: Scope = "layer"
-    """What keeps its count of weights throughout: the layer, or each output, or each input."""
+    constraint: Constraint = "layer"
+    """What keeps its count of weights throughout: the layer, each output, each input, or runs.
+
+    ``"2:4"`` keeps 2 of every 4 consecutive weights of an output; any N:M will do. It sets
+    the density, and ``compare`` is the run.
+    """
     fix_prune: Share = 0.0
     """Share of the initially pruned weights, lowest scores first, that never moves."""
     fix_keep: Share = 0.0
@@ -115,6 +136,28 @@ class PrunerConfig(BaseModel):
     max_samples: Count = 65536
     """Samples read from ``batches`` and held in memory."""
 
+    @property
+    def pattern(self) -> Pattern | None:
+        """N:M, where that is the constraint."""
+        return parse_pattern(self.constraint)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _density_of_pattern(cls, given: Any) -> Any:
+        try:
+            pattern = parse_pattern(as_constraint(given["constraint"]))
+        except (KeyError, TypeError, ValueError):
+            return given  # Nothing to add, or refused by name later on.
+        if pattern is None:
+            return given
+        wanted = [given.get("density", pattern.density), *given.get("densities", {}).values()]
+        if any(density != pattern.density for density in wanted):
+            raise ValueError(
+                f"constraint {pattern} keeps {pattern.density:g} of every layer, not "
+                f"{', '.join(map(str, wanted))}; leave density and densities out"
+            )
+        return given | {"density": pattern.density}
+
     @classmethod
     def of(cls, **settings: Any) -> PrunerConfig:
         """Build a configuration, with errors that name the setting, the value and the remedy.
@@ -139,6 +182,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
             known = ", ".join(model.model_fields)
             lines.append(f"unknown setting {name!r}; the settings are: {known}")
         else:
-            reason = item["msg"][0].lower() + item["msg"][1:]
-            lines.append(f"{name} = {item.get('input')!r}: {reason}")
+            reason = item["msg"].removeprefix("Value error, ")
+            reason = reason[0].lower() + reason[1:]
+            # An error of the settings taken together has no name.
+            lines.append(f"{name} = {item.get('input')!r}: {reason}" if name else reason)
     return "; ".join(lines)

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
-from icbs.config import PrunerConfig, Scope
+from icbs.config import PrunerConfig
 from icbs.errors import LayerError
 
 
@@ -59,11 +59,6 @@ class Layer:
         """Rows (outputs) and columns (inputs) of flat indices."""
         columns = self.shape[1]
         return index // columns, index % columns
-
-    def group_of(self, index: Tensor, scope: Scope) -> Tensor:
-        """Label of the layer, output or input that each flat index belongs to."""
-        rows, columns = self.unravel(index)
-        return {"layer": torch.zeros_like(index), "output": rows, "input": columns}[scope]
 
     @torch.no_grad()
     def set_mask(self, pruned: Tensor) -> None:

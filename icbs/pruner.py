@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from icbs.acceptance import judge
 from icbs.block import Block, build_block
@@ -19,6 +19,7 @@ from icbs.schedule import visit_order
 from icbs.scores import SCORES
 from icbs.selection import choose_block
 from icbs.solving import check_solver, solve_blocks
+from icbs.starts import check_masks
 from icbs.state import State, Workspace, begin, evaluation_mode
 from solvers import create
 
@@ -61,6 +62,7 @@ class Pruner:
         batches: Iterable[Any],
         loss: Loss,
         *,
+        masks: Mapping[str, Tensor] | None = None,
         run: str | Path | None = None,
         callback: Callback | None = None,
         about: Mapping[str, Any] | None = None,
@@ -76,6 +78,10 @@ class Pruner:
             passed by position or keyword.
         loss : callable
             ``loss(outputs, targets)``, averaging over samples.
+        masks : mapping of str to Tensor of bool, optional
+            Where to start: layer name → mask in the shape (out, in), True where the weight
+            is kept, one for each layer to prune and of its density. Without them
+            ``initial`` makes the start.
         run : path, optional
             New folder for checkpoints, history and results; see :meth:`resume`.
         callback : callable, optional
@@ -98,9 +104,11 @@ class Pruner:
         with evaluation_mode(model):
             folder = None if run is None else RunFolder.reserve(run)
             work = Workspace.prepare(model, batches, loss, self.config)
-            state = begin(work)
+            if masks is not None:
+                check_masks(masks, work.layers, self.config.pattern)
+            state = begin(work, masks)
             if folder is not None:
-                folder.create(work, about or {})
+                folder.create(work, about or {}, masks)
             return self._descend(work, state, folder, callback)
 
     @classmethod
@@ -142,7 +150,7 @@ class Pruner:
             folder.check(work)
             state = folder.load(work)
             if state is None:
-                state = begin(work)
+                state = begin(work, folder.initial_masks())
             return pruner._descend(work, state, folder, callback)
 
     def step(self, work: Workspace, state: State) -> None:

@@ -2,6 +2,7 @@
 
 - ``config.yaml``: the pruner's settings
 - ``manifest.json``: versions, and fingerprints of the model and the samples
+- ``initial.safetensors``: the masks that the run was begun with, where they were given
 - ``checkpoint.safetensors``: the whole state after some pass
 - ``history.csv``: one row a block
 - ``masks.safetensors``, ``model.safetensors``, ``summary.json``: the result
@@ -30,7 +31,7 @@ from icbs.config import PrunerConfig
 from icbs.errors import ConfigError, RunFolderError
 from icbs.history import read_history, write_history
 from icbs.layers import Layer
-from icbs.masks import pack, save_masks, unpack
+from icbs.masks import load_masks, pack, save_masks, unpack
 from icbs.result import Result
 from icbs.selection import Tabu
 from icbs.state import State, Workspace
@@ -67,9 +68,18 @@ class RunFolder:
             )
         return cls(target)
 
-    def create(self, work: Workspace, about: Mapping[str, Any]) -> None:
-        """Write manifest and configuration; the latter makes the folder a run."""
+    def create(
+        self,
+        work: Workspace,
+        about: Mapping[str, Any],
+        masks: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Write manifest, given masks and configuration; the last makes the folder a run."""
         self.path.mkdir(parents=True, exist_ok=True)
+        initial = self.path / "initial.safetensors"
+        initial.unlink(missing_ok=True)
+        if masks is not None:
+            save_masks(masks, initial)
         settings = yaml.safe_dump(work.config.model_dump(), sort_keys=False)
         manifest = {
             "versions": _versions(),
@@ -103,6 +113,17 @@ class RunFolder:
         """Return the notes given to :meth:`create`."""
         self.config()
         return dict(self._read_json("manifest.json").get("about", {}))
+
+    def initial_masks(self) -> dict[str, Tensor] | None:
+        """Masks that the run was begun with; None where ``initial`` made them.
+
+        Raises
+        ------
+        RunFolderError
+            If the file is damaged.
+        """
+        path = self.path / "initial.safetensors"
+        return load_masks(path) if path.exists() else None
 
     def check(self, work: Workspace) -> None:
         """Refuse a model or samples other than the run's own.
@@ -250,7 +271,8 @@ def _bytes(tensor: Tensor) -> bytes:
 def _unborn(folder: Path) -> bool:
     """Whether a folder is empty, but for what a run leaves that was killed at its birth."""
     return all(
-        file.name == "manifest.json" or file.name.endswith(".tmp") for file in folder.iterdir()
+        file.name in ("initial.safetensors", "manifest.json") or file.name.endswith(".tmp")
+        for file in folder.iterdir()
     )
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from icbs.config import Scope
+from icbs.constraints import Pattern
 from icbs.curvature import Pass
 from icbs.layers import Layer
 
@@ -53,7 +54,7 @@ SCORES: dict[str, Score] = {
 }
 
 
-def initial_mask(scores: Tensor, keep: int, scope: Scope) -> Tensor:
+def initial_mask(scores: Tensor, keep: int, scope: Scope, pattern: Pattern | None = None) -> Tensor:
     """Prune all but the ``keep`` best weights of a layer.
 
     Parameters
@@ -64,12 +65,16 @@ def initial_mask(scores: Tensor, keep: int, scope: Scope) -> Tensor:
     scope : {"layer", "output", "input"}
         Whom a weight is compared with. Each output (input) keeps the same number; where
         ``keep`` does not divide, those whose next score is best keep one more.
+    pattern : Pattern, optional
+        N:M: a weight is compared with its run, and the rest has no say.
 
     Returns
     -------
     Tensor of bool, shape (out · in,)
         True where pruned.
     """
+    if pattern is not None:
+        return ~pattern.mask(scores).flatten()
     if scope == "layer":
         kept = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
         kept[scores.flatten().topk(keep).indices] = True

@@ -48,8 +48,9 @@ def choose_block(
     """Pick the pruned weights most worth keeping and the kept ones least worth it.
 
     Within a scope of outputs or inputs, up to sixteen of each side are taken from each of
-    as many randomly chosen lines as fill the block. Where too few weights are off the tabu
-    list, the oldest on it are let go first.
+    as many randomly chosen lines as fill the block. Under N:M the block is made of whole
+    runs: those whose best exchange of two weights gains the most. Where too few weights are
+    off the tabu list, the oldest on it are let go first.
 
     Parameters
     ----------
@@ -64,9 +65,11 @@ def choose_block(
 
     Returns
     -------
-    Tensor of int64, shape (n,), n ≤ block_size
-        Flat indices, the pruned weights first.
+    Tensor of int64, shape (n,), n ≤ block_size or one run
+        Flat indices; the pruned weights first, but under N:M run by run.
     """
+    if config.pattern is not None:
+        return _choose_runs(layer, scores, tabu, config.block_size, config.pattern.run)
     lines = _Lines(layer, config, generator)
     half = max(1, config.block_size // (2 * lines.count))
     worth, pruned = lines.of(scores), lines.of(layer.pruned)
@@ -85,12 +88,32 @@ def choose_block(
     return torch.cat([best(worth, pruned), best(-worth, ~pruned)])
 
 
+def _choose_runs(layer: Layer, scores: Tensor, tabu: Tabu, block_size: int, run: int) -> Tensor:
+    """Flat indices of the free weights of the runs most worth an exchange."""
+    worth, pruned, free = (t.reshape(-1, run) for t in (scores, layer.pruned, tabu.free))
+    low, high = -torch.inf, torch.inf
+    enter = worth.masked_fill(~(pruned & free), low).amax(dim=1)
+    leave = worth.masked_fill(pruned | ~free, high).amin(dim=1)
+    gain = enter - leave
+    able = gain > low
+    active = tabu.active().view(-1, run).any(dim=1)
+    count = min(max(1, block_size // run), int(able.sum()))
+    if int((able & ~active).sum()) < count:
+        stamp = tabu.stamp.view(-1, run).amax(dim=1)
+        gain = _tabu_last(gain.masked_fill(~able, 0), active, stamp)
+    else:
+        able &= ~active
+    best = gain.masked_fill(~able, low).topk(count).indices
+    index = best[:, None] * run + torch.arange(run, device=best.device)
+    return index[free[best]]
+
+
 class _Lines:
     """The layer as one line, or some of its outputs or inputs as a line each."""
 
     def __init__(self, layer: Layer, config: PrunerConfig, generator: torch.Generator) -> None:
         self.shape = layer.shape
-        self.scope = config.constraint
+        self.scope = config.constraint  # no pattern: that has runs
         rows, columns = layer.shape
         most = {"layer": 1, "output": rows, "input": columns}[self.scope]
         self.count = min(most, max(1, config.block_size // 32))

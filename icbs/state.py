@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,6 +55,8 @@ class Workspace:
             :meth:`icbs.objective.Objective.check`.
         """
         layers = find_layers(model, config)
+        if config.pattern is not None:
+            config.pattern.check({layer.name: layer.shape[1] for layer in layers})
         samples = read_samples(batches, config.max_samples)
         if len(samples) < 2:
             raise DataError(
@@ -135,21 +137,35 @@ class State:
             self.best = {layer.name: layer.pruned.clone() for layer in layers}
 
 
-def begin(work: Workspace) -> State:
-    """Score the dense model, set the initial masks, and measure where the run starts.
+def begin(work: Workspace, masks: Mapping[str, Tensor] | None = None) -> State:
+    """Set the initial masks, given or by score, and measure where the run starts.
 
-    All layers are scored before the first of them is pruned.
+    All layers are scored, dense, before the first of them is pruned.
+
+    Parameters
+    ----------
+    work : Workspace
+    masks : mapping of str to Tensor of bool, optional
+        As for :meth:`icbs.Pruner.prune`, checked already.
     """
     config = work.config
     generator = torch.Generator().manual_seed(config.seed + 1)
-    information = work.look(generator)
-    score = SCORES[config.initial]
-    scores = {layer.name: score(layer, information, generator) for layer in work.layers}
+    scores = None
+    if masks is None or config.fix_prune or config.fix_keep:
+        information = work.look(generator)
+        score = SCORES[config.initial]
+        scores = {layer.name: score(layer, information, generator) for layer in work.layers}
     tabus = {}
     for layer in work.layers:
-        worth = scores[layer.name]
-        layer.set_mask(initial_mask(worth, layer.num_keep, config.compare))
-        free = movable(worth, layer.pruned, config.fix_prune, config.fix_keep)
+        free = torch.ones_like(layer.pruned)
+        if masks is not None:
+            layer.set_mask(~masks[layer.name].flatten().to(layer.pruned.device))
+        if scores is not None:
+            worth = scores[layer.name]
+            if masks is None:
+                keep = layer.num_keep
+                layer.set_mask(initial_mask(worth, keep, config.compare, config.pattern))
+            free = movable(worth, layer.pruned, config.fix_prune, config.fix_keep)
         tabus[layer.name] = Tabu(free, config.tabu)
         _check_block_size(layer, free, config)
     state = State(generator, tabus)
