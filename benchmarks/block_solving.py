@@ -2,12 +2,15 @@
 
     python -m benchmarks.block_solving
 
-One core. Times are of the solver call as the pruner makes it, the forming of Q included, and
-without it for the plain annealer. Gap = (E - best known) / (E at the status quo - best known).
+One core. Times are of the whole call as the pruner makes it, and, for the comparison, until it
+reports a state at least as good as the one that the plain annealer ends with; both include
+what is built from the factors, while the plain annealer gets its matrix for nothing.
+Gap = (E - best known) / (E at the status quo - best known).
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -20,6 +23,7 @@ import typer
 from benchmarks.plain_annealer import plain_anneal
 from icbs import Block, make_blocks
 from icbs.tasks import load_task
+from problems import CardinalityQUBO
 from solvers import solve
 
 RESULTS = Path(__file__).parent / "results" / "block_solving.md"
@@ -37,21 +41,26 @@ def main(
         "",
         f"Garment classifier, density 0.1, N = 200, one core; the default solver against a plain "
         f"annealer (O(n) a proposal, 121 temperatures), in turns; median of {repeats} runs. "
-        f"Best known: the best of all runs and of {reference:g} s of search.",
+        f"Best known: the best of all runs and of {reference:g} s of search. `ms until` is the "
+        "time until a state at least as good as the plain annealer's last.",
         "",
-        "| layer | passes before | n | ms | gap | plain annealer, ms | its gap | times sooner |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| layer | passes before | n | ms | gap | ms until | plain annealer, ms | its gap | "
+        "times sooner | vectorised, ms | times sooner |",
+        "| --- " + "| ---: " * 10 + "|",
     ]
-    ratios = []
+    ratios: list[tuple[float, float]] = []
     for after, block in _blocks(size):
-        row, ratio = _compare(after, block, repeats, reference)
+        row, pair = _compare(after, block, repeats, reference)
         print(row, flush=True)
         lines.append(row)
-        ratios.append(ratio)
+        ratios.append(pair)
     equal, tried = _brute_force()
+    plain, vectorised = zip(*ratios, strict=True)
     lines += [
         "",
-        f"Times sooner, median over blocks: {median(ratios):.0f} (least {min(ratios):.0f}).",
+        f"Times sooner, median over blocks: {median(plain):.0f} (least {min(plain):.0f}); than the "
+        f"plain annealer with vectorised sums {median(vectorised):.0f} "
+        f"(least {min(vectorised):.0f}).",
         "",
         f"Against brute force at n = 22: the optimum on {equal} of {tried} blocks.",
     ]
@@ -70,38 +79,66 @@ def _blocks(size: int, stages: tuple[int, ...] = (0, 10)) -> list[tuple[int, Blo
     return found
 
 
-def _compare(after: int, block: Block, repeats: int, reference: float) -> tuple[str, float]:
+def _compare(
+    after: int, block: Block, repeats: int, reference: float
+) -> tuple[str, tuple[float, float]]:
     problem, start = block.problem, block.start
-    solve(problem, "anneal", seed=0, initial_state=start)
-    plain_anneal(problem, start)
-    fast, slow, energies, plain_energies = [], [], [], []
+    solve(problem, "anneal", seed=0, initial_state=start, callback=lambda *_: False)
+    slow: dict[bool, list[float]] = {False: [], True: []}
+    plain_energies = []
+    for vectorised in slow:
+        plain_anneal(problem, start, vectorised=vectorised)
+        for seed in range(3):
+            began = time.perf_counter()
+            state = plain_anneal(problem, start, seed, vectorised=vectorised)
+            slow[vectorised].append(time.perf_counter() - began)
+            plain_energies.append(problem.energy(state))
+    target = median(plain_energies)
+    whole, until, energies = [], [], []
     for seed in range(repeats):
         began = time.perf_counter()
         energies.append(solve(problem, "anneal", seed=seed, initial_state=start).energy)
-        fast.append(time.perf_counter() - began)
-        if seed < 3:
-            began = time.perf_counter()
-            state = plain_anneal(problem, start, seed)
-            slow.append(time.perf_counter() - began)
-            plain_energies.append(problem.energy(state))
+        whole.append(time.perf_counter() - began)
+        until.append(_until(problem, start, seed, target))
     long = solve(problem, "anneal", seed=0, initial_state=start, time_limit=reference)
     best = min(long.energy, *energies, *plain_energies)
 
     def gap(energy: float) -> float:
         return (energy - best) / -best if best else 0.0
 
-    ratio = median(slow) / median(fast)
+    plain, vectorised = median(slow[False]), median(slow[True])
+    ratios = plain / median(until), vectorised / median(until)
     cells = [
         block.layer.name,
         str(after),
         str(problem.n),
-        f"{1000 * median(fast):.1f}",
+        f"{1000 * median(whole):.1f}",
         f"{gap(median(energies)):.1e}",
-        f"{1000 * median(slow):.0f}",
-        f"{gap(median(plain_energies)):.1e}",
-        f"{ratio:.0f}",
+        f"{1000 * median(until):.1f}",
+        f"{1000 * plain:.0f}",
+        f"{gap(target):.1e}",
+        f"{ratios[0]:.0f}",
+        f"{1000 * vectorised:.0f}",
+        f"{ratios[1]:.0f}",
     ]
-    return f"| {' | '.join(cells)} |", ratio
+    return f"| {' | '.join(cells)} |", ratios
+
+
+def _until(problem: CardinalityQUBO, start: np.ndarray, seed: int, target: float) -> float:
+    """Seconds until a state of at most the target energy is reported; else infinite."""
+    seconds = math.inf
+    enough = target + 1e-9 * abs(target)
+
+    def look(elapsed: float, energy: float) -> bool:
+        nonlocal seconds
+        if energy <= enough:
+            seconds = min(seconds, elapsed)
+        return energy <= enough
+
+    answer = solve(problem, "anneal", seed=seed, initial_state=start, callback=look)
+    if seconds == math.inf and answer.energy <= enough:
+        seconds = answer.timing.total  # the last polish, which reports nothing
+    return seconds
 
 
 def _brute_force() -> tuple[int, int]:

@@ -6,6 +6,10 @@ with its method and not with an interpreter: it starts at the status quo; the in
 temperature goes from 1e-3 by factors of 1.1 to 100 (121 of them), one sweep each; a sweep
 proposes, for every variable, a swap with a uniformly chosen one of the opposite value, whose
 change of energy is summed anew; coefficients are scaled to a mean of 1 beforehand.
+
+By default sums are taken in the order in which they are written, as any C++ compiler does
+unless it is told that sums may be reordered; ``vectorised`` tells so, and is 4 to 5 times
+faster.
 """
 
 from __future__ import annotations
@@ -23,24 +27,30 @@ Array = npt.NDArray[Any]
 FIRST, FACTOR, LAST = 1e-3, 1.1, 100.0
 
 
-def plain_anneal(problem: CardinalityQUBO, start: Array, seed: int = 0) -> Array:
+def plain_anneal(
+    problem: CardinalityQUBO, start: Array, seed: int = 0, *, vectorised: bool = False
+) -> Array:
     """Return the best state met, from a feasible start; one restart."""
     Q = np.ascontiguousarray(problem.Q, dtype=np.float64)
     filled = np.abs(Q[Q != 0])
     Q = Q / (filled.mean() if len(filled) else 1.0)
-    return _anneal(Q, start.astype(np.uint8), seed)
+    field = _field_vectorised if vectorised else _field
+    return _anneal(Q, start.astype(np.uint8), seed, field)
 
 
-@numba.njit(cache=True, fastmath=True)
-def _field(Q: Array, x: Array, i: int) -> float:
+def _sum_field(Q: Array, x: Array, i: int) -> float:
     total = 0.0
     for j in range(len(x)):
         total += Q[i, j] * x[j]
     return Q[i, i] + 2.0 * (total - Q[i, i] * x[i])
 
 
-@numba.njit(cache=True)
-def _anneal(Q: Array, x: Array, seed: int) -> Array:
+_field = numba.njit(_sum_field)
+_field_vectorised = numba.njit(_sum_field, fastmath=True)
+
+
+@numba.njit
+def _anneal(Q: Array, x: Array, seed: int, field: Any) -> Array:
     np.random.seed(seed)
     n = len(x)
     best = x.copy()
@@ -53,7 +63,7 @@ def _anneal(Q: Array, x: Array, seed: int) -> Array:
             while x[j] == x[i]:
                 j = np.random.randint(n)
             out, into = (i, j) if x[i] else (j, i)
-            delta = _field(Q, x, into) - _field(Q, x, out) - 2.0 * Q[out, into]
+            delta = field(Q, x, into) - field(Q, x, out) - 2.0 * Q[out, into]
             # The acceptance rule is on the Ising scale, twice that of the QUBO.
             if delta <= 0 or np.random.random() < np.exp(-2.0 * beta * delta):
                 x[out], x[into] = 0, 1
