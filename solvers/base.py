@@ -160,6 +160,11 @@ class Solver(ABC):
                     f"solver {cls.name!r} can't import {module}: {error}; "
                     f"reinstall it: pip install --force-reinstall {requirement!r}"
                 ) from error
+        cls.warm_up()
+
+    @classmethod
+    def warm_up(cls) -> None:  # noqa: B027 - few solvers have anything to do
+        """Do once what would slow the first run down, such as compiling."""
 
     @classmethod
     @cache

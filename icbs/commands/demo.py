@@ -55,7 +55,7 @@ def demo(
     solver: Annotated[str, typer.Option(help="See 'icbs solvers'.")] = "anneal",
     density: Annotated[float, typer.Option(help="Share of weights kept.")] = 0.1,
     passes: Annotated[int, typer.Option(help="Passes from each start.")] = 60,
-    time_limit: Annotated[float, typer.Option(help="Wall seconds from each start.")] = 50.0,
+    time_limit: Annotated[float, typer.Option(help="Wall seconds from each start.")] = 40.0,
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
     task: Annotated[str, typer.Option(help="'garment', or module:function.")] = "garment",
     out: Annotated[Path | None, typer.Option(help="Folder to make for the results.")] = None,
@@ -66,10 +66,11 @@ def demo(
     folder = out or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
     chosen = SMALLER.get(get(solver).name, {}) | parse_assignments(settings)
     common = {"solver": solver, "density": density, "seed": seed, **chosen}
-    pruners = {
-        start: Pruner(initial=start, passes=passes, time_limit=time_limit, **common)
-        for start in STARTS
-    }
+    with console.status(f"loading solver {solver!r}; at first use it is compiled"):
+        pruners = {
+            start: Pruner(initial=start, passes=passes, time_limit=time_limit, **common)
+            for start in STARTS
+        }
     work = open_task(console, task, {})
     dense = {name: value.clone() for name, value in work.model.state_dict().items()}
     entries = [Entry("dense", work.evaluate(work.model))]

@@ -9,20 +9,22 @@ to whatever the machine has.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+
+from solvers import compiled
 
 #: A number in a kernel: float64, or the float32 of the arrays.
 Real = float | np.floating[Any]
 
 #: No NaN or signed zero ever arises; infinities do (closed variables), so not "ninf".
 _FAST = {"nnan", "nsz", "arcp", "contract", "reassoc"}
-jit = numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
+jit = partial(compiled.jit, fastmath=_FAST)
 
 #: Floats of a vector; rows of a factor are padded to a multiple of it.
 WIDTH = 8

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from solvers.anneal.model import Model
 from solvers.anneal.relaxed import solve_relaxation
 from solvers.anneal.search import polish, search
 from solvers.base import Capabilities, Outcome, Request, Solver
+from solvers.compiled import specimens
 from solvers.solution import Stop
 
 Array = npt.NDArray[Any]
@@ -44,6 +46,13 @@ class Anneal(Solver):
     name: ClassVar[str] = "anneal"
     summary: ClassVar[str] = "relaxation, then annealing of what it leaves open; the default"
     capabilities: ClassVar[Capabilities] = Capabilities(groups=True, batches=True, callback=True)
+
+    @classmethod
+    @cache
+    def warm_up(cls) -> None:
+        """Compile the kernels, or load them from their cache, on both forms of a problem."""
+        for problem in specimens():
+            cls().run(problem, Request(seed=0))
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
         """Search from the initial state, or from the smallest linear terms."""

@@ -8,7 +8,7 @@ from scipy.linalg import eigvalsh, inv
 from scipy.sparse.linalg import eigsh
 
 from solvers.base import Request
-from solvers.exact.compiled import Array, jit
+from solvers.compiled import Array, jit
 
 #: Sweeps of the ascent, and the multiply-adds that they may take (a few seconds).
 _SWEEPS, _BUDGET = 60, 2e10

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from solvers.exact.compiled import Array, jit
+from solvers.compiled import Array, jit
 
 
 @jit

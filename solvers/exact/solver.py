@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
 
 from problems import CardinalityQUBO
 from solvers.base import Capabilities, Outcome, Request, Solver, State
+from solvers.compiled import specimens
 from solvers.errors import OptionError
 from solvers.exact.convex import Convex, convexify
 from solvers.exact.incumbent import rounded, swap_search
@@ -63,6 +65,13 @@ class Exact(Solver):
             raise OptionError(f"gap is {self.gap}; it must be 0 or a positive share")
         if self.max_nodes is not None and self.max_nodes < 0:
             raise OptionError(f"max_nodes is {self.max_nodes}; it must be 0 or more")
+
+    @classmethod
+    @cache
+    def warm_up(cls) -> None:
+        """Compile the kernels, or load them from their cache."""
+        for problem in specimens():
+            cls().run(problem, Request(seed=0))
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
         """Find an incumbent, bound the root, search the tree."""

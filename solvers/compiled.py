@@ -1,0 +1,46 @@
+"""How kernels are compiled and cached, and what they are compiled for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from problems import CardinalityQUBO
+
+Array = npt.NDArray[Any]
+
+
+@cache
+def _digest(folder: Path) -> str:
+    sources = sorted(folder.glob("*.py"))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+
+
+def jit(function: Callable[..., Any], fastmath: bool | set[str] = False) -> Callable[..., Any]:
+    """Compile without the interpreter, holding no lock, cached on disk.
+
+    Numba takes a cached kernel for fresh as long as the kernel's own file is unchanged,
+    also when a function that it calls has changed in another file. So the cache is
+    stamped with all sources of the kernel's folder instead.
+    """
+    kernel = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=fastmath)(function)
+    with suppress(AttributeError):  # private to Numba; without it, only its own stamp holds
+        stamp = _digest(Path(function.__code__.co_filename).parent)
+        kernel._cache._cache_file._source_stamp = stamp  # type: ignore[attr-defined]
+    return kernel
+
+
+def specimens() -> list[CardinalityQUBO]:
+    """Return a small problem of each form, as pruning makes them, to compile kernels with."""
+    A = np.random.default_rng(0).normal(size=(8, 48)).astype(np.float32)
+    linear = -np.square(A).sum(axis=0)
+    dense = CardinalityQUBO(A.T @ A + np.diag(linear), 24)
+    return [CardinalityQUBO.from_factors(A, linear, 24), dense]
