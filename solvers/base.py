@@ -162,8 +162,8 @@ class Solver(ABC):
                 ) from error
         cls.warm_up()
 
-    @classmethod
-    def warm_up(cls) -> None:  # noqa: B027 - few solvers have anything to do
+    @classmethod  # noqa: B027 - few solvers have anything to do
+    def warm_up(cls) -> None:
         """Do once what would slow the first run down, such as compiling."""
 
     @classmethod
