@@ -7,15 +7,20 @@ QUBO, solves it, and keeps the answer where it helps.
 
 from icbs.block import Block
 from icbs.blocks import make_blocks
+from icbs.compressed import load_compressed, save_compressed
 from icbs.config import PrunerConfig
 from icbs.errors import (
     BlockSizeWarning,
     ConfigError,
     DataError,
     LayerError,
+    MissingPackageError,
+    ModelError,
     RunFolderError,
     TrainingModeWarning,
 )
+from icbs.holding import check_pattern, hold_masks, to_torch_pruning
+from icbs.losses import CausalLMLoss, ClassificationLoss
 from icbs.masks import apply_masks, load_masks, save_masks
 from icbs.pruner import Pruner
 from icbs.result import Progress, Result
@@ -24,10 +29,14 @@ from problems import IcbsError
 __all__ = [
     "Block",
     "BlockSizeWarning",
+    "CausalLMLoss",
+    "ClassificationLoss",
     "ConfigError",
     "DataError",
     "IcbsError",
     "LayerError",
+    "MissingPackageError",
+    "ModelError",
     "Progress",
     "Pruner",
     "PrunerConfig",
@@ -35,7 +44,12 @@ __all__ = [
     "RunFolderError",
     "TrainingModeWarning",
     "apply_masks",
+    "check_pattern",
+    "hold_masks",
+    "load_compressed",
     "load_masks",
     "make_blocks",
+    "save_compressed",
     "save_masks",
+    "to_torch_pruning",
 ]

@@ -21,6 +21,14 @@ class RunFolderError(IcbsError, RuntimeError):
     """A run folder that exists already, is damaged, or belongs to another model."""
 
 
+class MissingPackageError(IcbsError, ImportError):
+    """An optional package that is not installed; the message names the pip line."""
+
+
+class ModelError(IcbsError, ValueError):
+    """A model or tokenizer that can't be loaded, or can't be used as asked."""
+
+
 class TrainingModeWarning(UserWarning):
     """The model was in training mode; it is pruned, and measured, in evaluation mode."""
 

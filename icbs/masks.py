@@ -30,9 +30,14 @@ def unpack(bits: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def save_masks(masks: Mapping[str, Tensor], path: str | Path) -> None:
-    """Write masks (True = kept) by layer name, bit-packed, atomically."""
+    """Write masks (True = kept) by layer name, bit-packed, atomically.
+
+    The header of the file is its manifest: under ``shapes`` and ``kept``, as JSON, each
+    layer's shape and number of weights kept.
+    """
     shapes = {name: list(mask.shape) for name, mask in masks.items()}
-    header = {"format": FORMAT, "shapes": json.dumps(shapes)}
+    kept = {name: int(mask.sum()) for name, mask in masks.items()}
+    header = {"format": FORMAT, "shapes": json.dumps(shapes), "kept": json.dumps(kept)}
     with atomic(Path(path)) as temporary:
         save_file({name: pack(mask) for name, mask in masks.items()}, temporary, header)
 
@@ -51,7 +56,11 @@ def load_masks(path: str | Path) -> dict[str, Tensor]:
             if header.get("format") != FORMAT:
                 raise RunFolderError(f"{path} is not a mask file (format {header.get('format')})")
             shapes = json.loads(header["shapes"])
-            return {name: unpack(file.get_tensor(name), tuple(shapes[name])) for name in shapes}
+            masks = {name: unpack(file.get_tensor(name), tuple(shapes[name])) for name in shapes}
+            for name, kept in json.loads(header.get("kept", "{}")).items():
+                if int(masks[name].sum()) != kept:
+                    raise ValueError(f"the mask of {name!r} keeps not the {kept} it should")
+            return masks
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise RunFolderError(f"{path} is not a readable mask file: {error}") from error
 
@@ -59,6 +68,8 @@ def load_masks(path: str | Path) -> dict[str, Tensor]:
 @torch.no_grad()
 def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Zero the pruned weights of a model, in place.
+
+    To keep them at zero while the others are trained, see :func:`icbs.hold_masks`.
 
     Parameters
     ----------
@@ -71,15 +82,34 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     LayerError
         If a layer is missing or has another shape.
     """
+    for weight, pruned in masked_weights(model, masks).values():
+        weight.masked_fill_(pruned, 0)
+
+
+def masked_weights(
+    model: nn.Module, masks: Mapping[str, Tensor]
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Pair each mask with the weight that it belongs to.
+
+    Returns
+    -------
+    dict of str to (weight, pruned)
+        By layer name; ``pruned`` is the mask turned round, on the weight's device.
+
+    Raises
+    ------
+    LayerError
+        If a layer is missing or has another shape.
+    """
     modules = dict(model.named_modules())
+    found = {}
     for name, mask in masks.items():
         weight = getattr(modules.get(name), "weight", None)
         if not isinstance(weight, Tensor) or weight.shape != mask.shape:
-            found = "nothing" if weight is None else tuple(weight.shape)
+            there = "nothing" if weight is None else tuple(weight.shape)
             raise LayerError(
-                f"the mask of {name!r} has shape {tuple(mask.shape)}, the model has {found} "
+                f"the mask of {name!r} has shape {tuple(mask.shape)}, the model has {there} "
                 "there; use the model that the masks were made for"
             )
-    for name, mask in masks.items():
-        weight = modules[name].weight
-        weight.masked_fill_(~mask.to(weight.device), 0)
+        found[name] = (weight, ~mask.to(weight.device))
+    return found

@@ -1,0 +1,36 @@
+"""Packages that only some uses need: imported there, with a remedy where they are missing."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from icbs.errors import MissingPackageError
+
+EXTRAS = {
+    "accelerate": "llm",
+    "datasets": "llm",
+    "gguf": "llm",
+    "transformers": "llm",
+    "lm_eval": "eval",
+    "timm": "vision",
+}
+
+
+def optional(name: str) -> Any:
+    """Import a module of an optional package.
+
+    Raises
+    ------
+    MissingPackageError
+        If it is not installed; the message names the ``pip install`` line.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        extra = EXTRAS.get(package)
+        what = f"'icbs-pruning[{extra}]'" if extra else package
+        raise MissingPackageError(
+            f"this needs the package {package} ({error}): pip install {what}"
+        ) from error
