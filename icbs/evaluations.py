@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,11 +47,19 @@ class Evaluator:
     every: int
     folder: Path | None = None
     rows: list[Evaluation] = field(default_factory=list)
+    seconds: float = 0.0
+    """Wall seconds of the last evaluation."""
 
     def __call__(self, progress: Progress) -> None:
         """Evaluate if it is time to; never asks the pruner to end."""
         if progress.step % self.every == 0 or progress.step == progress.passes:
             self.add(progress.step, progress.seconds, progress.model)
+
+    def remaining(self, progress: Progress) -> float:
+        """Seconds that the evaluations still to come will take."""
+        count = progress.passes // self.every - progress.step // self.every
+        count += progress.passes % self.every != 0
+        return self.seconds * (count if progress.step < progress.passes else 0)
 
     @property
     def latest(self) -> dict[str, float]:
@@ -59,7 +68,9 @@ class Evaluator:
 
     def add(self, step: int, seconds: float, model: nn.Module) -> Evaluation:
         """Evaluate the model and record the figures."""
+        began = time.perf_counter()
         row = Evaluation(step, seconds, self.evaluate(model))
+        self.seconds = time.perf_counter() - began
         self.rows = [old for old in self.rows if old.step < step] + [row]
         if self.folder is not None and self.folder.exists():
             write_evaluations(self.rows, self.folder / FILE)

@@ -65,6 +65,13 @@ class Live:
         parts.append(f"density {progress.density:.4f}")
         if progress.blocks:
             parts.append(f"kept {progress.accepted}/{progress.blocks}")
-            minutes, seconds = divmod(round(progress.remaining), 60)
-            parts.append(f"{minutes}:{seconds:02d} left")
+            left = progress.remaining + self.evaluator.remaining(progress)
+            parts.append(f"{clock(left)} left")
         return "  ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """Write a time as ``m:ss``, or ``h:mm:ss`` from an hour on."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,8 @@ class Progress:
     seconds: float
     """Wall seconds spent on pruning."""
     remaining: float
-    """Seconds left, at the pace so far and within the time limit; NaN before the first pass."""
+    """Seconds left, at the pace of the last passes and within the time limit; NaN before the
+    first pass."""
     loss: float
     """Held-out loss of the current mask."""
     density: float
@@ -36,7 +38,7 @@ class Progress:
     def of(cls, work: Workspace, state: State) -> Progress:
         """Describe a state."""
         seconds, step, passes = state.seconds, state.step, work.config.passes
-        pace = (passes - step) * seconds / step if step else float("nan")
+        pace = (passes - step) * seconds_a_pass(state.history, step, seconds)
         limit = work.config.time_limit
         return cls(
             step=step,
@@ -49,6 +51,33 @@ class Progress:
             accepted=sum(row.accepted for row in state.history),
             model=work.model,
         )
+
+
+def seconds_a_pass(history: Sequence[Row], step: int, seconds: float, last: int = 10) -> float:
+    """Mean wall seconds of the last passes.
+
+    What came before the first pass, such as the initial masks, is left out as soon as a
+    second pass shows how long one takes.
+
+    Parameters
+    ----------
+    history : sequence of Row
+    step : int
+        Passes done.
+    seconds : float
+        Wall seconds spent since the run began.
+    last : int
+        Passes looked at, at most.
+    """
+    ends: dict[int, float] = {}
+    for row in reversed(history):
+        ends.setdefault(row.step, row.seconds)
+        if row.step < step - last:
+            break
+    if len(ends) >= 2:
+        first, latest = min(ends), max(ends)
+        return (ends[latest] - ends[first]) / (latest - first)
+    return seconds / step if step else float("nan")
 
 
 @dataclass(frozen=True)

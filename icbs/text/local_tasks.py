@@ -1,0 +1,130 @@
+"""Multiple-choice tasks for ``lm-eval`` that need no hub, made from BIG-bench's own files.
+
+They are written into the cache, never into the project: BIG-bench marks its tasks with a
+canary so that they stay out of training data.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from icbs.caching import cache_folder
+from icbs.text.corpora import ARTICLES, is_english
+from icbs.wheels import BIG_BENCH
+from problems.files import atomic, write_text
+
+MOVIES = "bigbench/benchmark_tasks/movie_recommendation/task.json"
+DIALOGUES = "bigbench/benchmark_tasks/timedial/task.json"
+
+LOCAL_TASKS = ("movie_recommendation", "next_sentence", "timedial")
+"""Which film is like four others (4 choices); which sentence follows in a Wikipedia article
+(4 choices); how long something takes in a dialogue (3 choices)."""
+
+Question = dict[str, Any]
+
+
+def write_local_tasks(folder: Path | None = None) -> Path:
+    """Write questions and their YAML descriptions, unless they are there.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Where; a folder of the cache if None.
+
+    Returns
+    -------
+    Path
+        The folder, for ``lm_eval.tasks.TaskManager(include_path=...)``.
+    """
+    target = folder or cache_folder() / "zero-shot"
+    if all((target / f"{name}.yaml").exists() for name in LOCAL_TASKS):
+        return target
+    target.mkdir(parents=True, exist_ok=True)
+    contents = BIG_BENCH.read([MOVIES, DIALOGUES, ARTICLES])
+    examples = {name: json.loads(content)["examples"] for name, content in contents.items()}
+    made = {
+        "movie_recommendation": [_movies(e) for e in examples[MOVIES]],
+        "next_sentence": list(next_sentences(e["input"] for e in examples[ARTICLES])),
+        "timedial": [_dialogue(e) for e in examples[DIALOGUES]],
+    }
+    for name, questions in made.items():
+        write_task(target, name, questions)
+    return target
+
+
+def write_task(folder: Path, name: str, questions: list[Question]) -> None:
+    """Write one multiple-choice task of ``lm-eval``: ``NAME.jsonl`` and ``NAME.yaml``.
+
+    Each question has ``context``, ``choices`` (continuations, in the order shown) and
+    ``answer`` (index of the right one). Questions are put in a random, fixed order, so that
+    the first of them are a fair sample.
+    """
+    random.Random(0).shuffle(questions)
+    data = folder / f"{name}.jsonl"
+    write_text(data, "".join(json.dumps(question) + "\n" for question in questions))
+    description = {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"validation": str(data)}},
+        "validation_split": "validation",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{context}}",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "{{answer}}",
+        "metric_list": [
+            {"metric": metric, "aggregation": "mean", "higher_is_better": True}
+            for metric in ("acc", "acc_norm")
+        ],
+    }
+    with atomic(folder / f"{name}.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(description, sort_keys=False))
+
+
+def next_sentences(
+    articles: Iterator[str], choices: int = 4, context: int = 3
+) -> Iterator[Question]:
+    """One question an English article: which sentence follows three others.
+
+    Parameters
+    ----------
+    articles : iterator of str
+        One sentence a line. The wrong choices are the following sentences of other articles
+        at the same place.
+    """
+    draw = random.Random(0)
+    sentences = [a.split("\n") for a in articles if is_english(a.replace("\n", " "))]
+    sentences = [s for s in sentences if len(s) > context and 20 <= len(s[context]) <= 200]
+    for own in sentences:
+        others = draw.sample(sentences, choices)
+        wrong = [s[context] for s in others if s is not own][: choices - 1]
+        yield _question(" ".join(own[:context]), own[context], wrong, draw)
+
+
+def _question(context: str, right: str, wrong: list[str], draw: random.Random) -> Question:
+    shown = [right, *wrong]
+    draw.shuffle(shown)
+    return {"context": context, "choices": shown, "answer": shown.index(right)}
+
+
+def _movies(example: dict[str, Any]) -> Question:
+    return _scored(f"Find a movie similar to {example['input']}", example)
+
+
+def _dialogue(example: dict[str, Any]) -> Question:
+    return _scored(f"Question: {example['input']}\n<MASK> phrase:", example)
+
+
+def _scored(context: str, example: dict[str, Any]) -> Question:
+    scores = {choice.strip(): score for choice, score in example["target_scores"].items()}
+    choices = list(scores)
+    return {
+        "context": context,
+        "choices": choices,
+        "answer": choices.index(max(scores, key=scores.__getitem__)),
+    }
