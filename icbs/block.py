@@ -11,8 +11,8 @@ from torch import Tensor
 
 from icbs.config import PrunerConfig
 from icbs.constraints import group_of
-from icbs.curvature import Pass
 from icbs.layers import Layer
+from icbs.passes import Pass
 from problems import CardinalityQUBO
 
 Float = npt.NDArray[np.float64]
@@ -64,7 +64,7 @@ def build_block(
     """
     rows, columns = layer.unravel(index)
     dense = layer.dense[rows, columns].double().cpu().numpy()
-    gate = information.gradients[layer.name][rows, columns].double().cpu().numpy() * dense
+    gate = information.gradient(layer, index).double().cpu().numpy() * dense
     start = layer.pruned[index].cpu().numpy().astype(np.uint8)
     groups, k = _cardinalities(layer, index, start, config)
     penalty = config.ridge * dense**2

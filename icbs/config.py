@@ -29,6 +29,7 @@ SelectionName = Literal["taylor", "gradient", "magnitude", "wanda", "random"]
 CurvatureName = Literal["monte-carlo", "empirical", "exact"]
 Scope = Literal["layer", "output", "input"]
 Constraint = Annotated[str, BeforeValidator(as_constraint), AfterValidator(checked)]
+SampleName = Literal["sequence", "token"]
 
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -87,6 +88,12 @@ class PrunerConfig(BaseModel):
     """Fisher with labels sampled from the model, with the data's labels, or the Hessian."""
     curvature_samples: Count = 512
     """Samples N in a block's curvature, which bounds its rank."""
+    sample: SampleName = "sequence"
+    """What a row of the Fisher is: a sample whole, its positions summed, or single positions.
+
+    With ``token`` the ``curvature_samples`` rows are random positions of all samples of the
+    pass. Padding (label -100, or 0 in an ``attention_mask``) never counts.
+    """
     gradient_samples: Count = 4096
     """Samples in the mean gradient of a pass."""
     gradient_weight: Annotated[float, Field(ge=0)] = 1.0

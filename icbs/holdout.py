@@ -1,18 +1,21 @@
 """The loss on held-out training samples, and how it answers to one block cheaply.
 
 A block changes a few hundred weights of one layer. Whatever ran before that layer's call
-keeps its values, and the layer's own output changes by as many axpys as weights moved; so
-the outputs of the prunable layers are remembered, and a trial computes only what follows.
+keeps its values, and a linear layer's own output changes by as many axpys as weights moved;
+so the outputs of the prunable layers are remembered, and a trial computes only what follows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from icbs.kinds import Kind
 from icbs.layers import Layer
 from icbs.objective import Objective
 from icbs.samples import Samples
@@ -21,24 +24,45 @@ from icbs.trees import call
 
 @dataclass
 class Memo:
-    """A layer's last call on one piece of the samples, features first (contiguous rows)."""
+    """A layer's last call on one piece of the samples."""
 
-    inputs: Tensor
-    """Shape (in, P)."""
     outputs: Tensor
-    """Shape (out, P)."""
+    """Features first, shape (out, P), where a change can be added; else as returned."""
     shape: torch.Size
     """Shape in which the module returned its outputs."""
+    inputs: Tensor | None = None
+    """Shape (in, P); None where the layer is computed afresh when its weights change."""
+    version: int = 0
+    """Torch's count of writes into the outputs when they were remembered."""
+
+    def __post_init__(self) -> None:
+        self.version = self.outputs._version
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether an activation that works in place has overwritten the outputs."""
+        return self.outputs._version != self.version
 
     @classmethod
-    def of(cls, inputs: Tensor, outputs: Tensor) -> Memo:
+    def of(cls, kind: Kind, inputs: Tensor, outputs: Tensor) -> Memo:
         """Remember a call."""
-        features = [t.reshape(-1, t.shape[-1]).T.contiguous() for t in (inputs, outputs)]
-        return cls(features[0], features[1], outputs.shape)
+        if not kind.pointwise:
+            return cls(outputs, outputs.shape)
+        # Contiguous rows: each weight that moves adds one of them to another.
+        came, went = (t.reshape(-1, t.shape[-1]).T.contiguous() for t in (inputs, outputs))
+        return cls(went, outputs.shape, came)
 
-    def answer(self, inputs: Tensor) -> Tensor:
+    def answer(self) -> Tensor:
         """Return the outputs, in the module's own layout, in place of computing them."""
-        return self.outputs.T.reshape(self.shape)
+        return self.outputs if self.inputs is None else self.outputs.T.reshape(self.shape)
+
+    def changed(self, rows: Tensor, columns: Tensor, change: Tensor) -> Memo | None:
+        """Return the memo after weights at (rows, columns) have changed; None to compute it."""
+        if self.inputs is None:
+            return None
+        outputs = self.outputs.clone()
+        outputs.index_add_(0, rows, self.inputs[columns].mul_(change[:, None]))
+        return Memo(outputs, self.shape, self.inputs)
 
 
 @dataclass
@@ -109,14 +133,12 @@ class HoldOut:
         for piece in self.pieces:
             order = list(piece.memos)
             earlier = order[: order.index(layer.name)]
-            memo = piece.memos[layer.name]
-            outputs = memo.outputs.clone()
-            outputs.index_add_(0, rows, memo.inputs[columns].mul_(change[:, None]))
-            fresh = {layer.name: Memo(memo.inputs, outputs, memo.shape)}
+            memo = piece.memos[layer.name].changed(rows, columns, change)
+            fresh = {} if memo is None else {layer.name: memo}
             known = {name: piece.memos[name] for name in earlier} | fresh
             total += self._run(piece, known, fresh)
             self._pending.append(fresh)
-        return total / self.count
+        return total / self.count if self.remember else self.measure()
 
     def commit(self) -> None:
         """Make the last trial the current state."""
@@ -127,27 +149,44 @@ class HoldOut:
     @torch.no_grad()
     def _run(self, piece: Piece, known: dict[str, Memo], fresh: dict[str, Memo]) -> float:
         """Total loss of a piece; known layers answer from memory, others go into ``fresh``."""
-        for layer in self.layers:
-            memo = known.get(layer.name)
-            forward = memo.answer if memo is not None else self._recorder(layer, fresh)
-            layer.module.forward = forward  # type: ignore[method-assign, assignment]
-        try:
-            outputs = call(self.model, piece.samples.inputs)
-        finally:
+        with ExitStack() as stack:
             for layer in self.layers:
-                del layer.module.forward
+                memo = known.get(layer.name)
+                forward = self._recorder(layer, fresh) if memo is None else _answerer(memo)
+                stack.enter_context(_replaced(layer.module, forward))
+            outputs = call(self.model, piece.samples.inputs)
+        if any(memo.spoilt for memo in (known | fresh).values()):
+            self.remember = False
         return float(self.objective.total(outputs, piece.samples.targets))
 
-    def _recorder(self, layer: Layer, fresh: dict[str, Memo]) -> Callable[[Tensor], Tensor]:
-        compute = type(layer.module).forward
+    def _recorder(self, layer: Layer, fresh: dict[str, Memo]) -> Callable[..., Tensor]:
+        compute = layer.module.forward
 
-        def forward(inputs: Tensor) -> Tensor:
-            outputs = compute(layer.module, inputs)
+        def forward(*args: Any, **named: Any) -> Tensor:
+            outputs = compute(*args, **named)
             if layer.name in fresh:
                 # A layer that runs twice has no single output to remember.
                 self.remember = False
             if self.remember:
-                fresh[layer.name] = Memo.of(inputs, outputs)
+                inputs = args[0] if args else next(iter(named.values()))
+                fresh[layer.name] = Memo.of(layer.kind, inputs, outputs)
             return outputs
 
         return forward
+
+
+def _answerer(memo: Memo) -> Callable[..., Tensor]:
+    return lambda *args, **named: memo.answer()
+
+
+@contextmanager
+def _replaced(module: nn.Module, forward: Callable[..., Tensor]) -> Iterator[None]:
+    """Let a module answer in another way; restores a forward of its own, if it has one."""
+    own = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own

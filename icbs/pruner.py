@@ -13,6 +13,7 @@ from icbs.block import Block, build_block
 from icbs.config import PrunerConfig
 from icbs.layers import Layer
 from icbs.objective import Loss
+from icbs.passes import Pass
 from icbs.result import Progress, Result
 from icbs.runfolder import RunFolder
 from icbs.schedule import visit_order
@@ -165,16 +166,23 @@ class Pruner:
 
     def blocks(self, work: Workspace, state: State, layers: Sequence[Layer]) -> list[Block]:
         """Take one forward and backward pass and build a block for each of ``layers``."""
-        information = work.look(state.generator)
-        kappa = self.config.curvature_weight or float(len(layers))
-        score = SCORES[self.config.selection]
+        config, generator = self.config, state.generator
+        score = SCORES[config.selection]
+
+        def choose(information: Pass) -> dict[str, Tensor]:
+            chosen = {}
+            for layer in layers:
+                worth, tabu = score(layer, information, generator), state.tabus[layer.name]
+                chosen[layer.name] = choose_block(layer, worth, tabu, config, generator)
+            return chosen
+
+        information = work.look(generator, choose)
+        kappa = config.curvature_weight or float(len(layers))
         blocks = []
         for layer in layers:
-            worth = score(layer, information, state.generator)
-            tabu = state.tabus[layer.name]
-            index = choose_block(layer, worth, tabu, self.config, state.generator)
+            index = information.chosen[layer.name]
             weight = kappa * state.caution.get(layer.name, 1.0)
-            blocks.append(build_block(layer, index, information, self.config, weight))
+            blocks.append(build_block(layer, index, information, config, weight))
         return blocks
 
     def _tell(self, callback: Callback | None, work: Workspace, state: State) -> bool:

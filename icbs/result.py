@@ -85,7 +85,7 @@ class Result:
     """A pruned model's masks, and how they came about."""
 
     masks: dict[str, Tensor]
-    """Layer name → mask, True where the weight is kept, shape (out, in)."""
+    """Layer name → mask, True where the weight is kept, in its own shape."""
     history: list[Row]
     """One row for each block."""
     density: float
@@ -101,7 +101,7 @@ class Result:
     def of(cls, work: Workspace, state: State) -> Result:
         """Describe a finished run, whose best masks are set."""
         return cls(
-            masks={layer.name: ~layer.pruned.view(layer.shape) for layer in work.layers},
+            masks={layer.name: layer.mask for layer in work.layers},
             history=state.history,
             density=work.density,
             loss=state.best_loss,

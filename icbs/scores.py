@@ -9,8 +9,8 @@ from torch import Tensor
 
 from icbs.config import Scope
 from icbs.constraints import Pattern
-from icbs.curvature import Pass
 from icbs.layers import Layer
+from icbs.passes import Pass
 
 Score = Callable[[Layer, Pass, torch.Generator], Tensor]
 

@@ -20,7 +20,7 @@ def check_masks(
     Parameters
     ----------
     masks : mapping of str to Tensor of bool
-        Layer name → mask, True where the weight is kept, in the layer's shape (out, in).
+        Layer name → mask, True where the weight is kept, in the shape of its weight.
     layers : sequence of Layer
         The layers to prune.
     pattern : Pattern, optional
@@ -44,10 +44,11 @@ def check_masks(
         )
     for layer in layers:
         mask = masks[layer.name]
-        if mask.dtype != torch.bool or tuple(mask.shape) != layer.shape:
+        shape = tuple(layer.kind.weight.shape)
+        if mask.dtype != torch.bool or tuple(mask.shape) != shape:
             raise LayerError(
                 f"the mask of {layer.name!r} is {mask.dtype} of shape {tuple(mask.shape)}; "
-                f"it must be torch.bool of shape {layer.shape}, True where a weight is kept"
+                f"it must be torch.bool of shape {shape}, True where a weight is kept"
             )
         kept = int(mask.sum())
         if kept != layer.num_keep:
@@ -56,7 +57,10 @@ def check_masks(
                 f"{layer.density:g} asks for {layer.num_keep}; set "
                 f"densities={{{layer.name!r}: {kept / layer.size:.6g}}}"
             )
-        if pattern is not None and (mask.view(-1, pattern.run).sum(dim=1) != pattern.keep).any():
+        if pattern is None:
+            continue
+        runs = layer.kind.matrix(mask).reshape(-1, pattern.run)
+        if (runs.sum(dim=1) != pattern.keep).any():
             raise LayerError(
                 f"the mask of {layer.name!r} has runs that don't keep {pattern}; "
                 "use masks made for that constraint"

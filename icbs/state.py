@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from icbs.config import PrunerConfig
-from icbs.curvature import Pass, take_pass
 from icbs.errors import BlockSizeWarning, DataError, TrainingModeWarning
+from icbs.finding import find_layers
 from icbs.history import Row
 from icbs.holdout import HoldOut
-from icbs.layers import Layer, find_layers
+from icbs.layers import Layer
 from icbs.objective import Loss, Objective
+from icbs.passes import Choose, Pass, take_pass
 from icbs.samples import Samples, read_samples
 from icbs.schedule import shares
 from icbs.scores import SCORES, initial_mask, movable
@@ -78,8 +79,15 @@ class Workspace:
         kept = sum(layer.num_kept for layer in self.layers)
         return kept / sum(layer.size for layer in self.layers)
 
-    def look(self, generator: torch.Generator) -> Pass:
-        """Draw a batch and run one forward and backward pass that serves all layers."""
+    def look(self, generator: torch.Generator, choose: Choose | None = None) -> Pass:
+        """Draw a batch and run one forward and backward pass that serves all layers.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+        choose : callable, optional
+            Chooses the blocks; see :func:`icbs.passes.take_pass`.
+        """
         config = self.config
         wanted = max(config.gradient_samples, config.curvature_samples)
         drawn = torch.randperm(len(self.pool), generator=generator)[:wanted]
@@ -92,6 +100,8 @@ class Workspace:
             curvature_samples=config.curvature_samples,
             batch_size=config.batch_size,
             generator=generator,
+            sample=config.sample,
+            choose=choose,
         )
 
 
@@ -159,7 +169,7 @@ def begin(work: Workspace, masks: Mapping[str, Tensor] | None = None) -> State:
     for layer in work.layers:
         free = torch.ones_like(layer.pruned)
         if masks is not None:
-            layer.set_mask(~masks[layer.name].flatten().to(layer.pruned.device))
+            layer.set_mask(~layer.kind.matrix(masks[layer.name]).flatten().to(layer.pruned.device))
         if scores is not None:
             worth = scores[layer.name]
             if masks is None:

@@ -11,9 +11,7 @@ from torch import Tensor, nn
 
 from icbs.baselines.walk import Feed
 from icbs.layers import Layer
-from icbs.samples import Samples
-
-IGNORED = -100
+from icbs.positions import counted_positions
 
 
 class Moments:
@@ -32,29 +30,33 @@ class Moments:
         """Positions."""
         width = layer.shape[1]
         dtype = torch.promote_types(layer.dense.dtype, torch.float32)
-        shape = (width, width) if gram else (width,)
+        shape = (layer.kind.groups, width, width) if gram else (layer.kind.groups, width)
         self.total = torch.zeros(shape, dtype=dtype, device=layer.dense.device)
+        """Of each group of inputs."""
 
-    def add(self, inputs: Tensor, counted: Tensor | None) -> None:
-        """Take a call's inputs, shape (N, …, in), and which positions count, shape (N, T)."""
-        features = inputs.reshape(-1, self.layer.shape[1])
+    def add(self, inputs: Tensor, outputs: torch.Size, counted: Tensor | None) -> None:
+        """Take a call's inputs and which positions count, shape (N, T)."""
+        features = self.layer.kind.features(inputs, outputs, len(inputs)).flatten(0, 1)
         if counted is not None and len(features) == counted.numel():
             features = features[counted.flatten()]
-        wide = features.to(self.total.dtype)
+        wide = features.to(self.total.dtype).unflatten(1, (self.layer.kind.groups, -1))
         self.count += len(wide)
         if self.gram:
-            self.total.addmm_(wide.T, wide)
+            wide = wide.transpose(0, 1)
+            self.total.baddbmm_(wide.transpose(1, 2), wide)
         else:
             self.total += wide.square().sum(dim=0)
 
     @property
     def norms(self) -> Tensor:
-        """``‖X_j‖₂`` of each input, shape (in,)."""
-        return (self.total.diagonal() if self.gram else self.total).sqrt()
+        """``‖X_j‖₂`` of what each weight multiplies, shape (out, in)."""
+        squares = self.total.diagonal(dim1=1, dim2=2) if self.gram else self.total
+        outputs = self.layer.shape[0] // self.layer.kind.groups
+        return squares.sqrt().repeat_interleave(outputs, dim=0)
 
     @property
     def mean(self) -> Tensor:
-        """Total over the number of positions."""
+        """Total over the number of positions, a matrix for each group."""
         return self.total / max(1, self.count)
 
 
@@ -62,35 +64,20 @@ def gather(layers: Sequence[Layer], feed: Feed, *, gram: bool) -> dict[str, Mome
     """Run the data through some layers and return the moments of their inputs, by name."""
     moments = {layer.name: Moments(layer, gram=gram) for layer in layers}
     for piece, run in feed:
-        with _listening(moments, counted(piece)):
+        with _listening(moments, counted_positions(piece)):
             run()
     return moments
-
-
-def counted(piece: Samples) -> Tensor | None:
-    """Which positions of sequences count, bool, shape (N, T); None where all do.
-
-    Those outside of the inputs' ``attention_mask``, or with labels of −100 where there is
-    none, are padding.
-    """
-    inputs, labels = piece.inputs, piece.targets
-    mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
-    if mask is None and labels.ndim == 2 and not labels.is_floating_point():
-        mask = labels != IGNORED
-    if mask is None or mask.ndim != 2 or bool(mask.all()):
-        return None
-    return mask.bool()
 
 
 @contextmanager
 def _listening(moments: Mapping[str, Moments], counted: Tensor | None) -> Iterator[None]:
     def hook_of(moment: Moments) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            moment.add(args[0].detach(), counted)
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            moment.add(args[0].detach(), output.shape, counted)
 
         return hook
 
-    handles = [m.layer.module.register_forward_pre_hook(hook_of(m)) for m in moments.values()]
+    handles = [m.layer.module.register_forward_hook(hook_of(m)) for m in moments.values()]
     try:
         yield
     finally:

@@ -15,7 +15,8 @@ from icbs.baselines.sparsegpt import sparsegpt
 from icbs.baselines.walk import walk, without_cache
 from icbs.config import PrunerConfig, Scope
 from icbs.errors import ConfigError, DataError
-from icbs.layers import Layer, find_layers
+from icbs.finding import find_layers
+from icbs.layers import Layer
 from icbs.samples import Samples, read_samples
 from icbs.scores import initial_mask
 from icbs.state import evaluation_mode
@@ -117,7 +118,7 @@ def prune(
                     layer.set_mask(torch.zeros_like(layer.pruned))
                 raise
     kept, size = sum(layer.num_kept for layer in layers), sum(layer.size for layer in layers)
-    masks = {layer.name: ~layer.pruned.view(layer.shape) for layer in layers}
+    masks = {layer.name: layer.mask for layer in layers}
     return Baseline(method, masks, kept / size, time.perf_counter() - began)
 
 
@@ -154,16 +155,21 @@ def _keep_best(layer: Layer, scores: Tensor, config: PrunerConfig) -> None:
 
 
 def _apply_sparsegpt(layer: Layer, moment: Moments, config: PrunerConfig, update: bool) -> None:
+    groups, parts = layer.kind.groups, []
     try:
-        weight, mask = sparsegpt(layer.dense, moment.mean, layer.num_keep, config.pattern)
+        # The outputs of a group see the group's own inputs, and share their Hessian.
+        for number, dense in enumerate(layer.dense.chunk(groups)):
+            keep = layer.num_keep * (number + 1) // groups - layer.num_keep * number // groups
+            parts.append(sparsegpt(dense, moment.mean[number], keep, config.pattern))
     except torch.linalg.LinAlgError as error:
         raise DataError(
             f"the inputs of layer {layer.name!r} have second moments that can't be inverted "
             f"({error}); use more samples, or a wider floating-point type"
         ) from error
+    weight, mask = (torch.cat(values) for values in zip(*parts, strict=True))
     layer.set_mask(~mask.flatten())
     if update:
-        layer.module.weight.copy_(weight)
+        layer.kind.weight.copy_(layer.kind.shaped(weight))
 
 
 def _config(

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from icbs import make_blocks
 from icbs.block import build_block
 from icbs.config import PrunerConfig
-from icbs.curvature import Curvature, Pass
+from icbs.curvature import Curvature
 from icbs.layers import Layer
+from icbs.passes import Pass
 
 
 def setting(seed: int, *, exact: bool) -> tuple[Layer, torch.Tensor, Pass, torch.Tensor]:
@@ -27,7 +28,7 @@ def setting(seed: int, *, exact: bool) -> tuple[Layer, torch.Tensor, Pass, torch
     C = factor.T @ factor
     curvature = Curvature(matrix=C) if exact else Curvature(factor=factor)
     squares = {"layer": torch.ones(9)}
-    information = Pass(1, {"layer": gradient}, squares, lambda layer, index: curvature, 0.0)
+    information = Pass(1, {"layer": gradient}, squares, 0.0, lambda layer, index: curvature)
     return layer, index, information, C
 
 

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from icbs.config import PrunerConfig
+from icbs.finding import find_layers
 from icbs.holdout import HoldOut
-from icbs.layers import Layer, find_layers
+from icbs.layers import Layer
 from icbs.objective import Objective
 from icbs.samples import Samples
 
@@ -17,9 +18,9 @@ def flip(layer: Layer, generator: torch.Generator) -> tuple[torch.Tensor, torch.
     """Change sides of a few weights; returns their indices and the change of the weights."""
     index = torch.randperm(layer.size, generator=generator)[:9]
     rows, columns = layer.unravel(index)
-    before = layer.module.weight.detach()[rows, columns].clone()
+    before = layer.weight[rows, columns].clone()
     layer.set_block(index, ~layer.pruned[index])
-    return index, layer.module.weight.detach()[rows, columns] - before
+    return index, layer.weight[rows, columns] - before
 
 
 def test_trials_commits_and_rejections_agree_with_scratch(toy64):

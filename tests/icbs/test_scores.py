@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icbs.config import PrunerConfig
-from icbs.curvature import take_pass
-from icbs.layers import find_layers
+from icbs.finding import find_layers
 from icbs.objective import Objective
+from icbs.passes import take_pass
 from icbs.samples import Samples
 from icbs.scores import SCORES, initial_mask, movable
 
