@@ -7,7 +7,7 @@ import torch
 
 from icbs import LayerError, Pruner
 from icbs.config import PrunerConfig
-from icbs.layers import find_layers
+from icbs.finding import find_layers
 from icbs.pruner import RunFolder
 from icbs.result import Progress
 from tests.icbs.conftest import Toy, make_toy
