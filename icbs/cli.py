@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from icbs.commands.compress import compress, expand
 from icbs.commands.demo import demo
 from icbs.commands.export import export
 from icbs.commands.prune import prune, resume
@@ -17,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (prune, resume, demo, report, solve, solvers, export):
+for command in (prune, resume, demo, report, compress, expand, solve, solvers, export):
     app.command()(command)
 
 

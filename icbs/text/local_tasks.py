@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,24 +86,25 @@ def write_task(folder: Path, name: str, questions: list[Question]) -> None:
         temporary.write_text(yaml.safe_dump(description, sort_keys=False))
 
 
-def next_sentences(
-    articles: Iterator[str], choices: int = 4, context: int = 3
-) -> Iterator[Question]:
-    """One question an English article: which sentence follows three others.
+def next_sentences(articles: Iterable[str], choices: int = 4) -> Iterator[Question]:
+    """One question an English article: which sentence follows its first two.
+
+    Long beginnings and long sentences are left out: they cost much and say little more.
 
     Parameters
     ----------
-    articles : iterator of str
-        One sentence a line. The wrong choices are the following sentences of other articles
-        at the same place.
+    articles : iterable of str
+        One sentence a line. The wrong choices are the third sentences of other articles.
+    choices : int
+        Shown in a question.
     """
     draw = random.Random(0)
-    sentences = [a.split("\n") for a in articles if is_english(a.replace("\n", " "))]
-    sentences = [s for s in sentences if len(s) > context and 20 <= len(s[context]) <= 200]
-    for own in sentences:
-        others = draw.sample(sentences, choices)
-        wrong = [s[context] for s in others if s is not own][: choices - 1]
-        yield _question(" ".join(own[:context]), own[context], wrong, draw)
+    split = [a.split("\n") for a in articles if is_english(a.replace("\n", " "))]
+    short = [s for s in split if len(s) > 2 and len(s[0] + s[1]) <= 300 and 20 <= len(s[2]) <= 150]
+    for own in short:
+        others = draw.sample(short, choices)
+        wrong = [s[2] for s in others if s is not own][: choices - 1]
+        yield _question(" ".join(own[:2]), own[2], wrong, draw)
 
 
 def _question(context: str, right: str, wrong: list[str], draw: random.Random) -> Question:

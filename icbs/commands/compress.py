@@ -1,0 +1,77 @@
+"""``icbs compress`` and ``icbs expand``: a pruned model as a small file, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from icbs.commands.errors import plain_errors
+from icbs.compressed import load_compressed, save_compressed
+from icbs.errors import RunFolderError
+from icbs.masks import load_masks
+from icbs.runfolder import RunFolder
+from icbs.saving import PLAIN, PRETRAINED
+from problems.files import atomic
+
+
+@plain_errors
+def compress(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    file: Annotated[
+        Path | None, typer.Argument(help="File to write; compressed.safetensors in the folder.")
+    ] = None,
+) -> None:
+    """Write a run's pruned model as a small file: mask bits and kept values."""
+    RunFolder(run).config()
+    masks = load_masks(run / "masks.safetensors")
+    state = read_state(run)
+    target = file or run / "compressed.safetensors"
+    size = save_compressed(state, masks, target)
+    whole = sum(tensor.nbytes for tensor in state.values())
+    kept = sum(int(mask.sum()) for mask in masks.values())
+    share = kept / sum(mask.numel() for mask in masks.values())
+    Console(soft_wrap=True).print(
+        f"{target}: {size / 1e6:.1f} MB, {size / whole:.0%} of the {whole / 1e6:.1f} MB of the "
+        f"whole model, whose prunable weights have density {share:.4f}",
+        highlight=False,
+    )
+
+
+@plain_errors
+def expand(
+    file: Annotated[Path, typer.Argument(help="What 'icbs compress' wrote.")],
+    output: Annotated[Path, typer.Argument(dir_okay=False, help="Safetensors file to write.")],
+) -> None:
+    """Write the whole model that a compressed file holds, bit for bit."""
+    state, masks = load_compressed(file)
+    once: dict[int, str] = {}
+    for name, tensor in state.items():
+        # Tied weights are one tensor, and the libraries tie them again as they load.
+        once.setdefault(id(tensor), name)
+    with atomic(output) as temporary:
+        save_file({name: state[name] for name in once.values()}, temporary, {"format": "pt"})
+    Console(soft_wrap=True).print(f"{len(masks)} masked layers in {output}", highlight=False)
+
+
+def read_state(run: Path) -> dict[str, Tensor]:
+    """Read the tensors of a run's pruned model, in whatever layout it was saved.
+
+    Raises
+    ------
+    RunFolderError
+        If the run is not finished, or its model is damaged.
+    """
+    files = sorted((run / PRETRAINED).glob("*.safetensors")) or [run / PLAIN]
+    try:
+        parts = [load_file(file) for file in files]
+    except FileNotFoundError:
+        raise RunFolderError(f"{run} holds no pruned model: is the run finished?") from None
+    except (OSError, SafetensorError) as error:
+        raise RunFolderError(f"the model in {run} is damaged: {error}") from error
+    return {name: tensor for part in parts for name, tensor in part.items()}
