@@ -9,9 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from icbs.errors import DataError
-
-IGNORE = -100
-"""Label of a position that does not count."""
+from icbs.positions import IGNORED
 
 
 def logits_of(outputs: Any) -> Tensor:
@@ -76,20 +74,19 @@ class CausalLMLoss:
         losses = F.cross_entropy(
             logits[:, :-1].flatten(0, 1).float(),
             following.flatten(),
-            ignore_index=IGNORE,
+            ignore_index=IGNORED,
             reduction="none",
         )
-        counted = (following != IGNORE).sum(dim=1)
+        counted = (following != IGNORED).sum(dim=1)
         return losses.view_as(following).sum(dim=1) / counted.clamp(min=1)
 
     def sample(self, outputs: Any, generator: torch.Generator) -> Tensor:
         """Draw every next token from the model's own distribution; labels of shape (N, T).
 
-        No logits predict the first position: it gets −100. Whoever has labels at hand puts
-        −100 wherever they have it.
+        No logits predict the first position: it gets −100.
         """
         logits = logits_of(outputs)
-        drawn = torch.full(logits.shape[:2], IGNORE, device=logits.device)
+        drawn = torch.full(logits.shape[:2], IGNORED, device=logits.device)
         shares = logits[:, :-1].flatten(0, 1).float().softmax(-1).cpu()
         tokens = torch.multinomial(shares, 1, generator=generator)
         drawn[:, 1:] = tokens.view(len(logits), -1).to(logits.device)

@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from icbs.errors import DataError
+from icbs.positions import IGNORED
 from icbs.samples import Samples
 from icbs.trees import call
 
@@ -84,6 +85,13 @@ class Objective:
         DataError
             If the loss has no known distribution.
         """
+        drawn = self._draw(outputs, generator)
+        if targets.is_floating_point() or targets.shape != drawn.shape:
+            return drawn
+        # What does not count among the data's labels does not count here.
+        return torch.where(targets == IGNORED, targets, drawn)
+
+    def _draw(self, outputs: Any, generator: torch.Generator) -> Tensor:
         if hasattr(self.loss, "sample"):
             return self.loss.sample(outputs, generator)
         if self._is(nn.CrossEntropyLoss, F.cross_entropy):
@@ -113,16 +121,16 @@ def _singles(samples: Samples) -> list[Samples]:
     return [samples[i : i + 1] for i in range(len(samples))]
 
 
-def _check_labels(outputs: Any, targets: Tensor, ignore: int = -100) -> None:
+def _check_labels(outputs: Any, targets: Tensor) -> None:
     """Refuse class labels outside of the model's outputs, before an index fails deep inside."""
     if targets.is_floating_point() or not isinstance(outputs, Tensor) or outputs.ndim < 2:
         return
     if targets.ndim != outputs.ndim - 1:
         return
-    labels = targets[targets != ignore]
+    labels = targets[targets != IGNORED]
     classes = outputs.shape[1]
     if not len(labels):
-        raise DataError(f"every label is {ignore} (ignored): there is nothing to learn from")
+        raise DataError(f"every label is {IGNORED} (ignored): there is nothing to learn from")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         raise DataError(

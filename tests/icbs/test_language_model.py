@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from icbs import DataError
+from icbs import DataError, load_masks
 from icbs.cli import app
 from icbs.tasks import load_task
+from icbs.text import load_language_model
 from tests.icbs.language import make_texts, save
 
 
@@ -69,6 +71,41 @@ def test_a_cut_model_keeps_its_first_blocks(folder):
 
 def icbs(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+
+
+FLAGS = ["--density", 0.5, "--passes", 4, "--set", "block_size=64", "--set", "initial=wanda"]
+
+
+def test_from_a_folder_to_a_folder(folder, tmp_path):
+    run = tmp_path / "run"
+    base = ["--model", folder / "model", "--text", folder / "texts.jsonl"]
+    result = icbs("prune", *base, "--length", 24, "--samples", 60, *FLAGS, "--run", run)
+    assert result.exit_code == 0, result.output
+    assert "60 windows of 24 tokens for pruning" in result.output
+    masks = load_masks(run / "masks.safetensors")
+    assert len(masks) == 14  # seven linear layers a block; never embeddings and head
+    model, tokenizer = load_language_model(run / "pretrained")
+    dense, _ = load_language_model(folder / "model")
+    for name, mask in masks.items():
+        weight = model.get_submodule(name).weight
+        assert torch.equal(weight, dense.get_submodule(name).weight * mask)
+    assert torch.equal(model.lm_head.weight, dense.lm_head.weight)
+    assert tokenizer.eos_token == "<end>"
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["loss"] < summary["initial_loss"]
+    assert summary["density"] == pytest.approx(0.5, abs=1e-3)
+
+    result = icbs("compress", run)
+    assert result.exit_code == 0, result.output
+    assert "density 0.5000" in result.output
+    again = tmp_path / "again"
+    shutil.copytree(run / "pretrained", again)
+    (again / "model.safetensors").unlink()
+    result = icbs("expand", run / "compressed.safetensors", again / "model.safetensors")
+    assert result.exit_code == 0, result.output
+    copy, _ = load_language_model(again)
+    for name, value in model.state_dict().items():
+        assert torch.equal(copy.state_dict()[name], value)
 
 
 @pytest.mark.parametrize(

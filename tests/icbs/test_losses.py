@@ -9,9 +9,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from icbs import CausalLMLoss, ClassificationLoss, DataError
-from icbs.losses import IGNORE, logits_of
+from icbs import CausalLMLoss, ClassificationLoss, DataError, Pruner
+from icbs.losses import logits_of
+from icbs.objective import Objective
+from icbs.positions import IGNORED
+from tests.icbs.conftest import make_toy
 
 
 def by_hand(logits: torch.Tensor, labels: torch.Tensor) -> float:
@@ -19,7 +23,7 @@ def by_hand(logits: torch.Tensor, labels: torch.Tensor) -> float:
     shares = logits.double().log_softmax(-1)
     samples = []
     for sample, own in zip(shares, labels, strict=True):
-        losses = [-sample[t - 1, own[t]] for t in range(1, len(own)) if own[t] != IGNORE]
+        losses = [-sample[t - 1, own[t]] for t in range(1, len(own)) if own[t] != IGNORED]
         samples.append(sum(losses) / len(losses) if losses else 0.0)
     return float(sum(samples)) / len(samples)
 
@@ -29,13 +33,13 @@ def test_each_sequence_counts_alike_and_ignored_tokens_not_at_all(samples, lengt
     generator = torch.Generator().manual_seed(seed)
     logits = 3 * torch.randn(samples, length, 5, generator=generator)
     labels = torch.randint(5, (samples, length), generator=generator)
-    labels[torch.rand(samples, length, generator=generator) < 0.3] = IGNORE
+    labels[torch.rand(samples, length, generator=generator) < 0.3] = IGNORED
     loss = CausalLMLoss()
     assert float(loss(logits, labels)) == pytest.approx(by_hand(logits, labels), abs=1e-5)
     singles = [float(loss(logits[i : i + 1], labels[i : i + 1])) for i in range(samples)]
     assert float(loss(logits, labels)) == pytest.approx(sum(singles) / samples, abs=1e-5)
     changed = logits.clone()
-    changed[:, :-1][labels[:, 1:] == IGNORE] = 100.0
+    changed[:, :-1][labels[:, 1:] == IGNORED] = 100.0
     changed[:, -1] = 7.0
     assert torch.equal(loss(changed, labels), loss(logits, labels))
 
@@ -74,7 +78,15 @@ def test_tokens_are_drawn_from_what_precedes_them():
     logits.scatter_(2, certain[:, :, None], 0.0)
     drawn = CausalLMLoss().sample(logits, torch.Generator().manual_seed(0))
     assert torch.equal(drawn[:, 1:], certain[:, :-1])
-    assert (drawn[:, 0] == IGNORE).all()
+    assert (drawn[:, 0] == IGNORED).all()
+
+
+def test_positions_without_a_label_get_none_in_a_draw():
+    logits, labels = torch.randn(3, 6, 5), torch.randint(5, (3, 6))
+    labels[1, 2:] = IGNORED
+    objective = Objective(CausalLMLoss())
+    drawn = objective.sample_targets(logits, labels, torch.Generator().manual_seed(0))
+    assert torch.equal(drawn[:, 1:] == IGNORED, labels[:, 1:] == IGNORED)
 
 
 def test_draws_follow_the_distribution():
@@ -91,3 +103,24 @@ def test_classification_takes_classes_and_shares():
     shares = F.one_hot(classes, 3).float()
     loss = ClassificationLoss()
     assert torch.allclose(loss((logits,), classes), loss({"logits": logits}, shares))
+
+
+class InDict(nn.Module):
+    """A classifier that returns its logits by name."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return {"logits": self.model(x)}
+
+
+def test_a_classifier_that_returns_a_mapping_is_pruned_like_its_bare_self():
+    settings = {"density": 0.3, "block_size": 32, "passes": 3, "gradient_samples": 200}
+    bare, wrapped = make_toy(), make_toy()
+    model = InDict(wrapped.model)
+    plain = Pruner(**settings).prune(bare.model, bare.batches, bare.loss)
+    other = Pruner(**settings).prune(model, wrapped.batches, ClassificationLoss())
+    for name, mask in plain.masks.items():
+        assert torch.equal(other.masks[f"model.{name}"], mask)
