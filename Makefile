@@ -8,6 +8,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Waiting threads sleep instead of spinning: on a busy machine that is several times faster.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: venv demo test test-all lint format bench clean
 
 venv: $(READY)
