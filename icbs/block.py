@@ -50,6 +50,10 @@ def build_block(
 
     so that the status quo has energy 0. Every sign is kept. Sums are taken in float64.
 
+    Where there is a distortion, ρ times its own gradient and curvature are added, and they
+    are added whole: γ and κ make allowance for what a model of the loss leaves out, and the
+    error of a layer's output is a quadratic. Without a model of the loss ρ is 1.
+
     Parameters
     ----------
     layer : Layer
@@ -64,30 +68,43 @@ def build_block(
     """
     rows, columns = layer.unravel(index)
     dense = layer.dense[rows, columns].double().cpu().numpy()
-    gate = information.gradient(layer, index).double().cpu().numpy() * dense
     start = layer.pruned[index].cpu().numpy().astype(np.uint8)
     groups, k = _cardinalities(layer, index, start, config)
     penalty = config.ridge * dense**2
     curvature = information.curvature(layer, index)
+    slope, matrix = np.zeros(len(dense)), np.zeros((0, 0))
+    modelled = curvature.factor is not None or curvature.matrix is not None
+    if modelled:
+        slope += config.gradient_weight * _wide(information.gradient(layer, index)) * dense
+    if curvature.matrix is not None:
+        matrix = kappa * _wide(curvature.matrix)
+    if curvature.distortion is not None:
+        rho = config.gram_weight if modelled else 1.0
+        slope += rho * _wide(curvature.distortion.gradient) * dense
+        own = rho * _wide(curvature.distortion.matrix)
+        matrix = own if not len(matrix) else matrix + own
     x0 = start.astype(np.float64)
 
     def pieces(coupled: Float) -> tuple[Float, float]:
         """Linear terms and offset, given Cx⁰."""
-        linear = -config.gradient_weight * gate - coupled + penalty * (1 - 2 * x0)
-        offset = config.gradient_weight * gate @ x0 + 0.5 * x0 @ coupled + penalty @ x0
-        return linear, float(offset)
+        linear = -slope - coupled + penalty * (1 - 2 * x0)
+        return linear, float(slope @ x0 + 0.5 * x0 @ coupled + penalty @ x0)
 
     if curvature.factor is not None:
         factor = (curvature.factor * (kappa / 2) ** 0.5).cpu().numpy()
         wide = factor.astype(np.float64)
-        linear, offset = pieces(2 * (wide.T @ (wide @ x0)))
-        problem = CardinalityQUBO.from_factors(factor, linear, k, groups=groups, offset=offset)
-    else:
-        assert curvature.matrix is not None
-        matrix = kappa * curvature.matrix.double().cpu().numpy()
-        linear, offset = pieces(matrix @ x0)
-        problem = CardinalityQUBO(0.5 * matrix + np.diag(linear), k, groups=groups, offset=offset)
+        if not len(matrix):
+            linear, offset = pieces(2 * (wide.T @ (wide @ x0)))
+            problem = CardinalityQUBO.from_factors(factor, linear, k, groups=groups, offset=offset)
+            return Block(layer, index, start, problem, penalty)
+        matrix += 2 * (wide.T @ wide)
+    linear, offset = pieces(matrix @ x0)
+    problem = CardinalityQUBO(0.5 * matrix + np.diag(linear), k, groups=groups, offset=offset)
     return Block(layer, index, start, problem, penalty)
+
+
+def _wide(tensor: Tensor) -> Float:
+    return tensor.double().cpu().numpy()
 
 
 def _cardinalities(

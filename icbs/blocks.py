@@ -50,4 +50,4 @@ def make_blocks(
         state = begin(work)
         for _ in range(after):
             pruner.step(work, state)
-        return pruner.blocks(work, state, work.layers)
+        return pruner.blocks(state, work.layers, pruner.look(work, state, work.layers))

@@ -26,7 +26,7 @@ def checked(constraint: str) -> str:
 
 ScoreName = Literal["magnitude", "wanda", "gradient", "random"]
 SelectionName = Literal["taylor", "gradient", "magnitude", "wanda", "random"]
-CurvatureName = Literal["monte-carlo", "empirical", "exact"]
+CurvatureName = Literal["monte-carlo", "empirical", "exact", "gram", "fisher+gram"]
 Scope = Literal["layer", "output", "input"]
 Constraint = Annotated[str, BeforeValidator(as_constraint), AfterValidator(checked)]
 SampleName = Literal["sequence", "token"]
@@ -85,7 +85,13 @@ class PrunerConfig(BaseModel):
 
     # What the block problem is made of
     curvature: CurvatureName = "monte-carlo"
-    """Fisher with labels sampled from the model, with the data's labels, or the Hessian."""
+    """Fisher with labels sampled from the model, with the data's labels, or the Hessian.
+
+    ``gram`` is the error of the layer's own output, which knows nothing of the loss, and
+    ``fisher+gram`` its sum with the first. Both make dense problems, of n² numbers.
+    """
+    gram_weight: Annotated[float, Field(gt=0)] = 1.0
+    """ρ, the weight of the layer's error in ``fisher+gram``."""
     curvature_samples: Count = 512
     """Samples N in a block's curvature, which bounds its rank."""
     sample: SampleName = "sequence"
@@ -125,6 +131,8 @@ class PrunerConfig(BaseModel):
     # Which moves are kept
     acceptance: bool = True
     """Keep a move only if the loss on held-out training samples does not rise."""
+    acceptance_unit: Literal["block", "pass"] = "block"
+    """What is kept or undone: each block for itself, or all blocks of a pass together."""
     acceptance_samples: Count = 8192
     """Held-out training samples; they never enter a gradient."""
 

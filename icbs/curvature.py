@@ -19,13 +19,29 @@ from icbs.samples import Samples
 
 
 @dataclass
+class Distortion:
+    """``½‖(W - W⁰)X‖²/T``, the error of a layer's output, about its current mask.
+
+    What Wanda and SparseGPT make small: no labels and no backward pass enter it, and its
+    minimum is the dense layer.
+    """
+
+    gradient: Tensor
+    """With respect to the block's weights, shape (b,); 0 where nothing is pruned."""
+    matrix: Tensor
+    """Second derivatives with respect to the block's gates, shape (b, b)."""
+
+
+@dataclass
 class Curvature:
     """Curvature ``C`` of the loss with respect to the gates of a block's weights."""
 
     factor: Tensor | None = None
     """F of shape (N, b) with ``C = FᵀF``, or None where :attr:`matrix` is given."""
     matrix: Tensor | None = None
-    """C of shape (b, b)."""
+    """C of shape (b, b); with neither there is no model of the loss."""
+    distortion: Distortion | None = None
+    """The layer's own error, instead of the loss or beside it."""
 
 
 Source = Callable[[Layer, Tensor], Curvature]

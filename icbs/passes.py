@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from icbs.collectors import Gathered, Held, Means, Tokens, both, check_finite
 from icbs.config import CurvatureName, SampleName
 from icbs.curvature import Curvature, Source, hessian
+from icbs.gram import Grams, with_distortion
 from icbs.layers import Layer
 from icbs.objective import Objective
 from icbs.positions import Drawn, counted_positions
@@ -83,8 +84,9 @@ def take_pass(
         The model, in evaluation mode, its prunable layers and its loss.
     samples : Samples
         The batch; all of it enters the mean gradient.
-    curvature : {"monte-carlo", "empirical", "exact"}
-        Fisher with labels drawn from the model, with the data's labels, or the Hessian.
+    curvature : {"monte-carlo", "empirical", "exact", "gram", "fisher+gram"}
+        Fisher with labels drawn from the model, with the data's labels, or the Hessian; the
+        error of the layer's output, over all samples, or its sum with the first.
     curvature_samples : int
         How many samples enter the curvature: the first of the batch, or the first after
         the selection point.
@@ -107,12 +109,16 @@ def take_pass(
         If a layer does not take part in the forward pass, or a gradient is not finite.
     """
     batch = _Batch(model, layers, objective, samples, batch_size, generator)
-    drawn = curvature == "monte-carlo"
+    drawn = curvature in ("monte-carlo", "fisher+gram")
+    if curvature.endswith("gram"):
+        batch.grams = Grams(layers, counted_positions(samples))
     if choose is not None and choose_after is not None and gathers(curvature, sample):
         stop = min(choose_after + curvature_samples, len(samples))
-        return _gather(batch, choose, choose_after, stop, drawn=drawn)
+        return batch.finish(_gather(batch, choose, choose_after, stop, drawn=drawn))
     stop = min(curvature_samples, len(samples))
-    if curvature == "exact":
+    if curvature == "gram":
+        information = _hold(batch, 0, None, drawn=False)
+    elif curvature == "exact":
         information = _hold(batch, 0, None, drawn=False)
         information.source = hessian(model, objective, samples[:stop])
     elif sample == "token":
@@ -120,6 +126,7 @@ def take_pass(
         information = _hold(batch, len(samples), tokens, drawn=drawn)
     else:
         information = _hold(batch, stop, Held(stop), drawn=drawn)
+    information = batch.finish(information)
     if choose is not None:
         information.chosen = choose(information)
     return information
@@ -127,7 +134,7 @@ def take_pass(
 
 def gathers(curvature: CurvatureName, sample: SampleName) -> bool:
     """Whether a pass has a use for a selection point: the others hold little as it is."""
-    return curvature != "exact" and sample == "sequence"
+    return curvature not in ("exact", "gram") and sample == "sequence"
 
 
 def _hold(batch: _Batch, stop: int, held: Held | None, *, drawn: bool) -> Pass:
@@ -185,11 +192,18 @@ class _Batch:
         self.samples = samples
         self.size = size
         self.generator = generator
+        self.grams: Grams | None = None
         self.loss = 0.0
 
     def means(self) -> Means:
         """Begin sums over this batch."""
         return Means(self.layers, counted_positions(self.samples))
+
+    def finish(self, information: Pass) -> Pass:
+        """Add the distortion of the layers, where it was gathered, to the curvature."""
+        if self.grams is not None:
+            information.source = with_distortion(information.source, self.grams.curvature)
+        return information
 
     def run(self, start: int, stop: int, sink: Sink, drawn: Sink | None = None) -> None:
         """Run samples ``start … stop - 1``.
@@ -202,6 +216,8 @@ class _Batch:
         drawn : callable, optional
             Takes them with those of labels drawn from the model.
         """
+        if self.grams is not None:
+            sink = both(sink, self.grams.add)
         for first in range(start, stop, self.size):
             piece = self.samples[first : min(first + self.size, stop)]
             with listen(self.model, self.layers, len(piece), first) as taps:

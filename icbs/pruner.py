@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from icbs.acceptance import judge
+from icbs.acceptance import attempts, judge
 from icbs.block import Block, build_block
 from icbs.config import PrunerConfig
 from icbs.layers import Layer
@@ -157,15 +157,20 @@ class Pruner:
     def step(self, work: Workspace, state: State) -> None:
         """Do one pass: look at a batch, and solve and judge one block per layer due."""
         due = visit_order(work.layers, work.visits, state.step, state.generator)
-        blocks = self.blocks(work, state, due)
-        answers = solve_blocks(blocks, self.solver, self.config, state.step)
-        for block, answer in zip(blocks, answers, strict=True):
-            state.history.append(judge(work, state, block, answer))
-            state.tabus[block.layer.name].push(block.index)
+        information = self.look(work, state, due)
+        for _ in range(attempts(self.config)):
+            blocks = self.blocks(state, due, information)
+            answers = solve_blocks(blocks, self.solver, self.config, state.step)
+            rows = judge(work, state, blocks, answers)
+            state.history += rows
+            if any(row.accepted for row in rows):
+                break
+        for layer in due:
+            state.tabus[layer.name].push(information.chosen[layer.name])
         state.step += 1
 
-    def blocks(self, work: Workspace, state: State, layers: Sequence[Layer]) -> list[Block]:
-        """Take one forward and backward pass and build a block for each of ``layers``."""
+    def look(self, work: Workspace, state: State, layers: Sequence[Layer]) -> Pass:
+        """Take one forward and backward pass and choose a block for each of ``layers``."""
         config, generator = self.config, state.generator
         score = SCORES[config.selection]
 
@@ -176,13 +181,16 @@ class Pruner:
                 chosen[layer.name] = choose_block(layer, worth, tabu, config, generator)
             return chosen
 
-        information = work.look(generator, choose)
-        kappa = config.curvature_weight or float(len(layers))
+        return work.look(generator, choose)
+
+    def blocks(self, state: State, layers: Sequence[Layer], information: Pass) -> list[Block]:
+        """Build the problems of a pass, as cautious as the run has become."""
+        kappa = self.config.curvature_weight or float(len(layers))
         blocks = []
         for layer in layers:
             index = information.chosen[layer.name]
             weight = kappa * state.caution.get(layer.name, 1.0)
-            blocks.append(build_block(layer, index, information, config, weight))
+            blocks.append(build_block(layer, index, information, self.config, weight))
         return blocks
 
     def _tell(self, callback: Callback | None, work: Workspace, state: State) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -139,6 +139,17 @@ class State:
         caution = self.caution.get(layer.name, 1.0)
         caution = max(1.0, caution / factor**0.25) if accepted else caution * factor
         self.caution[layer.name] = min(caution, 1e6)
+
+    def trust(self, layers: Sequence[Layer], ratio: float, factor: float) -> None:
+        """Learn from a pass judged as a whole: measured over predicted change of the loss.
+
+        As in a trust region: bolder where the model did half as well as it said, more
+        cautious where it did less than a quarter as well, and much more where it was wrong.
+        """
+        power = -2 if ratio >= 0.5 else 0 if ratio >= 0.25 else 4 if ratio >= 0 else 8
+        for layer in layers:
+            caution = self.caution.get(layer.name, 1.0) * factor**power
+            self.caution[layer.name] = min(max(caution, 1e-6), 1e6)
 
     def remember(self, layers: list[Layer]) -> None:
         """Keep the current masks if their held-out loss is the lowest so far."""

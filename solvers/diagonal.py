@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -21,7 +21,15 @@ class Diagonal(Solver):
     ``(1 - 2x⁰_i) f_i`` with the local field ``f`` at ``x⁰``, so that choosing in each group
     the ``k`` smallest *fields* minimises the linearised cost. Without an initial state the
     fields are those of ``x⁰ = 0``: the diagonal of ``Q``.
+
+    Parameters
+    ----------
+    about : {"start", "nothing"}, default "start"
+        The state at which the cost is linearised: the initial state, where there is one, or
+        ``x⁰ = 0`` whatever the initial state.
     """
+
+    about: Literal["start", "nothing"] = "start"
 
     name: ClassVar[str] = "diagonal"
     summary: ClassVar[str] = "top-k of the linearised cost (no couplings); a baseline"
@@ -31,7 +39,7 @@ class Diagonal(Solver):
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
         """Choose the ``k`` smallest fields of each group."""
-        start = request.initial_state
+        start = request.initial_state if self.about == "start" else None
         fields = problem.diagonal if start is None else problem.fields(start)
         # Sorted by group, then by field: the rank within a group decides.
         order = np.lexsort((fields, problem.groups))
