@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from problems import CardinalityQUBO
 from solvers.base import Capabilities, Outcome, Request, Solver
+from solvers.compiled import jit
 from solvers.dense import Matrix, float64_matrix
 from solvers.errors import OptionError, UnsupportedError
 from solvers.solution import Stop
@@ -55,6 +56,12 @@ class Exhaustive(Solver):
     def __post_init__(self) -> None:
         if self.max_states < 1:
             raise OptionError(f"max_states is {self.max_states}; it must be 1 or more")
+
+    @classmethod
+    @cache
+    def warm_up(cls) -> None:
+        """Compile the kernels, or load them from their cache."""
+        cls().run(CardinalityQUBO(np.eye(4), 2), Request(seed=0))
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
         """Enumerate until all states are seen, the time is over or the callback stops it."""
@@ -121,7 +128,7 @@ class _Walk:
         return float(found), best
 
 
-@numba.njit(cache=True, nogil=True)
+@jit
 def _visit(
     Q: Matrix,
     x: npt.NDArray[np.uint8],
@@ -159,7 +166,7 @@ def _visit(
     return lowest
 
 
-@numba.njit(cache=True, nogil=True)
+@jit
 def _turn(c: Integers, n: int, k: int) -> tuple[int, int]:
     """Advance a combination ``c[1:k+1]`` of ``range(n)``; return what left and what came."""
     if k % 2 and c[1] + 1 < c[2]:

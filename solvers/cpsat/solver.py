@@ -14,8 +14,11 @@ from solvers.base import Capabilities, Outcome, Request, Solver, State
 from solvers.cpsat.model import Model
 from solvers.cpsat.products import products
 from solvers.cpsat.squares import squares
+from solvers.dense import float64_matrix
 from solvers.diagonal import Diagonal
 from solvers.errors import BackendError, OptionError
+from solvers.exact import Exact
+from solvers.exact.convex import TIE
 from solvers.exact.reduce import reduce
 from solvers.solution import Stop
 
@@ -55,7 +58,8 @@ class CpSat(Solver):
     tangents : int, default 4
         With squares: tangents on either side of the relaxation's minimum.
     tolerance : float, default 1e-6
-        Share of the energy (offset left out) that a proof may leave open.
+        Share of the energy (offset left out) that a proof may leave open; it may always
+        leave what :mod:`solvers.exact` counts as a tie.
     """
 
     formulation: str = "auto"
@@ -88,6 +92,11 @@ class CpSat(Solver):
         if not 0.0 <= self.tolerance < 1.0:
             raise OptionError(f"tolerance is {self.tolerance}; it must be a share in [0, 1)")
 
+    @classmethod
+    def warm_up(cls) -> None:
+        """Compile the kernels of the relaxation."""
+        Exact.warm_up()
+
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
         """Reduce the problem, build the model within the time limit, and solve."""
         begin = time.perf_counter()
@@ -119,6 +128,7 @@ class _Search:
             self.least = reduced.tolerance
         else:
             self.rest = presolve(problem, pairs_up_to=128)
+            self.least = TIE * float(np.abs(float64_matrix(problem)).sum())
             if start is None:
                 start = Diagonal().run(problem, Request()).samples[0]
         self.offer(start)

@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 
 #: Energies closer than this share of ``Σ|Q_ij|`` count as equal: where many states tie, a
 #: proof down to the last bit would have to visit them all.
-_TIE = 5e-11
+TIE = 5e-11
 #: Unit roundoff of float64.
 ROUNDOFF = 2.0**-53
 
@@ -61,7 +61,7 @@ class Convex:
     @property
     def tolerance(self) -> float:
         """What a proof may miss: rounding, of a bound and of an energy, the margin, or a tie."""
-        return max(2 * self.slack + self.loss, _TIE * self.scale) if self.scale else 0.0
+        return max(2 * self.slack + self.loss, TIE * self.scale) if self.scale else 0.0
 
     @property
     def accuracy(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from brute import lowest_energy, random_problem
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from problems import CardinalityQUBO
@@ -18,6 +18,7 @@ from solvers.diagonal import Diagonal
 
 
 @settings(max_examples=60)
+@example(4020, 2, 1e-12, False, 1, False, {"formulation": "products"})  # the optimum is 0
 @given(
     seed=st.integers(0, 10_000),
     n=st.integers(2, 9),
