@@ -41,7 +41,10 @@ def test_proves_the_optimum(seed, n, scale, factored, groups, relax, options):
     energy = lowest_energy(p)
     size = np.abs(p.Q).sum() + abs(p.offset)
     assert solution.energy == pytest.approx(energy, rel=0, abs=1e-9 * size)
-    assert solution.status is Status.OPTIMAL
+    # No claim where what rounding leaves open is more than a proof may.
+    info = solution.info
+    too_coarse = info.get("rounding", 0.0) > info["tolerance"]
+    assert too_coarse or solution.status is Status.OPTIMAL
     # The bound is a true one, rounding of the coefficients included.
     assert solution.bound <= energy + 1e-14 * size
     assert solution.bound >= energy - 1e-6 * size
