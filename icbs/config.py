@@ -16,6 +16,7 @@ from pydantic import (
 
 from icbs.constraints import Pattern, as_constraint, parse_pattern
 from icbs.errors import ConfigError
+from icbs.sizes import parse_size
 
 
 def checked(constraint: str) -> str:
@@ -31,6 +32,7 @@ Scope = Literal["layer", "output", "input"]
 Constraint = Annotated[str, BeforeValidator(as_constraint), AfterValidator(checked)]
 SampleName = Literal["sequence", "token"]
 
+Memory = Annotated[int, BeforeValidator(parse_size), Field(ge=1)]
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -147,7 +149,14 @@ class PrunerConfig(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of all randomness."""
     batch_size: Count = 2048
-    """Samples in one forward pass; bounds the memory for activations."""
+    """Samples in one forward pass at most; fewer where memory is short."""
+    max_memory: Memory | None = None
+    """Bytes that the model and the run may take in all, such as ``"6GB"``; None for most of
+    what is free. The run says what it expects to need before it starts, and refuses to start
+    where that is more."""
+    selection_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Share of a pass's samples by which blocks are chosen, where memory is too short to wait
+    for all of them; curvature then comes from the others alone."""
     max_samples: Count = 65536
     """Samples read from ``batches`` and held in memory."""
 

@@ -21,6 +21,10 @@ class RunFolderError(IcbsError, RuntimeError):
     """A run folder that exists already, is damaged, or belongs to another model."""
 
 
+class MemoryLimitError(IcbsError, MemoryError):
+    """A run that can't keep within the memory it may use, found before it starts."""
+
+
 class MissingPackageError(IcbsError, ImportError):
     """An optional package that is not installed; the message names the pip line."""
 

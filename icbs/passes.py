@@ -68,7 +68,7 @@ def take_pass(
     objective: Objective,
     samples: Samples,
     *,
-    curvature: CurvatureName,
+    curvature: CurvatureName | None,
     curvature_samples: int,
     batch_size: int,
     generator: torch.Generator,
@@ -84,9 +84,10 @@ def take_pass(
         The model, in evaluation mode, its prunable layers and its loss.
     samples : Samples
         The batch; all of it enters the mean gradient.
-    curvature : {"monte-carlo", "empirical", "exact", "gram", "fisher+gram"}
+    curvature : {"monte-carlo", "empirical", "exact", "gram", "fisher+gram"}, or None
         Fisher with labels drawn from the model, with the data's labels, or the Hessian; the
-        error of the layer's output, over all samples, or its sum with the first.
+        error of the layer's output, over all samples, or its sum with the first; None for
+        gradients alone.
     curvature_samples : int
         How many samples enter the curvature: the first of the batch, or the first after
         the selection point.
@@ -110,13 +111,13 @@ def take_pass(
     """
     batch = _Batch(model, layers, objective, samples, batch_size, generator)
     drawn = curvature in ("monte-carlo", "fisher+gram")
-    if curvature.endswith("gram"):
+    if curvature is not None and curvature.endswith("gram"):
         batch.grams = Grams(layers, counted_positions(samples))
     if choose is not None and choose_after is not None and gathers(curvature, sample):
         stop = min(choose_after + curvature_samples, len(samples))
         return batch.finish(_gather(batch, choose, choose_after, stop, drawn=drawn))
     stop = min(curvature_samples, len(samples))
-    if curvature == "gram":
+    if curvature in (None, "gram"):
         information = _hold(batch, 0, None, drawn=False)
     elif curvature == "exact":
         information = _hold(batch, 0, None, drawn=False)
@@ -132,9 +133,9 @@ def take_pass(
     return information
 
 
-def gathers(curvature: CurvatureName, sample: SampleName) -> bool:
+def gathers(curvature: CurvatureName | None, sample: SampleName) -> bool:
     """Whether a pass has a use for a selection point: the others hold little as it is."""
-    return curvature not in ("exact", "gram") and sample == "sequence"
+    return curvature not in (None, "exact", "gram") and sample == "sequence"
 
 
 def _hold(batch: _Batch, stop: int, held: Held | None, *, drawn: bool) -> Pass:
@@ -219,13 +220,16 @@ class _Batch:
         if self.grams is not None:
             sink = both(sink, self.grams.add)
         for first in range(start, stop, self.size):
-            piece = self.samples[first : min(first + self.size, stop)]
-            with listen(self.model, self.layers, len(piece), first) as taps:
-                outputs = call(self.model, piece.inputs)
-                check_ran(self.layers, taps.ran)
-                total = self.objective.total(outputs, piece.targets)
-                self.loss += float(total.detach())
-                taps.send_back(total, sink, again=drawn is not None)
-                if drawn is not None:
-                    targets = self.objective.sample_targets(outputs, piece.targets, self.generator)
-                    taps.send_back(self.objective.total(outputs, targets), drawn)
+            self._run(first, self.samples[first : min(first + self.size, stop)], sink, drawn)
+
+    def _run(self, first: int, piece: Samples, sink: Sink, drawn: Sink | None) -> None:
+        """Run one piece; nothing of it outlives the call but what the sinks keep."""
+        with listen(self.model, self.layers, len(piece), first) as taps:
+            outputs = call(self.model, piece.inputs)
+            check_ran(self.layers, taps.ran)
+            total = self.objective.total(outputs, piece.targets)
+            self.loss += float(total.detach())
+            taps.send_back(total, sink, again=drawn is not None)
+            if drawn is not None:
+                targets = self.objective.sample_targets(outputs, piece.targets, self.generator)
+                taps.send_back(self.objective.total(outputs, targets), drawn)

@@ -147,7 +147,9 @@ class Pruner:
         folder = RunFolder(Path(run))
         pruner = cls(folder.config(), **changes)
         with evaluation_mode(model):
-            work = Workspace.prepare(model, batches, loss, pruner.config)
+            # Another limit of memory or size of batch makes another plan, and other roundings.
+            plan = folder.plan() if set(changes) <= {"passes", "time_limit"} else None
+            work = Workspace.prepare(model, batches, loss, pruner.config, plan)
             folder.check(work)
             state = folder.load(work)
             if state is None:

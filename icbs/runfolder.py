@@ -34,6 +34,7 @@ from icbs.errors import ConfigError, RunFolderError
 from icbs.history import read_history, write_history
 from icbs.layers import Layer
 from icbs.masks import load_masks, pack, save_masks, unpack
+from icbs.memory import Plan
 from icbs.result import Result
 from icbs.saving import save_pruned
 from icbs.selection import Tabu
@@ -88,6 +89,7 @@ class RunFolder:
             "versions": _versions(),
             "settings": _digest(settings.encode()),
             **fingerprints(work),
+            "plan": work.plan.recorded(),
             "about": dict(about),
         }
         self._write("manifest.json", json.dumps(manifest, indent=2))
@@ -116,6 +118,11 @@ class RunFolder:
         """Return the notes given to :meth:`create`."""
         self.config()
         return dict(self._read_json("manifest.json").get("about", {}))
+
+    def plan(self) -> Plan | None:
+        """Return how the run kept within its memory; None for a run of an older version."""
+        recorded = self._read_json("manifest.json").get("plan")
+        return None if recorded is None else Plan(**recorded)
 
     def initial_masks(self) -> dict[str, Tensor] | None:
         """Masks that the run was begun with; None where ``initial`` made them.

@@ -18,6 +18,7 @@ from icbs.finding import find_layers
 from icbs.history import Row
 from icbs.holdout import HoldOut
 from icbs.layers import Layer
+from icbs.memory import Plan, make_plan, survey
 from icbs.objective import Loss, Objective
 from icbs.passes import Choose, Pass, take_pass
 from icbs.samples import Samples, read_samples
@@ -40,20 +41,28 @@ class Workspace:
     config: PrunerConfig
     visits: list[float]
     """Share of the passes in which each layer is visited."""
+    plan: Plan
+    """How memory is kept within its limit."""
 
     @classmethod
     def prepare(
-        cls, model: nn.Module, batches: Iterable[Any], loss: Loss, config: PrunerConfig
+        cls,
+        model: nn.Module,
+        batches: Iterable[Any],
+        loss: Loss,
+        config: PrunerConfig,
+        plan: Plan | None = None,
     ) -> Workspace:
         """Check everything that can be checked before work starts.
 
         At most half of the samples read are held out, whatever ``acceptance_samples`` says.
+        A run that is resumed brings its ``plan``.
 
         Raises
         ------
-        LayerError, DataError
-            See :func:`icbs.layers.find_layers`, :func:`icbs.samples.read_samples` and
-            :meth:`icbs.objective.Objective.check`.
+        LayerError, DataError, MemoryLimitError
+            See :func:`icbs.finding.find_layers`, :func:`icbs.samples.read_samples`,
+            :meth:`icbs.objective.Objective.check` and :func:`icbs.memory.make_plan`.
         """
         layers = find_layers(model, config)
         if config.pattern is not None:
@@ -64,14 +73,24 @@ class Workspace:
                 "batches holds one sample; gradients and the acceptance test need one each"
             )
         device = layers[0].dense.device
-        objective = Objective.check(loss, model, samples[:4].to(device), samples.targets)
+        few = samples[: 2 if samples.targets.ndim > 1 else 4].to(device)
+        objective = Objective.check(loss, model, few, samples.targets)
         order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(config.seed))
         held = min(config.acceptance_samples, len(samples) // 2)
+        found = survey(model, layers, objective, few[:1])
+        if plan is None:
+            plan = make_plan(model, layers, found, config, len(samples) - held, held)
         holdout = HoldOut(
-            model, layers, objective, samples[order[:held]].to(device), config.batch_size
+            model,
+            layers,
+            objective,
+            samples[order[:held]].to(device),
+            plan.batch_size,
+            remember=plan.remember,
         )
         visits = shares(layers, config.schedule, config.min_share)
-        return cls(model, layers, objective, samples[order[held:]], holdout, config, visits)
+        pool = samples[order[held:]]
+        return cls(model, layers, objective, pool, holdout, config, visits, plan)
 
     @property
     def density(self) -> float:
@@ -86,9 +105,11 @@ class Workspace:
         ----------
         generator : torch.Generator
         choose : callable, optional
-            Chooses the blocks; see :func:`icbs.passes.take_pass`.
+            Chooses the blocks; see :func:`icbs.passes.take_pass`. Without it, a pass that
+            can't hold what it sees gives no curvature.
         """
-        config = self.config
+        config, plan = self.config, self.plan
+        blind = choose is None and plan.choose_after is not None
         wanted = max(config.gradient_samples, config.curvature_samples)
         drawn = torch.randperm(len(self.pool), generator=generator)[:wanted]
         return take_pass(
@@ -96,12 +117,13 @@ class Workspace:
             self.layers,
             self.objective,
             self.pool[drawn].to(self.layers[0].dense.device),
-            curvature=config.curvature,
+            curvature=None if blind else config.curvature,
             curvature_samples=config.curvature_samples,
-            batch_size=config.batch_size,
+            batch_size=plan.batch_size,
             generator=generator,
             sample=config.sample,
             choose=choose,
+            choose_after=plan.choose_after,
         )
 
 

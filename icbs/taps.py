@@ -36,6 +36,10 @@ class Taps:
         self.samples = samples
         self.start = start
         self.ran: set[str] = set()
+        self.numbers = 0
+        """Entries of all inputs and outputs of the layers."""
+        self.received: dict[int, int] = {}
+        """Bytes of the inputs' storages, by address."""
         # Whatever a layer returns hangs on it, so that a gradient of it reaches them all.
         self.anchor = torch.zeros((), requires_grad=True)
         self._sink: Sink | None = None
@@ -45,6 +49,9 @@ class Taps:
         """Take note of a call; returns the output, listened to."""
         self._check(layer, inputs, output)
         self.ran.add(layer.name)
+        self.numbers += inputs.numel() + output.numel()
+        storage = inputs.untyped_storage()
+        self.received[storage.data_ptr()] = storage.nbytes()
         if not output.requires_grad:
             output = output + self.anchor
         inputs = inputs.detach()
