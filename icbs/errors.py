@@ -37,5 +37,9 @@ class TrainingModeWarning(UserWarning):
     """The model was in training mode; it is pruned, and measured, in evaluation mode."""
 
 
+class IgnoredSamplesWarning(UserWarning):
+    """Samples whose labels all say that they don't count; they are left out."""
+
+
 class BlockSizeWarning(UserWarning):
     """A layer has fewer movable weights than a block holds; its blocks are smaller."""

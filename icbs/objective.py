@@ -10,9 +10,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from icbs.errors import DataError
-from icbs.positions import IGNORED
-from icbs.samples import Samples
+from icbs.losses import CausalLMLoss, ClassificationLoss, logits_of
+from icbs.samples import IGNORED, Samples
 from icbs.trees import call
+from problems import IcbsError
 
 Loss = Callable[[Any, Tensor], Tensor]
 
@@ -38,37 +39,85 @@ class Objective:
             If a target is out of range, the loss is not finite, or the loss of a batch is
             neither the mean nor the sum over its samples.
         """
+        itself = cls(loss)
         with torch.no_grad():
             outputs = call(model, few.inputs)
-            _check_labels(outputs, targets)
-            together = loss(outputs, few.targets)
+            itself._check_labels(outputs, targets)
+            together = itself._try(outputs, few.targets)
             if not (isinstance(together, Tensor) and together.ndim == 0):
                 raise DataError(
                     "loss must return one number; set its reduction to 'mean' "
                     f"(it returned shape {tuple(getattr(together, 'shape', ()))})"
                 )
-            each = [loss(call(model, s.inputs), s.targets) for s in _singles(few)]
+            each = [itself._try(call(model, s.inputs), s.targets) for s in _singles(few)]
         apart = torch.stack(each)
         if not torch.isfinite(together) or not torch.isfinite(apart).all():
             raise DataError(f"the loss of the dense model is {float(together)}; it must be finite")
         if torch.allclose(together, apart.mean(), rtol=1e-3, atol=1e-5):
-            return cls(loss)
+            return itself
         if torch.allclose(together, apart.sum(), rtol=1e-3, atol=1e-5):
             return cls(loss, sums=True)
         raise DataError(
             f"the loss of {len(few)} samples together is {float(together):.6g}, the mean of their "
             f"losses {float(apart.mean()):.6g}: use a loss that averages over samples "
-            "(reduction='mean', no class weights, no coupling between samples)"
+            "(reduction='mean', no class weights, no coupling between samples); over sequences of "
+            "different lengths, one that averages each sequence first (icbs.CausalLMLoss)"
         )
+
+    def seen(self, outputs: Any) -> Any:
+        """Return what the loss is given: torch's own losses know logits alone."""
+        return logits_of(outputs) if self._plain else outputs
+
+    @property
+    def _plain(self) -> bool:
+        """Whether the loss is one of torch's own."""
+        home = getattr(self.loss, "__module__", None)
+        return isinstance(self.loss, nn.modules.loss._Loss) or home == F.__name__
+
+    def _check_labels(self, outputs: Any, targets: Tensor) -> None:
+        """Refuse class labels outside of the model's outputs, before an index fails inside."""
+        known = isinstance(self.loss, CausalLMLoss | ClassificationLoss)
+        found = logits_of(outputs) if known else self.seen(outputs)
+        if targets.is_floating_point() or not isinstance(found, Tensor):
+            return
+        if found.ndim != targets.ndim + 1 or not (known or self._plain or found.ndim == 2):
+            return
+        if self._plain and found.ndim == 3 and found.shape[1] == targets.shape[1]:
+            raise DataError(
+                f"logits of shape (N, {found.shape[1]}, {found.shape[2]}) beside labels of shape "
+                f"(N, {targets.shape[1]}) are those of a language model, whose loss is "
+                "icbs.CausalLMLoss()"
+            )
+        labels = targets[targets != IGNORED]
+        classes = found.shape[-1 if isinstance(self.loss, CausalLMLoss) else 1]
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= classes:
+            raise DataError(
+                f"labels run from {low} to {high}, but the model has {classes} outputs: "
+                f"labels must be 0 … {classes - 1}"
+            )
+
+    def _try(self, outputs: Any, targets: Tensor) -> Tensor:
+        """Compute the loss for a first time."""
+        try:
+            return self.loss(self.seen(outputs), targets)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if isinstance(error, IcbsError):
+                raise
+            shape = getattr(self.seen(outputs), "shape", type(outputs).__name__)
+            raise DataError(
+                f"the loss can't take outputs of {tuple(shape)} and targets of "
+                f"{tuple(targets.shape)}: {error}"
+            ) from error
 
     def total(self, outputs: Any, targets: Tensor) -> Tensor:
         """Sum of the samples' losses."""
-        value = self.loss(outputs, targets)
+        value = self.loss(self.seen(outputs), targets)
         return value if self.sums else value * len(targets)
 
     def mean(self, outputs: Any, targets: Tensor) -> Tensor:
         """Mean of the samples' losses."""
-        value = self.loss(outputs, targets)
+        value = self.loss(self.seen(outputs), targets)
         return value / len(targets) if self.sums else value
 
     def sample_targets(self, outputs: Any, targets: Tensor, generator: torch.Generator) -> Tensor:
@@ -85,13 +134,13 @@ class Objective:
         DataError
             If the loss has no known distribution.
         """
-        drawn = self._draw(outputs, generator)
-        if targets.is_floating_point() or targets.shape != drawn.shape:
-            return drawn
-        # What does not count among the data's labels does not count here.
-        return torch.where(targets == IGNORED, targets, drawn)
+        with torch.no_grad():
+            drawn = self._sample(self.seen(outputs), generator)
+        if drawn.shape == targets.shape and not targets.is_floating_point():
+            drawn = drawn.masked_fill(targets == IGNORED, IGNORED)
+        return drawn
 
-    def _draw(self, outputs: Any, generator: torch.Generator) -> Tensor:
+    def _sample(self, outputs: Any, generator: torch.Generator) -> Tensor:
         if hasattr(self.loss, "sample"):
             return self.loss.sample(outputs, generator)
         if self._is(nn.CrossEntropyLoss, F.cross_entropy):
@@ -119,21 +168,3 @@ class Objective:
 
 def _singles(samples: Samples) -> list[Samples]:
     return [samples[i : i + 1] for i in range(len(samples))]
-
-
-def _check_labels(outputs: Any, targets: Tensor) -> None:
-    """Refuse class labels outside of the model's outputs, before an index fails deep inside."""
-    if targets.is_floating_point() or not isinstance(outputs, Tensor) or outputs.ndim < 2:
-        return
-    if targets.ndim != outputs.ndim - 1:
-        return
-    labels = targets[targets != IGNORED]
-    classes = outputs.shape[1]
-    if not len(labels):
-        raise DataError(f"every label is {IGNORED} (ignored): there is nothing to learn from")
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
-        raise DataError(
-            f"labels run from {low} to {high}, but the model has {classes} outputs: "
-            f"labels must be 0 … {classes - 1}"
-        )

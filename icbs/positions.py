@@ -7,10 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from icbs.samples import Samples
-
-IGNORED = -100
-"""Label of what does not count, as in torch's cross-entropy."""
+from icbs.samples import IGNORED, Samples
 
 
 def counted_positions(samples: Samples) -> Tensor | None:

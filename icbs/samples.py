@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icbs.errors import DataError
+from icbs.errors import DataError, IgnoredSamplesWarning
 from icbs.trees import concatenate, tensors, tree_map
+
+IGNORED = -100
+"""Label of what does not count, as in torch's cross-entropy."""
 
 
 @dataclass
@@ -58,7 +62,32 @@ def read_samples(batches: Iterable[Any], most: int) -> Samples:
         samples = Samples(concatenate(inputs), torch.cat(targets))
     except RuntimeError as error:
         raise DataError(f"batches can't be joined into one set of samples: {error}") from error
-    return samples[:most]
+    return _counted(samples[:most])
+
+
+def _counted(samples: Samples) -> Samples:
+    """Drop samples of which no label counts, with a word.
+
+    Raises
+    ------
+    DataError
+        If that leaves nothing.
+    """
+    targets = samples.targets
+    if targets.is_floating_point() or targets.dtype == torch.bool:
+        return samples
+    counts = (targets != IGNORED).reshape(len(targets), -1).any(dim=1)
+    if counts.all():
+        return samples
+    if not counts.any():
+        raise DataError(f"every label is {IGNORED} (ignored): there is nothing to learn from")
+    left = int((~counts).sum())
+    warnings.warn(
+        f"{left} of {len(targets)} samples are left out: all their labels are {IGNORED}",
+        IgnoredSamplesWarning,
+        stacklevel=5,
+    )
+    return samples[counts]
 
 
 def _check_batch(inputs: Any, targets: Any, first: int) -> None:

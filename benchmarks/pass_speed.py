@@ -1,0 +1,214 @@
+"""What one pass over a language model costs, and what it yields, all its layers served at once.
+
+    python -m benchmarks.pass_speed
+
+On SmolLM2-135M, in one run: the peak of memory, the time of a pass beside a plain forward
+and backward pass over the same sequences (half of those before it, half after), and how
+many weights are optimised in a second, beside passes that serve one block alone.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+import torch
+import typer
+from torch import nn
+
+from icbs import Pruner
+from icbs.block import build_block
+from icbs.layers import Layer
+from icbs.scores import SCORES, initial_mask
+from icbs.selection import choose_block
+from icbs.solving import solve_blocks
+from icbs.state import State, Workspace, begin
+from icbs.tasks import load_task
+from icbs.trees import call
+
+RESULTS = Path(__file__).parent / "results" / "pass_speed.md"
+
+
+class Peak:
+    """Largest resident memory of this process while the context is open."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._open = True
+
+    def __enter__(self) -> Peak:
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open = False
+        self._thread.join()
+
+    def _watch(self) -> None:
+        process = psutil.Process()
+        while self._open:
+            self.bytes = max(self.bytes, process.memory_info().rss)
+            time.sleep(0.02)
+
+
+@contextmanager
+def _clock(spent: dict[str, float], name: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    spent[name] = spent.get(name, 0.0) + time.perf_counter() - began
+
+
+def plain(work: Workspace, start: int, stop: int) -> None:
+    """Do what training does, a sequence at a time: forward, loss, and gradients of all weights."""
+    for i in range(start, stop):
+        piece = work.pool[i : i + 1]
+        work.objective.total(call(work.model, piece.inputs), piece.targets).backward()
+    work.model.zero_grad(set_to_none=True)
+
+
+def blocks_of_a_pass(
+    pruner: Pruner, work: Workspace, state: State, layers: list[Layer], spent: dict[str, float]
+) -> int:
+    """Take one pass for some layers and solve their blocks; returns the weights optimised."""
+    config, generator = pruner.config, state.generator
+
+    def choose(information):  # type: ignore[no-untyped-def]
+        with _clock(spent, "choose"):
+            return {
+                layer.name: choose_block(
+                    layer,
+                    SCORES[config.selection](layer, information, generator),
+                    state.tabus[layer.name],
+                    config,
+                    generator,
+                )
+                for layer in layers
+            }
+
+    everything, work.layers = work.layers, layers
+    try:
+        with _clock(spent, "pass"):
+            information = work.look(generator, choose)
+        with _clock(spent, "build"):
+            blocks = [
+                build_block(x, information.chosen[x.name], information, config, len(layers))
+                for x in layers
+            ]
+        with _clock(spent, "solve"):
+            solve_blocks(blocks, pruner.solver, config, state.step)
+    finally:
+        work.layers = everything
+    return sum(block.problem.n for block in blocks)
+
+
+def main(
+    sequences: Annotated[int, typer.Option(help="In a pass.")] = 16,
+    length: Annotated[int, typer.Option(help="Tokens in a sequence.")] = 512,
+    layers: Annotated[int | None, typer.Option(help="Decoder blocks kept; all by default.")] = None,
+    alone: Annotated[int, typer.Option(help="Passes that serve one block.")] = 2,
+    block_size: Annotated[int, typer.Option()] = 2048,
+    max_memory: Annotated[str, typer.Option()] = "6GB",
+    curvature: Annotated[str, typer.Option()] = "empirical",
+    record: Annotated[bool, typer.Option(help="Write the table.")] = True,
+) -> None:
+    """Measure, print and record."""
+    torch.set_num_threads(1)
+    task = load_task(
+        "language_model", length=length, samples=sequences + 1, test_samples=1, layers=layers
+    )
+    pruner = Pruner(
+        density=0.5,
+        block_size=block_size,
+        curvature=curvature,
+        gradient_samples=sequences,
+        curvature_samples=sequences,
+        acceptance_samples=1,
+        schedule="uniform",
+        max_memory=max_memory,
+    )
+    spent: dict[str, float] = {}
+    with Peak() as peak:
+        work = Workspace.prepare(task.model, task.batches, task.loss, pruner.config)
+        print(work.plan)
+        masks = {
+            x.name: x.kind.shaped(~initial_mask(x.dense.abs(), x.num_keep, "layer").view(x.shape))
+            for x in work.layers
+        }
+        state = begin(work, masks)
+        del masks
+    half = sequences // 2
+    with _clock(spent, "plain"):
+        plain(work, 0, half)
+    with peak_again(peak):
+        weights = blocks_of_a_pass(pruner, work, state, work.layers, spent)
+    with _clock(spent, "plain"):
+        plain(work, half, sequences)
+    singly: dict[str, float] = {}
+    few = [work.layers[len(work.layers) * (2 * i + 1) // (2 * alone)] for i in range(alone)]
+    served = sum(blocks_of_a_pass(pruner, work, state, [layer], singly) for layer in few)
+    report(work, spent, singly, weights, served, alone, peak.bytes, record, sequences, length)
+
+
+@contextmanager
+def peak_again(peak: Peak) -> Iterator[None]:
+    """Go on watching."""
+    with Peak() as more:
+        yield
+    peak.bytes = max(peak.bytes, more.bytes)
+
+
+def report(
+    work: Workspace,
+    spent: dict[str, float],
+    singly: dict[str, float],
+    weights: int,
+    served: int,
+    alone: int,
+    peak: int,
+    record: bool,
+    sequences: int,
+    length: int,
+) -> None:
+    """Print the figures, and write them down."""
+    outside = spent["pass"] + spent["build"]
+    together = weights / (outside + spent["solve"])
+    apart = served / (singly["pass"] + singly["build"] + singly["solve"])
+    size = sum(p.numel() for p in nn.Module.parameters(work.model))
+    lines = [
+        "# One pass over a language model",
+        "",
+        f"SmolLM2 with {size / 1e6:.0f} M parameters in float32, {len(work.layers)} layers of "
+        f"{sum(x.size for x in work.layers) / 1e6:.0f} M prunable weights, {sequences} sequences "
+        f"of {length} tokens, blocks of {work.config.block_size}, curvature "
+        f"{work.config.curvature!r}, {torch.get_num_threads()} thread; one run.",
+        "",
+        f"Stated before it began: {work.plan}.",
+        "",
+        "| what | measured |",
+        "| --- | ---: |",
+        f"| peak of resident memory, preparation and pass | {peak / 1e9:.2f} GB |",
+        f"| plain forward and backward pass | {spent['plain']:.1f} s |",
+        f"| pass with the choice of {len(work.layers)} blocks, and building their problems "
+        f"| {outside:.1f} s |",
+        f"| the same, over the plain one | {outside / spent['plain']:.2f} |",
+        f"| of it, choosing | {spent['choose']:.1f} s |",
+        f"| of it, building | {spent['build']:.1f} s |",
+        f"| solving the blocks | {spent['solve']:.1f} s |",
+        f"| weights optimised a second, all layers from one pass | {together:,.0f} |",
+        f"| weights optimised a second, a pass a block (mean of {alone}) | {apart:,.1f} |",
+        f"| ratio | {together / apart:.0f} |",
+    ]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if record:
+        RESULTS.write_text(text)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,168 @@
+"""Memory is stated, kept within, and refused before anything is touched."""
+
+from __future__ import annotations
+
+import copy
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from icbs import CausalLMLoss, ConfigError, MemoryLimitError, Pruner, PrunerConfig
+from icbs.finding import find_layers
+from icbs.memory import Plan, Survey, make_plan, survey
+from icbs.objective import Objective
+from icbs.samples import Samples
+from icbs.sizes import parse_size, spell
+from icbs.state import Workspace
+from tests.icbs.test_passes import Mixer, sequences
+
+MEGA = 10**6
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("6GB", 6e9), ("500 MiB", 500 * 2**20), ("1.5g", 1.5e9), ("12", 12), ("3 kB", 3000), (7, 7)],
+)
+def test_sizes_are_read(text, size):
+    assert parse_size(text) == size
+    assert PrunerConfig.of(max_memory=text).max_memory == size
+
+
+@pytest.mark.parametrize("text", ["six", "6XB", "GB", "6IB", 0, -1])
+def test_sizes_that_are_none_are_refused(text):
+    with pytest.raises(ConfigError, match="max_memory"):
+        PrunerConfig.of(max_memory=text)
+
+
+def test_sizes_are_spelt():
+    assert [spell(x) for x in (12, 3.21e6, 6e9)] == ["12 bytes", "3.21 MB", "6 GB"]
+
+
+def test_a_survey_counts_what_the_graph_keeps():
+    """Of two linear layers: tanh's output, their own inputs and outputs, and the loss."""
+    model = nn.Sequential(nn.Linear(100, 50, bias=False), nn.Tanh(), nn.Linear(50, 10, bias=False))
+    layers = find_layers(model, PrunerConfig(density=0.5))
+    one = Samples(torch.randn(1, 100), torch.zeros(1).long())
+    found = survey(model, layers, Objective(nn.CrossEntropyLoss()), one)
+    assert found.held == 4 * (100 + 50 + 50 + 10)
+    at_least = 4 * (100 + 50)
+    assert at_least <= found.activations <= 3 * at_least + 2000
+
+
+def plan_of(limit: float, **settings: object) -> Plan:
+    layers = find_layers(nn.Sequential(nn.Linear(1000, 1000)), PrunerConfig(density=0.5))
+    config = PrunerConfig.of(
+        **{
+            "gradient_samples": 16,
+            "curvature_samples": 16,
+            "curvature": "empirical",
+            "block_size": 16,
+            "max_memory": limit,
+        }
+        | settings
+    )
+    found = Survey(activations=10 * MEGA, held=5 * MEGA)
+    return make_plan(nn.Linear(1000, 1000), layers, found, config, pool=100, held_out=20)
+
+
+def test_what_gives_way_when_memory_is_short_and_in_which_order():
+    limits = [1000 * MEGA, 260 * MEGA, 120 * MEGA, 50 * MEGA]
+    plans = [plan_of(limit) for limit in limits]
+    assert [plan.batch_size for plan in plans] == [20, 5, 1, 2]
+    assert [plan.remember for plan in plans] == [True, True, False, False]
+    assert [plan.choose_after for plan in plans] == [None, None, None, 4]
+    for plan, limit in zip(plans, limits, strict=True):
+        assert plan.needed <= limit
+
+
+def test_gradient_samples_beyond_the_curvature_come_first():
+    assert plan_of(50 * MEGA, curvature_samples=6).choose_after == 10
+
+
+def test_what_is_too_little_is_refused_with_the_least_that_would_do():
+    with pytest.raises(MemoryLimitError, match=r"about 33 MB .*10 MB for the forward.*max_memory"):
+        plan_of(20 * MEGA)
+    # The exact Hessian and tokens hold no sequences; they have no other way.
+    assert plan_of(50 * MEGA, curvature="exact").choose_after is None
+    assert plan_of(50 * MEGA, sample="token").choose_after is None
+
+
+def language_model() -> tuple[nn.Module, list]:
+    torch.manual_seed(0)
+    samples = sequences(count=24, length=12)
+    return Mixer(), [(samples.inputs, samples.targets)]
+
+
+SETTINGS = {
+    "density": 0.5,
+    "passes": 3,
+    "block_size": 16,
+    "curvature": "empirical",
+    "gradient_samples": 8,
+    "curvature_samples": 8,
+    "acceptance_samples": 6,
+}
+
+
+def tight(model: nn.Module, batches: list) -> int:
+    """Bytes with which nothing can be held, and one sample run at a time."""
+    config = PrunerConfig.of(**SETTINGS, max_memory=10**9)
+    work = Workspace.prepare(copy.deepcopy(model), batches, CausalLMLoss(), config)
+    parts = work.plan.parts
+    spare = parts["held for the curvature"] + parts["held for the acceptance test"]
+    return (
+        work.plan.needed
+        - spare
+        - parts["activations"] * (work.plan.batch_size - 1) // (work.plan.batch_size)
+    )
+
+
+def test_a_run_within_little_memory_says_so_and_improves(caplog):
+    model, batches = language_model()
+    limit = tight(model, batches)
+    with caplog.at_level(logging.INFO, logger="icbs"):
+        result = Pruner(**SETTINGS, max_memory=limit).prune(model, batches, CausalLMLoss())
+    assert "blocks chosen after 2 samples" in caplog.text
+    assert f"of {spell(limit)}" in caplog.text
+    assert result.density == 0.5
+    assert result.loss < result.initial_loss
+
+
+def test_refused_before_model_and_disk_are_touched(tmp_path):
+    model, batches = language_model()
+    before = copy.deepcopy(model.state_dict())
+    limit = tight(model, batches) // 2
+    run = tmp_path / "run"
+    with pytest.raises(MemoryLimitError):
+        Pruner(**SETTINGS, max_memory=limit).prune(model, batches, CausalLMLoss(), run=run)
+    assert not run.exists()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_a_resumed_run_keeps_its_plan_whatever_is_free_then(tmp_path, monkeypatch):
+    model, batches = language_model()
+    limit = tight(model, batches)
+    resident = 4 * sum(p.numel() for p in model.parameters()) + 4 * (6 * 8 + 8 * 11)
+
+    class Stopped(Exception):  # noqa: N818
+        pass
+
+    def stop(progress):  # type: ignore[no-untyped-def]
+        if progress.step == 2:
+            raise Stopped
+
+    monkeypatch.setattr("icbs.memory.SPARE", 1.0)
+    monkeypatch.setattr("icbs.memory.free_memory", lambda device: limit - resident)
+    whole = Pruner(**SETTINGS).prune(copy.deepcopy(model), batches, CausalLMLoss())
+    with pytest.raises(Stopped):
+        Pruner(**SETTINGS).prune(
+            copy.deepcopy(model), batches, CausalLMLoss(), run=tmp_path / "run", callback=stop
+        )
+    monkeypatch.setattr("icbs.memory.free_memory", lambda device: 10**9)
+    found = Pruner.resume(tmp_path / "run", model, batches, CausalLMLoss())
+    assert found.loss == whole.loss
+    for name, mask in whole.masks.items():
+        assert torch.equal(mask, found.masks[name])
