@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from icbs.errors import DataError
-from icbs.positions import IGNORED
+from icbs.samples import IGNORED
 
 
 def logits_of(outputs: Any) -> Tensor:
