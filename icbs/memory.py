@@ -138,6 +138,9 @@ def make_plan(
         "dense weights and masks": dense + PER_WEIGHT * weights,
         "gradients and scores": 2 * wide * weights,
     }
+    if config.curvature.endswith("gram"):
+        products = sum(layer.kind.groups * layer.shape[1] ** 2 for layer in layers)
+        fixed["products of inputs"] = wide * products
     limit = config.max_memory
     if limit is None:
         limit = int(SPARE * free_memory(layers[0].dense.device)) + fixed["model"] + dense
@@ -147,8 +150,13 @@ def make_plan(
     early = max(wanted - curved, math.ceil(config.selection_share * wanted))
     gathering = gathers(config.curvature, config.sample) and 0 < early < wanted
     hold = held_bytes(layers, found, config, curved)
-    ways: list[tuple[bool, bool]] = [(True, True), (True, False), (False, False)]
-    for holds, remembers in ways if gathering else ways[:2]:
+    ways = [(True, True), (True, False), (False, False)]
+    if config.acceptance_unit == "pass":
+        # All layers move at once: there is nothing to remember.
+        ways = ways[1:]
+    for holds, remembers in ways:
+        if not (holds or gathering):
+            continue
         parts = fixed | {
             "block columns": rows,
             "held for the curvature": hold if holds else 0,
@@ -172,7 +180,7 @@ def make_plan(
 
 def held_bytes(layers: Sequence[Layer], found: Survey, config: PrunerConfig, curved: int) -> int:
     """Bytes that a pass without a selection point holds for the curvature."""
-    if config.curvature == "exact":
+    if config.curvature in ("exact", "gram"):
         return 0
     if config.sample == "token":
         widths = sum(layer.shape[0] + layer.shape[1] * layer.kind.groups for layer in layers)
