@@ -168,7 +168,7 @@ class State:
         As in a trust region: bolder where the model did half as well as it said, more
         cautious where it did less than a quarter as well, and much more where it was wrong.
         """
-        power = -2 if ratio >= 0.5 else 0 if ratio >= 0.25 else 4 if ratio >= 0 else 8
+        power = -2 if ratio >= 0.5 else 0 if ratio >= 0.25 else 4 if ratio >= 0 else 6
         for layer in layers:
             caution = self.caution.get(layer.name, 1.0) * factor**power
             self.caution[layer.name] = min(max(caution, 1e-6), 1e6)

@@ -1,6 +1,7 @@
-"""What iCBS is compared with: magnitude, Wanda and SparseGPT, on the same samples."""
+"""What iCBS is compared with: magnitude, Wanda, exchanges and SparseGPT, on the same samples."""
 
+from icbs.baselines.exchange import exchange
 from icbs.baselines.prune import Baseline, prune
 from icbs.baselines.sparsegpt import sparsegpt
 
-__all__ = ["Baseline", "prune", "sparsegpt"]
+__all__ = ["Baseline", "exchange", "prune", "sparsegpt"]

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from icbs.baselines.exchange import exchange
 from icbs.baselines.moments import Moments, gather
 from icbs.baselines.sparsegpt import sparsegpt
 from icbs.baselines.walk import walk, without_cache
@@ -22,7 +23,7 @@ from icbs.scores import initial_mask
 from icbs.state import evaluation_mode
 from icbs.trees import tensors
 
-Method = Literal["magnitude", "wanda", "sparsegpt"]
+Method = Literal["magnitude", "wanda", "exchange", "sparsegpt"]
 POSITIONS = 4096
 """Of sequences, run through the model at a time."""
 NUMBERS = 1 << 22
@@ -58,9 +59,11 @@ def prune(
 
     - ``magnitude``: keep the largest ``|w|`` of each layer.
     - ``wanda``: keep the largest ``|w_ij| ‖X_j‖₂`` of each output (arXiv 2306.11695).
+    - ``exchange``: from Wanda's mask, exchange weights of an output as long as that lowers
+      the error of the layer's output; see :func:`icbs.baselines.exchange`.
     - ``sparsegpt``: see :func:`icbs.baselines.sparsegpt` (arXiv 2301.00774).
 
-    Wanda and SparseGPT take the layers in the order in which they run, each with the inputs
+    All but the first take the layers in the order in which they run, each with the inputs
     that the pruned ones before it give; the layers of a decoder block are pruned together.
     Padding never counts.
 
@@ -69,9 +72,10 @@ def prune(
     model : nn.Module
     batches : iterable of (inputs, targets), or None
         Calibration samples, as for :meth:`icbs.Pruner.prune`; ``magnitude`` needs none.
-    method : {"magnitude", "wanda", "sparsegpt"}
+    method : {"magnitude", "wanda", "exchange", "sparsegpt"}
     density : float, optional
-        Share of weights kept; exact in each layer, and in each output for Wanda.
+        Share of weights kept; exact in each layer, and for ``wanda`` and ``exchange`` in each
+        output.
     pattern : str, optional
         N:M in place of a density, such as ``"2:4"``.
     update : bool, default True
@@ -79,7 +83,7 @@ def prune(
         alone is applied, and dense weights survive.
     compare : {"layer", "output", "input"}, optional
         Whom a weight is compared with: by default the layer for ``magnitude``, the output
-        for ``wanda``. SparseGPT compares within blocks of columns.
+        for ``wanda`` and ``exchange``. SparseGPT compares within blocks of columns.
     batch_size : int, optional
         Samples run at a time; by default some thousand positions.
     callback : callable, optional
@@ -133,7 +137,7 @@ def _sweep(
 ) -> None:
     done = 0
     for group, feed in walk(model, layers, pieces):
-        moments = gather(group, feed, gram=method == "sparsegpt")
+        moments = gather(group, feed, gram=method != "wanda")
         for layer in group:
             moment = moments[layer.name]
             if not torch.isfinite(moment.total).all():
@@ -141,10 +145,12 @@ def _sweep(
                     f"the inputs of layer {layer.name!r} are NaN or infinite; check the data, or "
                     "load the model in a wider floating-point type"
                 )
-            if method == "wanda":
-                _keep_best(layer, layer.dense.abs() * moment.norms, config)
-            else:
+            if method == "sparsegpt":
                 _apply_sparsegpt(layer, moment, config, update)
+            else:
+                _keep_best(layer, layer.dense.abs() * moment.norms, config)
+            if method == "exchange":
+                _apply_exchange(layer, moment, config)
             done += 1
             if callback is not None:
                 callback(done, len(layers))
@@ -152,6 +158,18 @@ def _sweep(
 
 def _keep_best(layer: Layer, scores: Tensor, config: PrunerConfig) -> None:
     layer.set_mask(initial_mask(scores, layer.num_keep, config.compare, config.pattern))
+
+
+def _apply_exchange(layer: Layer, moment: Moments, config: PrunerConfig) -> None:
+    groups = layer.kind.groups
+    parts = zip(
+        layer.dense.chunk(groups), layer.pruned.view(layer.shape).chunk(groups), strict=True
+    )
+    masks = [
+        exchange(dense, moment.mean[number], ~pruned, config.pattern)
+        for number, (dense, pruned) in enumerate(parts)
+    ]
+    layer.set_mask(~torch.cat(masks).flatten())
 
 
 def _apply_sparsegpt(layer: Layer, moment: Moments, config: PrunerConfig, update: bool) -> None:
@@ -195,7 +213,7 @@ def _config(
         chosen["constraint"] = pattern
     if density is None and pattern is None:
         raise ConfigError("say how much to keep: density=0.5, or pattern='2:4'")
-    chosen["compare"] = compare or ("output" if method == "wanda" else "layer")
+    chosen["compare"] = compare or ("output" if method in ("wanda", "exchange") else "layer")
     return PrunerConfig.of(**chosen)
 
 

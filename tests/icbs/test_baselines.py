@@ -168,7 +168,7 @@ def test_magnitude_keeps_the_largest_of_each_layer(toy):
         assert size[mask].min() >= size[~mask].max()
 
 
-@pytest.mark.parametrize("method", ["magnitude", "wanda", "sparsegpt"])
+@pytest.mark.parametrize("method", ["magnitude", "wanda", "exchange", "sparsegpt"])
 @pytest.mark.parametrize("pattern", ["2:4", "4:8"])
 def test_patterns_hold_exactly(method, pattern):
     model = decoder()
@@ -241,7 +241,11 @@ def test_each_layer_is_visited_once_in_order():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"method": "wander", "density": 0.5}, ConfigError, "magnitude, wanda, sparsegpt"),
+        (
+            {"method": "wander", "density": 0.5},
+            ConfigError,
+            "magnitude, wanda, exchange, sparsegpt",
+        ),
         ({"method": "wanda"}, ConfigError, "density=0.5, or pattern"),
         ({"method": "wanda", "pattern": "2:4", "density": 0.3}, ConfigError, "leave density"),
         ({"method": "wanda", "density": 0.5, "passes": 3}, ConfigError, "'passes'"),
@@ -278,7 +282,7 @@ def test_a_failure_on_the_way_hands_back_the_dense_model():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("method", ["magnitude", "wanda", "sparsegpt"])
+@pytest.mark.parametrize("method", ["magnitude", "wanda", "exchange", "sparsegpt"])
 def test_convolutions_of_every_kind_are_pruned_to_their_density(method):
     torch.manual_seed(0)
     model = nn.Sequential(

@@ -1,0 +1,135 @@
+"""Moves are kept or undone, one by one or a pass at a time; nothing is ever half done."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from icbs import Pruner
+from icbs.acceptance import judge
+from icbs.config import PrunerConfig
+from icbs.solving import solve_blocks
+from icbs.state import State, Workspace, begin
+from solvers import SolverError
+
+SETTINGS = {
+    "density": 0.3,
+    "block_size": 32,
+    "gradient_samples": 200,
+    "curvature_samples": 100,
+    "acceptance_samples": 200,
+    "acceptance_unit": "pass",
+    "initial": "random",
+}
+
+
+def looked(toy, **changes):
+    """A run, and the blocks of its first pass with their best answers."""
+    pruner = Pruner(**(SETTINGS | changes))
+    work = Workspace.prepare(toy.model, toy.batches, toy.loss, pruner.config)
+    state = begin(work)
+    blocks = pruner.blocks(state, work.layers, pruner.look(work, state, work.layers))
+    return work, state, blocks, solve_blocks(blocks, pruner.solver, pruner.config, 0)
+
+
+def weights(work: Workspace) -> list[torch.Tensor]:
+    return [layer.weight.clone() for layer in work.layers]
+
+
+def test_a_pass_that_helps_is_kept_whole(toy):
+    work, state, blocks, answers = looked(toy)
+    before = state.loss
+    rows = judge(work, state, blocks, answers)
+    assert all(row.accepted for row in rows)
+    change = {row.actual for row in rows}
+    assert len(change) == 1
+    assert state.loss - before == pytest.approx(change.pop())
+    assert state.loss < before
+    assert state.loss == pytest.approx(work.holdout.measure())
+    for block, answer in zip(blocks, answers, strict=True):
+        x = torch.from_numpy(answer.x.astype(bool))
+        assert torch.equal(block.layer.pruned[block.index], x)
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_a_pass_that_hurts_is_undone_whole(toy, monkeypatch, error):
+    """Also when the measurement itself is broken off."""
+    work, state, blocks, answers = looked(toy)
+    before, loss = weights(work), state.loss
+
+    def measure() -> float:
+        if error is not None:
+            raise error
+        return loss + 1.0
+
+    monkeypatch.setattr(work.holdout, "measure", measure)
+    if error is not None:
+        with pytest.raises(error):
+            judge(work, state, blocks, answers)
+    else:
+        rows = judge(work, state, blocks, answers)
+        assert not any(row.accepted for row in rows)
+        assert all(row.actual == pytest.approx(1.0) for row in rows)
+        assert all(caution > 1 for caution in state.caution.values())
+    assert state.loss == loss
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(work), strict=True))
+
+
+def test_a_pass_is_tried_again_more_cautiously(toy, monkeypatch):
+    work, state, _, _ = looked(toy, schedule="uniform", caution=1.05)
+    pruner = Pruner(work.config)
+    losses = iter([state.loss + 1, state.loss + 1, state.loss - 1])
+    monkeypatch.setattr(work.holdout, "measure", lambda: next(losses))
+    pruner.step(work, state)
+    assert len(state.history) == 9
+    assert not any(row.accepted for row in state.history[:6])
+    # So cautious a block may stay where it is.
+    last = state.history[6:]
+    assert [row.accepted for row in last] == [row.moved > 0 for row in last]
+    assert any(row.accepted for row in last)
+    predicted = [sum(r.predicted for r in state.history[i : i + 3]) for i in (0, 3, 6)]
+    assert predicted[0] < predicted[1] < predicted[2] < 0
+    assert state.step == 1
+
+
+def test_a_failed_solver_costs_its_block_alone(toy):
+    work, state, blocks, answers = looked(toy)
+    answers[0] = SolverError("no")
+    rows = judge(work, state, blocks, answers)
+    assert [row.accepted for row in rows] == [False, True, True]
+    assert rows[0].failure == "SolverError"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "grows"), [(1.0, -1), (0.5, -1), (0.3, 0), (0.1, 1), (-0.1, 1), (-5.0, 1)]
+)
+def test_trust_follows_what_the_model_was_worth(toy, ratio, grows):
+    work = Workspace.prepare(toy.model, toy.batches, toy.loss, PrunerConfig(density=0.3))
+    state = State(torch.Generator(), {})
+    state.trust(work.layers, ratio, factor=1.2)
+    values = set(state.caution.values())
+    assert len(values) == 1
+    value = values.pop()
+    assert (value > 1) - (value < 1) == grows
+
+
+def test_a_run_judged_by_passes_improves_and_resumes_to_the_same_bits(toy, tmp_path):
+    settings = SETTINGS | {"passes": 8, "checkpoint_every": 3}
+    dense = {name: value.clone() for name, value in toy.model.state_dict().items()}
+    whole = Pruner(**settings).prune(toy.model, toy.batches, toy.loss)
+    assert whole.loss < whole.initial_loss - 0.05
+    toy.model.load_state_dict(dense)
+
+    def interrupt(progress):
+        if progress.step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Pruner(**settings).prune(
+            toy.model, toy.batches, toy.loss, run=tmp_path / "run", callback=interrupt
+        )
+    toy.model.load_state_dict(dense)
+    resumed = Pruner.resume(tmp_path / "run", toy.model, toy.batches, toy.loss)
+    assert resumed.loss == whole.loss
+    assert len(resumed.history) == len(whole.history)
+    assert all(torch.equal(resumed.masks[name], whole.masks[name]) for name in whole.masks)
