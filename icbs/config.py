@@ -52,6 +52,11 @@ class PrunerConfig(BaseModel):
     """Share of weights kept in every layer."""
     densities: dict[str, OpenShare] = {}
     """Layer pattern → density, for layers that differ; the last match counts."""
+    allocation: Literal["uniform", "global"] = "uniform"
+    """Whether each layer keeps its density, or the model as a whole: with ``global`` one
+    threshold on the initial scores shares the weights out over the layers."""
+    allocation_floor: Share = 0.1
+    """Least share of its density that a layer keeps under ``global``."""
     include: list[str] = ["*"]
     """Layer patterns to prune: globs on module names, or regular expressions after ``re:``."""
     exclude: list[str] = []
@@ -174,6 +179,11 @@ class PrunerConfig(BaseModel):
             return given  # Nothing to add, or refused by name later on.
         if pattern is None:
             return given
+        if given.get("allocation") == "global":
+            raise ValueError(
+                f"constraint {pattern} keeps {pattern.density:g} of every layer; "
+                "leave allocation='global' out"
+            )
         wanted = [given.get("density", pattern.density), *given.get("densities", {}).values()]
         if any(density != pattern.density for density in wanted):
             raise ValueError(

@@ -57,7 +57,9 @@ def find_layers(model: nn.Module, config: PrunerConfig) -> list[Layer]:
     _check_shared(model, known, chosen)
     for name in chosen:
         _check_weight(name, known[name])
-    layers = [Layer.of(name, known[name], _density(name, config)) for name in chosen]
+    layers = [
+        Layer.of(name, known[name], density_of(name, config) or config.density) for name in chosen
+    ]
     for layer in layers:
         _check_layer(layer)
     return layers
@@ -92,9 +94,10 @@ def matches_any(name: str, patterns: Sequence[str]) -> bool:
     return any(matches(name, pattern) for pattern in patterns)
 
 
-def _density(name: str, config: PrunerConfig) -> float:
+def density_of(name: str, config: PrunerConfig) -> float | None:
+    """Return the density that ``densities`` gives a layer, by the last pattern that matches."""
     found = [d for pattern, d in config.densities.items() if matches(name, pattern)]
-    return found[-1] if found else config.density
+    return found[-1] if found else None
 
 
 def _check_pattern(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from icbs.acceptance import attempts, judge
+from icbs.allocation import adopt
 from icbs.block import Block, build_block
 from icbs.config import PrunerConfig
 from icbs.layers import Layer
@@ -66,6 +69,7 @@ class Pruner:
         masks: Mapping[str, Tensor] | None = None,
         run: str | Path | None = None,
         callback: Callback | None = None,
+        executor: Executor | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> Result:
         """Prune the model in place; surviving weights keep their values.
@@ -73,7 +77,7 @@ class Pruner:
         Parameters
         ----------
         model : nn.Module
-            Any module with ``nn.Linear`` layers.
+            Any module with layers of :mod:`icbs.kinds`.
         batches : iterable of (inputs, targets)
             Training samples, read once. Inputs are a tensor, or a tuple or dict of tensors
             passed by position or keyword.
@@ -88,6 +92,9 @@ class Pruner:
         callback : callable, optional
             ``callback(progress)`` at the start and after each pass; a true return value
             ends the run. Its time does not count.
+        executor : concurrent.futures.Executor, optional
+            Where the blocks of a pass are solved side by side: threads of this process by
+            default; processes, Dask's ``client.get_executor()`` or MPI's pool elsewhere.
         about : mapping, optional
             Notes kept in the run folder's manifest, for whoever resumes the run.
 
@@ -105,6 +112,9 @@ class Pruner:
         with evaluation_mode(model):
             folder = None if run is None else RunFolder.reserve(run)
             work = Workspace.prepare(model, batches, loss, self.config)
+            work.executor = executor
+            if masks is not None and self.config.allocation == "global":
+                adopt(work.layers, masks)
             if masks is not None:
                 check_masks(masks, work.layers, self.config.pattern)
             state = begin(work, masks)
@@ -121,6 +131,7 @@ class Pruner:
         loss: Loss,
         *,
         callback: Callback | None = None,
+        executor: Executor | None = None,
         **changes: Any,
     ) -> Result:
         """Go on with a run that was interrupted, from its last checkpoint.
@@ -134,7 +145,7 @@ class Pruner:
             Folder of the run.
         model, batches, loss
             As given to :meth:`prune`; the model dense, as it was.
-        callback : callable, optional
+        callback, executor : optional
             As for :meth:`prune`.
         **changes
             Settings that differ from the recorded ones, such as a larger ``passes``.
@@ -150,6 +161,7 @@ class Pruner:
             # Another limit of memory or size of batch makes another plan, and other roundings.
             plan = folder.plan() if set(changes) <= {"passes", "time_limit"} else None
             work = Workspace.prepare(model, batches, loss, pruner.config, plan)
+            work.executor = executor
             folder.check(work)
             state = folder.load(work)
             if state is None:
@@ -162,7 +174,7 @@ class Pruner:
         information = self.look(work, state, due)
         for _ in range(attempts(self.config)):
             blocks = self.blocks(state, due, information)
-            answers = solve_blocks(blocks, self.solver, self.config, state.step)
+            answers = solve_blocks(blocks, self.solver, self.config, state.step, work.executor)
             rows = judge(work, state, blocks, answers)
             state.history += rows
             if any(row.accepted for row in rows):
@@ -212,7 +224,7 @@ class Pruner:
         limit = config.time_limit or float("inf")
         ended = state.step == 0 and self._tell(callback, work, state)
         while not ended and state.step < config.passes and state.seconds < limit:
-            if state.step % config.checkpoint_every == 0:
+            if state.step % config.checkpoint_every == 0 or math.isnan(state.loss):
                 # Measured afresh where a resumed run would begin, so that both agree.
                 state.loss = work.holdout.measure()
                 if folder is not None:

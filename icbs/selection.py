@@ -8,7 +8,7 @@ from torch import Tensor
 from icbs.config import PrunerConfig
 from icbs.layers import Layer
 
-_NEVER = -(1 << 62)
+_NEVER = -(1 << 31)
 
 
 class Tabu:
@@ -28,13 +28,14 @@ class Tabu:
     def __init__(self, free: Tensor, share: float) -> None:
         self.free = free
         self.length = int(share * int(free.sum()))
-        self.stamp = torch.full(free.shape, _NEVER, dtype=torch.int64, device=free.device)
+        self.stamp = torch.full(free.shape, _NEVER, dtype=torch.int32, device=free.device)
         self.visits = 0
 
     def push(self, index: Tensor) -> None:
         """Put a block's weights on the list; the oldest ones fall off."""
         count = len(index)
-        self.stamp[index] = self.visits + torch.arange(1, count + 1, device=index.device)
+        order = torch.arange(1, count + 1, dtype=self.stamp.dtype, device=index.device)
+        self.stamp[index] = self.visits + order
         self.visits += count
 
     def active(self) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,11 @@ def check_solver(solver: Solver, config: PrunerConfig) -> None:
 
 
 def solve_blocks(
-    blocks: Sequence[Block], solver: Solver, config: PrunerConfig, step: int
+    blocks: Sequence[Block],
+    solver: Solver,
+    config: PrunerConfig,
+    step: int,
+    executor: Executor | None = None,
 ) -> list[Solution | SolverError]:
     """Solve the blocks of a pass; a solver that fails costs its own block alone.
 
@@ -49,6 +54,8 @@ def solve_blocks(
     config : PrunerConfig
     step : int
         The pass, from which the solver's seed is derived.
+    executor : concurrent.futures.Executor, optional
+        Where the blocks are solved, side by side; see :func:`solvers.solve`.
 
     Returns
     -------
@@ -65,13 +72,16 @@ def solve_blocks(
         return {"initial_state": [block.start for block in chosen]} if can.initial_state else {}
 
     try:
-        return list(solve([b.problem for b in blocks], solver, **starts(blocks), **request))
+        problems = [block.problem for block in blocks]
+        return list(solve(problems, solver, executor=executor, **starts(blocks), **request))
     except SolverError:
         pass
     answers: list[Solution | SolverError] = []
     for block in blocks:
         try:
-            answers += solve([block.problem], solver, **starts([block]), **request)
+            answers += solve(
+                [block.problem], solver, executor=executor, **starts([block]), **request
+            )
         except SolverError as error:
             answers.append(error)
     return answers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from icbs.allocation import share_out
 from icbs.config import PrunerConfig
 from icbs.errors import BlockSizeWarning, DataError, TrainingModeWarning
 from icbs.finding import find_layers
@@ -43,6 +45,8 @@ class Workspace:
     """Share of the passes in which each layer is visited."""
     plan: Plan
     """How memory is kept within its limit."""
+    executor: Executor | None = None
+    """Where the blocks of a pass are solved; None for threads of this process."""
 
     @classmethod
     def prepare(
@@ -198,6 +202,8 @@ def begin(work: Workspace, masks: Mapping[str, Tensor] | None = None) -> State:
         information = work.look(generator)
         score = SCORES[config.initial]
         scores = {layer.name: score(layer, information, generator) for layer in work.layers}
+        if masks is None and config.allocation == "global":
+            share_out(work.layers, scores, config)
     tabus = {}
     for layer in work.layers:
         free = torch.ones_like(layer.pruned)

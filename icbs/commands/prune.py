@@ -114,7 +114,7 @@ def resume(
         raise ConfigError(
             f"{run} was not begun by 'icbs prune'; resume it with icbs.Pruner.resume"
         ) from None
-    changes = {"passes": passes, "time_limit": time_limit}
+    changes: dict[str, Any] = {"passes": passes, "time_limit": time_limit}
     console = Console()
     work = open_task(console, name, options)
     evaluator = Evaluator(work.evaluate, every, run, read_evaluations(run / FILE))

@@ -1,0 +1,84 @@
+"""Which layers are pruned by default, and weights that are no plain numbers."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+
+from icbs import LayerError, PrunerConfig
+from icbs.finding import find_layers
+
+
+class Language(nn.Module):
+    """Embedding, body and head; tied or not."""
+
+    def __init__(self, *, tied: bool, head: str = "lm_head") -> None:
+        super().__init__()
+        self.embed = nn.Embedding(9, 6)
+        self.body = nn.Linear(6, 6)
+        self.add_module(head, nn.Linear(6, 9, bias=False))
+        if tied:
+            self.get_submodule(head).weight = self.embed.weight
+
+
+class Declared(Language):
+    def get_output_embeddings(self) -> nn.Module:
+        return self.get_submodule("predictor")
+
+
+def names(model: nn.Module, **settings: object) -> list[str]:
+    return [x.name for x in find_layers(model, PrunerConfig.of(density=0.5, **settings))]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Language(tied=True),
+        Language(tied=False),
+        Language(tied=True, head="out"),
+        Declared(tied=False, head="predictor"),
+    ],
+)
+def test_output_embeddings_are_left_out_with_a_note(model, caplog):
+    with caplog.at_level(logging.INFO, logger="icbs"):
+        assert names(model) == ["body"]
+    assert "is left dense: it is the output embedding" in caplog.text
+
+
+def test_a_pattern_may_name_them():
+    assert names(Language(tied=False), include=["*", "lm_head"]) == ["body", "lm_head"]
+    with pytest.raises(LayerError, match=r"'lm_head' shares its weights \(embed.weight, lm_head"):
+        names(Language(tied=True), include=["body", "*head"])
+
+
+def test_frozen_weights_are_pruned_too():
+    model = Language(tied=True).requires_grad_(False)
+    assert names(model) == ["body"]
+
+
+def test_weights_that_are_computed_are_refused():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    prune.l1_unstructured(model[1], "weight", 0.5)
+    with pytest.raises(LayerError, match="'1' computes its weight"):
+        names(model)
+    assert names(model, exclude=["1"]) == ["0"]
+    model = nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 4)))
+    with pytest.raises(LayerError, match="'0' computes its weight"):
+        names(model)
+
+
+def test_weights_that_were_never_loaded_are_refused():
+    with pytest.raises(LayerError, match="'0' has its weights on the meta device"):
+        names(nn.Sequential(nn.Linear(4, 4, device="meta")))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_quantised_weights_are_refused(dtype):
+    model = nn.Sequential(nn.Linear(4, 4))
+    model[0].weight = nn.Parameter(torch.zeros(4, 4).to(dtype), requires_grad=False)
+    with pytest.raises(LayerError, match="'0' has quantised weights"):
+        names(model)
