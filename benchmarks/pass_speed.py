@@ -113,7 +113,7 @@ def main(
     layers: Annotated[int | None, typer.Option(help="Decoder blocks kept; all by default.")] = None,
     alone: Annotated[int, typer.Option(help="Passes that serve one block.")] = 2,
     block_size: Annotated[int, typer.Option()] = 2048,
-    max_memory: Annotated[str, typer.Option()] = "6GB",
+    max_memory: Annotated[str, typer.Option()] = "4GB",
     curvature: Annotated[str, typer.Option()] = "empirical",
     record: Annotated[bool, typer.Option(help="Write the table.")] = True,
 ) -> None:

@@ -156,9 +156,9 @@ class PrunerConfig(BaseModel):
     batch_size: Count = 2048
     """Samples in one forward pass at most; fewer where memory is short."""
     max_memory: Memory | None = None
-    """Bytes that the model and the run may take in all, such as ``"6GB"``; None for most of
-    what is free. The run says what it expects to need before it starts, and refuses to start
-    where that is more."""
+    """Bytes that the model and the run may take, such as ``"6GB"``, beside the program and its
+    libraries (most of 1 GB); None for most of what is free. The run says what it expects to
+    need before it starts, and refuses to start where that is more."""
     selection_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
     """Share of a pass's samples by which blocks are chosen, where memory is too short to wait
     for all of them; curvature then comes from the others alone."""

@@ -100,9 +100,10 @@ def survey(model: nn.Module, layers: Sequence[Layer], objective: Objective, one:
         check_ran(layers, taps.ran)
         objective.total(outputs, one.targets)
         alive |= taps.received
-    # Backward, the largest tensor (the logits, in language models) meets two of its size.
+    # Backward, the largest tensor (the logits, in language models) meets others of its size;
+    # as many as were measured on language models.
     return Survey(
-        sum(alive.values()) + 2 * max(alive.values(), default=0),
+        sum(alive.values()) + 4 * max(alive.values(), default=0),
         taps.numbers * max(4, layers[0].dense.element_size()),
     )
 
