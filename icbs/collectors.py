@@ -13,6 +13,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from icbs import parallel
 from icbs.curvature import Curvature, fisher
 from icbs.errors import DataError
 from icbs.layers import Layer
@@ -50,13 +51,14 @@ class Means:
         self.squares[layer.name] += call.squares(counted)
 
     def mean_gradients(self, count: int) -> dict[str, Tensor]:
-        """Turn the sums over ``count`` samples into means, in place.
+        """Turn the sums over ``count`` samples, of all processes, into means, in place.
 
         Raises
         ------
         DataError
             If one is not finite.
         """
+        parallel.add_up(*self.gradients.values(), *self.squares.values())
         for name, gradient in self.gradients.items():
             check_finite(name, gradient)
             gradient /= count
@@ -91,7 +93,22 @@ class Held:
             reduce(torch.add, [call.columns(rows, columns) for call in pieces[start]])
             for start in sorted(pieces)
         ] or [layer.dense.new_zeros(1, len(index))]
-        return fisher(layer, index, joined(parts), self._count(layer))
+        return fisher(layer, index, self._everywhere(layer, joined(parts)), self._count(layer))
+
+    def _everywhere(self, layer: Layer, own: Tensor) -> Tensor:
+        """Put the rows of all processes together."""
+        if not parallel.active():
+            return own
+        rows = own.new_zeros(self.count, own.shape[1])
+        if self.calls[layer.name]:
+            first = self._row(min(self.calls[layer.name]))
+            rows[first : first + len(own)] = own
+        parallel.add_up(rows)
+        return rows
+
+    def _row(self, start: int) -> int:
+        """Which row the samples from ``start`` on begin with."""
+        return start
 
     def _count(self, layer: Layer) -> float:
         return self.count
@@ -123,6 +140,9 @@ class Tokens(Held):
             self.places[layer.name] = places
         rows = Trace(joined(inputs)[:, None], joined(deltas)[:, None], layer.kind.groups)
         self.calls[layer.name][call.start].append(rows)
+
+    def _row(self, start: int) -> int:
+        return int((self.where.sample < start).sum())
 
     def _count(self, layer: Layer) -> float:
         # A sample's curvature is the sum over its positions.
@@ -178,6 +198,10 @@ class Gathered:
             self.rows[layer.name][first : first + call.samples] += columns
         if total:
             self.sums[layer.name] += columns.sum(dim=0)
+
+    def add_up(self) -> None:
+        """Put the rows and sums of all processes together."""
+        parallel.add_up(*self.rows.values(), *self.sums.values())
 
     def curvature(self, layer: Layer, index: Tensor) -> Curvature:
         """Fisher of the chosen block; of no other.

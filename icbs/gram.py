@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from icbs import parallel
 from icbs.curvature import Curvature, Distortion, Source
 from icbs.layers import Layer
 from icbs.trace import Call
@@ -47,6 +48,12 @@ class Grams:
             total.baddbmm_(split.transpose(1, 2), split)
             self.positions[layer.name] += len(features)
             start += count
+
+    def add_up(self) -> None:
+        """Add up over the processes, where there are several."""
+        parallel.add_up(*self.totals.values())
+        counts = parallel.added(*self.positions.values())
+        self.positions = dict(zip(self.positions, map(int, counts), strict=True))
 
     def curvature(self, layer: Layer, index: Tensor) -> Curvature:
         """Distortion of a block, and no model of the loss."""

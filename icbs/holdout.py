@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from icbs import parallel
 from icbs.kinds import Kind
 from icbs.layers import Layer
 from icbs.objective import Objective
@@ -106,8 +107,9 @@ class HoldOut:
         self.layers = list(layers)
         self.objective = objective
         self.count = len(samples)
+        start, stop = parallel.share(0, len(samples))
         self.pieces = [
-            Piece(samples[i : i + batch_size]) for i in range(0, len(samples), batch_size)
+            Piece(samples[i : min(i + batch_size, stop)]) for i in range(start, stop, batch_size)
         ]
         self.remember = remember
         self._pending: list[dict[str, Memo]] = []
@@ -118,7 +120,7 @@ class HoldOut:
         for piece in self.pieces:
             piece.memos = {}
             total += self._run(piece, {}, piece.memos)
-        return total / self.count
+        return self._mean(total)
 
     def trial(self, layer: Layer, index: Tensor, change: Tensor) -> float:
         """Loss after a layer's weights at flat ``index`` have changed by ``change``.
@@ -138,13 +140,20 @@ class HoldOut:
             known = {name: piece.memos[name] for name in earlier} | fresh
             total += self._run(piece, known, fresh)
             self._pending.append(fresh)
-        return total / self.count if self.remember else self.measure()
+        loss = self._mean(total)
+        return loss if self.remember else self.measure()
 
     def commit(self) -> None:
         """Make the last trial the current state."""
         for piece, fresh in zip(self.pieces, self._pending, strict=False):
             piece.memos.update(fresh)
         self._pending = []
+
+    def _mean(self, total: float) -> float:
+        """Divide the loss of all pieces; agree on whether all could be remembered."""
+        total, forgotten = parallel.added(total, float(not self.remember))
+        self.remember = not forgotten
+        return total / self.count
 
     @torch.no_grad()
     def _run(self, piece: Piece, known: dict[str, Memo], fresh: dict[str, Memo]) -> float:

@@ -71,8 +71,9 @@ class CausalLMLoss:
                 f"{tuple(labels.shape)}; a causal language model returns (N, T, vocabulary)"
             )
         following = labels[:, 1:]
+        wide = torch.promote_types(logits.dtype, torch.float32)
         losses = F.cross_entropy(
-            logits[:, :-1].flatten(0, 1).float(),
+            logits[:, :-1].flatten(0, 1).to(wide),
             following.flatten(),
             ignore_index=IGNORED,
             reduction="none",

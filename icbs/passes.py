@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from icbs import parallel
 from icbs.collectors import Gathered, Held, Means, Tokens, both, check_finite
 from icbs.config import CurvatureName, SampleName
 from icbs.curvature import Curvature, Source, hessian
@@ -164,6 +165,7 @@ def _gather(batch: _Batch, choose: Choose, after: int, stop: int, *, drawn: bool
     else:
         batch.run(after, stop, rows.add_both)
     batch.run(stop, count, rows.add_sums)
+    rows.add_up()
     for layer in batch.layers:
         if (index := information.chosen.get(layer.name)) is not None:
             before = information.gradient(layer, index) * after
@@ -203,6 +205,7 @@ class _Batch:
     def finish(self, information: Pass) -> Pass:
         """Add the distortion of the layers, where it was gathered, to the curvature."""
         if self.grams is not None:
+            self.grams.add_up()
             information.source = with_distortion(information.source, self.grams.curvature)
         return information
 
@@ -219,17 +222,30 @@ class _Batch:
         """
         if self.grams is not None:
             sink = both(sink, self.grams.add)
+        start, stop = parallel.share(start, stop)
+        generator = self.generator if drawn is None else parallel.own(self.generator)
+        loss = 0.0
         for first in range(start, stop, self.size):
-            self._run(first, self.samples[first : min(first + self.size, stop)], sink, drawn)
+            piece = self.samples[first : min(first + self.size, stop)]
+            loss += self._run(first, piece, sink, drawn, generator)
+        self.loss += parallel.added(loss)[0]
 
-    def _run(self, first: int, piece: Samples, sink: Sink, drawn: Sink | None) -> None:
+    def _run(
+        self,
+        first: int,
+        piece: Samples,
+        sink: Sink,
+        drawn: Sink | None,
+        generator: torch.Generator,
+    ) -> float:
         """Run one piece; nothing of it outlives the call but what the sinks keep."""
         with listen(self.model, self.layers, len(piece), first) as taps:
             outputs = call(self.model, piece.inputs)
             check_ran(self.layers, taps.ran)
             total = self.objective.total(outputs, piece.targets)
-            self.loss += float(total.detach())
+            loss = float(total.detach())
             taps.send_back(total, sink, again=drawn is not None)
             if drawn is not None:
-                targets = self.objective.sample_targets(outputs, piece.targets, self.generator)
+                targets = self.objective.sample_targets(outputs, piece.targets, generator)
                 taps.send_back(self.objective.total(outputs, targets), drawn)
+        return loss

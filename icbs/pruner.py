@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from icbs import parallel
 from icbs.acceptance import attempts, judge
 from icbs.allocation import adopt
 from icbs.block import Block, build_block
@@ -25,7 +26,7 @@ from icbs.selection import choose_block
 from icbs.solving import check_solver, solve_blocks
 from icbs.starts import check_masks
 from icbs.state import State, Workspace, begin, evaluation_mode
-from solvers import create
+from solvers import Solution, SolverError, create
 
 Callback = Callable[[Progress], object]
 
@@ -174,7 +175,7 @@ class Pruner:
         information = self.look(work, state, due)
         for _ in range(attempts(self.config)):
             blocks = self.blocks(state, due, information)
-            answers = solve_blocks(blocks, self.solver, self.config, state.step, work.executor)
+            answers = self.solve(work, state, blocks)
             rows = judge(work, state, blocks, answers)
             state.history += rows
             if any(row.accepted for row in rows):
@@ -207,6 +208,15 @@ class Pruner:
             blocks.append(build_block(layer, index, information, self.config, weight))
         return blocks
 
+    def solve(
+        self, work: Workspace, state: State, blocks: Sequence[Block]
+    ) -> list[Solution | SolverError]:
+        """Solve the blocks of a pass, once for all processes."""
+        solver, config, executor = self.solver, self.config, work.executor
+        return parallel.from_first(
+            lambda: solve_blocks(blocks, solver, config, state.step, executor)
+        )
+
     def _tell(self, callback: Callback | None, work: Workspace, state: State) -> bool:
         """Call back, off the clock; whether that asks for an end."""
         if callback is None:
@@ -223,7 +233,11 @@ class Pruner:
         config = self.config
         limit = config.time_limit or float("inf")
         ended = state.step == 0 and self._tell(callback, work, state)
-        while not ended and state.step < config.passes and state.seconds < limit:
+
+        def more() -> bool:
+            return not ended and state.step < config.passes and state.seconds < limit
+
+        while parallel.from_first(more):
             if state.step % config.checkpoint_every == 0 or math.isnan(state.loss):
                 # Measured afresh where a resumed run would begin, so that both agree.
                 state.loss = work.holdout.measure()

@@ -1,0 +1,124 @@
+"""Two processes with half of the samples each do what one does with all."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from icbs import CausalLMLoss, Pruner
+from icbs.objective import Objective
+from icbs.passes import Pass, take_pass
+from tests.icbs.test_passes import model_and_layers, picks, sequences
+
+WAYS: dict[str, dict[str, Any]] = {
+    "held": {},
+    "gathered": {"choose_after": 3},
+    "tokens": {"sample": "token"},
+    "gram": {"curvature": "gram"},
+}
+SETTINGS = {
+    "density": 0.5,
+    "passes": 4,
+    "block_size": 16,
+    "gradient_samples": 10,
+    "curvature_samples": 10,
+    "batch_size": 3,
+}
+
+
+def look(way: str) -> tuple[Pass, list[Any], dict[str, torch.Tensor]]:
+    model, layers = model_and_layers()
+    index = picks(layers)
+    settings = {"curvature": "empirical", "batch_size": 2} | WAYS[way]
+    found = take_pass(
+        model,
+        layers,
+        Objective(CausalLMLoss()),
+        sequences(count=11),
+        curvature_samples=6,
+        generator=torch.Generator().manual_seed(0),
+        choose=lambda _: index,
+        **settings,
+    )
+    return found, layers, index
+
+
+def figures(way: str) -> dict[str, torch.Tensor]:
+    """All that a pass says about the blocks."""
+    found, layers, index = look(way)
+    said = {"loss": torch.tensor(found.loss)}
+    for layer in layers:
+        block = index[layer.name]
+        curvature = found.curvature(layer, block)
+        said |= {
+            f"{layer.name} gradient": found.gradient(layer, block),
+            f"{layer.name} all": found.gradients[layer.name],
+            f"{layer.name} squares": found.squares[layer.name],
+        }
+        if curvature.factor is not None:
+            said[f"{layer.name} factor"] = curvature.factor
+        if curvature.distortion is not None:
+            said[f"{layer.name} distortion"] = curvature.distortion.matrix
+    return said
+
+
+def prune(curvature: str) -> dict[str, torch.Tensor]:
+    model, _ = model_and_layers()
+    samples = sequences(count=41, pad=1)
+    result = Pruner(**SETTINGS, curvature=curvature).prune(
+        model, [(samples.inputs, samples.targets)], CausalLMLoss()
+    )
+    facts = torch.tensor([result.loss, result.initial_loss, result.density], dtype=torch.float64)
+    return result.masks | {"facts": facts}
+
+
+def work(rank: int, port: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    found = {way: figures(way) for way in WAYS}
+    for curvature in ("empirical", "monte-carlo"):
+        found[f"prune {curvature}"] = prune(curvature)
+    torch.save(found, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory) -> list[dict[str, dict[str, torch.Tensor]]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(work, args=(port, str(folder)), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_gradients_and_factors_are_those_of_one_process(both, way):
+    expected = figures(way)
+    for found in both:
+        assert found[way].keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[way][name], value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("curvature", ["empirical", "monte-carlo"])
+def test_all_processes_come_to_the_same_masks(both, curvature):
+    one, two = (found[f"prune {curvature}"] for found in both)
+    for name, value in one.items():
+        assert torch.equal(value, two[name])
+    loss, initial, density = one["facts"].tolist()
+    alone = prune(curvature)["facts"]
+    assert initial == pytest.approx(float(alone[1]), rel=1e-6)
+    assert loss < initial
+    assert density == 0.5
+    if curvature == "empirical":
+        # Labels are drawn by each process for its own samples; without them all is the same.
+        assert loss == pytest.approx(float(alone[0]), rel=1e-2)
