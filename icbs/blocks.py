@@ -9,9 +9,10 @@ from typing import Any
 from torch import nn
 
 from icbs.block import Block
+from icbs.modes import evaluation_mode
 from icbs.objective import Loss
 from icbs.pruner import Pruner
-from icbs.state import Workspace, begin, evaluation_mode
+from icbs.state import Workspace, begin
 
 
 def make_blocks(

@@ -25,7 +25,7 @@ def checked(constraint: str) -> str:
     return constraint
 
 
-ScoreName = Literal["magnitude", "wanda", "gradient", "random"]
+InitialName = Literal["magnitude", "wanda", "gradient", "random", "exchange"]
 SelectionName = Literal["taylor", "gradient", "magnitude", "wanda", "random"]
 CurvatureName = Literal["monte-carlo", "empirical", "exact", "gram", "fisher+gram"]
 Scope = Literal["layer", "output", "input"]
@@ -63,8 +63,12 @@ class PrunerConfig(BaseModel):
     """Layer patterns to leave dense."""
 
     # Where it starts
-    initial: ScoreName = "magnitude"
-    """Score of the initial mask."""
+    initial: InitialName = "magnitude"
+    """Score of the initial mask.
+
+    ``exchange`` is no score: layer after layer, from Wanda's mask, weights of an output are
+    exchanged as long as that lowers the error of the layer's output.
+    """
     compare: Scope = "layer"
     """Weights are ranked against the whole layer, their output (row) or input (column)."""
     constraint: Constraint = "layer"
@@ -123,6 +127,9 @@ class PrunerConfig(BaseModel):
 
     Near a minimum the quadratic model errs by more than a full move gains. Smaller moves,
     which a larger κ makes, go on being kept; 1 switches this off.
+
+    Where passes are judged as a whole, κ follows instead what the model was worth: measured
+    over predicted change of the loss, as the radius of a trust region does.
     """
     ridge: Annotated[float, Field(ge=0)] = 0.0
     """λ, the penalty on the squared size of the weights that move."""
@@ -139,7 +146,11 @@ class PrunerConfig(BaseModel):
     acceptance: bool = True
     """Keep a move only if the loss on held-out training samples does not rise."""
     acceptance_unit: Literal["block", "pass"] = "block"
-    """What is kept or undone: each block for itself, or all blocks of a pass together."""
+    """What is kept or undone: each block for itself, or all blocks of a pass together.
+
+    A pass that is undone is solved again, more cautiously, twice at most. For a model of
+    hundreds of layers one evaluation of the held-out loss costs as much as all of its blocks.
+    """
     acceptance_samples: Count = 8192
     """Held-out training samples; they never enter a gradient."""
 

@@ -16,6 +16,7 @@ from icbs.allocation import adopt
 from icbs.block import Block, build_block
 from icbs.config import PrunerConfig
 from icbs.layers import Layer
+from icbs.modes import evaluation_mode
 from icbs.objective import Loss
 from icbs.passes import Pass
 from icbs.result import Progress, Result
@@ -25,7 +26,7 @@ from icbs.scores import SCORES
 from icbs.selection import choose_block
 from icbs.solving import check_solver, solve_blocks
 from icbs.starts import check_masks
-from icbs.state import State, Workspace, begin, evaluation_mode
+from icbs.state import State, Workspace, begin
 from solvers import Solution, SolverError, create
 
 Callback = Callable[[Progress], object]

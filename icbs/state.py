@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from icbs.allocation import share_out
+from icbs.baselines.sweep import pieces_of, sweep
 from icbs.config import PrunerConfig
-from icbs.errors import BlockSizeWarning, DataError, TrainingModeWarning
+from icbs.errors import BlockSizeWarning, DataError
 from icbs.finding import find_layers
 from icbs.history import Row
 from icbs.holdout import HoldOut
@@ -198,12 +198,16 @@ def begin(work: Workspace, masks: Mapping[str, Tensor] | None = None) -> State:
     config = work.config
     generator = torch.Generator().manual_seed(config.seed + 1)
     scores = None
-    if masks is None or config.fix_prune or config.fix_keep:
+    exchanges = masks is None and config.initial == "exchange"
+    scored = masks is None and not (exchanges and config.allocation != "global")
+    if scored or config.fix_prune or config.fix_keep:
         information = work.look(generator)
-        score = SCORES[config.initial]
+        score = SCORES["wanda" if config.initial == "exchange" else config.initial]
         scores = {layer.name: score(layer, information, generator) for layer in work.layers}
         if masks is None and config.allocation == "global":
             share_out(work.layers, scores, config)
+    if exchanges:
+        masks = _exchanged(work, generator)
     tabus = {}
     for layer in work.layers:
         free = torch.ones_like(layer.pruned)
@@ -223,6 +227,16 @@ def begin(work: Workspace, masks: Mapping[str, Tensor] | None = None) -> State:
     return state
 
 
+def _exchanged(work: Workspace, generator: torch.Generator) -> dict[str, Tensor]:
+    """Masks by exchanges from Wanda's, on as many samples as a pass has."""
+    config = work.config
+    wanted = max(config.gradient_samples, config.curvature_samples)
+    drawn = torch.randperm(len(work.pool), generator=generator)[:wanted]
+    pieces = pieces_of(work.pool[drawn], work.plan.batch_size, work.layers[0].dense.device)
+    sweep(work.model, work.layers, pieces, "exchange", config)
+    return {layer.name: layer.mask for layer in work.layers}
+
+
 def _check_block_size(layer: Layer, free: Tensor, config: PrunerConfig) -> None:
     half = min(int((free & layer.pruned).sum()), int((free & ~layer.pruned).sum()))
     # The default asks for as many as there are; only a size that was asked for is missed.
@@ -233,29 +247,3 @@ def _check_block_size(layer: Layer, free: Tensor, config: PrunerConfig) -> None:
             BlockSizeWarning,
             stacklevel=4,
         )
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put the model in evaluation mode within the context, and say so where it matters."""
-    flags = {module: module.training for module in model.modules()}
-    noisy = sorted({type(m).__name__ for m in flags if flags[m] and _depends_on_mode(m)})
-    if noisy:
-        warnings.warn(
-            f"the model is in training mode and has {', '.join(noisy)}: it is pruned and "
-            "measured in evaluation mode, and handed back in training mode",
-            TrainingModeWarning,
-            stacklevel=4,
-        )
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in flags.items():
-            module.training = training
-
-
-def _depends_on_mode(module: nn.Module) -> bool:
-    batch_norm = nn.modules.batchnorm._BatchNorm
-    dropout = nn.modules.dropout._DropoutNd
-    return isinstance(module, batch_norm | dropout)

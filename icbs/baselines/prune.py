@@ -5,29 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from icbs.baselines.exchange import exchange
-from icbs.baselines.moments import Moments, gather
-from icbs.baselines.sparsegpt import sparsegpt
-from icbs.baselines.walk import walk, without_cache
+from icbs.baselines.sweep import Method, keep_best, pieces_of, sweep
 from icbs.config import PrunerConfig, Scope
-from icbs.errors import ConfigError, DataError
+from icbs.errors import ConfigError
 from icbs.finding import find_layers
-from icbs.layers import Layer
-from icbs.samples import Samples, read_samples
-from icbs.scores import initial_mask
-from icbs.state import evaluation_mode
-from icbs.trees import tensors
-
-Method = Literal["magnitude", "wanda", "exchange", "sparsegpt"]
-POSITIONS = 4096
-"""Of sequences, run through the model at a time."""
-NUMBERS = 1 << 22
-"""Of other inputs, run through the model at a time."""
+from icbs.modes import evaluation_mode
+from icbs.samples import read_samples
 
 
 @dataclass(frozen=True)
@@ -109,14 +97,13 @@ def prune(
     with evaluation_mode(model):
         if method == "magnitude":
             for layer in layers:
-                _keep_best(layer, layer.dense.abs(), config)
+                keep_best(layer, layer.dense.abs(), config)
         else:
             assert batches is not None
             samples = read_samples(batches, config.max_samples)
-            pieces = _pieces(samples, batch_size, layers[0].dense.device)
+            pieces = pieces_of(samples, batch_size, layers[0].dense.device)
             try:
-                with torch.no_grad(), without_cache(model):
-                    _sweep(model, layers, pieces, method, config, update, callback)
+                sweep(model, layers, pieces, method, config, update=update, callback=callback)
             except BaseException:
                 for layer in layers:
                     layer.set_mask(torch.zeros_like(layer.pruned))
@@ -124,70 +111,6 @@ def prune(
     kept, size = sum(layer.num_kept for layer in layers), sum(layer.size for layer in layers)
     masks = {layer.name: layer.mask for layer in layers}
     return Baseline(method, masks, kept / size, time.perf_counter() - began)
-
-
-def _sweep(
-    model: nn.Module,
-    layers: list[Layer],
-    pieces: list[Samples],
-    method: Method,
-    config: PrunerConfig,
-    update: bool,
-    callback: Callable[[int, int], object] | None,
-) -> None:
-    done = 0
-    for group, feed in walk(model, layers, pieces):
-        moments = gather(group, feed, gram=method != "wanda")
-        for layer in group:
-            moment = moments[layer.name]
-            if not torch.isfinite(moment.total).all():
-                raise DataError(
-                    f"the inputs of layer {layer.name!r} are NaN or infinite; check the data, or "
-                    "load the model in a wider floating-point type"
-                )
-            if method == "sparsegpt":
-                _apply_sparsegpt(layer, moment, config, update)
-            else:
-                _keep_best(layer, layer.dense.abs() * moment.norms, config)
-            if method == "exchange":
-                _apply_exchange(layer, moment, config)
-            done += 1
-            if callback is not None:
-                callback(done, len(layers))
-
-
-def _keep_best(layer: Layer, scores: Tensor, config: PrunerConfig) -> None:
-    layer.set_mask(initial_mask(scores, layer.num_keep, config.compare, config.pattern))
-
-
-def _apply_exchange(layer: Layer, moment: Moments, config: PrunerConfig) -> None:
-    groups = layer.kind.groups
-    parts = zip(
-        layer.dense.chunk(groups), layer.pruned.view(layer.shape).chunk(groups), strict=True
-    )
-    masks = [
-        exchange(dense, moment.mean[number], ~pruned, config.pattern)
-        for number, (dense, pruned) in enumerate(parts)
-    ]
-    layer.set_mask(~torch.cat(masks).flatten())
-
-
-def _apply_sparsegpt(layer: Layer, moment: Moments, config: PrunerConfig, update: bool) -> None:
-    groups, parts = layer.kind.groups, []
-    try:
-        # The outputs of a group see the group's own inputs, and share their Hessian.
-        for number, dense in enumerate(layer.dense.chunk(groups)):
-            keep = layer.num_keep * (number + 1) // groups - layer.num_keep * number // groups
-            parts.append(sparsegpt(dense, moment.mean[number], keep, config.pattern))
-    except torch.linalg.LinAlgError as error:
-        raise DataError(
-            f"the inputs of layer {layer.name!r} have second moments that can't be inverted "
-            f"({error}); use more samples, or a wider floating-point type"
-        ) from error
-    weight, mask = (torch.cat(values) for values in zip(*parts, strict=True))
-    layer.set_mask(~mask.flatten())
-    if update:
-        layer.kind.weight.copy_(layer.kind.shaped(weight))
 
 
 def _config(
@@ -215,12 +138,3 @@ def _config(
         raise ConfigError("say how much to keep: density=0.5, or pattern='2:4'")
     chosen["compare"] = compare or ("output" if method in ("wanda", "exchange") else "layer")
     return PrunerConfig.of(**chosen)
-
-
-def _pieces(samples: Samples, size: int | None, device: torch.device) -> list[Samples]:
-    """Split samples into what is run at a time."""
-    if size is None:
-        first = tensors(samples.inputs)[0]
-        each = max(1, first[0].numel())
-        size = max(1, (NUMBERS if first.is_floating_point() else POSITIONS) // each)
-    return [samples[i : i + size].to(device) for i in range(0, len(samples), size)]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from icbs import ConfigError, LayerError, Pruner, PrunerConfig
-from icbs.config import ScoreName
+from icbs.config import InitialName
 from icbs.constraints import Pattern, group_of, parse_pattern
 from icbs.layers import Layer
 from icbs.selection import Tabu, choose_block
@@ -82,7 +82,7 @@ def test_blocks_are_whole_runs_with_the_best_exchanges(pattern, size, pushed, fi
         assert set(fresh) <= set(chosen)
 
 
-@pytest.mark.parametrize("initial", get_args(ScoreName))
+@pytest.mark.parametrize("initial", get_args(InitialName))
 def test_every_score_starts_and_every_run_ends_under_the_pattern(toy, initial):
     result = Pruner(
         constraint="2:4", initial=initial, passes=3, block_size=32, gradient_samples=100

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
-from icbs import LayerError, Pruner
+from icbs import LayerError, Pruner, baselines
 from icbs.config import PrunerConfig
 from icbs.finding import find_layers
 from icbs.pruner import RunFolder
@@ -53,6 +55,27 @@ def test_a_run_starts_from_the_masks_given(toy):
 def test_it_improves_on_them(toy):
     result = Pruner(**SETTINGS).prune(toy.model, toy.batches, toy.loss, masks=random_masks(toy))
     assert result.loss < result.initial_loss - 0.05
+
+
+@pytest.mark.parametrize("constraint", ["output", "2:4"])
+def test_exchanges_are_a_start_by_name(toy64, constraint):
+    """The same masks as the baseline's, on the samples that are not held out."""
+    x, y = toy64.samples
+    order = torch.randperm(600, generator=torch.Generator().manual_seed(0))[200:]
+    pattern = constraint if constraint != "output" else None
+    expected = baselines.prune(
+        copy.deepcopy(toy64.model), [(x[order], y[order])], "exchange", density=0.5, pattern=pattern
+    )
+    result = Pruner(
+        density=0.5,
+        initial="exchange",
+        compare="output",
+        constraint=constraint,
+        passes=0,
+        acceptance_samples=200,
+    ).prune(toy64.model, toy64.batches, toy64.loss)
+    for name, mask in expected.masks.items():
+        assert torch.equal(result.masks[name], mask)
 
 
 @pytest.mark.parametrize("after", [0, 3])
