@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from problems import npz
 from problems.arrays import Arrays
 from problems.checks import as_array, constraint
-from problems.errors import InvalidProblemError
+from problems.errors import FormatError, InvalidProblemError
 from problems.tensors import Tensors, stays
 
 Array = npt.NDArray[Any]
@@ -312,10 +313,11 @@ class CardinalityQUBO:
     # -- files --------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write the problem to an ``.npz`` file (no pickle); see :mod:`problems.formats.npz`."""
-        from problems.formats.npz import write
-
-        write(self, path)
+        """Write the problem to an ``.npz`` file (no pickle); see :mod:`problems.npz`."""
+        form = {"A": self.A, "linear": self.linear} if self.is_factored else {"Q": self.Q}
+        groups = self.groups if self.num_groups > 1 else None
+        fields = {"cardinalities": self.cardinalities, "groups": groups, "offset": self.offset}
+        npz.write(path, fields | form)
 
     @classmethod
     def load(cls, path: str | Path) -> CardinalityQUBO:
@@ -324,11 +326,18 @@ class CardinalityQUBO:
         Raises
         ------
         FormatError
-            If the file is damaged or is not such a file.
+            If the file is damaged, is not such a file, or describes no valid problem.
+        FileNotFoundError
+            If there is no such file.
         """
-        from problems.formats.npz import read
-
-        return read(path)
+        found = npz.read(path)
+        rest = {"groups": found["groups"], "offset": found["offset"]}
+        try:
+            if "Q" in found:
+                return cls(found["Q"], found["k"], **rest)
+            return cls.from_factors(found["A"], found["linear"], found["k"], **rest)
+        except InvalidProblemError as error:
+            raise FormatError(f"{path} describes no valid problem: {error}") from error
 
     def __repr__(self) -> str:
         form = f"rank≤{self._form.A.shape[0]}" if self._form.A is not None else "dense"

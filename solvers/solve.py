@@ -138,7 +138,7 @@ def _resolve(solver: Any, options: dict[str, Any]) -> Solver:
     if isinstance(solver, str):
         return create(solver, **options)
     if not isinstance(solver, Solver):
-        from solvers.dimod_ import as_solver
+        from solvers.foreign import as_solver
 
         solver = as_solver(solver)
     solver.require()

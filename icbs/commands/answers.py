@@ -12,8 +12,8 @@ import numpy.typing as npt
 from rich.table import Table
 
 from problems import FormatError
+from problems.archive import read_arrays
 from problems.files import atomic, write_text
-from problems.formats.archive import read_arrays
 from solvers import Solution
 
 #: Entries of a solution's ``.npz``; ``record`` is the JSON of everything but the states.

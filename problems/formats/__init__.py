@@ -3,7 +3,7 @@
 =========== ==================== ================================================
 format      endings              module
 =========== ==================== ================================================
-``npz``     ``.npz``             :mod:`problems.formats.npz` (our own, lossless)
+``npz``     ``.npz``             :mod:`problems.npz` (our own, lossless)
 ``ubqp``    ``.ubqp``, ``.txt``  :mod:`problems.formats.coo`
 ``mqlib``   ``.mqlib``           :mod:`problems.formats.coo`
 ``qubo``    ``.qubo``            :mod:`problems.formats.coo`
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from problems.errors import FormatError
-from problems.formats import coo, lp, mps, npz, qplib
+from problems.formats import coo, lp, mps, qplib
 from problems.qubo import CardinalityQUBO
 
 __all__ = ["FORMATS", "Format", "read", "write"]
@@ -49,7 +49,7 @@ def _text(dialect: str, *endings: str) -> Format:
 
 
 FORMATS: dict[str, Format] = {
-    "npz": Format((".npz",), npz.read, npz.write, lossless=True),
+    "npz": Format((".npz",), CardinalityQUBO.load, CardinalityQUBO.save, lossless=True),
     "ubqp": _text("ubqp", ".ubqp", ".txt"),
     "mqlib": _text("mqlib", ".mqlib"),
     "qubo": _text("qubo", ".qubo"),

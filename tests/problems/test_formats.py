@@ -25,7 +25,7 @@ from problem_cases import (
 from qiskit_optimization.translators import to_docplex_mp
 
 from problems import CardinalityQUBO, FormatError
-from problems.formats import FORMATS, coo, mps, npz, qplib, read, write
+from problems.formats import FORMATS, coo, mps, qplib, read, write
 from problems.formats.bqm import from_bqm, from_cqm, to_bqm, to_cqm
 from problems.formats.quadratic_program import from_quadratic_program, to_quadratic_program
 
@@ -475,7 +475,7 @@ def test_a_coupling_that_overflows_is_not_written(tmp_path):
     for format in TEXTS:
         with pytest.raises(FormatError, match="scale the problem down"):
             write(problem, tmp_path / "block", format)
-    npz.write(problem, tmp_path / "block")
+    problem.save(tmp_path / "block")
 
 
 def test_sizes_are_read_when_asked_for(tmp_path, monkeypatch):

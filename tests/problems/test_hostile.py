@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from problems import CardinalityQUBO, FormatError
-from problems.formats import FORMATS, npz, read, write
+from problems import CardinalityQUBO, FormatError, npz
+from problems.formats import FORMATS, read, write
 
 #: Python and NumPy may hold this much while a small bad file is refused.
 MEMORY = 64 * 2**20

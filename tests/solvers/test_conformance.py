@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from solvers import Capabilities, Outcome, Solver, Stop, create, get, names
-from solvers.dimod_ import as_solver
+from solvers.foreign import as_solver
 from solvers.testing import CHECKS, Case, check_solver
 
 

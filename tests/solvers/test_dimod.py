@@ -11,7 +11,8 @@ from dwave.samplers import RandomSampler, SimulatedAnnealingSampler, TabuSampler
 from problems import CardinalityQUBO, FormatError, InvalidProblemError
 from problems.formats.bqm import to_bqm, to_cqm
 from solvers import OptionError, Status, UnsupportedError, solve
-from solvers.dimod_ import IcbsSampler, as_sampler, as_solver
+from solvers.dimod_ import IcbsSampler, as_sampler
+from solvers.foreign import as_solver
 
 
 def problem_of(n=8, k=3, seed=0):

@@ -4,7 +4,7 @@ from brute import lowest_energy
 
 from problems import CardinalityQUBO
 from solvers import OptionError, Status, Stop, UnsupportedError, create, solve
-from solvers.dimod_ import as_solver
+from solvers.foreign import as_solver
 from solvers.qaoa.circuit import (
     MIXERS,
     cardinality_circuit,
