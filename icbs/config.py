@@ -31,6 +31,7 @@ CurvatureName = Literal["monte-carlo", "empirical", "exact", "gram", "fisher+gra
 Scope = Literal["layer", "output", "input"]
 Constraint = Annotated[str, BeforeValidator(as_constraint), AfterValidator(checked)]
 SampleName = Literal["sequence", "token"]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 Memory = Annotated[int, BeforeValidator(parse_size), Field(ge=1)]
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
@@ -166,6 +167,9 @@ class PrunerConfig(BaseModel):
     """Seed of all randomness."""
     batch_size: Count = 2048
     """Samples in one forward pass at most; fewer where memory is short."""
+    precision: Precision = "float32"
+    """Type of the model's own computations, by autocast; with ``float16`` the loss is scaled.
+    Gradients are summed, and factors kept, in float32 (float64 for a float64 model)."""
     max_memory: Memory | None = None
     """Bytes that the model and the run may take, such as ``"6GB"``, beside the program and its
     libraries (most of 1 GB); None for most of what is free. The run says what it expects to

@@ -66,6 +66,23 @@ class Kind:
         """Lay out outputs, or their gradients, by position, shape (samples, T, out)."""
         return outputs.reshape(samples, -1, outputs.shape[-1])
 
+    @torch.no_grad()
+    def explains(self, inputs: Tensor, outputs: Tensor, samples: int) -> bool:
+        """Whether a call did what this kind of layer does, and nothing else.
+
+        Subclasses may do more than their name says: scale the weight, add an adapter.
+        """
+        features = self.features(inputs, outputs.shape, samples).unflatten(2, (self.groups, -1))
+        matrix = self.matrix(self.weight).unflatten(0, (self.groups, -1))
+        expected = torch.einsum("ntgc,goc->ntgo", features, matrix.to(features.dtype)).flatten(2)
+        if (bias := getattr(self.module, "bias", None)) is not None:
+            expected = expected + bias
+        found = self.positions(outputs, samples)
+        if found.shape != expected.shape:
+            return False
+        error = (found - expected).float().norm()
+        return bool(error <= 0.02 * expected.float().norm() + 1e-6)
+
 
 class Linear(Kind):
     """``nn.Linear``: weight (out, in), features last."""

@@ -24,7 +24,6 @@ from icbs.passes import gathers
 from icbs.samples import Samples
 from icbs.sizes import spell
 from icbs.taps import check_ran, listen
-from icbs.trees import call
 
 log = logging.getLogger("icbs")
 SPARE = 0.8
@@ -82,6 +81,8 @@ def survey(model: nn.Module, layers: Sequence[Layer], objective: Objective, one:
     ------
     DataError
         If a layer does not run, or does not keep samples apart.
+    LayerError
+        If a layer does something else than its kind.
     """
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     alive: dict[int, int] = {}
@@ -93,10 +94,10 @@ def survey(model: nn.Module, layers: Sequence[Layer], objective: Objective, one:
         return tensor
 
     with (
-        listen(model, layers, len(one)) as taps,
+        listen(model, layers, len(one), verify=True) as taps,
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
     ):
-        outputs = call(model, one.inputs)
+        outputs = objective.run(model, one.inputs)
         check_ran(layers, taps.ran)
         objective.total(outputs, one.targets)
         alive |= taps.received

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from icbs.config import Precision
 from icbs.errors import DataError
 from icbs.losses import CausalLMLoss, ClassificationLoss, logits_of
 from icbs.samples import IGNORED, Samples
-from icbs.trees import call
+from icbs.trees import call, tensors
 from problems import IcbsError
 
 Loss = Callable[[Any, Tensor], Tensor]
@@ -28,6 +29,17 @@ class Objective:
     def __init__(self, loss: Loss, *, sums: bool = False) -> None:
         self.loss = loss
         self.sums = sums
+        self.precision: Precision = "float32"
+        """In which the model computes; see :meth:`run`."""
+
+    def run(self, model: Callable[..., Any], inputs: Any) -> Any:
+        """Call the model, in the precision that was asked for."""
+        if self.precision == "float32":
+            return call(model, inputs)
+        found = tensors(inputs)
+        device = found[0].device.type if found else "cpu"
+        with torch.autocast(device, getattr(torch, self.precision)):
+            return call(model, inputs)
 
     @classmethod
     def check(cls, loss: Loss, model: nn.Module, few: Samples, targets: Tensor) -> Objective:

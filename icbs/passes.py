@@ -24,7 +24,6 @@ from icbs.objective import Objective
 from icbs.positions import Drawn, counted_positions
 from icbs.samples import Samples
 from icbs.taps import Sink, check_ran, listen
-from icbs.trees import call
 
 
 @dataclass
@@ -240,12 +239,15 @@ class _Batch:
     ) -> float:
         """Run one piece; nothing of it outlives the call but what the sinks keep."""
         with listen(self.model, self.layers, len(piece), first) as taps:
-            outputs = call(self.model, piece.inputs)
+            outputs = self.objective.run(self.model, piece.inputs)
             check_ran(self.layers, taps.ran)
             total = self.objective.total(outputs, piece.targets)
             loss = float(total.detach())
-            taps.send_back(total, sink, again=drawn is not None)
+            scale = taps.find_scale(total) if self.objective.precision == "float16" else 1.0
+            taps.send_back(total, sink, again=drawn is not None, scale=scale)
             if drawn is not None:
                 targets = self.objective.sample_targets(outputs, piece.targets, generator)
-                taps.send_back(self.objective.total(outputs, targets), drawn)
+                total = self.objective.total(outputs, targets)
+                scale = taps.find_scale(total) if self.objective.precision == "float16" else 1.0
+                taps.send_back(total, drawn, scale=scale)
         return loss

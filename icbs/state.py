@@ -79,6 +79,7 @@ class Workspace:
         device = layers[0].dense.device
         few = samples[: 2 if samples.targets.ndim > 1 else 4].to(device)
         objective = Objective.check(loss, model, few, samples.targets)
+        objective.precision = config.precision
         order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(config.seed))
         held = min(config.acceptance_samples, len(samples) // 2)
         found = survey(model, layers, objective, few[:1])

@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from icbs.errors import DataError
+from icbs.errors import DataError, LayerError
 from icbs.layers import Layer
 from icbs.trace import Call
 
+SCALE = 2.0**14
+"""Factor on the loss in float16, unless gradients overflow."""
 Sink = Callable[[Layer, Call], None]
 
 
@@ -30,9 +32,12 @@ class Taps:
         Samples in the forward pass.
     start : int
         Where they begin in the batch.
+    verify : bool
+        Refuse a layer that does something else than its kind.
     """
 
-    def __init__(self, samples: int, start: int) -> None:
+    def __init__(self, samples: int, start: int, *, verify: bool = False) -> None:
+        self.verify = verify
         self.samples = samples
         self.start = start
         self.ran: set[str] = set()
@@ -48,6 +53,12 @@ class Taps:
     def hear(self, layer: Layer, inputs: Tensor, output: Tensor) -> Tensor:
         """Take note of a call; returns the output, listened to."""
         self._check(layer, inputs, output)
+        if self.verify and not layer.kind.explains(inputs, output, self.samples):
+            raise LayerError(
+                f"layer {layer.name!r} ({type(layer.module).__name__}) does not return its weight "
+                "times its inputs plus its bias, so that gradients and masks would be wrong; "
+                "merge what it adds into its weight, or exclude it"
+            )
         self.ran.add(layer.name)
         self.numbers += inputs.numel() + output.numel()
         storage = inputs.untyped_storage()
@@ -95,6 +106,26 @@ class Taps:
             allow_unused=True,
         )
 
+    def find_scale(self, total: Tensor) -> float:
+        """Find the largest power of two with which no gradient of the layers overflows.
+
+        Costs a backward pass for each power that is too large; most often one in all.
+        """
+        if not total.requires_grad:
+            return 1.0
+        scale = SCALE
+        while scale > 1.0:
+            finite = [True]
+
+            def sink(layer: Layer, call: Call, finite: list[bool] = finite) -> None:
+                finite[0] = finite[0] and bool(torch.isfinite(call.deltas).all())
+
+            self.send_back(total, sink, again=True, scale=scale)
+            if finite[0]:
+                break
+            scale /= 4
+        return scale
+
     def _check(self, layer: Layer, inputs: Tensor, output: Tensor) -> None:
         for tensor in (inputs, output):
             if tensor.ndim == 0 or len(tensor) % self.samples:
@@ -107,10 +138,15 @@ class Taps:
 
 @contextmanager
 def listen(
-    model: nn.Module, layers: Sequence[Layer], samples: int, start: int = 0
+    model: nn.Module,
+    layers: Sequence[Layer],
+    samples: int,
+    start: int = 0,
+    *,
+    verify: bool = False,
 ) -> Iterator[Taps]:
     """Listen to every call of the layers within the context; see :class:`Taps`."""
-    taps = Taps(samples, start)
+    taps = Taps(samples, start, verify=verify)
 
     def hook_of(layer: Layer) -> Callable[..., Tensor]:
         def hook(

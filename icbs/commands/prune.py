@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -168,11 +169,23 @@ def close(
 
 @contextmanager
 def plain_warnings(console: Console) -> Iterator[None]:
-    """Show warnings as one line each."""
+    """Show warnings, and what the pruner notes, as one line each."""
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         console.print(f"[yellow]{category.__name__}:[/yellow] {message}")
 
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            console.print(f"[dim]{record.getMessage()}[/dim]", highlight=False)
+
+    log, notes = logging.getLogger("icbs"), Notes()
+    level = log.level
+    log.setLevel(logging.INFO)
+    log.addHandler(notes)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
+    finally:
+        log.removeHandler(notes)
+        log.setLevel(level)

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from icbs import Pruner, apply_masks
+from icbs import LayerError, Pruner, apply_masks
 from icbs.config import PrunerConfig
 from icbs.finding import find_layers
 from icbs.holdout import HoldOut
@@ -218,3 +218,27 @@ def test_convolutions_are_pruned_to_their_density_and_masks_fit_the_weights():
     apply_masks(dense, result.masks)
     for mine, theirs in zip(model.parameters(), dense.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+class Adapted(nn.Linear):
+    """A linear layer that adds something of its own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + 0.5 * x.sum(-1, keepdim=True)
+
+
+def test_a_subclass_that_does_something_else_is_refused_by_name():
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), Adapted(8, 3))
+    batches = [(torch.randn(20, 4), torch.randint(3, (20,)))]
+    with pytest.raises(LayerError, match=r"layer '2' \(Adapted\) does not return its weight times"):
+        Pruner(density=0.5).prune(model, batches, nn.CrossEntropyLoss())
+    Pruner(density=0.5, passes=1, exclude=["2"]).prune(model, batches, nn.CrossEntropyLoss())
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_explains_what_it_returns(name):
+    model, samples, layer = build(name)
+    with torch.no_grad():
+        outputs = model.layer(samples.inputs)
+    assert layer.kind.explains(samples.inputs, outputs, len(samples))
+    assert not layer.kind.explains(samples.inputs, outputs + 1, len(samples))
