@@ -43,7 +43,7 @@ def main(
         f"Convex problems of rank {rank} with a planted optimum, factored, k = n/2. Sweeps on one "
         "core; whole solves from the smallest linear terms on two.",
         "",
-        "| n | ms a sweep | ns a variable | s to the planted optimum | gap | factors, MB | peak, MB |",
+        "| n | ms a sweep | ns a variable | s to the optimum | gap | factors, MB | peak, MB |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     points = []
