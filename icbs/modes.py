@@ -1,10 +1,11 @@
-"""Models are pruned, and measured, in evaluation mode."""
+"""Models are pruned, and measured, in evaluation mode and without caches."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
 
@@ -25,7 +26,8 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
         )
     model.eval()
     try:
-        yield
+        with without_cache(model):
+            yield
     finally:
         for module, training in flags.items():
             module.training = training
@@ -35,3 +37,17 @@ def _depends_on_mode(module: nn.Module) -> bool:
     batch_norm = nn.modules.batchnorm._BatchNorm
     dropout = nn.modules.dropout._DropoutNd
     return isinstance(module, batch_norm | dropout)
+
+
+@contextmanager
+def without_cache(model: nn.Module) -> Iterator[None]:
+    """Keep a language model from caching keys and values, which a second run would extend."""
+    config: Any = getattr(model, "config", None)
+    if not getattr(config, "use_cache", False):
+        yield
+        return
+    config.use_cache = False
+    try:
+        yield
+    finally:
+        config.use_cache = True

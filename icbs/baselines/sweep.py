@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from icbs.baselines.exchange import exchange
 from icbs.baselines.moments import Moments, gather
 from icbs.baselines.sparsegpt import sparsegpt
-from icbs.baselines.walk import walk, without_cache
+from icbs.baselines.walk import walk
 from icbs.config import PrunerConfig
 from icbs.errors import DataError
 from icbs.layers import Layer
@@ -58,7 +58,7 @@ def sweep(
         If the inputs of a layer are not finite, or singular.
     """
     done = 0
-    with torch.no_grad(), without_cache(model):
+    with torch.no_grad():
         for group, feed in walk(model, layers, pieces):
             moments = gather(group, feed, gram=method != "wanda")
             for layer in group:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -54,7 +54,7 @@ def walk(
     Parameters
     ----------
     model : nn.Module
-        In evaluation mode, without gradients (and :func:`without_cache`).
+        In evaluation mode, without gradients (and :func:`icbs.modes.without_cache`).
     layers : sequence of Layer
     pieces : sequence of Samples
         What is run at a time.
@@ -225,17 +225,3 @@ def _passes(model: nn.Module, pieces: Sequence[Samples], module: nn.Module, runs
 def _run(model: nn.Module, piece: Samples) -> None:
     with suppress(_Stop):
         call(model, piece.inputs)
-
-
-@contextmanager
-def without_cache(model: nn.Module) -> Iterator[None]:
-    """Keep a language model from caching keys and values, which a second run would extend."""
-    config: Any = getattr(model, "config", None)
-    if not getattr(config, "use_cache", False):
-        yield
-        return
-    config.use_cache = False
-    try:
-        yield
-    finally:
-        config.use_cache = True

@@ -129,3 +129,16 @@ def test_tokens_outside_of_the_vocabulary_are_refused():
     samples.targets[3, 2] = 11
     with pytest.raises(DataError, match="labels run from 0 to 11.*0 … 10"):
         check(CausalLMLoss(), samples)
+
+
+def test_models_cache_nothing_while_they_are_pruned(toy):
+    class Config:
+        use_cache = True
+
+    toy.model.config = Config()
+    seen = []
+    toy.model.register_forward_pre_hook(lambda m, args: seen.append(m.config.use_cache))
+    Pruner(**QUICK).prune(toy.model, toy.batches, toy.loss)
+    assert not any(seen)
+    assert seen
+    assert toy.model.config.use_cache
