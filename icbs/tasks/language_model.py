@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from icbs.errors import DataError
 from icbs.losses import CausalLMLoss
 from icbs.tasks.task import Task
-from icbs.text.corpora import read_texts, shuffled, split_texts
+from icbs.text.corpora import read_texts, shuffled, split_texts, without_overlap
 from icbs.text.loading import load_language_model
 from icbs.text.perplexity import perplexity
 from icbs.text.windows import batches_of, check_windows, pack
@@ -42,7 +42,8 @@ def load(
         See :func:`icbs.text.load_language_model`.
     text, test_text : str
         What the model is pruned and judged on; see :func:`icbs.text.read_texts`. Without a
-        ``test_text`` a share of the texts of ``text`` is kept for it. No text is in both.
+        ``test_text`` a share of the texts of ``text`` is kept for it; texts of ``test_text``
+        that share 13 words in a row with those of ``text`` are left out.
     length : int
         Tokens in a window; windows are packed, never padded, and no two share a text, so
         that gradients and acceptance see different texts too.
@@ -79,6 +80,9 @@ def load(
     for found in (windows, test_windows):
         check_windows(network, found)
 
+    def losses(candidate: nn.Module) -> Tensor:
+        return perplexity(candidate, test_windows).losses
+
     def evaluate(candidate: nn.Module) -> dict[str, float]:
         found = perplexity(candidate, test_windows)
         return {"loss": found.loss, "perplexity": found.value, "error": found.error}
@@ -90,6 +94,7 @@ def load(
         CausalLMLoss(),
         evaluate,
         tokenizer=tokenizer,
+        losses=losses,
         about=f"{len(windows)} windows of {length} tokens for pruning, "
         f"{len(test_windows)} for testing",
     )
@@ -118,8 +123,7 @@ def _texts(
     own = list(islice(read_texts(text, field), MOST_TEXTS))
     if test_text is None:
         return split_texts(own, test_share, seed)
-    known = set(own)
-    other = [t for t in islice(read_texts(test_text, field), MOST_TEXTS) if t not in known]
+    other = without_overlap(islice(read_texts(test_text, field), MOST_TEXTS), own)
     if not other:
-        raise DataError(f"every text of {test_text!r} is among those of {text!r}")
+        raise DataError(f"every text of {test_text!r} overlaps with those of {text!r}")
     return shuffled(own, seed), shuffled(other, seed)

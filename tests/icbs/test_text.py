@@ -22,7 +22,7 @@ from icbs.text import (
     read_texts,
     split_texts,
 )
-from icbs.text.corpora import is_english
+from icbs.text.corpora import is_english, without_overlap
 from icbs.text.windows import check_windows
 from tests.icbs.language import make_language_model, make_texts, make_tokenizer, save
 
@@ -149,6 +149,20 @@ def test_sources_that_are_not_there(tmp_path):
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     with pytest.raises(DataError, match="can't be read as UTF-8"):
         list(read_texts(tmp_path / "latin.txt"))
+
+
+def test_sources_are_joined(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text(f"text of {name}\n\nof both")
+    joined = read_texts(f"{tmp_path / 'a.txt'}+{tmp_path / 'b.txt'}")
+    assert list(joined) == ["text of a", "of both", "text of b"]
+
+
+def test_thirteen_words_in_a_row_are_an_overlap():
+    words = [str(i) for i in range(40)]
+    known = [" ".join(words)]
+    twelve, thirteen = [" ".join(["x", *words[3 : 3 + n], "y"]) for n in (12, 13)]
+    assert without_overlap([twelve, thirteen, "0 1 2", "x"], [*known, "x"]) == [twelve, "0 1 2"]
 
 
 def test_english_is_told_from_its_neighbours():

@@ -1,0 +1,261 @@
+"""iCBS beside magnitude, Wanda and SparseGPT on real models: masks, losses, accuracies.
+
+    python -m benchmarks.pruning                          # whatever is still missing
+    python -m benchmarks.pruning --only 'smollm2:0.5:*'   # of this, in this order
+    python -m benchmarks.pruning --table                  # write the tables and no more
+
+A cell is a model, a level (a density, or N:M) and a method. Each is pruned, measured and asked in
+a process of its own, whose peak memory is recorded, and each step leaves a file: a run that is
+stopped goes on where it was. iCBS starts from Wanda's mask, and its passes resume too. Every
+method sees the same calibration samples; test samples are looked at once the masks are final.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from benchmarks.pruning_tables import write_tables
+from icbs import Pruner, load_compressed, save_compressed
+from icbs.baselines import prune
+from icbs.settings import Settings
+from icbs.tasks import Task, load_task
+from icbs.text import zero_shot
+from problems.files import write_text
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+METHODS = ("magnitude", "wanda", "sparsegpt", "icbs")
+QUESTIONS = ("movie_recommendation", "next_sentence")
+CALIBRATION = 16
+"""Sequences, or 64 times as many images, on which the calibration loss is measured."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task, the levels to which it is pruned, and what iCBS is told."""
+
+    task: str
+    levels: tuple[str, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+    exclude: tuple[str, ...] = ()
+    icbs: dict[str, Any] = field(default_factory=dict)
+    config: str | None = None
+    """File of settings under ``configs``; :attr:`icbs` goes on top."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return what iCBS is told."""
+        if self.config is None:
+            return self.icbs
+        return Settings.read(CONFIGS / self.config, {}).pruner.model_dump(exclude_unset=True) | (
+            self.icbs
+        )
+
+
+JOBS = {
+    "smollm2": Job(
+        "language_model",
+        ("0.7", "0.5", "0.4", "2:4"),
+        options={
+            "model": "smollm2-135m",
+            "text": "wikipedia+openwebtext",
+            "test_text": "articles",
+            "length": 512,
+            "samples": 128,
+            "test_samples": 40,
+        },
+        exclude=("lm_head",),
+        config="language_model.yaml",
+    ),
+    "deit": Job(
+        "deit",
+        ("0.5", "0.3", "0.2"),
+        icbs={"passes": 100, "gradient_samples": 2048, "acceptance_samples": 4096},
+    ),
+    "efficientnet_lite0": Job(
+        "efficientnet_lite0",
+        ("0.7", "0.5", "0.4"),
+        # Depthwise convolutions hold one weight in a hundred, and nine inputs an output.
+        exclude=("_conv_stem*", "*_depthwise_conv*"),
+        icbs={"passes": 30, "gradient_samples": 384, "batch_size": 64},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One line of a table, and the folder that keeps what is known of it."""
+
+    name: str
+    level: str
+    method: str
+    seed: int
+    root: Path
+
+    @property
+    def key(self) -> str:
+        """Name on the command line."""
+        return f"{self.name}:{self.level}:{self.method}"
+
+    @property
+    def job(self) -> Job:
+        """What it is a cell of."""
+        return JOBS[self.name]
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self.root / self.key.replace(":", "-")
+
+    def beside(self, method: str) -> Cell:
+        """Return the cell of another method at the same level."""
+        return Cell(self.name, self.level, method, self.seed, self.root)
+
+    def step(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return what a step found, doing it now unless its file is there."""
+        file = self.folder / f"{name}.json"
+        if not file.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_text(file, json.dumps(make(), indent=1))
+        return dict(json.loads(file.read_text()))
+
+
+def cells(seed: int, root: Path) -> list[Cell]:
+    """List all cells, each after those that it needs."""
+    found = []
+    for name, job in JOBS.items():
+        found.append(Cell(name, "1", "dense", seed, root))
+        found += [Cell(name, lv, method, seed, root) for lv in job.levels for method in METHODS]
+    return found
+
+
+def run(cell: Cell, questions: int) -> None:
+    """Do what is missing of a cell."""
+    task = load_task(cell.job.task, **cell.job.options)
+    if cell.method != "dense":
+        cell.step("pruned", lambda: prune_cell(cell, task))
+        state, _ = load_compressed(cell.folder / "model.safetensors")
+        task.model.load_state_dict(state)
+    cell.step("measured", lambda: measure(task))
+    if questions and task.tokenizer is not None:
+        cell.step("asked", lambda: ask(task, questions))
+
+
+def prune_cell(cell: Cell, task: Task) -> dict[str, Any]:
+    """Prune the task's model by the cell's method, and keep it as a small file."""
+    nm = ":" in cell.level
+    exclude = list(cell.job.exclude)
+    began = time.perf_counter()
+    facts: dict[str, Any] = {}
+    if cell.method == "icbs":
+        start = cell.beside("wanda").folder / "model.safetensors"
+        if not start.exists():
+            raise SystemExit(f"{cell.key} starts from Wanda's mask: run {cell.name} with it first")
+        result = descend(cell, task, load_compressed(start)[1], nm, exclude)
+        masks, density, facts = result.masks, result.density, result.summary()
+    else:
+        level = {"pattern": cell.level} if nm else {"density": float(cell.level)}
+        baseline = prune(task.model, task.batches, cell.method, exclude=exclude, **level)
+        masks, density = baseline.masks, baseline.density
+    seconds = facts.get("seconds", time.perf_counter() - began)
+    size = save_compressed(task.model.state_dict(), masks, cell.folder / "model.safetensors")
+    return {
+        "density": density,
+        "seconds": seconds,
+        "peak_gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "bytes": size,
+        "seed": cell.seed,
+        "threads": torch.get_num_threads(),
+        "facts": facts,
+    }
+
+
+def descend(cell: Cell, task: Task, masks: Any, nm: bool, exclude: list[str]) -> Any:
+    """Run iCBS from given masks, or go on with a run that was stopped."""
+    folder = cell.folder / "run"
+    console = lambda p: print(  # noqa: E731
+        f"{cell.key}: pass {p.step}/{p.passes}, held-out loss {p.loss:.4f}, "
+        f"{p.remaining / 60:.0f} min left",
+        flush=True,
+    )
+    if (folder / "config.yaml").exists():
+        return Pruner.resume(folder, task.model, task.batches, task.loss, callback=console)
+    level = {"constraint": cell.level} if nm else {"density": float(cell.level)}
+    settings = cell.job.settings() | level | {"exclude": exclude, "seed": cell.seed}
+    return Pruner(**settings).prune(
+        task.model, task.batches, task.loss, masks=masks, run=folder, callback=console
+    )
+
+
+def measure(task: Task) -> dict[str, Any]:
+    """Measure losses on calibration and on test samples."""
+    assert task.losses is not None
+    inputs, targets = next(iter(task.batches))
+    few = CALIBRATION if isinstance(inputs, dict) else 64 * CALIBRATION
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for start in range(0, min(few, len(targets)), max(1, few // 16)):
+            part = slice(start, min(start + max(1, few // 16), few))
+            given = inputs["input_ids"] if isinstance(inputs, dict) else inputs
+            own = targets[part]
+            total += float(task.loss(task.model(given[part]), own)) * len(own)
+            count += len(own)
+    figures = {} if task.tokenizer is not None else task.evaluate(task.model)
+    return {
+        "calibration": total / count,
+        "losses": task.losses(task.model).tolist(),
+        "figures": figures,
+    }
+
+
+def ask(task: Task, questions: int) -> dict[str, Any]:
+    """Ask zero-shot questions."""
+    found = zero_shot(task.model, task.tokenizer, QUESTIONS, limit=questions, batch_size=4)
+    return {name: asdict(accuracy) for name, accuracy in found.items()}
+
+
+def main(
+    only: Annotated[list[str], typer.Option(help="Cells, as globs on model:level:method.")] = ["*"],  # noqa: B006
+    questions: Annotated[int, typer.Option(help="Of each zero-shot task; 0 asks none.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of iCBS.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder of the cells.")] = Path("runs/pruning"),
+    table: Annotated[bool, typer.Option(help="Only write the tables.")] = False,
+    cell: Annotated[str, typer.Option(help="Run this one cell, here.")] = "",
+) -> None:
+    """Run the cells that are missing, then write the tables."""
+    known = cells(seed, out)
+    if cell:
+        run(next(c for c in known if c.key == cell), questions)
+        return
+    if not table:
+        for pattern in only:
+            for one in known:
+                if fnmatchcase(one.key, pattern):
+                    _run_apart(one, questions, seed, out)
+    write_tables(known, Path(__file__).parent / "results" / "pruning")
+
+
+def _run_apart(cell: Cell, questions: int, seed: int, out: Path) -> None:
+    """Run a cell in a process of its own, unless nothing of it is missing."""
+    steps = ["measured", *(["pruned"] if cell.method != "dense" else [])]
+    steps += ["asked"] if questions and cell.name == "smollm2" else []
+    if all((cell.folder / f"{name}.json").exists() for name in steps):
+        return
+    print(f"{time.strftime('%H:%M')} {cell.key}", flush=True)
+    command = [sys.executable, "-m", "benchmarks.pruning", "--cell", cell.key]
+    command += ["--questions", str(questions), "--seed", str(seed), "--out", str(out)]
+    subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

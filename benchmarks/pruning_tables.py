@@ -1,0 +1,114 @@
+"""The tables of :mod:`benchmarks.pruning`, made of whatever cells there are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from icbs.text import Perplexity
+from problems.files import write_text
+
+TITLES = {
+    "smollm2": "SmolLM2-135M-Instruct, a language model",
+    "deit": "DeiT architecture, trained on Fashion-MNIST",
+    "efficientnet_lite0": "EfficientNet-lite0, trained on ImageNet",
+}
+NOTES = {
+    "smollm2": "Weights dequantised from 4 bits. Calibration: 128 windows of 512 tokens of "
+    "Wikipedia and OpenWebText passages, for every method (iCBS holds half of them out for its "
+    "acceptance test). Test: 40 windows of 512 tokens, each from other Wikipedia articles; no "
+    "13 words in a row are in both. `lm_head` and embeddings stay dense.",
+    "deit": "Width 96, 4 blocks, patches of 7 × 7 pixels. Test: the 10,000 test images.",
+    "efficientnet_lite0": "No training image of ImageNet was at hand: losses are cross-entropies "
+    "to the dense model's own predictions on photographs of CIFAR-10's test set (768 for pruning, "
+    "512 others for testing), accuracy is agreement with the dense model on the latter, and "
+    "`imagenet` is the accuracy on 20 labelled photographs, in which one photograph is 5 points. "
+    "The stem and the depthwise convolutions stay dense.",
+}
+NAMES = {"icbs": "iCBS from Wanda", "sparsegpt": "SparseGPT (updates weights)"}
+
+
+def write_tables(cells: list[Any], path: Path) -> None:
+    """Write ``path`` with the endings ``.md`` and ``.json``."""
+    lines = ["# iCBS beside magnitude, Wanda and SparseGPT", "", *HEAD]
+    summaries: dict[str, Any] = {}
+    for name in TITLES:
+        own = [c for c in cells if c.name == name and (c.folder / "measured.json").exists()]
+        if not own:
+            continue
+        rows = [_summary(cell) for cell in own]
+        summaries[name] = rows
+        lines += [f"## {TITLES[name]}", "", NOTES[name], "", *_table(rows), ""]
+    write_text(path.with_suffix(".json"), json.dumps(summaries, indent=1) + "\n")
+    write_text(path.with_suffix(".md"), "\n".join(lines))
+
+
+HEAD = [
+    "Written by `python -m benchmarks.pruning`. Magnitude, Wanda and iCBS choose a mask and leave "
+    "the kept weights as they are; SparseGPT changes them. Nothing was selected on test data. "
+    "± is a standard error, by bootstrap over test samples; *gain* is by how much the test loss is "
+    "below Wanda's at the same level, in nats, with the bootstrap error of the paired "
+    "difference. *calibration* is the loss on samples that the method saw. Density is that of the "
+    "prunable weights. Time and peak memory are those of one process on one thread, the loading of "
+    "the model included in the latter.",
+    "",
+]
+
+
+def _summary(cell: Any) -> dict[str, Any]:
+    """Everything that is known of a cell, without the single losses."""
+    found = {"level": cell.level, "method": cell.method}
+    measured = _read(cell, "measured")
+    own = Perplexity(torch.tensor(measured["losses"], dtype=torch.float64))
+    found |= {"loss": own.loss, "loss_error": own.loss_error, "samples": len(own.losses)}
+    found |= {"calibration": measured["calibration"], "figures": measured["figures"]}
+    if cell.name == "smollm2":
+        found |= {"perplexity": own.value, "perplexity_error": own.error}
+    wanda = _read(cell.beside("wanda"), "measured")
+    if wanda and cell.method not in ("dense", "wanda"):
+        other = Perplexity(torch.tensor(wanda["losses"], dtype=torch.float64))
+        found["gain"], found["gain_error"] = own.gain(other)
+    return found | {"pruned": _read(cell, "pruned"), "asked": _read(cell, "asked")}
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    figures = [name for name in rows[0]["figures"] if name != "loss"]
+    tasks = list(next((row["asked"] for row in rows if row["asked"]), {}))
+    language = "perplexity" in rows[0]
+    titles = ["level", "method", "density", *(["perplexity"] if language else []), *figures]
+    titles += ["test loss", "gain", "calibration", *(name.replace("_", " ") for name in tasks)]
+    titles += ["minutes", "GB", "seed"]
+    lines = ["| " + " | ".join(titles) + " |"]
+    lines.append("| --- | --- |" + " ---: |" * (len(titles) - 2))
+    for row in rows:
+        pruned = row["pruned"]
+        cells = [row["level"], NAMES.get(row["method"], row["method"])]
+        cells.append(f"{pruned['density']:.4f}" if pruned else "1")
+        if language:
+            cells.append(_pm(row["perplexity"], row["perplexity_error"], 2))
+        cells += [f"{row['figures'][name]:.2%}" for name in figures]
+        cells.append(_pm(row["loss"], row["loss_error"], 4))
+        cells.append(_pm(row["gain"], row["gain_error"], 4) if "gain" in row else "")
+        cells.append(f"{row['calibration']:.4f}")
+        for name in tasks:
+            asked = row["asked"].get(name)
+            cells.append(f"{asked['accuracy']:.2f} ± {asked['error']:.2f}" if asked else "")
+        if pruned:
+            cells += [f"{pruned['seconds'] / 60:.1f}", f"{pruned['peak_gigabytes']:.1f}"]
+            cells.append(str(pruned["seed"]) if row["method"] == "icbs" else "")
+        else:
+            cells += ["", "", ""]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _read(cell: Any, step: str) -> dict[str, Any]:
+    file = cell.folder / f"{step}.json"
+    return dict(json.loads(file.read_text())) if file.exists() else {}
+
+
+def _pm(value: float, error: float, digits: int) -> str:
+    return f"{value:.{digits}f} ± {error:.{digits}f}"

