@@ -27,7 +27,7 @@ import torch
 import typer
 
 from benchmarks.pruning_tables import write_tables
-from icbs import Pruner, load_compressed, save_compressed
+from icbs import Progress, Pruner, load_compressed, save_compressed
 from icbs.baselines import prune
 from icbs.settings import Settings
 from icbs.tasks import Task, load_task
@@ -183,17 +183,21 @@ def prune_cell(cell: Cell, task: Task) -> dict[str, Any]:
 def descend(cell: Cell, task: Task, masks: Any, nm: bool, exclude: list[str]) -> Any:
     """Run iCBS from given masks, or go on with a run that was stopped."""
     folder = cell.folder / "run"
-    console = lambda p: print(  # noqa: E731
-        f"{cell.key}: pass {p.step}/{p.passes}, held-out loss {p.loss:.4f}, "
-        f"{p.remaining / 60:.0f} min left",
-        flush=True,
-    )
+
+    def tell(progress: Progress) -> None:
+        left = f", {progress.remaining / 60:.0f} min left" if progress.step else ""
+        print(
+            f"{cell.key}: pass {progress.step} of {progress.passes}, "
+            f"held-out loss {progress.loss:.4f}{left}",
+            flush=True,
+        )
+
     if (folder / "config.yaml").exists():
-        return Pruner.resume(folder, task.model, task.batches, task.loss, callback=console)
+        return Pruner.resume(folder, task.model, task.batches, task.loss, callback=tell)
     level = {"constraint": cell.level} if nm else {"density": float(cell.level)}
     settings = cell.job.settings() | level | {"exclude": exclude, "seed": cell.seed}
     return Pruner(**settings).prune(
-        task.model, task.batches, task.loss, masks=masks, run=folder, callback=console
+        task.model, task.batches, task.loss, masks=masks, run=folder, callback=tell
     )
 
 

@@ -27,6 +27,8 @@ from icbs.settings import Settings, parse_assignments
 from icbs.tasks import BUILTIN, Task, load_task
 
 LANGUAGE = "language_model"
+DEFAULTS = Path(__file__).parents[1] / "tasks" / "language_model.yaml"
+"""Settings for language models, where no file of settings is named."""
 
 Set = Annotated[
     list[str], typer.Option("--set", help="Any setting of the pruner, as name=value (YAML).")
@@ -64,6 +66,7 @@ def prune(
         if task not in (None, LANGUAGE):
             raise ConfigError(f"--model, --text, --length and --samples are not for task {task!r}")
         task = LANGUAGE
+        config = config or DEFAULTS
     flags = {
         "task": task,
         **{f"task_options.{name}": value for name, value in about_text.items()},
