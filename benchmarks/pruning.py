@@ -6,8 +6,9 @@
 
 A cell is a model, a level (a density, or N:M) and a method. Each is pruned, measured and asked in
 a process of its own, whose peak memory is recorded, and each step leaves a file: a run that is
-stopped goes on where it was. iCBS starts from Wanda's mask, and its passes resume too. Every
-method sees the same calibration samples; test samples are looked at once the masks are final.
+stopped goes on where it was. iCBS starts from Wanda's mask (for the language model with exchanges
+first), and its passes resume too. Every method sees the same calibration samples; test samples are
+looked at once the masks are final.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ import typer
 from benchmarks.pruning_tables import write_tables
 from icbs import Progress, Pruner, load_compressed, save_compressed
 from icbs.baselines import prune
+from icbs.commands.prune import DEFAULTS
 from icbs.settings import Settings
 from icbs.tasks import Task, load_task
 from icbs.text import zero_shot
 from problems.files import write_text
 
-CONFIGS = Path(__file__).parents[1] / "configs"
-METHODS = ("magnitude", "wanda", "sparsegpt", "icbs")
+METHODS = ("magnitude", "wanda", "sparsegpt", "exchange", "icbs")
 QUESTIONS = ("movie_recommendation", "next_sentence")
 CALIBRATION = 16
 """Sequences, or 64 times as many images, on which the calibration loss is measured."""
@@ -50,16 +51,16 @@ class Job:
     options: dict[str, Any] = field(default_factory=dict)
     exclude: tuple[str, ...] = ()
     icbs: dict[str, Any] = field(default_factory=dict)
-    config: str | None = None
-    """File of settings under ``configs``; :attr:`icbs` goes on top."""
+    start: str = "wanda"
+    """Method whose mask iCBS starts from."""
+    config: Path | None = None
+    """File of settings; :attr:`icbs` goes on top."""
 
     def settings(self) -> dict[str, Any]:
         """Return what iCBS is told."""
         if self.config is None:
             return self.icbs
-        return Settings.read(CONFIGS / self.config, {}).pruner.model_dump(exclude_unset=True) | (
-            self.icbs
-        )
+        return Settings.read(self.config, {}).pruner.model_dump(exclude_unset=True) | (self.icbs)
 
 
 JOBS = {
@@ -75,7 +76,8 @@ JOBS = {
             "test_samples": 40,
         },
         exclude=("lm_head",),
-        config="language_model.yaml",
+        start="exchange",
+        config=DEFAULTS,
     ),
     "deit": Job(
         "deit",
@@ -158,9 +160,9 @@ def prune_cell(cell: Cell, task: Task) -> dict[str, Any]:
     began = time.perf_counter()
     facts: dict[str, Any] = {}
     if cell.method == "icbs":
-        start = cell.beside("wanda").folder / "model.safetensors"
+        start = cell.beside(cell.job.start).folder / "model.safetensors"
         if not start.exists():
-            raise SystemExit(f"{cell.key} starts from Wanda's mask: run {cell.name} with it first")
+            raise SystemExit(f"{cell.key} starts from the mask of {cell.job.start}: run that first")
         result = descend(cell, task, load_compressed(start)[1], nm, exclude)
         masks, density, facts = result.masks, result.density, result.summary()
     else:

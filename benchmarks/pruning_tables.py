@@ -20,15 +20,20 @@ NOTES = {
     "smollm2": "Weights dequantised from 4 bits. Calibration: 128 windows of 512 tokens of "
     "Wikipedia and OpenWebText passages, for every method (iCBS holds half of them out for its "
     "acceptance test). Test: 40 windows of 512 tokens, each from other Wikipedia articles; no "
-    "13 words in a row are in both. `lm_head` and embeddings stay dense.",
-    "deit": "Width 96, 4 blocks, patches of 7 × 7 pixels. Test: the 10,000 test images.",
+    "13 words in a row are in both. `lm_head` and embeddings stay dense. iCBS starts from the masks of the line above it.",
+    "deit": "Width 96, 4 blocks, patches of 7 × 7 pixels. Test: the 10,000 test images. iCBS "
+    "starts from Wanda's masks.",
     "efficientnet_lite0": "No training image of ImageNet was at hand: losses are cross-entropies "
     "to the dense model's own predictions on photographs of CIFAR-10's test set (768 for pruning, "
     "512 others for testing), accuracy is agreement with the dense model on the latter, and "
     "`imagenet` is the accuracy on 20 labelled photographs, in which one photograph is 5 points. "
-    "The stem and the depthwise convolutions stay dense.",
+    "The stem and the depthwise convolutions stay dense. iCBS starts from Wanda's masks.",
 }
-NAMES = {"icbs": "iCBS from Wanda", "sparsegpt": "SparseGPT (updates weights)"}
+NAMES = {
+    "icbs": "iCBS",
+    "exchange": "exchanges from Wanda",
+    "sparsegpt": "SparseGPT (updates weights)",
+}
 
 
 def write_tables(cells: list[Any], path: Path) -> None:
@@ -52,7 +57,8 @@ HEAD = [
     "± is a standard error, by bootstrap over test samples; *gain* is by how much the test loss is "
     "below Wanda's at the same level, in nats, with the bootstrap error of the paired "
     "difference. *calibration* is the loss on samples that the method saw. Density is that of the "
-    "prunable weights. iCBS starts from Wanda's mask: its minutes come on top of Wanda's. Time and "
+    "prunable weights. iCBS starts from Wanda's mask, or from that with "
+    "exchanges, as it says below: its minutes come on top of theirs. Time and "
     "peak memory are those of one process on one thread, the loading of "
     "the model included in the latter.",
     "",
