@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from icbs.errors import MissingPackageError
@@ -34,3 +37,17 @@ def optional(name: str) -> Any:
         raise MissingPackageError(
             f"this needs the package {package} ({error}): pip install {what}"
         ) from error
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Hide the progress bars of transformers, which would draw over one's own."""
+    transformers = sys.modules.get("transformers")
+    if transformers is None or not transformers.utils.logging.is_progress_bar_enabled():
+        yield
+        return
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.utils.logging.enable_progress_bar()

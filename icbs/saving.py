@@ -8,6 +8,7 @@ from pathlib import Path
 from safetensors.torch import save_model
 from torch import nn
 
+from icbs.optional import without_bars
 from problems.files import atomic
 
 PRETRAINED = "pretrained"
@@ -35,7 +36,8 @@ def save_pruned(model: nn.Module, folder: Path) -> Path:
         return folder / PLAIN
     target, partial = folder / PRETRAINED, folder / f".{PRETRAINED}.tmp"
     shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)  # type: ignore[operator]
+    with without_bars():
+        model.save_pretrained(partial)  # type: ignore[operator]
     if target.exists():
         shutil.rmtree(target)
     partial.replace(target)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import torch
 
 from icbs.caching import cache_folder
 from icbs.errors import ModelError
-from icbs.optional import optional
+from icbs.optional import optional, without_bars
 from icbs.wheels import SMOLLM2, Distribution
 
 log = logging.getLogger(__name__)
@@ -72,7 +70,7 @@ def load_language_model(
         optional("accelerate")
         options["device_map"] = device_map
     try:
-        with _quiet(transformers):
+        with without_bars():
             tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 **where, dtype=dtype, **options
@@ -87,19 +85,6 @@ def load_language_model(
     _release(model, str(name))
     model.config.use_cache = False
     return model.eval(), tokenizer
-
-
-@contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """Hide progress bars that would draw over one's own."""
-    logging_of = transformers.utils.logging
-    shown = logging_of.is_progress_bar_enabled()
-    logging_of.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging_of.enable_progress_bar()
 
 
 def _gguf(path: Path) -> dict[str, Any]:

@@ -1,0 +1,55 @@
+"""The time left, which people plan by."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from icbs.evaluations import Evaluator
+from icbs.history import Row
+from icbs.live import clock
+from icbs.result import seconds_a_pass
+
+
+def row(step: int, seconds: float) -> Row:
+    values = {field.name: 0 for field in dataclasses.fields(Row)}
+    return Row(**values | {"step": step, "seconds": seconds})
+
+
+@given(st.floats(0, 1e4), st.floats(0.01, 1e3), st.integers(2, 40), st.integers(1, 5))
+def test_what_came_before_the_first_pass_does_not_count(before, pace, passes, layers):
+    history = [row(i, before + pace * (i + 1)) for i in range(passes) for _ in range(layers)]
+    found = seconds_a_pass(history, passes, before + pace * passes)
+    assert found == pytest.approx(pace, rel=1e-6, abs=1e-6)
+
+
+def test_the_last_passes_tell_the_pace():
+    slow = [row(i, 100.0 * (i + 1)) for i in range(20)]
+    fast = [row(20 + i, 2000.0 + i + 1) for i in range(20)]
+    assert seconds_a_pass(slow + fast, 40, 2020.0) == pytest.approx(1)
+
+
+def test_the_first_pass_is_a_guess_and_none_is_no_guess():
+    assert seconds_a_pass([row(0, 7.0)], 1, 7.0) == 7
+    assert seconds_a_pass([], 0, 3.0) != seconds_a_pass([], 0, 3.0)  # NaN
+
+
+@given(st.integers(1, 30), st.integers(1, 10))
+def test_evaluations_to_come_are_counted_as_they_are_made(passes, every):
+    made: list[int] = []
+    evaluator = Evaluator(lambda model: made.append(1) or {"loss": 0.0}, every)
+    left = []
+    for step in range(passes + 1):
+        progress = SimpleNamespace(step=step, passes=passes, seconds=0.0, model=None)
+        evaluator(progress)
+        evaluator.seconds = 10.0
+        left.append((len(made), evaluator.remaining(progress)))
+    assert all(remaining == 10.0 * (len(made) - done) for done, remaining in left)
+
+
+def test_times_are_written_as_clocks_do():
+    assert [clock(s) for s in (0, 61, 3599.6, 7325)] == ["0:00", "1:01", "1:00:00", "2:02:05"]
