@@ -74,7 +74,7 @@ def load(
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path) as temporary:
             save_file(model.state_dict(), temporary)
-    return image_task("deit", model, [(images, labels)], test_images, test_labels)
+    return image_task("deit", model.eval(), [(images, labels)], test_images, test_labels)
 
 
 def square(data: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
