@@ -6,9 +6,8 @@
 
 A cell is a model, a level (a density, or N:M) and a method. Each is pruned, measured and asked in
 a process of its own, whose peak memory is recorded, and each step leaves a file: a run that is
-stopped goes on where it was. iCBS starts from Wanda's mask (for the language model with exchanges
-first), and its passes resume too. Every method sees the same calibration samples; test samples are
-looked at once the masks are final.
+stopped goes on where it was. iCBS starts from Wanda's mask, and its passes resume too. Every
+method sees the same calibration samples; test samples are looked at once the masks are final.
 """
 
 from __future__ import annotations
@@ -71,13 +70,18 @@ JOBS = {
             "model": "smollm2-135m",
             "text": "wikipedia+openwebtext",
             "test_text": "articles",
-            "length": 512,
-            "samples": 128,
-            "test_samples": 40,
+            "length": 256,
+            "samples": 64,
+            "test_samples": 64,
         },
         exclude=("lm_head",),
-        start="exchange",
         config=DEFAULTS,
+        icbs={
+            "gradient_samples": 16,
+            "curvature_samples": 16,
+            "acceptance_samples": 16,
+            "passes": 5,
+        },
     ),
     "deit": Job(
         "deit",
