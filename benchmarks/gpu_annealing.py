@@ -15,7 +15,7 @@ by ``solve(…, "anneal-gpu")`` in one batch, both with their own stopping rules
 of the times a block, and the difference of the energies stands beside it.
 
 Blocks are drawn as pruning makes them: 200 per-sample gradients with a mean, weights with
-heavy tails, the quadratic model about a random mask (``icbs.block``).
+heavy tails, the quadratic model about a random mask (``icbs.blocks.block``).
 """
 
 from __future__ import annotations

@@ -22,14 +22,14 @@ import typer
 from torch import nn
 
 from icbs import Pruner
-from icbs.block import build_block
-from icbs.layers import Layer
-from icbs.scores import SCORES, initial_mask
-from icbs.selection import choose_block
-from icbs.solving import solve_blocks
+from icbs.blocks.block import build_block
+from icbs.blocks.solving import solve_blocks
+from icbs.choice.scores import SCORES, initial_mask
+from icbs.choice.selection import choose_block
+from icbs.data.trees import call
+from icbs.layers.layer import Layer
 from icbs.state import State, Workspace, begin
 from icbs.tasks import load_task
-from icbs.trees import call
 
 RESULTS = Path(__file__).parent / "results" / "pass_speed.md"
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from icbs.blocks import make_blocks
+from icbs.making import make_blocks
 from icbs.tasks import load_task
 from problems import CardinalityQUBO
 from problems.penalty import POLICIES, penalty_for

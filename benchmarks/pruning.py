@@ -30,7 +30,7 @@ from benchmarks.pruning_tables import write_tables
 from icbs import Progress, Pruner, load_compressed, save_compressed
 from icbs.baselines import prune
 from icbs.commands.prune import DEFAULTS
-from icbs.settings import Settings
+from icbs.records.settings import Settings
 from icbs.tasks import Task, load_task
 from icbs.text import zero_shot
 from problems.files import write_text

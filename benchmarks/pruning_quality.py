@@ -18,8 +18,8 @@ import yaml
 
 from benchmarks.straight_through import straight_through
 from icbs import Pruner
-from icbs.evaluations import Evaluator
-from icbs.figure import Curve, draw
+from icbs.records.evaluations import Evaluator
+from icbs.records.figure import Curve, draw
 from icbs.tasks import Task, load_task
 
 RESULTS = Path(__file__).parent / "results"

@@ -5,10 +5,9 @@ weights, turns the loss's gradient and curvature on each into a cardinality-cons
 QUBO, solves it, and keeps the answer where it helps.
 """
 
-from icbs.block import Block
-from icbs.blocks import make_blocks
-from icbs.compressed import load_compressed, save_compressed
+from icbs.blocks.block import Block
 from icbs.config import PrunerConfig
+from icbs.data.losses import CausalLMLoss, ClassificationLoss
 from icbs.errors import (
     BlockSizeWarning,
     ConfigError,
@@ -21,11 +20,12 @@ from icbs.errors import (
     RunFolderError,
     TrainingModeWarning,
 )
-from icbs.holding import check_pattern, hold_masks, to_torch_pruning
-from icbs.losses import CausalLMLoss, ClassificationLoss
-from icbs.masks import apply_masks, load_masks, save_masks
+from icbs.making import make_blocks
 from icbs.pruner import Pruner
 from icbs.result import Progress, Result
+from icbs.saving.compressed import load_compressed, save_compressed
+from icbs.saving.holding import check_pattern, hold_masks, to_torch_pruning
+from icbs.saving.masks import apply_masks, load_masks, save_masks
 from problems import IcbsError
 
 __all__ = [

@@ -11,21 +11,21 @@ from typing import Any
 from torch import Tensor, nn
 
 from icbs import parallel
-from icbs.acceptance import attempts, judge
-from icbs.allocation import adopt
-from icbs.block import Block, build_block
+from icbs.blocks.acceptance import attempts, judge
+from icbs.blocks.block import Block, build_block
+from icbs.blocks.solving import check_solver, solve_blocks
+from icbs.choice.schedule import visit_order
+from icbs.choice.scores import SCORES
+from icbs.choice.selection import choose_block
+from icbs.choice.starts import check_masks
 from icbs.config import PrunerConfig
-from icbs.layers import Layer
-from icbs.modes import evaluation_mode
-from icbs.objective import Loss
-from icbs.passes import Pass
+from icbs.curvature.passes import Pass
+from icbs.data.objective import Loss
+from icbs.layers.allocation import adopt
+from icbs.layers.layer import Layer
+from icbs.layers.modes import evaluation_mode
+from icbs.records.runfolder import RunFolder
 from icbs.result import Progress, Result
-from icbs.runfolder import RunFolder
-from icbs.schedule import visit_order
-from icbs.scores import SCORES
-from icbs.selection import choose_block
-from icbs.solving import check_solver, solve_blocks
-from icbs.starts import check_masks
 from icbs.state import State, Workspace, begin
 from solvers import Solution, SolverError, create
 
@@ -79,7 +79,7 @@ class Pruner:
         Parameters
         ----------
         model : nn.Module
-            Any module with layers of :mod:`icbs.kinds`.
+            Any module with layers of :mod:`icbs.layers.kinds`.
         batches : iterable of (inputs, targets)
             Training samples, read once. Inputs are a tensor, or a tuple or dict of tensors
             passed by position or keyword.

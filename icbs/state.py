@@ -12,21 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from icbs.allocation import share_out
 from icbs.baselines.sweep import pieces_of, sweep
+from icbs.choice.schedule import shares
+from icbs.choice.scores import SCORES, initial_mask, movable
+from icbs.choice.selection import Tabu
 from icbs.config import PrunerConfig
+from icbs.curvature.memory import Plan, make_plan, survey
+from icbs.curvature.passes import Choose, Pass, take_pass
+from icbs.data.holdout import HoldOut
+from icbs.data.objective import Loss, Objective
+from icbs.data.samples import Samples, read_samples
 from icbs.errors import BlockSizeWarning, DataError
-from icbs.finding import find_layers
 from icbs.history import Row
-from icbs.holdout import HoldOut
-from icbs.layers import Layer
-from icbs.memory import Plan, make_plan, survey
-from icbs.objective import Loss, Objective
-from icbs.passes import Choose, Pass, take_pass
-from icbs.samples import Samples, read_samples
-from icbs.schedule import shares
-from icbs.scores import SCORES, initial_mask, movable
-from icbs.selection import Tabu
+from icbs.layers.allocation import share_out
+from icbs.layers.finding import find_layers
+from icbs.layers.layer import Layer
 
 
 @dataclass
@@ -65,8 +65,8 @@ class Workspace:
         Raises
         ------
         LayerError, DataError, MemoryLimitError
-            See :func:`icbs.finding.find_layers`, :func:`icbs.samples.read_samples`,
-            :meth:`icbs.objective.Objective.check` and :func:`icbs.memory.make_plan`.
+            See :func:`icbs.layers.finding.find_layers`, :func:`icbs.data.samples.read_samples`,
+            :meth:`icbs.data.objective.Objective.check` and :func:`icbs.curvature.memory.make_plan`.
         """
         layers = find_layers(model, config)
         if config.pattern is not None:
@@ -110,7 +110,7 @@ class Workspace:
         ----------
         generator : torch.Generator
         choose : callable, optional
-            Chooses the blocks; see :func:`icbs.passes.take_pass`. Without it, a pass that
+            Chooses the blocks; see :func:`icbs.curvature.passes.take_pass`. Without it, a pass that
             can't hold what it sees gives no curvature.
         """
         config, plan = self.config, self.plan

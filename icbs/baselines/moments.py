@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from icbs.baselines.walk import Feed
-from icbs.layers import Layer
-from icbs.positions import counted_positions
+from icbs.data.positions import counted_positions
+from icbs.layers.layer import Layer
 
 
 class Moments:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from icbs.baselines.sweep import Method, keep_best, pieces_of, sweep
 from icbs.config import PrunerConfig, Scope
+from icbs.data.samples import read_samples
 from icbs.errors import ConfigError
-from icbs.finding import find_layers
-from icbs.modes import evaluation_mode
-from icbs.samples import read_samples
+from icbs.layers.finding import find_layers
+from icbs.layers.modes import evaluation_mode
 
 
 @dataclass(frozen=True)

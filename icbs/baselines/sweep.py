@@ -12,12 +12,12 @@ from icbs.baselines.exchange import exchange
 from icbs.baselines.moments import Moments, gather
 from icbs.baselines.sparsegpt import sparsegpt
 from icbs.baselines.walk import walk
+from icbs.choice.scores import initial_mask
 from icbs.config import PrunerConfig
+from icbs.data.samples import Samples
+from icbs.data.trees import tensors
 from icbs.errors import DataError
-from icbs.layers import Layer
-from icbs.samples import Samples
-from icbs.scores import initial_mask
-from icbs.trees import tensors
+from icbs.layers.layer import Layer
 
 Method = Literal["magnitude", "wanda", "exchange", "sparsegpt"]
 POSITIONS = 4096

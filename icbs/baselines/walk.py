@@ -17,10 +17,10 @@ from typing import Any
 
 from torch import nn
 
+from icbs.data.samples import Samples
+from icbs.data.trees import call
 from icbs.errors import DataError
-from icbs.layers import Layer
-from icbs.samples import Samples
-from icbs.trees import call
+from icbs.layers.layer import Layer
 
 Feed = list[tuple[Samples, Callable[[], object]]]
 """For each piece of the samples, what runs it through the layers in question."""
@@ -54,7 +54,7 @@ def walk(
     Parameters
     ----------
     model : nn.Module
-        In evaluation mode, without gradients (and :func:`icbs.modes.without_cache`).
+        In evaluation mode, without gradients (and :func:`icbs.layers.modes.without_cache`).
     layers : sequence of Layer
     pieces : sequence of Samples
         What is run at a time.

@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from icbs.commands.errors import plain_errors
-from icbs.compressed import load_compressed, save_compressed
 from icbs.errors import RunFolderError
-from icbs.masks import load_masks
-from icbs.runfolder import RunFolder
-from icbs.saving import PLAIN, PRETRAINED
+from icbs.records.runfolder import RunFolder
+from icbs.saving.compressed import load_compressed, save_compressed
+from icbs.saving.folder import PLAIN, PRETRAINED
+from icbs.saving.masks import load_masks
 from problems.files import atomic
 
 

@@ -16,12 +16,12 @@ from torch import Tensor
 from icbs.commands.errors import plain_errors
 from icbs.commands.prune import Set, open_task, plain_warnings
 from icbs.config import PrunerConfig
-from icbs.evaluations import Evaluator
-from icbs.figure import Curve, draw
-from icbs.live import Live
 from icbs.pruner import Pruner
+from icbs.records.evaluations import Evaluator
+from icbs.records.figure import Curve, draw
+from icbs.records.live import Live
+from icbs.records.settings import parse_assignments
 from icbs.result import Result
-from icbs.settings import parse_assignments
 from icbs.tasks import Task
 from problems.files import atomic
 from solvers import get

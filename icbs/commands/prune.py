@@ -16,14 +16,14 @@ from rich.table import Table
 
 from icbs.commands.errors import plain_errors
 from icbs.errors import ConfigError
-from icbs.evaluations import FILE, Evaluator, read_evaluations
-from icbs.figure import Curve, draw
-from icbs.live import Live
 from icbs.pruner import Pruner
+from icbs.records.evaluations import FILE, Evaluator, read_evaluations
+from icbs.records.figure import Curve, draw
+from icbs.records.live import Live
+from icbs.records.runfolder import RunFolder
+from icbs.records.settings import Settings, parse_assignments
 from icbs.result import Result
-from icbs.runfolder import RunFolder
-from icbs.saving import PRETRAINED
-from icbs.settings import Settings, parse_assignments
+from icbs.saving.folder import PRETRAINED
 from icbs.tasks import BUILTIN, Task, load_task
 
 LANGUAGE = "language_model"

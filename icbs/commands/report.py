@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from icbs.commands.errors import plain_errors
-from icbs.evaluations import FILE, read_evaluations
-from icbs.figure import Curve, draw
 from icbs.history import Row, read_history
-from icbs.runfolder import RunFolder
+from icbs.records.evaluations import FILE, read_evaluations
+from icbs.records.figure import Curve, draw
+from icbs.records.runfolder import RunFolder
 
 
 @plain_errors

@@ -14,7 +14,7 @@ from rich.text import Text
 import solvers as registry
 from icbs.commands.answers import check_output, read_state, record, table, write_solution
 from icbs.commands.errors import plain_errors
-from icbs.settings import parse_assignments
+from icbs.records.settings import parse_assignments
 from problems.formats import FORMATS, read
 from solvers import Capabilities, SolverError
 

@@ -12,9 +12,9 @@ import torch.nn.functional as F  # noqa: N812
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from icbs.caching import cache_folder
-from icbs.losses import ClassificationLoss, logits_of
-from icbs.optional import optional
+from icbs.data.losses import ClassificationLoss, logits_of
+from icbs.fetching.caching import cache_folder
+from icbs.fetching.optional import optional
 from icbs.tasks import fashion_mnist
 from icbs.tasks.task import Task
 from problems.files import atomic

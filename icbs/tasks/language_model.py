@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from icbs.data.losses import CausalLMLoss
 from icbs.errors import DataError
-from icbs.losses import CausalLMLoss
 from icbs.tasks.task import Task
 from icbs.text.corpora import read_texts, shuffled, split_texts, without_overlap
 from icbs.text.loading import load_language_model

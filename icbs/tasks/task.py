@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from icbs.data.objective import Loss
 from icbs.errors import ConfigError
-from icbs.objective import Loss
 
 BUILTIN = {
     "deit": "icbs.tasks.deit:load",

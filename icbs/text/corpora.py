@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from icbs.errors import DataError
-from icbs.optional import optional
-from icbs.wheels import BIG_BENCH, EVALS
+from icbs.fetching.optional import optional
+from icbs.fetching.wheels import BIG_BENCH, EVALS
 
 ARTICLES = "bigbench/benchmark_tasks/paragraph_segmentation/task.json"
 PASSAGES = "evals/registry/data/schelling_point/{}_5.jsonl"

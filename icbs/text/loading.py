@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from icbs.caching import cache_folder
 from icbs.errors import ModelError
-from icbs.optional import optional, without_bars
-from icbs.wheels import SMOLLM2, Distribution
+from icbs.fetching.caching import cache_folder
+from icbs.fetching.optional import optional, without_bars
+from icbs.fetching.wheels import SMOLLM2, Distribution
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from icbs.caching import cache_folder
+from icbs.fetching.caching import cache_folder
+from icbs.fetching.wheels import BIG_BENCH
 from icbs.text.corpora import ARTICLES, is_english
-from icbs.wheels import BIG_BENCH
 from problems.files import atomic, write_text
 
 MOVIES = "bigbench/benchmark_tasks/movie_recommendation/task.json"

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from icbs.data.losses import CausalLMLoss
 from icbs.errors import DataError
-from icbs.losses import CausalLMLoss
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from icbs.errors import DataError
-from icbs.optional import optional
+from icbs.fetching.optional import optional
 from icbs.text.local_tasks import LOCAL_TASKS, write_local_tasks
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from icbs import Pruner
-from icbs.acceptance import judge
+from icbs.blocks.acceptance import judge
+from icbs.blocks.solving import solve_blocks
 from icbs.config import PrunerConfig
-from icbs.solving import solve_blocks
 from icbs.state import State, Workspace, begin
 from solvers import SolverError
 

@@ -12,8 +12,8 @@ from torch import nn
 from icbs import ConfigError, DataError, LayerError, Pruner, baselines
 from icbs.baselines.walk import walk
 from icbs.config import PrunerConfig
-from icbs.finding import find_layers
-from icbs.samples import Samples
+from icbs.data.samples import Samples
+from icbs.layers.finding import find_layers
 
 WIDTH = 16
 

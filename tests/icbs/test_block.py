@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icbs import make_blocks
-from icbs.block import build_block
+from icbs.blocks.block import build_block
 from icbs.config import PrunerConfig
-from icbs.curvature import Curvature
-from icbs.layers import Layer
-from icbs.passes import Pass
+from icbs.curvature.passes import Pass
+from icbs.curvature.sources import Curvature
+from icbs.layers.layer import Layer
 
 
 def setting(seed: int, *, exact: bool) -> tuple[Layer, torch.Tensor, Pass, torch.Tensor]:

@@ -8,13 +8,13 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 
 from icbs.config import PrunerConfig
+from icbs.curvature.passes import Pass, take_pass
+from icbs.curvature.trace import Trace
+from icbs.data.objective import Objective
+from icbs.data.samples import Samples
 from icbs.errors import DataError
-from icbs.finding import find_layers
-from icbs.layers import Layer
-from icbs.objective import Objective
-from icbs.passes import Pass, take_pass
-from icbs.samples import Samples
-from icbs.trace import Trace
+from icbs.layers.finding import find_layers
+from icbs.layers.layer import Layer
 
 
 def look(model: nn.Module, layers: list[Layer], samples: Samples, **changes: object) -> Pass:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from icbs import LayerError, PrunerConfig
-from icbs.finding import find_layers
+from icbs.layers.finding import find_layers
 
 
 class Language(nn.Module):

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from icbs import Pruner, baselines, make_blocks
-from icbs.block import build_block
+from icbs.blocks.block import build_block
 from icbs.config import PrunerConfig
-from icbs.curvature import Curvature
-from icbs.gram import Grams, distortion
-from icbs.layers import Layer
-from icbs.passes import Pass
-from icbs.trace import Call
+from icbs.curvature.gram import Grams, distortion
+from icbs.curvature.passes import Pass
+from icbs.curvature.sources import Curvature
+from icbs.curvature.trace import Call
+from icbs.layers.layer import Layer
 from solvers import solve
 
 

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from icbs.config import PrunerConfig
-from icbs.finding import find_layers
-from icbs.holdout import HoldOut
-from icbs.layers import Layer
-from icbs.objective import Objective
-from icbs.samples import Samples
+from icbs.data.holdout import HoldOut
+from icbs.data.objective import Objective
+from icbs.data.samples import Samples
+from icbs.layers.finding import find_layers
+from icbs.layers.layer import Layer
 
 
 def flip(layer: Layer, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,12 +13,12 @@ from torch.func import functional_call, grad, vmap
 
 from icbs import LayerError, Pruner, apply_masks
 from icbs.config import PrunerConfig
-from icbs.finding import find_layers
-from icbs.holdout import HoldOut
-from icbs.layers import Layer
-from icbs.objective import Objective
-from icbs.passes import take_pass
-from icbs.samples import Samples
+from icbs.curvature.passes import take_pass
+from icbs.data.holdout import HoldOut
+from icbs.data.objective import Objective
+from icbs.data.samples import Samples
+from icbs.layers.finding import find_layers
+from icbs.layers.layer import Layer
 from tests.icbs.test_holdout import flip
 
 
@@ -98,7 +98,7 @@ def test_per_sample_gradients_are_those_of_torch_func(name, monkeypatch):
     each = vmap(grad(loss), in_dims=(None, 0, 0))(weights, samples.inputs, samples.targets)
     each = torch.stack([layer.kind.matrix(g) for g in each["layer.weight"]]).flatten(1)
     # Unfold a few samples at a time, and gather a few columns at a time.
-    monkeypatch.setattr("icbs.trace.MOST", 3000)
+    monkeypatch.setattr("icbs.curvature.trace.MOST", 3000)
     information = take_pass(
         model,
         [layer],

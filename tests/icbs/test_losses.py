@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from icbs import CausalLMLoss, ClassificationLoss, DataError, Pruner
-from icbs.losses import logits_of
-from icbs.objective import Objective
-from icbs.positions import IGNORED
+from icbs.data.losses import logits_of
+from icbs.data.objective import Objective
+from icbs.data.positions import IGNORED
 from tests.icbs.conftest import make_toy
 
 

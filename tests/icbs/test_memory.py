@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from icbs import CausalLMLoss, ConfigError, MemoryLimitError, Pruner, PrunerConfig
-from icbs.finding import find_layers
-from icbs.memory import Plan, Survey, make_plan, survey
-from icbs.objective import Objective
-from icbs.samples import Samples
+from icbs.curvature.memory import Plan, Survey, make_plan, survey
+from icbs.data.objective import Objective
+from icbs.data.samples import Samples
+from icbs.layers.finding import find_layers
 from icbs.sizes import parse_size, spell
 from icbs.state import Workspace
 from tests.icbs.test_passes import Mixer, sequences
@@ -154,14 +154,14 @@ def test_a_resumed_run_keeps_its_plan_whatever_is_free_then(tmp_path, monkeypatc
         if progress.step == 2:
             raise Stopped
 
-    monkeypatch.setattr("icbs.memory.SPARE", 1.0)
-    monkeypatch.setattr("icbs.memory.free_memory", lambda device: limit - resident)
+    monkeypatch.setattr("icbs.curvature.memory.SPARE", 1.0)
+    monkeypatch.setattr("icbs.curvature.memory.free_memory", lambda device: limit - resident)
     whole = Pruner(**SETTINGS).prune(copy.deepcopy(model), batches, CausalLMLoss())
     with pytest.raises(Stopped):
         Pruner(**SETTINGS).prune(
             copy.deepcopy(model), batches, CausalLMLoss(), run=tmp_path / "run", callback=stop
         )
-    monkeypatch.setattr("icbs.memory.free_memory", lambda device: 10**9)
+    monkeypatch.setattr("icbs.curvature.memory.free_memory", lambda device: 10**9)
     found = Pruner.resume(tmp_path / "run", model, batches, CausalLMLoss())
     assert found.loss == whole.loss
     for name, mask in whole.masks.items():

@@ -16,8 +16,8 @@ from icbs import (
     IgnoredSamplesWarning,
     Pruner,
 )
-from icbs.objective import Objective
-from icbs.samples import Samples, read_samples
+from icbs.data.objective import Objective
+from icbs.data.samples import Samples, read_samples
 from tests.icbs.test_passes import Mixer, sequences
 
 QUICK = {"passes": 2, "block_size": 16, "density": 0.5}

@@ -12,8 +12,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from icbs import CausalLMLoss, Pruner
-from icbs.objective import Objective
-from icbs.passes import Pass, take_pass
+from icbs.curvature.passes import Pass, take_pass
+from icbs.data.objective import Objective
 from tests.icbs.test_passes import model_and_layers, picks, sequences
 
 WAYS: dict[str, dict[str, Any]] = {

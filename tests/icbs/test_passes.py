@@ -8,13 +8,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from icbs.config import PrunerConfig
+from icbs.curvature.passes import Pass, take_pass
+from icbs.data.objective import Objective
+from icbs.data.positions import Drawn
+from icbs.data.samples import Samples
 from icbs.errors import DataError
-from icbs.finding import find_layers
-from icbs.layers import Layer
-from icbs.objective import Objective
-from icbs.passes import Pass, take_pass
-from icbs.positions import Drawn
-from icbs.samples import Samples
+from icbs.layers.finding import find_layers
+from icbs.layers.layer import Layer
 
 
 class Mixer(nn.Module):

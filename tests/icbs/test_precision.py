@@ -10,12 +10,12 @@ from torch import nn
 
 from icbs import Pruner
 from icbs.config import PrunerConfig
-from icbs.finding import find_layers
-from icbs.layers import Layer
-from icbs.objective import Objective
-from icbs.passes import take_pass
-from icbs.samples import Samples
-from icbs.taps import listen
+from icbs.curvature.passes import take_pass
+from icbs.curvature.taps import listen
+from icbs.data.objective import Objective
+from icbs.data.samples import Samples
+from icbs.layers.finding import find_layers
+from icbs.layers.layer import Layer
 
 
 def look(model: nn.Module, layers: list[Layer], samples: Samples, precision: str):  # type: ignore[no-untyped-def]

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from icbs import BlockSizeWarning, Progress, Pruner, PrunerConfig, TrainingModeWarning
-from icbs.layers import Layer
-from icbs.schedule import due, shares
+from icbs.choice.schedule import due, shares
+from icbs.layers.layer import Layer
 from icbs.state import State
 from solvers import Outcome, Request, SolverError, Stop
 from solvers.base import Capabilities, Solver
@@ -100,7 +100,7 @@ def test_best_masks_are_never_lost_without_acceptance(toy):
 
 
 def test_rejected_moves_restore_the_exact_weights(toy, monkeypatch):
-    from icbs.holdout import HoldOut
+    from icbs.data.holdout import HoldOut
 
     monkeypatch.setattr(HoldOut, "trial", lambda *_: float("inf"))
     result = Pruner(**QUICK).prune(toy.model, toy.batches, toy.loss)

@@ -97,7 +97,7 @@ def test_more_passes_continue_a_finished_run(tmp_path):
 def test_keyboard_interruption_leaves_weights_that_follow_from_a_mask(toy):
     dense = {k: v.clone() for k, v in toy.model.state_dict().items() if "weight" in k}
 
-    from icbs.holdout import HoldOut
+    from icbs.data.holdout import HoldOut
 
     plain, calls = HoldOut.trial, []
 
@@ -123,7 +123,7 @@ import sys, time
 from icbs import Pruner
 from tests.icbs.conftest import make_toy
 from tests.icbs.test_resume import SETTINGS
-from icbs.runfolder import RunFolder
+from icbs.records.runfolder import RunFolder
 import torch
 torch.set_num_threads(1)
 toy = make_toy()

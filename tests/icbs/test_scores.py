@@ -7,12 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from icbs.choice.scores import SCORES, initial_mask, movable
 from icbs.config import PrunerConfig
-from icbs.finding import find_layers
-from icbs.objective import Objective
-from icbs.passes import take_pass
-from icbs.samples import Samples
-from icbs.scores import SCORES, initial_mask, movable
+from icbs.curvature.passes import take_pass
+from icbs.data.objective import Objective
+from icbs.data.samples import Samples
+from icbs.layers.finding import find_layers
 
 
 @settings(max_examples=60, deadline=None)

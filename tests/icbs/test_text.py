@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icbs import DataError, ModelError
-from icbs.losses import CausalLMLoss
+from icbs.data.losses import CausalLMLoss
 from icbs.text import (
     Perplexity,
     batches_of,

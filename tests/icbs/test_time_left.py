@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icbs.evaluations import Evaluator
 from icbs.history import Row
-from icbs.live import clock
+from icbs.records.evaluations import Evaluator
+from icbs.records.live import clock
 from icbs.result import seconds_a_pass
 
 

@@ -1,0 +1,1 @@
+"""The block problem: built, solved, and judged."""

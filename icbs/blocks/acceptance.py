@@ -1,0 +1,156 @@
+"""The acceptance test: moves stay only if the loss on other samples does not rise.
+
+A block at a time where the hold-out answers cheaply, or all moves of a pass together where
+one evaluation of the loss costs as much as many blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icbs.blocks.block import Block
+from icbs.config import PrunerConfig
+from icbs.history import Row
+from icbs.state import State, Workspace
+from solvers import Solution, SolverError
+
+Answer = Solution | SolverError
+
+
+@dataclass
+class Move:
+    """A solver's answer to a block, as weights that change sides.
+
+    Where the solver failed or returned nothing feasible the status quo stays, and the
+    failure is recorded.
+    """
+
+    block: Block
+    answer: Answer
+    energy: float
+    """Energy of the answer."""
+    predicted: float
+    """Change of the loss by the quadratic model."""
+    index: Tensor
+    """Flat indices of the weights that move, shape (moved,)."""
+    pruned: Tensor
+    """Which of them are pruned by it; the others come back."""
+
+    @classmethod
+    def of(cls, block: Block, answer: Answer) -> Move:
+        """Read an answer."""
+        x, energy = block.start, 0.0
+        if isinstance(answer, Solution) and answer.x is not None:
+            x, energy = answer.x, answer.energy
+        moved = torch.from_numpy(np.flatnonzero(x != block.start))
+        sides = torch.from_numpy(x.astype(bool))[moved]
+        device = block.index.device
+        index, pruned = block.index[moved.to(device)], sides.to(device)
+        return cls(block, answer, energy, block.predicted(x, energy), index, pruned)
+
+    def do(self) -> None:
+        """Move the weights."""
+        self.block.layer.set_block(self.index, self.pruned)
+
+    def undo(self) -> None:
+        """Restore them exactly."""
+        self.block.layer.set_block(self.index, ~self.pruned)
+
+    def row(self, state: State, actual: float, *, accepted: bool) -> Row:
+        """Record what became of the move."""
+        return Row(
+            step=state.step,
+            layer=self.block.layer.name,
+            n=self.block.problem.n,
+            k=self.block.problem.k,
+            moved=len(self.index),
+            predicted=self.predicted,
+            actual=actual,
+            accepted=accepted,
+            energy=self.energy,
+            failure=_failure(self.answer),
+            solver_seconds=self.answer.timing.total if isinstance(self.answer, Solution) else 0.0,
+            seconds=state.seconds,
+        )
+
+
+def attempts(config: PrunerConfig) -> int:
+    """How often the blocks of a pass may be solved, more cautiously each time, until kept."""
+    return 3 if config.acceptance and config.acceptance_unit == "pass" else 1
+
+
+def judge(
+    work: Workspace, state: State, blocks: Sequence[Block], answers: Sequence[Answer]
+) -> list[Row]:
+    """Apply the answers of a pass, measure them, and keep them or restore the weights exactly.
+
+    Returns
+    -------
+    list of Row
+        Predicted and measured change of the loss, and the verdict, block by block.
+    """
+    moves = [Move.of(block, answer) for block, answer in zip(blocks, answers, strict=True)]
+    if work.config.acceptance_unit == "pass":
+        return _judge_together(work, state, moves)
+    return [_judge_one(work, state, move) for move in moves]
+
+
+def _judge_one(work: Workspace, state: State, move: Move) -> Row:
+    if not len(move.index):
+        return move.row(state, 0.0, accepted=False)
+    layer = move.block.layer
+    dense = layer.dense[layer.unravel(move.index)]
+    move.do()
+    accepted = False
+    try:
+        change = torch.where(move.pruned, -dense, dense)
+        loss = work.holdout.trial(layer, move.index, change)
+        actual = loss - state.loss
+        accepted = actual <= 0 or not work.config.acceptance
+    finally:
+        # Also on an interruption: the weights never outlive a move that was not accepted.
+        if not accepted:
+            move.undo()
+    if accepted:
+        work.holdout.commit()
+        state.loss = loss
+        state.remember(work.layers)
+    state.learn(layer, accepted=accepted, factor=work.config.caution)
+    return move.row(state, actual, accepted=accepted)
+
+
+def _judge_together(work: Workspace, state: State, moves: Sequence[Move]) -> list[Row]:
+    """Keep all moves of a pass, or none; learn how far the model can be trusted."""
+    able = [move for move in moves if len(move.index)]
+    if not able:
+        return [move.row(state, 0.0, accepted=False) for move in moves]
+    accepted = False
+    try:
+        for move in able:
+            move.do()
+        loss = work.holdout.measure()
+        actual = loss - state.loss
+        accepted = actual <= 0 or not work.config.acceptance
+    finally:
+        if not accepted:
+            for move in able:
+                move.undo()
+    predicted = sum(move.predicted for move in able)
+    trust = actual / predicted if predicted < 0 else 0.0
+    if accepted:
+        state.loss = loss
+        state.remember(work.layers)
+    layers = [move.block.layer for move in moves]
+    state.trust(layers, trust, factor=work.config.caution)
+    return [move.row(state, actual, accepted=accepted and move in able) for move in moves]
+
+
+def _failure(answer: Answer) -> str:
+    if isinstance(answer, SolverError):
+        return type(answer).__name__
+    return "" if answer.x is not None else "NoFeasibleSample"

@@ -1,0 +1,87 @@
+"""The blocks of a pass, handed to the solver side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+
+from icbs.blocks.block import Block
+from icbs.config import PrunerConfig
+from solvers import Solution, Solver, SolverError, UnsupportedError, solve
+
+
+def check_solver(solver: Solver, config: PrunerConfig) -> None:
+    """Refuse a solver that could not take a single block of the run.
+
+    Raises
+    ------
+    UnsupportedError
+        Naming the setting to change.
+    """
+    can = solver.capabilities
+    if can.max_n is not None and config.block_size > can.max_n:
+        raise UnsupportedError(
+            f"block_size is {config.block_size}, but solver {solver.name!r} takes at most "
+            f"{can.max_n} variables; set block_size={can.max_n} or less"
+        )
+    if config.constraint != "layer" and not can.groups:
+        raise UnsupportedError(
+            f"constraint={config.constraint!r} needs a solver that holds several "
+            f"cardinalities, and {solver.name!r} holds one; use constraint='layer'"
+        )
+    if config.solver_time_limit is not None and not can.time_limit:
+        raise UnsupportedError(
+            f"solver {solver.name!r} can't honour a time limit; leave solver_time_limit out"
+        )
+
+
+def solve_blocks(
+    blocks: Sequence[Block],
+    solver: Solver,
+    config: PrunerConfig,
+    step: int,
+    executor: Executor | None = None,
+) -> list[Solution | SolverError]:
+    """Solve the blocks of a pass; a solver that fails costs its own block alone.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+    solver : Solver
+    config : PrunerConfig
+    step : int
+        The pass, from which the solver's seed is derived.
+    executor : concurrent.futures.Executor, optional
+        Where the blocks are solved, side by side; see :func:`solvers.solve`.
+
+    Returns
+    -------
+    list of Solution or SolverError
+    """
+    can = solver.capabilities
+    request: dict[str, Any] = {}
+    if config.solver_time_limit is not None:
+        request["time_limit"] = config.solver_time_limit
+    if can.seed:
+        request["seed"] = int(np.random.SeedSequence([config.seed, step]).generate_state(1)[0])
+
+    def starts(chosen: Sequence[Block]) -> dict[str, Any]:
+        return {"initial_state": [block.start for block in chosen]} if can.initial_state else {}
+
+    try:
+        problems = [block.problem for block in blocks]
+        return list(solve(problems, solver, executor=executor, **starts(blocks), **request))
+    except SolverError:
+        pass
+    answers: list[Solution | SolverError] = []
+    for block in blocks:
+        try:
+            answers += solve(
+                [block.problem], solver, executor=executor, **starts([block]), **request
+            )
+        except SolverError as error:
+            answers.append(error)
+    return answers

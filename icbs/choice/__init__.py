@@ -1,0 +1,1 @@
+"""Which weights: initial masks, and the next block of each layer."""

@@ -1,0 +1,199 @@
+"""How much memory a run will take, said before it starts, and what gives way when it is short.
+
+In this order: fewer samples in a forward pass, activations of the acceptance test computed
+anew rather than remembered, and blocks chosen on the way through a batch rather than at its
+end (see :mod:`icbs.curvature.passes`). What is chosen depends on sizes and the limit alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from icbs.config import PrunerConfig
+from icbs.curvature.passes import gathers
+from icbs.curvature.taps import check_ran, listen
+from icbs.data.objective import Objective
+from icbs.data.samples import Samples
+from icbs.errors import MemoryLimitError
+from icbs.layers.layer import Layer
+from icbs.sizes import spell
+
+log = logging.getLogger("icbs")
+SPARE = 0.8
+"""Share of the free memory that a run takes without being told how much it may."""
+PER_WEIGHT = 3 + 4
+"""Bytes a prunable weight: masks now, best and movable, and the time of its last visit."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Bytes that one sample takes, measured on one."""
+
+    activations: int
+    """Alive at the end of a forward pass, and while its loss is differentiated."""
+    held: int
+    """Inputs and outputs of the prunable layers."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run keeps within its memory."""
+
+    batch_size: int
+    """Samples in one forward pass."""
+    choose_after: int | None
+    """Samples of a pass after which blocks are chosen; None for the end."""
+    remember: bool
+    """Whether the acceptance test remembers activations."""
+    limit: int = 0
+    """Bytes allowed."""
+    parts: dict[str, int] = field(default_factory=dict)
+    """Bytes expected, by purpose."""
+
+    @property
+    def needed(self) -> int:
+        """Bytes expected in all."""
+        return sum(self.parts.values())
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{what} {spell(size)}" for what, size in self.parts.items() if size)
+        way = f"{self.batch_size} samples at a time"
+        if self.choose_after is not None:
+            way += f", blocks chosen after {self.choose_after} samples"
+        return f"memory: about {spell(self.needed)} of {spell(self.limit)} ({parts}); {way}"
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the decisions as a plain dict, from which a resumed run takes them."""
+        return asdict(self)
+
+
+def survey(model: nn.Module, layers: Sequence[Layer], objective: Objective, one: Samples) -> Survey:
+    """Run one sample forward and add up what its graph holds.
+
+    Raises
+    ------
+    DataError
+        If a layer does not run, or does not keep samples apart.
+    LayerError
+        If a layer does something else than its kind.
+    """
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    alive: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            alive[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with (
+        listen(model, layers, len(one), verify=True) as taps,
+        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+    ):
+        outputs = objective.run(model, one.inputs)
+        check_ran(layers, taps.ran)
+        objective.total(outputs, one.targets)
+        alive |= taps.received
+    # Backward, the largest tensor (the logits, in language models) meets others of its size;
+    # as many as were measured on language models.
+    return Survey(
+        sum(alive.values()) + 4 * max(alive.values(), default=0),
+        taps.numbers * max(4, layers[0].dense.element_size()),
+    )
+
+
+def make_plan(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    found: Survey,
+    config: PrunerConfig,
+    pool: int,
+    held_out: int,
+) -> Plan:
+    """Choose the way of working that needs no more memory than there is.
+
+    Parameters
+    ----------
+    model, layers, config
+    found : Survey
+    pool, held_out : int
+        Samples for gradients, and for the acceptance test.
+
+    Raises
+    ------
+    MemoryLimitError
+        If not even one sample at a time would fit.
+    """
+    storages = [tensor.untyped_storage() for tensor in [*model.parameters(), *model.buffers()]]
+    wide = max(4, layers[0].dense.element_size())
+    weights = sum(layer.size for layer in layers)
+    dense = sum(layer.dense.nbytes for layer in layers)
+    fixed = {
+        "model": sum({s.data_ptr(): s.nbytes() for s in storages}.values()),
+        "dense weights and masks": dense + PER_WEIGHT * weights,
+        "gradients and scores": 2 * wide * weights,
+    }
+    if config.curvature.endswith("gram"):
+        products = sum(layer.kind.groups * layer.shape[1] ** 2 for layer in layers)
+        fixed["products of inputs"] = wide * products
+    limit = config.max_memory
+    if limit is None:
+        limit = int(SPARE * free_memory(layers[0].dense.device)) + fixed["model"] + dense
+    wanted = min(max(config.gradient_samples, config.curvature_samples), pool)
+    curved = min(config.curvature_samples, wanted)
+    rows = wide * len(layers) * curved * config.block_size
+    early = max(wanted - curved, math.ceil(config.selection_share * wanted))
+    gathering = gathers(config.curvature, config.sample) and 0 < early < wanted
+    hold = held_bytes(layers, found, config, curved)
+    ways = [(True, True), (True, False), (False, False)]
+    if config.acceptance_unit == "pass":
+        # All layers move at once: there is nothing to remember.
+        ways = ways[1:]
+    for holds, remembers in ways:
+        if not (holds or gathering):
+            continue
+        parts = fixed | {
+            "block columns": rows,
+            "held for the curvature": hold if holds else 0,
+            "held for the acceptance test": held_out * found.held if remembers else 0,
+        }
+        room = (limit - sum(parts.values())) // max(1, found.activations)
+        size = min(config.batch_size, max(wanted, held_out), room)
+        if size >= 1:
+            parts["activations"] = size * found.activations
+            plan = Plan(size, None if holds else early, remembers, limit, parts)
+            log.info("%s", plan)
+            return plan
+    least = sum(parts.values()) + found.activations
+    raise MemoryLimitError(
+        f"pruning {weights:,} weights needs about {spell(least)} of memory at least "
+        f"({spell(found.activations)} for the forward and backward pass of one sample), and "
+        f"{spell(limit)} may be used; raise max_memory, take shorter samples, prune fewer "
+        "layers at a time (include), or load the model in a narrower type (bfloat16)"
+    )
+
+
+def held_bytes(layers: Sequence[Layer], found: Survey, config: PrunerConfig, curved: int) -> int:
+    """Bytes that a pass without a selection point holds for the curvature."""
+    if config.curvature in ("exact", "gram"):
+        return 0
+    if config.sample == "token":
+        widths = sum(layer.shape[0] + layer.shape[1] * layer.kind.groups for layer in layers)
+        return config.curvature_samples * widths * max(4, layers[0].dense.element_size())
+    return curved * found.held
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes free on a device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return int(psutil.virtual_memory().available)

@@ -1,0 +1,200 @@
+"""Listening to layers: what each call receives, and the gradient that comes back to it.
+
+Every call is handed on as soon as its gradient is there, so that nothing need be held for
+all layers at once. Weight gradients are never computed by autograd: the model is frozen,
+and the graph hangs on the layers' outputs alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from icbs.curvature.trace import Call
+from icbs.errors import DataError, LayerError
+from icbs.layers.layer import Layer
+
+SCALE = 2.0**14
+"""Factor on the loss in float16, unless gradients overflow."""
+Sink = Callable[[Layer, Call], None]
+
+
+class Taps:
+    """Calls of the layers in one forward pass, and where their gradients go.
+
+    Parameters
+    ----------
+    samples : int
+        Samples in the forward pass.
+    start : int
+        Where they begin in the batch.
+    verify : bool
+        Refuse a layer that does something else than its kind.
+    """
+
+    def __init__(self, samples: int, start: int, *, verify: bool = False) -> None:
+        self.verify = verify
+        self.samples = samples
+        self.start = start
+        self.ran: set[str] = set()
+        self.numbers = 0
+        """Entries of all inputs and outputs of the layers."""
+        self.received: dict[int, int] = {}
+        """Bytes of the inputs' storages, by address."""
+        # Whatever a layer returns hangs on it, so that a gradient of it reaches them all.
+        self.anchor = torch.zeros((), requires_grad=True)
+        self._sink: Sink | None = None
+        self._scale = 1.0
+
+    def hear(self, layer: Layer, inputs: Tensor, output: Tensor) -> Tensor:
+        """Take note of a call; returns the output, listened to."""
+        self._check(layer, inputs, output)
+        if self.verify and not layer.kind.explains(inputs, output, self.samples):
+            raise LayerError(
+                f"layer {layer.name!r} ({type(layer.module).__name__}) does not return its weight "
+                "times its inputs plus its bias, so that gradients and masks would be wrong; "
+                "merge what it adds into its weight, or exclude it"
+            )
+        self.ran.add(layer.name)
+        self.numbers += inputs.numel() + output.numel()
+        storage = inputs.untyped_storage()
+        self.received[storage.data_ptr()] = storage.nbytes()
+        if not output.requires_grad:
+            output = output + self.anchor
+        inputs = inputs.detach()
+
+        # A hook of this moment: it gets this gradient even if an activation that works in
+        # place overwrites the output.
+        def hook(delta: Tensor) -> None:
+            assert self._sink is not None
+            delta = delta.detach().to(_wide(delta))
+            if self._scale != 1.0:
+                delta = delta / self._scale
+            came = inputs.to(delta.dtype)
+            self._sink(layer, Call(layer.kind, came, delta, self.samples, self.start))
+
+        output.register_hook(hook)
+        return output
+
+    def send_back(
+        self, total: Tensor, sink: Sink, *, again: bool = False, scale: float = 1.0
+    ) -> None:
+        """Backpropagate the samples' total loss; each call goes to ``sink`` with its gradient.
+
+        Parameters
+        ----------
+        total : Tensor, shape ()
+        sink : callable
+            ``sink(layer, call)``, last layers first, once for each call of a layer. A call
+            that the loss does not depend on never comes.
+        again : bool, default False
+            Keep the graph for another time.
+        scale : float, default 1
+            Factor on the loss within the backward pass, against underflow in float16.
+        """
+        if not total.requires_grad:
+            return
+        self._sink, self._scale = sink, scale
+        torch.autograd.grad(
+            total * scale if scale != 1.0 else total,
+            self.anchor,
+            retain_graph=again,
+            allow_unused=True,
+        )
+
+    def find_scale(self, total: Tensor) -> float:
+        """Find the largest power of two with which no gradient of the layers overflows.
+
+        Costs a backward pass for each power that is too large; most often one in all.
+        """
+        if not total.requires_grad:
+            return 1.0
+        scale = SCALE
+        while scale > 1.0:
+            finite = [True]
+
+            def sink(layer: Layer, call: Call, finite: list[bool] = finite) -> None:
+                finite[0] = finite[0] and bool(torch.isfinite(call.deltas).all())
+
+            self.send_back(total, sink, again=True, scale=scale)
+            if finite[0]:
+                break
+            scale /= 4
+        return scale
+
+    def _check(self, layer: Layer, inputs: Tensor, output: Tensor) -> None:
+        for tensor in (inputs, output):
+            if tensor.ndim == 0 or len(tensor) % self.samples:
+                raise DataError(
+                    f"layer {layer.name!r} sees {tuple(tensor.shape)} for {self.samples} samples; "
+                    "the sample must be the first dimension all through the model: add it to "
+                    "exclude"
+                )
+
+
+@contextmanager
+def listen(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    samples: int,
+    start: int = 0,
+    *,
+    verify: bool = False,
+) -> Iterator[Taps]:
+    """Listen to every call of the layers within the context; see :class:`Taps`."""
+    taps = Taps(samples, start, verify=verify)
+
+    def hook_of(layer: Layer) -> Callable[..., Tensor]:
+        def hook(
+            module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Tensor
+        ) -> Tensor:
+            return taps.hear(layer, args[0] if args else next(iter(named.values())), output)
+
+        return hook
+
+    handles = [
+        layer.module.register_forward_hook(hook_of(layer), with_kwargs=True) for layer in layers
+    ]
+    try:
+        with frozen(model), torch.enable_grad():
+            yield taps
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Let no parameter of a model ask for a gradient within the context."""
+    asked = [p for p in model.parameters() if p.requires_grad]
+    for parameter in asked:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in asked:
+            parameter.requires_grad_()
+
+
+def check_ran(layers: Sequence[Layer], ran: set[str]) -> None:
+    """Refuse a layer that the forward pass leaves out.
+
+    Raises
+    ------
+    DataError
+    """
+    idle = [layer.name for layer in layers if layer.name not in ran]
+    if idle:
+        more = f" (and {len(idle) - 1} more)" if len(idle) > 1 else ""
+        raise DataError(
+            f"layer {idle[0]!r} did not run in the forward pass{more}; add it to exclude"
+        )
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    """Float32 at least."""
+    return torch.promote_types(tensor.dtype, torch.float32)

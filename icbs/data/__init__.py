@@ -1,0 +1,1 @@
+"""Samples, and the loss on them."""

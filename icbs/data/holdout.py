@@ -1,0 +1,201 @@
+"""The loss on held-out training samples, and how it answers to one block cheaply.
+
+A block changes a few hundred weights of one layer. Whatever ran before that layer's call
+keeps its values, and a linear layer's own output changes by as many axpys as weights moved;
+so the outputs of the prunable layers are remembered, and a trial computes only what follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from icbs import parallel
+from icbs.data.objective import Objective
+from icbs.data.samples import Samples
+from icbs.layers.kinds import Kind
+from icbs.layers.layer import Layer
+
+
+@dataclass
+class Memo:
+    """A layer's last call on one piece of the samples."""
+
+    outputs: Tensor
+    """Features first, shape (out, P), where a change can be added; else as returned."""
+    shape: torch.Size
+    """Shape in which the module returned its outputs."""
+    inputs: Tensor | None = None
+    """Shape (in, P); None where the layer is computed afresh when its weights change."""
+    version: int = 0
+    """Torch's count of writes into the outputs when they were remembered."""
+
+    def __post_init__(self) -> None:
+        self.version = self.outputs._version
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether an activation that works in place has overwritten the outputs."""
+        return self.outputs._version != self.version
+
+    @classmethod
+    def of(cls, kind: Kind, inputs: Tensor, outputs: Tensor) -> Memo:
+        """Remember a call."""
+        # In half precision, added changes would drift from what the layer computes.
+        if not kind.pointwise or outputs.element_size() < 4:
+            return cls(outputs, outputs.shape)
+        # Contiguous rows: each weight that moves adds one of them to another.
+        came, went = (t.reshape(-1, t.shape[-1]).T.contiguous() for t in (inputs, outputs))
+        return cls(went, outputs.shape, came)
+
+    def answer(self) -> Tensor:
+        """Return the outputs, in the module's own layout, in place of computing them."""
+        return self.outputs if self.inputs is None else self.outputs.T.reshape(self.shape)
+
+    def changed(self, rows: Tensor, columns: Tensor, change: Tensor) -> Memo | None:
+        """Return the memo after weights at (rows, columns) have changed; None to compute it."""
+        if self.inputs is None:
+            return None
+        outputs = self.outputs.clone()
+        outputs.index_add_(0, rows, self.inputs[columns].mul_(change[:, None]))
+        return Memo(outputs, self.shape, self.inputs)
+
+
+@dataclass
+class Piece:
+    """Samples evaluated in one forward pass, and what is remembered of the current state."""
+
+    samples: Samples
+    memos: dict[str, Memo] = field(default_factory=dict)
+    """By layer name, in the order in which the layers run."""
+
+
+class HoldOut:
+    """Mean loss on held-out samples: :meth:`measure` once, then :meth:`trial` by trial.
+
+    Parameters
+    ----------
+    model : callable
+        The model, in evaluation mode.
+    layers : sequence of Layer
+        Its prunable layers.
+    objective : Objective
+    samples : Samples
+        Never used for gradients.
+    batch_size : int
+        Samples in one forward pass.
+    remember : bool, default True
+        Keep the layers' inputs and outputs, (in + out) numbers a sample and layer.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., object],
+        layers: Sequence[Layer],
+        objective: Objective,
+        samples: Samples,
+        batch_size: int,
+        *,
+        remember: bool = True,
+    ) -> None:
+        self.model = model
+        self.layers = list(layers)
+        self.objective = objective
+        self.count = len(samples)
+        start, stop = parallel.share(0, len(samples))
+        self.pieces = [
+            Piece(samples[i : min(i + batch_size, stop)]) for i in range(start, stop, batch_size)
+        ]
+        self.remember = remember
+        self._pending: list[dict[str, Memo]] = []
+
+    def measure(self) -> float:
+        """Evaluate from scratch and refresh what is remembered."""
+        self._pending, total = [], 0.0
+        for piece in self.pieces:
+            piece.memos = {}
+            total += self._run(piece, {}, piece.memos)
+        return self._mean(total)
+
+    def trial(self, layer: Layer, index: Tensor, change: Tensor) -> float:
+        """Loss after a layer's weights at flat ``index`` have changed by ``change``.
+
+        The weights must have been written already. :meth:`commit` makes the trial's
+        activations those of the current state; without it they are forgotten.
+        """
+        if not self.remember:
+            return self.measure()
+        rows, columns = layer.unravel(index)
+        self._pending, total = [], 0.0
+        for piece in self.pieces:
+            order = list(piece.memos)
+            earlier = order[: order.index(layer.name)]
+            memo = piece.memos[layer.name].changed(rows, columns, change)
+            fresh = {} if memo is None else {layer.name: memo}
+            known = {name: piece.memos[name] for name in earlier} | fresh
+            total += self._run(piece, known, fresh)
+            self._pending.append(fresh)
+        loss = self._mean(total)
+        return loss if self.remember else self.measure()
+
+    def commit(self) -> None:
+        """Make the last trial the current state."""
+        for piece, fresh in zip(self.pieces, self._pending, strict=False):
+            piece.memos.update(fresh)
+        self._pending = []
+
+    def _mean(self, total: float) -> float:
+        """Divide the loss of all pieces; agree on whether all could be remembered."""
+        total, forgotten = parallel.added(total, float(not self.remember))
+        self.remember = not forgotten
+        return total / self.count
+
+    @torch.no_grad()
+    def _run(self, piece: Piece, known: dict[str, Memo], fresh: dict[str, Memo]) -> float:
+        """Total loss of a piece; known layers answer from memory, others go into ``fresh``."""
+        with ExitStack() as stack:
+            for layer in self.layers:
+                memo = known.get(layer.name)
+                forward = self._recorder(layer, fresh) if memo is None else _answerer(memo)
+                stack.enter_context(_replaced(layer.module, forward))
+            outputs = self.objective.run(self.model, piece.samples.inputs)
+        if any(memo.spoilt for memo in (known | fresh).values()):
+            self.remember = False
+        return float(self.objective.total(outputs, piece.samples.targets))
+
+    def _recorder(self, layer: Layer, fresh: dict[str, Memo]) -> Callable[..., Tensor]:
+        compute = layer.module.forward
+
+        def forward(*args: Any, **named: Any) -> Tensor:
+            outputs = compute(*args, **named)
+            if layer.name in fresh:
+                # A layer that runs twice has no single output to remember.
+                self.remember = False
+            if self.remember:
+                inputs = args[0] if args else next(iter(named.values()))
+                fresh[layer.name] = Memo.of(layer.kind, inputs, outputs)
+            return outputs
+
+        return forward
+
+
+def _answerer(memo: Memo) -> Callable[..., Tensor]:
+    return lambda *args, **named: memo.answer()
+
+
+@contextmanager
+def _replaced(module: nn.Module, forward: Callable[..., Tensor]) -> Iterator[None]:
+    """Let a module answer in another way; restores a forward of its own, if it has one."""
+    own = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own

@@ -1,0 +1,182 @@
+"""The loss, and what pruning must know about it: how it averages, what it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from icbs.config import Precision
+from icbs.data.losses import CausalLMLoss, ClassificationLoss, logits_of
+from icbs.data.samples import IGNORED, Samples
+from icbs.data.trees import call, tensors
+from icbs.errors import DataError
+from problems import IcbsError
+
+Loss = Callable[[Any, Tensor], Tensor]
+
+
+class Objective:
+    """A loss over a batch, made to mean "average over samples".
+
+    Per-sample gradients come out of one backward pass only if the loss of a batch is the
+    mean (or the sum) of its samples' losses; :meth:`check` measures which it is.
+    """
+
+    def __init__(self, loss: Loss, *, sums: bool = False) -> None:
+        self.loss = loss
+        self.sums = sums
+        self.precision: Precision = "float32"
+        """In which the model computes; see :meth:`run`."""
+
+    def run(self, model: Callable[..., Any], inputs: Any) -> Any:
+        """Call the model, in the precision that was asked for."""
+        if self.precision == "float32":
+            return call(model, inputs)
+        found = tensors(inputs)
+        device = found[0].device.type if found else "cpu"
+        with torch.autocast(device, getattr(torch, self.precision)):
+            return call(model, inputs)
+
+    @classmethod
+    def check(cls, loss: Loss, model: nn.Module, few: Samples, targets: Tensor) -> Objective:
+        """Try the loss on a few samples, together and one by one; check all ``targets``.
+
+        Raises
+        ------
+        DataError
+            If a target is out of range, the loss is not finite, or the loss of a batch is
+            neither the mean nor the sum over its samples.
+        """
+        itself = cls(loss)
+        with torch.no_grad():
+            outputs = call(model, few.inputs)
+            itself._check_labels(outputs, targets)
+            together = itself._try(outputs, few.targets)
+            if not (isinstance(together, Tensor) and together.ndim == 0):
+                raise DataError(
+                    "loss must return one number; set its reduction to 'mean' "
+                    f"(it returned shape {tuple(getattr(together, 'shape', ()))})"
+                )
+            each = [itself._try(call(model, s.inputs), s.targets) for s in _singles(few)]
+        apart = torch.stack(each)
+        if not torch.isfinite(together) or not torch.isfinite(apart).all():
+            raise DataError(f"the loss of the dense model is {float(together)}; it must be finite")
+        if torch.allclose(together, apart.mean(), rtol=1e-3, atol=1e-5):
+            return itself
+        if torch.allclose(together, apart.sum(), rtol=1e-3, atol=1e-5):
+            return cls(loss, sums=True)
+        raise DataError(
+            f"the loss of {len(few)} samples together is {float(together):.6g}, the mean of their "
+            f"losses {float(apart.mean()):.6g}: use a loss that averages over samples "
+            "(reduction='mean', no class weights, no coupling between samples); over sequences of "
+            "different lengths, one that averages each sequence first (icbs.CausalLMLoss)"
+        )
+
+    def seen(self, outputs: Any) -> Any:
+        """Return what the loss is given: torch's own losses know logits alone."""
+        return logits_of(outputs) if self._plain else outputs
+
+    @property
+    def _plain(self) -> bool:
+        """Whether the loss is one of torch's own."""
+        home = getattr(self.loss, "__module__", None)
+        return isinstance(self.loss, nn.modules.loss._Loss) or home == F.__name__
+
+    def _check_labels(self, outputs: Any, targets: Tensor) -> None:
+        """Refuse class labels outside of the model's outputs, before an index fails inside."""
+        known = isinstance(self.loss, CausalLMLoss | ClassificationLoss)
+        found = logits_of(outputs) if known else self.seen(outputs)
+        if targets.is_floating_point() or not isinstance(found, Tensor):
+            return
+        if found.ndim != targets.ndim + 1 or not (known or self._plain or found.ndim == 2):
+            return
+        if self._plain and found.ndim == 3 and found.shape[1] == targets.shape[1]:
+            raise DataError(
+                f"logits of shape (N, {found.shape[1]}, {found.shape[2]}) beside labels of shape "
+                f"(N, {targets.shape[1]}) are those of a language model, whose loss is "
+                "icbs.CausalLMLoss()"
+            )
+        labels = targets[targets != IGNORED]
+        classes = found.shape[-1 if isinstance(self.loss, CausalLMLoss) else 1]
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= classes:
+            raise DataError(
+                f"labels run from {low} to {high}, but the model has {classes} outputs: "
+                f"labels must be 0 … {classes - 1}"
+            )
+
+    def _try(self, outputs: Any, targets: Tensor) -> Tensor:
+        """Compute the loss for a first time."""
+        try:
+            return self.loss(self.seen(outputs), targets)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if isinstance(error, IcbsError):
+                raise
+            shape = getattr(self.seen(outputs), "shape", type(outputs).__name__)
+            raise DataError(
+                f"the loss can't take outputs of {tuple(shape)} and targets of "
+                f"{tuple(targets.shape)}: {error}"
+            ) from error
+
+    def total(self, outputs: Any, targets: Tensor) -> Tensor:
+        """Sum of the samples' losses."""
+        value = self.loss(self.seen(outputs), targets)
+        return value if self.sums else value * len(targets)
+
+    def mean(self, outputs: Any, targets: Tensor) -> Tensor:
+        """Mean of the samples' losses."""
+        value = self.loss(self.seen(outputs), targets)
+        return value / len(targets) if self.sums else value
+
+    def sample_targets(self, outputs: Any, targets: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw targets from the model's own predictive distribution.
+
+        Their gradients' covariance is the Fisher information (Kunstner et al. 2019,
+        arXiv 1905.12558), which the data's labels only approximate. Cross-entropy
+        predicts a categorical, binary cross-entropy a Bernoulli, and the squared error a
+        normal distribution; any other loss may bring a method ``sample(outputs,
+        generator)``.
+
+        Raises
+        ------
+        DataError
+            If the loss has no known distribution.
+        """
+        with torch.no_grad():
+            drawn = self._sample(self.seen(outputs), generator)
+        if drawn.shape == targets.shape and not targets.is_floating_point():
+            drawn = drawn.masked_fill(targets == IGNORED, IGNORED)
+        return drawn
+
+    def _sample(self, outputs: Any, generator: torch.Generator) -> Tensor:
+        if hasattr(self.loss, "sample"):
+            return self.loss.sample(outputs, generator)
+        if self._is(nn.CrossEntropyLoss, F.cross_entropy):
+            classes = outputs.shape[1]
+            logits = outputs.movedim(1, -1).reshape(-1, classes)
+            drawn = torch.multinomial(logits.softmax(-1).cpu(), 1, generator=generator)
+            return drawn.to(outputs.device).view(outputs.movedim(1, -1).shape[:-1])
+        if self._is(nn.BCEWithLogitsLoss, F.binary_cross_entropy_with_logits):
+            drawn = torch.bernoulli(outputs.sigmoid().cpu(), generator=generator)
+            return drawn.to(outputs.device)
+        if self._is(nn.MSELoss, F.mse_loss):
+            # ‖o − y‖²/D is the negative log-likelihood of a normal of variance D/2.
+            size = outputs[0].numel() if not self.sums else 1
+            noise = torch.randn(outputs.shape, generator=generator, dtype=outputs.dtype)
+            return outputs + noise.to(outputs.device) * (size / 2) ** 0.5
+        raise DataError(
+            "curvature 'monte-carlo' must draw targets, and this loss has no known "
+            "distribution: use curvature='empirical', or give the loss a method "
+            "sample(outputs, generator)"
+        )
+
+    def _is(self, kind: type[nn.Module], function: Any) -> bool:
+        return isinstance(self.loss, kind) or self.loss is function
+
+
+def _singles(samples: Samples) -> list[Samples]:
+    return [samples[i : i + 1] for i in range(len(samples))]

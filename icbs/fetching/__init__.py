@@ -1,0 +1,1 @@
+"""What other distributions carry, and where it is kept."""

@@ -1,0 +1,1 @@
+"""Which parts of a model are pruned, as matrices with masks."""

@@ -1,0 +1,115 @@
+"""A budget of weights for the whole model, shared out over its layers by score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from icbs.config import PrunerConfig
+from icbs.errors import LayerError
+from icbs.layers.finding import density_of
+from icbs.layers.layer import Layer
+
+
+def share_out(layers: Sequence[Layer], scores: Mapping[str, Tensor], config: PrunerConfig) -> None:
+    """Set the layers' densities so that one threshold on the scores holds for all.
+
+    The sum is exact: as many weights are kept as with the same density everywhere. No layer
+    gets less than ``allocation_floor`` of its own, or is left whole. Layers with a density
+    of their own in ``densities`` keep it.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    scores : mapping of str to Tensor, shape (out, in)
+        Worth of keeping each weight, comparable between layers.
+    config : PrunerConfig
+    """
+    open_ = [layer for layer in layers if density_of(layer.name, config) is None]
+    if not open_:
+        return
+    low = np.array([max(1, int(config.allocation_floor * x.num_keep)) for x in open_])
+    high = np.array([layer.size - 1 for layer in open_])
+    values = [scores[layer.name].detach().flatten().float().cpu().numpy() for layer in open_]
+    kept = threshold(values, sum(layer.num_keep for layer in open_), low, high)
+    for layer, keep in zip(open_, kept, strict=True):
+        layer.density = int(keep) / layer.size
+
+
+def threshold(
+    values: Sequence[npt.NDArray[np.float32]],
+    keep: int,
+    low: npt.NDArray[np.int64],
+    high: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int64]:
+    """How many of each array are among the ``keep`` largest of all, within bounds.
+
+    Parameters
+    ----------
+    values : sequence of arrays
+    keep : int
+        In all; between the sums of the bounds.
+    low, high : array of int
+        Least and most of each array. Where one binds, the others share what is left.
+
+    Returns
+    -------
+    array of int
+        Sums to ``keep``.
+    """
+    counts = np.zeros(len(values), dtype=np.int64)
+    free = np.ones(len(values), dtype=bool)
+    while free.any():
+        some = [i for i, is_free in enumerate(free) if is_free]
+        counts[some] = _largest([values[i] for i in some], keep - int(counts[~free].sum()))
+        under, over = free & (counts < low), free & (counts > high)
+        if not (under.any() or over.any()):
+            break
+        # Bind the side that is further off; the other may come right by itself.
+        short, excess = (low - counts)[under].sum(), (counts - high)[over].sum()
+        bound, to = (under, low) if short >= excess else (over, high)
+        counts[bound] = to[bound]
+        free &= ~bound
+    return counts
+
+
+def _largest(values: Sequence[npt.NDArray[np.float32]], keep: int) -> list[int]:
+    """How many of each array are among the ``keep`` largest; ties go to the first arrays."""
+    total = sum(map(len, values))
+    if keep >= total:
+        return [len(v) for v in values]
+    if keep <= 0:
+        return [0] * len(values)
+    together = np.concatenate(values)
+    together.partition(total - keep)
+    cut = together[total - keep]
+    counts = [int((v > cut).sum()) for v in values]
+    left = keep - sum(counts)
+    for i, v in enumerate(values):
+        tied = min(left, int((v == cut).sum()))
+        counts[i] += tied
+        left -= tied
+    return counts
+
+
+def adopt(layers: Sequence[Layer], masks: Mapping[str, Tensor]) -> None:
+    """Take the layers' densities from given masks, which must keep as many in all.
+
+    Raises
+    ------
+    LayerError
+        If they don't.
+    """
+    given = [layer for layer in layers if layer.name in masks]
+    kept = sum(int(masks[layer.name].sum()) for layer in given)
+    wanted = sum(layer.num_keep for layer in given)
+    if kept != wanted:
+        raise LayerError(
+            f"the masks keep {kept} weights in all, and the density asks for {wanted}; "
+            f"set density={kept / sum(layer.size for layer in given):.6g}"
+        )
+    for layer in given:
+        layer.density = int(masks[layer.name].sum()) / layer.size

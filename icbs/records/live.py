@@ -1,0 +1,77 @@
+"""What a person sees while a run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from icbs.records.evaluations import Evaluator
+from icbs.result import Progress
+
+
+class Live:
+    """Progress bar with held-out loss, test accuracy, density, blocks kept and time left.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+    title : str
+    evaluator : callable
+        Evaluates when it is time to; see :class:`icbs.records.evaluations.Evaluator`.
+    """
+
+    def __init__(self, console: Console, title: str, evaluator: Evaluator) -> None:
+        self.evaluator = evaluator
+        self.bar = Bar(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=8),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            refresh_per_second=4,
+        )
+        self.task = self.bar.add_task(title, total=None, figures="")
+
+    def __enter__(self) -> Callable[[Progress], object]:
+        self.bar.start()
+        return self.show
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
+
+    def show(self, progress: Progress) -> None:
+        """Take a pass's figures; the pruner's callback."""
+        self.evaluator(progress)
+        self.bar.update(
+            self.task,
+            total=progress.passes,
+            completed=progress.step,
+            figures=self._figures(progress),
+        )
+
+    def _figures(self, progress: Progress) -> str:
+        figures = self.evaluator.latest
+        parts = [f"loss {progress.loss:.3f}"]
+        if "accuracy" in figures:
+            parts.append(f"acc {figures['accuracy']:.1%}")
+        parts.append(f"density {progress.density:.4f}")
+        if progress.blocks:
+            parts.append(f"kept {progress.accepted}/{progress.blocks}")
+            left = progress.remaining + self.evaluator.remaining(progress)
+            parts.append(f"{clock(left)} left")
+        return "  ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """Write a time as ``m:ss``, or ``h:mm:ss`` from an hour on."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,117 @@
+"""A pruned model as a small file: one bit a weight, and the values of those that are kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from icbs.errors import LayerError, RunFolderError
+from icbs.saving.masks import pack, unpack
+from problems.files import atomic
+
+FORMAT = "icbs-compressed-1"
+
+
+def save_compressed(
+    state: Mapping[str, Tensor], masks: Mapping[str, Tensor], path: str | Path
+) -> int:
+    """Write a state dict; each masked weight as its mask's bits and its kept values.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        State dict of the pruned model. Tensors that share memory (tied weights) are written
+        once.
+    masks : mapping of str to Tensor of bool
+        Layer name → mask, in the shape of its weight.
+    path : path
+
+    Returns
+    -------
+    int
+        Size of the file in bytes.
+
+    Raises
+    ------
+    LayerError
+        If a masked layer is missing, has another shape, or is not zero where it is pruned.
+    """
+    for name, mask in masks.items():
+        _check(name, state.get(f"{name}.weight"), mask)
+    shapes, same, arrays = {}, {}, {}
+    seen: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
+    for key, tensor in state.items():
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        if tensor.numel() and place in seen:
+            same[key] = seen[place]
+            continue
+        seen[place] = key
+        name, _, part = key.rpartition(".")
+        if part != "weight" or name not in masks:
+            arrays[key] = tensor.detach().cpu().contiguous()
+        else:
+            mask = masks[name]
+            shapes[key] = list(mask.shape)
+            arrays[f"{key}:bits"] = pack(mask)
+            arrays[f"{key}:values"] = tensor.detach().cpu()[mask.cpu()]
+    header = {"format": FORMAT, "masked": json.dumps(shapes), "same": json.dumps(same)}
+    with atomic(path) as temporary:
+        save_file(arrays, temporary, header)
+    return Path(path).stat().st_size
+
+
+def load_compressed(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Read what :func:`save_compressed` wrote, bit for bit.
+
+    Returns
+    -------
+    state : dict of str to Tensor
+        For ``model.load_state_dict``.
+    masks : dict of str to Tensor of bool
+        Layer name → mask.
+
+    Raises
+    ------
+    RunFolderError
+        If the file is missing, damaged, or of another kind.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise RunFolderError(
+                    f"{path} is not a compressed model (format {header.get('format')})"
+                )
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            shapes, same = json.loads(header["masked"]), json.loads(header["same"])
+        masks = {}
+        for key, shape in shapes.items():
+            mask = unpack(arrays.pop(f"{key}:bits"), tuple(shape))
+            values = arrays.pop(f"{key}:values")
+            whole = values.new_zeros(mask.shape)
+            whole[mask] = values
+            arrays[key] = whole
+            masks[key.removesuffix(".weight")] = mask
+        state = arrays | {key: arrays[other] for key, other in same.items()}
+    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, RunFolderError):
+            raise
+        raise RunFolderError(f"{path} is not a readable compressed model: {error}") from error
+    return state, masks
+
+
+def _check(name: str, weight: Tensor | None, mask: Tensor) -> None:
+    if weight is None or weight.shape != mask.shape:
+        there = "nothing" if weight is None else tuple(weight.shape)
+        raise LayerError(
+            f"the mask of {name!r} has shape {tuple(mask.shape)}, the state has {there} there; "
+            "use the model that the masks were made for"
+        )
+    if weight[~mask.to(weight.device)].any():
+        raise LayerError(f"layer {name!r} is not zero where it is pruned; apply the masks first")
