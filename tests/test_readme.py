@@ -17,10 +17,16 @@ def test_there_is_something_to_run():
     assert len(SNIPPETS) >= 2
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the snippets run, in order: later ones read what earlier ones wrote."""
+    return tmp_path_factory.mktemp("readme")
+
+
 @pytest.mark.filterwarnings("ignore::icbs.BlockSizeWarning")
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda text: text.split("\n", 1)[0])
-def test_snippet_runs(snippet, data, tmp_path, monkeypatch, capsys):  # noqa: F811
-    monkeypatch.chdir(tmp_path)
+def test_snippet_runs(snippet, data, folder, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.chdir(folder)
     exec(compile(snippet, str(README), "exec"), {})
     assert capsys.readouterr().out
 
