@@ -21,6 +21,7 @@ from icbs.curvature.passes import gathers
 from icbs.curvature.taps import check_ran, listen
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
+from icbs.data.trees import tree_map
 from icbs.errors import MemoryLimitError
 from icbs.layers.layer import Layer
 from icbs.sizes import spell
@@ -84,6 +85,8 @@ def survey(model: nn.Module, layers: Sequence[Layer], objective: Objective, one:
     LayerError
         If a layer does something else than its kind.
     """
+    # A slice of many samples holds the storage of them all.
+    one = Samples(tree_map(Tensor.clone, one.inputs), one.targets.clone())
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     alive: dict[int, int] = {}
 

@@ -49,6 +49,8 @@ def test_a_survey_counts_what_the_graph_keeps():
     assert found.held == 4 * (100 + 50 + 50 + 10)
     at_least = 4 * (100 + 50)
     assert at_least <= found.activations <= 6 * at_least
+    many = Samples(torch.randn(1000, 100), torch.zeros(1000).long())
+    assert survey(model, layers, Objective(nn.CrossEntropyLoss()), many[:1]) == found
 
 
 def plan_of(limit: float, **settings: object) -> Plan:
