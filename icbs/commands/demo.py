@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -74,7 +75,7 @@ def demo(
     work = open_task(console, task, {})
     dense = {name: value.clone() for name, value in work.model.state_dict().items()}
     entries = [Entry("dense", work.evaluate(work.model))]
-    with plain_warnings(console):
+    with plain_warnings(console, logging.WARNING):
         for name in BASELINES:
             entries.append(_baseline(work, dense, name, common))
         curves = []

@@ -171,8 +171,8 @@ def close(
 
 
 @contextmanager
-def plain_warnings(console: Console) -> Iterator[None]:
-    """Show warnings, and what the pruner notes, as one line each."""
+def plain_warnings(console: Console, level: int = logging.INFO) -> Iterator[None]:
+    """Show warnings, and what the pruner notes at a level or above, as one line each."""
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         console.print(f"[yellow]{category.__name__}:[/yellow] {message}")
@@ -182,8 +182,8 @@ def plain_warnings(console: Console) -> Iterator[None]:
             console.print(f"[dim]{record.getMessage()}[/dim]", highlight=False)
 
     log, notes = logging.getLogger("icbs"), Notes()
-    level = log.level
-    log.setLevel(logging.INFO)
+    before = log.level
+    log.setLevel(level)
     log.addHandler(notes)
     try:
         with warnings.catch_warnings():
@@ -191,4 +191,4 @@ def plain_warnings(console: Console) -> Iterator[None]:
             yield
     finally:
         log.removeHandler(notes)
-        log.setLevel(level)
+        log.setLevel(before)
