@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 # Waiting threads sleep instead of spinning: on a busy machine that is several times faster.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: venv demo test test-all lint format bench clean
+.PHONY: venv demo test test-all notebooks lint format bench clean
 
 venv: $(READY)
 
@@ -28,6 +28,9 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest
+
+notebooks: $(READY)
+	$(BIN)/python -m pytest tests/test_notebooks.py
 
 lint: $(READY)
 	$(BIN)/ruff check
