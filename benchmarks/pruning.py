@@ -49,6 +49,8 @@ class Job:
     levels: tuple[str, ...]
     options: dict[str, Any] = field(default_factory=dict)
     exclude: tuple[str, ...] = ()
+    max_samples: int = 65536
+    """Training samples that any method gets to see."""
     icbs: dict[str, Any] = field(default_factory=dict)
     start: str = "wanda"
     """Method whose mask iCBS starts from."""
@@ -58,8 +60,8 @@ class Job:
     def settings(self) -> dict[str, Any]:
         """Return what iCBS is told."""
         if self.config is None:
-            return self.icbs
-        return Settings.read(self.config, {}).pruner.model_dump(exclude_unset=True) | (self.icbs)
+            return {"max_samples": self.max_samples} | self.icbs
+        return Settings.read(self.config, {}).pruner.model_dump(exclude_unset=True) | self.icbs
 
 
 JOBS = {
@@ -86,7 +88,8 @@ JOBS = {
     "deit": Job(
         "deit",
         ("0.5", "0.3", "0.2"),
-        icbs={"passes": 100, "gradient_samples": 2048, "acceptance_samples": 4096},
+        max_samples=8192,
+        icbs={"passes": 40, "gradient_samples": 2048, "acceptance_samples": 4096},
     ),
     "efficientnet_lite0": Job(
         "efficientnet_lite0",
@@ -170,7 +173,8 @@ def prune_cell(cell: Cell, task: Task) -> dict[str, Any]:
         result = descend(cell, task, load_compressed(start)[1], nm, exclude)
         masks, density, facts = result.masks, result.density, result.summary()
     else:
-        level = {"pattern": cell.level} if nm else {"density": float(cell.level)}
+        level: dict[str, Any] = {"pattern": cell.level} if nm else {"density": float(cell.level)}
+        level["max_samples"] = cell.job.max_samples
         baseline = prune(task.model, task.batches, cell.method, exclude=exclude, **level)
         masks, density = baseline.masks, baseline.density
     seconds = facts.get("seconds", time.perf_counter() - began)

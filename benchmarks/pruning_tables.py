@@ -17,12 +17,12 @@ TITLES = {
     "efficientnet_lite0": "EfficientNet-lite0, trained on ImageNet",
 }
 NOTES = {
-    "smollm2": "Weights dequantised from 4 bits. Calibration: 128 windows of 512 tokens of "
+    "smollm2": "Weights dequantised from 4 bits. Calibration: 64 windows of 256 tokens of "
     "Wikipedia and OpenWebText passages, for every method (iCBS holds half of them out for its "
-    "acceptance test). Test: 40 windows of 512 tokens, each from other Wikipedia articles; no "
+    "acceptance test). Test: 64 windows of 256 tokens, each from other Wikipedia articles; no "
     "13 words in a row are in both. `lm_head` and embeddings stay dense. iCBS starts from "
-    "the masks of the line above it.",
-    "deit": "Width 96, 4 blocks, patches of 7 × 7 pixels. Test: the 10,000 test images. iCBS "
+    "Wanda's masks and takes 5 passes of 16 windows.",
+    "deit": "Width 96, 4 blocks, patches of 7 × 7 pixels. 8192 training images for every method. Test: the 10,000 test images. iCBS "
     "starts from Wanda's masks.",
     "efficientnet_lite0": "No training image of ImageNet was at hand: losses are cross-entropies "
     "to the dense model's own predictions on photographs of CIFAR-10's test set (768 for pruning, "
