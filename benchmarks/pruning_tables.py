@@ -22,8 +22,8 @@ NOTES = {
     "acceptance test). Test: 64 windows of 256 tokens, each from other Wikipedia articles; no "
     "13 words in a row are in both. `lm_head` and embeddings stay dense. iCBS starts from "
     "Wanda's masks and takes 5 passes of 16 windows.",
-    "deit": "Width 96, 4 blocks, patches of 7 × 7 pixels. 8192 training images for every method. Test: the 10,000 test images. iCBS "
-    "starts from Wanda's masks.",
+    "deit": "Width 96, 4 blocks, patches of 7 × 7 pixels. 8192 training images for every method. "
+    "Test: the 10,000 test images. iCBS starts from Wanda's masks.",
     "efficientnet_lite0": "No training image of ImageNet was at hand: losses are cross-entropies "
     "to the dense model's own predictions on photographs of CIFAR-10's test set (768 for pruning, "
     "512 others for testing), accuracy is agreement with the dense model on the latter, and "
