@@ -119,9 +119,14 @@ class Pruner:
                 adopt(work.layers, masks)
             if masks is not None:
                 check_masks(masks, work.layers, self.config.pattern)
-            state = begin(work, masks)
             if folder is not None:
                 folder.create(work, about or {}, masks)
+            try:
+                state = begin(work, masks)
+            except Exception:
+                if folder is not None:
+                    folder.abandon()
+                raise
             return self._descend(work, state, folder, callback)
 
     @classmethod

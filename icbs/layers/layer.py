@@ -43,7 +43,7 @@ class Layer:
                 f"{name!r} is {type(module).__name__}; what can be pruned is {Kind.names}"
             )
         dense = kind.matrix(kind.weight).clone(memory_format=torch.contiguous_format)
-        pruned = torch.zeros(dense.numel(), dtype=torch.bool)
+        pruned = torch.zeros(dense.numel(), dtype=torch.bool, device=dense.device)
         return cls(name, module, kind, density, dense, pruned)
 
     @property

@@ -95,6 +95,10 @@ class RunFolder:
         self._write("manifest.json", json.dumps(manifest, indent=2))
         self._write("config.yaml", settings)
 
+    def abandon(self) -> None:
+        """Give up a run that never began: its folder is free again."""
+        (self.path / "config.yaml").unlink(missing_ok=True)
+
     def config(self) -> PrunerConfig:
         """Read the settings that the run was begun with.
 

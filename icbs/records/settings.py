@@ -43,7 +43,7 @@ class Settings(BaseModel):
         ConfigError
             If the file can't be read, or a setting is unknown or out of range.
         """
-        content = {} if path is None else _read_yaml(path)
+        content = {} if path is None else read_yaml(path)
         for name, value in changes.items():
             section, dot, inner = name.partition(".")
             if dot:
@@ -59,7 +59,8 @@ class Settings(BaseModel):
             raise ConfigError(explain(error, cls)) from error
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a file of settings as it stands."""
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

