@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from icbs import parallel
@@ -21,6 +22,7 @@ from icbs.choice.starts import check_masks
 from icbs.config import PrunerConfig
 from icbs.curvature.passes import Pass
 from icbs.data.objective import Loss
+from icbs.errors import ConfigError
 from icbs.layers.allocation import adopt
 from icbs.layers.layer import Layer
 from icbs.layers.modes import evaluation_mode
@@ -30,6 +32,12 @@ from icbs.state import State, Workspace, begin
 from solvers import Solution, SolverError, create
 
 Callback = Callable[[Progress], object]
+
+#: Settings that made the masks which a resumed run goes on with.
+_FIXED = {
+    *("density", "densities", "allocation", "allocation_floor", "initial", "compare"),
+    *("constraint", "fix_prune", "fix_keep"),
+}
 
 
 class Pruner:
@@ -122,7 +130,7 @@ class Pruner:
             if folder is not None:
                 folder.create(work, about or {}, masks)
             try:
-                state = begin(work, masks)
+                state = _begin(work, masks)
             except Exception:
                 if folder is not None:
                     folder.abandon()
@@ -155,13 +163,20 @@ class Pruner:
         callback, executor : optional
             As for :meth:`prune`.
         **changes
-            Settings that differ from the recorded ones, such as a larger ``passes``.
+            Settings that differ from the recorded ones, such as a larger ``passes``. They
+            hold for this call: a later resumption must name them again.
 
         Raises
         ------
+        ConfigError
+            For a change of what the masks were begun with.
         RunFolderError
             If the folder is no run, is damaged, or belongs to another model or other data.
         """
+        if fixed := sorted(_FIXED.intersection(changes)):
+            raise ConfigError(
+                f"{', '.join(fixed)} can't change once a run has begun; begin a new one"
+            )
         folder = RunFolder(Path(run))
         pruner = cls(folder.config(), **changes)
         with evaluation_mode(model):
@@ -172,7 +187,7 @@ class Pruner:
             folder.check(work)
             state = folder.load(work)
             if state is None:
-                state = begin(work, folder.initial_masks())
+                state = _begin(work, folder.initial_masks())
             return pruner._descend(work, state, folder, callback)
 
     def step(self, work: Workspace, state: State) -> None:
@@ -184,7 +199,7 @@ class Pruner:
             answers = self.solve(work, state, blocks)
             rows = judge(work, state, blocks, answers)
             state.history += rows
-            if any(row.accepted for row in rows):
+            if any(row.accepted for row in rows) or not any(row.moved for row in rows):
                 break
         for layer in due:
             state.tabus[layer.name].push(information.chosen[layer.name])
@@ -210,6 +225,8 @@ class Pruner:
         blocks = []
         for layer in layers:
             index = information.chosen[layer.name]
+            if not len(index):  # nothing in the layer may change places
+                continue
             weight = kappa * state.caution.get(layer.name, 1.0)
             blocks.append(build_block(layer, index, information, self.config, weight))
         return blocks
@@ -258,3 +275,13 @@ class Pruner:
             folder.save(work, state)
             folder.finish(work, result)
         return result
+
+
+def _begin(work: Workspace, masks: Mapping[str, Tensor] | None) -> State:
+    """Begin a run; if that fails, nothing is left pruned."""
+    try:
+        return begin(work, masks)
+    except BaseException:
+        for layer in work.layers:
+            layer.set_mask(torch.zeros(layer.size, dtype=torch.bool, device=layer.dense.device))
+        raise

@@ -234,12 +234,7 @@ def _exchanged(work: Workspace, generator: torch.Generator) -> dict[str, Tensor]
     wanted = max(config.gradient_samples, config.curvature_samples)
     drawn = torch.randperm(len(work.pool), generator=generator)[:wanted]
     pieces = pieces_of(work.pool[drawn], work.plan.batch_size, work.layers[0].dense.device)
-    try:
-        sweep(work.model, work.layers, pieces, "exchange", config)
-    except BaseException:
-        for layer in work.layers:  # nothing is left half pruned
-            layer.set_mask(torch.zeros_like(layer.pruned))
-        raise
+    sweep(work.model, work.layers, pieces, "exchange", config)
     return {layer.name: layer.mask for layer in work.layers}
 
 

@@ -81,7 +81,9 @@ class Move:
 
 def attempts(config: PrunerConfig) -> int:
     """How often the blocks of a pass may be solved, more cautiously each time, until kept."""
-    return 3 if config.acceptance and config.acceptance_unit == "pass" else 1
+    # Caution weighs the Fisher; without it the same problem would come again.
+    cautious = config.caution > 1 and config.curvature != "gram"
+    return 3 if config.acceptance and config.acceptance_unit == "pass" and cautious else 1
 
 
 def judge(

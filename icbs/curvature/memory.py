@@ -41,6 +41,8 @@ class Survey:
     """Alive at the end of a forward pass, and while its loss is differentiated."""
     held: int
     """Inputs and outputs of the prunable layers."""
+    shared: int = 0
+    """Held once for all samples of a forward pass, such as weights in a narrower type."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Plan:
 
 
 def survey(model: nn.Module, layers: Sequence[Layer], objective: Objective, one: Samples) -> Survey:
-    """Run one sample forward and add up what its graph holds.
+    """Run one sample forward, and two, and add up what their graphs hold.
 
     Raises
     ------
@@ -87,6 +89,29 @@ def survey(model: nn.Module, layers: Sequence[Layer], objective: Objective, one:
     """
     # A slice of many samples holds the storage of them all.
     one = Samples(tree_map(Tensor.clone, one.inputs), one.targets.clone())
+    two = Samples(tree_map(_twice, one.inputs), _twice(one.targets))
+    single, numbers = _graph(model, layers, objective, one, verify=True)
+    double, _ = _graph(model, layers, objective, two)
+    return Survey(
+        max(1, double - single),
+        numbers * max(4, layers[0].dense.element_size()),
+        max(0, 2 * single - double),
+    )
+
+
+def _twice(tensor: Tensor) -> Tensor:
+    return torch.cat([tensor, tensor])
+
+
+def _graph(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    objective: Objective,
+    samples: Samples,
+    *,
+    verify: bool = False,
+) -> tuple[int, int]:
+    """Bytes that the graph of a forward pass holds, and numbers through the layers."""
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     alive: dict[int, int] = {}
 
@@ -97,19 +122,16 @@ def survey(model: nn.Module, layers: Sequence[Layer], objective: Objective, one:
         return tensor
 
     with (
-        listen(model, layers, len(one), verify=True) as taps,
+        listen(model, layers, len(samples), verify=verify) as taps,
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
     ):
-        outputs = objective.run(model, one.inputs)
+        outputs = objective.run(model, samples.inputs)
         check_ran(layers, taps.ran)
-        objective.total(outputs, one.targets)
+        objective.total(outputs, samples.targets)
         alive |= taps.received
     # Backward, the largest tensor (the logits, in language models) meets others of its size;
     # as many as were measured on language models.
-    return Survey(
-        sum(alive.values()) + 4 * max(alive.values(), default=0),
-        taps.numbers * max(4, layers[0].dense.element_size()),
-    )
+    return sum(alive.values()) + 4 * max(alive.values(), default=0), taps.numbers
 
 
 def make_plan(
@@ -142,6 +164,7 @@ def make_plan(
         "model": sum({s.data_ptr(): s.nbytes() for s in storages}.values()),
         "dense weights and masks": dense + PER_WEIGHT * weights,
         "gradients and scores": 2 * wide * weights,
+        "shared by the samples": found.shared,
     }
     if config.curvature.endswith("gram"):
         products = sum(layer.kind.groups * layer.shape[1] ** 2 for layer in layers)
@@ -152,6 +175,9 @@ def make_plan(
     wanted = min(max(config.gradient_samples, config.curvature_samples), pool)
     curved = min(config.curvature_samples, wanted)
     rows = wide * len(layers) * curved * config.block_size
+    if config.curvature == "exact" or config.curvature.endswith("gram"):
+        # The problems themselves are dense, and those of all layers are alive together.
+        rows += 8 * sum(min(config.block_size, layer.size) ** 2 for layer in layers)
     early = max(wanted - curved, math.ceil(config.selection_share * wanted))
     gathering = gathers(config.curvature, config.sample) and 0 < early < wanted
     hold = held_bytes(layers, found, config, curved)
@@ -165,7 +191,8 @@ def make_plan(
         parts = fixed | {
             "block columns": rows,
             "held for the curvature": hold if holds else 0,
-            "held for the acceptance test": held_out * found.held if remembers else 0,
+            # A trial's activations stand beside those of the current state.
+            "held for the acceptance test": 2 * held_out * found.held if remembers else 0,
         }
         room = (limit - sum(parts.values())) // max(1, found.activations)
         size = min(config.batch_size, max(wanted, held_out), room)

@@ -32,16 +32,6 @@ class Memo:
     """Shape in which the module returned its outputs."""
     inputs: Tensor | None = None
     """Shape (in, P); None where the layer is computed afresh when its weights change."""
-    version: int = 0
-    """Torch's count of writes into the outputs when they were remembered."""
-
-    def __post_init__(self) -> None:
-        self.version = self.outputs._version
-
-    @property
-    def spoilt(self) -> bool:
-        """Whether an activation that works in place has overwritten the outputs."""
-        return self.outputs._version != self.version
 
     @classmethod
     def of(cls, kind: Kind, inputs: Tensor, outputs: Tensor) -> Memo:
@@ -158,21 +148,28 @@ class HoldOut:
     @torch.no_grad()
     def _run(self, piece: Piece, known: dict[str, Memo], fresh: dict[str, Memo]) -> float:
         """Total loss of a piece; known layers answer from memory, others go into ``fresh``."""
+        returned: list[tuple[Tensor, int]] = []
         with ExitStack() as stack:
             for layer in self.layers:
                 memo = known.get(layer.name)
-                forward = self._recorder(layer, fresh) if memo is None else _answerer(memo)
+                forward = (
+                    self._recorder(layer, fresh, returned) if memo is None else _answerer(memo)
+                )
                 stack.enter_context(_replaced(layer.module, forward))
             outputs = self.objective.run(self.model, piece.samples.inputs)
-        if any(memo.spoilt for memo in (known | fresh).values()):
+        # An activation that works in place would write into what is remembered.
+        if any(tensor._version != version for tensor, version in returned):
             self.remember = False
         return float(self.objective.total(outputs, piece.samples.targets))
 
-    def _recorder(self, layer: Layer, fresh: dict[str, Memo]) -> Callable[..., Tensor]:
+    def _recorder(
+        self, layer: Layer, fresh: dict[str, Memo], returned: list[tuple[Tensor, int]]
+    ) -> Callable[..., Tensor]:
         compute = layer.module.forward
 
         def forward(*args: Any, **named: Any) -> Tensor:
             outputs = compute(*args, **named)
+            returned.append((outputs, outputs._version))
             if layer.name in fresh:
                 # A layer that runs twice has no single output to remember.
                 self.remember = False

@@ -43,6 +43,12 @@ def logits_of(outputs: Any) -> Tensor:
     return found
 
 
+def widened(tensor: Tensor) -> Tensor:
+    """Return half-precision numbers in single precision, all others as they are."""
+    half = tensor.is_floating_point() and tensor.element_size() < 4
+    return tensor.float() if half else tensor
+
+
 class CausalLMLoss:
     """Cross-entropy of each next token, in nats, averaged over a sequence's own tokens.
 
@@ -103,10 +109,10 @@ class ClassificationLoss:
 
     def __call__(self, outputs: Any, targets: Tensor) -> Tensor:
         """Return the mean loss; see :func:`logits_of` for ``outputs``."""
-        return F.cross_entropy(logits_of(outputs), targets)
+        return F.cross_entropy(widened(logits_of(outputs)), targets)
 
     def sample(self, outputs: Any, generator: torch.Generator) -> Tensor:
         """Draw classes from the model's own distribution, shape (N,)."""
-        shares = logits_of(outputs).softmax(-1).cpu()
+        shares = widened(logits_of(outputs)).softmax(-1).cpu()
         drawn = torch.multinomial(shares, 1, generator=generator)
         return drawn.squeeze(1).to(logits_of(outputs).device)

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from icbs.config import Precision
-from icbs.data.losses import CausalLMLoss, ClassificationLoss, logits_of
+from icbs.data.losses import CausalLMLoss, ClassificationLoss, logits_of, widened
 from icbs.data.samples import IGNORED, Samples
 from icbs.data.trees import call, tensors
 from icbs.errors import DataError
@@ -77,8 +77,12 @@ class Objective:
         )
 
     def seen(self, outputs: Any) -> Any:
-        """Return what the loss is given: torch's own losses know logits alone."""
-        return logits_of(outputs) if self._plain else outputs
+        """Return what the loss is given: torch's own losses know logits alone.
+
+        Narrow floats are widened: in eight bits a small change of the loss is none.
+        """
+        found = logits_of(outputs) if self._plain else outputs
+        return widened(found) if isinstance(found, Tensor) else found
 
     @property
     def _plain(self) -> bool:

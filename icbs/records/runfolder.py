@@ -18,7 +18,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ class RunFolder:
         settings = yaml.safe_dump(work.config.model_dump(), sort_keys=False)
         manifest = {
             "versions": _versions(),
-            "settings": _digest(settings.encode()),
+            "settings": _digest([settings.encode()]),
             **fingerprints(work),
             "plan": work.plan.recorded(),
             "about": dict(about),
@@ -97,7 +98,10 @@ class RunFolder:
 
     def abandon(self) -> None:
         """Give up a run that never began: its folder is free again."""
-        (self.path / "config.yaml").unlink(missing_ok=True)
+        for name in ("config.yaml", "manifest.json", "initial.safetensors"):
+            (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):  # something of the user's is in it
+            self.path.rmdir()
 
     def config(self) -> PrunerConfig:
         """Read the settings that the run was begun with.
@@ -110,7 +114,7 @@ class RunFolder:
         try:
             text = (self.path / "config.yaml").read_text()
             settings = yaml.safe_load(text)
-            if _digest(text.encode()) != self._read_json("manifest.json").get("settings"):
+            if _digest([text.encode()]) != self._read_json("manifest.json").get("settings"):
                 raise ConfigError("it is not what the manifest says the run was begun with")
             return PrunerConfig.of(**settings)
         except FileNotFoundError:
@@ -263,22 +267,24 @@ class RunFolder:
 
 def fingerprints(work: Workspace) -> dict[str, str]:
     """Hashes of the dense weights of the prunable layers, and of the samples for gradients."""
-    model = [part for layer in work.layers for part in (layer.name.encode(), _bytes(layer.dense))]
-    samples = map(_bytes, [*tensors(work.pool.inputs), work.pool.targets])
-    return {"model": _digest(*model), "samples": _digest(*samples)}
+    samples = [*tensors(work.pool.inputs), work.pool.targets]
+    return {
+        "model": _digest(part for x in work.layers for part in (x.name.encode(), *_bytes(x.dense))),
+        "samples": _digest(part for tensor in samples for part in _bytes(tensor)),
+    }
 
 
-def _digest(*parts: bytes) -> str:
+def _digest(parts: Iterable[bytes | memoryview]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest.update(part)
     return digest.hexdigest()
 
 
-def _bytes(tensor: Tensor) -> bytes:
-    """Dtype, shape and contents."""
-    contents = tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes()
-    return f"{tensor.dtype}{tuple(tensor.shape)}".encode() + contents
+def _bytes(tensor: Tensor) -> Iterator[bytes | memoryview]:
+    """Dtype, shape and contents, which are not copied."""
+    yield f"{tensor.dtype}{tuple(tensor.shape)}".encode()
+    yield tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data
 
 
 def _unborn(folder: Path) -> bool:

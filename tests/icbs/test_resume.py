@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from icbs import Pruner, Result, RunFolderError, load_masks
+from icbs import ConfigError, Pruner, Result, RunFolderError, load_masks
 from icbs.history import TIMES, Row, read_history
 from tests.icbs.conftest import Toy, make_toy
 
@@ -207,3 +207,11 @@ def test_refuses_damaged_files(interrupted, toy, name, damage):
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2] if damage == "cut" else b"\xff\x00" * 40)
     refuse(interrupted, toy, "damaged|not a readable|begun anew|begun with other")
+
+
+def test_what_the_masks_were_begun_with_can_not_change(toy, tmp_path):
+    Pruner(density=0.5, passes=1, seed=0).prune(
+        copy.deepcopy(toy.model), toy.batches, toy.loss, run=tmp_path / "run"
+    )
+    with pytest.raises(ConfigError, match="density can't change"):
+        Pruner.resume(tmp_path / "run", toy.model, toy.batches, toy.loss, density=0.2)
