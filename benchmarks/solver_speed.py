@@ -68,6 +68,7 @@ def main(
     seeds: Annotated[int, typer.Option(help="Runs of the default solver on a block.")] = 5,
     peer_blocks: Annotated[int, typer.Option(help="Real blocks of a size for the peers.")] = 6,
     reference: Annotated[float, typer.Option(help="Seconds for the best-known energy.")] = 1.0,
+    note: Annotated[str, typer.Option(help="On the machine, for the record.")] = "",
 ) -> None:
     """Measure, print and record."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -75,7 +76,7 @@ def main(
     small = planted(32, 16, 8)
     for contender, _ in peers().values():
         contender(small.problem, small.x, 0)  # what is compiled or loaded at first use
-    lines = ["# The speed of the default solver", "", *__doc__.split("\n\n")[2:]]
+    lines = ["# The speed of the default solver", "", *__doc__.split("\n\n")[2:], note]
     cases: list[Case] = []
     for n in sizes:
         chosen = [*_real(n), *_planted(n)]
