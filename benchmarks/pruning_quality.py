@@ -39,7 +39,7 @@ def contenders(passes: int) -> dict[str, dict[str, Any]]:
         "no curvature weight (κ = 1)": shipped | {"curvature_weight": 1.0},
         "no caution": shipped | {"caution": 1.0},
         "labels of the data in the Fisher": shipped | {"curvature": "empirical"},
-        "unsigned selection": shipped | {"selection": "gradient"},
+        "signed selection": shipped | {"selection": "taylor"},
         "no acceptance test": shipped | {"acceptance": False},
         "no couplings (diagonal solver)": shipped | {"solver": "diagonal"},
         "the paper's settings": paper,
