@@ -166,7 +166,7 @@ def _cell(result: Result | None, limit: float) -> str:
         return ""
     if result.gap is None:
         return f"{result.seconds:.3f}" if result.seconds < 10 else f"{result.seconds:.1f}"
-    return f"> {limit:g} (gap {result.gap:.1%})"
+    return f"> {limit:g} (gap {result.gap:.1%})" if result.gap < 10 else f"> {limit:g} (open)"
 
 
 def _record(table: dict[tuple[str, str, int, str], Result], names: list[str], limit: float) -> None:
