@@ -124,7 +124,7 @@ class Cell:
     @property
     def folder(self) -> Path:
         """Where its files are."""
-        return self.root / self.key.replace(":", "-")
+        return self.root / (self.key.replace(":", "-") + (f"-seed{self.seed}" if self.seed else ""))
 
     def beside(self, method: str) -> Cell:
         """Return the cell of another method at the same level."""

@@ -121,21 +121,24 @@ def _raw(source: str, field: str | None) -> Iterator[str]:
 
 def _file(path: Path, field: str | None, *, whole: bool = False) -> Iterator[str]:
     try:
+        if path.suffix == ".jsonl":
+            # Line by line: of a large file, only what is asked for is read.
+            with path.open(encoding="utf-8", newline="\n") as file:
+                yield from _lines(file, str(path), field)
+            return
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"text {path} can't be read as UTF-8: {error}") from error
-    if path.suffix == ".jsonl":
-        yield from _lines(content, str(path), field)
-    elif whole:
+    if whole:
         yield content
     else:
         paragraphs = content.replace("\r\n", "\n").split("\n\n")
         yield from (paragraph.strip("\n") for paragraph in paragraphs)
 
 
-def _lines(content: str, where: str, field: str | None) -> Iterator[str]:
-    # Not splitlines: U+2028 and its like are legal inside a JSON string.
-    for number, line in enumerate(content.split("\n"), 1):
+def _lines(lines: Iterable[str], where: str, field: str | None) -> Iterator[str]:
+    # Split at \n alone: U+2028 and its like are legal inside a JSON string.
+    for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 record = json.loads(line)
@@ -175,7 +178,7 @@ def _datasets(name: str, field: str | None) -> Iterator[str]:
 def _passages(kind: str) -> Iterator[str]:
     member = PASSAGES.format(kind)
     # Under "0" is a passage itself; the other fields are rearrangements of it.
-    return _lines(EVALS.read([member])[member].decode(), member, "0")
+    return _lines(EVALS.read([member])[member].decode().split("\n"), member, "0")
 
 
 def _articles() -> Iterator[str]:
