@@ -18,7 +18,7 @@ TITLES = {
 }
 NOTES = {
     "smollm2": "Weights dequantised from 4 bits. Calibration: 64 windows of 256 tokens of "
-    "Wikipedia and OpenWebText passages, for every method (iCBS holds half of them out for its "
+    "Wikipedia and OpenWebText passages, for every method (iCBS holds 16 of them out for its "
     "acceptance test). Test: 64 windows of 256 tokens, each from other Wikipedia articles; no "
     "13 words in a row are in both. `lm_head` and embeddings stay dense. iCBS starts from "
     "Wanda's masks and takes 5 passes of 16 windows.",
