@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from icbs.data.losses import ClassificationLoss, logits_of
@@ -17,7 +15,7 @@ from icbs.fetching.caching import cache_folder
 from icbs.fetching.optional import optional
 from icbs.tasks import fashion_mnist
 from icbs.tasks.task import Task
-from problems.files import atomic
+from icbs.tasks.training import Report, fit, load_or_train
 
 WIDTH, DEPTH, HEADS, PATCH = 96, 4, 3, 7
 BATCH = 128
@@ -42,9 +40,7 @@ def classifier() -> Any:
     return transformers.DeiTForImageClassification(config)
 
 
-def load(
-    seed: int = 0, epochs: int = 5, report: Callable[[int, float], object] | None = None
-) -> Task:
+def load(seed: int = 0, epochs: int = 5, report: Report | None = None) -> Task:
     """Load the task, training the dense model at first use (cached as safetensors).
 
     Parameters
@@ -67,13 +63,11 @@ def load(
     recipe = f"{seed} {epochs} {BATCH} {RATE} {DECAY} {model.config} {torch.__version__}"
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
     path = cache_folder() / f"deit-{digest}.safetensors"
-    if path.exists():
-        model.load_state_dict(load_file(path))
-    else:
-        train(model, images, labels, seed=seed, epochs=epochs, report=report)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path) as temporary:
-            save_file(model.state_dict(), temporary)
+    load_or_train(
+        model,
+        path,
+        lambda: train(model, images, labels, seed=seed, epochs=epochs, report=report),
+    )
     return image_task("deit", model.eval(), [(images, labels)], test_images, test_labels)
 
 
@@ -118,7 +112,7 @@ def train(
     *,
     seed: int,
     epochs: int,
-    report: Callable[[int, float], object] | None = None,
+    report: Report | None = None,
 ) -> None:
     """Train in place; the same seed gives the same weights on one machine."""
     generator = torch.Generator().manual_seed(seed)
@@ -131,17 +125,10 @@ def train(
         lambda step: min(1.0, (step + 1) / warm) * (1 + math.cos(math.pi * step / steps)) / 2,
     )
     model.train()
-    for epoch in range(epochs):
-        total = 0.0
-        for chosen in torch.randperm(len(images), generator=generator).split(BATCH):
-            optimizer.zero_grad()
-            loss = F.cross_entropy(logits_of(model(images[chosen])), labels[chosen])
-            loss.backward()
-            optimizer.step()
-            decay.step()
-            total += float(loss.detach()) * len(chosen)
-        if report is not None:
-            report(epoch + 1, total / len(images))
+    fit(
+        model, images, labels, optimizer, decay,
+        batch=BATCH, epochs=epochs, generator=generator, report=report,
+    )  # fmt: skip
     model.eval()
 
 

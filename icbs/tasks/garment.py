@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pooch
 import torch
 import torch.nn.functional as F  # noqa: N812
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from icbs.fetching.caching import cache_folder
 from icbs.tasks import fashion_mnist
 from icbs.tasks.task import Task
-from problems.files import atomic
+from icbs.tasks.training import Report, fit, load_or_train
 
 EPOCHS = 10
 BATCH = 256
@@ -30,9 +27,7 @@ def classifier() -> nn.Sequential:
     )
 
 
-def load(
-    seed: int = 0, epochs: int = EPOCHS, report: Callable[[int, float], object] | None = None
-) -> Task:
+def load(seed: int = 0, epochs: int = EPOCHS, report: Report | None = None) -> Task:
     """Load the task, training the dense model at first use (cached as safetensors).
 
     Parameters
@@ -47,14 +42,11 @@ def load(
     images, labels = fashion_mnist.load("train")
     test_images, test_labels = fashion_mnist.load("t10k")
     model = classifier()
-    path = cache_path(seed, epochs)
-    if path.exists():
-        model.load_state_dict(load_file(path))
-    else:
-        train(model, images, labels, seed=seed, epochs=epochs, report=report)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path) as temporary:
-            save_file(model.state_dict(), temporary)
+    load_or_train(
+        model,
+        cache_path(seed, epochs),
+        lambda: train(model, images, labels, seed=seed, epochs=epochs, report=report),
+    )
 
     @torch.no_grad()
     def evaluate(candidate: nn.Module) -> dict[str, float]:
@@ -75,7 +67,7 @@ def train(
     *,
     seed: int,
     epochs: int,
-    report: Callable[[int, float], object] | None = None,
+    report: Report | None = None,
 ) -> None:
     """Train a classifier in place; the same seed gives the same weights on one machine."""
     generator = torch.Generator().manual_seed(seed)
@@ -86,31 +78,14 @@ def train(
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE, weight_decay=DECAY)
     steps = epochs * -(-len(images) // BATCH)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
-    for epoch in range(epochs):
-        total = 0.0
-        for x, y in _batches(images, labels, generator):
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(x), y)
-            loss.backward()
-            optimizer.step()
-            decay.step()
-            total += float(loss.detach()) * len(x)
-        if report is not None:
-            report(epoch + 1, total / len(images))
-
-
-def _batches(
-    images: Tensor, labels: Tensor, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    order = torch.randperm(len(images), generator=generator)
-    for start in range(0, len(order), BATCH):
-        chosen = order[start : start + BATCH]
-        yield images[chosen], labels[chosen]
+    fit(
+        model, images, labels, optimizer, decay,
+        batch=BATCH, epochs=epochs, generator=generator, report=report,
+    )  # fmt: skip
 
 
 def cache_path(seed: int, epochs: int) -> Path:
     """Where the trained model is kept: ``$ICBS_CACHE``, else the user's cache folder."""
-    root = os.environ.get("ICBS_CACHE") or pooch.os_cache("icbs")
     recipe = f"{seed} {epochs} {BATCH} {RATE} {DECAY} {torch.__version__}"
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
-    return Path(root) / f"garment-{digest}.safetensors"
+    return cache_folder() / f"garment-{digest}.safetensors"

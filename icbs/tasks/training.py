@@ -1,0 +1,57 @@
+"""Training of the dense models that tasks start from: once, and the same on one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from icbs.data.losses import logits_of
+from problems.files import atomic
+
+#: ``report(epoch, loss)`` after each epoch.
+Report = Callable[[int, float], object]
+
+
+def load_or_train(model: nn.Module, path: Path, train: Callable[[], object]) -> None:
+    """Load a model's weights from a file, or train it and write the file."""
+    if path.exists():
+        model.load_state_dict(load_file(path))
+        return
+    train()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as temporary:
+        save_file(model.state_dict(), temporary)
+
+
+def fit(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    optimizer: torch.optim.Optimizer,
+    decay: torch.optim.lr_scheduler.LRScheduler,
+    *,
+    batch: int,
+    epochs: int,
+    generator: torch.Generator,
+    report: Report | None = None,
+) -> None:
+    """Minimise the cross-entropy, over the samples in an order that the generator draws.
+
+    The rate follows ``decay`` from step to step.
+    """
+    for epoch in range(epochs):
+        total = 0.0
+        for chosen in torch.randperm(len(images), generator=generator).split(batch):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(logits_of(model(images[chosen])), labels[chosen])
+            loss.backward()
+            optimizer.step()
+            decay.step()
+            total += float(loss.detach()) * len(chosen)
+        if report is not None:
+            report(epoch + 1, total / len(images))
