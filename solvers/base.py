@@ -76,11 +76,15 @@ class Request:
             return float("inf")
         return max(0.0, self.started + self.time_limit - time.perf_counter())
 
-    def report(self, energy: float) -> bool:
-        """Tell the callback of a new incumbent; returns True when it asks to stop."""
+    def report(self, energy: float, at: float | None = None) -> bool:
+        """Tell the callback of a new incumbent; returns True when it asks to stop.
+
+        ``at`` is ``time.perf_counter()`` when it was found; now if omitted.
+        """
         if self.callback is None:
             return False
-        return bool(self.callback(time.perf_counter() - self.started, energy))
+        at = time.perf_counter() if at is None else at
+        return bool(self.callback(at - self.started, energy))
 
 
 @dataclass

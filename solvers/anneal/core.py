@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from solvers.anneal.curvature import commit, gradient, gram
+from solvers.anneal.curvature import commit, gradient_at, gram
 from solvers.anneal.simd import Real, fmin, jit
 
 Array = npt.NDArray[Any]
@@ -194,13 +194,12 @@ def anneal_core(
     width = len(chosen)
     C = np.empty((width, width), np.float32)
     gram(matrix, factored, curv, chosen, C)
+    if factored:
+        gradient_at(matrix, linear, s, g, chosen)
     f, base = np.empty(width, np.float32), np.empty(width, np.float32)
     shut, change = np.empty(width, np.float32), np.empty(width, np.float32)
     for t in range(width):
-        v = chosen[t]
-        if factored:
-            gradient(matrix, linear, s, g, v, v + 1)
-        base[t] = g[v]
+        base[t] = g[chosen[t]]
     y = np.zeros(count, np.uint8)
     for t in range(count):
         y[t] = x[chosen[t]] > 0
@@ -216,9 +215,10 @@ def anneal_core(
     for t in range(256):
         logs[t] = -np.log((t + 0.5) / 256)
     # What is less is lost in rounding.
-    least = 1e-3 * hot
+    least = 0.0
     for t in range(count):
-        least = max(least, 1e-6 * abs(base[t]))
+        least += 1e-6 * abs(base[t])
+    least = max(1e-3 * hot, least / count)
     best = np.empty(count, np.uint8)
     _fields(C, base, y, f)
     start = _energy(base, y, f)

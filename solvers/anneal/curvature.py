@@ -44,6 +44,18 @@ def transpose(A: Array, columns: Array, first: int, last: int) -> None:
 
 
 @jit
+def squares(columns: Array) -> Array:
+    """Return the squared length of each column."""
+    found = np.empty(len(columns), np.float32)
+    for v in range(len(columns)):
+        column, total = columns[v], np.float32(0)
+        for r in range(len(column)):
+            total += column[r] * column[r]
+        found[v] = total
+    return found
+
+
+@jit
 def add_column(column: Array, s: Array, change: Real) -> None:
     """Follow a change (of the type of ``s``) of one variable in ``s = Ax``."""
     for r in range(len(s)):
@@ -109,6 +121,27 @@ def refresh(
         for v in range(len(x)):
             if x[v] > 0:
                 add_row(matrix, curv, g, v, x[v])
+
+
+@jit
+def gradient_at(columns: Array, linear: Array, s: Array, g: Array, chosen: Array) -> None:
+    """Compute the chosen entries of ``g = linear + 2Aᵀs``."""
+    t = 0
+    while t + 4 <= len(chosen):
+        v0, v1, v2, v3 = chosen[t], chosen[t + 1], chosen[t + 2], chosen[t + 3]
+        c0, c1, c2, c3 = columns[v0], columns[v1], columns[v2], columns[v3]
+        t0, t1, t2, t3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+        for r in range(len(s)):
+            t0 += c0[r] * s[r]
+            t1 += c1[r] * s[r]
+            t2 += c2[r] * s[r]
+            t3 += c3[r] * s[r]
+        g[v0], g[v1] = linear[v0] + (t0 + t0), linear[v1] + (t1 + t1)
+        g[v2], g[v3] = linear[v2] + (t2 + t2), linear[v3] + (t3 + t3)
+        t += 4
+    while t < len(chosen):
+        gradient(columns, linear, s, g, chosen[t], chosen[t] + 1)
+        t += 1
 
 
 @jit

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from solvers.anneal.simd import jit
+
 Array = npt.NDArray[Any]
 
 #: State of a position that holds no variable.
@@ -72,11 +74,13 @@ class Layout:
 
     def group_of(self, positions: Array) -> Array:
         """Return the group of each position."""
-        return np.searchsorted(self.group_lanes, positions % self.lanes, side="right") - 1
+        return lane_groups(self.group_lanes)[positions % self.lanes]
 
-    def split(self, positions: Array, order: Array) -> list[Array]:
-        """Split an order of some positions (a permutation of their indices) by group."""
-        if len(self.group_lanes) == 2:
-            return [order]
-        group = self.group_of(positions)[order]
-        return [order[group == g] for g in np.unique(group)]
+
+@jit
+def lane_groups(group_lanes: Array) -> Array:
+    """Return the group of each lane."""
+    group_of = np.empty(group_lanes[-1], np.int64)
+    for group in range(len(group_lanes) - 1):
+        group_of[group_lanes[group] : group_lanes[group + 1]] = group
+    return group_of

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from problems import CardinalityQUBO
-from solvers.anneal.curvature import refresh, transpose
+from solvers.anneal.curvature import refresh, squares, transpose
 from solvers.anneal.layout import EMPTY, Layout
 from solvers.anneal.simd import round_up
 
@@ -34,7 +34,7 @@ class Model:
     C-contiguous, shape (size, depth)."""
     linear: Array
     curv: Array
-    """Diagonal of the relaxed curvature; empty with factors, which imply it."""
+    """Diagonal of the relaxed curvature."""
     cardinalities: Array
     scale: float
     """What the problem's energies were multiplied by."""
@@ -49,8 +49,7 @@ class Model:
             peak = max(float(np.abs(linear).max(initial=0)), _peak(problem.A) ** 2)
             scale = _scale(peak)
             columns = _columns(problem.A, layout, np.sqrt(scale))
-            empty = np.zeros(0, np.float32)
-            return cls(layout, True, columns, _single(linear, scale), empty, k, scale)
+            return cls(layout, True, columns, _single(linear, scale), squares(columns), k, scale)
         scale = _scale(_peak(problem.Q))
         Q = problem.Q
         if layout.order is not None:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from solvers.anneal.curvature import add_column, add_row, gradient
+from solvers.anneal.choosing import cut
+from solvers.anneal.curvature import add_column, add_row, gradient, gradient_at
 from solvers.anneal.relax import open_sides, scan, thresholds
 from solvers.anneal.simd import DOT_COLUMNS, DOT_ROWS, Real, dots, fmin, jit, round_up
 
@@ -15,115 +16,153 @@ Array = npt.NDArray[Any]
 
 #: Ones whose partners are looked at together.
 _ROWS = 64
+#: Variables of either side that are paired, at most: those that promise most.
+_MOST = 4096
+#: Rounding error of a gradient, as a share of its linear term.
+_NOISE = np.float32(1e-6)
 
 
 @jit
 def _side(
-    x: Array, g: Array, group_lanes: Array, group: int, sign: Real, bound: Real, found: Array
+    x: Array,
+    g: Array,
+    group_lanes: Array,
+    group: int,
+    sign: Real,
+    bound: Real,
+    score: Array,
+    found: Array,
 ) -> int:
     """Collect a group's ones with a gradient above a bound, or its zeros with one below.
 
-    ``sign`` is 1 for the ones, -1 for the zeros. Returns their number; ``found`` is padded
-    by its first to a multiple of 8.
+    ``sign`` is 1 for the ones, -1 for the zeros. Of more than ``found`` has room for, those
+    furthest beyond the bound are taken. Returns their number; ``found`` is padded by its
+    first to a multiple of 8. ``score`` is infinite throughout, before and after.
     """
-    lanes, count = group_lanes[-1], 0
+    lanes, none, count = group_lanes[-1], np.float32(np.inf), 0
     for first in range(0, len(x), lanes):
         for lane in range(group_lanes[group], group_lanes[group + 1]):
             v = first + lane
-            if v >= len(x):
-                break
-            wanted = x[v] > 0 if sign > 0 else x[v] == 0
-            if wanted and sign * (g[v] - bound) > 0:
-                found[count] = v
-                count += 1
-    for t in range(count, round_up(count)):
+            if v < len(x) and (x[v] > 0 if sign > 0 else x[v] == 0):
+                beyond = sign * (g[v] - bound)
+                if beyond > 0:
+                    score[v] = np.float32(1) / beyond
+                    count += 1
+    least = cut(score, len(found))[0] if count > len(found) else none
+    count = 0
+    for first in range(0, len(x), lanes):
+        for lane in range(group_lanes[group], min(group_lanes[group + 1], len(x) - first)):
+            v = first + lane
+            if score[v] < none:
+                if score[v] <= least:
+                    found[count] = v
+                    count += 1
+                score[v] = none
+    for t in range(count, min(round_up(count), len(found))):
         found[t] = found[0]
     return count
 
 
 @jit
-def _norm(column: Array) -> Real:
-    total = np.float32(0)
-    for r in range(len(column)):
-        total += column[r] * column[r]
-    return total
+def _swap_pairs(
+    columns: Array,
+    linear: Array,
+    curv: Array,
+    x: Array,
+    s: Array,
+    g: Array,
+    ones: Array,
+    leaving: int,
+    zeros: Array,
+    entering: int,
+) -> bool:
+    """Make the best swaps between these variables, for ``_ROWS`` ones at a time.
 
-
-@jit
-def _best_swap(
-    columns: Array, g: Array, ones: Array, leaving: int, zeros: Array, entering: int, least: Real
-) -> tuple[int, int]:
-    """Find the first good swap among these variables, ``_ROWS`` ones at a time; -1, -1 if none.
-
-    Swapping i for j changes the energy by ``g_j - g_i + ‖a_i - a_j‖²``.
+    Swapping i for j changes the energy by ``g_j - g_i + ‖a_i - a_j‖²``. Returns whether
+    there was one. What is less than the rounding of the gradients is no gain.
     """
     none = np.float32(np.inf)
-    width = round_up(entering)
-    products = np.empty((round_up(leaving), width), np.float32)
+    width, found = round_up(entering), False
+    products = np.empty((_ROWS, width), np.float32)
     rises = np.empty(width, np.float32)
-    for b in range(width):
-        rises[b] = g[zeros[b]] + _norm(columns[zeros[b]])
     for first in range(0, leaving, _ROWS):
-        best, i, j = np.float32(-least), -1, -1
-        for a in range(first, min(leaving, first + _ROWS)):
-            if a % DOT_ROWS == 0:
-                for b in range(0, width, DOT_COLUMNS):
-                    dots(columns, ones, a, zeros, b, products)
-            row, lowest = products[a], none
+        block = ones[first : first + _ROWS]
+        rows = min(leaving - first, _ROWS)
+        for a in range(0, rows, DOT_ROWS):
+            for b in range(0, width, DOT_COLUMNS):
+                dots(columns, block, a, zeros, b, products)
+        while True:
             for b in range(width):
-                lowest = fmin(lowest, rises[b] - (row[b] + row[b]))
-            change = lowest + _norm(columns[ones[a]]) - g[ones[a]]
-            if change < best:
-                best, i = change, a
-        if i >= 0:
-            lowest = none
+                v = zeros[b]
+                rises[b] = g[v] + curv[v] + _NOISE * abs(linear[v]) if x[v] == 0 else none
+            best, i = np.float32(0), -1
+            for a in range(rows):
+                if x[block[a]] > 0:
+                    row, lowest = products[a], none
+                    for b in range(width):
+                        lowest = fmin(lowest, rises[b] - (row[b] + row[b]))
+                    v = block[a]
+                    change = lowest + curv[v] - g[v] + _NOISE * abs(linear[v])
+                    if change < best:
+                        best, i = change, a
+            if i < 0:
+                break
+            lowest, j = none, -1
             for b in range(entering):
                 if rises[b] - 2 * products[i, b] < lowest:
                     lowest, j = rises[b] - 2 * products[i, b], b
-            return ones[i], zeros[j]
-    return -1, -1
+            x[block[i]], x[zeros[j]] = 0, 1
+            add_column(columns[block[i]], s, np.float32(-1))
+            add_column(columns[zeros[j]], s, np.float32(1))
+            gradient_at(columns, linear, s, g, ones[:leaving])
+            gradient_at(columns, linear, s, g, zeros[:entering])
+            found = True
+    return found
 
 
 @jit
 def _polish_factored(
-    columns: Array, linear: Array, x: Array, s: Array, g: Array, group_lanes: Array, least: Real
+    columns: Array,
+    linear: Array,
+    curv: Array,
+    x: Array,
+    s: Array,
+    g: Array,
+    group_lanes: Array,
 ) -> None:
     """Only pairs with ``g_j < g_i`` can improve: few are left near a relaxed optimum."""
     size, lanes, groups = len(x), group_lanes[-1], len(group_lanes) - 1
     low, high = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
     down, up = np.empty(groups, np.float32), np.empty(groups, np.float32)
     enter, leave = np.empty(size, np.float32), np.empty(size, np.float32)
-    ones, zeros = np.empty(size + 8, np.int64), np.empty(size + 8, np.int64)
-    open_sides(x, enter, leave, ones)
-    swaps, group = 0, group_lanes[0]  # 0, of the type that it has later
-    scan(g, enter, leave, low, high)
-    thresholds(low, high, group_lanes, down, up)
-    while group < groups and swaps < 4 * size:
-        leaving, entering = 0, 0
-        if down[group] < up[group]:
-            leaving = _side(x, g, group_lanes, group, np.float32(1), down[group], ones)
-            entering = _side(x, g, group_lanes, group, np.float32(-1), up[group], zeros)
-        i, j = -1, -1
-        if leaving > 0 and entering > 0:
-            i, j = _best_swap(columns, g, ones, leaving, zeros, entering, least)
-        if i < 0:
-            group += 1
-            continue
-        x[i], x[j] = 0, 1
-        add_column(columns[i], s, np.float32(-1))
-        add_column(columns[j], s, np.float32(1))
-        gradient(columns, linear, s, g, 0, size)
-        open_sides(x, enter, leave, ones)
+    room = min(round_up(size), _MOST)
+    ones, zeros = np.empty(room, np.int64), np.empty(room, np.int64)
+    at, score = np.empty(size, np.int64), np.full(size, np.float32(np.inf))
+    one = np.float32(1)
+    for _ in range(100):
+        found = False
+        open_sides(x, enter, leave, at)
         scan(g, enter, leave, low, high)
         thresholds(low, high, group_lanes, down, up)
-        swaps += 1
-        group = 0
+        for group in range(groups):
+            if down[group] < up[group]:
+                leaving = _side(x, g, group_lanes, group, one, down[group], score, ones)
+                entering = _side(x, g, group_lanes, group, -one, up[group], score, zeros)
+                if found:
+                    gradient_at(columns, linear, s, g, ones[:leaving])
+                    gradient_at(columns, linear, s, g, zeros[:entering])
+                if leaving > 0 and entering > 0:
+                    found |= _swap_pairs(
+                        columns, linear, curv, x, s, g, ones, leaving, zeros, entering
+                    )
+        if not found:
+            break
+        gradient(columns, linear, s, g, 0, size)
 
 
 @jit
-def _polish_dense(
-    Q: Array, curv: Array, x: Array, g: Array, group_lanes: Array, least: Real
-) -> None:
+def _polish_dense(Q: Array, curv: Array, x: Array, g: Array, group_lanes: Array) -> None:
+    least = _NOISE * np.abs(g).mean()
     size, lanes = len(x), group_lanes[-1]
     none = np.float32(np.inf)
     # Adding the curvature turns the gradient of a zero into its field.
@@ -168,14 +207,13 @@ def polish(
     s: Array,
     g: Array,
     group_lanes: Array,
-    least: Real,
 ) -> None:
-    """Swap inside groups until no swap gains more than ``least``, in place.
+    """Swap inside groups until no swap gains more than rounding can show, in place.
 
     ``x`` is binary by position (negative where empty), ``s`` and ``g`` fit it; see
     :mod:`solvers.anneal.curvature`.
     """
     if factored:
-        _polish_factored(matrix, linear, x, s, g, group_lanes, least)
+        _polish_factored(matrix, linear, curv, x, s, g, group_lanes)
     else:
-        _polish_dense(matrix, curv, x, g, group_lanes, least)
+        _polish_dense(matrix, curv, x, g, group_lanes)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from solvers.anneal.choosing import sort_by_group
 from solvers.anneal.curvature import commit, gradient, gram
 from solvers.anneal.simd import Real, fmax, fmin, jit, round_up
 
@@ -25,8 +26,11 @@ Array = npt.NDArray[Any]
 #: A working set takes what violates by more than this share of the worst violation, and
 #: its minimisation stops at this share.
 _ENTER, _LEAVE = np.float32(0.02), np.float32(0.05)
-#: The relaxation is solved when a round gains less than this share of all rounds.
-_ENOUGH = np.float32(1e-6)
+#: Passes over the groups of a working set.
+_PASSES = 20
+#: The relaxation is solved when it is proved to be nearer to its optimum than what rounding
+#: one variable costs, or when a round gains less than this share of all: float32 has no more.
+_ENOUGH = np.float32(1e-7)
 
 
 @jit
@@ -71,6 +75,33 @@ def thresholds(low: Array, high: Array, group_lanes: Array, down: Array, up: Arr
 
 
 @jit
+def _gap(x: Array, g: Array, group_lanes: Array, down: Array, up: Array) -> Real:
+    """Bound how far the relaxed energy is above its minimum.
+
+    For any threshold θ of a group, and any feasible y, ``g·(x - y) = Σ (g - θ)(x - y)``, which
+    is at most what each variable alone could bring.
+    """
+    lanes, zero = group_lanes[-1], np.float32(0)
+    middle, sums = np.empty(lanes, np.float32), np.zeros(lanes, np.float32)
+    for group in range(len(down)):
+        movable = down[group] < np.float32(np.inf) and up[group] > -np.float32(np.inf)
+        for lane in range(group_lanes[group], group_lanes[group + 1]):
+            middle[lane] = np.float32(0.5) * (down[group] + up[group]) if movable else zero
+            sums[lane] = zero
+    for first in range(0, len(g), lanes):
+        for lane in range(min(lanes, len(g) - first)):
+            v = first + lane
+            above = g[v] - middle[lane]
+            sums[lane] += above * x[v] - min(zero, above) if x[v] >= zero else zero
+    total = zero
+    for group in range(len(down)):
+        if down[group] < np.float32(np.inf) and up[group] > -np.float32(np.inf):
+            for lane in range(group_lanes[group], group_lanes[group + 1]):
+                total += sums[lane]
+    return total
+
+
+@jit
 def _bar(
     low: Array, high: Array, group_lanes: Array, down: Array, up: Array, least: Real, room: int
 ) -> Real:
@@ -107,7 +138,7 @@ def _choose(
     chosen: Array,
     marked: Array,
 ) -> int:
-    """Put the working set into ``chosen``, sorted by group; return how many."""
+    """Put the working set into ``chosen``; return how many."""
     lanes, count = len(low), 0
     for t in range(min(len(inside), len(chosen) // 2)):
         chosen[count] = inside[t]
@@ -130,13 +161,6 @@ def _choose(
                     count += 1
     for t in range(count):
         marked[chosen[t]] = 0
-    if len(down) > 1:
-        for t in range(1, count):
-            v, to = chosen[t], t
-            while to > 0 and chosen[to - 1] % lanes > v % lanes:
-                chosen[to] = chosen[to - 1]
-                to -= 1
-            chosen[to] = v
     return count
 
 
@@ -152,11 +176,11 @@ def _pairs(
     leave: Array,
     score: Array,
     enough: Real,
-) -> None:
+) -> bool:
     """Minimise over one group, entries first … last of the working set, by pair steps.
 
     The pair is the largest gradient that may fall and the partner with the largest
-    promised decrease.
+    promised decrease. Returns whether there was a step.
     """
     none, zero, one = np.float32(np.inf), np.float32(0), np.float32(1)
     tiny = np.float32(1e-30)
@@ -166,12 +190,12 @@ def _pairs(
     top = -none
     for v in range(len(own)):
         top = fmax(top, own[v] - leave[v])
-    for _ in range(20 * len(own)):
+    for turn in range(20 * len(own)):
         i = 0
         while i < len(own) and own[i] - leave[i] != top:
             i += 1
         if i == len(own) or top == -none:
-            return
+            return turn > 0
         row, curv_i = C[first + i, first:last], curv[i]
         best, worst = zero, zero
         for v in range(len(own)):
@@ -180,7 +204,7 @@ def _pairs(
             score[v] = slope * slope / bend
             best, worst = fmax(best, score[v]), fmax(worst, slope)
         if worst <= enough or best <= zero:
-            return
+            return turn > 0
         j = 0
         while score[j] != best:
             j += 1
@@ -207,6 +231,7 @@ def _pairs(
         top = -none
         for v in range(len(own)):
             top = fmax(top, own[v] - leave[v])
+    return True
 
 
 @jit
@@ -241,7 +266,7 @@ def relax(
         Whether to recompute ``g`` from ``s`` after a round; else the caller does.
     """
     size, lanes, groups = len(x), group_lanes[-1], len(group_lanes) - 1
-    capacity = min(round_up(size), round_up(4 * min(lanes, 1024) + 64))
+    capacity = min(round_up(size), round_up(4 * min(lanes, 1024 if groups == 1 else 256) + 64))
     none = np.float32(np.inf)
     low, high = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
     down, up = np.empty(groups, np.float32), np.empty(groups, np.float32)
@@ -254,16 +279,26 @@ def relax(
     enter_w, leave_w = np.empty(capacity, np.float32), np.empty(capacity, np.float32)
     score, curv_w = np.empty(capacity, np.float32), np.empty(capacity, np.float32)
     change = np.empty(capacity, np.float32)
+    starts = np.zeros(2, np.int64)
     between = open_sides(x, enter, leave, inside)
     for _ in range(rounds):
         scan(g, enter, leave, low, high)
         worst = thresholds(low, high, group_lanes, down, up)
-        if worst <= 0:
+        cost = np.float32(0)
+        for t in range(between):
+            v = inside[t]
+            cost += (x[v] - x[v] * x[v]) * curv[v]
+        if between > 0:
+            cost /= between
+        if worst <= 0 or _gap(x, g, group_lanes, down, up) <= cost:
             return True
         count = _choose(
             g, enter, leave, low, high, group_lanes, down, up, worst,
             inside[:between], chosen_all, marked,
         )  # fmt: skip
+        starts[1] = count
+        if groups > 1:
+            starts = sort_by_group(chosen_all[:count], group_lanes)
         width = round_up(count)
         for t in range(count, width):
             chosen_all[t] = chosen_all[0]
@@ -276,16 +311,17 @@ def relax(
             curv_w[t] = C[t, t]
         for t in range(count, width):
             enter_w[t], leave_w[t] = none, none
-        first, group = chosen[0] - chosen[0], 0
-        while first < count:
-            while chosen[first] % lanes >= group_lanes[group + 1]:
-                group += 1
-            last = first + 1
-            while last < count and chosen[last] % lanes < group_lanes[group + 1]:
-                last += 1
-            end = width if groups == 1 else last
-            _pairs(C, curv_w, first, end, x_w, g_w[:width], enter_w, leave_w, score, _LEAVE * worst)
-            first = last
+        for _ in range(_PASSES):
+            moved = False
+            for part in range(len(starts) - 1):
+                # The padding is out of the way; with it the loops run over whole vectors.
+                last = width if groups == 1 else starts[part + 1]
+                moved |= _pairs(
+                    C, curv_w, starts[part], last, x_w, g_w[:width], enter_w, leave_w, score,
+                    _LEAVE * worst,
+                )  # fmt: skip
+            if not moved or groups == 1:
+                break
         gain = np.float32(0)
         between = 0
         for t in range(count):
@@ -300,7 +336,8 @@ def relax(
         if factored and with_gradient:
             gradient(matrix, linear, s, g, 0, size)
         gained[0] += gain
-        if gain <= _ENOUGH * gained[0]:
+        # Less than this share of the variables has moved, so less than all can was gained.
+        if gain <= _ENOUGH * gained[0] * capacity / size:
             return True
     return False
 
@@ -320,8 +357,10 @@ def open_sides(x: Array, enter: Array, leave: Array, inside: Array) -> int:
 
 
 @jit
-def distances(x: Array, g: Array, group_lanes: Array, distance: Array) -> None:
+def distances(x: Array, g: Array, group_lanes: Array, distance: Array) -> tuple[int, int]:
     """Measure how far each gradient lies from its group's threshold.
+
+    Returns how many variables are between 0 and 1, and how many can move.
 
     The threshold separates the gradients of the ones from those of the zeros, as well as
     it goes; variables between 0 and 1 are at distance 0, and those that no pair of their
@@ -332,7 +371,7 @@ def distances(x: Array, g: Array, group_lanes: Array, distance: Array) -> None:
     low, high = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
     down, up = np.empty(groups, np.float32), np.empty(groups, np.float32)
     enter, leave = np.empty(size, np.float32), np.empty(size, np.float32)
-    open_sides(x, enter, leave, np.empty(size, np.int64))
+    between = open_sides(x, enter, leave, np.empty(size, np.int64))
     scan(g, enter, leave, low, high)
     thresholds(low, high, group_lanes, down, up)
     middle = np.empty(lanes, np.float32)
@@ -340,10 +379,13 @@ def distances(x: Array, g: Array, group_lanes: Array, distance: Array) -> None:
         movable = down[group] < none and up[group] > -none
         for lane in range(group_lanes[group], group_lanes[group + 1]):
             middle[lane] = np.float32(0.5) * (down[group] + up[group]) if movable else none
-    for v in range(size):
-        if x[v] < 0 or middle[v % lanes] == none:
-            distance[v] = none
-        elif 0 < x[v] < 1:
-            distance[v] = 0
-        else:
-            distance[v] = abs(g[v] - middle[v % lanes])
+    movable = 0
+    for first in range(0, size, lanes):
+        for lane in range(min(lanes, size - first)):
+            v = first + lane
+            if x[v] < 0 or middle[lane] == none:
+                distance[v] = none
+            else:
+                distance[v] = 0 if 0 < x[v] < 1 else abs(g[v] - middle[lane])
+                movable += 1
+    return between, movable

@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from solvers.anneal.curvature import add_row, gradient, project
+from solvers.anneal.choosing import reluctance
+from solvers.anneal.curvature import gradient, project
 from solvers.anneal.model import Model, ranges
 from solvers.anneal.relax import distances, relax
+from solvers.anneal.rounding import round_off
 from solvers.anneal.sweep import sweep
 from solvers.base import Request
 
 Array = npt.NDArray[Any]
 
 #: Sweeps before the rounds; rounds between looks at the clock where a round is short.
-_SWEEPS, _ROUNDS = 3, 50
+_SWEEPS, _ROUNDS = 4, 50
+#: Sweeps with several groups, where pairs are many and short.
+_GROUP_SWEEPS = 20
 
 
 @dataclass
@@ -42,43 +46,33 @@ class Relaxed:
     x: Array
     s: Array
     g: Array
-    distance: Array
-    """Distance of each gradient from its group's threshold."""
-    inside: Array
-    """Positions of the variables between 0 and 1."""
+    reluctance: Array
+    """How little each variable promises to leave its bound."""
+    fractional: int
+    """Number of variables between 0 and 1."""
+    movable: int
+    """Number of variables in groups that leave a choice."""
     solved: bool
 
     @property
     def is_feasible(self) -> bool:
         """Whether every variable is 0 or 1; if convex and solved, it is an optimum."""
-        return len(self.inside) == 0
+        return self.fractional == 0
 
-    def rounded(self, rng: np.random.Generator | None = None) -> State:
-        """Round: the largest up, or, with a generator, larger ones up more often."""
-        values = self.x[self.inside]
-        keys = -values if rng is None else rng.standard_exponential(len(values)) / values
-        order = np.argsort(keys, kind="stable")
-        step = -values
-        for members in self.model.layout.split(self.inside, order):
-            up = members[: round(float(values[members].sum()))]
-            step[up] = 1 - values[up]
-        return self._moved(step)
+    @property
+    def rounding_cost(self) -> float:
+        """What rounding a variable costs on average, if it goes up as likely as it is large."""
+        x = np.maximum(self.x, 0)
+        return float((x - x * x) @ self.model.curv) / max(self.fractional, 1)
 
-    def _moved(self, step: Array) -> State:
-        model, inside = self.model, self.inside
-        state = State(self.x.copy(), self.s.copy(), self.g.copy(), float(self.g[inside] @ step))
-        state.x[inside] = np.rint(state.x[inside] + step)
-        if model.factored:
-            shift = step @ model.matrix[inside]
-            state.s += shift
-            state.energy += float(shift @ shift)
-        else:
-            C = model.matrix[np.ix_(inside, inside)]
-            np.fill_diagonal(C, model.curv[inside])
-            state.energy += float(step @ C @ step)
-            for v, change in zip(inside, step, strict=True):
-                add_row(model.matrix, model.curv, state.g, int(v), change)
-        return state
+    def rounded(self, random: Array, at_random: bool = False) -> State:
+        """Round: the largest up, or, with the state of random numbers, larger ones more often."""
+        model, x, s, g = self.model, self.x.copy(), self.s.copy(), self.g.copy()
+        rise = round_off(
+            model.matrix, model.factored, model.curv, x, s, g,
+            model.layout.group_lanes, at_random, random,
+        )  # fmt: skip
+        return State(x, s, g, float(rise))
 
 
 def solve_relaxation(model: Model, start: Array, request: Request, threads: int) -> Relaxed:
@@ -90,8 +84,9 @@ def solve_relaxation(model: Model, start: Array, request: Request, threads: int)
     else:
         solved = _descend(model, x, s, g, request, None)
     distance = np.empty(model.size, np.float32)
-    distances(x, g, model.layout.group_lanes, distance)
-    return Relaxed(model, x, s, g, distance, np.flatnonzero((x > 0) & (x < 1)), solved)
+    fractional, movable = distances(x, g, model.layout.group_lanes, distance)
+    reluctant = reluctance(distance, model.curv, fractional)
+    return Relaxed(model, x, s, g, reluctant, fractional, movable, solved)
 
 
 def _descend(
@@ -113,14 +108,17 @@ def _descend(
     lanes, gained = model.layout.group_lanes, np.zeros(1)
     if not model.factored:
         model.refresh(x, s, g)
+        begin = _energy(model, x, g)
     else:
         s[:] = sum(each(sum_columns, ranges(model.size)))
         differentiate()
-        for _ in range(_SWEEPS):
+        begin = _energy(model, x, g)
+        for _ in range(_SWEEPS if len(model.cardinalities) == 1 else _GROUP_SWEEPS):
             sweep(model.matrix, model.linear, x, s, g, lanes)
             differentiate()
             if request.remaining <= 0:
                 return False
+    gained[0] = begin - _energy(model, x, g)
     own = not model.is_large
     solved = False
     while not solved and request.remaining > 0:
@@ -131,3 +129,8 @@ def _descend(
         if not own:
             differentiate()
     return solved
+
+
+def _energy(model: Model, x: Array, g: Array) -> float:
+    """Evaluate the relaxed energy, from its gradient."""
+    return 0.5 * float(np.dot(np.maximum(x, 0), model.linear + g))

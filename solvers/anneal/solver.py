@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from problems import CardinalityQUBO
+from solvers.anneal.chance import seeded, uniforms
 from solvers.anneal.model import Model
 from solvers.anneal.relaxed import solve_relaxation
 from solvers.anneal.search import polish, search
@@ -77,7 +78,7 @@ class Anneal(Solver):
         start = request.initial_state
         if start is None:
             start = _ranked(problem, problem.linear if problem.is_factored else problem.diagonal)
-        rng = np.random.default_rng(request.seed)
+        random = seeded(request.seed)
         relaxed = solve_relaxation(model, model.start(start), request, threads)
         known = np.inf
         samples: list[Array] = []
@@ -87,13 +88,13 @@ class Anneal(Solver):
                 stop = Stop.TIME_LIMIT
                 break
             if samples and not model.factored:
-                start = _random(problem, rng)
+                start = _ranked(problem, uniforms(problem.n, random))
                 relaxed = solve_relaxation(model, model.start(start), request, threads)
             until = time.perf_counter() + request.remaining / left
-            for state in search(relaxed, rng, endless=request.time_limit is not None):
+            for state in search(relaxed, random, endless=request.time_limit is not None):
                 if request.callback and state.energy < known:
-                    known = state.energy
-                    if request.report(problem.energy(model.layout.restore(state.x))):
+                    known, at = state.energy, time.perf_counter()
+                    if request.report(problem.energy(model.layout.restore(state.x)), at):
                         stop = Stop.INTERRUPTED
                         break
                 if time.perf_counter() >= until:
@@ -104,15 +105,10 @@ class Anneal(Solver):
             if stop is Stop.INTERRUPTED:
                 break
         info = {
-            "fractional": len(relaxed.inside),
+            "fractional": relaxed.fractional,
             "relaxation_solved": relaxed.solved,
         }
         return Outcome(np.array(samples), stop, build_seconds=build, info=info)
-
-
-def _random(problem: CardinalityQUBO, rng: np.random.Generator) -> Array:
-    """Draw a feasible state."""
-    return _ranked(problem, rng.random(problem.n))
 
 
 def _ranked(problem: CardinalityQUBO, cost: Array) -> Array:

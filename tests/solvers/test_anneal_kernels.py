@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from problems import CardinalityQUBO
 from solvers.anneal import model as model_module
-from solvers.anneal import search
+from solvers.anneal.chance import exponential, seeded, uniforms
+from solvers.anneal.choosing import choose_core, reluctance
 from solvers.anneal.core import anneal_core
 from solvers.anneal.layout import Layout
 from solvers.anneal.model import Model
 from solvers.anneal.relax import relax
 from solvers.anneal.relaxed import solve_relaxation
+from solvers.anneal.search import polish, search
 from solvers.anneal.simd import dots, jit
 from solvers.base import Request
 
@@ -139,7 +141,9 @@ def test_relaxation_is_feasible_and_no_direction_descends(seed, n, num_groups):
     for h in range(p.num_groups):
         inside = real & (group == h)
         best += np.sort(fresh[inside])[: p.cardinalities[h]].sum() - fresh[inside] @ x[inside]
-    assert -best <= 1e-3 * (before - after) + 1e-6 * abs(after)
+    between = (x > 0) & (x < 1)
+    cost = ((x - x * x) * model.curv)[between].mean() if between.any() else 0.0
+    assert -best <= 1.01 * cost + 1e-3 * (before - after) + 1e-6 * abs(after)
 
 
 @settings(max_examples=30, deadline=None)
@@ -149,8 +153,9 @@ def test_a_core_reports_the_change_it_makes(seed, n, num_groups, dense):
     model = Model.of(p)
     x = model.start(start)
     s, g = refreshed(model, x)
-    chosen = np.flatnonzero(x >= 0)[: 1 + n // 2]
-    chosen, starts = search._by_group(model, chosen)
+    score = np.where(x >= 0, np.arange(model.size), np.inf).astype(np.float32)
+    size = min(1 + n // 2, int((x >= 0).sum()))
+    chosen, starts = choose_core(score, model.layout.group_lanes, size, False, seeded(seed))
     change = anneal_core(
         model.matrix, model.factored, model.linear, model.curv, x, s, g, chosen, starts,
         float(np.abs(model.linear).mean()), 5, 10, np.array([seed + 1]),
@@ -168,6 +173,109 @@ def test_a_core_reports_the_change_it_makes(seed, n, num_groups, dense):
         np.testing.assert_allclose(g, g_fresh, atol=1e-4 * scale)
 
 
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.integers(2, 200), st.integers(1, 4), st.booleans())
+def test_a_core_holds_the_least_reluctant_sorted_by_group(seed, n, num_groups, at_random):
+    p, _ = block(seed, n, num_groups)
+    layout = Model.of(p).layout
+    score = np.random.default_rng(seed).random(layout.size, np.float32).round(1)
+    score[layout.arrange(np.ones(n), 0.0) == 0] = np.inf
+    size = 1 + seed % int(np.isfinite(score).sum())
+    before = score.copy()
+    chosen, starts = choose_core(score, layout.group_lanes, size, at_random, seeded(seed))
+    np.testing.assert_array_equal(score, before)
+    assert len(chosen) % 8 == 0
+    assert (chosen[size:] == chosen[0]).all()
+    members = chosen[:size]
+    assert len(np.unique(members)) == size
+    assert np.isfinite(score[members]).all()
+    if not at_random:
+        others = np.setdiff1d(np.arange(layout.size), members)
+        assert score[members].max() <= score[others].min(initial=np.inf) + 1e-6
+    group = layout.group_of(members)
+    assert (np.diff(group) >= 0).all()
+    np.testing.assert_array_equal(starts[:-1], np.unique(group, return_index=True)[1])
+    assert starts[-1] == size
+
+
+@given(seeds)
+def test_chance_is_uniform_and_exponential(seed):
+    state = seeded(seed)
+    drawn = uniforms(20_000, state)
+    assert drawn.min() > 0
+    assert drawn.max() < 1
+    assert drawn.mean() == pytest.approx(0.5, abs=0.02)
+    times = np.array([exponential(state) for _ in range(2000)])
+    assert times.min() > 0
+    assert times.mean() == pytest.approx(1, abs=0.15)
+
+
+def test_any_whole_number_seeds():
+    states = {int(seeded(seed)[0]) for seed in (0, 1, 2, 2**31, 2**64 - 1)}
+    assert len(states) == 5
+    assert 0 not in states
+    assert seeded(None)[0] != seeded(None)[0]
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.integers(4, 200), st.integers(1, 3), st.booleans())
+def test_rounding_reports_what_it_costs(seed, n, num_groups, at_random):
+    p, start = block(seed, n, num_groups, m=n // 8 + 1)
+    model = Model.of(p)
+    relaxed = solve_relaxation(model, model.start(start), Request(), 1)
+    state = relaxed.rounded(seeded(seed), at_random)
+    x = model.layout.restore(state.x)
+    assert p.is_feasible(x)
+    sure = (relaxed.x == 0) | (relaxed.x == 1)
+    np.testing.assert_array_equal(state.x[sure], relaxed.x[sure])
+    scale = np.abs(p.fields(x)).max() + abs(p.energy(x))
+    rise = relaxed_energy(model, state.x) - relaxed_energy(model, relaxed.x)
+    assert state.energy == pytest.approx(rise, abs=1e-5 * scale)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.integers(4, 60), st.integers(1, 12), st.booleans())
+def test_no_swap_improves_a_polished_state(seed, n, num_groups, dense):
+    p, start = block(seed, n, num_groups, dense)
+    model = Model.of(p)
+    x = model.start(start)
+    polish(model, x)
+    end = model.layout.restore(x)
+    assert p.is_feasible(end)
+    assert p.energy(end) <= p.energy(start) + 1e-6 * abs(p.energy(start))
+    swaps = [
+        (i, j)
+        for i in np.flatnonzero(end)
+        for j in np.flatnonzero(end == 0)
+        if p.groups[i] == p.groups[j]
+    ]
+    changes = []
+    for i, j in swaps:
+        other = end.copy()
+        other[i], other[j] = 0, 1
+        changes.append(p.energy(other) - p.energy(end))
+    assert min(changes, default=0.0) >= -1e-5 * np.abs(p.fields(end)).max()
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds, st.integers(2, 100))
+def test_reluctance_is_none_between_the_bounds_and_infinite_where_nothing_moves(seed, n):
+    rng = np.random.default_rng(seed)
+    distance = rng.random(n, np.float32)
+    distance[rng.random(n) < 0.2] = 0
+    distance[rng.random(n) < 0.2] = np.inf
+    curv = rng.random(n, np.float32) * (rng.random(n) < 0.8)
+    score = reluctance(distance, curv.astype(np.float32), int((distance == 0).sum()))
+    np.testing.assert_array_equal(score == 0, distance == 0)
+    np.testing.assert_array_equal(np.isinf(score), np.isinf(distance))
+    # Of two that differ in distance alone, the nearer one is less reluctant.
+    finite = np.flatnonzero(np.isfinite(distance) & (distance > 0))
+    same = np.full(n, np.float32(0.3))
+    score = reluctance(distance, same, int((distance == 0).sum()))
+    by_distance = finite[np.argsort(distance[finite], kind="stable")]
+    assert (np.diff(score[by_distance]) >= 0).all()
+
+
 @settings(max_examples=10, deadline=None)
 @given(seeds, st.integers(40, 300), st.booleans())
 def test_long_searches_do_not_drift(seed, n, dense):
@@ -175,7 +283,7 @@ def test_long_searches_do_not_drift(seed, n, dense):
     p, start = block(seed, n, dense=dense)
     model = Model.of(p)
     relaxed = solve_relaxation(model, model.start(start), Request(), 1)
-    states = search.search(relaxed, np.random.default_rng(seed), endless=True)
+    states = search(relaxed, seeded(seed), endless=True)
     first = next(states)
     last = list(islice(states, 60))[-1:] or [first]
     energies = [p.energy(model.layout.restore(state.x)) for state in (first, last[0])]
