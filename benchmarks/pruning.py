@@ -82,6 +82,7 @@ JOBS = {
             "gradient_samples": 16,
             "curvature_samples": 16,
             "acceptance_samples": 16,
+            "max_memory": "4GB",
             "passes": 5,
         },
     ),
@@ -89,14 +90,14 @@ JOBS = {
         "deit",
         ("0.5", "0.3", "0.2"),
         max_samples=8192,
-        icbs={"passes": 40, "gradient_samples": 2048, "acceptance_samples": 4096},
+        icbs={"passes": 12, "gradient_samples": 1024, "acceptance_samples": 2048},
     ),
     "efficientnet_lite0": Job(
         "efficientnet_lite0",
         ("0.7", "0.5", "0.4"),
         # Depthwise convolutions hold one weight in a hundred, and nine inputs an output.
         exclude=("_conv_stem*", "*_depthwise_conv*"),
-        icbs={"passes": 30, "gradient_samples": 384, "batch_size": 64},
+        icbs={"passes": 10, "gradient_samples": 384, "batch_size": 64},
     ),
 }
 
@@ -120,6 +121,17 @@ class Cell:
     def job(self) -> Job:
         """What it is a cell of."""
         return JOBS[self.name]
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What decides the outcome, as JSON keeps it."""
+        job = self.job
+        told = {"options": job.options, "exclude": job.exclude}
+        if self.method == "icbs":
+            told |= {"start": job.start, "icbs": job.settings()}
+        else:
+            told |= {"max_samples": job.max_samples}
+        return dict(json.loads(json.dumps(told, default=str)))
 
     @property
     def folder(self) -> Path:
@@ -186,6 +198,7 @@ def prune_cell(cell: Cell, task: Task) -> dict[str, Any]:
         "bytes": size,
         "seed": cell.seed,
         "threads": torch.get_num_threads(),
+        "told": cell.told,
         "facts": facts,
     }
 
@@ -261,6 +274,9 @@ def main(
 
 def _run_apart(cell: Cell, questions: int, seed: int, out: Path) -> None:
     """Run a cell in a process of its own, unless nothing of it is missing."""
+    made = cell.folder / "pruned.json"
+    if made.exists() and json.loads(made.read_text()).get("told", cell.told) != cell.told:
+        raise SystemExit(f"{cell.folder} holds {cell.key} with other settings: delete it first")
     steps = ["measured", *(["pruned"] if cell.method != "dense" else [])]
     steps += ["asked"] if questions and cell.name == "smollm2" else []
     if all((cell.folder / f"{name}.json").exists() for name in steps):

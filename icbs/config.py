@@ -28,6 +28,8 @@ def checked(constraint: str) -> str:
 InitialName = Literal["magnitude", "wanda", "gradient", "random", "exchange"]
 SelectionName = Literal["taylor", "gradient", "magnitude", "wanda", "random"]
 CurvatureName = Literal["monte-carlo", "empirical", "exact", "gram", "fisher+gram"]
+#: Sources of curvature that draw targets from the model.
+DRAWN = ("monte-carlo", "fisher+gram")
 Scope = Literal["layer", "output", "input"]
 Constraint = Annotated[str, BeforeValidator(as_constraint), AfterValidator(checked)]
 SampleName = Literal["sequence", "token"]

@@ -16,7 +16,7 @@ from icbs.baselines.sweep import pieces_of, sweep
 from icbs.choice.schedule import shares
 from icbs.choice.scores import SCORES, initial_mask, movable
 from icbs.choice.selection import Tabu
-from icbs.config import PrunerConfig
+from icbs.config import DRAWN, PrunerConfig
 from icbs.curvature.memory import Plan, make_plan, survey
 from icbs.curvature.passes import Choose, Pass, take_pass
 from icbs.data.holdout import HoldOut
@@ -78,7 +78,9 @@ class Workspace:
             )
         device = layers[0].dense.device
         few = samples[: 2 if samples.targets.ndim > 1 else 4].to(device)
-        objective = Objective.check(loss, model, few, samples.targets)
+        objective = Objective.check(
+            loss, model, few, samples.targets, draws=config.curvature in DRAWN
+        )
         objective.precision = config.precision
         order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(config.seed))
         held = min(config.acceptance_samples, len(samples) // 2)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from icbs import parallel
-from icbs.config import CurvatureName, SampleName
+from icbs.config import DRAWN, CurvatureName, SampleName
 from icbs.curvature.collectors import Gathered, Held, Means, Tokens, both, check_finite
 from icbs.curvature.gram import Grams, with_distortion
 from icbs.curvature.sources import Curvature, Source, hessian
@@ -110,7 +110,7 @@ def take_pass(
         If a layer does not take part in the forward pass, or a gradient is not finite.
     """
     batch = _Batch(model, layers, objective, samples, batch_size, generator)
-    drawn = curvature in ("monte-carlo", "fisher+gram")
+    drawn = curvature in DRAWN
     if curvature is not None and curvature.endswith("gram"):
         batch.grams = Grams(layers, counted_positions(samples))
     if choose is not None and choose_after is not None and gathers(curvature, sample):

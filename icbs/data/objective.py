@@ -42,14 +42,25 @@ class Objective:
             return call(model, inputs)
 
     @classmethod
-    def check(cls, loss: Loss, model: nn.Module, few: Samples, targets: Tensor) -> Objective:
+    def check(
+        cls, loss: Loss, model: nn.Module, few: Samples, targets: Tensor, draws: bool = False
+    ) -> Objective:
         """Try the loss on a few samples, together and one by one; check all ``targets``.
+
+        Parameters
+        ----------
+        loss, model
+        few : Samples
+        targets : Tensor
+            Of all samples.
+        draws : bool
+            Whether targets will be drawn from the model: try that as well.
 
         Raises
         ------
         DataError
-            If a target is out of range, the loss is not finite, or the loss of a batch is
-            neither the mean nor the sum over its samples.
+            If a target is out of range, the loss is not finite, the loss of a batch is
+            neither the mean nor the sum over its samples, or no target can be drawn.
         """
         itself = cls(loss)
         with torch.no_grad():
@@ -65,16 +76,20 @@ class Objective:
         apart = torch.stack(each)
         if not torch.isfinite(together) or not torch.isfinite(apart).all():
             raise DataError(f"the loss of the dense model is {float(together)}; it must be finite")
-        if torch.allclose(together, apart.mean(), rtol=1e-3, atol=1e-5):
-            return itself
-        if torch.allclose(together, apart.sum(), rtol=1e-3, atol=1e-5):
-            return cls(loss, sums=True)
-        raise DataError(
-            f"the loss of {len(few)} samples together is {float(together):.6g}, the mean of their "
-            f"losses {float(apart.mean()):.6g}: use a loss that averages over samples "
-            "(reduction='mean', no class weights, no coupling between samples); over sequences of "
-            "different lengths, one that averages each sequence first (icbs.CausalLMLoss)"
-        )
+        averages = torch.allclose(together, apart.mean(), rtol=1e-3, atol=1e-5)
+        if not averages and torch.allclose(together, apart.sum(), rtol=1e-3, atol=1e-5):
+            itself = cls(loss, sums=True)
+        elif not averages:
+            raise DataError(
+                f"the loss of {len(few)} samples together is {float(together):.6g}, the mean of "
+                f"their losses {float(apart.mean()):.6g}: use a loss that averages over samples "
+                "(reduction='mean', no class weights, no coupling between samples); over "
+                "sequences of different lengths, one that averages each sequence first "
+                "(icbs.CausalLMLoss)"
+            )
+        if draws:
+            itself.sample_targets(outputs, few.targets, torch.Generator().manual_seed(0))
+        return itself
 
     def seen(self, outputs: Any) -> Any:
         """Return what the loss is given: torch's own losses know logits alone.

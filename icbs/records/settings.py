@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from icbs.config import PrunerConfig, explain
+from icbs.constraints import as_constraint, parse_pattern
 from icbs.errors import ConfigError
 
 
@@ -36,7 +37,8 @@ class Settings(BaseModel):
         ----------
         path : Path, optional
         changes : dict
-            Settings by name; those of the pruner as ``pruner.NAME``.
+            Settings by name; those of the pruner as ``pruner.NAME``. A ``constraint`` of N:M says
+            the density itself, so that the file's own no longer counts.
 
         Raises
         ------
@@ -44,6 +46,10 @@ class Settings(BaseModel):
             If the file can't be read, or a setting is unknown or out of range.
         """
         content = {} if path is None else read_yaml(path)
+        if _is_pattern(changes.get("pruner.constraint")) and isinstance(
+            content.get("pruner"), dict
+        ):
+            content["pruner"].pop("density", None)
         for name, value in changes.items():
             section, dot, inner = name.partition(".")
             if dot:
@@ -90,6 +96,14 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ConfigError(f"the value of {name!r} can't be read: {error}") from error
     return found
+
+
+def _is_pattern(constraint: Any) -> bool:
+    """Whether a constraint is N:M; what is no constraint at all is refused by name later on."""
+    try:
+        return parse_pattern(as_constraint(constraint)) is not None
+    except (TypeError, ValueError):
+        return False
 
 
 def _number(value: Any) -> Any:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from icbs.errors import LayerError, RunFolderError
+from icbs.errors import LayerError
 from icbs.saving.masks import pack, unpack
+from icbs.saving.reading import opened
 from problems.files import atomic
 
 FORMAT = "icbs-compressed-1"
@@ -81,15 +81,9 @@ def load_compressed(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tens
     RunFolderError
         If the file is missing, damaged, or of another kind.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise RunFolderError(
-                    f"{path} is not a compressed model (format {header.get('format')})"
-                )
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            shapes, same = json.loads(header["masked"]), json.loads(header["same"])
+    with opened(path, "compressed model", FORMAT) as (file, header):
+        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        shapes, same = json.loads(header["masked"]), json.loads(header["same"])
         masks = {}
         for key, shape in shapes.items():
             mask = unpack(arrays.pop(f"{key}:bits"), tuple(shape))
@@ -99,10 +93,6 @@ def load_compressed(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tens
             arrays[key] = whole
             masks[key.removesuffix(".weight")] = mask
         state = arrays | {key: arrays[other] for key, other in same.items()}
-    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        if isinstance(error, RunFolderError):
-            raise
-        raise RunFolderError(f"{path} is not a readable compressed model: {error}") from error
     return state, masks
 
 

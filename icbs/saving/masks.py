@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from icbs.errors import LayerError, RunFolderError
+from icbs.errors import LayerError
+from icbs.saving.reading import opened
 from problems.files import atomic
 
 FORMAT = "icbs-masks-1"
@@ -50,19 +50,13 @@ def load_masks(path: str | Path) -> dict[str, Tensor]:
     RunFolderError
         If the file is missing, damaged, or of another kind.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise RunFolderError(f"{path} is not a mask file (format {header.get('format')})")
-            shapes = json.loads(header["shapes"])
-            masks = {name: unpack(file.get_tensor(name), tuple(shapes[name])) for name in shapes}
-            for name, kept in json.loads(header.get("kept", "{}")).items():
-                if int(masks[name].sum()) != kept:
-                    raise ValueError(f"the mask of {name!r} keeps not the {kept} it should")
-            return masks
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        raise RunFolderError(f"{path} is not a readable mask file: {error}") from error
+    with opened(path, "mask file", FORMAT) as (file, header):
+        shapes = json.loads(header["shapes"])
+        masks = {name: unpack(file.get_tensor(name), tuple(shapes[name])) for name in shapes}
+        for name, kept in json.loads(header.get("kept", "{}")).items():
+            if int(masks[name].sum()) != kept:
+                raise ValueError(f"the mask of {name!r} keeps not the {kept} it should")
+    return masks
 
 
 @torch.no_grad()

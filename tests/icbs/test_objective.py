@@ -142,3 +142,17 @@ def test_models_cache_nothing_while_they_are_pruned(toy):
     assert not any(seen)
     assert seen
     assert toy.model.config.use_cache
+
+
+def test_a_loss_that_draws_no_targets_is_refused_before_any_pass(toy):
+    def hinge(outputs, targets):
+        return nn.functional.multi_margin_loss(outputs, targets)
+
+    calls = []
+    toy.model.register_forward_hook(lambda *_: calls.append(1))
+    before = {name: value.clone() for name, value in toy.model.state_dict().items()}
+    with pytest.raises(DataError, match="curvature='empirical'"):
+        Pruner(**QUICK, curvature="monte-carlo").prune(toy.model, toy.batches, hinge)
+    assert len(calls) <= 5  # the few samples that the loss is tried on
+    assert all(torch.equal(before[n], v) for n, v in toy.model.state_dict().items())
+    Pruner(**QUICK, curvature="empirical").prune(toy.model, toy.batches, hinge)
