@@ -58,6 +58,10 @@ def _side(
                     found[count] = v
                     count += 1
                 score[v] = none
+    past = np.empty(count, np.float32)
+    for t in range(count):
+        past[t] = -sign * g[found[t]]
+    found[:count] = found[:count][np.argsort(past)]
     for t in range(count, min(round_up(count), len(found))):
         found[t] = found[0]
     return count
@@ -82,12 +86,17 @@ def _swap_pairs(
     there was one. What is less than the rounding of the gradients is no gain.
     """
     none = np.float32(np.inf)
-    width, found = round_up(entering), False
-    products = np.empty((_ROWS, width), np.float32)
-    rises = np.empty(width, np.float32)
+    found = False
+    products = np.empty((_ROWS, round_up(entering)), np.float32)
+    rises = np.empty(round_up(entering), np.float32)
     for first in range(0, leaving, _ROWS):
         block = ones[first : first + _ROWS]
         rows = min(leaving - first, _ROWS)
+        # Both lists are in order, and only a smaller gradient is worth having.
+        near = entering
+        while near > 0 and g[zeros[near - 1]] >= g[block[0]]:
+            near -= 1
+        width = round_up(near)
         for a in range(0, rows, DOT_ROWS):
             for b in range(0, width, DOT_COLUMNS):
                 dots(columns, block, a, zeros, b, products)
@@ -108,7 +117,7 @@ def _swap_pairs(
             if i < 0:
                 break
             lowest, j = none, -1
-            for b in range(entering):
+            for b in range(width):
                 if rises[b] - 2 * products[i, b] < lowest:
                     lowest, j = rises[b] - 2 * products[i, b], b
             x[block[i]], x[zeros[j]] = 0, 1
