@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from solvers.anneal.choosing import cut
 from solvers.anneal.curvature import add_column, add_row, gradient, gradient_at
-from solvers.anneal.relax import open_sides, scan, thresholds
 from solvers.anneal.simd import DOT_COLUMNS, DOT_ROWS, Real, dots, fmin, jit, round_up
+from solvers.anneal.thresholds import open_sides, scan, thresholds
 
 Array = npt.NDArray[Any]
 

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from solvers.anneal.choosing import sort_by_group
 from solvers.anneal.curvature import commit, gradient, gram
-from solvers.anneal.simd import Real, fmax, fmin, jit, round_up
+from solvers.anneal.simd import Real, fmax, jit, round_up
+from solvers.anneal.thresholds import find, open_sides, optimality_gap, scan, thresholds
 
 Array = npt.NDArray[Any]
 
@@ -31,74 +32,6 @@ _PASSES = 20
 #: The relaxation is solved when it is proved to be nearer to its optimum than what rounding
 #: one variable costs, or when a round gains less than this share of all: float32 has no more.
 _ENOUGH = np.float32(1e-7)
-
-
-@jit
-def scan(g: Array, enter: Array, leave: Array, low: Array, high: Array) -> None:
-    """Find the smallest gradient that may rise (low) and the largest that may fall (high).
-
-    ``enter`` and ``leave`` are 0 where a variable is below 1 and above 0, else infinity;
-    ``low`` and ``high`` have one entry a lane.
-    """
-    lanes = len(low)
-    none = np.float32(np.inf)
-    for lane in range(lanes):
-        low[lane] = none
-        high[lane] = -none
-    for first in range(0, len(g), lanes):
-        for lane in range(min(lanes, len(g) - first)):
-            v = first + lane
-            low[lane] = fmin(low[lane], g[v] + enter[v])
-            high[lane] = fmax(high[lane], g[v] - leave[v])
-
-
-@jit
-def find(g: Array, closed: Array, lane: int, lanes: int, value: Real) -> int:
-    """Find the variable of a lane that is not closed and has the gradient wanted."""
-    v = lane
-    while not (g[v] == value and closed[v] == 0):
-        v += lanes
-    return v
-
-
-@jit
-def thresholds(low: Array, high: Array, group_lanes: Array, down: Array, up: Array) -> Real:
-    """Reduce lanes to groups (smallest low, largest high); return the worst violation."""
-    worst = np.float32(0)
-    for group in range(len(down)):
-        smallest, largest = np.float32(np.inf), -np.float32(np.inf)
-        for lane in range(group_lanes[group], group_lanes[group + 1]):
-            smallest, largest = fmin(smallest, low[lane]), fmax(largest, high[lane])
-        down[group], up[group] = smallest, largest
-        worst = fmax(worst, largest - smallest)
-    return worst
-
-
-@jit
-def _gap(x: Array, g: Array, group_lanes: Array, down: Array, up: Array) -> Real:
-    """Bound how far the relaxed energy is above its minimum.
-
-    For any threshold θ of a group, and any feasible y, ``g·(x - y) = Σ (g - θ)(x - y)``, which
-    is at most what each variable alone could bring.
-    """
-    lanes, zero = group_lanes[-1], np.float32(0)
-    middle, sums = np.empty(lanes, np.float32), np.zeros(lanes, np.float32)
-    for group in range(len(down)):
-        movable = down[group] < np.float32(np.inf) and up[group] > -np.float32(np.inf)
-        for lane in range(group_lanes[group], group_lanes[group + 1]):
-            middle[lane] = np.float32(0.5) * (down[group] + up[group]) if movable else zero
-            sums[lane] = zero
-    for first in range(0, len(g), lanes):
-        for lane in range(min(lanes, len(g) - first)):
-            v = first + lane
-            above = g[v] - middle[lane]
-            sums[lane] += above * x[v] - min(zero, above) if x[v] >= zero else zero
-    total = zero
-    for group in range(len(down)):
-        if down[group] < np.float32(np.inf) and up[group] > -np.float32(np.inf):
-            for lane in range(group_lanes[group], group_lanes[group + 1]):
-                total += sums[lane]
-    return total
 
 
 @jit
@@ -290,7 +223,7 @@ def relax(
             cost += (x[v] - x[v] * x[v]) * curv[v]
         if between > 0:
             cost /= between
-        if worst <= 0 or _gap(x, g, group_lanes, down, up) <= cost:
+        if worst <= 0 or optimality_gap(x, g, group_lanes, down, up) <= cost:
             return True
         count = _choose(
             g, enter, leave, low, high, group_lanes, down, up, worst,
@@ -340,52 +273,3 @@ def relax(
         if gain <= _ENOUGH * gained[0] * capacity / size:
             return True
     return False
-
-
-@jit
-def open_sides(x: Array, enter: Array, leave: Array, inside: Array) -> int:
-    """Mark what may rise and fall; list the variables between 0 and 1, return how many."""
-    none = np.float32(np.inf)
-    between = 0
-    for v in range(len(x)):
-        enter[v] = 0 if 0 <= x[v] < 1 else none
-        leave[v] = 0 if x[v] > 0 else none
-        if 0 < x[v] < 1:
-            inside[between] = v
-            between += 1
-    return between
-
-
-@jit
-def distances(x: Array, g: Array, group_lanes: Array, distance: Array) -> tuple[int, int]:
-    """Measure how far each gradient lies from its group's threshold.
-
-    Returns how many variables are between 0 and 1, and how many can move.
-
-    The threshold separates the gradients of the ones from those of the zeros, as well as
-    it goes; variables between 0 and 1 are at distance 0, and those that no pair of their
-    group can move at infinity.
-    """
-    size, lanes, groups = len(x), group_lanes[-1], len(group_lanes) - 1
-    none = np.float32(np.inf)
-    low, high = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
-    down, up = np.empty(groups, np.float32), np.empty(groups, np.float32)
-    enter, leave = np.empty(size, np.float32), np.empty(size, np.float32)
-    between = open_sides(x, enter, leave, np.empty(size, np.int64))
-    scan(g, enter, leave, low, high)
-    thresholds(low, high, group_lanes, down, up)
-    middle = np.empty(lanes, np.float32)
-    for group in range(groups):
-        movable = down[group] < none and up[group] > -none
-        for lane in range(group_lanes[group], group_lanes[group + 1]):
-            middle[lane] = np.float32(0.5) * (down[group] + up[group]) if movable else none
-    movable = 0
-    for first in range(0, size, lanes):
-        for lane in range(min(lanes, size - first)):
-            v = first + lane
-            if x[v] < 0 or middle[lane] == none:
-                distance[v] = none
-            else:
-                distance[v] = 0 if 0 < x[v] < 1 else abs(g[v] - middle[lane])
-                movable += 1
-    return between, movable

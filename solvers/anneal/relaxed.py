@@ -12,9 +12,10 @@ import numpy.typing as npt
 from solvers.anneal.choosing import reluctance
 from solvers.anneal.curvature import gradient, project
 from solvers.anneal.model import Model, ranges
-from solvers.anneal.relax import distances, relax
+from solvers.anneal.relax import relax
 from solvers.anneal.rounding import round_off
 from solvers.anneal.sweep import sweep
+from solvers.anneal.thresholds import distances
 from solvers.base import Request
 
 Array = npt.NDArray[Any]
