@@ -27,9 +27,9 @@ def reluctance(distance: Array, curv: Array, fractional: int) -> Array:
     """Score how little a variable promises to leave its bound; 0 between 0 and 1.
 
     Rounding leaves an error ``δ`` in ``Ax``. A flip costs ``distance + curv``, plus or minus
-    ``2|a·δ|``: so it pays where the distance is small beside the column's length, or where
-    both are small, as with weights of no effect that fill the cardinality up. The score is the
-    lesser of two, each in units of what :data:`_PROMISING` variables stay below.
+    ``2|a·δ|``: so it pays where the distance is small beside the root of the column's length,
+    or where both are small, as with weights of no effect that fill the cardinality up. The
+    score is the lesser of two, each in units of what :data:`_PROMISING` variables stay below.
     """
     none, zero = np.float32(np.inf), np.float32(0)
     gain, cost = np.full(len(distance), none, np.float32), np.full(len(distance), none, np.float32)
@@ -58,7 +58,7 @@ def choose_core(
 ) -> tuple[Array, Array]:
     """Take the least reluctant variables, or, at random, such more often.
 
-    With several groups, whole groups are more or less so at random.
+    Of small groups, whole groups are more or less so at random.
 
     Parameters
     ----------
@@ -77,24 +77,15 @@ def choose_core(
     lanes, groups = group_lanes[-1], len(group_lanes) - 1
     if at_random:
         score = score.copy()
+        together = 4 * len(score) < groups * size
         factor = np.empty(lanes, np.float32)
         for group in range(groups):
             factor[group_lanes[group] : group_lanes[group + 1]] = exponential(state)
         for v in range(len(score)):
             score[v] = max(score[v], _FLOOR)
-            score[v] *= exponential(state) if groups == 1 else factor[v % lanes]
-    below, least = cut(score, size)
-    chosen, count = np.empty(round_up(size), np.int64), 0
-    for v in range(len(score)):
-        if score[v] <= below:
-            chosen[count] = v
-            count += 1
-    for v in range(len(score)):
-        if count == size:
-            break
-        if below < score[v] <= least:
-            chosen[count] = v
-            count += 1
+            score[v] *= factor[v % lanes] if together else exponential(state)
+    chosen = np.empty(round_up(size), np.int64)
+    take(score, chosen[:size])
     starts = np.array([0, size])
     if groups > 1:
         starts = sort_by_group(chosen[:size], group_lanes)
@@ -104,20 +95,44 @@ def choose_core(
 
 @jit
 def cut(score: Array, size: int) -> tuple[Real, Real]:
-    """Find two near scores, fewer than ``size`` of all at most the one, enough the other."""
-    none = np.float32(np.inf)
-    below, enough = np.float32(-1), np.float32(0)
+    """Find two neighbouring floats, up to which there are too few scores, and enough.
+
+    Scores are not negative, and the bits of such numbers are in the order of their values.
+    """
+    bits = score.view(np.int32)
+    top = np.float32(0)
     for v in range(len(score)):
-        enough = max(enough, score[v] if score[v] < none else enough)
-    for _ in range(24):
-        middle, count = np.float32(0.5) * (below + enough), 0
-        for v in range(len(score)):
-            count += score[v] <= middle
+        top = max(top, score[v] if score[v] < np.float32(np.inf) else top)
+    found = np.array([0, top], np.float32)
+    ends = found.view(np.int32)
+    below, enough = -1, int(ends[1])
+    while enough - below > 1:
+        middle, count = (below + enough) // 2, 0
+        for v in range(len(bits)):
+            count += bits[v] <= middle
         if count < size:
             below = middle
         else:
             enough = middle
-    return below, enough
+    ends[0], ends[1] = max(below, 0), enough
+    return found[0] if below >= 0 else np.float32(-1), found[1]
+
+
+@jit
+def take(score: Array, chosen: Array) -> None:
+    """List the variables with the smallest scores; there must be enough finite ones."""
+    below, enough = cut(score, len(chosen))
+    count = 0
+    for v in range(len(score)):
+        if score[v] <= below:
+            chosen[count] = v
+            count += 1
+    for v in range(len(score)):
+        if count == len(chosen):
+            break
+        if below < score[v] <= enough:
+            chosen[count] = v
+            count += 1
 
 
 @jit

@@ -1,6 +1,6 @@
 """Annealing and descent on a core: a few variables with their couplings at hand, compiled.
 
-A core is 64 to 256 variables whose matrix fits the caches. A swap is judged in O(1) from
+A core is 64 variables or some more, whose matrix fits the caches. A swap is judged in O(1) from
 cached fields, and applied in one vectorised pass over two rows. A *trip* is a short anneal
 from a temperature at which the core's energy is uncertain by the gap to be closed, and a
 descent to a swap-local optimum of the core.
@@ -210,15 +210,17 @@ def anneal_core(
             for v in range(width):
                 base[v] -= row[v] + row[v]
             base[t] = kept
+    # What is less is lost in the rounding of the fields.
+    least = 0.0
+    for t in range(count):
+        for u in range(count):
+            least += abs(C[t, u]) * y[u]
+        least += abs(base[t])
+    least = max(1e-3 * hot, 1e-6 * least / count)
     _centre(base, starts)
     logs = np.empty(256, np.float32)
     for t in range(256):
         logs[t] = -np.log((t + 0.5) / 256)
-    # What is less is lost in rounding.
-    least = 0.0
-    for t in range(count):
-        least += 1e-6 * abs(base[t])
-    least = max(1e-3 * hot, least / count)
     best = np.empty(count, np.uint8)
     _fields(C, base, y, f)
     start = _energy(base, y, f)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from solvers.anneal.choosing import cut
+from solvers.anneal.choosing import take
 from solvers.anneal.curvature import add_column, add_row, gradient, gradient_at
 from solvers.anneal.simd import DOT_COLUMNS, DOT_ROWS, Real, dots, fmin, jit, round_up
 from solvers.anneal.thresholds import open_sides, scan, thresholds
@@ -16,9 +16,7 @@ Array = npt.NDArray[Any]
 
 #: Ones whose partners are looked at together.
 _ROWS = 64
-#: Variables of either side that are paired, at most: those that promise most.
-_MOST = 4096
-#: Rounding error of a gradient, as a share of its linear term.
+#: Rounding error of a gradient, as a share of what it is the sum of.
 _NOISE = np.float32(1e-6)
 
 
@@ -40,24 +38,25 @@ def _side(
     first to a multiple of 8. ``score`` is infinite throughout, before and after.
     """
     lanes, none, count = group_lanes[-1], np.float32(np.inf), 0
-    for first in range(0, len(x), lanes):
-        for lane in range(group_lanes[group], group_lanes[group + 1]):
-            v = first + lane
-            if v < len(x) and (x[v] > 0 if sign > 0 else x[v] == 0):
-                beyond = sign * (g[v] - bound)
-                if beyond > 0:
-                    score[v] = np.float32(1) / beyond
-                    count += 1
-    least = cut(score, len(found))[0] if count > len(found) else none
-    count = 0
+    furthest = np.float32(0)
     for first in range(0, len(x), lanes):
         for lane in range(group_lanes[group], min(group_lanes[group + 1], len(x) - first)):
             v = first + lane
-            if score[v] < none:
-                if score[v] <= least:
+            if (x[v] > 0 if sign > 0 else x[v] == 0) and sign * (g[v] - bound) > 0:
+                if count < len(found):
                     found[count] = v
-                    count += 1
-                score[v] = none
+                score[v] = sign * (g[v] - bound)
+                furthest = max(furthest, score[v])
+                count += 1
+    crowded = count > len(found)
+    for first in range(0, len(x), lanes):
+        for lane in range(group_lanes[group], min(group_lanes[group + 1], len(x) - first)):
+            if score[first + lane] < none:
+                score[first + lane] = furthest - score[first + lane] if crowded else none
+    if crowded:
+        count = len(found)
+        take(score, found)
+        score[:] = none
     past = np.empty(count, np.float32)
     for t in range(count):
         past[t] = -sign * g[found[t]]
@@ -65,6 +64,12 @@ def _side(
     for t in range(count, min(round_up(count), len(found))):
         found[t] = found[0]
     return count
+
+
+@jit
+def _noise(linear: Any, g: Any, curv: Any) -> Any:
+    """Estimate the rounding error of a variable's field."""
+    return _NOISE * (abs(linear) + abs(g) + curv)
 
 
 @jit
@@ -103,7 +108,7 @@ def _swap_pairs(
         while True:
             for b in range(width):
                 v = zeros[b]
-                rises[b] = g[v] + curv[v] + _NOISE * abs(linear[v]) if x[v] == 0 else none
+                rises[b] = g[v] + curv[v] + _noise(linear[v], g[v], curv[v]) if x[v] == 0 else none
             best, i = np.float32(0), -1
             for a in range(rows):
                 if x[block[a]] > 0:
@@ -111,7 +116,7 @@ def _swap_pairs(
                     for b in range(width):
                         lowest = fmin(lowest, rises[b] - (row[b] + row[b]))
                     v = block[a]
-                    change = lowest + curv[v] - g[v] + _NOISE * abs(linear[v])
+                    change = lowest + curv[v] - g[v] + _noise(linear[v], g[v], curv[v])
                     if change < best:
                         best, i = change, a
             if i < 0:
@@ -138,17 +143,19 @@ def _polish_factored(
     s: Array,
     g: Array,
     group_lanes: Array,
+    passes: int,
+    most: int,
 ) -> None:
     """Only pairs with ``g_j < g_i`` can improve: few are left near a relaxed optimum."""
     size, lanes, groups = len(x), group_lanes[-1], len(group_lanes) - 1
     low, high = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
     down, up = np.empty(groups, np.float32), np.empty(groups, np.float32)
     enter, leave = np.empty(size, np.float32), np.empty(size, np.float32)
-    room = min(round_up(size), _MOST)
+    room = min(round_up(size), round_up(most))
     ones, zeros = np.empty(room, np.int64), np.empty(room, np.int64)
     at, score = np.empty(size, np.int64), np.full(size, np.float32(np.inf))
     one = np.float32(1)
-    for _ in range(100):
+    for _ in range(passes):
         found = False
         open_sides(x, enter, leave, at)
         scan(g, enter, leave, low, high)
@@ -216,13 +223,18 @@ def polish(
     s: Array,
     g: Array,
     group_lanes: Array,
+    passes: int,
+    most: int,
 ) -> None:
     """Swap inside groups until no swap gains more than rounding can show, in place.
+
+    With factors it ends after some passes all the same, and pairs no more variables of either
+    side than ``most``, those that promise most.
 
     ``x`` is binary by position (negative where empty), ``s`` and ``g`` fit it; see
     :mod:`solvers.anneal.curvature`.
     """
     if factored:
-        _polish_factored(matrix, linear, curv, x, s, g, group_lanes)
+        _polish_factored(matrix, linear, curv, x, s, g, group_lanes, passes, most)
     else:
         _polish_dense(matrix, curv, x, g, group_lanes)

@@ -255,13 +255,15 @@ def relax(
                 )  # fmt: skip
             if not moved or groups == 1:
                 break
-        gain = np.float32(0)
+        gain, size_of_terms = np.float32(0), np.float32(0)
         between = 0
         for t in range(count):
             v = chosen[t]
             change[t] = x_w[t] - x[v]
             gain -= np.float32(0.5) * change[t] * (g_w[t] + g[v])
+            size_of_terms += abs(change[t]) * (abs(g_w[t]) + abs(g[v]))
             x[v], enter[v], leave[v] = x_w[t], enter_w[t], leave_w[t]
+        for v in range(size):
             if 0 < x[v] < 1:
                 inside[between] = v
                 between += 1
@@ -270,6 +272,6 @@ def relax(
             gradient(matrix, linear, s, g, 0, size)
         gained[0] += gain
         # Less than this share of the variables has moved, so less than all can was gained.
-        if gain <= _ENOUGH * gained[0] * capacity / size:
+        if gain <= _ENOUGH * (gained[0] * capacity / size + size_of_terms):
             return True
     return False

@@ -20,8 +20,9 @@ from solvers.base import Request
 
 Array = npt.NDArray[Any]
 
-#: Sweeps before the rounds; rounds between looks at the clock where a round is short.
-_SWEEPS, _ROUNDS = 4, 50
+#: Sweeps before the rounds; rounds between looks at the clock where a round is short, and up
+#: to how many entries of a matrix it is; rounds between looks otherwise, and in all.
+_SWEEPS, _ROUNDS, _SMALL, _FEW_ROUNDS, _MOST_ROUNDS = 4, 50, 1 << 20, 5, 4000
 #: Sweeps with several groups, where pairs are many and short.
 _GROUP_SWEEPS = 20
 
@@ -121,15 +122,18 @@ def _descend(
                 return False
     gained[0] = begin - _energy(model, x, g)
     own = not model.is_large
-    solved = False
-    while not solved and request.remaining > 0:
-        solved = relax(
+    rounds = 1 if not own else _ROUNDS if model.matrix.size <= _SMALL else _FEW_ROUNDS
+    for _ in range(0, _MOST_ROUNDS, rounds):
+        if request.remaining <= 0:
+            break
+        if relax(
             model.matrix, model.factored, model.linear, model.curv, x, s, g, lanes,
-            _ROUNDS if own else 1, gained, own,
-        )  # fmt: skip
+            rounds, gained, own,
+        ):  # fmt: skip
+            return True
         if not own:
             differentiate()
-    return solved
+    return False
 
 
 def _energy(model: Model, x: Array, g: Array) -> float:

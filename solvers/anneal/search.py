@@ -31,6 +31,14 @@ _PATIENCE = 5
 _HOT = 2.0
 
 
+#: Passes of a polish, and variables of either side that it pairs.
+_THOROUGH, _HASTY = (100, 4096), (1, 256)
+
+
+#: Cores of a walk that has an end, however many succeed; one for every four variables on top.
+_MOST = 200
+
+
 class Found(NamedTuple):
     """The best state so far, by position, and its energy relative to the relaxed optimum."""
 
@@ -42,9 +50,10 @@ def search(relaxed: Relaxed, random: Array, endless: bool) -> Iterator[Found]:
     """Yield the best state so far, after the rounding and after each core.
 
     A walk starts from the rounded optimum of the relaxation and anneals one core after
-    another: first the variables nearest to the threshold, then random ones, near ones more
-    often. Cores grow after some without success, up to a level at which the walk ends. If
-    ``endless``, walks from other roundings follow, to levels 0, 1, 2, 0, 1, 2, …
+    another: first the variables least reluctant to leave their bounds, then random ones, such
+    more often (:mod:`solvers.anneal.choosing`). Cores grow after some without success, up to
+    a level at which the walk ends. If ``endless``, walks from other roundings follow, to
+    levels 0, 1, 2, 0, 1, 2, …
 
     Without factors there is no knowing whether the relaxation is convex, and how good its
     optimum: then there is one walk, to level 3, or without end.
@@ -74,7 +83,9 @@ def _walk(
     model = relaxed.model
     patience = max(_PATIENCE, len(model.cardinalities) // _GROUPS)
     failed = 0
-    for number in count():
+    # What seems a gain for ever is rounding.
+    most = _MOST + relaxed.movable // 4
+    for number in count() if top is None else range(most):
         level = min(failed // patience, _HIGHEST)
         if top is not None and level > top:
             return
@@ -101,16 +112,19 @@ def _temperature(model: Model, state: State, cost: float, random: Array) -> floa
     """
     if model.factored:
         return _HOT * cost
-    high = 0.3 * float(state.g.std()) + 1e-30
+    high = float(state.g.std()) + 1e-30
     low = min(high, max(_HOT * cost, 0.03 * high))
     return float(low * (high / low) ** uniform(random))
 
 
-def polish(model: Model, x: Array) -> None:
-    """Bring a state to a swap-local optimum, from fresh fields, in place."""
+def polish(model: Model, x: Array, in_haste: bool = False) -> None:
+    """Bring a state to a swap-local optimum, from fresh fields, in place.
+
+    In haste, only the best of the swaps that promise most are made.
+    """
     s, g = model.buffers()
     model.refresh(x, s, g)
     kernel.polish(
         model.matrix, model.factored, model.linear, model.curv, x, s, g,
-        model.layout.group_lanes,
+        model.layout.group_lanes, *(_HASTY if in_haste else _THOROUGH),
     )  # fmt: skip

@@ -80,7 +80,7 @@ class Anneal(Solver):
             start = _ranked(problem, problem.linear if problem.is_factored else problem.diagonal)
         random = seeded(request.seed)
         relaxed = solve_relaxation(model, model.start(start), request, threads)
-        known = np.inf
+        known = reported = np.inf
         samples: list[Array] = []
         stop = Stop.CONVERGED
         for left in range(request.num_reads, 0, -1):
@@ -88,19 +88,23 @@ class Anneal(Solver):
                 stop = Stop.TIME_LIMIT
                 break
             if samples and not model.factored:
+                known = np.inf
                 start = _ranked(problem, uniforms(problem.n, random))
                 relaxed = solve_relaxation(model, model.start(start), request, threads)
             until = time.perf_counter() + request.remaining / left
             for state in search(relaxed, random, endless=request.time_limit is not None):
                 if request.callback and state.energy < known:
                     known, at = state.energy, time.perf_counter()
-                    if request.report(problem.energy(model.layout.restore(state.x)), at):
-                        stop = Stop.INTERRUPTED
-                        break
+                    energy = problem.energy(model.layout.restore(state.x))
+                    if energy < reported:
+                        reported = energy
+                        if request.report(energy, at):
+                            stop = Stop.INTERRUPTED
+                            break
                 if time.perf_counter() >= until:
                     stop = Stop.TIME_LIMIT
                     break
-            polish(model, state.x)
+            polish(model, state.x, in_haste=request.remaining == 0)
             samples.append(model.layout.restore(state.x))
             if stop is Stop.INTERRUPTED:
                 break

@@ -75,8 +75,9 @@ def thresholds(low: Array, high: Array, group_lanes: Array, down: Array, up: Arr
 def optimality_gap(x: Array, g: Array, group_lanes: Array, down: Array, up: Array) -> Real:
     """Bound how far the relaxed energy is above its minimum.
 
-    For any threshold θ of a group, and any feasible y, ``g·(x - y) = Σ (g - θ)(x - y)``, which
-    is at most what each variable alone could bring.
+    That holds where it is convex, as it is with factors. For any threshold θ of a group,
+    and any feasible y, ``g·(x - y) = Σ (g - θ)(x - y)``, which is at most what each variable
+    alone could bring.
     """
     lanes, zero = group_lanes[-1], np.float32(0)
     middle, sums = np.empty(lanes, np.float32), np.zeros(lanes, np.float32)

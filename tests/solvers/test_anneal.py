@@ -101,3 +101,59 @@ def test_time_limit_is_used_and_kept():
     s = solve(random_problem(0, 300), "anneal", seed=0, time_limit=0.3)
     assert s.stop.value == "time limit"
     assert 0.2 < s.timing.total < 3.0
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 40), st.booleans())
+def test_ends_where_no_swap_makes_a_difference(seed, n, factored):
+    """Rounding errors are no gains, however often they seem to be."""
+    value = np.random.default_rng(seed).random()
+    if factored:
+        p = CardinalityQUBO.from_factors(np.full((3, n), value), np.full(n, value), n // 2)
+    else:
+        p = CardinalityQUBO(np.full((n, n), value, np.float32), n // 2)
+    assert solve(p, "anneal", seed=seed).x.sum() == n // 2
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.integers(4, 60), st.sampled_from([1e2, 1e4, 1e6]))
+def test_what_all_linear_terms_share_changes_nothing(seed, n, shared):
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((n // 3 + 1, n)).astype(np.float32)
+    linear = n / 4 * rng.standard_normal(n)
+    plain = CardinalityQUBO.from_factors(A, linear, n // 2)
+    raised = CardinalityQUBO.from_factors(A, linear + shared, n // 2)
+    first, second = (solve(p, "anneal", seed=seed) for p in (plain, raised))
+    difference = plain.energy(second.x) - first.energy
+    assert abs(difference) <= 1e-3 * abs(first.energy) + 1e-6
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.integers(4, 80), st.sampled_from([2.0**-12, 2.0**-5, 2.0**9]))
+def test_a_power_of_two_changes_no_bit(seed, n, scale):
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((n // 4 + 1, n)).astype(np.float32)
+    linear = n / 4 * rng.standard_normal(n)
+    plain = CardinalityQUBO.from_factors(A, linear, n // 2)
+    scaled = CardinalityQUBO.from_factors(A * np.float32(scale), linear * scale**2, n // 2)
+    first, second = (solve(p, "anneal", seed=seed) for p in (plain, scaled))
+    np.testing.assert_array_equal(first.x, second.x)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**31), st.booleans())
+def test_incumbents_fall_over_all_reads(seed, factored):
+    p = random_problem(seed, 50, 25, factored=factored)
+    heard = []
+    solve(p, "anneal", seed=seed, num_reads=8, callback=lambda _, energy: heard.append(energy))
+    assert heard
+    assert (np.diff(heard) < 0).all()
+
+
+def test_a_time_limit_also_holds_for_the_last_look():
+    rng = np.random.default_rng(0)
+    n, m = 20_000, 300
+    A = rng.standard_normal((m, n)).astype(np.float32)
+    p = CardinalityQUBO.from_factors(A, rng.standard_normal(n), n // 2)
+    solve(p, "anneal", seed=0, time_limit=0.01)
+    assert solve(p, "anneal", seed=0, time_limit=0.05).timing.solve < 2

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from problems import CardinalityQUBO
 from solvers.anneal import model as model_module
 from solvers.anneal.chance import exponential, seeded, uniforms
-from solvers.anneal.choosing import choose_core, reluctance
+from solvers.anneal.choosing import choose_core, reluctance, take
 from solvers.anneal.core import anneal_core
 from solvers.anneal.layout import Layout
 from solvers.anneal.model import Model
@@ -113,7 +113,12 @@ def test_gradients_give_the_fields(seed, n, num_groups, dense):
     fields = model.layout.arrange(p.fields(start))
     real = x >= 0
     found = g + np.where(x > 0, -curv, curv)
-    np.testing.assert_allclose(found[real], fields[real], atol=1e-5 * np.abs(fields).max())
+    # Up to what all fields of a group share, which no swap feels.
+    group = model.layout.group_of(np.flatnonzero(real))
+    for h in range(num_groups):
+        shared = (found[real] - fields[real])[group == h]
+        if len(shared):
+            assert np.ptp(shared) <= 2e-5 * np.abs(fields).max()
 
 
 @settings(max_examples=30, deadline=None)
@@ -198,6 +203,45 @@ def test_a_core_holds_the_least_reluctant_sorted_by_group(seed, n, num_groups, a
     assert starts[-1] == size
 
 
+@settings(max_examples=10, deadline=None)
+@given(seeds, st.integers(1, 3))
+def test_random_cores_reach_all_that_promise_the_same(seed, num_groups):
+    p, _ = block(seed, 1024, num_groups)
+    layout = Model.of(p).layout
+    score = np.where(layout.arrange(np.ones(1024), 0.0) == 1, 0, np.inf).astype(np.float32)
+    state, seen = seeded(seed), set()
+    for _ in range(150):
+        chosen, starts = choose_core(score, layout.group_lanes, 128, True, state)
+        seen |= set(chosen[: starts[-1]].tolist())
+    assert len(seen) == 1024
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds, st.integers(1, 200), st.integers(-40, 30))
+def test_taken_are_the_smallest_at_any_scale(seed, n, power):
+    rng = np.random.default_rng(seed)
+    score = (rng.integers(0, 30, n) * 2.0**power).astype(np.float32)
+    score[rng.random(n) < 0.3] = np.inf
+    score[0] = 0
+    chosen = np.empty(rng.integers(1, np.isfinite(score).sum() + 1), np.int64)
+    take(score, chosen)
+    assert len(np.unique(chosen)) == len(chosen)
+    np.testing.assert_array_equal(np.sort(score[chosen]), np.sort(score)[: len(chosen)])
+
+
+def test_a_crowded_polish_takes_those_that_promise_most():
+    p, start = block(5, 2000, m=20)
+    for scale in (1.0, 2.0**12):
+        scaled = CardinalityQUBO.from_factors(p.A * np.float32(scale), p.linear * scale**2, p.k)
+        model = Model.of(scaled)
+        x = model.start(start)
+        polish(model, x, in_haste=True)
+        end = model.layout.restore(x)
+        assert scaled.is_feasible(end)
+        assert (end != start).sum() > 100
+        assert scaled.energy(end) < scaled.energy(start)
+
+
 @given(seeds)
 def test_chance_is_uniform_and_exponential(seed):
     state = seeded(seed)
@@ -218,9 +262,9 @@ def test_any_whole_number_seeds():
 
 
 @settings(max_examples=30, deadline=None)
-@given(seeds, st.integers(4, 200), st.integers(1, 3), st.booleans())
-def test_rounding_reports_what_it_costs(seed, n, num_groups, at_random):
-    p, start = block(seed, n, num_groups, m=n // 8 + 1)
+@given(seeds, st.integers(4, 200), st.integers(1, 3), st.booleans(), st.booleans())
+def test_rounding_reports_what_it_costs(seed, n, num_groups, at_random, dense):
+    p, start = block(seed, n, num_groups, dense, m=n // 8 + 1)
     model = Model.of(p)
     relaxed = solve_relaxation(model, model.start(start), Request(), 1)
     state = relaxed.rounded(seeded(seed), at_random)
@@ -234,7 +278,7 @@ def test_rounding_reports_what_it_costs(seed, n, num_groups, at_random):
 
 
 @settings(max_examples=30, deadline=None)
-@given(seeds, st.integers(4, 60), st.integers(1, 12), st.booleans())
+@given(seeds, st.integers(4, 200), st.integers(1, 12), st.booleans())
 def test_no_swap_improves_a_polished_state(seed, n, num_groups, dense):
     p, start = block(seed, n, num_groups, dense)
     model = Model.of(p)
@@ -249,12 +293,9 @@ def test_no_swap_improves_a_polished_state(seed, n, num_groups, dense):
         for j in np.flatnonzero(end == 0)
         if p.groups[i] == p.groups[j]
     ]
-    changes = []
-    for i, j in swaps:
-        other = end.copy()
-        other[i], other[j] = 0, 1
-        changes.append(p.energy(other) - p.energy(end))
-    assert min(changes, default=0.0) >= -1e-5 * np.abs(p.fields(end)).max()
+    f, Q = p.fields(end), p.Q
+    changes = [f[j] - f[i] - 2 * Q[i, j] for i, j in swaps]
+    assert min(changes, default=0.0) >= -1e-5 * np.abs(f).max()
 
 
 @settings(max_examples=20, deadline=None)
