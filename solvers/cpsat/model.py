@@ -32,6 +32,8 @@ class Model:
     constant: float
     rounding: float
     """How much rounded coefficients may add to the energy of a feasible state."""
+    lowering: float
+    """How much they may take from it: by that a bound may miss the energy, with nothing wrong."""
     complete: Callable[[Array], list[tuple[Any, int]]]
     """The values of all variables that go with a state."""
 

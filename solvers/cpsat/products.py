@@ -70,7 +70,8 @@ def products(problem: CardinalityQUBO, request: Request, rlt: bool, bits: int) -
         values = [(x[i], int(state[i])) for i in range(n)]
         return values + [(v, int(state[i] & state[j])) for (i, j), v in y.items()]
 
-    return Model(model, x, scale, problem.offset, rounding, complete)
+    lowering = largest(-added, problem.k)
+    return Model(model, x, scale, problem.offset, rounding, lowering, complete)
 
 
 def _tie_rows(

@@ -39,7 +39,8 @@ class CpSat(Solver):
     CP-SAT's objective is integral. The most that rounding the coefficients can add to a
     feasible energy, ``info["rounding"]``, is subtracted from the bound, which so holds for
     the problem as given. Optimality is claimed if CP-SAT proves it and what the bound then
-    leaves open is at most ``info["tolerance"]``.
+    leaves open is at most ``info["tolerance"]``; rounding alone leaves open up to
+    ``info["lowering"]``, the most that it can take away.
 
     Parameters
     ----------
@@ -193,6 +194,7 @@ class _Search:
         self.info |= {
             "variables": len(model.model.proto.variables),
             "rounding": float(model.rounding),
+            "lowering": float(model.lowering),
             "branches": solver.num_branches,
             "conflicts": solver.num_conflicts,
         }

@@ -71,7 +71,7 @@ def squares(problem: CardinalityQUBO, request: Request, start: Array, tangents: 
     used = forms.astype(np.float64) / scale
     added = used.T @ used - P
     added[np.diag_indices(n)] += ones / scale**2 - linear
-    rounding = largest(added, k) + convex.slack
+    rounding, lowering = largest(added, k) + convex.slack, largest(-added, k)
 
     def complete(state: Array) -> list[tuple[Any, int]]:
         hint = [(x[i], int(state[i])) for i in range(n)]
@@ -81,7 +81,7 @@ def squares(problem: CardinalityQUBO, request: Request, start: Array, tangents: 
         return hint
 
     constant = convex.constant + problem.offset
-    return Model(model, x, scale**2, constant, rounding, complete)
+    return Model(model, x, scale**2, constant, rounding, lowering, complete)
 
 
 def _points(form: Array, y: Array, tangents: int) -> list[int]:
