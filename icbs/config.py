@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from icbs.constraints import Pattern, as_constraint, parse_pattern
+from icbs.constraints import Pattern, as_constraint, parse_pattern, pattern_in
 from icbs.errors import ConfigError
 from icbs.sizes import parse_size
 
@@ -190,12 +190,9 @@ class PrunerConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _density_of_pattern(cls, given: Any) -> Any:
-        try:
-            pattern = parse_pattern(as_constraint(given["constraint"]))
-        except (KeyError, TypeError, ValueError):
-            return given  # Nothing to add, or refused by name later on.
+        pattern = pattern_in(given.get("constraint")) if isinstance(given, dict) else None
         if pattern is None:
-            return given
+            return given  # Nothing to add, or refused by name later on.
         if given.get("allocation") == "global":
             raise ValueError(
                 f"constraint {pattern} keeps {pattern.density:g} of every layer; "

@@ -90,6 +90,14 @@ def as_constraint(value: Any) -> Any:
     return value
 
 
+def pattern_in(value: Any) -> Pattern | None:
+    """Read N:M from a setting as it was given; None for anything else, a mistake included."""
+    try:
+        return parse_pattern(as_constraint(value))
+    except (TypeError, ValueError):
+        return None
+
+
 def group_of(index: Tensor, width: int, constraint: str) -> Tensor:
     """Label of the layer, output, input or run that each flat index belongs to.
 

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from icbs.config import PrunerConfig, explain
-from icbs.constraints import as_constraint, parse_pattern
+from icbs.constraints import pattern_in
 from icbs.errors import ConfigError
 
 
@@ -46,10 +46,9 @@ class Settings(BaseModel):
             If the file can't be read, or a setting is unknown or out of range.
         """
         content = {} if path is None else read_yaml(path)
-        if _is_pattern(changes.get("pruner.constraint")) and isinstance(
-            content.get("pruner"), dict
-        ):
-            content["pruner"].pop("density", None)
+        own = content.get("pruner")
+        if isinstance(own, dict) and pattern_in(changes.get("pruner.constraint")):
+            own.pop("density", None)
         for name, value in changes.items():
             section, dot, inner = name.partition(".")
             if dot:
@@ -96,14 +95,6 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ConfigError(f"the value of {name!r} can't be read: {error}") from error
     return found
-
-
-def _is_pattern(constraint: Any) -> bool:
-    """Whether a constraint is N:M; what is no constraint at all is refused by name later on."""
-    try:
-        return parse_pattern(as_constraint(constraint)) is not None
-    except (TypeError, ValueError):
-        return False
 
 
 def _number(value: Any) -> Any:
