@@ -177,8 +177,11 @@ class PrunerConfig(BaseModel):
     libraries (most of 1 GB); None for most of what is free. The run says what it expects to
     need before it starts, and refuses to start where that is more."""
     selection_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
-    """Share of a pass's samples by which blocks are chosen, where memory is too short to wait
-    for all of them; curvature then comes from the others alone."""
+    """Share of a pass's samples by which its blocks are chosen.
+
+    Gradient and curvature of the blocks come from the others: the samples by which a weight
+    was found promising overrate what moving it brings.
+    """
     max_samples: Count = 65536
     """Samples read from ``batches`` and held in memory."""
 

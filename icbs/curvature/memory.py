@@ -1,8 +1,7 @@
 """How much memory a run will take, said before it starts, and what gives way when it is short.
 
-In this order: fewer samples in a forward pass, activations of the acceptance test computed
-anew rather than remembered, and blocks chosen on the way through a batch rather than at its
-end (see :mod:`icbs.curvature.passes`). What is chosen depends on sizes and the limit alone.
+First fewer samples in a forward pass, then activations of the acceptance test computed anew
+rather than remembered. What is chosen depends on sizes and the limit alone.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Plan:
     batch_size: int
     """Samples in one forward pass."""
     choose_after: int | None
-    """Samples of a pass after which blocks are chosen; None for the end."""
+    """Samples of a pass that choose its blocks; None where all do, at its end."""
     remember: bool
     """Whether the acceptance test remembers activations."""
     limit: int = 0
@@ -178,19 +177,15 @@ def make_plan(
     if config.curvature == "exact" or config.curvature.endswith("gram"):
         # The problems themselves are dense, and those of all layers are alive together.
         rows += 8 * sum(min(config.block_size, layer.size) ** 2 for layer in layers)
-    early = max(wanted - curved, math.ceil(config.selection_share * wanted))
-    gathering = gathers(config.curvature, config.sample) and 0 < early < wanted
-    hold = held_bytes(layers, found, config, curved)
-    ways = [(True, True), (True, False), (False, False)]
-    if config.acceptance_unit == "pass":
-        # All layers move at once: there is nothing to remember.
-        ways = ways[1:]
-    for holds, remembers in ways:
-        if not (holds or gathering):
-            continue
+    early: int | None = math.ceil(config.selection_share * wanted)
+    if early == wanted or not gathers(config.curvature, config.sample):
+        early = None
+    hold = 0 if early else held_bytes(layers, found, config, curved)
+    # Where all layers move at once there is nothing to remember.
+    for remembers in (False,) if config.acceptance_unit == "pass" else (True, False):
         parts = fixed | {
             "block columns": rows,
-            "held for the curvature": hold if holds else 0,
+            "held for the curvature": hold,
             # A trial's activations stand beside those of the current state.
             "held for the acceptance test": 2 * held_out * found.held if remembers else 0,
         }
@@ -198,7 +193,7 @@ def make_plan(
         size = min(config.batch_size, max(wanted, held_out), room)
         if size >= 1:
             parts["activations"] = size * found.activations
-            plan = Plan(size, None if holds else early, remembers, limit, parts)
+            plan = Plan(size, early, remembers, limit, parts)
             log.info("%s", plan)
             return plan
     least = sum(parts.values()) + found.activations

@@ -1,9 +1,10 @@
 """One forward and backward pass over a batch that serves every layer.
 
-Where memory allows, what the curvature needs of every layer is held, and blocks are chosen
-at the end. Where it does not, the first samples of the batch choose the blocks by their
-mean gradient, and the samples after that *selection point* give the columns of those
-blocks alone, a micro-batch at a time: nothing is held, whatever the number of layers.
+The first samples of the batch choose the blocks by their mean gradient. The samples after
+that *selection point* give the gradient and the columns of those blocks alone, a micro-batch
+at a time. So nothing is held, whatever the number of layers; and no sample that made a weight
+look promising says what moving it is worth, which it would overrate. Passes that look at no
+sequences as a whole (tokens), or do without a Fisher, choose at the end.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Pass:
     """Samples in the mean gradient."""
     gradients: dict[str, Tensor]
     """Mean gradient at the current (pruned) weights by layer name, shape (out, in); of the
-    samples before the selection point."""
+    samples before the selection point, where there is one."""
     squares: dict[str, Tensor]
     """Sum of the squared inputs of the same samples, shape (in,), or (out, in) with groups."""
     loss: float
@@ -44,10 +45,10 @@ class Pass:
     chosen: dict[str, Tensor] = field(default_factory=dict)
     """Flat indices of the blocks, by the names of the layers that have one."""
     means: dict[str, Tensor] = field(default_factory=dict, repr=False)
-    """Mean gradient of all samples on the blocks, where it is not in :attr:`gradients`."""
+    """Mean gradient on the blocks, of the samples after the selection point."""
 
     def gradient(self, layer: Layer, index: Tensor) -> Tensor:
-        """Mean gradient of a block's weights, shape (b,), over all samples of the pass."""
+        """Mean gradient of a block's weights, shape (b,), over samples that did not choose it."""
         if layer.name in self.means:
             return self.means[layer.name]
         return self.gradients[layer.name][layer.unravel(index)]
@@ -83,7 +84,7 @@ def take_pass(
     model, layers, objective
         The model, in evaluation mode, its prunable layers and its loss.
     samples : Samples
-        The batch; all of it enters the mean gradient.
+        The batch.
     curvature : {"monte-carlo", "empirical", "exact", "gram", "fisher+gram"}, or None
         Fisher with labels drawn from the model, with the data's labels, or the Hessian; the
         error of the layer's output, over all samples, or its sum with the first; None for
@@ -101,8 +102,8 @@ def take_pass(
     choose : callable, optional
         ``choose(information)`` returns the flat indices of the blocks by layer name.
     choose_after : int, optional
-        Selection point, in samples, for a pass that holds nothing; without it (and for
-        tokens and the Hessian) the blocks are chosen at the end.
+        Selection point, in samples; without it (and for tokens and the Hessian) the blocks
+        are chosen at the end, by the samples that then speak of them.
 
     Raises
     ------
@@ -134,7 +135,7 @@ def take_pass(
 
 
 def gathers(curvature: CurvatureName | None, sample: SampleName) -> bool:
-    """Whether a pass has a use for a selection point: the others hold little as it is."""
+    """Whether a pass has a use for a selection point."""
     return curvature not in (None, "exact", "gram") and sample == "sequence"
 
 
@@ -165,12 +166,10 @@ def _gather(batch: _Batch, choose: Choose, after: int, stop: int, *, drawn: bool
         batch.run(after, stop, rows.add_both)
     batch.run(stop, count, rows.add_sums)
     rows.add_up()
-    for layer in batch.layers:
-        if (index := information.chosen.get(layer.name)) is not None:
-            before = information.gradient(layer, index) * after
-            mean = (before + rows.sums[layer.name]) / count
-            check_finite(layer.name, mean)
-            information.means[layer.name] = mean
+    for name, total in rows.sums.items():
+        mean = total / (count - after)
+        check_finite(name, mean)
+        information.means[name] = mean
     information.count, information.loss = count, batch.loss / count
     information.source = rows.curvature
     return information

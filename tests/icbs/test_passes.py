@@ -99,6 +99,7 @@ def test_columns_gathered_on_the_way_are_those_of_a_pass_that_holds_everything(a
     )
     whole = look(model, layers, samples)
     first = look(model, layers, samples[:after])
+    others = look(model, layers, samples[after:])
     rest = look(model, layers, samples[after : after + 4])
     assert len(seen) == 1
     assert found.count == len(samples)
@@ -108,8 +109,8 @@ def test_columns_gathered_on_the_way_are_those_of_a_pass_that_holds_everything(a
         # What blocks are chosen by is what came before the selection point, …
         torch.testing.assert_close(found.gradients[layer.name], first.gradients[layer.name])
         torch.testing.assert_close(found.squares[layer.name], first.squares[layer.name])
-        # … the linear term is of the whole batch, the curvature of what followed.
-        torch.testing.assert_close(found.gradient(layer, block), whole.gradient(layer, block))
+        # … the linear term is of all that followed, the curvature of the first of it.
+        torch.testing.assert_close(found.gradient(layer, block), others.gradient(layer, block))
         a, b = (p.curvature(layer, block).factor for p in (found, rest))
         torch.testing.assert_close(a, b)
 
@@ -143,12 +144,43 @@ def test_gathered_monte_carlo_columns_have_mean_gradients_of_the_data():
     }
     found = take_pass(model, layers, objective, samples, choose_after=3, **settings)
     held = take_pass(model, layers, objective, samples[3:], **settings)
-    whole = look(model, layers, samples)
+    others = look(model, layers, samples[3:])
     for layer in layers:
         block = index[layer.name]
-        torch.testing.assert_close(found.gradient(layer, block), whole.gradient(layer, block))
+        torch.testing.assert_close(found.gradient(layer, block), others.gradient(layer, block))
         a, b = (p.curvature(layer, block).factor for p in (found, held))
         torch.testing.assert_close(a, b)
+
+
+def test_no_sample_that_chose_a_block_says_what_moving_it_is_worth():
+    """Of samples that are noise, the gradient of the most promising weights is noise too."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(400, 1, bias=False)).double()
+    layers = find_layers(model, PrunerConfig(density=0.5))
+    samples = Samples(torch.randn(64, 400).double(), torch.randn(64, 1).double())
+    chosen = []
+
+    def choose(information: Pass) -> dict[str, torch.Tensor]:
+        index = information.gradients["0"].abs().flatten().topk(20).indices
+        chosen.append(information.gradients["0"].flatten()[index])
+        return {"0": index}
+
+    found = take_pass(
+        model,
+        layers,
+        Objective(nn.MSELoss()),
+        samples,
+        curvature="empirical",
+        curvature_samples=64,
+        batch_size=64,
+        generator=torch.Generator(),
+        choose=choose,
+        choose_after=32,
+    )
+    promised, index = chosen[0], found.chosen["0"]
+    # Signs of the promises hold for all of them by construction; for others by chance.
+    agreement = (found.gradient(layers[0], index) * promised.sign()).mean() / promised.abs().mean()
+    assert agreement < 0.5
 
 
 @pytest.mark.parametrize("sample", ["sequence", "token"])
