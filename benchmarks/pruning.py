@@ -97,7 +97,13 @@ JOBS = {
         ("0.7", "0.5", "0.4"),
         # Depthwise convolutions hold one weight in a hundred, and nine inputs an output.
         exclude=("_conv_stem*", "*_depthwise_conv*"),
-        icbs={"passes": 10, "gradient_samples": 384, "batch_size": 64},
+        icbs={
+            "passes": 10,
+            "schedule": "uniform",
+            "curvature": "empirical",
+            "gradient_samples": 384,
+            "batch_size": 64,
+        },
     ),
 }
 

@@ -116,6 +116,15 @@ class PrunerConfig(BaseModel):
     """
     gradient_samples: Count = 4096
     """Samples in the mean gradient of a pass."""
+    sample_growth: Annotated[float, Field(ge=1)] = 2.0
+    """Factor by which passes that are judged as a whole grow; 1 leaves them as they are.
+
+    At first all samples agree on what should move. Later they do not, and what the few
+    samples of a pass promise is not kept on others: a pass whose model was worth less than a
+    quarter of what it said is followed by one of more samples, for gradient and curvature,
+    as far as samples and memory go. (On growing samples: Byrd, Chin, Nocedal and Wu,
+    Mathematical Programming 134, 2012.)
+    """
     gradient_weight: Annotated[float, Field(ge=0)] = 1.0
     """γ, the weight of the first-order term."""
     curvature_weight: Annotated[float, Field(gt=0)] | None = None
@@ -132,7 +141,8 @@ class PrunerConfig(BaseModel):
     which a larger κ makes, go on being kept; 1 switches this off.
 
     Where passes are judged as a whole, κ follows instead what the model was worth: measured
-    over predicted change of the loss, as the radius of a trust region does.
+    over predicted change of the loss, as the radius of a trust region does, once passes can
+    grow no further.
     """
     ridge: Annotated[float, Field(ge=0)] = 0.0
     """λ, the penalty on the squared size of the weights that move."""

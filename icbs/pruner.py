@@ -28,7 +28,7 @@ from icbs.layers.layer import Layer
 from icbs.layers.modes import evaluation_mode
 from icbs.records.runfolder import RunFolder
 from icbs.result import Progress, Result
-from icbs.state import State, Workspace, begin
+from icbs.state import TRUSTED, State, Workspace, begin
 from solvers import Solution, SolverError, create
 
 Callback = Callable[[Progress], object]
@@ -201,6 +201,8 @@ class Pruner:
             state.history += rows
             if any(row.accepted for row in rows) or not any(row.moved for row in rows):
                 break
+        if state.worth < TRUSTED:
+            state.effort = max(state.effort, work.grown(state.effort))
         for layer in due:
             state.tabus[layer.name].push(information.chosen[layer.name])
         state.step += 1
@@ -217,7 +219,7 @@ class Pruner:
                 chosen[layer.name] = choose_block(layer, worth, tabu, config, generator)
             return chosen
 
-        return work.look(generator, choose)
+        return work.look(generator, choose, state.effort)
 
     def blocks(self, state: State, layers: Sequence[Layer], information: Pass) -> list[Block]:
         """Build the problems of a pass, as cautious as the run has become."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from icbs.choice.scores import SCORES, initial_mask, movable
 from icbs.choice.selection import Tabu
 from icbs.config import DRAWN, PrunerConfig
 from icbs.curvature.memory import Plan, make_plan, survey
-from icbs.curvature.passes import Choose, Pass, take_pass
+from icbs.curvature.passes import Choose, Pass, selection_point, take_pass
 from icbs.data.holdout import HoldOut
 from icbs.data.objective import Loss, Objective
 from icbs.data.samples import Samples, read_samples
@@ -27,6 +28,9 @@ from icbs.history import Row
 from icbs.layers.allocation import share_out
 from icbs.layers.finding import find_layers
 from icbs.layers.layer import Layer
+
+TRUSTED = 0.25
+"""What a model must be worth, measured over predicted change, to be trusted as it is."""
 
 
 @dataclass
@@ -105,32 +109,47 @@ class Workspace:
         kept = sum(layer.num_kept for layer in self.layers)
         return kept / sum(layer.size for layer in self.layers)
 
-    def look(self, generator: torch.Generator, choose: Choose | None = None) -> Pass:
+    @property
+    def samples(self) -> int:
+        """Samples of a first pass."""
+        config = self.config
+        return min(max(config.gradient_samples, config.curvature_samples), len(self.pool))
+
+    def grown(self, effort: float) -> float:
+        """Return the next larger factor on the samples of a pass, where there is one."""
+        return min(effort * self.config.sample_growth, self.plan.samples / self.samples)
+
+    def look(
+        self, generator: torch.Generator, choose: Choose | None = None, effort: float = 1.0
+    ) -> Pass:
         """Draw a batch and run one forward and backward pass that serves all layers.
 
         Parameters
         ----------
         generator : torch.Generator
         choose : callable, optional
-            Chooses the blocks; see :func:`icbs.curvature.passes.take_pass`. Without it, a pass that
-            can't hold what it sees gives no curvature.
+            Chooses the blocks; see :func:`icbs.curvature.passes.take_pass`. Without it, a pass
+            that would choose on its way gives no curvature.
+        effort : float, default 1
+            Factor on the samples.
         """
         config, plan = self.config, self.plan
-        blind = choose is None and plan.choose_after is not None
-        wanted = max(config.gradient_samples, config.curvature_samples)
+        wanted = min(round(effort * self.samples), len(self.pool))
         drawn = torch.randperm(len(self.pool), generator=generator)[:wanted]
+        after = selection_point(config, wanted)
+        blind = choose is None and after is not None
         return take_pass(
             self.model,
             self.layers,
             self.objective,
             self.pool[drawn].to(self.layers[0].dense.device),
             curvature=None if blind else config.curvature,
-            curvature_samples=config.curvature_samples,
+            curvature_samples=math.ceil(effort * config.curvature_samples),
             batch_size=plan.batch_size,
             generator=generator,
             sample=config.sample,
             choose=choose,
-            choose_after=plan.choose_after,
+            choose_after=after,
         )
 
 
@@ -151,6 +170,10 @@ class State:
     """Masks (True = pruned, flat) with the lowest held-out loss so far."""
     caution: dict[str, float] = field(default_factory=dict)
     """Factor on κ by layer, 1 where absent; see ``PrunerConfig.caution``."""
+    effort: float = 1.0
+    """Factor on the samples of a pass; see ``PrunerConfig.sample_growth``."""
+    worth: float = math.inf
+    """Measured over predicted change of the loss, of the last pass that was judged as a whole."""
     history: list[Row] = field(default_factory=list)
     _began: float = field(default_factory=time.perf_counter, repr=False)
 
@@ -169,16 +192,19 @@ class State:
         caution = max(1.0, caution / factor**0.25) if accepted else caution * factor
         self.caution[layer.name] = min(caution, 1e6)
 
-    def trust(self, layers: Sequence[Layer], ratio: float, factor: float) -> None:
-        """Learn from a pass judged as a whole: measured over predicted change of the loss.
+    def trust(self, layers: Sequence[Layer], worth: float, factor: float, *, grows: bool) -> None:
+        """Learn from a pass judged as a whole what its model was worth.
 
         As in a trust region: bolder where the model did half as well as it said, more
-        cautious where it did less than a quarter as well, and much more where it was wrong.
+        cautious where it did less than a quarter as well, unless the next pass ``grows`` for
+        that, and much more where it was wrong.
         """
-        power = -2 if ratio >= 0.5 else 0 if ratio >= 0.25 else 4 if ratio >= 0 else 6
+        doubtful = 0 if grows else 4
+        power = -2 if worth >= 0.5 else 0 if worth >= TRUSTED else doubtful if worth >= 0 else 6
         for layer in layers:
             caution = self.caution.get(layer.name, 1.0) * factor**power
             self.caution[layer.name] = min(max(caution, 1e-6), 1e6)
+        self.worth = worth
 
     def remember(self, layers: list[Layer]) -> None:
         """Keep the current masks if their held-out loss is the lowest so far."""

@@ -143,12 +143,13 @@ def _judge_together(work: Workspace, state: State, moves: Sequence[Move]) -> lis
             for move in able:
                 move.undo()
     predicted = sum(move.predicted for move in able)
-    trust = actual / predicted if predicted < 0 else 0.0
+    worth = actual / predicted if predicted < 0 else 0.0
     if accepted:
         state.loss = loss
         state.remember(work.layers)
     layers = [move.block.layer for move in moves]
-    state.trust(layers, trust, factor=work.config.caution)
+    grows = work.grown(state.effort) > state.effort
+    state.trust(layers, worth, factor=work.config.caution, grows=grows)
     return [move.row(state, actual, accepted=accepted and move in able) for move in moves]
 
 

@@ -1,7 +1,8 @@
 """How much memory a run will take, said before it starts, and what gives way when it is short.
 
 First fewer samples in a forward pass, then activations of the acceptance test computed anew
-rather than remembered. What is chosen depends on sizes and the limit alone.
+rather than remembered, then passes that never grow. What is chosen depends on sizes and the
+limit alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from icbs.config import PrunerConfig
-from icbs.curvature.passes import gathers
+from icbs.curvature.passes import selection_point
 from icbs.curvature.taps import check_ran, listen
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
@@ -50,8 +51,8 @@ class Plan:
 
     batch_size: int
     """Samples in one forward pass."""
-    choose_after: int | None
-    """Samples of a pass that choose its blocks; None where all do, at its end."""
+    samples: int
+    """Samples of a pass, at most."""
     remember: bool
     """Whether the acceptance test remembers activations."""
     limit: int = 0
@@ -66,9 +67,7 @@ class Plan:
 
     def __str__(self) -> str:
         parts = ", ".join(f"{what} {spell(size)}" for what, size in self.parts.items() if size)
-        way = f"{self.batch_size} samples at a time"
-        if self.choose_after is not None:
-            way += f", blocks chosen after {self.choose_after} samples"
+        way = f"up to {self.samples} samples a pass, {self.batch_size} at a time"
         return f"memory: about {spell(self.needed)} of {spell(self.limit)} ({parts}); {way}"
 
     def recorded(self) -> dict[str, Any]:
@@ -172,28 +171,23 @@ def make_plan(
     if limit is None:
         limit = int(SPARE * free_memory(layers[0].dense.device)) + fixed["model"] + dense
     wanted = min(max(config.gradient_samples, config.curvature_samples), pool)
-    curved = min(config.curvature_samples, wanted)
-    rows = wide * len(layers) * curved * config.block_size
-    if config.curvature == "exact" or config.curvature.endswith("gram"):
-        # The problems themselves are dense, and those of all layers are alive together.
-        rows += 8 * sum(min(config.block_size, layer.size) ** 2 for layer in layers)
-    early: int | None = math.ceil(config.selection_share * wanted)
-    if early == wanted or not gathers(config.curvature, config.sample):
-        early = None
-    hold = 0 if early else held_bytes(layers, found, config, curved)
+    together = config.acceptance_unit == "pass"
+    most = pool if together and config.sample_growth > 1 else wanted
     # Where all layers move at once there is nothing to remember.
-    for remembers in (False,) if config.acceptance_unit == "pass" else (True, False):
+    ways = [(most, remembers) for remembers in ((False,) if together else (True, False))]
+    for samples, remembers in [*ways, (wanted, False)]:
+        curved = math.ceil(min(config.curvature_samples, wanted) * samples / wanted)
         parts = fixed | {
-            "block columns": rows,
-            "held for the curvature": hold,
+            "block columns": column_bytes(layers, config, curved),
+            "held for the curvature": held_bytes(layers, found, config, curved, samples),
             # A trial's activations stand beside those of the current state.
             "held for the acceptance test": 2 * held_out * found.held if remembers else 0,
         }
         room = (limit - sum(parts.values())) // max(1, found.activations)
-        size = min(config.batch_size, max(wanted, held_out), room)
+        size = min(config.batch_size, max(samples, held_out), room)
         if size >= 1:
             parts["activations"] = size * found.activations
-            plan = Plan(size, early, remembers, limit, parts)
+            plan = Plan(size, samples, remembers, limit, parts)
             log.info("%s", plan)
             return plan
     least = sum(parts.values()) + found.activations
@@ -205,13 +199,24 @@ def make_plan(
     )
 
 
-def held_bytes(layers: Sequence[Layer], found: Survey, config: PrunerConfig, curved: int) -> int:
+def column_bytes(layers: Sequence[Layer], config: PrunerConfig, curved: int) -> int:
+    """Bytes of the columns of a pass's blocks, and of the problems where those are dense."""
+    size = max(4, layers[0].dense.element_size()) * len(layers) * curved * config.block_size
+    if config.curvature == "exact" or config.curvature.endswith("gram"):
+        # The problems of all layers are alive together.
+        size += 8 * sum(min(config.block_size, layer.size) ** 2 for layer in layers)
+    return size
+
+
+def held_bytes(
+    layers: Sequence[Layer], found: Survey, config: PrunerConfig, curved: int, samples: int
+) -> int:
     """Bytes that a pass without a selection point holds for the curvature."""
-    if config.curvature in ("exact", "gram"):
+    if config.curvature in ("exact", "gram") or selection_point(config, samples) is not None:
         return 0
     if config.sample == "token":
         widths = sum(layer.shape[0] + layer.shape[1] * layer.kind.groups for layer in layers)
-        return config.curvature_samples * widths * max(4, layers[0].dense.element_size())
+        return curved * widths * max(4, layers[0].dense.element_size())
     return curved * found.held
 
 

@@ -9,6 +9,7 @@ sequences as a whole (tokens), or do without a Fisher, choose at the end.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from icbs import parallel
-from icbs.config import DRAWN, CurvatureName, SampleName
+from icbs.config import DRAWN, CurvatureName, PrunerConfig, SampleName
 from icbs.curvature.collectors import Gathered, Held, Means, Tokens, both, check_finite
 from icbs.curvature.gram import Grams, with_distortion
 from icbs.curvature.sources import Curvature, Source, hessian
@@ -102,8 +103,8 @@ def take_pass(
     choose : callable, optional
         ``choose(information)`` returns the flat indices of the blocks by layer name.
     choose_after : int, optional
-        Selection point, in samples; without it (and for tokens and the Hessian) the blocks
-        are chosen at the end, by the samples that then speak of them.
+        Selection point, in samples (see :func:`selection_point`); without it the blocks are
+        chosen at the end, by the samples that then speak of them.
 
     Raises
     ------
@@ -114,7 +115,7 @@ def take_pass(
     drawn = curvature in DRAWN
     if curvature is not None and curvature.endswith("gram"):
         batch.grams = Grams(layers, counted_positions(samples))
-    if choose is not None and choose_after is not None and gathers(curvature, sample):
+    if choose is not None and choose_after is not None:
         stop = min(choose_after + curvature_samples, len(samples))
         return batch.finish(_gather(batch, choose, choose_after, stop, drawn=drawn))
     stop = min(curvature_samples, len(samples))
@@ -134,9 +135,12 @@ def take_pass(
     return information
 
 
-def gathers(curvature: CurvatureName | None, sample: SampleName) -> bool:
-    """Whether a pass has a use for a selection point."""
-    return curvature not in (None, "exact", "gram") and sample == "sequence"
+def selection_point(config: PrunerConfig, samples: int) -> int | None:
+    """After how many samples of a pass its blocks are chosen; None for the end."""
+    if config.curvature in ("exact", "gram") or config.sample == "token":
+        return None
+    after = math.ceil(config.selection_share * samples)
+    return after if after < samples else None
 
 
 def _hold(batch: _Batch, stop: int, held: Held | None, *, drawn: bool) -> Pass:

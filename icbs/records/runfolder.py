@@ -180,6 +180,7 @@ class RunFolder:
             "best_loss": state.best_loss,
             "rows": len(state.history),
             "caution": state.caution,
+            "effort": state.effort,
             "visits": {name: tabu.visits for name, tabu in state.tabus.items()},
         }
         header = {"format": CHECKPOINT, "state": json.dumps(facts)}
@@ -243,6 +244,7 @@ class RunFolder:
             best_loss=facts["best_loss"],
             best=best,
             caution=facts["caution"],
+            effort=facts["effort"],
             history=history[: facts["rows"]],
         )
         state.set_clock(facts["seconds"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from icbs import Pruner
 from icbs.blocks.acceptance import judge
 from icbs.blocks.solving import solve_blocks
 from icbs.config import PrunerConfig
+from icbs.records.runfolder import RunFolder
 from icbs.state import State, Workspace, begin
 from solvers import SolverError
 
@@ -100,17 +103,61 @@ def test_a_failed_solver_costs_its_block_alone(toy):
     assert rows[0].failure == "SolverError"
 
 
+@pytest.mark.parametrize("grows", [False, True])
 @pytest.mark.parametrize(
-    ("ratio", "grows"), [(1.0, -1), (0.5, -1), (0.3, 0), (0.1, 1), (-0.1, 1), (-5.0, 1)]
+    ("worth", "caution"), [(1.0, -1), (0.5, -1), (0.3, 0), (0.1, 1), (-0.1, 1), (-5.0, 1)]
 )
-def test_trust_follows_what_the_model_was_worth(toy, ratio, grows):
+def test_trust_follows_what_the_model_was_worth(toy, worth, caution, grows):
     work = Workspace.prepare(toy.model, toy.batches, toy.loss, PrunerConfig(density=0.3))
     state = State(torch.Generator(), {})
-    state.trust(work.layers, ratio, factor=1.2)
+    state.trust(work.layers, worth, factor=1.2, grows=grows)
     values = set(state.caution.values())
     assert len(values) == 1
     value = values.pop()
-    assert (value > 1) - (value < 1) == grows
+    expected = 0 if grows and worth == 0.1 else caution
+    assert (value > 1) - (value < 1) == expected
+
+
+@pytest.mark.parametrize(
+    ("unit", "worth", "growth", "samples"),
+    [
+        ("pass", 0.1, 2.0, [50, 100, 200, 400, 400]),
+        ("pass", -0.1, 3.0, [50, 150, 400, 400, 400]),
+        ("pass", 0.3, 2.0, [50] * 5),
+        ("pass", 0.1, 1.0, [50] * 5),
+        ("block", 0.1, 2.0, [50] * 5),
+    ],
+)
+def test_passes_grow_while_their_models_are_worth_little(
+    toy, monkeypatch, tmp_path, unit, worth, growth, samples
+):
+    small = {"gradient_samples": 50, "curvature_samples": 20, "acceptance_unit": unit}
+    pruner = Pruner(**(SETTINGS | small | {"sample_growth": growth, "schedule": "uniform"}))
+    work = Workspace.prepare(toy.model, toy.batches, toy.loss, pruner.config)
+    work.pool = work.pool[:400]
+    work.plan = replace(work.plan, samples=min(work.plan.samples, 400))
+    state = begin(work)
+    passes, rows = [], []
+    look = pruner.look
+
+    def spy(*args):  # type: ignore[no-untyped-def]
+        passes.append(look(*args))
+        return passes[-1]
+
+    monkeypatch.setattr(pruner, "look", spy)
+    trust = state.trust
+    monkeypatch.setattr(state, "trust", lambda layers, _, **about: trust(layers, worth, **about))
+    for _ in samples:
+        pruner.step(work, state)
+        layer = work.layers[0]
+        factor = passes[-1].curvature(layer, passes[-1].chosen[layer.name]).factor
+        rows.append(len(factor))
+    assert [information.count for information in passes] == samples
+    assert rows == [20 * count // 50 for count in samples]
+    folder = RunFolder.reserve(tmp_path / "run")
+    folder.create(work, {}, None)
+    folder.save(work, state)
+    assert folder.load(work).effort == state.effort
 
 
 def test_a_run_judged_by_passes_improves_and_resumes_to_the_same_bits(toy, tmp_path):

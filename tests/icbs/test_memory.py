@@ -90,14 +90,24 @@ def test_what_gives_way_when_memory_is_short():
         assert plan.needed <= limit
 
 
-def test_a_share_of_the_samples_of_a_pass_chooses_its_blocks():
-    assert plan_of(1000 * MEGA).choose_after == 4
-    assert plan_of(1000 * MEGA, curvature_samples=6).choose_after == 4
-    assert plan_of(1000 * MEGA, selection_share=0.5).choose_after == 8
-    assert plan_of(1000 * MEGA, gradient_samples=1, curvature_samples=1).choose_after is None
-    # The exact Hessian and tokens choose at the end.
-    assert plan_of(1000 * MEGA, curvature="exact").choose_after is None
-    assert plan_of(1000 * MEGA, sample="token").choose_after is None
+def test_a_pass_that_can_grow_reserves_what_it_may_need_or_never_grows():
+    grows = plan_of(50 * MEGA, acceptance_unit="pass")
+    assert (grows.samples, grows.parts["block columns"]) == (100, 4 * 100 * 16)
+    too_little = grows.needed - (grows.batch_size - 1) * 10 * MEGA - 1
+    stays = plan_of(too_little, acceptance_unit="pass")
+    assert (stays.samples, stays.parts["block columns"]) == (16, 4 * 16 * 16)
+    assert plan_of(50 * MEGA, acceptance_unit="pass", sample_growth=1).samples == 16
+    assert plan_of(50 * MEGA).samples == 16
+
+
+def test_what_chooses_on_the_way_holds_nothing():
+    def held(**settings: object) -> int:
+        return plan_of(1000 * MEGA, **settings).parts["held for the curvature"]
+
+    assert held() == held(curvature="exact") == 0
+    assert held(sample="token") == 16 * 2000 * 4
+    # The only sample can't be spared for choosing.
+    assert held(gradient_samples=1, curvature_samples=1) == 5 * MEGA
 
 
 def test_what_is_too_little_is_refused_with_the_least_that_would_do():
@@ -140,7 +150,7 @@ def test_a_run_within_little_memory_says_so_and_improves(caplog):
     limit = tight(model, batches)
     with caplog.at_level(logging.INFO, logger="icbs"):
         result = Pruner(**SETTINGS, max_memory=limit).prune(model, batches, CausalLMLoss())
-    assert "blocks chosen after 2 samples" in caplog.text
+    assert "up to 8 samples a pass" in caplog.text
     assert f"of {spell(limit)}" in caplog.text
     assert result.density == 0.5
     assert result.loss < result.initial_loss

@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from icbs.config import PrunerConfig
-from icbs.curvature.passes import Pass, take_pass
+from icbs.curvature.passes import Pass, selection_point, take_pass
 from icbs.data.objective import Objective
 from icbs.data.positions import Drawn
 from icbs.data.samples import Samples
@@ -150,6 +150,18 @@ def test_gathered_monte_carlo_columns_have_mean_gradients_of_the_data():
         torch.testing.assert_close(found.gradient(layer, block), others.gradient(layer, block))
         a, b = (p.curvature(layer, block).factor for p in (found, held))
         torch.testing.assert_close(a, b)
+
+
+def test_a_share_of_the_samples_of_a_pass_chooses_its_blocks():
+    def point(samples: int, **settings: object) -> int | None:
+        return selection_point(PrunerConfig.of(**settings), samples)
+
+    assert [point(n) for n in (1, 2, 16, 17)] == [None, 1, 4, 5]
+    assert point(16, selection_share=0.5) == 8
+    # The exact Hessian, the layer's own error and tokens choose at the end.
+    assert point(16, curvature="exact") is point(16, curvature="gram") is None
+    assert point(16, sample="token") is None
+    assert point(16, curvature="fisher+gram") == 4
 
 
 def test_no_sample_that_chose_a_block_says_what_moving_it_is_worth():
