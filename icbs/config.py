@@ -140,9 +140,8 @@ class PrunerConfig(BaseModel):
     Near a minimum the quadratic model errs by more than a full move gains. Smaller moves,
     which a larger κ makes, go on being kept; 1 switches this off.
 
-    Where passes are judged as a whole, κ follows instead what the model was worth: measured
-    over predicted change of the loss, as the radius of a trust region does, once passes can
-    grow no further.
+    Where passes are judged as a whole, κ follows instead what the model was worth, measured
+    over predicted change of the loss, by quadratic interpolation.
     """
     ridge: Annotated[float, Field(ge=0)] = 0.0
     """λ, the penalty on the squared size of the weights that move."""

@@ -194,6 +194,7 @@ class Pruner:
         """Do one pass: look at a batch, and solve and judge one block per layer due."""
         due = visit_order(work.layers, work.visits, state.step, state.generator)
         information = self.look(work, state, due)
+        state.seen += information.count
         for _ in range(attempts(self.config)):
             blocks = self.blocks(state, due, information)
             answers = self.solve(work, state, blocks)
@@ -219,7 +220,7 @@ class Pruner:
                 chosen[layer.name] = choose_block(layer, worth, tabu, config, generator)
             return chosen
 
-        return work.look(generator, choose, state.effort)
+        return work.look(generator, choose, state.effort, state.seen)
 
     def blocks(self, state: State, layers: Sequence[Layer], information: Pass) -> list[Block]:
         """Build the problems of a pass, as cautious as the run has become."""

@@ -23,6 +23,7 @@ from icbs.curvature.passes import Choose, Pass, selection_point, take_pass
 from icbs.data.holdout import HoldOut
 from icbs.data.objective import Loss, Objective
 from icbs.data.samples import Samples, read_samples
+from icbs.data.turns import in_turn
 from icbs.errors import BlockSizeWarning, DataError
 from icbs.history import Row
 from icbs.layers.allocation import share_out
@@ -30,7 +31,7 @@ from icbs.layers.finding import find_layers
 from icbs.layers.layer import Layer
 
 TRUSTED = 0.25
-"""What a model must be worth, measured over predicted change, to be trusted as it is."""
+"""What a model must be worth, measured over predicted change, for its samples to do."""
 
 
 @dataclass
@@ -120,9 +121,13 @@ class Workspace:
         return min(effort * self.config.sample_growth, self.plan.samples / self.samples)
 
     def look(
-        self, generator: torch.Generator, choose: Choose | None = None, effort: float = 1.0
+        self,
+        generator: torch.Generator,
+        choose: Choose | None = None,
+        effort: float = 1.0,
+        seen: int = 0,
     ) -> Pass:
-        """Draw a batch and run one forward and backward pass that serves all layers.
+        """Run one forward and backward pass, over the next samples, that serves all layers.
 
         Parameters
         ----------
@@ -132,17 +137,19 @@ class Workspace:
             that would choose on its way gives no curvature.
         effort : float, default 1
             Factor on the samples.
+        seen : int, default 0
+            Samples of the passes before; see :func:`icbs.data.turns.in_turn`.
         """
         config, plan = self.config, self.plan
         wanted = min(round(effort * self.samples), len(self.pool))
-        drawn = torch.randperm(len(self.pool), generator=generator)[:wanted]
+        turn = in_turn(len(self.pool), seen, wanted, config.seed)
         after = selection_point(config, wanted)
         blind = choose is None and after is not None
         return take_pass(
             self.model,
             self.layers,
             self.objective,
-            self.pool[drawn].to(self.layers[0].dense.device),
+            self.pool[turn].to(self.layers[0].dense.device),
             curvature=None if blind else config.curvature,
             curvature_samples=math.ceil(effort * config.curvature_samples),
             batch_size=plan.batch_size,
@@ -161,6 +168,8 @@ class State:
     tabus: dict[str, Tabu]
     step: int = 0
     """Passes done."""
+    seen: int = 0
+    """Samples of all passes."""
     loss: float = float("nan")
     """Held-out loss of the current mask."""
     initial_loss: float = float("nan")
@@ -192,17 +201,15 @@ class State:
         caution = max(1.0, caution / factor**0.25) if accepted else caution * factor
         self.caution[layer.name] = min(caution, 1e6)
 
-    def trust(self, layers: Sequence[Layer], worth: float, factor: float, *, grows: bool) -> None:
+    def trust(self, layers: Sequence[Layer], worth: float) -> None:
         """Learn from a pass judged as a whole what its model was worth.
 
-        As in a trust region: bolder where the model did half as well as it said, more
-        cautious where it did less than a quarter as well, unless the next pass ``grows`` for
-        that, and much more where it was wrong.
+        A parabola with the model's slope and the change that was measured has its minimum at
+        ``1 / (2 - worth)`` of the move, which is where a κ larger by ``2 - worth`` ends.
         """
-        doubtful = 0 if grows else 4
-        power = -2 if worth >= 0.5 else 0 if worth >= TRUSTED else doubtful if worth >= 0 else 6
+        factor = min(max(2.0 - worth, 0.5), 8.0)
         for layer in layers:
-            caution = self.caution.get(layer.name, 1.0) * factor**power
+            caution = self.caution.get(layer.name, 1.0) * factor
             self.caution[layer.name] = min(max(caution, 1e-6), 1e6)
         self.worth = worth
 

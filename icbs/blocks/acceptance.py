@@ -147,9 +147,8 @@ def _judge_together(work: Workspace, state: State, moves: Sequence[Move]) -> lis
     if accepted:
         state.loss = loss
         state.remember(work.layers)
-    layers = [move.block.layer for move in moves]
-    grows = work.grown(state.effort) > state.effort
-    state.trust(layers, worth, factor=work.config.caution, grows=grows)
+    if work.config.caution > 1:
+        state.trust([move.block.layer for move in moves], worth)
     return [move.row(state, actual, accepted=accepted and move in able) for move in moves]
 
 

@@ -175,6 +175,7 @@ class RunFolder:
             }
         facts = {
             "step": state.step,
+            "seen": state.seen,
             "seconds": state.seconds,
             "initial_loss": state.initial_loss,
             "best_loss": state.best_loss,
@@ -240,6 +241,7 @@ class RunFolder:
             generator,
             tabus,
             step=facts["step"],
+            seen=facts["seen"],
             initial_loss=facts["initial_loss"],
             best_loss=facts["best_loss"],
             best=best,
