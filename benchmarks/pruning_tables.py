@@ -21,15 +21,16 @@ NOTES = {
     "Wikipedia and OpenWebText passages, for every method (iCBS holds 16 of them out for its "
     "acceptance test). Test: 64 windows of 256 tokens, each from other Wikipedia articles; no "
     "13 words in a row are in both. `lm_head` and embeddings stay dense. iCBS starts from "
-    "Wanda's masks and takes 5 passes of 16 windows, at 0.7 and 2:4 with `max_memory` at 4 GB, "
-    "at 0.5 and 0.4 without a limit. Where questions were asked, 40 of each kind.",
+    "Wanda's masks and takes 10 passes, of 16 windows at first, with `max_memory` at 4 GB. Where "
+    "questions were asked, 40 of each kind.",
     "deit": "Width 96, 4 blocks, patches of 7 × 7 pixels. 8192 training images for every method. "
     "Test: the 10,000 test images. iCBS starts from Wanda's masks and takes 12 passes.",
     "efficientnet_lite0": "No training image of ImageNet was at hand: losses are cross-entropies "
     "to the dense model's own predictions on photographs of CIFAR-10's test set (768 for pruning, "
     "512 others for testing), accuracy is agreement with the dense model on the latter, and "
     "`imagenet` is the accuracy on 20 labelled photographs, in which one photograph is 5 points. "
-    "The stem and the depthwise convolutions stay dense. iCBS starts from Wanda's masks.",
+    "The stem and the depthwise convolutions stay dense. iCBS starts from Wanda's masks and takes "
+    "10 passes.",
 }
 NAMES = {
     "icbs": "iCBS",
