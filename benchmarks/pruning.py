@@ -83,7 +83,7 @@ JOBS = {
             "curvature_samples": 16,
             "acceptance_samples": 16,
             "max_memory": "4GB",
-            "passes": 10,
+            "passes": 8,
         },
     ),
     "deit": Job(
@@ -94,7 +94,7 @@ JOBS = {
     ),
     "efficientnet_lite0": Job(
         "efficientnet_lite0",
-        ("0.7", "0.5", "0.4"),
+        ("0.9", "0.8", "0.7"),
         # Depthwise convolutions hold one weight in a hundred, and nine inputs an output.
         exclude=("_conv_stem*", "*_depthwise_conv*"),
         icbs={

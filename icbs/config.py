@@ -107,7 +107,7 @@ class PrunerConfig(BaseModel):
     gram_weight: Annotated[float, Field(gt=0)] = 1.0
     """ρ, the weight of the layer's error in ``fisher+gram``."""
     curvature_samples: Count = 512
-    """Samples N in a block's curvature, which bounds its rank."""
+    """Samples N in a block's curvature, which bounds its rank; none that chose the block."""
     sample: SampleName = "sequence"
     """What a row of the Fisher is: a sample whole, its positions summed, or single positions.
 
@@ -115,7 +115,7 @@ class PrunerConfig(BaseModel):
     pass. Padding (label -100, or 0 in an ``attention_mask``) never counts.
     """
     gradient_samples: Count = 4096
-    """Samples in the mean gradient of a pass."""
+    """Samples of a pass: some choose the blocks, the others give their mean gradient."""
     sample_growth: Annotated[float, Field(ge=1)] = 2.0
     """Factor by which passes that are judged as a whole grow; 1 leaves them as they are.
 
@@ -189,7 +189,8 @@ class PrunerConfig(BaseModel):
     """Share of a pass's samples by which its blocks are chosen.
 
     Gradient and curvature of the blocks come from the others: the samples by which a weight
-    was found promising overrate what moving it brings.
+    was found promising overrate what moving it brings. With ``token``, and where curvature is
+    ``exact`` or ``gram``, all samples do both.
     """
     max_samples: Count = 65536
     """Samples read from ``batches`` and held in memory."""

@@ -195,7 +195,10 @@ class Pruner:
         due = visit_order(work.layers, work.visits, state.step, state.generator)
         information = self.look(work, state, due)
         state.seen += information.count
+        state.worth = math.inf
+        blocks: list[Block] = []
         for _ in range(attempts(self.config)):
+            blocks.clear()  # Two lists of problems would take as much memory again.
             blocks = self.blocks(state, due, information)
             answers = self.solve(work, state, blocks)
             rows = judge(work, state, blocks, answers)

@@ -141,8 +141,11 @@ class Workspace:
             Samples of the passes before; see :func:`icbs.data.turns.in_turn`.
         """
         config, plan = self.config, self.plan
-        wanted = min(round(effort * self.samples), len(self.pool))
+        effort = min(effort, plan.samples / self.samples)
+        wanted = round(effort * self.samples)
         turn = in_turn(len(self.pool), seen, wanted, config.seed)
+        # Which of them choose the blocks should not be the same in every round.
+        turn = turn[torch.randperm(wanted, generator=generator)]
         after = selection_point(config, wanted)
         blind = choose is None and after is not None
         return take_pass(
@@ -169,7 +172,7 @@ class State:
     step: int = 0
     """Passes done."""
     seen: int = 0
-    """Samples of all passes."""
+    """Samples of all passes, and of the start."""
     loss: float = float("nan")
     """Held-out loss of the current mask."""
     initial_loss: float = float("nan")
@@ -182,7 +185,7 @@ class State:
     effort: float = 1.0
     """Factor on the samples of a pass; see ``PrunerConfig.sample_growth``."""
     worth: float = math.inf
-    """Measured over predicted change of the loss, of the last pass that was judged as a whole."""
+    """Measured over predicted change of the loss, of the present pass judged as a whole."""
     history: list[Row] = field(default_factory=list)
     _began: float = field(default_factory=time.perf_counter, repr=False)
 
@@ -201,17 +204,19 @@ class State:
         caution = max(1.0, caution / factor**0.25) if accepted else caution * factor
         self.caution[layer.name] = min(caution, 1e6)
 
-    def trust(self, layers: Sequence[Layer], worth: float) -> None:
+    def trust(self, layers: Sequence[Layer], worth: float, *, cautious: bool = True) -> None:
         """Learn from a pass judged as a whole what its model was worth.
 
         A parabola with the model's slope and the change that was measured has its minimum at
         ``1 / (2 - worth)`` of the move, which is where a κ larger by ``2 - worth`` ends.
+        Without ``cautious`` κ stays.
         """
-        factor = min(max(2.0 - worth, 0.5), 8.0)
-        for layer in layers:
+        # A loss that is no number is as bad as any.
+        self.worth = worth if worth > -math.inf else -math.inf
+        factor = min(max(2.0 - self.worth, 0.5), 4.0)
+        for layer in layers if cautious else ():
             caution = self.caution.get(layer.name, 1.0) * factor
             self.caution[layer.name] = min(max(caution, 1e-6), 1e6)
-        self.worth = worth
 
     def remember(self, layers: list[Layer]) -> None:
         """Keep the current masks if their held-out loss is the lowest so far."""
@@ -233,17 +238,19 @@ def begin(work: Workspace, masks: Mapping[str, Tensor] | None = None) -> State:
     """
     config, began = work.config, time.perf_counter()
     generator = torch.Generator().manual_seed(config.seed + 1)
-    scores = None
+    scores, seen = None, 0
     exchanges = masks is None and config.initial == "exchange"
     scored = masks is None and not (exchanges and config.allocation != "global")
     if scored or config.fix_prune or config.fix_keep:
         information = work.look(generator)
+        seen = information.count
         score = SCORES["wanda" if config.initial == "exchange" else config.initial]
         scores = {layer.name: score(layer, information, generator) for layer in work.layers}
         if masks is None and config.allocation == "global":
             share_out(work.layers, scores, config)
     if exchanges:
-        masks = _exchanged(work, generator)
+        masks = _exchanged(work, seen)
+        seen += work.samples
     tabus = {}
     for layer in work.layers:
         free = torch.ones_like(layer.pruned)
@@ -257,18 +264,17 @@ def begin(work: Workspace, masks: Mapping[str, Tensor] | None = None) -> State:
             free = movable(worth, layer.pruned, config.fix_prune, config.fix_keep)
         tabus[layer.name] = Tabu(free, config.tabu)
         _check_block_size(layer, free, config)
-    state = State(generator, tabus, _began=began)
+    state = State(generator, tabus, seen=seen, _began=began)
     state.loss = state.initial_loss = work.holdout.measure()
     state.remember(work.layers)
     return state
 
 
-def _exchanged(work: Workspace, generator: torch.Generator) -> dict[str, Tensor]:
+def _exchanged(work: Workspace, seen: int) -> dict[str, Tensor]:
     """Masks by exchanges from Wanda's, on as many samples as a pass has."""
     config = work.config
-    wanted = max(config.gradient_samples, config.curvature_samples)
-    drawn = torch.randperm(len(work.pool), generator=generator)[:wanted]
-    pieces = pieces_of(work.pool[drawn], work.plan.batch_size, work.layers[0].dense.device)
+    turn = in_turn(len(work.pool), seen, work.samples, config.seed)
+    pieces = pieces_of(work.pool[turn], work.plan.batch_size, work.layers[0].dense.device)
     sweep(work.model, work.layers, pieces, "exchange", config)
     return {layer.name: layer.mask for layer in work.layers}
 

@@ -6,6 +6,7 @@ one evaluation of the loss costs as much as many blocks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -129,7 +130,10 @@ def _judge_one(work: Workspace, state: State, move: Move) -> Row:
 def _judge_together(work: Workspace, state: State, moves: Sequence[Move]) -> list[Row]:
     """Keep all moves of a pass, or none; learn how far the model can be trusted."""
     able = [move for move in moves if len(move.index)]
+    layers, cautious = [move.block.layer for move in moves], work.config.caution > 1
     if not able:
+        # κ was too large for any move to pay.
+        state.trust(layers, math.inf, cautious=cautious)
         return [move.row(state, 0.0, accepted=False) for move in moves]
     accepted = False
     try:
@@ -147,8 +151,8 @@ def _judge_together(work: Workspace, state: State, moves: Sequence[Move]) -> lis
     if accepted:
         state.loss = loss
         state.remember(work.layers)
-    if work.config.caution > 1:
-        state.trust([move.block.layer for move in moves], worth)
+    if work.config.curvature != "gram":  # which predicts another thing than was measured
+        state.trust(layers, worth, cautious=cautious)
     return [move.row(state, actual, accepted=accepted and move in able) for move in moves]
 
 

@@ -30,10 +30,22 @@ class Block:
     problem: CardinalityQUBO
     penalty: Float
     """Ridge λω, shape (n,): what the energy holds beside the predicted change of the loss."""
+    distortion: tuple[Float, Float] | None = None
+    """Slope, shape (n,), and curvature, shape (n, n), of the layer's own error, where the
+    energy holds it beside a model of the loss."""
 
     def predicted(self, x: npt.NDArray[np.uint8], energy: float) -> float:
-        """Change of the loss that the quadratic model predicts for a move to ``x``."""
-        return energy - float(self.penalty @ (x != self.start))
+        """Change of the loss that the quadratic model predicts for a move to ``x``.
+
+        With no model of the loss, the change of the layer's own error.
+        """
+        change = energy - float(self.penalty @ (x != self.start))
+        if self.distortion is not None:
+            slope, matrix = self.distortion
+            moved = np.flatnonzero(x != self.start)
+            u = x[moved].astype(np.float64) - self.start[moved]
+            change += float(slope[moved] @ u - 0.5 * u @ matrix[np.ix_(moved, moved)] @ u)
+        return change
 
 
 def build_block(
@@ -78,11 +90,14 @@ def build_block(
         slope += config.gradient_weight * _wide(information.gradient(layer, index)) * dense
     if curvature.matrix is not None:
         matrix = kappa * _wide(curvature.matrix)
+    aside = None
     if curvature.distortion is not None:
         rho = config.gram_weight if modelled else 1.0
-        slope += rho * _wide(curvature.distortion.gradient) * dense
+        own_slope = rho * _wide(curvature.distortion.gradient) * dense
         own = rho * _wide(curvature.distortion.matrix)
-        matrix = own if not len(matrix) else matrix + own
+        slope += own_slope
+        matrix = matrix + own if len(matrix) else own.copy()
+        aside = (own_slope, own) if modelled else None
     x0 = start.astype(np.float64)
 
     def pieces(coupled: Float) -> tuple[Float, float]:
@@ -100,7 +115,7 @@ def build_block(
         matrix += 2 * (wide.T @ wide)
     linear, offset = pieces(matrix @ x0)
     problem = CardinalityQUBO(0.5 * matrix + np.diag(linear), k, groups=groups, offset=offset)
-    return Block(layer, index, start, problem, penalty)
+    return Block(layer, index, start, problem, penalty, aside)
 
 
 def _wide(tensor: Tensor) -> Float:

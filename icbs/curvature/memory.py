@@ -21,7 +21,7 @@ from icbs.curvature.passes import selection_point
 from icbs.curvature.taps import check_ran, listen
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
-from icbs.data.trees import tree_map
+from icbs.data.trees import tensors, tree_map
 from icbs.errors import MemoryLimitError
 from icbs.layers.layer import Layer
 from icbs.sizes import spell
@@ -43,6 +43,8 @@ class Survey:
     """Inputs and outputs of the prunable layers."""
     shared: int = 0
     """Held once for all samples of a forward pass, such as weights in a narrower type."""
+    sample: int = 0
+    """The sample itself: what is put in and what should come out."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def survey(model: nn.Module, layers: Sequence[Layer], objective: Objective, one:
         max(1, double - single),
         numbers * max(4, layers[0].dense.element_size()),
         max(0, 2 * single - double),
+        sum(tensor.nbytes for tensor in (*tensors(one.inputs), one.targets)),
     )
 
 
@@ -172,12 +175,17 @@ def make_plan(
         limit = int(SPARE * free_memory(layers[0].dense.device)) + fixed["model"] + dense
     wanted = min(max(config.gradient_samples, config.curvature_samples), pool)
     together = config.acceptance_unit == "pass"
-    most = pool if together and config.sample_growth > 1 else wanted
+    grows = together and config.sample_growth > 1 and config.curvature != "gram"
+    most = pool if grows else wanted
     # Where all layers move at once there is nothing to remember.
     ways = [(most, remembers) for remembers in ((False,) if together else (True, False))]
     for samples, remembers in [*ways, (wanted, False)]:
-        curved = math.ceil(min(config.curvature_samples, wanted) * samples / wanted)
+        rows = config.curvature_samples
+        if config.sample == "sequence":
+            rows = min(rows, wanted)
+        curved = math.ceil(rows * samples / wanted)
         parts = fixed | {
+            "samples of a pass": samples * found.sample,
             "block columns": column_bytes(layers, config, curved),
             "held for the curvature": held_bytes(layers, found, config, curved, samples),
             # A trial's activations stand beside those of the current state.
@@ -200,11 +208,14 @@ def make_plan(
 
 
 def column_bytes(layers: Sequence[Layer], config: PrunerConfig, curved: int) -> int:
-    """Bytes of the columns of a pass's blocks, and of the problems where those are dense."""
-    size = max(4, layers[0].dense.element_size()) * len(layers) * curved * config.block_size
+    """Bytes of the columns of a pass's blocks, and of their problems."""
+    sizes = sum(min(config.block_size, layer.size) for layer in layers)
+    # As they were gathered, as they are scaled, and in a problem.
+    size = 3 * max(4, layers[0].dense.element_size()) * curved * sizes
     if config.curvature == "exact" or config.curvature.endswith("gram"):
         # The problems of all layers are alive together.
-        size += 8 * sum(min(config.block_size, layer.size) ** 2 for layer in layers)
+        each = 16 if config.curvature == "fisher+gram" else 8
+        size += each * sum(min(config.block_size, layer.size) ** 2 for layer in layers)
     return size
 
 

@@ -33,7 +33,7 @@ class Pass:
     """First- and second-order information on every layer, from one batch."""
 
     count: int
-    """Samples in the mean gradient."""
+    """Samples of the pass."""
     gradients: dict[str, Tensor]
     """Mean gradient at the current (pruned) weights by layer name, shape (out, in); of the
     samples before the selection point, where there is one."""
@@ -139,8 +139,7 @@ def selection_point(config: PrunerConfig, samples: int) -> int | None:
     """After how many samples of a pass its blocks are chosen; None for the end."""
     if config.curvature in ("exact", "gram") or config.sample == "token":
         return None
-    after = math.ceil(config.selection_share * samples)
-    return after if after < samples else None
+    return min(math.ceil(config.selection_share * samples), samples - 1) or None
 
 
 def _hold(batch: _Batch, stop: int, held: Held | None, *, drawn: bool) -> Pass:

@@ -1,4 +1,4 @@
-"""The order in which samples come: all of them in turn, shuffled anew each round."""
+"""The order in which samples come: all of them in turn."""
 
 from __future__ import annotations
 
@@ -6,33 +6,28 @@ import torch
 from torch import Tensor
 
 
-def in_turn(size: int, first: int, count: int, seed: int) -> Tensor:
-    """Say which samples come next, so that those not yet seen come before all others.
+def in_turn(size: int, seen: int, count: int, seed: int) -> Tensor:
+    """Say which samples come next: none a second time before all others have come.
 
     A mask fits the samples that it was chosen by; their gradients promise more than others
-    keep. So a run takes no sample twice before it has taken all.
+    keep.
 
     Parameters
     ----------
     size : int
         Samples there are.
-    first : int
-        Samples that have come before, in all rounds.
+    seen : int
+        How many have come before, in all rounds.
     count : int
         How many are asked for, at most ``size``.
     seed : int
+        Of the order, which is that of every round: so no two passes that follow one another
+        share a sample where the rest would do.
 
     Returns
     -------
     Tensor of int64, shape (count,)
         Indices, none of them twice.
     """
-
-    def shuffled(number: int) -> Tensor:
-        generator = torch.Generator().manual_seed((seed << 24) + number)
-        return torch.randperm(size, generator=generator)
-
-    number, place = divmod(first, size)
-    left = shuffled(number)[place : place + count]
-    following = shuffled(number + 1)
-    return torch.cat([left, following[~torch.isin(following, left)][: count - len(left)]])
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
+    return order.roll(-seen)[:count]

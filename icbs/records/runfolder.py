@@ -43,7 +43,7 @@ from icbs.saving.masks import load_masks, pack, save_masks, unpack
 from icbs.state import State, Workspace
 from problems.files import atomic
 
-CHECKPOINT = "icbs-checkpoint-1"
+CHECKPOINT = "icbs-checkpoint-2"
 
 
 class RunFolder:
@@ -129,8 +129,10 @@ class RunFolder:
 
     def plan(self) -> Plan | None:
         """Return how the run kept within its memory; None for a run of an older version."""
-        recorded = self._read_json("manifest.json").get("plan")
-        return None if recorded is None else Plan(**recorded)
+        try:
+            return Plan(**self._read_json("manifest.json").get("plan", {}))
+        except TypeError:
+            return None
 
     def initial_masks(self) -> dict[str, Tensor] | None:
         """Masks that the run was begun with; None where ``initial`` made them.

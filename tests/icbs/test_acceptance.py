@@ -148,7 +148,7 @@ def test_passes_grow_while_their_models_are_worth_little(
 
     monkeypatch.setattr(pruner, "look", spy)
     trust = state.trust
-    monkeypatch.setattr(state, "trust", lambda layers, _: trust(layers, worth))
+    monkeypatch.setattr(state, "trust", lambda layers, _, **about: trust(layers, worth, **about))
     for _ in samples:
         pruner.step(work, state)
         layer = work.layers[0]
@@ -160,7 +160,70 @@ def test_passes_grow_while_their_models_are_worth_little(
     folder.create(work, {}, None)
     folder.save(work, state)
     loaded = folder.load(work)
-    assert (loaded.effort, loaded.seen) == (state.effort, sum(samples))
+    assert (loaded.effort, loaded.seen) == (
+        state.effort,
+        50 + sum(samples),
+    )  # of the start, and of the passes
+
+
+def test_trust_in_what_is_no_number_and_in_what_moved_nothing(toy, monkeypatch):
+    work, state, blocks, answers = looked(toy)
+    monkeypatch.setattr(work.holdout, "measure", lambda: float("nan"))
+    before = weights(work)
+    assert not any(row.accepted for row in judge(work, state, blocks, answers))
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(work), strict=True))
+    assert set(state.caution.values()) == {4.0}
+    for block, answer in zip(blocks, answers, strict=True):
+        answer.x[:] = block.start
+    judge(work, state, blocks, answers)
+    assert set(state.caution.values()) == {2.0}
+
+
+def test_without_caution_passes_grow_all_the_same(toy):
+    work, state, blocks, answers = looked(toy, caution=1)
+    state.loss = -1e9
+    judge(work, state, blocks, answers)
+    assert not state.caution
+    assert state.worth < 0
+
+
+def test_a_run_of_passes_that_grow_or_move_nothing_resumes_to_the_same_bits(toy, tmp_path):
+    settings = SETTINGS | {
+        "gradient_samples": 50,
+        "curvature_samples": 20,
+        "sample_growth": 1.3,
+        "passes": 14,
+        "checkpoint_every": 1,
+        "seed": 3,
+    }
+    dense = {name: value.clone() for name, value in toy.model.state_dict().items()}
+    whole = Pruner(**settings).prune(toy.model, toy.batches, toy.loss)
+    moved = [sum(row.moved for row in whole.history if row.step == s) for s in range(14)]
+    assert 0 in moved
+
+    def figures(result):  # type: ignore[no-untyped-def]
+        return [(row.step, row.layer, row.n, row.actual) for row in result.history]
+
+    for stop in range(1, 14, 3):
+        toy.model.load_state_dict(dense)
+
+        def interrupt(progress, stop=stop):  # type: ignore[no-untyped-def]
+            if progress.step == stop:
+                raise KeyboardInterrupt
+
+        run = tmp_path / str(stop)
+        with pytest.raises(KeyboardInterrupt):
+            Pruner(**settings).prune(toy.model, toy.batches, toy.loss, run=run, callback=interrupt)
+        toy.model.load_state_dict(dense)
+        assert figures(Pruner.resume(run, toy.model, toy.batches, toy.loss)) == figures(whole)
+
+
+def test_what_a_run_grew_to_is_bounded_by_the_plan_it_is_resumed_with(toy):
+    work, state, _, _ = looked(toy, schedule="uniform")
+    work.plan = replace(work.plan, samples=300)
+    state.effort = 100.0
+    pruner = Pruner(work.config)
+    assert pruner.look(work, state, work.layers).count == 300
 
 
 def test_a_run_judged_by_passes_improves_and_resumes_to_the_same_bits(toy, tmp_path):

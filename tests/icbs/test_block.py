@@ -12,7 +12,7 @@ from icbs import make_blocks
 from icbs.blocks.block import build_block
 from icbs.config import PrunerConfig
 from icbs.curvature.passes import Pass
-from icbs.curvature.sources import Curvature
+from icbs.curvature.sources import Curvature, Distortion
 from icbs.layers.layer import Layer
 
 
@@ -58,6 +58,27 @@ def test_energy_is_the_quadratic_model_of_the_move(seed, exact, gamma, ridge, ka
         energy = block.problem.energy(x)
         assert energy == pytest.approx(model + penalty, abs=1e-8)
         assert block.predicted(x, energy) == pytest.approx(model, abs=1e-8)
+
+
+@pytest.mark.parametrize("modelled", [True, False])
+def test_what_is_predicted_is_the_change_of_the_loss_not_of_the_layers_own_error(modelled):
+    layer, index, information, C = setting(0, exact=True)
+    rng = np.random.default_rng(0)
+    half = torch.from_numpy(rng.standard_normal((24, 24)))
+    own = Distortion(torch.from_numpy(rng.standard_normal(24)), half @ half.T)
+    both = Curvature(matrix=C if modelled else None, distortion=own)
+    information.curvature = lambda layer, index: both
+    block = build_block(layer, index, information, PrunerConfig(gram_weight=3.0, ridge=0.5), 2.0)
+    x = rng.permutation(block.start)
+    u = x.astype(float) - block.start
+    dense = layer.dense.flatten()[index].numpy()
+    gate = information.gradients["layer"].flatten()[index].numpy() * dense
+    error = -(own.gradient.numpy() * dense) @ u + 0.5 * u @ own.matrix.numpy() @ u
+    loss = -gate @ u + u @ C.numpy() @ u
+    penalty = 0.5 * dense**2 @ u**2
+    energy = block.problem.energy(x)
+    assert energy == pytest.approx((loss + 3 * error if modelled else error) + penalty)
+    assert block.predicted(x, energy) == pytest.approx(loss if modelled else error)
 
 
 def test_first_order_term_predicts_the_change_of_a_linear_loss():

@@ -65,7 +65,7 @@ def test_weights_in_a_narrower_type_are_no_samples_own():
     assert narrow.shared >= 2 * 300 * 10  # the second layer's cast, kept for its backward pass
 
 
-def plan_of(limit: float, **settings: object) -> Plan:
+def plan_of(limit: float, each: int = 0, **settings: object) -> Plan:
     layers = find_layers(nn.Sequential(nn.Linear(1000, 1000)), PrunerConfig(density=0.5))
     config = PrunerConfig.of(
         **{
@@ -77,7 +77,7 @@ def plan_of(limit: float, **settings: object) -> Plan:
         }
         | settings
     )
-    found = Survey(activations=10 * MEGA, held=5 * MEGA)
+    found = Survey(activations=10 * MEGA, held=5 * MEGA, sample=each)
     return make_plan(nn.Linear(1000, 1000), layers, found, config, pool=100, held_out=20)
 
 
@@ -92,12 +92,24 @@ def test_what_gives_way_when_memory_is_short():
 
 def test_a_pass_that_can_grow_reserves_what_it_may_need_or_never_grows():
     grows = plan_of(50 * MEGA, acceptance_unit="pass")
-    assert (grows.samples, grows.parts["block columns"]) == (100, 4 * 100 * 16)
+    assert (grows.samples, grows.parts["block columns"]) == (100, 3 * 4 * 100 * 16)
     too_little = grows.needed - (grows.batch_size - 1) * 10 * MEGA - 1
     stays = plan_of(too_little, acceptance_unit="pass")
-    assert (stays.samples, stays.parts["block columns"]) == (16, 4 * 16 * 16)
+    assert (stays.samples, stays.parts["block columns"]) == (16, 3 * 4 * 16 * 16)
     assert plan_of(50 * MEGA, acceptance_unit="pass", sample_growth=1).samples == 16
     assert plan_of(50 * MEGA).samples == 16
+    # What the distortion of a layer promises is not what is measured.
+    assert plan_of(500 * MEGA, acceptance_unit="pass", curvature="gram").samples == 16
+
+
+def test_the_samples_themselves_count():
+    plan = plan_of(1000 * MEGA, 3 * MEGA, acceptance_unit="pass")
+    assert plan.parts["samples of a pass"] == 300 * MEGA
+    assert plan_of(200 * MEGA, 3 * MEGA, acceptance_unit="pass").samples == 16
+    one = Samples(torch.randn(1, 100), torch.zeros(1).long())
+    model = nn.Sequential(nn.Linear(100, 10))
+    layers = find_layers(model, PrunerConfig(density=0.5))
+    assert survey(model, layers, Objective(nn.CrossEntropyLoss()), one).sample == 408
 
 
 def test_what_chooses_on_the_way_holds_nothing():
@@ -106,6 +118,7 @@ def test_what_chooses_on_the_way_holds_nothing():
 
     assert held() == held(curvature="exact") == 0
     assert held(sample="token") == 16 * 2000 * 4
+    assert held(sample="token", curvature_samples=2048) == 2048 * 2000 * 4
     # The only sample can't be spared for choosing.
     assert held(gradient_samples=1, curvature_samples=1) == 5 * MEGA
 

@@ -158,6 +158,7 @@ def test_a_share_of_the_samples_of_a_pass_chooses_its_blocks():
 
     assert [point(n) for n in (1, 2, 16, 17)] == [None, 1, 4, 5]
     assert point(16, selection_share=0.5) == 8
+    assert point(16, selection_share=0.99) == 15
     # The exact Hessian, the layer's own error and tokens choose at the end.
     assert point(16, curvature="exact") is point(16, curvature="gram") is None
     assert point(16, sample="token") is None
