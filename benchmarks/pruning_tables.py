@@ -30,8 +30,8 @@ NOTES = {
     "512 others for testing), accuracy is agreement with the dense model on the latter, and "
     "`imagenet` is the accuracy on 20 labelled photographs, in which one photograph is 5 points. "
     "The stem and the depthwise convolutions stay dense. iCBS starts from Wanda's masks and takes "
-    "10 passes. At density 0.5 magnitude and Wanda leave nothing to start from (they agree with the "
-    "dense model on less than 1 %).",
+    "10 passes. At density 0.5 magnitude and Wanda leave nothing to start from: they agree with "
+    "the dense model on less than 1 %.",
 }
 NAMES = {
     "icbs": "iCBS",
