@@ -18,6 +18,8 @@ class Row:
 
     step: int
     """Pass, from 0."""
+    samples: int
+    """Samples of the pass."""
     layer: str
     n: int
     k: int
@@ -30,7 +32,8 @@ class Row:
     """Change of the held-out loss; NaN where it was not measured."""
     accepted: bool
     energy: float
-    """Energy of the solver's answer: the predicted change plus the ridge."""
+    """Energy of the solver's answer: the predicted change, the ridge, and with ``fisher+gram``
+    the error of the layer's own output."""
     failure: str
     """Name of the error that kept the solver from answering; empty as a rule."""
     solver_seconds: float

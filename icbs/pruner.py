@@ -194,8 +194,8 @@ class Pruner:
         """Do one pass: look at a batch, and solve and judge one block per layer due."""
         due = visit_order(work.layers, work.visits, state.step, state.generator)
         information = self.look(work, state, due)
-        state.seen += information.count
-        state.worth = math.inf
+        state.looked, state.worth = information.count, math.inf
+        state.seen += state.looked
         blocks: list[Block] = []
         for _ in range(attempts(self.config)):
             blocks.clear()  # Two lists of problems would take as much memory again.

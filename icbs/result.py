@@ -38,7 +38,8 @@ class Progress:
     def of(cls, work: Workspace, state: State) -> Progress:
         """Describe a state."""
         seconds, step, passes = state.seconds, state.step, work.config.passes
-        pace = (passes - step) * seconds_a_pass(state.history, step, seconds)
+        pace = seconds_a_sample(state.history, step, seconds) * work.next_samples(state.effort)
+        pace *= passes - step
         limit = work.config.time_limit
         return cls(
             step=step,
@@ -53,8 +54,8 @@ class Progress:
         )
 
 
-def seconds_a_pass(history: Sequence[Row], step: int, seconds: float, last: int = 10) -> float:
-    """Mean wall seconds of the last passes.
+def seconds_a_sample(history: Sequence[Row], step: int, seconds: float, last: int = 10) -> float:
+    """Mean wall seconds of the last passes for each of their samples.
 
     What came before the first pass, such as the initial masks, is left out as soon as a
     second pass shows how long one takes.
@@ -69,15 +70,19 @@ def seconds_a_pass(history: Sequence[Row], step: int, seconds: float, last: int 
     last : int
         Passes looked at, at most.
     """
-    ends: dict[int, float] = {}
+    ends: dict[int, Row] = {}
     for row in reversed(history):
-        ends.setdefault(row.step, row.seconds)
+        ends.setdefault(row.step, row)
         if row.step < step - last:
             break
-    if len(ends) >= 2:
-        first, latest = min(ends), max(ends)
-        return (ends[latest] - ends[first]) / (latest - first)
-    return seconds / step if step else float("nan")
+    if not ends:
+        return float("nan")
+    first, latest = ends[min(ends)], ends[max(ends)]
+    if first is latest:
+        return seconds / (step * latest.samples)
+    samples = sum(row.samples for row in ends.values()) - first.samples
+    passes = (latest.step - first.step) / (len(ends) - 1)  # those without a block left no row
+    return (latest.seconds - first.seconds) / (samples * passes)
 
 
 @dataclass(frozen=True)

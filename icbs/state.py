@@ -116,9 +116,18 @@ class Workspace:
         config = self.config
         return min(max(config.gradient_samples, config.curvature_samples), len(self.pool))
 
+    @property
+    def most_effort(self) -> float:
+        """Largest factor on the samples of a pass that the plan allows for."""
+        return self.plan.samples / self.samples
+
     def grown(self, effort: float) -> float:
         """Return the next larger factor on the samples of a pass, where there is one."""
-        return min(effort * self.config.sample_growth, self.plan.samples / self.samples)
+        return min(effort * self.config.sample_growth, self.most_effort)
+
+    def next_samples(self, effort: float) -> int:
+        """Count the samples of a pass with a factor on them."""
+        return round(min(effort, self.most_effort) * self.samples)
 
     def look(
         self,
@@ -141,8 +150,8 @@ class Workspace:
             Samples of the passes before; see :func:`icbs.data.turns.in_turn`.
         """
         config, plan = self.config, self.plan
-        effort = min(effort, plan.samples / self.samples)
-        wanted = round(effort * self.samples)
+        effort = min(effort, self.most_effort)
+        wanted = self.next_samples(effort)
         turn = in_turn(len(self.pool), seen, wanted, config.seed)
         # Which of them choose the blocks should not be the same in every round.
         turn = turn[torch.randperm(wanted, generator=generator)]
@@ -171,6 +180,8 @@ class State:
     tabus: dict[str, Tabu]
     step: int = 0
     """Passes done."""
+    looked: int = 0
+    """Samples of the present pass."""
     seen: int = 0
     """Samples of all passes, and of the start."""
     loss: float = float("nan")

@@ -66,6 +66,7 @@ class Move:
         """Record what became of the move."""
         return Row(
             step=state.step,
+            samples=state.looked,
             layer=self.block.layer.name,
             n=self.block.problem.n,
             k=self.block.problem.k,

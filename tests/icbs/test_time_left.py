@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -12,30 +13,40 @@ from hypothesis import strategies as st
 from icbs.history import Row
 from icbs.records.evaluations import Evaluator
 from icbs.records.live import clock
-from icbs.result import seconds_a_pass
+from icbs.result import seconds_a_sample
 
 
-def row(step: int, seconds: float) -> Row:
+def row(step: int, seconds: float, samples: int = 4) -> Row:
     values = {field.name: 0 for field in dataclasses.fields(Row)}
-    return Row(**values | {"step": step, "seconds": seconds})
+    return Row(**values | {"step": step, "seconds": seconds, "samples": samples})
 
 
 @given(st.floats(0, 1e4), st.floats(0.01, 1e3), st.integers(2, 40), st.integers(1, 5))
 def test_what_came_before_the_first_pass_does_not_count(before, pace, passes, layers):
     history = [row(i, before + pace * (i + 1)) for i in range(passes) for _ in range(layers)]
-    found = seconds_a_pass(history, passes, before + pace * passes)
-    assert found == pytest.approx(pace, rel=1e-6, abs=1e-6)
+    found = seconds_a_sample(history, passes, before + pace * passes)
+    assert found == pytest.approx(pace / 4, rel=1e-6, abs=1e-6)
 
 
 def test_the_last_passes_tell_the_pace():
     slow = [row(i, 100.0 * (i + 1)) for i in range(20)]
     fast = [row(20 + i, 2000.0 + i + 1) for i in range(20)]
-    assert seconds_a_pass(slow + fast, 40, 2020.0) == pytest.approx(1)
+    assert seconds_a_sample(slow + fast, 40, 2020.0) == pytest.approx(1 / 4)
+
+
+@given(st.lists(st.integers(1, 100), min_size=2, max_size=10), st.floats(0.01, 1e3))
+def test_passes_that_grow_take_longer(sizes, each):
+    ends = [each * sum(sizes[: step + 1]) for step in range(len(sizes))]
+    history = [row(step, ends[step], size) for step, size in enumerate(sizes)]
+    assert seconds_a_sample(history, len(sizes), ends[-1]) == pytest.approx(each)
+    # A pass in which no layer had a block leaves no row.
+    gap = [row(0, 10.0), row(2, 30.0), row(3, 40.0)]
+    assert seconds_a_sample(gap, 4, 40.0) == pytest.approx(10 / 4)
 
 
 def test_the_first_pass_is_a_guess_and_none_is_no_guess():
-    assert seconds_a_pass([row(0, 7.0)], 1, 7.0) == 7
-    assert seconds_a_pass([], 0, 3.0) != seconds_a_pass([], 0, 3.0)  # NaN
+    assert seconds_a_sample([row(0, 7.0)], 1, 7.0) == 7 / 4
+    assert math.isnan(seconds_a_sample([], 0, 3.0))
 
 
 @given(st.integers(1, 30), st.integers(1, 10))
