@@ -22,7 +22,17 @@ WAYS: dict[str, dict[str, Any]] = {
     "tokens": {"sample": "token"},
     "gram": {"curvature": "gram"},
 }
-SETTINGS = {
+RUNS: dict[str, dict[str, Any]] = {
+    "labels of the data": {"curvature": "empirical"},
+    "labels of the model": {"curvature": "monte-carlo"},
+    "passes that grow": {
+        "curvature": "empirical",
+        "acceptance_unit": "pass",
+        "gradient_samples": 5,
+        "sample_growth": 1.5,
+    },
+}
+SETTINGS: dict[str, Any] = {
     "density": 0.5,
     "passes": 4,
     "block_size": 16,
@@ -68,22 +78,23 @@ def figures(way: str) -> dict[str, torch.Tensor]:
     return said
 
 
-def prune(curvature: str) -> dict[str, torch.Tensor]:
+def prune(run: str) -> dict[str, torch.Tensor]:
     model, _ = model_and_layers()
     samples = sequences(count=41, pad=1)
-    result = Pruner(**SETTINGS, curvature=curvature).prune(
+    result = Pruner(**SETTINGS | RUNS[run]).prune(
         model, [(samples.inputs, samples.targets)], CausalLMLoss()
     )
     facts = torch.tensor([result.loss, result.initial_loss, result.density], dtype=torch.float64)
-    return result.masks | {"facts": facts}
+    looked = torch.tensor([row.samples for row in result.history])
+    return result.masks | {"facts": facts, "looked": looked}
 
 
 def work(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     found = {way: figures(way) for way in WAYS}
-    for curvature in ("empirical", "monte-carlo"):
-        found[f"prune {curvature}"] = prune(curvature)
+    for run in RUNS:
+        found[run] = prune(run)
     torch.save(found, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -109,16 +120,18 @@ def test_gradients_and_factors_are_those_of_one_process(both, way):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("curvature", ["empirical", "monte-carlo"])
-def test_all_processes_come_to_the_same_masks(both, curvature):
-    one, two = (found[f"prune {curvature}"] for found in both)
+@pytest.mark.parametrize("run", RUNS)
+def test_all_processes_come_to_the_same_masks(both, run):
+    one, two = (found[run] for found in both)
     for name, value in one.items():
         assert torch.equal(value, two[name])
     loss, initial, density = one["facts"].tolist()
-    alone = prune(curvature)["facts"]
-    assert initial == pytest.approx(float(alone[1]), rel=1e-6)
+    alone = prune(run)
+    assert initial == pytest.approx(float(alone["facts"][1]), rel=1e-6)
     assert loss < initial
     assert density == 0.5
-    if curvature == "empirical":
+    if run != "labels of the model":
         # Labels are drawn by each process for its own samples; without them all is the same.
-        assert loss == pytest.approx(float(alone[0]), rel=1e-2)
+        assert loss == pytest.approx(float(alone["facts"][0]), rel=1e-2)
+        assert torch.equal(one["looked"], alone["looked"])
+    assert (len(set(one["looked"].tolist())) > 1) == (run == "passes that grow")
