@@ -22,14 +22,16 @@ import typer
 from torch import nn
 
 from icbs import Pruner
+from icbs.beginning import begin
 from icbs.blocks.block import build_block
 from icbs.blocks.solving import solve_blocks
 from icbs.choice.scores import SCORES, initial_mask
 from icbs.choice.selection import choose_block
 from icbs.data.trees import call
 from icbs.layers.layer import Layer
-from icbs.state import State, Workspace, begin
+from icbs.state import State
 from icbs.tasks import load_task
+from icbs.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "results" / "pass_speed.md"
 

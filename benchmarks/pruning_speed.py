@@ -23,9 +23,11 @@ import typer
 
 import icbs.pruner as pruner_module
 from icbs import Pruner
+from icbs.beginning import begin
 from icbs.pruner import visit_order
-from icbs.state import State, Workspace, begin
+from icbs.state import State
 from icbs.tasks import load_task
+from icbs.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "results" / "pruning_speed.md"
 SETTINGS = {
@@ -91,11 +93,11 @@ def _phases(spent: Counter[str]) -> Iterator[None]:
 
         return call
 
-    import icbs.state as state_module
+    import icbs.workspace as workspace_module
 
     places = [
         (vars(module), name)
-        for module in (pruner_module, state_module)
+        for module in (pruner_module, workspace_module)
         for name in PHASES
         if name in vars(module)
     ]

@@ -8,11 +8,12 @@ from typing import Any
 
 from torch import nn
 
+from icbs.beginning import begin
 from icbs.blocks.block import Block
 from icbs.data.objective import Loss
 from icbs.layers.modes import evaluation_mode
 from icbs.pruner import Pruner
-from icbs.state import Workspace, begin
+from icbs.workspace import Workspace
 
 
 def make_blocks(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from icbs import parallel
+from icbs.beginning import begin
 from icbs.blocks.acceptance import attempts, judge
 from icbs.blocks.block import Block, build_block
 from icbs.blocks.solving import check_solver, solve_blocks
@@ -28,7 +29,8 @@ from icbs.layers.layer import Layer
 from icbs.layers.modes import evaluation_mode
 from icbs.records.runfolder import RunFolder
 from icbs.result import Progress, Result
-from icbs.state import TRUSTED, State, Workspace, begin
+from icbs.state import TRUSTED, State
+from icbs.workspace import Workspace
 from solvers import Solution, SolverError, create
 
 Callback = Callable[[Progress], object]

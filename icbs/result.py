@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from icbs.history import Row
-from icbs.state import State, Workspace
+from icbs.state import State
+from icbs.workspace import Workspace
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from torch import Tensor
 from icbs.blocks.block import Block
 from icbs.config import PrunerConfig
 from icbs.history import Row
-from icbs.state import State, Workspace
+from icbs.state import State
+from icbs.workspace import Workspace
 from solvers import Solution, SolverError
 
 Answer = Solution | SolverError

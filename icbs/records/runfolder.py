@@ -40,7 +40,8 @@ from icbs.layers.layer import Layer
 from icbs.result import Result
 from icbs.saving.folder import save_pruned
 from icbs.saving.masks import load_masks, pack, save_masks, unpack
-from icbs.state import State, Workspace
+from icbs.state import State
+from icbs.workspace import Workspace
 from problems.files import atomic
 
 CHECKPOINT = "icbs-checkpoint-2"

@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icbs import Pruner
+from icbs.beginning import begin
 from icbs.blocks.acceptance import judge
 from icbs.blocks.solving import solve_blocks
 from icbs.records.runfolder import RunFolder
-from icbs.state import State, Workspace, begin
+from icbs.state import State
+from icbs.workspace import Workspace
 from solvers import SolverError
 
 SETTINGS = {

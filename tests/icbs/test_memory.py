@@ -15,7 +15,7 @@ from icbs.data.objective import Objective
 from icbs.data.samples import Samples
 from icbs.layers.finding import find_layers
 from icbs.sizes import parse_size, spell
-from icbs.state import Workspace
+from icbs.workspace import Workspace
 from tests.icbs.test_passes import Mixer, sequences
 
 MEGA = 10**6

@@ -1,0 +1,87 @@
+"""The masks that a run begins with, and the state that it begins in."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from icbs.baselines.sweep import pieces_of, sweep
+from icbs.choice.scores import SCORES, initial_mask, movable
+from icbs.choice.selection import Tabu
+from icbs.config import PrunerConfig
+from icbs.data.turns import in_turn
+from icbs.errors import BlockSizeWarning
+from icbs.layers.allocation import share_out
+from icbs.layers.layer import Layer
+from icbs.state import State
+from icbs.workspace import Workspace
+
+
+def begin(work: Workspace, masks: Mapping[str, Tensor] | None = None) -> State:
+    """Set the initial masks, given or by score, and measure where the run starts.
+
+    All layers are scored, dense, before the first of them is pruned.
+
+    Parameters
+    ----------
+    work : Workspace
+    masks : mapping of str to Tensor of bool, optional
+        As for :meth:`icbs.Pruner.prune`, checked already.
+    """
+    config, began = work.config, time.perf_counter()
+    generator = torch.Generator().manual_seed(config.seed + 1)
+    scores, seen = None, 0
+    exchanges = masks is None and config.initial == "exchange"
+    scored = masks is None and not (exchanges and config.allocation != "global")
+    if scored or config.fix_prune or config.fix_keep:
+        information = work.look(generator)
+        seen = information.count
+        score = SCORES["wanda" if config.initial == "exchange" else config.initial]
+        scores = {layer.name: score(layer, information, generator) for layer in work.layers}
+        if masks is None and config.allocation == "global":
+            share_out(work.layers, scores, config)
+    if exchanges:
+        masks = _exchanged(work, seen)
+        seen += work.samples
+    tabus = {}
+    for layer in work.layers:
+        free = torch.ones_like(layer.pruned)
+        if masks is not None:
+            layer.set_mask(~layer.kind.matrix(masks[layer.name]).flatten().to(layer.pruned.device))
+        if scores is not None:
+            worth = scores[layer.name]
+            if masks is None:
+                keep = layer.num_keep
+                layer.set_mask(initial_mask(worth, keep, config.compare, config.pattern))
+            free = movable(worth, layer.pruned, config.fix_prune, config.fix_keep)
+        tabus[layer.name] = Tabu(free, config.tabu)
+        _check_block_size(layer, free, config)
+    state = State(generator, tabus, seen=seen, _began=began)
+    state.loss = state.initial_loss = work.holdout.measure()
+    state.remember(work.layers)
+    return state
+
+
+def _exchanged(work: Workspace, seen: int) -> dict[str, Tensor]:
+    """Masks by exchanges from Wanda's, on as many samples as a pass has."""
+    config = work.config
+    turn = in_turn(len(work.pool), seen, work.samples, config.seed)
+    pieces = pieces_of(work.pool[turn], work.plan.batch_size, work.layers[0].dense.device)
+    sweep(work.model, work.layers, pieces, "exchange", config)
+    return {layer.name: layer.mask for layer in work.layers}
+
+
+def _check_block_size(layer: Layer, free: Tensor, config: PrunerConfig) -> None:
+    half = min(int((free & layer.pruned).sum()), int((free & ~layer.pruned).sum()))
+    # The default asks for as many as there are; only a size that was asked for is missed.
+    if "block_size" in config.model_fields_set and config.block_size > 2 * half:
+        warnings.warn(
+            f"block_size {config.block_size} is more than layer {layer.name!r} can fill "
+            f"({half} of its movable weights are on the smaller side): its blocks are smaller",
+            BlockSizeWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,162 @@
+"""What a run works on, and how it draws its passes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from icbs.choice.schedule import shares
+from icbs.config import DRAWN, PrunerConfig
+from icbs.curvature.memory import Plan, make_plan, survey
+from icbs.curvature.passes import Choose, Pass, selection_point, take_pass
+from icbs.data.holdout import HoldOut
+from icbs.data.objective import Loss, Objective
+from icbs.data.samples import Samples, read_samples
+from icbs.data.turns import in_turn
+from icbs.errors import DataError
+from icbs.layers.finding import find_layers
+from icbs.layers.layer import Layer
+
+
+@dataclass
+class Workspace:
+    """What a run works on; nothing in it changes but the model's weights."""
+
+    model: nn.Module
+    layers: list[Layer]
+    objective: Objective
+    pool: Samples
+    """Samples for gradients and curvature."""
+    holdout: HoldOut
+    """Other samples, for acceptance."""
+    config: PrunerConfig
+    visits: list[float]
+    """Share of the passes in which each layer is visited."""
+    plan: Plan
+    """How memory is kept within its limit."""
+    executor: Executor | None = None
+    """Where the blocks of a pass are solved; None for threads of this process."""
+
+    @classmethod
+    def prepare(
+        cls,
+        model: nn.Module,
+        batches: Iterable[Any],
+        loss: Loss,
+        config: PrunerConfig,
+        plan: Plan | None = None,
+    ) -> Workspace:
+        """Check everything that can be checked before work starts.
+
+        At most half of the samples read are held out, whatever ``acceptance_samples`` says.
+        A run that is resumed brings its ``plan``.
+
+        Raises
+        ------
+        LayerError, DataError, MemoryLimitError
+            See :func:`icbs.layers.finding.find_layers`, :func:`icbs.data.samples.read_samples`,
+            :meth:`icbs.data.objective.Objective.check` and :func:`icbs.curvature.memory.make_plan`.
+        """
+        layers = find_layers(model, config)
+        if config.pattern is not None:
+            config.pattern.check({layer.name: layer.shape[1] for layer in layers})
+        samples = read_samples(batches, config.max_samples)
+        if len(samples) < 2:
+            raise DataError(
+                "batches holds one sample; gradients and the acceptance test need one each"
+            )
+        device = layers[0].dense.device
+        few = samples[: 2 if samples.targets.ndim > 1 else 4].to(device)
+        objective = Objective.check(
+            loss, model, few, samples.targets, draws=config.curvature in DRAWN
+        )
+        objective.precision = config.precision
+        order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(config.seed))
+        held = min(config.acceptance_samples, len(samples) // 2)
+        found = survey(model, layers, objective, few[:1])
+        if plan is None:
+            plan = make_plan(model, layers, found, config, len(samples) - held, held)
+        holdout = HoldOut(
+            model,
+            layers,
+            objective,
+            samples[order[:held]].to(device),
+            plan.batch_size,
+            remember=plan.remember,
+        )
+        visits = shares(layers, config.schedule, config.min_share)
+        pool = samples[order[held:]]
+        return cls(model, layers, objective, pool, holdout, config, visits, plan)
+
+    @property
+    def density(self) -> float:
+        """Share of the prunable weights that the masks keep as they stand."""
+        kept = sum(layer.num_kept for layer in self.layers)
+        return kept / sum(layer.size for layer in self.layers)
+
+    @property
+    def samples(self) -> int:
+        """Samples of a first pass."""
+        config = self.config
+        return min(max(config.gradient_samples, config.curvature_samples), len(self.pool))
+
+    @property
+    def most_effort(self) -> float:
+        """Largest factor on the samples of a pass that the plan allows for."""
+        return self.plan.samples / self.samples
+
+    def grown(self, effort: float) -> float:
+        """Return the next larger factor on the samples of a pass, where there is one."""
+        return min(effort * self.config.sample_growth, self.most_effort)
+
+    def next_samples(self, effort: float) -> int:
+        """Count the samples of a pass with a factor on them."""
+        return round(min(effort, self.most_effort) * self.samples)
+
+    def look(
+        self,
+        generator: torch.Generator,
+        choose: Choose | None = None,
+        effort: float = 1.0,
+        seen: int = 0,
+    ) -> Pass:
+        """Run one forward and backward pass, over the next samples, that serves all layers.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+        choose : callable, optional
+            Chooses the blocks; see :func:`icbs.curvature.passes.take_pass`. Without it, a pass
+            that would choose on its way gives no curvature.
+        effort : float, default 1
+            Factor on the samples.
+        seen : int, default 0
+            Samples of the passes before; see :func:`icbs.data.turns.in_turn`.
+        """
+        config, plan = self.config, self.plan
+        effort = min(effort, self.most_effort)
+        wanted = self.next_samples(effort)
+        turn = in_turn(len(self.pool), seen, wanted, config.seed)
+        # Which of them choose the blocks should not be the same in every round.
+        turn = turn[torch.randperm(wanted, generator=generator)]
+        after = selection_point(config, wanted)
+        blind = choose is None and after is not None
+        return take_pass(
+            self.model,
+            self.layers,
+            self.objective,
+            self.pool[turn].to(self.layers[0].dense.device),
+            curvature=None if blind else config.curvature,
+            curvature_samples=math.ceil(effort * config.curvature_samples),
+            batch_size=plan.batch_size,
+            generator=generator,
+            sample=config.sample,
+            choose=choose,
+            choose_after=after,
+        )
