@@ -83,7 +83,7 @@ JOBS = {
             "curvature_samples": 16,
             "acceptance_samples": 16,
             "max_memory": "4GB",
-            "passes": 8,
+            "passes": 6,
         },
     ),
     "deit": Job(

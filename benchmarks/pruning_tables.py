@@ -21,7 +21,7 @@ NOTES = {
     "Wikipedia and OpenWebText passages, for every method (iCBS holds 16 of them out for its "
     "acceptance test). Test: 64 windows of 256 tokens, each from other Wikipedia articles; no "
     "13 words in a row are in both. `lm_head` and embeddings stay dense. iCBS starts from "
-    "Wanda's masks and takes 8 passes, of 16 windows at first, with `max_memory` at 4 GB. Where "
+    "Wanda's masks and takes 6 passes of 16 windows, with `max_memory` at 4 GB. Where "
     "questions were asked, 40 of each kind.",
     "deit": "Width 96, 4 blocks, patches of 7 × 7 pixels. 8192 training images for every method. "
     "Test: the 10,000 test images. iCBS starts from Wanda's masks and takes 12 passes.",

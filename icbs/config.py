@@ -116,14 +116,15 @@ class PrunerConfig(BaseModel):
     """
     gradient_samples: Count = 4096
     """Samples of a pass: some choose the blocks, the others give their mean gradient."""
-    sample_growth: Annotated[float, Field(ge=1)] = 2.0
+    sample_growth: Annotated[float, Field(ge=1)] = 1.0
     """Factor by which passes that are judged as a whole grow; 1 leaves them as they are.
 
     At first all samples agree on what should move. Later they do not, and what the few
-    samples of a pass promise is not kept on others: a pass whose model was worth less than a
-    quarter of what it said is followed by one of more samples, for gradient and curvature,
-    as far as samples and memory go. (On growing samples: Byrd, Chin, Nocedal and Wu,
-    Mathematical Programming 134, 2012.)
+    samples of a pass promise is not kept on others. With a factor, a pass whose model was
+    worth less than a quarter of what it said is followed by one of more samples, for gradient
+    and curvature, as far as samples and memory go. (On growing samples: Byrd, Chin, Nocedal
+    and Wu, Mathematical Programming 134, 2012.) Without it, smaller moves over more passes
+    even the noise out.
     """
     gradient_weight: Annotated[float, Field(ge=0)] = 1.0
     """γ, the weight of the first-order term."""
@@ -140,8 +141,8 @@ class PrunerConfig(BaseModel):
     Near a minimum the quadratic model errs by more than a full move gains. Smaller moves,
     which a larger κ makes, go on being kept; 1 switches this off.
 
-    Where passes are judged as a whole, κ follows instead what the model was worth, measured
-    over predicted change of the loss, by quadratic interpolation.
+    Where passes are judged as a whole, κ follows instead what the model was worth: measured
+    over predicted change of the loss, as the radius of a trust region does.
     """
     ridge: Annotated[float, Field(ge=0)] = 0.0
     """λ, the penalty on the squared size of the weights that move."""

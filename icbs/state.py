@@ -15,7 +15,7 @@ from icbs.history import Row
 from icbs.layers.layer import Layer
 
 TRUSTED = 0.25
-"""What a model must be worth, measured over predicted change, for its samples to do."""
+"""What a model must be worth, measured over predicted change, to be used again as it is."""
 
 
 @dataclass
@@ -61,18 +61,30 @@ class State:
         caution = max(1.0, caution / factor**0.25) if accepted else caution * factor
         self.caution[layer.name] = min(caution, 1e6)
 
-    def trust(self, layers: Sequence[Layer], worth: float, *, cautious: bool = True) -> None:
+    def trust(self, layers: Sequence[Layer], worth: float, factor: float) -> None:
         """Learn from a pass judged as a whole what its model was worth.
 
-        A parabola with the model's slope and the change that was measured has its minimum at
-        ``1 / (2 - worth)`` of the move, which is where a κ larger by ``2 - worth`` ends.
-        Without ``cautious`` κ stays.
+        As in a trust region: bolder where the model did half as well as it said, more cautious
+        where it did less than a quarter as well, and much more where it was wrong. Never is all
+        kept of what some samples promise, however small the move; so 1 is no aim.
+
+        Parameters
+        ----------
+        layers : sequence of Layer
+        worth : float
+            Measured over predicted change of the loss; infinity where κ was too large for any
+            move to pay.
+        factor : float
+            See ``PrunerConfig.caution``.
         """
         # A loss that is no number is as bad as any.
         self.worth = worth if worth > -math.inf else -math.inf
-        factor = min(max(2.0 - self.worth, 0.5), 4.0)
-        for layer in layers if cautious else ():
-            caution = self.caution.get(layer.name, 1.0) * factor
+        power = 6
+        for least, smaller in ((0.0, 4), (TRUSTED, 0), (0.5, -2), (math.inf, -4)):
+            if self.worth >= least:
+                power = smaller
+        for layer in layers:
+            caution = self.caution.get(layer.name, 1.0) * factor**power
             self.caution[layer.name] = min(max(caution, 1e-6), 1e6)
 
     def remember(self, layers: list[Layer]) -> None:

@@ -132,10 +132,10 @@ def _judge_one(work: Workspace, state: State, move: Move) -> Row:
 def _judge_together(work: Workspace, state: State, moves: Sequence[Move]) -> list[Row]:
     """Keep all moves of a pass, or none; learn how far the model can be trusted."""
     able = [move for move in moves if len(move.index)]
-    layers, cautious = [move.block.layer for move in moves], work.config.caution > 1
+    layers, factor = [move.block.layer for move in moves], work.config.caution
     if not able:
         # κ was too large for any move to pay.
-        state.trust(layers, math.inf, cautious=cautious)
+        state.trust(layers, math.inf, factor)
         return [move.row(state, 0.0, accepted=False) for move in moves]
     accepted = False
     try:
@@ -154,7 +154,7 @@ def _judge_together(work: Workspace, state: State, moves: Sequence[Move]) -> lis
         state.loss = loss
         state.remember(work.layers)
     if work.config.curvature != "gram":  # which predicts another thing than was measured
-        state.trust(layers, worth, cautious=cautious)
+        state.trust(layers, worth, factor)
     return [move.row(state, actual, accepted=accepted and move in able) for move in moves]
 
 

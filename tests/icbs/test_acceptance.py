@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf, nan
 from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from icbs import Pruner
 from icbs.beginning import begin
@@ -83,7 +82,7 @@ def test_a_pass_that_hurts_is_undone_whole(toy, monkeypatch, error):
 
 
 def test_a_pass_is_tried_again_more_cautiously(toy, monkeypatch):
-    work, state, _, _ = looked(toy, schedule="uniform")
+    work, state, _, _ = looked(toy, schedule="uniform", caution=1.05)
     pruner = Pruner(work.config)
     losses = iter([state.loss + 1e-3, state.loss + 1e-3, state.loss - 1])
     monkeypatch.setattr(work.holdout, "measure", lambda: next(losses))
@@ -107,19 +106,15 @@ def test_a_failed_solver_costs_its_block_alone(toy):
     assert rows[0].failure == "SolverError"
 
 
-@given(st.floats(0.1, 10), st.floats(0.26, 4), st.floats(0.1, 10))
-def test_trust_finds_the_minimum_of_what_is_a_parabola_with_the_slope_of_the_model(
-    slope, bend, kappa
-):
-    """The model says -slope·t + κ/2·t², and goes to its minimum; the loss has another bend."""
-    step = slope / kappa
-    predicted = -slope * step + kappa / 2 * step**2
-    measured = -slope * step + bend * kappa / 2 * step**2
+@pytest.mark.parametrize(
+    ("worth", "grows"),
+    [(inf, -1), (1.0, -1), (0.5, -1), (0.3, 0), (0.1, 1), (-0.1, 1), (-5.0, 1), (nan, 1)],
+)
+def test_trust_follows_what_the_model_was_worth(worth, grows):
     state = State(torch.Generator(), {})
-    layer = SimpleNamespace(name="layer")
-    state.trust([layer], measured / predicted)
-    # A κ larger by this factor goes to the minimum of the loss, but no step more than doubles.
-    assert state.caution["layer"] == pytest.approx(max(bend, 0.5))
+    state.trust([SimpleNamespace(name="layer")], worth, 1.2)
+    caution = state.caution["layer"]
+    assert (caution > 1) - (caution < 1) == grows
 
 
 @pytest.mark.parametrize(
@@ -150,7 +145,7 @@ def test_passes_grow_while_their_models_are_worth_little(
 
     monkeypatch.setattr(pruner, "look", spy)
     trust = state.trust
-    monkeypatch.setattr(state, "trust", lambda layers, _, **about: trust(layers, worth, **about))
+    monkeypatch.setattr(state, "trust", lambda layers, _, factor: trust(layers, worth, factor))
     for _ in samples:
         pruner.step(work, state)
         layer = work.layers[0]
@@ -174,18 +169,20 @@ def test_trust_in_what_is_no_number_and_in_what_moved_nothing(toy, monkeypatch):
     before = weights(work)
     assert not any(row.accepted for row in judge(work, state, blocks, answers))
     assert all(torch.equal(a, b) for a, b in zip(before, weights(work), strict=True))
-    assert set(state.caution.values()) == {4.0}
+    (high,) = set(state.caution.values())
+    assert high > 2
     for block, answer in zip(blocks, answers, strict=True):
         answer.x[:] = block.start
     judge(work, state, blocks, answers)
-    assert set(state.caution.values()) == {2.0}
+    (low,) = set(state.caution.values())
+    assert low < high
 
 
 def test_without_caution_passes_grow_all_the_same(toy):
     work, state, blocks, answers = looked(toy, caution=1)
     state.loss = -1e9
     judge(work, state, blocks, answers)
-    assert not state.caution
+    assert set(state.caution.values()) == {1.0}
     assert state.worth < 0
 
 

@@ -91,21 +91,23 @@ def test_what_gives_way_when_memory_is_short():
 
 
 def test_a_pass_that_can_grow_reserves_what_it_may_need_or_never_grows():
-    grows = plan_of(50 * MEGA, acceptance_unit="pass")
+    grow = {"acceptance_unit": "pass", "sample_growth": 2}
+    grows = plan_of(50 * MEGA, **grow)
     assert (grows.samples, grows.parts["block columns"]) == (100, 3 * 4 * 100 * 16)
     too_little = grows.needed - (grows.batch_size - 1) * 10 * MEGA - 1
-    stays = plan_of(too_little, acceptance_unit="pass")
+    stays = plan_of(too_little, **grow)
     assert (stays.samples, stays.parts["block columns"]) == (16, 3 * 4 * 16 * 16)
-    assert plan_of(50 * MEGA, acceptance_unit="pass", sample_growth=1).samples == 16
-    assert plan_of(50 * MEGA).samples == 16
+    assert plan_of(50 * MEGA, acceptance_unit="pass").samples == 16
+    assert plan_of(50 * MEGA, sample_growth=2).samples == 16
     # What the distortion of a layer promises is not what is measured.
-    assert plan_of(500 * MEGA, acceptance_unit="pass", curvature="gram").samples == 16
+    assert plan_of(500 * MEGA, **grow, curvature="gram").samples == 16
 
 
 def test_the_samples_themselves_count():
-    plan = plan_of(1000 * MEGA, 3 * MEGA, acceptance_unit="pass")
+    grow = {"acceptance_unit": "pass", "sample_growth": 2}
+    plan = plan_of(1000 * MEGA, 3 * MEGA, **grow)
     assert plan.parts["samples of a pass"] == 300 * MEGA
-    assert plan_of(200 * MEGA, 3 * MEGA, acceptance_unit="pass").samples == 16
+    assert plan_of(200 * MEGA, 3 * MEGA, **grow).samples == 16
     one = Samples(torch.randn(1, 100), torch.zeros(1).long())
     model = nn.Sequential(nn.Linear(100, 10))
     layers = find_layers(model, PrunerConfig(density=0.5))
