@@ -11,6 +11,9 @@ from icbs.history import Row
 from icbs.records.evaluations import Evaluation
 from problems.files import atomic
 
+LAYERS = 8
+"""Layers up to which each has its own colour."""
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -71,9 +74,12 @@ def _over_time(
 def _agreement(axes: Any, curves: Sequence[Curve]) -> None:
     rows = [row for curve in curves for row in curve.history if row.moved]
     names = sorted({row.layer for row in rows})
-    for i, name in enumerate(names):
+    parts = {f"layer {name}": [row for row in rows if row.layer == name] for name in names}
+    if len(names) > LAYERS:
+        parts = {f"{len(names)} layers": rows}
+    for i, (part, own) in enumerate(parts.items()):
         for accepted, marker in ((True, "o"), (False, "x")):
-            chosen = [row for row in rows if row.layer == name and row.accepted is accepted]
+            chosen = [row for row in own if row.accepted is accepted]
             axes.scatter(
                 [row.predicted for row in chosen],
                 [row.actual for row in chosen],
@@ -81,7 +87,7 @@ def _agreement(axes: Any, curves: Sequence[Curve]) -> None:
                 marker=marker,
                 color=f"C{i}",
                 alpha=0.7,
-                label=f"layer {name}, {'kept' if accepted else 'undone'}",
+                label=f"{part}, {'kept' if accepted else 'undone'}",
             )
     if rows:
         low = min(min(row.predicted for row in rows), min(row.actual for row in rows))
