@@ -201,6 +201,10 @@ class PrunerConfig(BaseModel):
         """N:M, where that is the constraint."""
         return parse_pattern(self.constraint)
 
+    def samples_of(self, pool: int) -> int:
+        """Count the samples of a first pass, of so many that there are."""
+        return min(max(self.gradient_samples, self.curvature_samples), pool)
+
     @model_validator(mode="before")
     @classmethod
     def _density_of_pattern(cls, given: Any) -> Any:

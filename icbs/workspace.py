@@ -103,8 +103,7 @@ class Workspace:
     @property
     def samples(self) -> int:
         """Samples of a first pass."""
-        config = self.config
-        return min(max(config.gradient_samples, config.curvature_samples), len(self.pool))
+        return self.config.samples_of(len(self.pool))
 
     @property
     def most_effort(self) -> float:

@@ -173,16 +173,16 @@ def make_plan(
     limit = config.max_memory
     if limit is None:
         limit = int(SPARE * free_memory(layers[0].dense.device)) + fixed["model"] + dense
-    wanted = min(max(config.gradient_samples, config.curvature_samples), pool)
+    wanted = config.samples_of(pool)
     together = config.acceptance_unit == "pass"
     grows = together and config.sample_growth > 1 and config.curvature != "gram"
     most = pool if grows else wanted
     # Where all layers move at once there is nothing to remember.
-    ways = [(most, remembers) for remembers in ((False,) if together else (True, False))]
-    for samples, remembers in [*ways, (wanted, False)]:
-        rows = config.curvature_samples
-        if config.sample == "sequence":
-            rows = min(rows, wanted)
+    ways = [(most, False) if together else (wanted, True), (wanted, False)]
+    rows = config.curvature_samples
+    if config.sample == "sequence":
+        rows = min(rows, wanted)
+    for samples, remembers in ways:
         curved = math.ceil(rows * samples / wanted)
         parts = fixed | {
             "samples of a pass": samples * found.sample,
