@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 import warnings
 from collections.abc import Mapping
@@ -19,6 +21,10 @@ from icbs.layers.allocation import share_out
 from icbs.layers.layer import Layer
 from icbs.state import State
 from icbs.workspace import Workspace
+
+log = logging.getLogger("icbs")
+_WORD_EVERY = 20.0
+"""Seconds between two words about how far the start has come."""
 
 
 def begin(work: Workspace, masks: Mapping[str, Tensor] | None = None) -> State:
@@ -71,7 +77,18 @@ def _exchanged(work: Workspace, seen: int) -> dict[str, Tensor]:
     config = work.config
     turn = in_turn(len(work.pool), seen, work.samples, config.seed)
     pieces = pieces_of(work.pool[turn], work.plan.batch_size, work.layers[0].dense.device)
-    sweep(work.model, work.layers, pieces, "exchange", config)
+    began = spoken = math.nan
+
+    def tell(done: int, layers: int) -> None:
+        nonlocal began, spoken
+        now = time.perf_counter()
+        if done == 1:  # what comes before the first layer is over: only now count
+            began = spoken = now
+        elif now - spoken > _WORD_EVERY:
+            spoken, left = now, (now - began) * (layers - done) / (done - 1)
+            log.info("the start: %d of %d layers, %.0f s left", done, layers, left)
+
+    sweep(work.model, work.layers, pieces, "exchange", config, callback=tell)
     return {layer.name: layer.mask for layer in work.layers}
 
 

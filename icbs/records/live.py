@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from types import TracebackType
 
@@ -12,9 +14,14 @@ from rich.progress import Progress as Bar
 from icbs.records.evaluations import Evaluator
 from icbs.result import Progress
 
+_LINE_EVERY = 10.0
+"""Seconds between two lines, where no terminal can show a bar."""
+
 
 class Live:
     """Progress bar with held-out loss, test accuracy, density, blocks kept and time left.
+
+    Where the console is no terminal but a file or a pipe, it writes lines instead.
 
     Parameters
     ----------
@@ -25,13 +32,15 @@ class Live:
     """
 
     def __init__(self, console: Console, title: str, evaluator: Evaluator) -> None:
-        self.evaluator = evaluator
+        self.console, self.title, self.evaluator = console, title, evaluator
+        self.spoken = -math.inf
         self.bar = Bar(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=8),
             TextColumn("{task.fields[figures]}"),
             console=console,
             refresh_per_second=4,
+            disable=not console.is_terminal,
         )
         self.task = self.bar.add_task(title, total=None, figures="")
 
@@ -50,12 +59,13 @@ class Live:
     def show(self, progress: Progress) -> None:
         """Take a pass's figures; the pruner's callback."""
         self.evaluator(progress)
-        self.bar.update(
-            self.task,
-            total=progress.passes,
-            completed=progress.step,
-            figures=self._figures(progress),
-        )
+        done, total, figures = progress.step, progress.passes, self._figures(progress)
+        self.bar.update(self.task, total=total, completed=done, figures=figures)
+        late = time.monotonic() - self.spoken > _LINE_EVERY
+        if not self.console.is_terminal and (late or done == total):
+            self.spoken = time.monotonic()
+            line = f"{self.title}: pass {done} of {total}  {figures}"
+            self.console.print(line, highlight=False, soft_wrap=True)
 
     def _figures(self, progress: Progress) -> str:
         figures = self.evaluator.latest
