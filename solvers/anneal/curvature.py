@@ -124,6 +124,29 @@ def refresh(
 
 
 @jit
+def squared_length(columns: Array, x: Array) -> float:
+    """Compute ``‖Ax‖²`` of a binary state in float64."""
+    s, total = np.zeros(columns.shape[1], np.float64), 0.0
+    for v in range(len(x)):
+        if x[v] > 0:
+            column = columns[v]
+            for r in range(len(s)):
+                s[r] += column[r]
+    for r in range(len(s)):
+        total += s[r] * s[r]
+    return total
+
+
+@jit
+def energy(linear: Array, x: Array, g: Array) -> float:
+    """Evaluate the relaxed energy, from its gradient."""
+    total = 0.0
+    for v in range(len(x)):
+        total += np.float64(max(x[v], np.float32(0)) * (linear[v] + g[v]))
+    return 0.5 * total
+
+
+@jit
 def gradient_at(columns: Array, linear: Array, s: Array, g: Array, chosen: Array) -> None:
     """Compute the chosen entries of ``g = linear + 2Aᵀs``."""
     t = 0

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from problems import CardinalityQUBO
-from solvers.anneal.curvature import refresh, squares, transpose
+from solvers.anneal.curvature import refresh, squared_length, squares, transpose
 from solvers.anneal.layout import EMPTY, Layout
 from solvers.anneal.simd import round_up
 
@@ -38,6 +38,9 @@ class Model:
     cardinalities: Array
     scale: float
     """What the problem's energies were multiplied by."""
+    problem: CardinalityQUBO
+    faithful: bool
+    """Whether ``matrix`` holds the problem's own factor, neither scaled nor rounded."""
 
     @classmethod
     def of(cls, problem: CardinalityQUBO) -> Model:
@@ -46,10 +49,12 @@ class Model:
         k = problem.cardinalities
         if problem.is_factored:
             linear = layout.arrange(_centred(problem.linear, problem.groups))
-            peak = max(float(np.abs(linear).max(initial=0)), _peak(problem.A) ** 2)
-            scale = _scale(peak)
-            columns = _columns(problem.A, layout, np.sqrt(scale))
-            return cls(layout, True, columns, _single(linear, scale), squares(columns), k, scale)
+            A = problem.A
+            scale = _scale(max(float(np.abs(linear).max(initial=0)), _peak(A) ** 2))
+            columns = _columns(A, layout, np.sqrt(scale))
+            single, faithful = _single(linear, scale), scale == 1 and A.dtype == np.float32
+            curv = squares(columns)
+            return cls(layout, True, columns, single, curv, k, scale, problem, faithful)
         scale = _scale(_peak(problem.Q))
         Q = problem.Q
         if layout.order is not None:
@@ -57,7 +62,7 @@ class Model:
         Q = _single(Q, scale)
         curv = split_diagonal(Q)
         linear = layout.arrange(_centred(problem.diagonal, problem.groups)) * scale - curv
-        return cls(layout, False, Q, linear.astype(np.float32), curv, k, scale)
+        return cls(layout, False, Q, linear.astype(np.float32), curv, k, scale, problem, False)
 
     @property
     def is_large(self) -> bool:
@@ -77,6 +82,17 @@ class Model:
     def refresh(self, x: Array, s: Array, g: Array) -> None:
         """Compute ``s`` and ``g`` from ``x``; see :mod:`solvers.anneal.curvature`."""
         refresh(self.matrix, self.factored, self.linear, self.curv, x, s, g)
+
+    def energy(self, x: Array) -> float:
+        """Evaluate the problem's energy of a state by position in float64.
+
+        Where the kernels hold the very numbers of the problem's factor, that is quicker here.
+        """
+        state, problem = self.layout.restore(x), self.problem
+        if not self.faithful:
+            return float(problem.energy(state))
+        curved = squared_length(self.matrix, x)
+        return float(problem.linear @ state + curved + problem.offset)
 
     def start(self, state: Array) -> Array:
         """Bring a state by variable (uint8) to positions (float32)."""

@@ -10,18 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from solvers.anneal.choosing import reluctance
-from solvers.anneal.curvature import gradient, project
+from solvers.anneal.curvature import energy, gradient, project
 from solvers.anneal.model import Model, ranges
 from solvers.anneal.relax import relax
 from solvers.anneal.rounding import round_off
-from solvers.anneal.sweep import sweep
+from solvers.anneal.sweep import sweeps
 from solvers.anneal.thresholds import distances
 from solvers.base import Request
 
 Array = npt.NDArray[Any]
 
-#: Sweeps before the rounds; rounds between looks at the clock where a round is short, and up
-#: to how many entries of a matrix it is; rounds between looks otherwise, and in all.
+#: Sweeps before the rounds; rounds between looks at the clock where the matrix is small, and how
+#: many entries that is; rounds between looks otherwise, and in all.
 _SWEEPS, _ROUNDS, _SMALL, _FEW_ROUNDS, _MOST_ROUNDS = 4, 50, 1 << 20, 5, 4000
 #: Sweeps with several groups, where pairs are many and short.
 _GROUP_SWEEPS = 20
@@ -108,21 +108,23 @@ def _descend(
         return part
 
     lanes, gained = model.layout.group_lanes, np.zeros(1)
-    if not model.factored:
+    own, small = not model.is_large, model.matrix.size <= _SMALL
+    if own:
         model.refresh(x, s, g)
-        begin = _energy(model, x, g)
     else:
         s[:] = sum(each(sum_columns, ranges(model.size)))
         differentiate()
-        begin = _energy(model, x, g)
-        for _ in range(_SWEEPS if len(model.cardinalities) == 1 else _GROUP_SWEEPS):
-            sweep(model.matrix, model.linear, x, s, g, lanes)
-            differentiate()
+    begin = energy(model.linear, x, g)
+    if model.factored:
+        total = _SWEEPS if len(model.cardinalities) == 1 else _GROUP_SWEEPS
+        for times in [total] if small else [1] * total:
+            sweeps(model.matrix, model.linear, x, s, g, lanes, times, own)
+            if not own:
+                differentiate()
             if request.remaining <= 0:
                 return False
-    gained[0] = begin - _energy(model, x, g)
-    own = not model.is_large
-    rounds = 1 if not own else _ROUNDS if model.matrix.size <= _SMALL else _FEW_ROUNDS
+    gained[0] = begin - energy(model.linear, x, g)
+    rounds = 1 if not own else _ROUNDS if small else _FEW_ROUNDS
     for _ in range(0, _MOST_ROUNDS, rounds):
         if request.remaining <= 0:
             break
@@ -134,8 +136,3 @@ def _descend(
         if not own:
             differentiate()
     return False
-
-
-def _energy(model: Model, x: Array, g: Array) -> float:
-    """Evaluate the relaxed energy, from its gradient."""
-    return 0.5 * float(np.dot(np.maximum(x, 0), model.linear + g))

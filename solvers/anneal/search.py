@@ -17,10 +17,12 @@ from solvers.anneal.relaxed import Relaxed, State
 
 Array = npt.NDArray[Any]
 
-#: Size of a walk's first core, of the others, and of the largest.
-_FIRST, _CORE, _LARGEST = 64, 128, 2048
-#: Sweeps and trips of a core. With each level its size and sweeps double, its trips halve.
-_SWEEPS, _TRIPS = 5, 20
+#: Size of a walk's first core, which most often is enough, of its second, of the others, and of
+#: the largest.
+_QUICK, _SECOND, _CORE, _LARGEST = 32, 64, 128, 2048
+#: Sweeps of a core, trips of the first and of the others. With each level size and sweeps double,
+#: trips halve.
+_SWEEPS, _QUICK_TRIPS, _TRIPS = 5, 4, 20
 #: Levels beyond which sweeps double no more.
 _HIGHEST = 7
 #: With so many groups and more, as many cores in a row as it takes to see each once or twice.
@@ -89,17 +91,19 @@ def _walk(
         level = min(failed // patience, _HIGHEST)
         if top is not None and level > top:
             return
-        size = min((_FIRST if number == 0 else _CORE) << level, _LARGEST, relaxed.movable)
-        at_random = not first or number > 1
+        quick = number == 0
+        size = _QUICK if quick else (_SECOND if number == 1 else _CORE) << level
+        size = min(size, _LARGEST, relaxed.movable)
+        at_random = not first or number > 2
         chosen, starts = choose_core(
             relaxed.reluctance, model.layout.group_lanes, size, at_random, random
         )
         change = anneal_core(
             model.matrix, model.factored, model.linear, model.curv, state.x, state.s, state.g,
             chosen, starts, _temperature(model, state, cost, random), _SWEEPS << level,
-            max(1, _TRIPS >> level), random,
+            _QUICK_TRIPS if quick else max(1, _TRIPS >> level), random,
         )  # fmt: skip
-        failed = level * patience if change < 0 else failed + 1
+        failed = level * patience if change < 0 else failed + (not quick)
         state.energy += float(change)
         yield
 

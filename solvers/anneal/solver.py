@@ -95,7 +95,7 @@ class Anneal(Solver):
             for state in search(relaxed, random, endless=request.time_limit is not None):
                 if request.callback and state.energy < known:
                     known, at = state.energy, time.perf_counter()
-                    energy = problem.energy(model.layout.restore(state.x))
+                    energy = model.energy(state.x)
                     if energy < reported:
                         reported = energy
                         if request.report(energy, at):

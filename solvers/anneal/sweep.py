@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from solvers.anneal.curvature import add_column
+from solvers.anneal.curvature import gradient
 from solvers.anneal.simd import Real, jit
 
 Array = npt.NDArray[Any]
@@ -72,12 +72,12 @@ def _pair_step(columns: Array, linear: Array, x: Array, s: Array, i: int, j: int
     if step == 0:
         return
     x[i], x[j] = min(one, max(0, x[i] - step)), min(one, max(0, x[j] + step))
-    add_column(column_i, s, -step)
-    add_column(column_j, s, step)
+    for r in range(len(s)):
+        s[r] += step * (column_j[r] - column_i[r])
 
 
 @jit
-def sweep(columns: Array, linear: Array, x: Array, s: Array, g: Array, group_lanes: Array) -> None:
+def _sweep(columns: Array, linear: Array, x: Array, s: Array, g: Array, group_lanes: Array) -> None:
     """Pair what should fall with what should rise, worst first, and step on each pair.
 
     ``g`` must fit ``x`` on entry, and does not on exit; ``s`` follows. The step of each
@@ -117,3 +117,21 @@ def sweep(columns: Array, linear: Array, x: Array, s: Array, g: Array, group_lan
         for t in range(count):
             if falling[t] != rising[t]:
                 _pair_step(columns, linear, x, s, falling[t], rising[t])
+
+
+@jit
+def sweeps(
+    columns: Array,
+    linear: Array,
+    x: Array,
+    s: Array,
+    g: Array,
+    group_lanes: Array,
+    times: int,
+    with_gradient: bool,
+) -> None:
+    """Sweep some times; ``with_gradient`` as for :func:`solvers.anneal.relax.relax`."""
+    for _ in range(times):
+        _sweep(columns, linear, x, s, g, group_lanes)
+        if with_gradient:
+            gradient(columns, linear, s, g, 0, len(x))

@@ -345,3 +345,18 @@ def test_threads_do_not_change_the_relaxation(monkeypatch):
     np.testing.assert_array_equal(large[0].s, large[1].s)
     first, second = (relaxed_energy(model, r.x) for r in (plain, large[0]))
     assert first == pytest.approx(second, rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1.0, 1e-12])
+@pytest.mark.parametrize("groups", [None, np.arange(60) % 4])
+def test_energies_of_states_by_position_are_the_problems_own(dtype, scale, groups):
+    rng = np.random.default_rng(3)
+    A = (scale * rng.normal(size=(13, 60))).astype(dtype)
+    k = 20 if groups is None else np.full(4, 5)
+    linear = scale**2 * rng.normal(size=60)
+    p = CardinalityQUBO.from_factors(A, linear, k, groups=groups, offset=scale**2 * 0.7)
+    model, x = Model.of(p), np.zeros(60, np.uint8)
+    x[[4 * t + g for g in range(4) for t in rng.permutation(15)[:5]]] = 1
+    assert model.faithful == (dtype is np.float32 and scale == 1)
+    assert model.energy(model.start(x)) == pytest.approx(p.energy(x), rel=1e-12)
