@@ -120,7 +120,8 @@ def _graph(
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             alive[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        # An output kept by its own operation would be a circle that nothing ever frees.
+        return tensor.detach()
 
     with (
         listen(model, layers, len(samples), verify=verify) as taps,

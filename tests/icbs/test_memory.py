@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import logging
+import weakref
 
 import pytest
 import torch
@@ -51,6 +53,19 @@ def test_a_survey_counts_what_the_graph_keeps():
     assert at_least <= found.activations <= 6 * at_least
     many = Samples(torch.randn(1000, 100), torch.zeros(1000).long())
     assert survey(model, layers, Objective(nn.CrossEntropyLoss()), many[:1]) == found
+
+
+def test_a_survey_leaves_nothing_behind():
+    """Tanh keeps its own output for the backward pass: a circle, if held as it is."""
+    model = nn.Sequential(nn.Linear(100, 50), nn.Tanh(), nn.Linear(50, 10))
+    layers = find_layers(model, PrunerConfig(density=0.5))
+    seen: list[weakref.ref[torch.Tensor]] = []
+    model[1].register_forward_hook(lambda module, args, output: seen.append(weakref.ref(output)))
+    one = Samples(torch.randn(1, 100), torch.zeros(1).long())
+    survey(model, layers, Objective(nn.CrossEntropyLoss()), one)
+    gc.collect()
+    assert seen
+    assert all(reference() is None for reference in seen)
 
 
 def test_weights_in_a_narrower_type_are_no_samples_own():
