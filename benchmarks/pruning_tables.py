@@ -24,8 +24,7 @@ NOTES = {
     "Wanda's masks and takes 6 passes of 16 windows, with `max_memory` at 4 GB. Where "
     "questions were asked, 40 of each kind.",
     "deit": "Width 96, 4 blocks, patches of 7 × 7 pixels. 8192 training images for every method. "
-    "Test: the 10,000 test images. iCBS starts from Wanda's masks and takes 12 passes, of an "
-    "earlier version, in which the samples that chose a block were among those that weighed it.",
+    "Test: the 10,000 test images. iCBS starts from Wanda's masks and takes 12 passes.",
     "efficientnet_lite0": "No training image of ImageNet was at hand: losses are cross-entropies "
     "to the dense model's own predictions on photographs of CIFAR-10's test set (768 for pruning, "
     "512 others for testing), accuracy is agreement with the dense model on the latter, and "
