@@ -16,7 +16,7 @@ from icbs.choice.scores import SCORES, initial_mask, movable
 from icbs.choice.selection import Tabu
 from icbs.config import PrunerConfig
 from icbs.data.turns import in_turn
-from icbs.errors import BlockSizeWarning
+from icbs.errors import BlockSizeWarning, DataError
 from icbs.layers.allocation import share_out
 from icbs.layers.layer import Layer
 from icbs.state import State
@@ -37,6 +37,11 @@ def begin(work: Workspace, masks: Mapping[str, Tensor] | None = None) -> State:
     work : Workspace
     masks : mapping of str to Tensor of bool, optional
         As for :meth:`icbs.Pruner.prune`, checked already.
+
+    Raises
+    ------
+    DataError
+        If the loss of the initial masks is NaN.
     """
     config, began = work.config, time.perf_counter()
     generator = torch.Generator().manual_seed(config.seed + 1)
@@ -68,6 +73,11 @@ def begin(work: Workspace, masks: Mapping[str, Tensor] | None = None) -> State:
         _check_block_size(layer, free, config)
     state = State(generator, tabus, seen=seen, _began=began)
     state.loss = state.initial_loss = work.holdout.measure()
+    if math.isnan(state.loss):
+        raise DataError(
+            "the loss of the initial masks on held-out samples is NaN; check the data, begin with "
+            "more weights (density) or better ones (initial), or use a wider floating-point type"
+        )
     state.remember(work.layers)
     return state
 

@@ -117,7 +117,8 @@ class Pruner:
         Raises
         ------
         LayerError, DataError
-            Before the model is touched.
+            Before a first pass, with the model as it was. Whatever stops a later one leaves the
+            model with the best masks seen.
         RunFolderError
             If the folder exists.
         """
@@ -260,7 +261,7 @@ class Pruner:
     def _descend(
         self, work: Workspace, state: State, folder: RunFolder | None, callback: Callback | None
     ) -> Result:
-        """Take passes until the budget is spent, then set the best masks seen."""
+        """Take passes until the budget is spent, or something fails; set the best masks seen."""
         config = self.config
         limit = config.time_limit or float("inf")
         ended = state.step == 0 and self._tell(callback, work, state)
@@ -268,16 +269,18 @@ class Pruner:
         def more() -> bool:
             return not ended and state.step < config.passes and state.seconds < limit
 
-        while parallel.from_first(more):
-            if state.step % config.checkpoint_every == 0 or math.isnan(state.loss):
-                # Measured afresh where a resumed run would begin, so that both agree.
-                state.loss = work.holdout.measure()
-                if folder is not None:
-                    folder.save(work, state)
-            self.step(work, state)
-            ended = self._tell(callback, work, state)
-        for layer in work.layers:
-            layer.set_mask(state.best[layer.name])
+        try:
+            while parallel.from_first(more):
+                if state.step % config.checkpoint_every == 0 or math.isnan(state.loss):
+                    # Measured afresh where a resumed run would begin, so that both agree.
+                    state.loss = work.holdout.measure()
+                    if folder is not None:
+                        folder.save(work, state)
+                self.step(work, state)
+                ended = self._tell(callback, work, state)
+        finally:
+            for layer in work.layers:
+                layer.set_mask(state.best[layer.name])
         result = Result.of(work, state)
         if folder is not None:
             folder.save(work, state)

@@ -64,8 +64,6 @@ class Workspace:
             :meth:`icbs.data.objective.Objective.check` and :func:`icbs.curvature.memory.make_plan`.
         """
         layers = find_layers(model, config)
-        if config.pattern is not None:
-            config.pattern.check({layer.name: layer.shape[1] for layer in layers})
         samples = read_samples(batches, config.max_samples)
         if len(samples) < 2:
             raise DataError(

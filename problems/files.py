@@ -27,6 +27,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
         If the folder is missing or can't be written.
     """
     target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{target.parent} is no folder; make it first, or name another")
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary

@@ -72,12 +72,18 @@ def gather(layers: Sequence[Layer], feed: Feed, *, gram: bool) -> dict[str, Mome
 @contextmanager
 def _listening(moments: Mapping[str, Moments], counted: Tensor | None) -> Iterator[None]:
     def hook_of(moment: Moments) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-            moment.add(args[0].detach(), output.shape, counted)
+        def hook(
+            module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Tensor
+        ) -> None:
+            inputs = args[0] if args else next(iter(named.values()))
+            moment.add(inputs.detach(), output.shape, counted)
 
         return hook
 
-    handles = [m.layer.module.register_forward_hook(hook_of(m)) for m in moments.values()]
+    handles = [
+        moment.layer.module.register_forward_hook(hook_of(moment), with_kwargs=True)
+        for moment in moments.values()
+    ]
     try:
         yield
     finally:

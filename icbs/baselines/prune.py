@@ -92,8 +92,6 @@ def prune(
     began = time.perf_counter()
     config = _config(method, density, pattern, compare, batches, settings)
     layers = find_layers(model, config)
-    if config.pattern is not None:
-        config.pattern.check({layer.name: layer.shape[1] for layer in layers})
     with evaluation_mode(model):
         if method == "magnitude":
             for layer in layers:

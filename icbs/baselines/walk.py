@@ -15,7 +15,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from icbs.data.samples import Samples
 from icbs.data.trees import call
@@ -100,6 +100,18 @@ def _inside(name: str, block: str) -> bool:
     return name == block or name.startswith(f"{block}.")
 
 
+def _as_it_is(value: Any) -> tuple[Tensor, int] | None:
+    """Return a tensor with how often it was changed in place; None for what is no tensor."""
+    if not isinstance(value, Tensor):
+        return None
+    return value, 0 if value.is_inference() else value._version
+
+
+def _same(one: tuple[Tensor, int] | None, other: tuple[Tensor, int] | None) -> bool:
+    """Whether both are one tensor, with nothing changed in between."""
+    return one is not None and other is not None and one[0] is other[0] and one[1] == other[1]
+
+
 def _first(output: Any) -> Any:
     return output[0] if isinstance(output, tuple | list) else output
 
@@ -138,13 +150,13 @@ def _explore(
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
             order.append(name)
             runs[name] += 1
-            received[name] = args[0] if args else None
+            received[name] = _as_it_is(args[0] if args else None)
 
         return hook
 
     def after(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            returned[name] = _first(output)
+            returned[name] = _as_it_is(_first(output))
 
         return hook
 
@@ -159,7 +171,7 @@ def _explore(
     def linked(chain: Chain) -> bool:
         names = chain.names
         return all(runs[name] == 1 and received[name] is not None for name in names) and all(
-            received[after] is returned[before] for before, after in pairwise(names)
+            _same(received[after], returned[before]) for before, after in pairwise(names)
         )
 
     chain = next((c for c in candidates if linked(c)), None)

@@ -8,6 +8,7 @@ from typing import ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from safetensors import SafetensorError
 
 from problems import IcbsError
 
@@ -25,7 +26,7 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except (IcbsError, OSError) as error:
+        except (IcbsError, OSError, SafetensorError) as error:
             line = " ".join(f"{type(error).__name__}: {error}".split())
             Console(stderr=True, soft_wrap=True).print(
                 line, style="red", markup=False, highlight=False

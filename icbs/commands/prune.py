@@ -12,10 +12,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from icbs.commands.errors import plain_errors
 from icbs.errors import ConfigError
+from icbs.layers.finding import find_layers
 from icbs.pruner import Pruner
 from icbs.records.evaluations import FILE, Evaluator, read_evaluations
 from icbs.records.figure import Curve, draw
@@ -93,6 +95,7 @@ def prune(
     RunFolder.reserve(folder)
     console = Console()
     work = open_task(console, chosen.task, chosen.task_options)
+    find_layers(work.model, chosen.pruner)  # what can't be pruned is refused before it is measured
     dense = work.evaluate(work.model)
     evaluator = Evaluator(work.evaluate, chosen.evaluate_every, folder)
     about = {
@@ -145,7 +148,7 @@ def open_task(console: Console, name: str, options: dict[str, Any]) -> Task:
     with console.status(f"loading task {name} (a first time trains or fetches its model)"):
         task = load_task(name, **options)
     if task.about:
-        console.print(task.about, highlight=False)
+        console.print(task.about, markup=False, highlight=False)
     return task
 
 
@@ -172,7 +175,7 @@ def close(
     console.print(
         f"{facts['passes']} passes, {facts['blocks']} blocks, {facts['accepted']:.0%} kept, "
         f"{facts['failures']} solver failures, {facts['seconds']:.1f} s; "
-        f"results in [bold]{folder}[/bold]"
+        f"results in [bold]{escape(str(folder))}[/bold]"
     )
 
 
@@ -181,11 +184,11 @@ def plain_warnings(console: Console, level: int = logging.INFO) -> Iterator[None
     """Show warnings, and what the pruner notes at a level or above, as one line each."""
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        console.print(f"[yellow]{category.__name__}:[/yellow] {message}")
+        console.print(f"[yellow]{category.__name__}:[/yellow] {escape(str(message))}")
 
     class Notes(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            console.print(f"[dim]{record.getMessage()}[/dim]", highlight=False)
+            console.print(record.getMessage(), style="dim", markup=False, highlight=False)
 
     log, notes = logging.getLogger("icbs"), Notes()
     before = log.level

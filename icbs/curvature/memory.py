@@ -20,9 +20,9 @@ from icbs.config import PrunerConfig
 from icbs.curvature.passes import selection_point
 from icbs.curvature.taps import check_ran, listen
 from icbs.data.objective import Objective
-from icbs.data.samples import Samples
+from icbs.data.samples import IGNORED, Samples
 from icbs.data.trees import tensors, tree_map
-from icbs.errors import MemoryLimitError
+from icbs.errors import DataError, MemoryLimitError
 from icbs.layers.layer import Layer
 from icbs.sizes import spell
 
@@ -83,9 +83,9 @@ def survey(model: nn.Module, layers: Sequence[Layer], objective: Objective, one:
     Raises
     ------
     DataError
-        If a layer does not run, or does not keep samples apart.
+        If a layer does not run, or does not keep samples apart, or the loss hangs on none.
     LayerError
-        If a layer does something else than its kind.
+        If a layer does something else than its kind, or runs without gradients.
     """
     # A slice of many samples holds the storage of them all.
     one = Samples(tree_map(Tensor.clone, one.inputs), one.targets.clone())
@@ -129,7 +129,12 @@ def _graph(
     ):
         outputs = objective.run(model, samples.inputs)
         check_ran(layers, taps.ran)
-        objective.total(outputs, samples.targets)
+        total = objective.total(outputs, samples.targets)
+        if not total.requires_grad and bool((samples.targets != IGNORED).any()):
+            raise DataError(
+                "the loss does not depend on any layer to prune; compute it from the model's "
+                "outputs, without detach"
+            )
         alive |= taps.received
     # Backward, the largest tensor (the logits, in language models) meets others of its size;
     # as many as were measured on language models.

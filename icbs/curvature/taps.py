@@ -45,7 +45,8 @@ class Taps:
         """Entries of all inputs and outputs of the layers."""
         self.received: dict[int, int] = {}
         """Bytes of the inputs' storages, by address."""
-        # Whatever a layer returns hangs on it, so that a gradient of it reaches them all.
+        # Whatever a layer returns hangs on it, so that a gradient of it reaches them all, also
+        # where something else upstream asks for one (inputs, embeddings, a soft prompt).
         self.anchor = torch.zeros((), requires_grad=True)
         self._sink: Sink | None = None
         self._scale = 1.0
@@ -63,14 +64,25 @@ class Taps:
         self.numbers += inputs.numel() + output.numel()
         storage = inputs.untyped_storage()
         self.received[storage.data_ptr()] = storage.nbytes()
+        output = output + self.anchor
         if not output.requires_grad:
-            output = output + self.anchor
+            raise LayerError(
+                f"layer {layer.name!r} runs where the model switches gradients off "
+                "(torch.no_grad, inference_mode, or checkpointing with use_reentrant=True); "
+                "switch them on there, or exclude it"
+            )
         inputs = inputs.detach()
+        version = inputs._version
 
         # A hook of this moment: it gets this gradient even if an activation that works in
         # place overwrites the output.
         def hook(delta: Tensor) -> None:
             assert self._sink is not None
+            if inputs._version != version:
+                raise LayerError(
+                    f"the inputs of layer {layer.name!r} are changed in place after it has run, "
+                    "so that its gradients would be wrong; change a copy, or exclude it"
+                )
             delta = delta.detach().to(_wide(delta))
             if self._scale != 1.0:
                 delta = delta / self._scale

@@ -40,7 +40,11 @@ class Memo:
         if not kind.pointwise or outputs.element_size() < 4:
             return cls(outputs, outputs.shape)
         # Contiguous rows: each weight that moves adds one of them to another.
-        came, went = (t.reshape(-1, t.shape[-1]).T.contiguous() for t in (inputs, outputs))
+        # Copies even where that is the memory's order: a model may go on in place.
+        came, went = (
+            t.reshape(-1, t.shape[-1]).T.clone(memory_format=torch.contiguous_format)
+            for t in (inputs, outputs)
+        )
         return cls(went, outputs.shape, came)
 
     def answer(self) -> Tensor:

@@ -64,7 +64,7 @@ class Objective:
         """
         itself = cls(loss)
         with torch.no_grad():
-            outputs = call(model, few.inputs)
+            outputs = _try_model(model, few.inputs)
             itself._check_labels(outputs, targets)
             together = itself._try(outputs, few.targets)
             if not (isinstance(together, Tensor) and together.ndim == 0):
@@ -199,3 +199,22 @@ class Objective:
 
 def _singles(samples: Samples) -> list[Samples]:
     return [samples[i : i + 1] for i in range(len(samples))]
+
+
+def _try_model(model: nn.Module, inputs: Any) -> Any:
+    """Call the model for a first time.
+
+    Raises
+    ------
+    DataError
+        If it fails: inputs of another type than its weights, tokens beyond its vocabulary, …
+    """
+    try:
+        return call(model, inputs)
+    except (RuntimeError, ValueError, TypeError, LookupError) as error:
+        if isinstance(error, IcbsError):
+            raise
+        raise DataError(
+            f"the model can't take the first samples ({type(error).__name__}: {error}); check "
+            "their shape, type and range"
+        ) from error

@@ -43,6 +43,10 @@ def read_samples(batches: Iterable[Any], most: int) -> Samples:
     DataError
         If there is no batch, a batch is no pair, sizes differ, or an input is not finite.
     """
+    if not isinstance(batches, Iterable):
+        raise DataError(
+            f"batches is {type(batches).__name__}; pass an iterable of (inputs, targets)"
+        )
     inputs, targets, count = [], [], 0
     for batch in batches:
         if not (isinstance(batch, tuple | list) and len(batch) == 2):
@@ -60,8 +64,11 @@ def read_samples(batches: Iterable[Any], most: int) -> Samples:
         raise DataError("batches is empty; pass an iterable of (inputs, targets)")
     try:
         samples = Samples(concatenate(inputs), torch.cat(targets))
-    except RuntimeError as error:
-        raise DataError(f"batches can't be joined into one set of samples: {error}") from error
+    except (RuntimeError, ValueError, TypeError, LookupError) as error:
+        raise DataError(
+            f"batches can't be joined into one set of samples: {error}; give all of them one "
+            "structure and one size of a sample"
+        ) from error
     return _counted(samples[:most])
 
 

@@ -16,8 +16,13 @@ def tree_map(function: Callable[[Tensor], Any], tree: Any) -> Any:
     if isinstance(tree, dict) or hasattr(tree, "keys"):
         return {key: tree_map(function, tree[key]) for key in tree}
     if isinstance(tree, tuple | list):
-        return type(tree)(tree_map(function, item) for item in tree)
+        return _like(tree, [tree_map(function, item) for item in tree])
     return tree
+
+
+def _like(tree: Any, items: list[Any]) -> Any:
+    """Make a tuple, named or not, or a list of the same kind."""
+    return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
 
 
 def tensors(tree: Any) -> list[Tensor]:
@@ -35,7 +40,7 @@ def concatenate(trees: Sequence[Any]) -> Any:
     if isinstance(first, dict) or hasattr(first, "keys"):
         return {key: concatenate([tree[key] for tree in trees]) for key in first}
     if isinstance(first, tuple | list):
-        return type(first)(concatenate(items) for items in zip(*trees, strict=True))
+        return _like(first, [concatenate(items) for items in zip(*trees, strict=True)])
     return first
 
 

@@ -33,7 +33,7 @@ def find_layers(model: nn.Module, config: PrunerConfig) -> list[Layer]:
     LayerError
         If a pattern matches nothing or only unsupported modules, if weights are shared
         between modules, quantised, computed, not loaded or not finite, or if a density
-        leaves a layer empty or whole.
+        leaves a layer empty or whole, or if N:M does not divide a width.
     """
     modules = {name: m for name, m in model.named_modules() if name}
     known = {name: m for name, m in modules.items() if kind_of(m) is not None}
@@ -62,6 +62,8 @@ def find_layers(model: nn.Module, config: PrunerConfig) -> list[Layer]:
     ]
     for layer in layers:
         _check_layer(layer)
+    if config.pattern is not None:
+        config.pattern.check({layer.name: layer.shape[1] for layer in layers})
     return layers
 
 
@@ -139,6 +141,11 @@ def _check_weight(name: str, module: nn.Module) -> None:
         raise LayerError(
             f"layer {name!r} computes its weight (a parametrisation, or torch.nn.utils.prune); "
             "make it permanent, or exclude the layer"
+        )
+    if isinstance(weight, nn.parameter.UninitializedParameter):
+        raise LayerError(
+            f"layer {name!r} has no weights yet ({type(module).__name__}); run the model once, "
+            "or exclude the layer"
         )
     if weight.is_meta:
         raise LayerError(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 from icbs.errors import TrainingModeWarning
@@ -26,7 +27,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
         )
     model.eval()
     try:
-        with without_cache(model):
+        with without_cache(model), without_fast_paths():
             yield
     finally:
         for module, training in flags.items():
@@ -37,6 +38,17 @@ def _depends_on_mode(module: nn.Module) -> bool:
     batch_norm = nn.modules.batchnorm._BatchNorm
     dropout = nn.modules.dropout._DropoutNd
     return isinstance(module, batch_norm | dropout)
+
+
+@contextmanager
+def without_fast_paths() -> Iterator[None]:
+    """Keep torch's own transformer layers from computing past the layers that they are made of."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 @contextmanager

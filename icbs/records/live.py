@@ -34,6 +34,7 @@ class Live:
     def __init__(self, console: Console, title: str, evaluator: Evaluator) -> None:
         self.console, self.title, self.evaluator = console, title, evaluator
         self.spoken = -math.inf
+        self.unsaid: str | None = None
         self.bar = Bar(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=8),
@@ -55,17 +56,23 @@ class Live:
         trace: TracebackType | None,
     ) -> None:
         self.bar.stop()
+        if self.unsaid is not None:
+            self._say(self.unsaid)
 
     def show(self, progress: Progress) -> None:
         """Take a pass's figures; the pruner's callback."""
         self.evaluator(progress)
         done, total, figures = progress.step, progress.passes, self._figures(progress)
         self.bar.update(self.task, total=total, completed=done, figures=figures)
-        late = time.monotonic() - self.spoken > _LINE_EVERY
-        if not self.console.is_terminal and (late or done == total):
-            self.spoken = time.monotonic()
-            line = f"{self.title}: pass {done} of {total}  {figures}"
-            self.console.print(line, highlight=False, soft_wrap=True)
+        if not self.console.is_terminal:
+            self.unsaid = f"{self.title}: pass {done} of {total}  {figures}"
+            if time.monotonic() - self.spoken > _LINE_EVERY:
+                self._say(self.unsaid)
+
+    def _say(self, line: str) -> None:
+        """Write a line, and wait before the next."""
+        self.spoken, self.unsaid = time.monotonic(), None
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _figures(self, progress: Progress) -> str:
         figures = self.evaluator.latest

@@ -47,6 +47,11 @@ def save_compressed(
     shapes, same, arrays = {}, {}, {}
     seen: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
     for key, tensor in state.items():
+        if not isinstance(tensor, Tensor):
+            raise LayerError(
+                f"{key!r} of the state is {type(tensor).__name__}, no tensor; leave it out, and "
+                "keep it elsewhere"
+            )
         place = (tensor.data_ptr(), tensor.shape, tensor.stride())
         if tensor.numel() and place in seen:
             same[key] = seen[place]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 
-from safetensors.torch import save_model
-from torch import nn
+from safetensors.torch import save_file, save_model
+from torch import Tensor, nn
 
 from icbs.fetching.optional import without_bars
 from problems.files import atomic
@@ -32,7 +33,7 @@ def save_pruned(model: nn.Module, folder: Path) -> Path:
     """
     if not hasattr(model, "save_pretrained"):
         with atomic(folder / PLAIN) as temporary:
-            save_model(model, str(temporary))
+            _save_plain(model, temporary)
         return folder / PLAIN
     target, partial = folder / PRETRAINED, folder / f".{PRETRAINED}.tmp"
     shutil.rmtree(partial, ignore_errors=True)
@@ -43,3 +44,22 @@ def save_pruned(model: nn.Module, folder: Path) -> Path:
         shutil.rmtree(target)
     partial.replace(target)
     return target
+
+
+def _save_plain(model: nn.Module, path: Path) -> None:
+    """Write the state of any module; tensors that share memory by parts are copied apart."""
+    state = model.state_dict()
+    try:
+        if all(isinstance(value, Tensor) for value in state.values()):
+            save_model(model, str(path))
+            return
+    except RuntimeError:  # views of one vector, transposed buffers
+        pass
+    if others := [name for name, value in state.items() if not isinstance(value, Tensor)]:
+        warnings.warn(
+            f"{', '.join(others)} of the model's state hold no tensors and are not saved; load "
+            "the file with strict=False",
+            stacklevel=2,
+        )
+    apart = {n: t.detach().cpu().contiguous().clone() for n, t in state.items() if n not in others}
+    save_file(apart, path)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from icbs.errors import LayerError
+from icbs.errors import ConfigError, LayerError
+from icbs.layers.kinds import kind_of
 from icbs.saving.masks import apply_masks, masked_weights
 
 
@@ -88,7 +89,9 @@ def to_torch_pruning(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
         prune.custom_from_mask(modules[name], "weight", ~pruned)
 
 
-def check_pattern(masks: Mapping[str, Tensor], keep: int = 2, of: int = 4) -> None:
+def check_pattern(
+    masks: Mapping[str, Tensor], keep: int = 2, of: int = 4, model: nn.Module | None = None
+) -> None:
     """Check an N:M pattern: at most ``keep`` of every ``of`` weights along the input are kept.
 
     2:4 is what ``torch.sparse.to_sparse_semi_structured`` compresses, for weights of a
@@ -97,19 +100,31 @@ def check_pattern(masks: Mapping[str, Tensor], keep: int = 2, of: int = 4) -> No
     Parameters
     ----------
     masks : mapping of str to Tensor of bool, each of shape (out, in)
+    keep, of : int
+    model : nn.Module, optional
+        Needed where masks have another shape: of convolutions, and of transformers' ``Conv1D``,
+        whose weights are (in, out).
 
     Raises
     ------
     LayerError
         If a mask does not have the pattern, or ``of`` does not divide its width.
+    ConfigError
+        If there is no such pattern.
     """
+    if not (of >= 1 and 0 <= keep <= of):
+        raise ConfigError(f"keep={keep}, of={of} is no pattern; choose 0 ≤ keep ≤ of")
+    modules = {} if model is None else dict(model.named_modules())
     for name, mask in masks.items():
+        kind = kind_of(modules[name]) if name in modules else None
+        if kind is not None:
+            mask = kind.matrix(mask)
         if mask.ndim != 2 or mask.shape[1] % of:
             raise LayerError(
                 f"the mask of {name!r} has shape {tuple(mask.shape)}; runs of {of} along the "
-                f"input need (out, in) with a multiple of {of}"
+                f"input need (out, in) with a multiple of {of}; for other weights pass the model"
             )
-        kept = mask.view(len(mask), -1, of).sum(dim=2)
+        kept = mask.reshape(len(mask), -1, of).sum(dim=2)
         if bad := int((kept > keep).sum()):
             raise LayerError(
                 f"{bad} of the {kept.numel()} runs of {of} in {name!r} keep more than {keep}; "

@@ -93,12 +93,23 @@ def masked_weights(
     Raises
     ------
     LayerError
-        If a layer is missing or has another shape.
+        If a layer is missing, has another shape or computes its weight, or a mask holds no bools.
     """
     modules = dict(model.named_modules())
     found = {}
     for name, mask in masks.items():
-        weight = getattr(modules.get(name), "weight", None)
+        module = modules.get(name)
+        weight = getattr(module, "weight", None)
+        if module is not None and weight is not None and "weight" not in module._parameters:
+            raise LayerError(
+                f"layer {name!r} computes its weight (a parametrisation, or torch.nn.utils.prune), "
+                "so that zeros in it would not stay; remove that first"
+            )
+        if mask.dtype != torch.bool:
+            raise LayerError(
+                f"the mask of {name!r} is {mask.dtype}; it must be torch.bool, True where a weight "
+                "is kept"
+            )
         if not isinstance(weight, Tensor) or weight.shape != mask.shape:
             there = "nothing" if weight is None else tuple(weight.shape)
             raise LayerError(

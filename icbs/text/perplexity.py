@@ -31,7 +31,10 @@ class Perplexity:
     @property
     def value(self) -> float:
         """Perplexity, ``exp(loss)``."""
-        return math.exp(self.loss)
+        try:
+            return math.exp(self.loss)
+        except OverflowError:
+            return math.inf
 
     @property
     def error(self) -> float:

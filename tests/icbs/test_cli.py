@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import logging
+import warnings
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from icbs import load_masks
 from icbs.cli import app
+from icbs.commands.prune import plain_warnings
 from icbs.tasks import Task
 from tests.icbs.conftest import make_toy
 
@@ -145,3 +150,13 @@ def test_an_existing_folder_is_not_overwritten(tmp_path):
     assert result.exit_code == 2
     assert "exists already" in result.output
     assert [f.name for f in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_brackets_in_a_warning_are_no_markup():
+    console = Console(file=io.StringIO(), width=100)
+    with plain_warnings(console):
+        warnings.warn("no kernel in [/usr/lib] for [batch, 3]", UserWarning, stacklevel=1)
+        logging.getLogger("icbs").info("layer [/a] of [b]")
+    written = console.file.getvalue()
+    assert "no kernel in [/usr/lib] for [batch, 3]" in written
+    assert "layer [/a] of [b]" in written
