@@ -79,6 +79,7 @@ def begin(work: Workspace, masks: Mapping[str, Tensor] | None = None) -> State:
             "more weights (density) or better ones (initial), or use a wider floating-point type"
         )
     state.remember(work.layers)
+    state.started = state.seconds
     return state
 
 

@@ -39,8 +39,8 @@ class Progress:
     def of(cls, work: Workspace, state: State) -> Progress:
         """Describe a state."""
         seconds, step, passes = state.seconds, state.step, work.config.passes
-        pace = seconds_a_sample(state.history, step, seconds) * work.next_samples(state.effort)
-        pace *= passes - step
+        pace = seconds_a_sample(state.history, step, seconds, state.started)
+        pace *= work.next_samples(state.effort) * (passes - step)
         limit = work.config.time_limit
         return cls(
             step=step,
@@ -55,11 +55,10 @@ class Progress:
         )
 
 
-def seconds_a_sample(history: Sequence[Row], step: int, seconds: float, last: int = 10) -> float:
+def seconds_a_sample(
+    history: Sequence[Row], step: int, seconds: float, started: float = 0.0, last: int = 10
+) -> float:
     """Mean wall seconds of the last passes for each of their samples.
-
-    What came before the first pass, such as the initial masks, is left out as soon as a
-    second pass shows how long one takes.
 
     Parameters
     ----------
@@ -68,6 +67,8 @@ def seconds_a_sample(history: Sequence[Row], step: int, seconds: float, last: in
         Passes done.
     seconds : float
         Wall seconds spent since the run began.
+    started : float
+        Those of the start, before the first pass.
     last : int
         Passes looked at, at most.
     """
@@ -80,7 +81,7 @@ def seconds_a_sample(history: Sequence[Row], step: int, seconds: float, last: in
         return float("nan")
     first, latest = ends[min(ends)], ends[max(ends)]
     if first is latest:
-        return seconds / (step * latest.samples)
+        return (seconds - started) / (step * latest.samples)
     samples = sum(row.samples for row in ends.values()) - first.samples
     passes = (latest.step - first.step) / (len(ends) - 1)  # those without a block left no row
     return (latest.seconds - first.seconds) / (samples * passes)

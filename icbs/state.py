@@ -44,6 +44,8 @@ class State:
     worth: float = math.inf
     """Measured over predicted change of the loss, of the present pass judged as a whole."""
     history: list[Row] = field(default_factory=list)
+    started: float = 0.0
+    """Wall seconds that the start took, before the first pass."""
     _began: float = field(default_factory=time.perf_counter, repr=False)
 
     @property

@@ -185,6 +185,7 @@ class RunFolder:
             "rows": len(state.history),
             "caution": state.caution,
             "effort": state.effort,
+            "started": state.started,
             "visits": {name: tabu.visits for name, tabu in state.tabus.items()},
         }
         header = {"format": CHECKPOINT, "state": json.dumps(facts)}
@@ -250,6 +251,7 @@ class RunFolder:
             best=best,
             caution=facts["caution"],
             effort=facts["effort"],
+            started=facts.get("started", 0.0),
             history=history[: facts["rows"]],
         )
         state.set_clock(facts["seconds"])

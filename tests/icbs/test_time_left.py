@@ -46,6 +46,7 @@ def test_passes_that_grow_take_longer(sizes, each):
 
 def test_the_first_pass_is_a_guess_and_none_is_no_guess():
     assert seconds_a_sample([row(0, 7.0)], 1, 7.0) == 7 / 4
+    assert seconds_a_sample([row(0, 7.0)], 1, 7.0, started=3.0) == 4 / 4
     assert math.isnan(seconds_a_sample([], 0, 3.0))
 
 
