@@ -35,10 +35,11 @@ from solvers import Solution, SolverError, create
 
 Callback = Callable[[Progress], object]
 
-#: Settings that made the masks which a resumed run goes on with.
+#: Settings that made the masks which a resumed run goes on with, or drew its samples.
 _FIXED = {
     *("density", "densities", "allocation", "allocation_floor", "initial", "compare"),
-    *("constraint", "fix_prune", "fix_keep"),
+    *("constraint", "fix_prune", "fix_keep", "include", "exclude"),
+    *("seed", "max_samples", "acceptance_samples"),
 }
 
 

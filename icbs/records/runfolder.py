@@ -275,10 +275,15 @@ class RunFolder:
 
 
 def fingerprints(work: Workspace) -> dict[str, str]:
-    """Hashes of the dense weights of the prunable layers, and of the samples for gradients."""
+    """Hashes of the dense model, and of the samples for gradients."""
+    state = {f"{layer.name}.weight": layer.dense for layer in work.layers}
+    for name, value in work.model.state_dict().items():
+        plain = isinstance(value, Tensor) and type(value.data) is Tensor
+        if plain and not value.is_meta and not value.is_quantized:
+            state.setdefault(name, value)
     samples = [*tensors(work.pool.inputs), work.pool.targets]
     return {
-        "model": _digest(part for x in work.layers for part in (x.name.encode(), *_bytes(x.dense))),
+        "model": _digest(part for name in state for part in (name.encode(), *_bytes(state[name]))),
         "samples": _digest(part for tensor in samples for part in _bytes(tensor)),
     }
 

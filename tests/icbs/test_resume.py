@@ -192,6 +192,14 @@ def test_refuses_another_model(interrupted):
     refuse(interrupted, make_toy(seed=1), "other model")
 
 
+def test_refuses_a_model_whose_biases_are_others(interrupted):
+    toy = make_toy()
+    bias = next(value for name, value in toy.model.named_parameters() if name.endswith("bias"))
+    with torch.no_grad():
+        bias += 1
+    refuse(interrupted, toy, "other model")
+
+
 def test_refuses_other_samples(interrupted):
     toy = make_toy()
     toy.batches[0][0][0, 0] += 1
@@ -215,3 +223,7 @@ def test_what_the_masks_were_begun_with_can_not_change(toy, tmp_path):
     )
     with pytest.raises(ConfigError, match="density can't change"):
         Pruner.resume(tmp_path / "run", toy.model, toy.batches, toy.loss, density=0.2)
+    with pytest.raises(ConfigError, match="acceptance_samples, seed can't change"):
+        Pruner.resume(
+            tmp_path / "run", toy.model, toy.batches, toy.loss, seed=1, acceptance_samples=3
+        )
