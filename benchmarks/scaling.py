@@ -21,9 +21,8 @@ import typer
 from problems import CardinalityQUBO
 from problems.planted import planted
 from solvers import solve
-from solvers.anneal.curvature import gradient
 from solvers.anneal.model import Model
-from solvers.anneal.sweep import sweep
+from solvers.anneal.sweep import sweeps
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -83,8 +82,7 @@ def _sweep_seconds(problem: CardinalityQUBO, turns: int) -> float:
         s, g = model.buffers()
         model.refresh(x, s, g)
         began = time.perf_counter()
-        sweep(model.matrix, model.linear, x, s, g, model.layout.group_lanes)
-        gradient(model.matrix, model.linear, s, g, 0, model.size)
+        sweeps(model.matrix, model.linear, x, s, g, model.layout.group_lanes, 1, True)
         times.append(time.perf_counter() - began)
     return median(times[1:])
 
