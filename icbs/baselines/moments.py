@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from icbs.baselines.walk import Feed
 from icbs.data.positions import counted_positions
+from icbs.data.trees import first_argument
 from icbs.layers.layer import Layer
 
 
@@ -75,8 +76,7 @@ def _listening(moments: Mapping[str, Moments], counted: Tensor | None) -> Iterat
         def hook(
             module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Tensor
         ) -> None:
-            inputs = args[0] if args else next(iter(named.values()))
-            moment.add(inputs.detach(), output.shape, counted)
+            moment.add(first_argument(args, named).detach(), output.shape, counted)
 
         return hook
 

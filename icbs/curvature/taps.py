@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from icbs.curvature.trace import Call
+from icbs.data.trees import first_argument
 from icbs.errors import DataError, LayerError
 from icbs.layers.layer import Layer
 
@@ -164,7 +165,7 @@ def listen(
         def hook(
             module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Tensor
         ) -> Tensor:
-            return taps.hear(layer, args[0] if args else next(iter(named.values())), output)
+            return taps.hear(layer, first_argument(args, named), output)
 
         return hook
 

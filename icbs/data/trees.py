@@ -44,6 +44,11 @@ def concatenate(trees: Sequence[Any]) -> Any:
     return first
 
 
+def first_argument(args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """Return what a module was called with, by position or by keyword."""
+    return args[0] if args else next(iter(named.values()))
+
+
 def call(model: Callable[..., Any], inputs: Any) -> Any:
     """Call a model on inputs: mappings by keyword, tuples and lists by position."""
     if isinstance(inputs, dict):
