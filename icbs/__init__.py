@@ -5,28 +5,80 @@ weights, turns the loss's gradient and curvature on each into a cardinality-cons
 QUBO, solves it, and keeps the answer where it helps.
 """
 
-from icbs.blocks.block import Block
-from icbs.config import PrunerConfig
-from icbs.data.losses import CausalLMLoss, ClassificationLoss
-from icbs.errors import (
-    BlockSizeWarning,
-    ConfigError,
-    DataError,
-    IgnoredSamplesWarning,
-    LayerError,
-    MemoryLimitError,
-    MissingPackageError,
-    ModelError,
-    RunFolderError,
-    TrainingModeWarning,
-)
-from icbs.making import make_blocks
-from icbs.pruner import Pruner
-from icbs.result import Progress, Result
-from icbs.saving.compressed import load_compressed, save_compressed
-from icbs.saving.holding import check_pattern, hold_masks, to_torch_pruning
-from icbs.saving.masks import apply_masks, load_masks, save_masks
-from problems import IcbsError
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from icbs.blocks.block import Block
+    from icbs.config import PrunerConfig
+    from icbs.data.losses import CausalLMLoss, ClassificationLoss
+    from icbs.errors import (
+        BlockSizeWarning,
+        ConfigError,
+        DataError,
+        IgnoredSamplesWarning,
+        LayerError,
+        MemoryLimitError,
+        MissingPackageError,
+        ModelError,
+        RunFolderError,
+        TrainingModeWarning,
+    )
+    from icbs.making import make_blocks
+    from icbs.pruner import Pruner
+    from icbs.result import Progress, Result
+    from icbs.saving.compressed import load_compressed, save_compressed
+    from icbs.saving.holding import check_pattern, hold_masks, to_torch_pruning
+    from icbs.saving.masks import apply_masks, load_masks, save_masks
+    from problems import IcbsError
+
+#: Where each public name is defined. Modules are imported when a name is first used, so that
+#: the console command answers without loading torch.
+_HOME = {
+    "Block": "icbs.blocks.block",
+    "BlockSizeWarning": "icbs.errors",
+    "CausalLMLoss": "icbs.data.losses",
+    "ClassificationLoss": "icbs.data.losses",
+    "ConfigError": "icbs.errors",
+    "DataError": "icbs.errors",
+    "IcbsError": "problems",
+    "IgnoredSamplesWarning": "icbs.errors",
+    "LayerError": "icbs.errors",
+    "MemoryLimitError": "icbs.errors",
+    "MissingPackageError": "icbs.errors",
+    "ModelError": "icbs.errors",
+    "Progress": "icbs.result",
+    "Pruner": "icbs.pruner",
+    "PrunerConfig": "icbs.config",
+    "Result": "icbs.result",
+    "RunFolderError": "icbs.errors",
+    "TrainingModeWarning": "icbs.errors",
+    "apply_masks": "icbs.saving.masks",
+    "check_pattern": "icbs.saving.holding",
+    "hold_masks": "icbs.saving.holding",
+    "load_compressed": "icbs.saving.compressed",
+    "load_masks": "icbs.saving.masks",
+    "make_blocks": "icbs.making",
+    "save_compressed": "icbs.saving.compressed",
+    "save_masks": "icbs.saving.masks",
+    "to_torch_pruning": "icbs.saving.holding",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use (PEP 562)."""
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("icbs-pruning")
+    if name not in _HOME:
+        raise AttributeError(f"module 'icbs' has no attribute {name!r}")
+    return globals().setdefault(name, getattr(importlib.import_module(_HOME[name]), name))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "Block",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from problems.errors import InvalidProblemError
 
@@ -16,11 +16,23 @@ Array = npt.NDArray[Any]
 _ASYMMETRY = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-11}
 
 
+def is_tensor(values: Any) -> bool:
+    """Whether values are a torch tensor; does not import torch, which takes a second."""
+    torch = sys.modules.get("torch")  # Without it nobody can have made a tensor.
+    return torch is not None and isinstance(values, torch.Tensor)
+
+
+def stays(values: Any) -> bool:
+    """Whether coefficients are kept where they are rather than brought to NumPy."""
+    return is_tensor(values) and bool(values.is_cuda)
+
+
 def as_array(values: Any, name: str) -> Array:
     """Bring a tensor of any device, a nested list or an array to NumPy."""
-    if isinstance(values, torch.Tensor):
+    if is_tensor(values):
         values = values.detach().to_dense().cpu()
-        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+        # NumPy has no bfloat16.
+        return (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
     try:
         return np.asarray(values)
     except (ValueError, TypeError) as error:

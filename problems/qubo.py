@@ -6,17 +6,20 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from problems import npz
 from problems.arrays import Arrays
-from problems.checks import as_array, constraint
+from problems.checks import as_array, constraint, stays
 from problems.errors import FormatError, InvalidProblemError
-from problems.tensors import Tensors, stays
+
+if TYPE_CHECKING:  # Importing torch takes a second, which problems of arrays never need.
+    import torch
+
+    from problems.tensors import Tensors
 
 Array = npt.NDArray[Any]
 
@@ -64,8 +67,7 @@ class CardinalityQUBO:
         groups: Any = None,
         offset: float = 0.0,
     ) -> None:
-        form = Tensors.of_matrix(Q) if stays(Q) else Arrays.of_matrix(Q)
-        self._hold(form, k, groups, offset)
+        self._hold(_form_of(Q), k, groups, offset)
 
     @classmethod
     def from_factors(
@@ -95,8 +97,7 @@ class CardinalityQUBO:
             As for the class, or ``A`` and ``linear`` of different n.
         """
         self = cls.__new__(cls)
-        form = Tensors.of_factors(A, linear) if stays(A) else Arrays.of_factors(A, linear)
-        self._hold(form, k, groups, offset)
+        self._hold(_form_of(A, linear), k, groups, offset)
         return self
 
     def _hold(self, form: Arrays | Tensors, k: Any, groups: Any, offset: float) -> None:
@@ -133,11 +134,13 @@ class CardinalityQUBO:
         """Dtype of ``Q`` or ``A``: float32 or float64."""
         if isinstance(self._form, Arrays):
             return self._form.coefficients.dtype
-        return np.dtype(np.float32 if self._form.coefficients.dtype == torch.float32 else float)
+        return np.dtype(np.float32 if self._form.coefficients.itemsize == 4 else float)
 
     @property
     def device(self) -> torch.device:
         """Where the coefficients are held: the CPU, or the device of the tensors given."""
+        import torch
+
         return torch.device("cpu") if isinstance(self._form, Arrays) else self._form.device
 
     def tensors(self, device: torch.device | str | None = None) -> Tensors:
@@ -154,6 +157,10 @@ class CardinalityQUBO:
             ``Q``, or ``A`` and ``linear``, with energies and fields evaluated there. They
             share the memory of what the problem holds where that is possible: read only.
         """
+        import torch
+
+        from problems.tensors import Tensors
+
         wanted = self.device if device is None else torch.device(device)
         if wanted.type == "cuda" and wanted.index is None:
             wanted = torch.device("cuda", torch.cuda.current_device())
@@ -241,6 +248,8 @@ class CardinalityQUBO:
         if isinstance(self._form, Arrays):
             energies = self._form.energy(states) + self.offset
         else:
+            import torch
+
             energies = self._form.energy(torch.from_numpy(states)).cpu().numpy() + self.offset
         return float(energies[0]) if X.ndim == 1 else energies
 
@@ -263,6 +272,8 @@ class CardinalityQUBO:
             raise InvalidProblemError(f"fields takes one state of shape (n,), got {state.shape}")
         if isinstance(self._form, Arrays):
             return self._form.fields(state[None])[0]
+        import torch
+
         return self._form.fields(torch.from_numpy(state[None]))[0].cpu().numpy()
 
     def is_feasible(self, x: Any) -> Any:
@@ -343,3 +354,12 @@ class CardinalityQUBO:
         form = f"rank≤{self._form.A.shape[0]}" if self._form.A is not None else "dense"
         groups = f", groups={self.num_groups}" if self.num_groups > 1 else ""
         return f"CardinalityQUBO(n={self.n}, k={self.k}{groups}, {form}, {self.dtype})"
+
+
+def _form_of(matrix: Any, linear: Any = None) -> Arrays | Tensors:
+    """Check a matrix, or a factor with its linear terms, and hold it where it lies."""
+    if stays(matrix):
+        from problems.tensors import Tensors
+
+        return Tensors.of_matrix(matrix) if linear is None else Tensors.of_factors(matrix, linear)
+    return Arrays.of_matrix(matrix) if linear is None else Arrays.of_factors(matrix, linear)

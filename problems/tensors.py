@@ -22,11 +22,6 @@ _CHUNK = 1 << 26
 _ASYMMETRY = {torch.float32: 1e-5, torch.float64: 1e-11}
 
 
-def stays(values: Any) -> bool:
-    """Whether coefficients are kept where they are rather than brought to NumPy."""
-    return isinstance(values, Tensor) and values.is_cuda
-
-
 @dataclass(frozen=True)
 class Tensors:
     """Either ``Q``, or ``A`` and ``linear``, on one device; see :class:`problems.CardinalityQUBO`.
