@@ -19,7 +19,7 @@ import yaml
 from benchmarks.straight_through import straight_through
 from icbs import Pruner
 from icbs.records.evaluations import Evaluator
-from icbs.records.figure import Curve, draw
+from icbs.report.figure import Curve, draw
 from icbs.tasks import Task, load_task
 
 RESULTS = Path(__file__).parent / "results"

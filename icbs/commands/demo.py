@@ -20,7 +20,7 @@ from icbs.config import PrunerConfig
 from icbs.errors import ConfigError
 from icbs.pruner import Pruner
 from icbs.records.evaluations import Evaluator
-from icbs.records.figure import Curve, draw
+from icbs.report.figure import Curve, draw
 from icbs.records.live import Live
 from icbs.records.settings import parse_assignments
 from icbs.result import Result

@@ -20,7 +20,7 @@ from icbs.errors import ConfigError
 from icbs.layers.finding import find_layers
 from icbs.pruner import Pruner
 from icbs.records.evaluations import FILE, Evaluator, read_evaluations
-from icbs.records.figure import Curve, draw
+from icbs.report.figure import Curve, draw
 from icbs.records.live import Live
 from icbs.records.runfolder import RunFolder
 from icbs.records.settings import Settings, parse_assignments, read_yaml

@@ -1,61 +1,61 @@
-"""``icbs report``: the figures and the picture of a run folder."""
+"""``icbs report``: what a run did, in a terminal, as a picture and as a page."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from icbs.commands.errors import plain_errors
-from icbs.history import Row, read_history
-from icbs.records.evaluations import FILE, read_evaluations
-from icbs.records.figure import Curve, draw
-from icbs.records.runfolder import RunFolder
 
 
 @plain_errors
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a run, finished or not.")],
+    layers: Annotated[
+        bool, typer.Option("--layers", help="One line for each layer, with its full name.")
+    ] = False,
+    html: Annotated[
+        bool, typer.Option("--html", help="Also write report.html: one file, no network needed.")
+    ] = False,
     figure: Annotated[
-        Path | None, typer.Option(help="PNG to write; figure.png in the folder.")
+        Path | None,
+        typer.Option(help="Picture to write, .png or .svg.", show_default="figure.png in RUN"),
     ] = None,
 ) -> None:
-    """Print what a run did, layer by layer, and draw its figure."""
-    folder = RunFolder(run)
-    folder.config()
-    rows = read_history(run / "history.csv")
-    evaluations = read_evaluations(run / FILE)
+    """Show what a run did: start, end, time, layers; draws its picture."""
+    from rich.console import Console
+
+    from icbs.report.figure import draw
+    from icbs.report.overview import Overview
+    from icbs.report.page import write_page
+    from icbs.report.tables import (
+        LEGEND,
+        extremes,
+        facts,
+        layer_table,
+        outcome_table,
+    )
+
+    found = Overview.of(run)
     console = Console()
-    console.print(layer_table(rows))
-    if evaluations:
-        last = evaluations[-1]
-        figures = ", ".join(f"{name} {value:.4f}" for name, value in last.figures.items())
-        console.print(f"after {last.step} passes and {last.seconds:.1f} s: {figures}")
-    dense = folder.about().get("dense", {})
+    for line in facts(found):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if found.stages:
+        console.print(outcome_table(found.stages))
+    table = layer_table(found, every=layers)
+    if table is not None:
+        console.print(table)
+        for line in [*extremes(found), LEGEND]:
+            console.print(line, style="dim", markup=False, highlight=False)
     target = figure or run / "figure.png"
-    draw([Curve(run.name, evaluations, rows)], {"dense": dense} if dense else {}, target)
-    console.print(f"figure in {target}")
-
-
-def layer_table(rows: list[Row]) -> Table:
-    """Tabulate blocks, acceptance, predicted and actual change by layer."""
-    table = Table(title="blocks by layer")
-    for column in ("layer", "blocks", "kept", "moved", "predicted", "actual", "ms a solve"):
-        table.add_column(column, justify="left" if column == "layer" else "right")
-    for name in sorted({row.layer for row in rows}):
-        own = [row for row in rows if row.layer == name]
-        kept = [row for row in own if row.accepted]
-        table.add_row(
-            name,
-            str(len(own)),
-            f"{len(kept) / len(own):.0%}",
-            f"{np.mean([row.moved for row in own]):.0f}",
-            f"{sum(row.predicted for row in kept):.4f}",
-            f"{sum(row.actual for row in kept):.4f}",
-            f"{1000 * np.median([row.solver_seconds for row in own]):.1f}",
-        )
-    return table
+    dense = found.about.get("dense")
+    draw([found.curve], {"dense": dense} if dense else {}, target)
+    written = [target]
+    if html:
+        write_page(found, run / "report.html")
+        written.append(run / "report.html")
+    console.print(
+        f"written: {', '.join(map(str, written))}", markup=False, highlight=False, soft_wrap=True
+    )

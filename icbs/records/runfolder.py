@@ -20,6 +20,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,36 @@ from icbs.layers.layer import Layer
 from icbs.result import Result
 from icbs.saving.folder import save_pruned
 from icbs.saving.masks import load_masks, pack, save_masks, unpack
+from icbs.saving.reading import opened
 from icbs.state import State
 from icbs.workspace import Workspace
 from problems.files import atomic
 
 CHECKPOINT = "icbs-checkpoint-2"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """How far a run came."""
+
+    finished: bool
+    passes: int
+    """Passes done."""
+    seconds: float
+    """Wall seconds spent on pruning."""
+    initial_loss: float
+    """Held-out loss of the start; NaN where it is not known yet."""
+    loss: float
+    """Lowest held-out loss so far; NaN where it is not known yet."""
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any], finished: bool, passes: Any) -> Facts:
+        """Read a summary, or the facts of a checkpoint."""
+        try:
+            numbers = (float(found[name]) for name in ("seconds", "initial_loss", "loss"))
+            return cls(finished, int(passes), *numbers)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunFolderError(f"the record of the run is damaged: {error}") from error
 
 
 class RunFolder:
@@ -134,6 +160,35 @@ class RunFolder:
             return Plan(**self._read_json("manifest.json").get("plan", {}))
         except TypeError:
             return None
+
+    def facts(self) -> Facts:
+        """Read how far the run came: its summary, or else its last checkpoint.
+
+        Raises
+        ------
+        RunFolderError
+            If either is damaged.
+        """
+        if (self.path / "summary.json").exists():
+            found = self._read_json("summary.json")
+            return Facts.of(found, finished=True, passes=found.get("passes"))
+        path = self.path / "checkpoint.safetensors"
+        if not path.exists():
+            return Facts(False, 0, 0.0, float("nan"), float("nan"))
+        with opened(path, "checkpoint", CHECKPOINT) as (_, header):
+            state = json.loads(header["state"])
+            return Facts.of(state | {"loss": state.get("best_loss")}, False, state.get("step"))
+
+    def final_masks(self) -> dict[str, Tensor]:
+        """Masks that the run ended with; none while it goes on.
+
+        Raises
+        ------
+        RunFolderError
+            If the file is damaged.
+        """
+        path = self.path / "masks.safetensors"
+        return load_masks(path) if path.exists() else {}
 
     def initial_masks(self) -> dict[str, Tensor] | None:
         """Masks that the run was begun with; None where ``initial`` made them.

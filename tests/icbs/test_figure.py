@@ -8,10 +8,10 @@ import warnings
 import pytest
 
 from icbs.history import Row
-from icbs.records.figure import LAYERS, Curve, draw
+from icbs.report.figure import COLOURED, Curve, draw
 
 
-@pytest.mark.parametrize("layers", [1, LAYERS, 210])
+@pytest.mark.parametrize("layers", [1, COLOURED, 210])
 def test_a_picture_has_room_for_its_axes_whatever_the_number_of_layers(tmp_path, layers):
     blank = {field.name: 0 for field in dataclasses.fields(Row)}
     rows = [

@@ -1,0 +1,45 @@
+"""Test figures as people read them: percent where it is a share, ± one standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+STANDARD_ERROR = "_standard_error"
+"""Ending of the name of a figure that is the standard error of another."""
+_SHARES = ("accuracy", "agreement")
+
+
+def metrics(figures: Mapping[str, float]) -> list[str]:
+    """Names of the figures, without those of their standard errors."""
+    return [name for name in figures if not name.endswith(STANDARD_ERROR)]
+
+
+def is_share(name: str) -> bool:
+    """Whether a figure is a share in [0, 1], by its name."""
+    return name.endswith(_SHARES)
+
+
+def label(name: str) -> str:
+    """Spell a figure's name with spaces."""
+    return name.replace("_", " ")
+
+
+def spell(name: str, figures: Mapping[str, float]) -> str:
+    """Write a figure, with its standard error where there is one; empty where it is missing."""
+    if name not in figures:
+        return ""
+    error = figures.get(name + STANDARD_ERROR)
+    return number(name, figures[name]) + ("" if error is None else f" ± {number(name, error)}")
+
+
+def number(name: str, value: float) -> str:
+    """Write a figure's value: percent for a share, else four significant digits."""
+    return f"{value:.2%}" if is_share(name) else significant(value)
+
+
+def significant(value: float) -> str:
+    """Write a number with four significant digits, and no exponent where it needs none."""
+    if value != 0 and 1e-3 <= abs(value) < 1e6:
+        digits = max(0, 3 - int(f"{value:.3e}".partition("e")[2]))
+        return f"{value:.{digits}f}"
+    return f"{value:.4g}"

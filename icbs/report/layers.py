@@ -1,0 +1,147 @@
+"""Layers of a run, one by one and in groups: density, blocks, gains."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from icbs.history import Row
+
+
+@dataclass(frozen=True)
+class LayerFigures:
+    """What became of one layer, or of several together."""
+
+    name: str
+    layers: int
+    """Number of layers."""
+    size: int
+    """Weights; 0 while the run has no final masks."""
+    kept: int
+    """Weights kept."""
+    blocks: int
+    accepted: int
+    """Blocks whose move was kept."""
+    moved: int
+    """Weights that changed sides in moves that were kept."""
+    predicted: float
+    """Change of the loss by the quadratic models, over the moves that were kept."""
+    actual: float
+    """Change of the held-out loss, where each block was judged for itself; else NaN."""
+    milliseconds: float
+    """Median of the solver's time for a block."""
+
+    @property
+    def density(self) -> float:
+        """Share of the weights that is kept; NaN while the run has no final masks."""
+        return self.kept / self.size if self.size else float("nan")
+
+    @property
+    def gain(self) -> float:
+        """What the kept moves brought: measured where that is known, else predicted."""
+        return -(self.predicted if np.isnan(self.actual) else self.actual)
+
+
+def layer_figures(
+    history: Iterable[Row], masks: Mapping[str, tuple[int, int]], *, by_pass: bool
+) -> list[LayerFigures]:
+    """Tabulate a history by layer.
+
+    Parameters
+    ----------
+    history : iterable of Row
+    masks : mapping
+        Layer name → weights and kept weights; empty while the run has no final masks.
+    by_pass : bool
+        Whether all moves of a pass were judged together, so that no layer has a change of
+        its own.
+    """
+    rows: dict[str, list[Row]] = {name: [] for name in masks}
+    for row in history:
+        rows.setdefault(row.layer, []).append(row)
+    found = []
+    for name in sorted(rows, key=natural):
+        own = rows[name]
+        kept = [row for row in own if row.accepted]
+        size, weights = masks.get(name, (0, 0))
+        found.append(
+            LayerFigures(
+                name=name,
+                layers=1,
+                size=size,
+                kept=weights,
+                blocks=len(own),
+                accepted=len(kept),
+                moved=sum(row.moved for row in kept),
+                predicted=sum(row.predicted for row in kept),
+                actual=float("nan") if by_pass else sum(row.actual for row in kept),
+                milliseconds=1000 * float(np.median([row.solver_seconds for row in own] or [0.0])),
+            )
+        )
+    return found
+
+
+def by_kind(layers: Sequence[LayerFigures]) -> list[LayerFigures]:
+    """Sum layers that have the same name but for numbers, such as ``model.layers.*.mlp.up``."""
+    return _grouped(layers, lambda name: re.sub(r"(?<![^.])\d+(?![^.])", "*", name))
+
+
+def by_depth(layers: Sequence[LayerFigures], most: int = 5) -> list[LayerFigures]:
+    """Sum layers of neighbouring blocks of a stack, by the first number in their names.
+
+    Parameters
+    ----------
+    layers : sequence of LayerFigures
+    most : int
+        Groups, at most.
+    """
+    numbers = sorted({n for layer in layers if (n := _number(layer.name)) is not None})
+    width = -(-len(numbers) // most) if numbers else 1
+    first = {n: numbers[i - i % width] for i, n in enumerate(numbers)}
+    last = {n: numbers[min(i - i % width + width, len(numbers)) - 1] for i, n in enumerate(numbers)}
+
+    def group(name: str) -> str:
+        n = _number(name)
+        if n is None:
+            return "elsewhere"
+        return f"block {n}" if first[n] == last[n] else f"blocks {first[n]} to {last[n]}"
+
+    return _grouped(layers, group)
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sort key under which layer 2 comes before layer 10."""
+    return [
+        (int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)
+    ]
+
+
+def _number(name: str) -> int | None:
+    return next((int(part) for part in name.split(".") if part.isdigit()), None)
+
+
+def _grouped(
+    layers: Sequence[LayerFigures], group: Callable[[str], str]
+) -> list[LayerFigures]:
+    groups: dict[str, list[LayerFigures]] = {}
+    for layer in layers:
+        groups.setdefault(group(layer.name), []).append(layer)
+    return [_sum(name, members) for name, members in groups.items()]
+
+
+def _sum(name: str, members: Sequence[LayerFigures]) -> LayerFigures:
+    return LayerFigures(
+        name=name,
+        layers=len(members),
+        size=sum(layer.size for layer in members),
+        kept=sum(layer.kept for layer in members),
+        blocks=sum(layer.blocks for layer in members),
+        accepted=sum(layer.accepted for layer in members),
+        moved=sum(layer.moved for layer in members),
+        predicted=sum(layer.predicted for layer in members),
+        actual=sum(layer.actual for layer in members),
+        milliseconds=float(np.median([layer.milliseconds for layer in members])),
+    )

@@ -1,0 +1,110 @@
+"""What a run folder holds, read once for every way of showing it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from icbs.history import Row, read_history
+from icbs.records.evaluations import FILE, Evaluation, read_evaluations
+from icbs.records.runfolder import RunFolder
+from icbs.report.figure import Curve
+from icbs.report.layers import LayerFigures, layer_figures
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A run, finished or not."""
+
+    path: Path
+    settings: Mapping[str, Any]
+    """The pruner's settings."""
+    about: Mapping[str, Any]
+    """Notes of whoever began the run: task, options, figures of the dense model."""
+    finished: bool
+    passes: int
+    """Passes done."""
+    seconds: float
+    """Wall seconds spent on pruning."""
+    initial_loss: float
+    """Held-out loss of the start; NaN where it is not known yet."""
+    loss: float
+    """Lowest held-out loss so far; NaN where it is not known yet."""
+    history: list[Row]
+    evaluations: list[Evaluation]
+    sizes: Mapping[str, tuple[int, int]]
+    """Layer name → weights and kept weights; empty while the run has no final masks."""
+
+    @classmethod
+    def of(cls, run: str | Path) -> Overview:
+        """Read a run folder.
+
+        Raises
+        ------
+        RunFolderError
+            If the folder holds no run, or is damaged.
+        """
+        folder = RunFolder(Path(run))
+        config = folder.config()
+        facts = folder.facts()
+        history = folder.path / "history.csv"
+        return cls(
+            path=folder.path,
+            settings=config.model_dump(),
+            about=folder.about(),
+            finished=facts.finished,
+            passes=facts.passes,
+            seconds=facts.seconds,
+            initial_loss=facts.initial_loss,
+            loss=facts.loss,
+            history=read_history(history) if history.exists() else [],
+            evaluations=read_evaluations(folder.path / FILE),
+            sizes={
+                name: (mask.numel(), int(mask.sum()))
+                for name, mask in sorted(folder.final_masks().items())
+            },
+        )
+
+    @property
+    def by_pass(self) -> bool:
+        """Whether all moves of a pass were judged together."""
+        return self.settings["acceptance_unit"] == "pass"
+
+    @property
+    def curve(self) -> Curve:
+        """The run as a curve to draw."""
+        return Curve(
+            self.path.name, self.evaluations, self.history, self.initial_loss, self.by_pass
+        )
+
+    @cached_property
+    def layers(self) -> list[LayerFigures]:
+        """Figures layer by layer."""
+        return layer_figures(self.history, self.sizes, by_pass=self.by_pass)
+
+    @property
+    def weights(self) -> int:
+        """Weights of the pruned layers; 0 while the run has no final masks."""
+        return sum(size for size, _ in self.sizes.values())
+
+    @property
+    def kept(self) -> int:
+        """Weights kept."""
+        return sum(kept for _, kept in self.sizes.values())
+
+    @property
+    def stages(self) -> dict[str, Mapping[str, float]]:
+        """Test figures of the dense model, of the start and of the masks so far."""
+        found: dict[str, Mapping[str, float]] = {}
+        if dense := self.about.get("dense"):
+            found["dense"] = dense
+        if self.evaluations and self.evaluations[0].step == 0:
+            found["start"] = self.evaluations[0].figures
+        if self.evaluations:
+            last = self.evaluations[-1]
+            done = self.finished and last.step == self.passes
+            found["pruned" if done else f"after pass {last.step}"] = last.figures
+        return found

@@ -1,0 +1,70 @@
+"""A run as one page of HTML that needs no other file and no network."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from icbs.report.figure import picture
+from icbs.report.figures import label, metrics, spell
+from icbs.report.layers import by_depth, by_kind
+from icbs.report.overview import Overview
+from icbs.report.tables import FEW, LEGEND, columns, facts
+from problems.files import write_text
+
+
+def write_page(run: Overview, path: Path) -> None:
+    """Write the report of a run as a self-contained page of HTML.
+
+    Parameters
+    ----------
+    run : Overview
+    path : Path
+        File to write; its folder must exist.
+    """
+    from jinja2 import Environment
+
+    source = files("icbs.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+    # Names of layers and figures come from files: everything is escaped.
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        source
+    )
+    names = list(dict.fromkeys(name for stage in run.stages.values() for name in metrics(stage)))
+    few = len(run.layers) <= FEW
+    groups = {} if few else {"Kinds of layer": by_kind(run.layers), "Depth": by_depth(run.layers)}
+    write_text(
+        path,
+        template.render(
+            title=run.path.name or str(run.path),
+            facts=facts(run),
+            stages={stage: [spell(n, f) for n in names] for stage, f in run.stages.items()},
+            metrics=[f"test {label(name)}" for name in names],
+            picture=_svg(run),
+            groups={title: columns(found, run) for title, found in groups.items()},
+            layers=columns(run.layers, run),
+            few=few,
+            legend=LEGEND,
+            settings=_flat({"task": run.about.get("task", "-"), **run.settings}),
+            rows=lambda table: list(zip(*table.values(), strict=True)),
+        ),
+    )
+
+
+def _svg(run: Overview) -> str:
+    """Draw the run; as data, so that the page stays one file and no markup is trusted."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    baselines: dict[str, Mapping[str, float]] = {}
+    if dense := run.about.get("dense"):
+        baselines["dense"] = dense
+    buffer = io.BytesIO()
+    FigureCanvasSVG(picture([run.curve], baselines)).print_figure(buffer, format="svg")
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _flat(settings: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    return [(name, str(value)) for name, value in settings.items()]

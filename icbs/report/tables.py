@@ -1,0 +1,173 @@
+"""A run's figures as tables and lines for a terminal."""
+
+from __future__ import annotations
+
+import math
+import os.path
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from icbs.records.live import clock
+from icbs.report.figures import label, metrics, significant, spell
+from icbs.report.layers import LayerFigures, by_depth, by_kind
+from icbs.report.overview import Overview
+
+LEGEND = (
+    "kept: blocks whose move was kept, of all; moved: weights that changed sides in them; "
+    "predicted, actual: their change of the loss; ms: median time of the solver for a block"
+)
+FEW = 12
+"""Layers up to which each has a line of its own."""
+
+
+def outcome_table(stages: Mapping[str, Mapping[str, float]], title: str = "") -> Table:
+    """Set the dense model, the start and the pruned model side by side, a column a figure.
+
+    Parameters
+    ----------
+    stages : mapping
+        Name of a stage → test figures; see :mod:`icbs.report.figures`.
+    title : str
+    """
+    names: dict[str, None] = {}
+    for figures in stages.values():
+        names |= dict.fromkeys(metrics(figures))
+    table = Table(title=Text(title) if title else None)
+    table.add_column("")
+    spelled = {name: [spell(name, figures) for figures in stages.values()] for name in names}
+    errors = any("±" in value for column in spelled.values() for value in column)
+    for name in names:
+        table.add_column(Text(f"test {label(name)}"), justify="right")
+    for i, stage in enumerate(stages):
+        table.add_row(Text(stage), *(spelled[name][i] for name in names))
+    if errors:
+        table.caption = "± one standard error over the test samples"
+    return table
+
+
+def facts(run: Overview) -> list[str]:
+    """Say in a few lines what was run, how far it came, and what is left of the model."""
+    settings, wanted = run.settings, run.settings["passes"]
+    what = run.about.get("task") or "a model of the library's caller"
+    state = "finished" if run.finished else f"not finished: go on with 'icbs resume {run.path}'"
+    lines = [
+        f"{what}: density {settings['density']:g}, solver {settings['solver']}, "
+        f"start {settings['initial']}, seed {settings['seed']}",
+        f"{run.passes} of {wanted} passes in {duration(run.seconds)}, {state}",
+    ]
+    if math.isfinite(run.initial_loss):
+        lines.append(
+            f"held-out training loss {significant(run.initial_loss)} at the start, "
+            f"{significant(run.loss)} now"
+        )
+    rows = run.history
+    if rows:
+        kept = sum(row.accepted for row in rows)
+        judged = len(run.curve.judged)
+        unit = f", judged {judged} times as whole passes" if run.by_pass else ""
+        lines.append(f"{len(rows):,} blocks, {kept / len(rows):.0%} kept{unit}")
+        if failures := [row.failure for row in rows if row.failure]:
+            lines.append(f"{len(failures)} blocks without an answer, the first: {failures[0]}")
+    if run.weights:
+        lines.append(
+            f"{run.kept:,} of {run.weights:,} weights kept in {len(run.sizes)} layers "
+            f"(density {run.kept / run.weights:.4f})"
+        )
+    return lines
+
+
+def layer_table(run: Overview, *, every: bool = False) -> Table | None:
+    """Tabulate the layers: each where they are few, else groups by kind and by depth.
+
+    Parameters
+    ----------
+    run : Overview
+    every : bool
+        One line for each layer, however many there are.
+
+    Returns
+    -------
+    Table or None
+        None before the first block.
+    """
+    if not run.layers:
+        return None
+    if every or len(run.layers) <= FEW:
+        return _table([run.layers], run)
+    kinds, depths = by_kind(run.layers), by_depth(run.layers)
+    sections = [found for found, show in ((kinds, len(kinds) <= FEW), (depths, True)) if show]
+    return _table(sections, run, common_prefix([layer.name for layer in sections[0]]))
+
+
+def extremes(run: Overview, count: int = 3) -> list[str]:
+    """Name the layers whose kept moves brought most and least, where there are many."""
+    if len(run.layers) <= FEW:
+        return []
+    ranked = sorted(run.layers, key=lambda layer: layer.gain, reverse=True)
+    lines = []
+    for words, chosen in (("largest", ranked[:count]), ("smallest", ranked[-count:])):
+        names = ", ".join(f"{layer.name} ({-layer.gain:+.4f})" for layer in chosen)
+        lines.append(f"{words} change of the loss: {names}")
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """Write a time for people: ``12.3 s``, ``4:05`` minutes or ``1:02:03`` hours."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{clock(seconds)} {'min' if seconds < 3600 else 'h'}"
+
+
+def columns(layers: Sequence[LayerFigures], run: Overview) -> dict[str, list[str]]:
+    """Return the columns of a table of layers, as text; see :data:`LEGEND`."""
+    found = {"layer": [layer.name for layer in layers]}
+    if any(layer.layers > 1 for layer in layers):
+        found["layers"] = [str(layer.layers) for layer in layers]
+    if run.sizes:
+        found["weights"] = [f"{layer.size:,}" for layer in layers]
+        found["density"] = [_or_dash(layer.density, "{:.4f}") for layer in layers]
+    found["kept"] = [f"{layer.accepted:,}/{layer.blocks:,}" for layer in layers]
+    found["moved"] = [f"{layer.moved:,}" for layer in layers]
+    found["predicted"] = [f"{layer.predicted:.4f}" for layer in layers]
+    if not run.by_pass:
+        found["actual"] = [_or_dash(layer.actual, "{:.4f}") for layer in layers]
+    found["ms"] = [f"{layer.milliseconds:.1f}" for layer in layers]
+    return found
+
+
+def _table(sections: Sequence[Sequence[LayerFigures]], run: Overview, title: str = "") -> Table:
+    """Lay out sections of layers; the title is what the names of the first begin with."""
+    table = Table(
+        title=Text(title) if title else None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    for i, layers in enumerate(sections):
+        found = columns(layers, run)
+        if i == 0:
+            table.add_column("layer", overflow="fold", min_width=14)
+            for name in list(found)[1:]:
+                table.add_column(name, justify="right", no_wrap=True)
+        for name, *rest in _rows(found):
+            table.add_row(Text(name.removeprefix(title)), *map(Text, rest))
+        table.add_section()
+    return table
+
+
+def common_prefix(names: Sequence[str]) -> str:
+    """Return what several dotted names begin with, up to and with a dot."""
+    shared = os.path.commonprefix(list(names)) if len(names) > 1 else ""
+    return shared[: shared.rfind(".") + 1]
+
+
+def _rows(found: Mapping[str, list[str]]) -> Iterable[tuple[str, ...]]:
+    return zip(*found.values(), strict=True)
+
+
+def _or_dash(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else form.format(value)
