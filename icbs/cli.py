@@ -9,6 +9,7 @@ from icbs.commands.demo import demo
 from icbs.commands.export import export
 from icbs.commands.prune import prune, resume
 from icbs.commands.report import report
+from icbs.commands.settings import settings
 from icbs.commands.solve import solve, solvers
 
 app = typer.Typer(
@@ -18,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (prune, resume, demo, report, compress, expand, solve, solvers, export):
+for command in (prune, resume, demo, report, compress, expand, settings, solve, solvers, export):
     app.command()(command)
 
 

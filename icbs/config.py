@@ -48,7 +48,7 @@ class PrunerConfig(BaseModel):
     paper's are in ``configs/paper.yaml``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     # What is kept
     density: OpenShare = 0.1

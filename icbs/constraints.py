@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from icbs.errors import LayerError
+
+if TYPE_CHECKING:  # Settings are read, and explained, without torch.
+    from torch import Tensor
 
 SCOPES = ("layer", "output", "input")
 
@@ -43,6 +43,8 @@ class Pattern:
         Tensor of bool, shape (out, in)
             True where kept.
         """
+        import torch
+
         runs = scores.reshape(-1, self.run)
         # Sorted stably, so that equal scores are told apart in the same way everywhere.
         best = runs.argsort(dim=1, descending=True, stable=True)[:, : self.keep]
@@ -113,5 +115,6 @@ def group_of(index: Tensor, width: int, constraint: str) -> Tensor:
     pattern = parse_pattern(constraint)
     if pattern is not None:
         return index // pattern.run
-    every = torch.zeros_like(index)
-    return {"layer": every, "output": index // width, "input": index % width}[constraint]
+    if constraint == "layer":
+        return index * 0
+    return index // width if constraint == "output" else index % width

@@ -20,9 +20,9 @@ from icbs.config import PrunerConfig
 from icbs.errors import ConfigError
 from icbs.pruner import Pruner
 from icbs.records.evaluations import Evaluator
-from icbs.report.figure import Curve, draw
 from icbs.records.live import Live
 from icbs.records.settings import parse_assignments
+from icbs.report.figure import Curve, draw
 from icbs.result import Result
 from icbs.tasks import Task
 from problems.files import atomic

@@ -20,10 +20,10 @@ from icbs.errors import ConfigError
 from icbs.layers.finding import find_layers
 from icbs.pruner import Pruner
 from icbs.records.evaluations import FILE, Evaluator, read_evaluations
-from icbs.report.figure import Curve, draw
 from icbs.records.live import Live
 from icbs.records.runfolder import RunFolder
 from icbs.records.settings import Settings, parse_assignments, read_yaml
+from icbs.report.figure import Curve, draw
 from icbs.result import Result
 from icbs.saving.folder import PRETRAINED
 from icbs.tasks import BUILTIN, Task, load_task

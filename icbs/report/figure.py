@@ -60,9 +60,7 @@ def draw(curves: Sequence[Curve], baselines: Mapping[str, Mapping[str, float]], 
         FigureCanvasAgg(figure).print_figure(temporary, format=ending, dpi=120)
 
 
-def picture(
-    curves: Sequence[Curve], baselines: Mapping[str, Mapping[str, float]]
-) -> Figure:
+def picture(curves: Sequence[Curve], baselines: Mapping[str, Mapping[str, float]]) -> Figure:
     """Lay the panels out: test figures, the held-out loss, predicted against actual change."""
     from matplotlib.figure import Figure
 
@@ -99,7 +97,9 @@ def _test_figure(
         if name in figures:
             value = scale * figures[name]
             style = {"color": "black"} if title == "dense" else {"color": f"C{i + 2}", "ls": "--"}
-            axes.axhline(value, lw=1, label=f"{_text(title)} {number(name, figures[name])}", **style)
+            axes.axhline(
+                value, lw=1, label=f"{_text(title)} {number(name, figures[name])}", **style
+            )
             seen.append(value)
     for i, curve in enumerate(curves):
         rows = [row for row in curve.evaluations if name in row.figures]

@@ -114,18 +114,14 @@ def by_depth(layers: Sequence[LayerFigures], most: int = 5) -> list[LayerFigures
 
 def natural(name: str) -> list[tuple[int, str]]:
     """Sort key under which layer 2 comes before layer 10."""
-    return [
-        (int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)
-    ]
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _number(name: str) -> int | None:
     return next((int(part) for part in name.split(".") if part.isdigit()), None)
 
 
-def _grouped(
-    layers: Sequence[LayerFigures], group: Callable[[str], str]
-) -> list[LayerFigures]:
+def _grouped(layers: Sequence[LayerFigures], group: Callable[[str], str]) -> list[LayerFigures]:
     groups: dict[str, list[LayerFigures]] = {}
     for layer in layers:
         groups.setdefault(group(layer.name), []).append(layer)

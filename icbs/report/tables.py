@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os.path
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
@@ -161,8 +160,10 @@ def _table(sections: Sequence[Sequence[LayerFigures]], run: Overview, title: str
 
 def common_prefix(names: Sequence[str]) -> str:
     """Return what several dotted names begin with, up to and with a dot."""
-    shared = os.path.commonprefix(list(names)) if len(names) > 1 else ""
-    return shared[: shared.rfind(".") + 1]
+    parts = [name.split(".")[:-1] for name in names] if len(names) > 1 else [[]]
+    shared = [p[0] + "." for p in zip(*parts, strict=False) if len(set(p)) == 1]
+    whole = "".join(shared)
+    return whole if all(name.startswith(whole) for name in names) else ""
 
 
 def _rows(found: Mapping[str, list[str]]) -> Iterable[tuple[str, ...]]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from typer.testing import CliRunner
 
+from icbs.cli import app
 from icbs.commands.prune import DEFAULTS
+from icbs.config import PrunerConfig
 from icbs.errors import ConfigError
 from icbs.records.settings import Settings, parse_assignments
+from icbs.settings import GROUPS, default_of, summary_of, values_of
 
 
 @pytest.mark.parametrize("word", ["constraint=2:4", "constraint='2:4'", "constraint=4:8"])
@@ -29,3 +33,36 @@ def test_a_scope_leaves_the_density_alone():
 def test_what_is_no_constraint_is_refused_by_name():
     with pytest.raises(ConfigError, match="constraint"):
         Settings.read(DEFAULTS, {"pruner.constraint": "sometimes"})
+
+
+def test_every_setting_is_in_one_group_and_explained():
+    grouped = [name for names in GROUPS.values() for name in names]
+    assert sorted(grouped) == sorted(PrunerConfig.model_fields)
+    for name in grouped:
+        assert summary_of(name), name
+        assert values_of(name) or name == "solver_options", name
+
+
+@pytest.mark.parametrize(
+    ("name", "default", "values"),
+    [
+        ("density", "0.1", "> 0 and < 1, share of the weights"),
+        ("time_limit", "none", "> 0, seconds"),
+        ("acceptance", "true", "true, false"),
+        ("precision", "float32", "float32, bfloat16, float16"),
+        ("include", "[*]", "layer patterns"),
+    ],
+)
+def test_defaults_and_ranges_are_those_of_the_model(name, default, values):
+    assert (default_of(name), values_of(name)) == (default, values)
+
+
+def test_the_command_lists_explains_and_suggests():
+    run = CliRunner().invoke
+    listed = run(app, ["settings"])
+    assert listed.exit_code == 0
+    assert all(name in listed.output for name in PrunerConfig.model_fields)
+    assert "trust region" in run(app, ["settings", "caution"]).output
+    wrong = run(app, ["settings", "cauton"])
+    assert wrong.exit_code != 0
+    assert "did you mean 'caution'?" in " ".join(wrong.output.split())

@@ -1,0 +1,22 @@
+"""The nearest known name to one that is unknown, for messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+
+def did_you_mean(name: Any, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'anneal'?"`` where a known name is near, else an empty text.
+
+    Parameters
+    ----------
+    name : object
+        What was asked for.
+    known : iterable of str
+        Names that there are.
+    """
+    spelled = {word.casefold(): word for word in known}
+    near = get_close_matches(str(name).casefold(), spelled, n=1, cutoff=0.6)
+    return f"; did you mean {spelled[near[0]]!r}?" if near else ""

@@ -1,0 +1,172 @@
+"""What is shown of a run: panels, tables, the page."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import warnings
+
+import pytest
+from typer.testing import CliRunner
+
+from icbs import Pruner
+from icbs.cli import app
+from icbs.history import Row
+from icbs.records.evaluations import Evaluation
+from icbs.report.figure import COLOURED, Curve, draw, picture
+from icbs.report.figures import significant, spell
+from icbs.report.judgements import held_out_loss, judgements
+from icbs.report.layers import by_depth, by_kind, layer_figures, natural
+from icbs.report.overview import Overview
+from icbs.report.page import write_page
+from icbs.report.tables import common_prefix, facts
+
+BLANK = {field.name: 0 for field in dataclasses.fields(Row)} | {"failure": ""}
+
+
+def row(**given) -> Row:
+    return Row(**BLANK | {"moved": 3, "accepted": True} | given)
+
+
+@pytest.mark.parametrize("unit", ["block", "pass"])
+def test_the_held_out_loss_of_a_run_is_told_by_its_judgements(toy, unit):
+    pruner = Pruner(density=0.3, passes=12, block_size=32, acceptance_unit=unit, seed=1)
+    result = pruner.prune(toy.model, toy.batches, toy.loss)
+    judged = judgements(result.history, by_pass=unit == "pass")
+    points = held_out_loss(result.initial_loss, judged)
+    assert points[0][1] == result.initial_loss
+    assert points[-1][1] == pytest.approx(result.loss, rel=1e-5)
+    assert any(len(j.layers) > 1 for j in judged) is (unit == "pass")
+
+
+def test_a_pass_judged_as_a_whole_is_one_judgement_an_attempt():
+    rows = [
+        row(step=0, layer="a", predicted=-1.0, actual=0.5, accepted=False),
+        row(step=0, layer="b", predicted=-2.0, actual=0.5, accepted=False),
+        row(step=0, layer="a", predicted=-0.5, actual=-0.4),
+        row(step=0, layer="b", predicted=-0.25, actual=-0.4, moved=0, accepted=False),
+        row(step=1, layer="a", predicted=-0.125, actual=-0.1),
+        row(step=1, layer="b", predicted=-0.125, actual=-0.1),
+    ]
+    whole = judgements(rows, by_pass=True)
+    assert [(j.predicted, j.actual, j.accepted) for j in whole] == [
+        (-3.0, 0.5, False),
+        (-0.5, -0.4, True),
+        (-0.25, -0.1, True),
+    ]
+    assert held_out_loss(2.0, whole)[-1][1] == pytest.approx(1.5)
+    assert len(judgements(rows, by_pass=False)) == 5
+
+
+@pytest.mark.parametrize(
+    ("figures", "labels"),
+    [
+        ({}, []),
+        ({"accuracy": 0.5, "loss": 1.0}, ["test accuracy (%)", "test loss"]),
+        ({"loss": 3.0, "loss_standard_error": 0.1, "perplexity": 20.0},
+         ["test loss", "test perplexity"]),
+        ({"f1": 0.5}, ["test f1"]),
+    ],
+)  # fmt: skip
+def test_there_is_a_panel_for_each_figure_and_none_else(figures, labels):
+    evaluations = [Evaluation(i, float(i), figures) for i in range(3)] if figures else []
+    rows = [row(step=i, layer="0", predicted=-0.1, actual=-0.1, seconds=i) for i in range(3)]
+    drawn = picture([Curve("iCBS", evaluations, rows, 2.0)], {"dense": figures})
+    shown = [axes.get_ylabel() for axes in drawn.axes if axes.axison]
+    assert shown == [*labels, "held-out training loss", "actual change (held out)"]
+
+
+@pytest.mark.parametrize("layers", [1, COLOURED, 210])
+@pytest.mark.parametrize("by_pass", [False, True])
+def test_a_picture_has_room_for_its_axes_whatever_the_number_of_layers(tmp_path, layers, by_pass):
+    rows = [
+        row(layer=f"$l_{i}", predicted=-0.1, actual=-0.01 * (i + 1), step=i % 3)
+        for i in range(layers)
+    ]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "constrained_layout not applied")
+        draw([Curve("a$b", [], rows, 1.0, by_pass)], {"$": {"loss": 3.0}}, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def test_no_axis_is_labelled_with_powers_of_ten():
+    evaluations = [Evaluation(i, float(i), {"perplexity": 20.0 * 10**i}) for i in range(3)]
+    rows = [row(layer="0", predicted=-(10.0**-i), actual=-(10.0**-i)) for i in range(5)]
+    drawn = picture([Curve("iCBS", evaluations, rows, 3.0)], {})
+    drawn.draw_without_rendering()
+    texts = [
+        text.get_text()
+        for axes in drawn.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for text in axis.get_ticklabels()
+    ]
+    assert any(texts)
+    assert not [text for text in texts if "^" in text or "e" in text]
+
+
+def test_numbers_are_spelled_as_people_read_them():
+    assert [significant(v) for v in (4.79, 0.0456, 253.59, 12345.6, 0.0)] == [
+        "4.790", "0.04560", "253.6", "12346", "0",
+    ]  # fmt: skip
+    figures = {"accuracy": 0.8587, "loss": 3.404, "loss_standard_error": 0.0121}
+    assert spell("accuracy", figures) == "85.87%"
+    assert spell("loss", figures) == "3.404 ± 0.01210"
+    assert spell("f1", figures) == ""
+
+
+def test_layers_are_grouped_by_kind_and_by_depth():
+    names = [f"model.layers.{i}.{part}" for i in range(12) for part in ("mlp.up", "attn.q")]
+    rows = [row(layer=name, predicted=-0.5, actual=-0.25) for name in names]
+    layers = layer_figures(rows, dict.fromkeys(names, (10, 5)), by_pass=False)
+    assert [layer.name for layer in layers] == sorted(names, key=natural)
+    kinds = by_kind(layers)
+    assert {kind.name for kind in kinds} == {"model.layers.*.mlp.up", "model.layers.*.attn.q"}
+    assert [(k.layers, k.size, k.kept, k.density) for k in kinds] == [(12, 120, 60, 0.5)] * 2
+    assert [k.actual for k in kinds] == [pytest.approx(-3.0)] * 2
+    depths = by_depth(layers, most=5)
+    assert [d.name for d in depths] == ["blocks 0 to 2", "blocks 3 to 5", "blocks 6 to 8",
+                                        "blocks 9 to 11"]  # fmt: skip
+    assert sum(d.blocks for d in depths) == len(rows)
+    assert math.isnan(layer_figures(rows, {}, by_pass=True)[0].actual)
+    assert common_prefix(names) == "model.layers."
+    assert common_prefix(["encoder.a", "encode.b"]) == ""
+
+
+@pytest.fixture
+def folder(toy, tmp_path):
+    pruner = Pruner(density=0.3, passes=4, block_size=32)
+    pruner.prune(toy.model, toy.batches, toy.loss, run=tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_a_report_says_what_matters_and_writes_what_it_names(folder):
+    said = CliRunner().invoke(app, ["report", str(folder), "--html"])
+    assert said.exit_code == 0
+    for words in (
+        "4 of 4 passes",
+        "finished",
+        "held-out training loss",
+        "weights kept in 3 layers",
+    ):
+        assert words in said.output
+    assert len(said.output.splitlines()) <= 25
+    assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "report.html").exists()
+
+
+def test_a_page_needs_no_other_file_and_trusts_no_name(folder):
+    found = Overview.of(folder)
+    rows = [dataclasses.replace(r, layer="<script>alert(1)</script>") for r in found.history]
+    write_page(dataclasses.replace(found, history=rows), folder / "page.html")
+    text = (folder / "page.html").read_text()
+    assert "<script" not in text
+    assert "&lt;script" in text
+    sources = re.findall(r'(?:src|href)="([^"]{0,20})', text)
+    assert sources
+    assert all(source.startswith("data:") for source in sources)
+
+
+def test_an_unfinished_run_says_how_to_go_on(folder):
+    found = dataclasses.replace(Overview.of(folder), finished=False, passes=2)
+    assert any(f"icbs resume {folder}" in line for line in facts(found))
