@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from icbs.commands.compress import compress, expand
@@ -16,9 +19,27 @@ app = typer.Typer(
     name="icbs",
     help="Prune neural networks by combinatorial optimization.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"icbs {version('icbs-pruning')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Prune neural networks by combinatorial optimization."""
+
+
 for command in (prune, resume, demo, report, compress, expand, settings, solve, solvers, export):
     app.command()(command)
 
