@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from icbs.figures import label, metrics, number
 from icbs.records.evaluations import Evaluator
 from icbs.result import Progress
 
@@ -75,13 +76,16 @@ class Live:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _figures(self, progress: Progress) -> str:
-        figures = self.evaluator.latest
-        parts = [f"loss {progress.loss:.3f}"]
-        if "accuracy" in figures:
-            parts.append(f"acc {figures['accuracy']:.1%}")
+        parts = [f"held-out loss {progress.loss:.3f}"]
+        if self.evaluator.rows:
+            last = self.evaluator.rows[-1]
+            # An earlier evaluation says so, lest it be read as one of these masks.
+            age = "" if last.step == progress.step else f" (pass {last.step})"
+            for name in [name for name in metrics(last.figures) if name != "loss"][:2]:
+                parts.append(f"test {label(name)} {number(name, last.figures[name])}{age}")
         parts.append(f"density {progress.density:.4f}")
         if progress.blocks:
-            parts.append(f"kept {progress.accepted}/{progress.blocks}")
+            parts.append(f"kept {progress.accepted}/{progress.blocks} blocks")
             left = progress.remaining + self.evaluator.remaining(progress)
             parts.append(f"{clock(left)} left")
         return "  ".join(parts)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from icbs.records.live import clock
-from icbs.report.figures import label, metrics, significant, spell
+from icbs.figures import label, metrics, significant, spell
 from icbs.report.layers import LayerFigures, by_depth, by_kind
 from icbs.report.overview import Overview
 
@@ -28,7 +28,7 @@ def outcome_table(stages: Mapping[str, Mapping[str, float]], title: str = "") ->
     Parameters
     ----------
     stages : mapping
-        Name of a stage → test figures; see :mod:`icbs.report.figures`.
+        Name of a stage → test figures; see :mod:`icbs.figures`.
     title : str
     """
     names: dict[str, None] = {}

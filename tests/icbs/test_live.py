@@ -31,8 +31,9 @@ def written(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, every: float) ->
 def test_a_file_gets_a_line_a_pass_and_no_bar(monkeypatch):
     lines = written(monkeypatch, terminal=False, every=-1.0)
     assert [line.split("  ")[0] for line in lines] == [f"iCBS: pass {i} of 4" for i in range(5)]
-    for word in ("loss 0.500", "acc 75.0%", "3:00 left"):
+    for word in ("held-out loss 0.500", "test accuracy 75.00% (pass 0)", "3:00 left"):
         assert word in lines[1]
+    assert "test accuracy 75.00%  " in lines[2]  # of these masks
 
 
 def test_quick_passes_write_few_lines_and_the_last_always(monkeypatch):

@@ -15,7 +15,7 @@ from icbs.cli import app
 from icbs.history import Row
 from icbs.records.evaluations import Evaluation
 from icbs.report.figure import COLOURED, Curve, draw, picture
-from icbs.report.figures import significant, spell
+from icbs.figures import significant, spell
 from icbs.report.judgements import held_out_loss, judgements
 from icbs.report.layers import by_depth, by_kind, layer_figures, natural
 from icbs.report.overview import Overview
