@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -27,12 +28,14 @@ from icbs.errors import ConfigError
 from icbs.layers.allocation import adopt
 from icbs.layers.layer import Layer
 from icbs.layers.modes import evaluation_mode
+from icbs.records.lines import speaker
 from icbs.records.runfolder import RunFolder
 from icbs.result import Progress, Result
 from icbs.state import TRUSTED, State
 from icbs.workspace import Workspace
 from solvers import Solution, SolverError, create
 
+log = logging.getLogger("icbs")
 Callback = Callable[[Progress], object]
 
 #: Settings that made the masks which a resumed run goes on with, or drew its samples.
@@ -83,6 +86,7 @@ class Pruner:
         run: str | Path | None = None,
         callback: Callback | None = None,
         executor: Executor | None = None,
+        progress: bool | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> Result:
         """Prune the model in place; surviving weights keep their values.
@@ -108,6 +112,9 @@ class Pruner:
         executor : concurrent.futures.Executor, optional
             Where the blocks of a pass are solved side by side: threads of this process by
             default; processes, Dask's ``client.get_executor()`` or MPI's pool elsewhere.
+        progress : bool, optional
+            Whether to print a line a pass; by default only in a terminal, and into the log
+            (``logging.getLogger("icbs")``, INFO) elsewhere.
         about : mapping, optional
             Notes kept in the run folder's manifest, for whoever resumes the run.
 
@@ -139,7 +146,7 @@ class Pruner:
                 if folder is not None:
                     folder.abandon()
                 raise
-            return self._descend(work, state, folder, callback)
+            return self._descend(work, state, folder, callback, progress)
 
     @classmethod
     def resume(
@@ -151,6 +158,7 @@ class Pruner:
         *,
         callback: Callback | None = None,
         executor: Executor | None = None,
+        progress: bool | None = None,
         **changes: Any,
     ) -> Result:
         """Go on with a run that was interrupted, from its last checkpoint.
@@ -164,7 +172,7 @@ class Pruner:
             Folder of the run.
         model, batches, loss
             As given to :meth:`prune`; the model dense, as it was.
-        callback, executor : optional
+        callback, executor, progress : optional
             As for :meth:`prune`.
         **changes
             Settings that differ from the recorded ones, such as a larger ``passes``. They
@@ -192,7 +200,7 @@ class Pruner:
             state = folder.load(work)
             if state is None:
                 state = _begin(work, folder.initial_masks())
-            return pruner._descend(work, state, folder, callback)
+            return pruner._descend(work, state, folder, callback, progress)
 
     def step(self, work: Workspace, state: State) -> None:
         """Do one pass: look at a batch, and solve and judge one block per layer due."""
@@ -250,22 +258,27 @@ class Pruner:
             lambda: solve_blocks(blocks, solver, config, state.step, executor)
         )
 
-    def _tell(self, callback: Callback | None, work: Workspace, state: State) -> bool:
+    def _tell(self, callbacks: Sequence[Callback], work: Workspace, state: State) -> bool:
         """Call back, off the clock; whether that asks for an end."""
-        if callback is None:
-            return False
         seconds = state.seconds
-        ended = bool(callback(Progress.of(work, state)))
+        now = Progress.of(work, state)
+        answers = [callback(now) for callback in callbacks]
         state.set_clock(seconds)
-        return ended
+        return any(answers)
 
     def _descend(
-        self, work: Workspace, state: State, folder: RunFolder | None, callback: Callback | None
+        self,
+        work: Workspace,
+        state: State,
+        folder: RunFolder | None,
+        callback: Callback | None,
+        progress: bool | None,
     ) -> Result:
         """Take passes until the budget is spent, or something fails; set the best masks seen."""
         config = self.config
+        callbacks = [speaker(progress)] + ([] if callback is None else [callback])
         limit = config.time_limit or float("inf")
-        ended = state.step == 0 and self._tell(callback, work, state)
+        ended = state.step == 0 and self._tell(callbacks, work, state)
 
         def more() -> bool:
             return not ended and state.step < config.passes and state.seconds < limit
@@ -278,7 +291,11 @@ class Pruner:
                     if folder is not None:
                         folder.save(work, state)
                 self.step(work, state)
-                ended = self._tell(callback, work, state)
+                ended = self._tell(callbacks, work, state)
+        except KeyboardInterrupt:
+            if folder is not None:
+                log.warning("interrupted; go on with Pruner.resume or: icbs resume %s", folder.path)
+            raise
         finally:
             for layer in work.layers:
                 layer.set_mask(state.best[layer.name])

@@ -117,6 +117,11 @@ class Result:
             seconds=state.seconds,
         )
 
+    def __str__(self) -> str:
+        from icbs.report.text import describe
+
+        return describe(self)
+
     @property
     def accepted(self) -> float:
         """Share of the blocks whose move was kept."""

@@ -96,7 +96,7 @@ def _baseline(task: Task, dense: dict[str, Tensor], name: str, settings: dict[st
     """Set an initial mask and no more."""
     task.model.load_state_dict(dense)
     pruner = Pruner(**(settings | {"initial": name, "passes": 0}))
-    pruner.prune(task.model, task.batches, task.loss)
+    pruner.prune(task.model, task.batches, task.loss, progress=False)
     return Entry(name, task.evaluate(task.model))
 
 
@@ -108,7 +108,9 @@ def _prune(
     task.model.load_state_dict(dense)
     evaluator = Evaluator(task.evaluate, max(1, pruner.config.passes // 12))
     with Live(console, f"from {start}", evaluator) as show:
-        result = pruner.prune(task.model, task.batches, task.loss, run=folder, callback=show)
+        result = pruner.prune(
+            task.model, task.batches, task.loss, run=folder, callback=show, progress=False
+        )
     evaluator.folder = folder
     final = evaluator.add(result.passes, result.seconds, task.model)
     name = f"iCBS from {start}"

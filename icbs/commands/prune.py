@@ -106,7 +106,13 @@ def prune(
     }
     with plain_warnings(console), Live(console, "iCBS", evaluator) as show:
         result = pruner.prune(
-            work.model, work.batches, work.loss, run=folder, callback=show, about=about
+            work.model,
+            work.batches,
+            work.loss,
+            run=folder,
+            callback=show,
+            progress=False,
+            about=about,
         )
     close(console, work, evaluator, result, folder, dense)
 
@@ -138,6 +144,7 @@ def resume(
             work.batches,
             work.loss,
             callback=show,
+            progress=False,
             **{key: value for key, value in changes.items() if value is not None},
         )
     close(console, work, evaluator, result, run, dense)

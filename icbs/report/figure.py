@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from icbs.figures import STANDARD_ERROR, is_share, label, metrics, number, significant
 from icbs.history import Row
 from icbs.records.evaluations import Evaluation
-from icbs.figures import STANDARD_ERROR, is_share, label, metrics, number, significant
 from icbs.report.judgements import Judgement, held_out_loss, judgements
 from icbs.report.layers import natural
 from problems.files import atomic

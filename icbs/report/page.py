@@ -9,8 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from icbs.report.figure import picture
 from icbs.figures import label, metrics, spell
+from icbs.report.figure import picture
 from icbs.report.layers import by_depth, by_kind
 from icbs.report.overview import Overview
 from icbs.report.tables import FEW, LEGEND, columns, facts

@@ -9,8 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from icbs.records.live import clock
 from icbs.figures import label, metrics, significant, spell
+from icbs.records.live import duration
 from icbs.report.layers import LayerFigures, by_depth, by_kind
 from icbs.report.overview import Overview
 
@@ -111,13 +111,6 @@ def extremes(run: Overview, count: int = 3) -> list[str]:
         names = ", ".join(f"{layer.name} ({-layer.gain:+.4f})" for layer in chosen)
         lines.append(f"{words} change of the loss: {names}")
     return lines
-
-
-def duration(seconds: float) -> str:
-    """Write a time for people: ``12.3 s``, ``4:05`` minutes or ``1:02:03`` hours."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{clock(seconds)} {'min' if seconds < 3600 else 'h'}"
 
 
 def columns(layers: Sequence[LayerFigures], run: Overview) -> dict[str, list[str]]:

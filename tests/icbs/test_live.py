@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from icbs import Pruner
 from icbs.records import live
 from icbs.records.evaluations import Evaluator
 from icbs.records.live import Live
@@ -45,3 +46,41 @@ def test_a_terminal_gets_the_bar_alone(monkeypatch):
     lines = written(monkeypatch, terminal=True, every=-1.0)
     assert not any("pass 2 of 4" in line for line in lines)
     assert any("loss 0.200" in line for line in lines)
+
+
+def test_a_library_run_prints_logs_or_is_silent(toy, capsys, caplog):
+    pruner = Pruner(density=0.3, passes=2, block_size=16)
+    with caplog.at_level("INFO", logger="icbs"):
+        pruner.prune(toy.model, toy.batches, toy.loss)  # no terminal: the log
+    said = [record.getMessage() for record in caplog.records if "pass" in record.getMessage()]
+    assert [text.split(",")[0] for text in said if "held-out" in text] == [
+        f"pass {i} of 2" for i in range(3)
+    ]
+    assert capsys.readouterr().err == ""
+    pruner.prune(toy.model, toy.batches, toy.loss, progress=True)
+    assert len(capsys.readouterr().err.splitlines()) == 3
+    caplog.clear()
+    pruner.prune(toy.model, toy.batches, toy.loss, progress=False)
+    assert capsys.readouterr().err == ""
+    assert not [r for r in caplog.records if "held-out" in r.getMessage()]
+
+
+def test_a_result_prints_in_ten_lines(toy):
+    result = Pruner(density=0.25, passes=2, block_size=16).prune(
+        toy.model, toy.batches, toy.loss, progress=False
+    )
+    lines = str(result).splitlines()
+    assert len(lines) <= 10
+    kept = sum(int(mask.sum()) for mask in result.masks.values())
+    assert lines[0].startswith(f"{kept} of 624 weights kept in 3 layers")
+
+
+def test_an_interrupted_run_says_how_to_go_on(toy, tmp_path, caplog):
+    def interrupt(progress):
+        if progress.step == 1:
+            raise KeyboardInterrupt
+
+    pruner = Pruner(density=0.3, passes=4, block_size=16)
+    with pytest.raises(KeyboardInterrupt):
+        pruner.prune(toy.model, toy.batches, toy.loss, run=tmp_path / "run", callback=interrupt)
+    assert f"icbs resume {tmp_path / 'run'}" in caplog.text
