@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -37,9 +36,12 @@ from icbs.data.trees import tensors
 from icbs.errors import ConfigError, RunFolderError
 from icbs.history import read_history, write_history
 from icbs.layers.layer import Layer
+from icbs.records.plainyaml import dump_plain, load_plain
 from icbs.result import Result
 from icbs.saving.folder import save_pruned
+from icbs.saving.headers import CheckpointHeader, Manifest
 from icbs.saving.masks import load_masks, pack, save_masks, unpack
+from icbs.saving.reading import regular, text_of
 from icbs.state import State
 from icbs.workspace import Workspace
 from problems.files import atomic
@@ -86,7 +88,7 @@ class RunFolder:
         initial.unlink(missing_ok=True)
         if masks is not None:
             save_masks(masks, initial)
-        settings = yaml.safe_dump(work.config.model_dump(), sort_keys=False)
+        settings = dump_plain(work.config.model_dump())
         manifest = {
             "versions": _versions(),
             "settings": _digest([settings.encode()]),
@@ -113,27 +115,25 @@ class RunFolder:
             If there is no run, or its configuration is damaged.
         """
         try:
-            text = (self.path / "config.yaml").read_text()
-            settings = yaml.safe_load(text)
-            if _digest([text.encode()]) != self._read_json("manifest.json").get("settings"):
+            text = text_of(self.path / "config.yaml")
+            settings = load_plain(text)
+            if _digest([text.encode()]) != self.manifest().settings:
                 raise ConfigError("it is not what the manifest says the run was begun with")
             return PrunerConfig.of(**settings)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise RunFolderError(f"{self.path} holds no run (no config.yaml)") from None
-        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise RunFolderError(f"{self.path / 'config.yaml'} is damaged: {error}") from error
 
     def about(self) -> dict[str, Any]:
         """Return the notes given to :meth:`create`."""
         self.config()
-        return dict(self._read_json("manifest.json").get("about", {}))
+        return self.manifest().about
 
     def plan(self) -> Plan | None:
         """Return how the run kept within its memory; None for a run of an older version."""
-        try:
-            return Plan(**self._read_json("manifest.json").get("plan", {}))
-        except TypeError:
-            return None
+        plan = self.manifest().plan
+        return None if plan is None else Plan(**plan.model_dump())
 
     def initial_masks(self) -> dict[str, Tensor] | None:
         """Masks that the run was begun with; None where ``initial`` made them.
@@ -153,12 +153,12 @@ class RunFolder:
         ------
         RunFolderError
         """
-        recorded = self._read_json("manifest.json")
+        recorded = self.manifest()
         for left in self.path.glob(".*.tmp"):
             # By a process that was killed while it wrote.
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         for what, found in fingerprints(work).items():
-            if recorded.get(what) != found:
+            if getattr(recorded, what) != found:
                 raise RunFolderError(
                     f"the run in {self.path} was begun with other {what}; "
                     "resume it with those, or begin a new run"
@@ -204,14 +204,14 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(regular(path), framework="pt") as file:
                 header = file.metadata() or {}
                 if header.get("format") != CHECKPOINT:
                     raise RunFolderError(f"{path} is not a checkpoint of this version")
-                facts = json.loads(header["state"])
+                facts = CheckpointHeader.of(header).state.model_dump()
                 arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
                 return self._restore(work, facts, arrays)
-        except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, SafetensorError, ValueError, KeyError, RuntimeError, TypeError) as error:
             if isinstance(error, RunFolderError):
                 raise
             raise RunFolderError(
@@ -233,7 +233,10 @@ class RunFolder:
                 return mask.to(layer.dense.device)
 
             tabu = Tabu(bits("free"), work.config.tabu)
-            tabu.stamp = arrays[f"stamp/{layer.name}"].to(layer.dense.device)
+            stamp = arrays[f"stamp/{layer.name}"]
+            if stamp.dtype != tabu.stamp.dtype or stamp.shape != tabu.stamp.shape:
+                raise ValueError(f"the tabu list of {layer.name!r} is {stamp.dtype}{stamp.shape}")
+            tabu.stamp = stamp.to(layer.dense.device)
             tabu.visits = facts["visits"][layer.name]
             tabus[layer.name], best[layer.name] = tabu, bits("best")
             masks[layer.name] = bits("pruned")
@@ -267,11 +270,19 @@ class RunFolder:
         with atomic(self.path / name) as temporary:
             temporary.write_text(text)
 
-    def _read_json(self, name: str) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
+        """Read the manifest.
+
+        Raises
+        ------
+        RunFolderError
+            If it is missing or damaged.
+        """
+        path = self.path / "manifest.json"
         try:
-            return dict(json.loads((self.path / name).read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise RunFolderError(f"{self.path / name} is damaged: {error}") from error
+            return Manifest.from_json(text_of(path))
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{path} is damaged: {error}") from error
 
 
 def fingerprints(work: Workspace) -> dict[str, str]:

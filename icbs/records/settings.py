@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from icbs.config import PrunerConfig, explain
 from icbs.constraints import pattern_in
 from icbs.errors import ConfigError
+from icbs.records.plainyaml import PlainYamlError, load_plain
+from icbs.saving.reading import text_of
 
 
 class Settings(BaseModel):
@@ -59,16 +60,22 @@ class Settings(BaseModel):
             else:
                 content[section] = value
         try:
-            return cls(**content)
+            return cls.model_validate(content)
         except ValidationError as error:
             raise ConfigError(explain(error, cls)) from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a file of settings as it stands."""
+    """Read a file of settings as it stands.
+
+    Raises
+    ------
+    ConfigError
+        If it can't be read, is not plain YAML (:mod:`icbs.records.plainyaml`), or not a mapping.
+    """
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = load_plain(text_of(path))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"configuration {path} can't be read: {error}") from error
     if content is None:
         return {}
@@ -91,8 +98,8 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         if not (name and equals):
             raise ConfigError(f"{word!r} is no setting; write name=value")
         try:
-            found[name] = _number(yaml.safe_load(value))
-        except yaml.YAMLError as error:
+            found[name] = _number(load_plain(value))
+        except PlainYamlError as error:
             raise ConfigError(f"the value of {name!r} can't be read: {error}") from error
     return found
 
