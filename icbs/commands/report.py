@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from icbs.commands.errors import plain_errors
@@ -15,6 +14,8 @@ from icbs.history import Row, read_history
 from icbs.records.evaluations import FILE, read_evaluations
 from icbs.records.figure import Curve, draw
 from icbs.records.runfolder import RunFolder
+from icbs.records.screen import Screen, visible
+from icbs.saving.headers import TaskNotes
 
 
 @plain_errors
@@ -29,16 +30,24 @@ def report(
     folder.config()
     rows = read_history(run / "history.csv")
     evaluations = read_evaluations(run / FILE)
-    console = Console()
+    console = Screen()
     console.print(layer_table(rows))
     if evaluations:
         last = evaluations[-1]
-        figures = ", ".join(f"{name} {value:.4f}" for name, value in last.figures.items())
+        figures = ", ".join(f"{visible(name)} {value:.4f}" for name, value in last.figures.items())
         console.print(f"after {last.step} passes and {last.seconds:.1f} s: {figures}")
-    dense = folder.about().get("dense", {})
+    dense = figures_of(folder.about())
     target = figure or run / "figure.png"
     draw([Curve(run.name, evaluations, rows)], {"dense": dense} if dense else {}, target)
     console.print(f"figure in {target}")
+
+
+def figures_of(about: dict[str, Any]) -> dict[str, float]:
+    """Figures of the dense model, where ``icbs prune`` noted them."""
+    try:
+        return TaskNotes.of(about).dense
+    except ValueError:  # a run that was begun otherwise, with notes of its own
+        return {}
 
 
 def layer_table(rows: list[Row]) -> Table:
@@ -50,7 +59,7 @@ def layer_table(rows: list[Row]) -> Table:
         own = [row for row in rows if row.layer == name]
         kept = [row for row in own if row.accepted]
         table.add_row(
-            name,
+            visible(name),
             str(len(own)),
             f"{len(kept) / len(own):.0%}",
             f"{np.mean([row.moved for row in own]):.0f}",

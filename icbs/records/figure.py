@@ -9,6 +9,7 @@ from typing import Any
 
 from icbs.history import Row
 from icbs.records.evaluations import Evaluation
+from icbs.records.screen import visible
 from problems.files import atomic
 
 LAYERS = 8
@@ -46,6 +47,11 @@ def draw(curves: Sequence[Curve], baselines: Mapping[str, Mapping[str, float]], 
         FigureCanvasAgg(figure).print_figure(temporary, format="png", dpi=120)
 
 
+def _label(text: str) -> str:
+    """Text of a legend: never mathematics between dollar signs, nor left out for a leading _."""
+    return ("\u200a" if text.startswith("_") else "") + visible(text).replace("$", r"\$")
+
+
 def _over_time(
     axes: Any,
     curves: Sequence[Curve],
@@ -58,12 +64,12 @@ def _over_time(
         if figure in figures:
             value = scale * figures[figure]
             style = {"color": "black"} if name == "dense" else {"color": f"C{i + 2}", "ls": "--"}
-            axes.axhline(value, lw=1, label=f"{name} {value:.3g}", **style)
+            axes.axhline(value, lw=1, label=_label(f"{name} {value:.3g}"), **style)
     for i, curve in enumerate(curves):
         rows = [row for row in curve.evaluations if figure in row.figures]
         seconds = [row.seconds for row in rows]
         values = [scale * row.figures[figure] for row in rows]
-        axes.plot(seconds, values, color=f"C{i}", lw=2, marker=".", label=curve.name)
+        axes.plot(seconds, values, color=f"C{i}", lw=2, marker=".", label=_label(curve.name))
     axes.set(xlabel="seconds of pruning", ylabel=label)
     if figure == "loss":
         axes.set_yscale("log")
@@ -87,7 +93,7 @@ def _agreement(axes: Any, curves: Sequence[Curve]) -> None:
                 marker=marker,
                 color=f"C{i}",
                 alpha=0.7,
-                label=f"{part}, {'kept' if accepted else 'undone'}",
+                label=_label(f"{part}, {'kept' if accepted else 'undone'}"),
             )
     if rows:
         low = min(min(row.predicted for row in rows), min(row.actual for row in rows))

@@ -10,6 +10,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from icbs.records.evaluations import Evaluator
 from icbs.result import Progress
@@ -72,7 +73,7 @@ class Live:
     def _say(self, line: str) -> None:
         """Write a line, and wait before the next."""
         self.spoken, self.unsaid = time.monotonic(), None
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(Text(line), soft_wrap=True)
 
     def _figures(self, progress: Progress) -> str:
         figures = self.evaluator.latest

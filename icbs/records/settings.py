@@ -12,6 +12,7 @@ from icbs.constraints import pattern_in
 from icbs.errors import ConfigError
 from icbs.records.plainyaml import PlainYamlError, load_plain
 from icbs.saving.reading import text_of
+from icbs.tasks import check_declared
 
 
 class Settings(BaseModel):
@@ -20,7 +21,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: str = "garment"
-    """Built-in task, or ``module:function`` that returns an :class:`icbs.tasks.Task`."""
+    """Declared task (:func:`icbs.tasks.declared`); ``module:function`` from the command line."""
     task_options: dict[str, Any] = {}
     """Keyword arguments of the task."""
     run: Path | None = None
@@ -44,7 +45,8 @@ class Settings(BaseModel):
         Raises
         ------
         ConfigError
-            If the file can't be read, or a setting is unknown or out of range.
+            If the file can't be read, a setting is unknown or out of range, or the file names a
+            function as its task that ``changes`` do not name again.
         """
         content = {} if path is None else read_yaml(path)
         own = content.get("pruner")
@@ -60,9 +62,12 @@ class Settings(BaseModel):
             else:
                 content[section] = value
         try:
-            return cls.model_validate(content)
+            chosen = cls.model_validate(content)
         except ValidationError as error:
             raise ConfigError(explain(error, cls)) from error
+        if "task" not in changes:
+            check_declared(chosen.task, path)
+        return chosen
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

