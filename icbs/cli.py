@@ -7,6 +7,7 @@ import typer
 from icbs.commands.compress import compress, expand
 from icbs.commands.demo import demo
 from icbs.commands.export import export
+from icbs.commands.fetch import fetch
 from icbs.commands.prune import prune, resume
 from icbs.commands.report import report
 from icbs.commands.solve import solve, solvers
@@ -18,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (prune, resume, demo, report, compress, expand, solve, solvers, export):
+for command in (prune, resume, demo, report, compress, expand, solve, solvers, export, fetch):
     app.command()(command)
 
 
