@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 # Waiting threads sleep instead of spinning: on a busy machine that is several times faster.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: venv demo test test-all notebooks lint format bench clean
+.PHONY: venv data demo test test-all notebooks lint format bench clean
 
 venv: $(READY)
 
@@ -20,16 +20,20 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: $(READY)
+# Installs or downloads Fashion-MNIST (31 MB) unless it is there, and says so before.
+data: $(READY)
+	$(BIN)/icbs fetch fashion-mnist
+
+demo: data
 	$(BIN)/icbs demo --solver $(SOLVER) $(DEMO)
 
 test: $(READY)
 	$(BIN)/python -m pytest -m 'not slow'
 
-test-all: $(READY)
+test-all: data
 	$(BIN)/python -m pytest
 
-notebooks: $(READY)
+notebooks: data
 	$(BIN)/python -m pytest tests/test_notebooks.py
 
 lint: $(READY)
@@ -41,7 +45,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(READY)
+bench: data
 	$(BIN)/python -m benchmarks.pruning_speed
 
 clean:

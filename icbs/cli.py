@@ -10,6 +10,7 @@ import typer
 from icbs.commands.compress import compress, expand
 from icbs.commands.demo import demo
 from icbs.commands.export import export
+from icbs.commands.fetch import fetch
 from icbs.commands.prune import prune, resume
 from icbs.commands.report import report
 from icbs.commands.settings import settings
@@ -42,8 +43,14 @@ def options(
     """Prune neural networks by combinatorial optimization."""
 
 
-for command in (prune, resume, demo, report, compress, expand, settings, solve, solvers, export):
-    app.command()(command)
+PANELS = {
+    "Prune models": (prune, resume, report, compress, expand, settings),
+    "Problems and solvers": (solve, solvers, export),
+    "Demonstration and data": (demo, fetch),
+}
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 
 
 def main() -> None:

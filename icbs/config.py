@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -175,7 +176,7 @@ class PrunerConfig(BaseModel):
     checkpoint_every: Count = 10
     """Passes between checkpoints (with a run folder)."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """Seed of all randomness."""
     batch_size: Count = 2048
     """Samples in one forward pass at most; fewer where memory is short."""
@@ -211,16 +212,19 @@ class PrunerConfig(BaseModel):
         pattern = pattern_in(given.get("constraint")) if isinstance(given, dict) else None
         if pattern is None:
             return given  # Nothing to add, or refused by name later on.
+        apart = given.get("densities") or {}
+        if not isinstance(apart, dict):
+            return given  # Refused by name later on.
         if given.get("allocation") == "global":
             raise ValueError(
                 f"constraint {pattern} keeps {pattern.density:g} of every layer; "
                 "leave allocation='global' out"
             )
-        wanted = [given.get("density", pattern.density), *given.get("densities", {}).values()]
+        wanted = [given.get("density", pattern.density), *apart.values()]
         if any(density != pattern.density for density in wanted):
             raise ValueError(
                 f"constraint {pattern} keeps {pattern.density:g} of every layer, not "
-                f"{', '.join(map(str, wanted))}; leave density and densities out"
+                f"{', '.join(map(brief, wanted))}; leave density and densities out"
             )
         return given | {"density": pattern.density}
 
@@ -242,8 +246,9 @@ class PrunerConfig(BaseModel):
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Turn pydantic's errors into one line each: setting, value, what it may be."""
     lines = []
-    for item in error.errors():
-        name = ".".join(str(part) for part in item["loc"])
+    items = error.errors(include_url=False)
+    for item in items[:_MOST_LINES]:
+        name = ".".join(f"{part!s:.80}" for part in item["loc"])
         if item["type"] == "extra_forbidden":
             known = ", ".join(model.model_fields)
             lines.append(f"unknown setting {name!r}; the settings are: {known}")
@@ -251,5 +256,25 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
             reason = item["msg"].removeprefix("Value error, ")
             reason = reason[0].lower() + reason[1:]
             # An error of the settings taken together has no name.
-            lines.append(f"{name} = {item.get('input')!r}: {reason}" if name else reason)
+            lines.append(f"{name} = {brief(item.get('input'))}: {reason}" if name else reason)
+    if len(items) > _MOST_LINES:
+        lines.append(f"and {len(items) - _MOST_LINES} more")
     return "; ".join(lines)
+
+
+_MOST_LINES = 10
+
+
+class _Brief(reprlib.Repr):
+    """Python's own short forms, with integers that it can't spell."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        return super().repr_int(x, level) if x.bit_length() <= 64 else f"{x.bit_length()} bits"
+
+
+def brief(value: Any) -> str:
+    """Write a value for an error message, shortened however large or deep it is."""
+    short = _Brief()
+    short.maxstring = short.maxother = 200
+    short.maxlevel = 3
+    return short.repr(value)

@@ -17,6 +17,10 @@ class DataError(IcbsError, ValueError):
     """Samples, targets or a loss that can't drive the pruning."""
 
 
+class MissingDataError(DataError):
+    """Data that is not on this machine; the message names the command that fetches it."""
+
+
 class RunFolderError(IcbsError, RuntimeError):
     """A run folder that exists already, is damaged, or belongs to another model."""
 

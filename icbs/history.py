@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from icbs.errors import RunFolderError
+from icbs.saving.reading import regular
 from problems.files import atomic
 
 
@@ -64,9 +65,9 @@ def read_history(path: Path) -> list[Row]:
         If the file is missing or damaged.
     """
     try:
-        with path.open(newline="") as file:
+        with regular(path).open(newline="") as file:
             return [_row(record) for record in csv.DictReader(file)]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
         raise RunFolderError(f"{path} is not a readable history: {error}") from error
 
 

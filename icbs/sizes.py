@@ -19,10 +19,13 @@ def parse_size(size: Any) -> Any:
     """
     if not isinstance(size, str):
         return size
-    match = re.fullmatch(r"\s*([\d.]+)\s*([KMGT]?I?)B?\s*", size.upper())
-    if match is None or match[2] == "I":
-        raise ValueError("should be a number of bytes, such as 6e9, '6GB' or '500MiB'")
-    return int(float(match[1]) * UNITS[match[2]])
+    match = re.fullmatch(r"\s*([\d.]+(?:E\+?\d+)?)\s*([KMGT]?I?)B?\s*", size.upper())
+    try:
+        if match is not None and match[2] != "I":
+            return int(float(match[1]) * UNITS[match[2]])
+    except (ValueError, OverflowError):  # 1.2.3, or 1e400
+        pass
+    raise ValueError("should be a number of bytes, such as 6e9, '6GB' or '500MiB'")
 
 
 def spell(size: float) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -14,9 +13,11 @@ from torch import Tensor
 from icbs.commands.errors import plain_errors
 from icbs.errors import RunFolderError
 from icbs.records.runfolder import RunFolder
+from icbs.records.screen import Screen
 from icbs.saving.compressed import load_compressed, save_compressed
 from icbs.saving.folder import PLAIN, PRETRAINED
 from icbs.saving.masks import load_masks
+from icbs.saving.reading import regular
 from problems.files import atomic
 
 
@@ -33,10 +34,10 @@ def compress(
     state = read_state(run)
     target = file or run / "compressed.safetensors"
     size = save_compressed(state, masks, target)
-    whole = sum(tensor.nbytes for tensor in state.values())
+    whole = max(1, sum(tensor.nbytes for tensor in state.values()))
     kept = sum(int(mask.sum()) for mask in masks.values())
-    share = kept / sum(mask.numel() for mask in masks.values())
-    Console(soft_wrap=True).print(
+    share = kept / max(1, sum(mask.numel() for mask in masks.values()))
+    Screen(soft_wrap=True).print(
         f"{target}: {size / 1e6:.1f} MB, {size / whole:.0%} of the {whole / 1e6:.1f} MB of the "
         f"whole model, whose prunable weights have density {share:.4f}",
         highlight=False,
@@ -56,7 +57,7 @@ def expand(
         once.setdefault(id(tensor), name)
     with atomic(output) as temporary:
         save_file({name: state[name] for name in once.values()}, temporary, {"format": "pt"})
-    Console(soft_wrap=True).print(f"{len(masks)} masked layers in {output}", highlight=False)
+    Screen(soft_wrap=True).print(f"{len(masks)} masked layers in {output}", highlight=False)
 
 
 def read_state(run: Path) -> dict[str, Tensor]:
@@ -69,9 +70,9 @@ def read_state(run: Path) -> dict[str, Tensor]:
     """
     files = sorted((run / PRETRAINED).glob("*.safetensors")) or [run / PLAIN]
     try:
-        parts = [load_file(file) for file in files]
+        parts = [load_file(regular(file)) for file in files]
     except FileNotFoundError:
         raise RunFolderError(f"{run} holds no pruned model: is the run finished?") from None
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError, LookupError, RuntimeError, TypeError) as error:
         raise RunFolderError(f"the model in {run} is damaged: {error}") from error
     return {name: tensor for part in parts for name, tensor in part.items()}

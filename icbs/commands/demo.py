@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from icbs.commands.errors import plain_errors
@@ -21,6 +22,7 @@ from icbs.errors import ConfigError
 from icbs.pruner import Pruner
 from icbs.records.evaluations import Evaluator
 from icbs.records.live import Live
+from icbs.records.screen import Screen
 from icbs.records.settings import parse_assignments
 from icbs.report.figure import Curve, draw
 from icbs.result import Result
@@ -64,14 +66,14 @@ def demo(
     settings: Set = [],  # noqa: B006
 ) -> None:
     """Prune the garment classifier with iCBS and set it beside every initial mask."""
-    console = Console()
+    console = Screen()
     folder = out or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
     chosen = SMALLER.get(get(solver).name, {}) | parse_assignments(settings)
     if "initial" in chosen:
         raise ConfigError(f"the demo starts from {' and '.join(STARTS)}; leave initial out")
     common = {"solver": solver, "density": density, "seed": seed, **chosen}
     budget = {"passes": passes, "time_limit": time_limit}
-    with console.status(f"loading solver {solver!r}; at first use it is compiled"):
+    with console.status(Text(f"loading solver {solver!r}; at first use it is compiled")):
         pruners = {start: Pruner(**(budget | common | {"initial": start})) for start in STARTS}
     work = open_task(console, task, {})
     dense = {name: value.clone() for name, value in work.model.state_dict().items()}
@@ -89,7 +91,8 @@ def demo(
     _write(entries, folder / "results.json", pruners[STARTS[0]].config)
     console.print(_table(entries, density))
     console.print(_regained(entries))
-    console.print(f"masks, models, histories and figure.png are in [bold]{folder}[/bold]")
+    where = (str(folder), "bold")
+    console.print(Text.assemble("masks, models, histories and figure.png are in ", where))
 
 
 def _baseline(task: Task, dense: dict[str, Tensor], name: str, settings: dict[str, Any]) -> Entry:

@@ -7,9 +7,9 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import typer
-from rich.console import Console
 from safetensors import SafetensorError
 
+from icbs.records.screen import Screen
 from problems import IcbsError
 
 P = ParamSpec("P")
@@ -28,9 +28,7 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except (IcbsError, OSError, SafetensorError) as error:
             line = " ".join(f"{type(error).__name__}: {error}".split())
-            Console(stderr=True, soft_wrap=True).print(
-                line, style="red", markup=False, highlight=False
-            )
+            Screen(stderr=True, soft_wrap=True).print(line, style="red", highlight=False)
             raise typer.Exit(2) from error
 
     return wrapped

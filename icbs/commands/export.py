@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from icbs.commands.errors import plain_errors
 from icbs.commands.solve import Cardinality, Format, MaxN, Problem
+from icbs.records.screen import Screen
 from problems.formats import FORMATS, read, write
 
 
@@ -28,4 +28,4 @@ def export(
     """Convert a problem between npz, coordinate texts, LP, MPS and QPLIB."""
     problem = read(file, format, k=k, max_n=max_n)
     write(problem, output, to)
-    Console(soft_wrap=True).print(f"{problem} written to {output}", highlight=False)
+    Screen(soft_wrap=True).print(f"{problem} written to {output}", highlight=False)

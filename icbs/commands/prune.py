@@ -12,21 +12,24 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from icbs.commands.errors import plain_errors
-from icbs.errors import ConfigError
+from icbs.config import brief
+from icbs.errors import ConfigError, RunFolderError
 from icbs.layers.finding import find_layers
 from icbs.pruner import Pruner
 from icbs.records.evaluations import FILE, Evaluator, read_evaluations
 from icbs.records.live import Live
 from icbs.records.runfolder import RunFolder
+from icbs.records.screen import Screen, visible
 from icbs.records.settings import Settings, parse_assignments, read_yaml
 from icbs.report.figure import Curve, draw
 from icbs.result import Result
 from icbs.saving.folder import PRETRAINED
-from icbs.tasks import BUILTIN, Task, load_task
+from icbs.saving.headers import TaskNotes
+from icbs.tasks import BUILTIN, Task, check_declared, load_task
 
 LANGUAGE = "language_model"
 DEFAULTS = Path(__file__).parents[1] / "tasks" / "language_model.yaml"
@@ -42,7 +45,7 @@ def prune(
     config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
     task: Annotated[
         str | None,
-        typer.Option(help=f"{', '.join(BUILTIN)}, or module:function of your own."),
+        typer.Option(help=f"{', '.join(BUILTIN)}, or module:function, which is run."),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="A causal language model: folder, .gguf file or hub name.")
@@ -93,7 +96,7 @@ def prune(
     pruner = Pruner(chosen.pruner)
     folder = chosen.run or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}"
     RunFolder.reserve(folder)
-    console = Console()
+    console = Screen()
     work = open_task(console, chosen.task, chosen.task_options)
     find_layers(work.model, chosen.pruner)  # what can't be pruned is refused before it is measured
     dense = work.evaluate(work.model)
@@ -122,21 +125,21 @@ def resume(
     run: Annotated[Path, typer.Argument(help="Folder of the run.")],
     passes: Annotated[int | None, typer.Option(help="A larger number of passes.")] = None,
     time_limit: Annotated[float | None, typer.Option(help="A longer time, in all.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="The run's task again, where it is a module:function, which is run."),
+    ] = None,
 ) -> None:
     """Go on with an interrupted run, from its last checkpoint."""
-    folder = RunFolder(run)
-    about = folder.about()
-    try:
-        name, options = about["task"], about["task_options"]
-        every, dense = about["evaluate_every"], about["dense"]
-    except KeyError:
-        raise ConfigError(
-            f"{run} was not begun by 'icbs prune'; resume it with icbs.Pruner.resume"
-        ) from None
+    notes = task_notes(run)
+    if task is None:
+        check_declared(notes.task, run)
+    elif task != notes.task:
+        raise ConfigError(f"{run} was begun with task {notes.task!r}, not {task!r}")
     changes: dict[str, Any] = {"passes": passes, "time_limit": time_limit}
-    console = Console()
-    work = open_task(console, name, options)
-    evaluator = Evaluator(work.evaluate, every, run, read_evaluations(run / FILE))
+    console = Screen()
+    work = open_task(console, notes.task, notes.task_options)
+    evaluator = Evaluator(work.evaluate, notes.evaluate_every, run, read_evaluations(run / FILE))
     with plain_warnings(console), Live(console, "iCBS", evaluator) as show:
         result = Pruner.resume(
             run,
@@ -147,15 +150,37 @@ def resume(
             progress=False,
             **{key: value for key, value in changes.items() if value is not None},
         )
-    close(console, work, evaluator, result, run, dense)
+    close(console, work, evaluator, result, run, notes.dense)
+
+
+def task_notes(run: Path) -> TaskNotes:
+    """Read which task a run folder is of.
+
+    Raises
+    ------
+    ConfigError
+        If it was not begun by ``icbs prune``.
+    RunFolderError
+        If there is no run, or its manifest is damaged.
+    """
+    about = RunFolder(run).about()
+    if "task" not in about:
+        raise ConfigError(f"{run} was not begun by 'icbs prune'; resume it with icbs.Pruner.resume")
+    try:
+        return TaskNotes.of(about)
+    except ValueError as error:
+        raise RunFolderError(f"the notes in the manifest of {run} are damaged: {error}") from error
 
 
 def open_task(console: Console, name: str, options: dict[str, Any]) -> Task:
-    """Load a task, with a word to whoever waits."""
-    with console.status(f"loading task {name} (a first time trains or fetches its model)"):
+    """Load a task, with a word to whoever waits; what it is loaded from is told first."""
+    said = ", ".join(f"{option} = {brief(value)}" for option, value in options.items())
+    if said:
+        console.print(Text(f"task {name}: {said}"), highlight=False)
+    with console.status(Text(visible(f"loading task {name} (a first time may train its model)"))):
         task = load_task(name, **options)
     if task.about:
-        console.print(task.about, markup=False, highlight=False)
+        console.print(Text(task.about), highlight=False)
     return task
 
 
@@ -173,17 +198,18 @@ def close(
     final = evaluator.add(result.passes, result.seconds, task.model)
     draw([Curve("iCBS", evaluator.rows, result.history)], {"dense": dense}, folder / "figure.png")
     table = Table(title=f"pruned to density {result.density:.4f}")
-    for column in ("", *dense):
+    names = [name for name in dense if name in final.figures]
+    for column in ("", *names):
         table.add_column(column, justify="left" if not column else "right")
-    table.add_row("dense", *(f"{value:.4f}" for value in dense.values()))
-    table.add_row("pruned", *(f"{final.figures[name]:.4f}" for name in dense))
+    table.add_row("dense", *(f"{dense[name]:.4f}" for name in names))
+    table.add_row("pruned", *(f"{final.figures[name]:.4f}" for name in names))
     console.print(table)
     facts = result.summary()
-    console.print(
+    told = (
         f"{facts['passes']} passes, {facts['blocks']} blocks, {facts['accepted']:.0%} kept, "
-        f"{facts['failures']} solver failures, {facts['seconds']:.1f} s; "
-        f"results in [bold]{escape(str(folder))}[/bold]"
+        f"{facts['failures']} solver failures, {facts['seconds']:.1f} s; results in "
     )
+    console.print(Text.assemble(told, (str(folder), "bold")))
 
 
 @contextmanager
@@ -191,11 +217,11 @@ def plain_warnings(console: Console, level: int = logging.INFO) -> Iterator[None
     """Show warnings, and what the pruner notes at a level or above, as one line each."""
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        console.print(f"[yellow]{category.__name__}:[/yellow] {escape(str(message))}")
+        console.print(Text.assemble((f"{category.__name__}:", "yellow"), f" {message}"))
 
     class Notes(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            console.print(record.getMessage(), style="dim", markup=False, highlight=False)
+            console.print(Text(record.getMessage()), style="dim", highlight=False)
 
     log, notes = logging.getLogger("icbs"), Notes()
     before = log.level

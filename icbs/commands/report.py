@@ -25,8 +25,7 @@ def report(
     ] = None,
 ) -> None:
     """Show what a run did: start, end, time, layers; draws its picture."""
-    from rich.console import Console
-
+    from icbs.records.screen import Screen
     from icbs.report.figure import draw
     from icbs.report.overview import Overview
     from icbs.report.page import write_page
@@ -39,23 +38,20 @@ def report(
     )
 
     found = Overview.of(run)
-    console = Console()
+    console = Screen()
     for line in facts(found):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
     if found.stages:
         console.print(outcome_table(found.stages))
     table = layer_table(found, every=layers)
     if table is not None:
         console.print(table)
         for line in [*extremes(found), LEGEND]:
-            console.print(line, style="dim", markup=False, highlight=False)
+            console.print(line, style="dim", highlight=False)
     target = figure or run / "figure.png"
-    dense = found.about.get("dense")
-    draw([found.curve], {"dense": dense} if dense else {}, target)
+    draw([found.curve], {"dense": found.dense} if found.dense else {}, target)
     written = [target]
     if html:
         write_page(found, run / "report.html")
         written.append(run / "report.html")
-    console.print(
-        f"written: {', '.join(map(str, written))}", markup=False, highlight=False, soft_wrap=True
-    )
+    console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)

@@ -14,16 +14,16 @@ def settings(
     name: Annotated[str | None, typer.Argument(help="A setting, for its full description.")] = None,
 ) -> None:
     """List the settings of a run by group, or explain one."""
-    from rich.console import Console
     from rich.padding import Padding
     from rich.text import Text
 
     from icbs.config import PrunerConfig
     from icbs.errors import ConfigError
+    from icbs.records.screen import Screen
     from icbs.settings import GROUPS, default_of, paragraphs, summary_of, values_of
     from problems.suggest import did_you_mean
 
-    console, fields = Console(), PrunerConfig.model_fields
+    console, fields = Screen(), PrunerConfig.model_fields
     if name is not None:
         if name not in fields:
             raise ConfigError(

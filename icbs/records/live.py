@@ -10,6 +10,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from icbs.figures import label, metrics, number
 from icbs.records.evaluations import Evaluator
@@ -73,7 +74,7 @@ class Live:
     def _say(self, line: str) -> None:
         """Write a line, and wait before the next."""
         self.spoken, self.unsaid = time.monotonic(), None
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(Text(line), soft_wrap=True)
 
     def _figures(self, progress: Progress) -> str:
         parts = [f"held-out loss {progress.loss:.3f}"]

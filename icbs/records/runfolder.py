@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -38,10 +37,12 @@ from icbs.data.trees import tensors
 from icbs.errors import ConfigError, RunFolderError
 from icbs.history import read_history, write_history
 from icbs.layers.layer import Layer
+from icbs.records.plainyaml import dump_plain, load_plain
 from icbs.result import Result
 from icbs.saving.folder import save_pruned
+from icbs.saving.headers import CheckpointHeader, Manifest, Summary
 from icbs.saving.masks import load_masks, pack, save_masks, unpack
-from icbs.saving.reading import opened
+from icbs.saving.reading import opened, regular, text_of
 from icbs.state import State
 from icbs.workspace import Workspace
 from problems.files import atomic
@@ -50,7 +51,7 @@ CHECKPOINT = "icbs-checkpoint-2"
 
 
 @dataclass(frozen=True)
-class Facts:
+class Progressed:
     """How far a run came."""
 
     finished: bool
@@ -62,15 +63,6 @@ class Facts:
     """Held-out loss of the start; NaN where it is not known yet."""
     loss: float
     """Lowest held-out loss so far; NaN where it is not known yet."""
-
-    @classmethod
-    def of(cls, found: Mapping[str, Any], finished: bool, passes: Any) -> Facts:
-        """Read a summary, or the facts of a checkpoint."""
-        try:
-            numbers = (float(found[name]) for name in ("seconds", "initial_loss", "loss"))
-            return cls(finished, int(passes), *numbers)
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunFolderError(f"the record of the run is damaged: {error}") from error
 
 
 class RunFolder:
@@ -112,7 +104,7 @@ class RunFolder:
         initial.unlink(missing_ok=True)
         if masks is not None:
             save_masks(masks, initial)
-        settings = yaml.safe_dump(work.config.model_dump(), sort_keys=False)
+        settings = dump_plain(work.config.model_dump())
         manifest = {
             "versions": _versions(),
             "settings": _digest([settings.encode()]),
@@ -139,29 +131,27 @@ class RunFolder:
             If there is no run, or its configuration is damaged.
         """
         try:
-            text = (self.path / "config.yaml").read_text()
-            settings = yaml.safe_load(text)
-            if _digest([text.encode()]) != self._read_json("manifest.json").get("settings"):
+            text = text_of(self.path / "config.yaml")
+            settings = load_plain(text)
+            if _digest([text.encode()]) != self.manifest().settings:
                 raise ConfigError("it is not what the manifest says the run was begun with")
             return PrunerConfig.of(**settings)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise RunFolderError(f"{self.path} holds no run (no config.yaml)") from None
-        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise RunFolderError(f"{self.path / 'config.yaml'} is damaged: {error}") from error
 
     def about(self) -> dict[str, Any]:
         """Return the notes given to :meth:`create`."""
         self.config()
-        return dict(self._read_json("manifest.json").get("about", {}))
+        return self.manifest().about
 
     def plan(self) -> Plan | None:
         """Return how the run kept within its memory; None for a run of an older version."""
-        try:
-            return Plan(**self._read_json("manifest.json").get("plan", {}))
-        except TypeError:
-            return None
+        plan = self.manifest().plan
+        return None if plan is None else Plan(**plan.model_dump())
 
-    def facts(self) -> Facts:
+    def facts(self) -> Progressed:
         """Read how far the run came: its summary, or else its last checkpoint.
 
         Raises
@@ -170,14 +160,17 @@ class RunFolder:
             If either is damaged.
         """
         if (self.path / "summary.json").exists():
-            found = self._read_json("summary.json")
-            return Facts.of(found, finished=True, passes=found.get("passes"))
+            try:
+                found = Summary.from_json(text_of(self.path / "summary.json"))
+            except (OSError, ValueError) as error:
+                raise RunFolderError(f"{self.path / 'summary.json'} is damaged: {error}") from error
+            return Progressed(True, found.passes, found.seconds, found.initial_loss, found.loss)
         path = self.path / "checkpoint.safetensors"
         if not path.exists():
-            return Facts(False, 0, 0.0, float("nan"), float("nan"))
+            return Progressed(False, 0, 0.0, float("nan"), float("nan"))
         with opened(path, "checkpoint", CHECKPOINT) as (_, header):
-            state = json.loads(header["state"])
-            return Facts.of(state | {"loss": state.get("best_loss")}, False, state.get("step"))
+            state = CheckpointHeader.of(header).state
+        return Progressed(False, state.step, state.seconds, state.initial_loss, state.best_loss)
 
     def final_masks(self) -> dict[str, Tensor]:
         """Masks that the run ended with; none while it goes on.
@@ -208,12 +201,12 @@ class RunFolder:
         ------
         RunFolderError
         """
-        recorded = self._read_json("manifest.json")
+        recorded = self.manifest()
         for left in self.path.glob(".*.tmp"):
             # By a process that was killed while it wrote.
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         for what, found in fingerprints(work).items():
-            if recorded.get(what) != found:
+            if getattr(recorded, what) != found:
                 raise RunFolderError(
                     f"the run in {self.path} was begun with other {what}; "
                     "resume it with those, or begin a new run"
@@ -259,14 +252,14 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(regular(path), framework="pt") as file:
                 header = file.metadata() or {}
                 if header.get("format") != CHECKPOINT:
                     raise RunFolderError(f"{path} is not a checkpoint of this version")
-                facts = json.loads(header["state"])
+                facts = CheckpointHeader.of(header).state.model_dump()
                 arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
                 return self._restore(work, facts, arrays)
-        except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, SafetensorError, ValueError, KeyError, RuntimeError, TypeError) as error:
             if isinstance(error, RunFolderError):
                 raise
             raise RunFolderError(
@@ -288,7 +281,10 @@ class RunFolder:
                 return mask.to(layer.dense.device)
 
             tabu = Tabu(bits("free"), work.config.tabu)
-            tabu.stamp = arrays[f"stamp/{layer.name}"].to(layer.dense.device)
+            stamp = arrays[f"stamp/{layer.name}"]
+            if stamp.dtype != tabu.stamp.dtype or stamp.shape != tabu.stamp.shape:
+                raise ValueError(f"the tabu list of {layer.name!r} is {stamp.dtype}{stamp.shape}")
+            tabu.stamp = stamp.to(layer.dense.device)
             tabu.visits = facts["visits"][layer.name]
             tabus[layer.name], best[layer.name] = tabu, bits("best")
             masks[layer.name] = bits("pruned")
@@ -322,11 +318,19 @@ class RunFolder:
         with atomic(self.path / name) as temporary:
             temporary.write_text(text)
 
-    def _read_json(self, name: str) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
+        """Read the manifest.
+
+        Raises
+        ------
+        RunFolderError
+            If it is missing or damaged.
+        """
+        path = self.path / "manifest.json"
         try:
-            return dict(json.loads((self.path / name).read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise RunFolderError(f"{self.path / name} is damaged: {error}") from error
+            return Manifest.from_json(text_of(path))
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{path} is damaged: {error}") from error
 
 
 def fingerprints(work: Workspace) -> dict[str, str]:

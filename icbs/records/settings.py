@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from icbs.config import PrunerConfig, explain
 from icbs.constraints import pattern_in
 from icbs.errors import ConfigError
+from icbs.records.plainyaml import PlainYamlError, load_plain
+from icbs.saving.reading import text_of
+from icbs.tasks import check_declared
 
 
 class Settings(BaseModel):
@@ -19,7 +21,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: str = "garment"
-    """Built-in task, or ``module:function`` that returns an :class:`icbs.tasks.Task`."""
+    """Declared task (:func:`icbs.tasks.declared`); ``module:function`` from the command line."""
     task_options: dict[str, Any] = {}
     """Keyword arguments of the task."""
     run: Path | None = None
@@ -43,7 +45,8 @@ class Settings(BaseModel):
         Raises
         ------
         ConfigError
-            If the file can't be read, or a setting is unknown or out of range.
+            If the file can't be read, a setting is unknown or out of range, or the file names a
+            function as its task that ``changes`` do not name again.
         """
         content = {} if path is None else read_yaml(path)
         own = content.get("pruner")
@@ -59,16 +62,25 @@ class Settings(BaseModel):
             else:
                 content[section] = value
         try:
-            return cls(**content)
+            chosen = cls.model_validate(content)
         except ValidationError as error:
             raise ConfigError(explain(error, cls)) from error
+        if "task" not in changes:
+            check_declared(chosen.task, path)
+        return chosen
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a file of settings as it stands."""
+    """Read a file of settings as it stands.
+
+    Raises
+    ------
+    ConfigError
+        If it can't be read, is not plain YAML (:mod:`icbs.records.plainyaml`), or not a mapping.
+    """
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = load_plain(text_of(path))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"configuration {path} can't be read: {error}") from error
     if content is None:
         return {}
@@ -91,8 +103,8 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         if not (name and equals):
             raise ConfigError(f"{word!r} is no setting; write name=value")
         try:
-            found[name] = _number(yaml.safe_load(value))
-        except yaml.YAMLError as error:
+            found[name] = _number(load_plain(value))
+        except PlainYamlError as error:
             raise ConfigError(f"the value of {name!r} can't be read: {error}") from error
     return found
 

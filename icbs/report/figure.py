@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from icbs.figures import STANDARD_ERROR, is_share, label, metrics, number, significant
 from icbs.history import Row
 from icbs.records.evaluations import Evaluation
+from icbs.records.screen import visible
 from icbs.report.judgements import Judgement, held_out_loss, judgements
 from icbs.report.layers import natural
 from problems.files import atomic
@@ -112,7 +113,9 @@ def _test_figure(
             high = [value + error for value, error in zip(values, errors, strict=True)]
             axes.fill_between(seconds, low, high, color=f"C{i}", alpha=0.2, lw=0)
         seen += values
-    axes.set(xlabel="seconds of pruning", ylabel=f"test {label(name)}{' (%)' * is_share(name)}")
+    axes.set(
+        xlabel="seconds of pruning", ylabel=_text(f"test {label(name)}{' (%)' * is_share(name)}")
+    )
     _finish(axes, seen, log=not is_share(name))
 
 
@@ -199,5 +202,5 @@ def _plain_ticks(axis: Any) -> None:
 
 
 def _text(name: str) -> str:
-    """Keep a name's dollar signs, which would begin a formula."""
-    return name.replace("$", r"\$")
+    """Text of a legend: never a formula between dollar signs, nor left out for a leading _."""
+    return ("\u200a" if name.startswith("_") else "") + visible(name).replace("$", r"\$")

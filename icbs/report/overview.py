@@ -13,6 +13,7 @@ from icbs.records.evaluations import FILE, Evaluation, read_evaluations
 from icbs.records.runfolder import RunFolder
 from icbs.report.figure import Curve
 from icbs.report.layers import LayerFigures, layer_figures
+from icbs.saving.headers import TaskNotes
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,10 @@ class Overview:
     path: Path
     settings: Mapping[str, Any]
     """The pruner's settings."""
-    about: Mapping[str, Any]
-    """Notes of whoever began the run: task, options, figures of the dense model."""
+    task: str
+    """Name of the task, or what stands for it."""
+    dense: Mapping[str, float]
+    """Test figures of the dense model; empty where nobody noted them."""
     finished: bool
     passes: int
     """Passes done."""
@@ -50,11 +53,16 @@ class Overview:
         folder = RunFolder(Path(run))
         config = folder.config()
         facts = folder.facts()
+        try:
+            notes = TaskNotes.of(folder.about())
+        except ValueError:  # begun by the library, with notes of its caller's own
+            notes = None
         history = folder.path / "history.csv"
         return cls(
             path=folder.path,
             settings=config.model_dump(),
-            about=folder.about(),
+            task=notes.task if notes else "a model of the library's caller",
+            dense=notes.dense if notes else {},
             finished=facts.finished,
             passes=facts.passes,
             seconds=facts.seconds,
@@ -99,8 +107,8 @@ class Overview:
     def stages(self) -> dict[str, Mapping[str, float]]:
         """Test figures of the dense model, of the start and of the masks so far."""
         found: dict[str, Mapping[str, float]] = {}
-        if dense := self.about.get("dense"):
-            found["dense"] = dense
+        if self.dense:
+            found["dense"] = self.dense
         if self.evaluations and self.evaluations[0].step == 0:
             found["start"] = self.evaluations[0].figures
         if self.evaluations:

@@ -48,7 +48,7 @@ def write_page(run: Overview, path: Path) -> None:
             layers=columns(run.layers, run),
             few=few,
             legend=LEGEND,
-            settings=_flat({"task": run.about.get("task", "-"), **run.settings}),
+            settings=_flat({"task": run.task, **run.settings}),
             rows=lambda table: list(zip(*table.values(), strict=True)),
         ),
     )
@@ -58,9 +58,7 @@ def _svg(run: Overview) -> str:
     """Draw the run; as data, so that the page stays one file and no markup is trusted."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    baselines: dict[str, Mapping[str, float]] = {}
-    if dense := run.about.get("dense"):
-        baselines["dense"] = dense
+    baselines = {"dense": run.dense} if run.dense else {}
     buffer = io.BytesIO()
     FigureCanvasSVG(picture([run.curve], baselines)).print_figure(buffer, format="svg")
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

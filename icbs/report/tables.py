@@ -11,6 +11,7 @@ from rich.text import Text
 
 from icbs.figures import label, metrics, significant, spell
 from icbs.records.live import duration
+from icbs.records.screen import visible
 from icbs.report.layers import LayerFigures, by_depth, by_kind
 from icbs.report.overview import Overview
 
@@ -34,14 +35,14 @@ def outcome_table(stages: Mapping[str, Mapping[str, float]], title: str = "") ->
     names: dict[str, None] = {}
     for figures in stages.values():
         names |= dict.fromkeys(metrics(figures))
-    table = Table(title=Text(title) if title else None)
+    table = Table(title=plain(title) if title else None)
     table.add_column("")
     spelled = {name: [spell(name, figures) for figures in stages.values()] for name in names}
     errors = any("±" in value for column in spelled.values() for value in column)
     for name in names:
-        table.add_column(Text(f"test {label(name)}"), justify="right")
+        table.add_column(plain(f"test {label(name)}"), justify="right")
     for i, stage in enumerate(stages):
-        table.add_row(Text(stage), *(spelled[name][i] for name in names))
+        table.add_row(plain(stage), *(spelled[name][i] for name in names))
     if errors:
         table.caption = "± one standard error over the test samples"
     return table
@@ -49,13 +50,14 @@ def outcome_table(stages: Mapping[str, Mapping[str, float]], title: str = "") ->
 
 def facts(run: Overview) -> list[str]:
     """Say in a few lines what was run, how far it came, and what is left of the model."""
-    settings, wanted = run.settings, run.settings["passes"]
-    what = run.about.get("task") or "a model of the library's caller"
+    settings = run.settings
+    # A resumed run may have been given more passes than its settings say.
+    wanted = "" if run.finished else f" of {max(run.passes, settings['passes'])}"
     state = "finished" if run.finished else f"not finished: go on with 'icbs resume {run.path}'"
     lines = [
-        f"{what}: density {settings['density']:g}, solver {settings['solver']}, "
+        f"{run.task}: density {settings['density']:g}, solver {settings['solver']}, "
         f"start {settings['initial']}, seed {settings['seed']}",
-        f"{run.passes} of {wanted} passes in {duration(run.seconds)}, {state}",
+        f"{run.passes}{wanted} passes in {duration(run.seconds)}, {state}",
     ]
     if math.isfinite(run.initial_loss):
         lines.append(
@@ -133,7 +135,7 @@ def columns(layers: Sequence[LayerFigures], run: Overview) -> dict[str, list[str
 def _table(sections: Sequence[Sequence[LayerFigures]], run: Overview, title: str = "") -> Table:
     """Lay out sections of layers; the title is what the names of the first begin with."""
     table = Table(
-        title=Text(title) if title else None,
+        title=plain(title) if title else None,
         title_justify="left",
         box=box.SIMPLE_HEAD,
         collapse_padding=True,
@@ -146,7 +148,7 @@ def _table(sections: Sequence[Sequence[LayerFigures]], run: Overview, title: str
             for name in list(found)[1:]:
                 table.add_column(name, justify="right", no_wrap=True)
         for name, *rest in _rows(found):
-            table.add_row(Text(name.removeprefix(title)), *map(Text, rest))
+            table.add_row(plain(name.removeprefix(title)), *map(Text, rest))
         table.add_section()
     return table
 
@@ -157,6 +159,11 @@ def common_prefix(names: Sequence[str]) -> str:
     shared = [p[0] + "." for p in zip(*parts, strict=False) if len(set(p)) == 1]
     whole = "".join(shared)
     return whole if all(name.startswith(whole) for name in names) else ""
+
+
+def plain(text: str) -> Text:
+    """Text that shows every control character; rich's own would drop some."""
+    return Text(visible(text))
 
 
 def _rows(found: Mapping[str, list[str]]) -> Iterable[tuple[str, ...]]:

@@ -11,8 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from icbs.errors import LayerError
+from icbs.saving.headers import CompressedHeader
 from icbs.saving.masks import pack, unpack
 from icbs.saving.reading import opened
+from icbs.saving.values import check_mask, check_values
 from problems.files import atomic
 
 FORMAT = "icbs-compressed-1"
@@ -40,9 +42,11 @@ def save_compressed(
     Raises
     ------
     LayerError
-        If a masked layer is missing, has another shape, or is not zero where it is pruned.
+        If a masked layer is missing, has another shape, or is not zero where it is pruned; if a
+        tensor is quantised, sparse, or has no values (the meta device).
     """
     for name, mask in masks.items():
+        check_mask(name, mask)
         _check(name, state.get(f"{name}.weight"), mask)
     shapes, same, arrays = {}, {}, {}
     seen: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
@@ -52,6 +56,7 @@ def save_compressed(
                 f"{key!r} of the state is {type(tensor).__name__}, no tensor; leave it out, and "
                 "keep it elsewhere"
             )
+        check_values(f"{key!r} of the state", tensor)
         place = (tensor.data_ptr(), tensor.shape, tensor.stride())
         if tensor.numel() and place in seen:
             same[key] = seen[place]
@@ -88,21 +93,26 @@ def load_compressed(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tens
     """
     with opened(path, "compressed model", FORMAT) as (file, header):
         arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        shapes, same = json.loads(header["masked"]), json.loads(header["same"])
-        masks = {}
-        for key, shape in shapes.items():
-            mask = unpack(arrays.pop(f"{key}:bits"), tuple(shape))
+        facts, masks = CompressedHeader.of(header), {}
+        for key, shape in facts.masked.items():
+            mask = unpack(arrays.pop(f"{key}:bits"), shape)
             values = arrays.pop(f"{key}:values")
+            if tuple(values.shape) != (int(mask.sum()),) or key in arrays:
+                raise ValueError(f"{key!r} has {tuple(values.shape)} values, or is there twice")
             whole = values.new_zeros(mask.shape)
             whole[mask] = values
             arrays[key] = whole
             masks[key.removesuffix(".weight")] = mask
-        state = arrays | {key: arrays[other] for key, other in same.items()}
+        if twice := facts.same.keys() & arrays.keys():
+            raise ValueError(f"{min(twice)!r} is tied and has values of its own")
+        state = arrays | {key: arrays[other] for key, other in facts.same.items()}
     return state, masks
 
 
 def _check(name: str, weight: Tensor | None, mask: Tensor) -> None:
-    if weight is None or weight.shape != mask.shape:
+    if isinstance(weight, Tensor):
+        check_values(f"the weight of layer {name!r}", weight)
+    if not isinstance(weight, Tensor) or weight.shape != mask.shape:
         there = "nothing" if weight is None else tuple(weight.shape)
         raise LayerError(
             f"the mask of {name!r} has shape {tuple(mask.shape)}, the state has {there} there; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from icbs.errors import LayerError
+from icbs.saving.headers import MasksHeader, size_of
 from icbs.saving.reading import opened
+from icbs.saving.values import check_mask, check_values
 from problems.files import atomic
 
 FORMAT = "icbs-masks-1"
@@ -23,10 +25,21 @@ def pack(mask: Tensor) -> Tensor:
     return torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1)))
 
 
-def unpack(bits: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Undo :func:`pack`."""
-    size = int(np.prod(shape))
-    return torch.from_numpy(np.unpackbits(bits.numpy(), count=size).astype(bool)).view(shape)
+def unpack(bits: Tensor, shape: Sequence[int]) -> Tensor:
+    """Undo :func:`pack`.
+
+    Raises
+    ------
+    ValueError
+        If the bits are not as many as the shape takes; nothing of that shape is allocated.
+    """
+    size = size_of(shape)
+    if bits.dtype != torch.uint8 or tuple(bits.shape) != (-(-size // 8),):
+        raise ValueError(
+            f"a mask of shape {tuple(shape)} takes {-(-size // 8)} bytes, the file has "
+            f"{bits.dtype} of shape {tuple(bits.shape)}"
+        )
+    return torch.from_numpy(np.unpackbits(bits.numpy(), count=size).astype(bool)).view(tuple(shape))
 
 
 def save_masks(masks: Mapping[str, Tensor], path: str | Path) -> None:
@@ -34,7 +47,14 @@ def save_masks(masks: Mapping[str, Tensor], path: str | Path) -> None:
 
     The header of the file is its manifest: under ``shapes`` and ``kept``, as JSON, each
     layer's shape and number of weights kept.
+
+    Raises
+    ------
+    LayerError
+        If a mask is not a plain tensor of bools.
     """
+    for name, mask in masks.items():
+        check_mask(name, mask)
     shapes = {name: list(mask.shape) for name, mask in masks.items()}
     kept = {name: int(mask.sum()) for name, mask in masks.items()}
     header = {"format": FORMAT, "shapes": json.dumps(shapes), "kept": json.dumps(kept)}
@@ -51,9 +71,9 @@ def load_masks(path: str | Path) -> dict[str, Tensor]:
         If the file is missing, damaged, or of another kind.
     """
     with opened(path, "mask file", FORMAT) as (file, header):
-        shapes = json.loads(header["shapes"])
-        masks = {name: unpack(file.get_tensor(name), tuple(shapes[name])) for name in shapes}
-        for name, kept in json.loads(header.get("kept", "{}")).items():
+        facts = MasksHeader.of(header)
+        masks = {name: unpack(file.get_tensor(name), shape) for name, shape in facts.shapes.items()}
+        for name, kept in facts.kept.items():
             if int(masks[name].sum()) != kept:
                 raise ValueError(f"the mask of {name!r} keeps not the {kept} it should")
     return masks
@@ -93,7 +113,8 @@ def masked_weights(
     Raises
     ------
     LayerError
-        If a layer is missing, has another shape or computes its weight, or a mask holds no bools.
+        If a layer is missing, has another shape or computes its weight, if its weight is
+        quantised or has no values (the meta device), or a mask is not a plain tensor of bools.
     """
     modules = dict(model.named_modules())
     found = {}
@@ -105,16 +126,13 @@ def masked_weights(
                 f"layer {name!r} computes its weight (a parametrisation, or torch.nn.utils.prune), "
                 "so that zeros in it would not stay; remove that first"
             )
-        if mask.dtype != torch.bool:
-            raise LayerError(
-                f"the mask of {name!r} is {mask.dtype}; it must be torch.bool, True where a weight "
-                "is kept"
-            )
+        check_mask(name, mask)
         if not isinstance(weight, Tensor) or weight.shape != mask.shape:
             there = "nothing" if weight is None else tuple(weight.shape)
             raise LayerError(
                 f"the mask of {name!r} has shape {tuple(mask.shape)}, the model has {there} "
                 "there; use the model that the masks were made for"
             )
+        check_values(f"the weight of layer {name!r}", weight)
         found[name] = (weight, ~mask.to(weight.device))
     return found

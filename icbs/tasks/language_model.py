@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from icbs.data.losses import CausalLMLoss
 from icbs.errors import DataError
-from icbs.tasks.task import Task
+from icbs.tasks.task import Count, Seed, Task
 from icbs.text.corpora import read_texts, shuffled, split_texts, without_overlap
 from icbs.text.loading import load_language_model
 from icbs.text.perplexity import perplexity
@@ -24,15 +25,15 @@ def load(
     text: str = "wikipedia",
     test_text: str | None = None,
     *,
-    length: int = 512,
-    samples: int = 256,
-    test_samples: int = 40,
-    test_share: float = 0.2,
+    length: Annotated[int, Field(ge=2, lt=1 << 31)] = 512,
+    samples: Count = 256,
+    test_samples: Count = 40,
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2,
     field: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     dtype: str = "float32",
-    device_map: Any = None,
-    layers: int | None = None,
+    device_map: str | int | dict[str, str | int] | None = None,
+    layers: Count | None = None,
 ) -> Task:
     """Load the task.
 

@@ -6,10 +6,14 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from importlib.metadata import entry_points
+from operator import attrgetter
+from typing import Annotated, Any, get_type_hints
 
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from icbs.config import brief
 from icbs.data.objective import Loss
 from icbs.errors import ConfigError
 
@@ -19,6 +23,11 @@ BUILTIN = {
     "garment": "icbs.tasks.garment:load",
     "language_model": "icbs.tasks.language_model:load",
 }
+GROUP = "icbs.tasks"
+"""Entry points by which a distribution declares tasks of its own."""
+
+Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
+Count = Annotated[int, Field(ge=1, lt=1 << 31)]
 
 
 @dataclass
@@ -41,13 +50,38 @@ class Task:
     """What a person may want to know about the data, in a line."""
 
 
+def declared() -> dict[str, str]:
+    """Import strings of the declared tasks, by name; a built-in name is never replaced."""
+    return {entry.name: entry.value for entry in entry_points(group=GROUP)} | BUILTIN
+
+
+def check_declared(name: str, source: object) -> None:
+    """Refuse a function that a file names as its task: loading the task would run it.
+
+    Raises
+    ------
+    ConfigError
+        The message says how to run it all the same.
+    """
+    if ":" in name and name not in declared():
+        raise ConfigError(
+            f"{source} names {name!r:.200} as its task, a function that would be run; from a file "
+            f"only declared tasks are taken ({', '.join(sorted(declared()))}). If you know the "
+            f"function, name it again yourself: --task {name:.200}"
+        )
+
+
 def load_task(name: str, **options: Any) -> Task:
-    """Load a task by a built-in name, or as ``module:function`` of the user's own.
+    """Load a task by a declared name, or as ``module:function`` of the user's own.
+
+    The function is imported and run: a name that a file gives goes through
+    :func:`check_declared` first.
 
     Parameters
     ----------
     name : str
-        One of :data:`BUILTIN`, or an import string of a function that returns a :class:`Task`.
+        One of :data:`BUILTIN`, an entry point of the group ``icbs.tasks``, or an import string
+        of a function that returns a :class:`Task`.
     **options
         Keyword arguments of that function.
 
@@ -56,23 +90,37 @@ def load_task(name: str, **options: Any) -> Task:
     ConfigError
         If there is no such task, or it does not take these options.
     """
-    module, colon, function = BUILTIN.get(name, name).partition(":")
-    if not colon:
+    module, colon, function = declared().get(name, name).partition(":")
+    if not (module and colon and function):
         raise ConfigError(
-            f"unknown task {name!r}; built-in tasks: {', '.join(BUILTIN)}; "
+            f"unknown task {name!r}; declared tasks: {', '.join(sorted(declared()))}; "
             "a task of your own is named 'module:function'"
         )
     try:
-        factory = getattr(importlib.import_module(module), function)
+        factory = attrgetter(function)(importlib.import_module(module))
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"task {name!r} can't be imported: {error}") from error
     try:
         inspect.signature(factory).bind(**options)
     except TypeError as error:
-        raise ConfigError(f"task {name!r} does not take {options}: {error}") from error
+        raise ConfigError(f"task {name!r} does not take {brief(options)}: {error}") from error
     except ValueError:
         pass  # written in C: no signature to look at
-    task = factory(**options)
+    task = factory(**(_checked(name, factory, options) if name in BUILTIN else options))
     if not isinstance(task, Task):
         raise ConfigError(f"task {name!r} returned {type(task).__name__}, not icbs.tasks.Task")
     return task
+
+
+def _checked(name: str, factory: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Hold options against the types that the function declares."""
+    hints, found = get_type_hints(factory, include_extras=True), {}
+    for option, value in options.items():
+        try:
+            found[option] = TypeAdapter(hints[option]).validate_python(value)
+        except ValidationError as error:
+            reason = error.errors(include_url=False)[0]["msg"]
+            raise ConfigError(
+                f"option {option} = {brief(value)} of task {name!r}: {reason}"
+            ) from error
+    return found

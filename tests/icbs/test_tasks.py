@@ -58,7 +58,7 @@ def test_damaged_idx_files_are_named(tmp_path, cut):
 def test_named_folder_must_be_whole(tmp_path, monkeypatch):
     monkeypatch.setenv("ICBS_DATA", str(tmp_path))
     with pytest.raises(DataError, match=r"lacks train-images"):
-        fashion_mnist.folder()
+        fashion_mnist.find()
 
 
 def test_images_are_scaled_and_flat(data):
@@ -85,7 +85,7 @@ def test_dense_model_is_trained_once_and_cached(data):
 @pytest.mark.parametrize(
     ("name", "options", "match"),
     [
-        ("garments", {}, "unknown task 'garments'; built-in tasks: deit, .*garment"),
+        ("garments", {}, "unknown task 'garments'; declared tasks: deit, .*garment"),
         ("no.such.module:load", {}, "can't be imported"),
         ("icbs.tasks.garment:nothing", {}, "can't be imported"),
         ("builtins:dict", {}, "not icbs.tasks.Task"),
