@@ -7,8 +7,9 @@ QUBO, solves it, and keeps the answer where it helps.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from problems.lazy import attach
 
 if TYPE_CHECKING:
     from icbs.blocks.block import Block
@@ -69,17 +70,15 @@ _HOME = {
 }
 
 
+_attribute, __dir__ = attach(globals(), _HOME)
+
+
 def __getattr__(name: str) -> Any:
-    """Import a public name at its first use (PEP 562)."""
     if name == "__version__":
-        return importlib.import_module("importlib.metadata").version("icbs-pruning")
-    if name not in _HOME:
-        raise AttributeError(f"module 'icbs' has no attribute {name!r}")
-    return globals().setdefault(name, getattr(importlib.import_module(_HOME[name]), name))
+        from importlib.metadata import version
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+        return version("icbs-pruning")
+    return _attribute(name)
 
 
 __all__ = [

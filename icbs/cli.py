@@ -11,8 +11,9 @@ from icbs.commands.compress import compress, expand
 from icbs.commands.demo import demo
 from icbs.commands.export import export
 from icbs.commands.fetch import fetch
-from icbs.commands.prune import prune, resume
+from icbs.commands.prune import prune
 from icbs.commands.report import report
+from icbs.commands.resume import resume
 from icbs.commands.settings import settings
 from icbs.commands.solve import solve, solvers
 

@@ -43,3 +43,9 @@ def significant(value: float) -> str:
         digits = max(0, 3 - int(f"{value:.3e}".partition("e")[2]))
         return f"{value:.{digits}f}"
     return f"{value:.4g}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a number of things: ``1 pass``, ``2 passes``, ``1,024 blocks``."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}" + (plural if count != 1 else "")

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from icbs.commands.errors import plain_errors
-from icbs.errors import RunFolderError
-from icbs.records.runfolder import RunFolder
-from icbs.records.screen import Screen
-from icbs.saving.compressed import load_compressed, save_compressed
-from icbs.saving.folder import PLAIN, PRETRAINED
-from icbs.saving.masks import load_masks
-from icbs.saving.reading import regular
-from problems.files import atomic
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @plain_errors
@@ -29,6 +21,11 @@ def compress(
     ] = None,
 ) -> None:
     """Write a run's pruned model as a small file: mask bits and kept values."""
+    from icbs.records.runfolder import RunFolder
+    from icbs.records.screen import Screen
+    from icbs.saving.compressed import save_compressed
+    from icbs.saving.masks import load_masks
+
     RunFolder(run).config()
     masks = load_masks(run / "masks.safetensors")
     state = read_state(run)
@@ -50,6 +47,12 @@ def expand(
     output: Annotated[Path, typer.Argument(dir_okay=False, help="Safetensors file to write.")],
 ) -> None:
     """Write the whole model that a compressed file holds, bit for bit."""
+    from safetensors.torch import save_file
+
+    from icbs.records.screen import Screen
+    from icbs.saving.compressed import load_compressed
+    from problems.files import atomic
+
     state, masks = load_compressed(file)
     once: dict[int, str] = {}
     for name, tensor in state.items():
@@ -68,6 +71,13 @@ def read_state(run: Path) -> dict[str, Tensor]:
     RunFolderError
         If the run is not finished, or its model is damaged.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from icbs.errors import RunFolderError
+    from icbs.saving.folder import PLAIN, PRETRAINED
+    from icbs.saving.reading import regular
+
     files = sorted((run / PRETRAINED).glob("*.safetensors")) or [run / PLAIN]
     try:
         parts = [load_file(regular(file)) for file in files]

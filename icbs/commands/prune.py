@@ -1,71 +1,153 @@
-"""``icbs prune`` and ``icbs resume``: prune a task's model, with progress and a run folder."""
+"""``icbs prune``: prune a task's model, with progress and a run folder."""
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from icbs.commands.errors import plain_errors
-from icbs.config import brief
-from icbs.errors import ConfigError, RunFolderError
-from icbs.layers.finding import find_layers
-from icbs.pruner import Pruner
-from icbs.records.evaluations import FILE, Evaluator, read_evaluations
-from icbs.records.live import Live
-from icbs.records.runfolder import RunFolder
-from icbs.records.screen import Screen, visible
-from icbs.records.settings import Settings, parse_assignments, read_yaml
-from icbs.report.figure import Curve, draw
-from icbs.result import Result
-from icbs.saving.folder import PRETRAINED
-from icbs.saving.headers import TaskNotes
-from icbs.tasks import BUILTIN, Task, check_declared, load_task
+from icbs.tasks.names import BUILTIN
+
+if TYPE_CHECKING:
+    from icbs.records.settings import Settings
 
 LANGUAGE = "language_model"
 DEFAULTS = Path(__file__).parents[1] / "tasks" / "language_model.yaml"
 """Settings for language models, where no file of settings is named."""
 
+WHAT, HOW, MORE = "What to prune (one of the first three)", "How", "Settings and results"
+
 Set = Annotated[
-    list[str], typer.Option("--set", help="Any setting of the pruner, as name=value (YAML).")
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any setting of 'icbs settings'; repeatable.",
+        rich_help_panel=MORE,
+        show_default=False,
+    ),
 ]
 
 
 @plain_errors
 def prune(
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A causal language model: folder, .gguf file, hub name or smollm2-135m.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help=f"{', '.join(BUILTIN)}, or module:function, which is run."),
+        typer.Option(
+            help=f"{', '.join(BUILTIN)}, or module:function of your own, which is run.",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="A causal language model: folder, .gguf file or hub name.")
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of settings.", rich_help_panel=WHAT)
     ] = None,
     text: Annotated[
-        str | None, typer.Option(help="Its texts: file, folder, corpus or datasets:NAME.")
+        str | None,
+        typer.Option(
+            help="Texts for --model: file, folder, wikipedia, openwebtext, articles or "
+            "datasets:NAME.",
+            show_default="wikipedia",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
-    length: Annotated[int | None, typer.Option(help="Tokens in a window of text.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Windows of text for pruning.")] = None,
-    density: Annotated[float | None, typer.Option(help="Share of weights kept.")] = None,
-    passes: Annotated[int | None, typer.Option(help="Forward and backward passes.")] = None,
-    time_limit: Annotated[float | None, typer.Option(help="Wall seconds.")] = None,
-    solver: Annotated[str | None, typer.Option(help="See 'icbs solvers'.")] = None,
-    block_size: Annotated[int | None, typer.Option(help="Weights in a block.")] = None,
-    initial: Annotated[str | None, typer.Option(help="Score of the initial mask.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of all randomness.")] = None,
-    run: Annotated[Path | None, typer.Option(help="Folder to make for the run.")] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(help="Tokens in a window of text.", show_default="512", rich_help_panel=WHAT),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            help="Windows of text for pruning, at most.",
+            show_default="256",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    density: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of weights kept, between 0 and 1.",
+            show_default="0.1; with --model 0.5",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    passes: Annotated[
+        int | None,
+        typer.Option(
+            help="Forward and backward passes.",
+            show_default="100; with --model 10",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds after which no further pass is begun.",
+            show_default="none",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    solver: Annotated[
+        str | None,
+        typer.Option(
+            help="Who solves the blocks; see 'icbs solvers'.",
+            show_default="anneal",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    block_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Weights in a block.",
+            show_default="2048; with --model 1024",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    initial: Annotated[
+        str | None,
+        typer.Option(
+            help="Initial mask: magnitude, wanda, gradient, random or exchange.",
+            show_default="magnitude; with --model exchange",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of all randomness.", show_default="0", rich_help_panel=HOW),
+    ] = None,
     settings: Set = [],  # noqa: B006
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to make for the run.",
+            show_default="runs/DATE-TIME",
+            rich_help_panel=MORE,
+        ),
+    ] = None,
 ) -> None:
-    """Prune a model with iCBS; leaves a run folder that 'icbs resume' can go on with."""
+    """Prune a model with iCBS; leaves a run folder that 'icbs resume' can go on with.
+
+    For example: icbs prune --task garment --density 0.1, or
+    icbs prune --model smollm2-135m --text wikipedia --density 0.5
+    """
+    from icbs.errors import ConfigError
+    from icbs.records.settings import Settings, parse_assignments, read_yaml
+
+    if model is None and task is None and config is None:
+        raise ConfigError(
+            "name what to prune: --model for a language model, --task for a task "
+            f"({', '.join(BUILTIN)}, or module:function of your own), or --config for a file "
+            "of settings; see 'icbs prune --help'"
+        )
     about_text = {"model": model, "text": text, "length": length, "samples": samples}
     if any(value is not None for value in about_text.values()):
         if task not in (None, LANGUAGE):
@@ -92,7 +174,18 @@ def prune(
     }
     changes = {name: value for name, value in flags.items() if value is not None}
     changes |= {f"pruner.{name}": value for name, value in parse_assignments(settings).items()}
-    chosen = Settings.read(config, changes)
+    _prune(Settings.read(config, changes))
+
+
+def _prune(chosen: Settings) -> None:
+    """Prune as the settings say."""
+    from icbs.commands.session import close, open_task, prune_live
+    from icbs.layers.finding import find_layers
+    from icbs.pruner import Pruner
+    from icbs.records.evaluations import Evaluator
+    from icbs.records.runfolder import RunFolder
+    from icbs.records.screen import Screen
+
     pruner = Pruner(chosen.pruner)
     folder = chosen.run or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}"
     RunFolder.reserve(folder)
@@ -107,8 +200,12 @@ def prune(
         "evaluate_every": chosen.evaluate_every,
         "dense": dense,
     }
-    with plain_warnings(console), Live(console, "iCBS", evaluator) as show:
-        result = pruner.prune(
+    result = prune_live(
+        console,
+        "iCBS",
+        evaluator,
+        folder,
+        lambda show: pruner.prune(
             work.model,
             work.batches,
             work.loss,
@@ -116,121 +213,7 @@ def prune(
             callback=show,
             progress=False,
             about=about,
-        )
-    close(console, work, evaluator, result, folder, dense)
-
-
-@plain_errors
-def resume(
-    run: Annotated[Path, typer.Argument(help="Folder of the run.")],
-    passes: Annotated[int | None, typer.Option(help="A larger number of passes.")] = None,
-    time_limit: Annotated[float | None, typer.Option(help="A longer time, in all.")] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(help="The run's task again, where it is a module:function, which is run."),
-    ] = None,
-) -> None:
-    """Go on with an interrupted run, from its last checkpoint."""
-    notes = task_notes(run)
-    if task is None:
-        check_declared(notes.task, run)
-    elif task != notes.task:
-        raise ConfigError(f"{run} was begun with task {notes.task!r}, not {task!r}")
-    changes: dict[str, Any] = {"passes": passes, "time_limit": time_limit}
-    console = Screen()
-    work = open_task(console, notes.task, notes.task_options)
-    evaluator = Evaluator(work.evaluate, notes.evaluate_every, run, read_evaluations(run / FILE))
-    with plain_warnings(console), Live(console, "iCBS", evaluator) as show:
-        result = Pruner.resume(
-            run,
-            work.model,
-            work.batches,
-            work.loss,
-            callback=show,
-            progress=False,
-            **{key: value for key, value in changes.items() if value is not None},
-        )
-    close(console, work, evaluator, result, run, notes.dense)
-
-
-def task_notes(run: Path) -> TaskNotes:
-    """Read which task a run folder is of.
-
-    Raises
-    ------
-    ConfigError
-        If it was not begun by ``icbs prune``.
-    RunFolderError
-        If there is no run, or its manifest is damaged.
-    """
-    about = RunFolder(run).about()
-    if "task" not in about:
-        raise ConfigError(f"{run} was not begun by 'icbs prune'; resume it with icbs.Pruner.resume")
-    try:
-        return TaskNotes.of(about)
-    except ValueError as error:
-        raise RunFolderError(f"the notes in the manifest of {run} are damaged: {error}") from error
-
-
-def open_task(console: Console, name: str, options: dict[str, Any]) -> Task:
-    """Load a task, with a word to whoever waits; what it is loaded from is told first."""
-    said = ", ".join(f"{option} = {brief(value)}" for option, value in options.items())
-    if said:
-        console.print(Text(f"task {name}: {said}"), highlight=False)
-    with console.status(Text(visible(f"loading task {name} (a first time may train its model)"))):
-        task = load_task(name, **options)
-    if task.about:
-        console.print(Text(task.about), highlight=False)
-    return task
-
-
-def close(
-    console: Console,
-    task: Task,
-    evaluator: Evaluator,
-    result: Result,
-    folder: Path,
-    dense: dict[str, float],
-) -> None:
-    """Evaluate the final masks, draw the figure and print what came out."""
-    if task.tokenizer is not None:
-        task.tokenizer.save_pretrained(folder / PRETRAINED)
-    final = evaluator.add(result.passes, result.seconds, task.model)
-    draw([Curve("iCBS", evaluator.rows, result.history)], {"dense": dense}, folder / "figure.png")
-    table = Table(title=f"pruned to density {result.density:.4f}")
-    names = [name for name in dense if name in final.figures]
-    for column in ("", *names):
-        table.add_column(column, justify="left" if not column else "right")
-    table.add_row("dense", *(f"{dense[name]:.4f}" for name in names))
-    table.add_row("pruned", *(f"{final.figures[name]:.4f}" for name in names))
-    console.print(table)
-    facts = result.summary()
-    told = (
-        f"{facts['passes']} passes, {facts['blocks']} blocks, {facts['accepted']:.0%} kept, "
-        f"{facts['failures']} solver failures, {facts['seconds']:.1f} s; results in "
+        ),
     )
-    console.print(Text.assemble(told, (str(folder), "bold")))
-
-
-@contextmanager
-def plain_warnings(console: Console, level: int = logging.INFO) -> Iterator[None]:
-    """Show warnings, and what the pruner notes at a level or above, as one line each."""
-
-    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        console.print(Text.assemble((f"{category.__name__}:", "yellow"), f" {message}"))
-
-    class Notes(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            console.print(Text(record.getMessage()), style="dim", highlight=False)
-
-    log, notes = logging.getLogger("icbs"), Notes()
-    before = log.level
-    log.setLevel(level)
-    log.addHandler(notes)
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = show
-            yield
-    finally:
-        log.removeHandler(notes)
-        log.setLevel(before)
+    by_pass = chosen.pruner.acceptance_unit == "pass"
+    close(console, work, evaluator, result, folder, dense, by_pass=by_pass)

@@ -7,22 +7,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-import solvers as registry
-from icbs.commands.answers import check_output, read_state, record, table, write_solution
 from icbs.commands.errors import plain_errors
-from icbs.records.screen import Screen
-from icbs.records.settings import parse_assignments
-from problems.formats import FORMATS, read
-from solvers import Capabilities, SolverError
 
 Problem = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, help="Problem; see 'icbs export'.")
 ]
+FORMATS = ("npz", "ubqp", "mqlib", "qubo", "coo", "lp", "mps", "qplib")
+"""Keys of :data:`problems.formats.FORMATS`, which takes longer to import than to print."""
 Format = Annotated[
-    str | None, typer.Option(help=f"One of {', '.join(FORMATS)}; told by the ending if omitted.")
+    str | None,
+    typer.Option(
+        help=f"One of {', '.join(FORMATS)}.", show_default="inferred from the file extension"
+    ),
 ]
 Cardinality = Annotated[
     int | None, typer.Option("--k", help="Number of ones, for files that hold none.")
@@ -58,6 +55,12 @@ def solve(
     as_json: AsJson = False,
 ) -> None:
     """Solve a problem file with any solver."""
+    import solvers as registry
+    from icbs.commands.answers import check_output, read_state, record, table, write_solution
+    from icbs.records.screen import Screen
+    from icbs.records.settings import parse_assignments
+    from problems.formats import read
+
     if output is not None:
         check_output(output)
     options = parse_assignments(option)
@@ -84,6 +87,12 @@ def solve(
 @plain_errors
 def solvers(as_json: AsJson = False) -> None:
     """List every registered solver: what it can do, and what it still needs."""
+    from rich.table import Table
+    from rich.text import Text
+
+    import solvers as registry
+    from icbs.records.screen import Screen
+
     found = [_describe(name) for name in registry.names()]
     if as_json:
         typer.echo(json.dumps(found))
@@ -115,9 +124,11 @@ _HONOURS = {
 
 def _describe(name: str) -> dict[str, Any]:
     """Return what a registered solver says of itself, or why it can't."""
+    import solvers as registry
+
     try:
         solver = registry.get(name)
-    except SolverError as error:
+    except registry.SolverError as error:
         return {"name": name, "available": False, "error": str(error)}
     missing = solver.missing()
     return {
@@ -128,7 +139,7 @@ def _describe(name: str) -> dict[str, Any]:
         "options": {key: _plain(value) for key, value in solver.options().items()},
         "capabilities": {
             field: getattr(solver.capabilities, field)
-            for field in Capabilities.__dataclass_fields__
+            for field in registry.Capabilities.__dataclass_fields__
         },
     }
 

@@ -8,8 +8,6 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import pooch
-
 from icbs.errors import DataError, MissingDataError
 from icbs.fetching.caching import cache_folder
 
@@ -97,6 +95,8 @@ def _install() -> bool:
 
 
 def _download() -> Path:
+    import pooch
+
     store = pooch.create(path=downloads(), base_url=URL, registry=FILES)
     try:
         for name in FILES:

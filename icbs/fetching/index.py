@@ -21,8 +21,6 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
-import pooch
-
 from icbs.errors import DataError
 
 DEFAULT = "https://pypi.org/simple"
@@ -90,6 +88,8 @@ class Places:
 
     def download(self, url: str, target: Path, sha256: str | None) -> None:
         """Fetch a file, whole or not at all; with a hash, that file or none."""
+        import pooch
+
         if _is_local(url):
             with tempfile.TemporaryDirectory(dir=target.parent) as folder:
                 copy = Path(

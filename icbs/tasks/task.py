@@ -6,7 +6,6 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from operator import attrgetter
 from typing import Annotated, Any, get_type_hints
 
@@ -16,15 +15,7 @@ from torch import Tensor, nn
 from icbs.config import brief
 from icbs.data.objective import Loss
 from icbs.errors import ConfigError
-
-BUILTIN = {
-    "deit": "icbs.tasks.deit:load",
-    "efficientnet_lite0": "icbs.tasks.efficientnet:load",
-    "garment": "icbs.tasks.garment:load",
-    "language_model": "icbs.tasks.language_model:load",
-}
-GROUP = "icbs.tasks"
-"""Entry points by which a distribution declares tasks of its own."""
+from icbs.tasks.names import BUILTIN, declared
 
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 Count = Annotated[int, Field(ge=1, lt=1 << 31)]
@@ -48,27 +39,6 @@ class Task:
     """A language model's own; it is saved beside the pruned model."""
     about: str = ""
     """What a person may want to know about the data, in a line."""
-
-
-def declared() -> dict[str, str]:
-    """Import strings of the declared tasks, by name; a built-in name is never replaced."""
-    return {entry.name: entry.value for entry in entry_points(group=GROUP)} | BUILTIN
-
-
-def check_declared(name: str, source: object) -> None:
-    """Refuse a function that a file names as its task: loading the task would run it.
-
-    Raises
-    ------
-    ConfigError
-        The message says how to run it all the same.
-    """
-    if ":" in name and name not in declared():
-        raise ConfigError(
-            f"{source} names {name!r:.200} as its task, a function that would be run; from a file "
-            f"only declared tasks are taken ({', '.join(sorted(declared()))}). If you know the "
-            f"function, name it again yourself: --task {name:.200}"
-        )
 
 
 def load_task(name: str, **options: Any) -> Task:

@@ -6,6 +6,9 @@ import csv
 import io
 import json
 import logging
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -13,10 +16,13 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+import icbs as icbs_package
 from icbs import load_masks
 from icbs.cli import app
-from icbs.commands.prune import plain_warnings
+from icbs.commands.session import plain_warnings
+from icbs.commands.solve import FORMATS as command_formats  # noqa: N811
 from icbs.tasks import Task
+from problems.formats import FORMATS
 from tests.icbs.conftest import make_toy
 
 FLAGS = ["--set", "block_size=32", "--set", "gradient_samples=200", "--set", "checkpoint_every=2"]
@@ -51,7 +57,8 @@ def test_prune_leaves_a_whole_run_folder(tmp_path):
     run = tmp_path / "run"
     result = prune(run)
     assert result.exit_code == 0, result.output
-    assert "pruned to density 0.2997" in result.output
+    assert "187 of 624 weights kept in 3 layers (density 0.2997)" in result.output
+    assert all(stage in result.output for stage in ("dense", "start", "pruned"))
     names = {f.name for f in run.iterdir()}
     assert names == {
         "checkpoint.safetensors", "config.yaml", "evaluations.csv", "figure.png", "history.csv",
@@ -160,3 +167,69 @@ def test_brackets_in_a_warning_are_no_markup():
     written = console.file.getvalue()
     assert "no kernel in [/usr/lib] for [batch, 3]" in written
     assert "layer [/a] of [b]" in written
+
+
+def test_help_is_quick_for_it_loads_no_torch():
+    script = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from icbs.cli import app\n"
+        "for words in (['--help'], ['prune', '--help'], ['solve', '-h'], ['--version']):\n"
+        "    assert CliRunner().invoke(app, words).exit_code == 0, words\n"
+        "print(sorted({'torch', 'numba', 'scipy', 'dimod', 'matplotlib'} & set(sys.modules)))\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert found.stdout.strip() == "[]", found.stderr
+
+
+def test_importing_the_packages_loads_no_torch():
+    script = "import sys, icbs, problems, solvers; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert found.stdout.strip() == "False", found.stderr
+
+
+def test_prune_without_a_model_says_what_to_name_and_runs_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = icbs("prune")
+    assert result.exit_code == 2
+    assert all(word in result.output for word in ("--model", "--task", "--config"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_formats_in_the_help_are_those_there_are():
+    assert set(command_formats) == set(FORMATS)
+
+
+OWN_TASK = """
+def load(fail=False):
+    if fail:
+        raise RuntimeError("my own mistake")
+    import torch
+    from icbs.tasks import Task
+    x = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
+    y = (x[:, 0] > 0).long()
+    model = torch.nn.Linear(5, 2)
+    loss = torch.nn.CrossEntropyLoss()
+    return Task("own", model, [(x, y)], loss, lambda m: {"f1_score": 0.5})
+"""
+
+
+def test_a_task_of_the_current_directory_is_found_and_its_errors_are_its_own(tmp_path):
+    (tmp_path / "ownjob.py").write_text(OWN_TASK)
+    words = ["-m", "icbs", "prune", "--task", "ownjob:load", "--passes", "1", "--run", "run"]
+    env = os.environ | {"PYTHONPATH": str(Path.cwd()), "COLUMNS": "200"}
+
+    def run(*more):
+        command = [sys.executable, *words, *more]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+
+    done = run("--set", "density=0.5")
+    assert done.returncode == 0, done.stderr
+    assert "test f1 score" in done.stdout
+    (tmp_path / "ownjob.py").write_text(OWN_TASK.replace("fail=False", "fail=True"))
+    failed = run("--run", "other")
+    assert failed.returncode == 1
+    assert "ownjob.py" in failed.stderr
+    assert "my own mistake" in failed.stderr
+    assert "site-packages" not in failed.stderr
+    assert str(Path(icbs_package.__file__).parent) not in failed.stderr

@@ -1,0 +1,64 @@
+"""``icbs resume``: go on with an interrupted run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from icbs.commands.errors import plain_errors
+
+
+@plain_errors
+def resume(
+    run: Annotated[Path, typer.Argument(help="Folder of the run.")],
+    passes: Annotated[
+        int | None,
+        typer.Option(help="Passes in all.", show_default="as the run was begun"),
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(help="Wall seconds in all.", show_default="as the run was begun"),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="The run's task again, where it is a module:function, which is run."),
+    ] = None,
+) -> None:
+    """Go on with an interrupted run, from its last checkpoint."""
+    from icbs.commands.session import close, open_task, prune_live, task_notes
+    from icbs.errors import ConfigError
+    from icbs.pruner import Pruner
+    from icbs.records.evaluations import FILE, Evaluator, read_evaluations
+    from icbs.records.runfolder import RunFolder
+    from icbs.records.screen import Screen
+    from icbs.tasks import check_declared
+
+    notes = task_notes(run)
+    if task is None:
+        check_declared(notes.task, run)
+    elif task != notes.task:
+        raise ConfigError(f"{run} was begun with task {notes.task!r}, not {task!r}")
+    wanted = {"passes": passes, "time_limit": time_limit}
+    changes: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+    console = Screen()
+    work = open_task(console, notes.task, notes.task_options)
+    evaluator = Evaluator(work.evaluate, notes.evaluate_every, run, read_evaluations(run / FILE))
+    result = prune_live(
+        console,
+        "iCBS",
+        evaluator,
+        run,
+        lambda show: Pruner.resume(
+            run,
+            work.model,
+            work.batches,
+            work.loss,
+            callback=show,
+            progress=False,
+            **changes,
+        ),
+    )
+    by_pass = RunFolder(run).config().acceptance_unit == "pass"
+    close(console, work, evaluator, result, run, notes.dense, by_pass=by_pass)

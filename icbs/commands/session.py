@@ -1,0 +1,179 @@
+"""What ``prune``, ``resume`` and ``demo`` share: opening a task, showing a run, closing it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from icbs.config import brief
+from icbs.errors import ConfigError, RunFolderError
+from icbs.figures import counted
+from icbs.records.evaluations import Evaluator
+from icbs.records.live import Live, duration
+from icbs.records.runfolder import RunFolder
+from icbs.records.screen import Screen, visible
+from icbs.report.figure import Curve, draw
+from icbs.report.tables import outcome_table
+from icbs.result import Progress, Result
+from icbs.saving.folder import PRETRAINED
+from icbs.saving.headers import TaskNotes
+from icbs.tasks import Task, load_task
+from problems import IcbsError
+
+
+def task_notes(run: Path) -> TaskNotes:
+    """Read which task a run folder is of.
+
+    Raises
+    ------
+    ConfigError
+        If it was not begun by ``icbs prune``.
+    RunFolderError
+        If there is no run, or its manifest is damaged.
+    """
+    about = RunFolder(run).about()
+    if "task" not in about:
+        raise ConfigError(f"{run} was not begun by 'icbs prune'; resume it with icbs.Pruner.resume")
+    try:
+        return TaskNotes.of(about)
+    except ValueError as error:
+        raise RunFolderError(f"the notes in the manifest of {run} are damaged: {error}") from error
+
+
+def open_task(console: Console, name: str, options: dict[str, Any]) -> Task:
+    """Load a task, with a word to whoever waits; what it is loaded from is told first.
+
+    A ``module:function`` is looked for in the current directory too. What goes wrong inside
+    it keeps its traceback, from the first line that is not ours on.
+    """
+    said = ", ".join(f"{option} = {brief(value)}" for option, value in options.items())
+    if said:
+        console.print(Text(f"task {name}: {said}"), highlight=False)
+    if "" not in sys.path and ":" in name:
+        sys.path.insert(0, "")
+    try:
+        with console.status(
+            Text(visible(f"loading task {name} (a first time may train its model)"))
+        ):
+            task = load_task(name, **options)
+    except (IcbsError, OSError):
+        raise
+    except Exception as error:
+        own = _foreign(error.__traceback__)
+        text = "".join(traceback.format_exception(type(error), error, own))
+        Screen(stderr=True, soft_wrap=True).print(Text(visible(text)), highlight=False, end="")
+        raise typer.Exit(1) from error
+    if task.about:
+        console.print(Text(task.about), highlight=False)
+    return task
+
+
+def _foreign(trace: TracebackType | None) -> TracebackType | None:
+    """Drop the frames above the first one outside this package and importlib."""
+    own = str(Path(__file__).parents[1])
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not (file.startswith((own, "<frozen importlib")) or "importlib" in Path(file).parts):
+            break
+        trace = trace.tb_next
+    return trace
+
+
+def prune_live(
+    console: Console,
+    title: str,
+    evaluator: Evaluator,
+    folder: Path,
+    work: Callable[[Callable[[Progress], object]], Result],
+) -> Result:
+    """Run ``work(callback)`` under a progress bar; an interruption says how to go on.
+
+    Raises
+    ------
+    typer.Exit
+        With status 130, as of any program that Ctrl-C ends.
+    """
+    try:
+        with plain_warnings(console), Live(console, title, evaluator) as show:
+            return work(show)
+    except KeyboardInterrupt:
+        if (folder / "checkpoint.safetensors").exists():
+            said = f"interrupted; go on with: icbs resume {folder}"
+        else:
+            said = f"interrupted before the first checkpoint; begin again, without {folder}"
+        console.print(Text(said), highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+
+
+def close(
+    console: Console,
+    task: Task,
+    evaluator: Evaluator,
+    result: Result,
+    folder: Path,
+    dense: dict[str, float],
+    *,
+    by_pass: bool,
+) -> None:
+    """Evaluate the final masks, draw the figure and print what came out."""
+    if task.tokenizer is not None:
+        task.tokenizer.save_pretrained(folder / PRETRAINED)
+    final = evaluator.add(result.passes, result.seconds, task.model)
+    curve = Curve("iCBS", evaluator.rows, result.history, result.initial_loss, by_pass)
+    draw([curve], {"dense": dense}, folder / "figure.png")
+    stages = {"dense": dense}
+    if evaluator.rows[0].step == 0:
+        stages["start"] = evaluator.rows[0].figures
+    console.print(outcome_table(stages | {"pruned": final.figures}))
+    weights = sum(mask.numel() for mask in result.masks.values())
+    kept = sum(int(mask.sum()) for mask in result.masks.values())
+    console.print(
+        Text(
+            f"{kept:,} of {weights:,} weights kept in {counted(len(result.masks), 'layer')} "
+            f"(density {result.density:.4f})"
+        ),
+        highlight=False,
+    )
+    failures = sum(bool(row.failure) for row in result.history)
+    told = (
+        f"{counted(result.passes, 'pass')}, {counted(len(result.history), 'block')}, "
+        f"{result.accepted:.0%} kept, {duration(result.seconds)}"
+        + (f", {counted(failures, 'block')} without an answer" if failures else "")
+        + "; results in "
+    )
+    console.print(Text.assemble(told, (str(folder), "bold")), highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def plain_warnings(console: Console, level: int = logging.INFO) -> Iterator[None]:
+    """Show warnings, and what the pruner notes at a level or above, as one line each."""
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        console.print(Text.assemble((f"{category.__name__}:", "yellow"), f" {message}"))
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            console.print(Text(record.getMessage()), style="dim", highlight=False)
+
+    log, notes = logging.getLogger("icbs"), Notes()
+    before = log.level
+    log.setLevel(level)
+    log.addHandler(notes)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
+    finally:
+        log.removeHandler(notes)
+        log.setLevel(before)
