@@ -208,7 +208,7 @@ def load(fail=False):
     from icbs.tasks import Task
     x = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
     y = (x[:, 0] > 0).long()
-    model = torch.nn.Linear(5, 2)
+    model = torch.nn.Sequential(torch.nn.Linear(5, 2))
     loss = torch.nn.CrossEntropyLoss()
     return Task("own", model, [(x, y)], loss, lambda m: {"f1_score": 0.5})
 """
