@@ -18,6 +18,7 @@ from icbs.errors import (
     MissingPackageError,
     ModelError,
     RunFolderError,
+    SolverFailureError,
     TrainingModeWarning,
 )
 from icbs.making import make_blocks
@@ -46,6 +47,7 @@ __all__ = [
     "PrunerConfig",
     "Result",
     "RunFolderError",
+    "SolverFailureError",
     "TrainingModeWarning",
     "apply_masks",
     "check_pattern",

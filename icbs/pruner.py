@@ -15,6 +15,7 @@ from icbs import parallel
 from icbs.beginning import begin
 from icbs.blocks.acceptance import attempts, judge
 from icbs.blocks.block import Block, build_block
+from icbs.blocks.failures import Failures
 from icbs.blocks.solving import check_solver, solve_blocks
 from icbs.choice.schedule import visit_order
 from icbs.choice.scores import SCORES
@@ -23,7 +24,8 @@ from icbs.choice.starts import check_masks
 from icbs.config import PrunerConfig
 from icbs.curvature.passes import Pass
 from icbs.data.objective import Loss
-from icbs.errors import ConfigError
+from icbs.errors import ConfigError, SolverFailureError
+from icbs.history import write_history
 from icbs.layers.allocation import adopt
 from icbs.layers.layer import Layer
 from icbs.layers.modes import evaluation_mode
@@ -61,6 +63,8 @@ class Pruner:
         For a solver that is not there, or has no such option.
     UnsupportedError
         For a solver that can't hold the blocks, the constraint or the time limit.
+    BackendError
+        For a solver that needs something that is not set up, such as a token.
 
     Examples
     --------
@@ -120,6 +124,9 @@ class Pruner:
         LayerError, DataError
             Before a first pass, with the model as it was. Whatever stops a later one leaves the
             model with the best masks seen.
+        SolverFailureError
+            If the solver answers no block of the first three passes (or of all, where there
+            are fewer). The best masks are set, and the run folder can be resumed.
         RunFolderError
             If the folder exists.
         """
@@ -265,6 +272,7 @@ class Pruner:
         """Take passes until the budget is spent, or something fails; set the best masks seen."""
         config = self.config
         limit = config.time_limit or float("inf")
+        failures = Failures(self.solver.name)
         ended = state.step == 0 and self._tell(callback, work, state)
 
         def more() -> bool:
@@ -277,8 +285,16 @@ class Pruner:
                     state.loss = work.holdout.measure()
                     if folder is not None:
                         folder.save(work, state)
+                before = len(state.history)
                 self.step(work, state)
+                failures.note(state.history[before:])
+                failures.check()
                 ended = self._tell(callback, work, state)
+            failures.check(over=True)
+        except SolverFailureError:
+            if folder is not None:  # The checkpoint stays: a resumed run does these passes again.
+                write_history(state.history, folder.path / "history.csv")
+            raise
         finally:
             for layer in work.layers:
                 layer.set_mask(state.best[layer.name])

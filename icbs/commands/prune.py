@@ -177,6 +177,10 @@ def close(
         f"{facts['failures']} solver failures, {facts['seconds']:.1f} s; "
         f"results in [bold]{escape(str(folder))}[/bold]"
     )
+    if (first := result.first_failure) is not None:
+        where = f"pass {first.step}, layer {first.layer!r}"
+        line = f"the first solver failure, {where}: {first.failure}"
+        console.print(line, style="yellow", markup=False, highlight=False)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,9 @@ from icbs.history import Row, read_history
 from icbs.records.evaluations import FILE, read_evaluations
 from icbs.records.figure import Curve, draw
 from icbs.records.runfolder import RunFolder
+
+#: Kinds of failure that a report names.
+_FAILURES = 5
 
 
 @plain_errors
@@ -31,6 +35,11 @@ def report(
     evaluations = read_evaluations(run / FILE)
     console = Console()
     console.print(layer_table(rows))
+    if failed := [row for row in rows if row.failure]:
+        kinds = Counter(row.failure for row in failed)
+        console.print(f"{len(failed)} blocks have no answer from the solver:")
+        for failure, count in kinds.most_common(_FAILURES):
+            console.print(f"  {count} × {failure}", markup=False, highlight=False)
     if evaluations:
         last = evaluations[-1]
         figures = ", ".join(f"{name} {value:.4f}" for name, value in last.figures.items())

@@ -16,7 +16,8 @@ from icbs.commands.answers import check_output, read_state, record, table, write
 from icbs.commands.errors import plain_errors
 from icbs.records.settings import parse_assignments
 from problems.formats import FORMATS, read
-from solvers import Capabilities, SolverError
+from solvers import Capabilities, Solver, SolverError
+from solvers.errors import blaming
 
 Problem = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, help="Problem; see 'icbs export'.")
@@ -97,7 +98,7 @@ def solvers(as_json: AsJson = False) -> None:
             result.add_row(solver["name"], Text(solver["error"]), "[red]broken[/red]")
             continue
         what = Text(solver["summary"]).append("\n" + _abilities(solver["capabilities"]), "dim")
-        result.add_row(solver["name"], what, Text(solver["install"] or "yes"))
+        result.add_row(solver["name"], what, Text(solver["install"] or solver["setup"] or "yes"))
         result.add_section()
     Console().print(result)
 
@@ -116,21 +117,37 @@ _HONOURS = {
 def _describe(name: str) -> dict[str, Any]:
     """Return what a registered solver says of itself, or why it can't."""
     try:
-        solver = registry.get(name)
+        with blaming(name, "can't describe itself"):
+            solver = registry.get(name)
+            missing = solver.missing()
+            return {
+                "name": name,
+                "summary": solver.summary,
+                "available": not missing,
+                "install": f"pip install {' '.join(map(repr, missing))}" if missing else None,
+                "setup": None if missing else _setup(solver),
+                "options": {key: _plain(value) for key, value in solver.options().items()},
+                "capabilities": {
+                    field: getattr(solver.capabilities, field)
+                    for field in Capabilities.__dataclass_fields__
+                },
+            }
     except SolverError as error:
         return {"name": name, "available": False, "error": str(error)}
-    missing = solver.missing()
-    return {
-        "name": name,
-        "summary": solver.summary,
-        "available": not missing,
-        "install": f"pip install {' '.join(repr(m) for m in missing)}" if missing else None,
-        "options": {key: _plain(value) for key, value in solver.options().items()},
-        "capabilities": {
-            field: getattr(solver.capabilities, field)
-            for field in Capabilities.__dataclass_fields__
-        },
-    }
+
+
+def _setup(solver: type[Solver]) -> str | None:
+    """Say what is to be set up before it can run, if anything is."""
+    try:
+        usual = solver()
+    except Exception:  # it has no defaults
+        return None
+    try:
+        with blaming(solver.name, "is not ready"):
+            usual.check_ready()
+    except SolverError as error:
+        return str(error)
+    return None
 
 
 def _abilities(can: dict[str, Any]) -> str:
