@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         MissingPackageError,
         ModelError,
         RunFolderError,
+        SolverFailureError,
         TrainingModeWarning,
     )
     from icbs.making import make_blocks
@@ -57,6 +58,7 @@ _HOME = {
     "PrunerConfig": "icbs.config",
     "Result": "icbs.result",
     "RunFolderError": "icbs.errors",
+    "SolverFailureError": "icbs.errors",
     "TrainingModeWarning": "icbs.errors",
     "apply_masks": "icbs.saving.masks",
     "check_pattern": "icbs.saving.holding",
@@ -100,6 +102,7 @@ __all__ = [
     "PrunerConfig",
     "Result",
     "RunFolderError",
+    "SolverFailureError",
     "TrainingModeWarning",
     "apply_masks",
     "check_pattern",

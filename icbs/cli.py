@@ -15,7 +15,8 @@ from icbs.commands.prune import prune
 from icbs.commands.report import report
 from icbs.commands.resume import resume
 from icbs.commands.settings import settings
-from icbs.commands.solve import solve, solvers
+from icbs.commands.solve import solve
+from icbs.commands.solvers import solvers
 
 app = typer.Typer(
     name="icbs",

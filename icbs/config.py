@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ from pydantic import (
 from icbs.constraints import Pattern, as_constraint, parse_pattern, pattern_in
 from icbs.errors import ConfigError
 from icbs.sizes import parse_size
+from problems.suggest import did_you_mean
 
 
 def checked(constraint: str) -> str:
@@ -250,11 +252,15 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     for item in items[:_MOST_LINES]:
         name = ".".join(f"{part!s:.80}" for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            known = ", ".join(model.model_fields)
-            lines.append(f"unknown setting {name!r}; the settings are: {known}")
+            known = list(model.model_fields)
+            near = did_you_mean(item["loc"][-1], known)
+            lines.append(f"unknown setting {name!r}{near}; the settings are: {', '.join(known)}")
         else:
             reason = item["msg"].removeprefix("Value error, ")
             reason = reason[0].lower() + reason[1:]
+            if item["type"] == "literal_error":
+                words = re.findall(r"'([^']*)'", item["ctx"]["expected"])
+                reason += did_you_mean(item.get("input"), words)
             # An error of the settings taken together has no name.
             lines.append(f"{name} = {brief(item.get('input'))}: {reason}" if name else reason)
     if len(items) > _MOST_LINES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from problems.errors import IcbsError
+from solvers.errors import SolverError
 
 
 class ConfigError(IcbsError, ValueError):
@@ -27,6 +28,10 @@ class RunFolderError(IcbsError, RuntimeError):
 
 class MemoryLimitError(IcbsError, MemoryError):
     """A run that can't keep within the memory it may use, found before it starts."""
+
+
+class SolverFailureError(SolverError, RuntimeError):
+    """A run whose solver answered no block of its first passes; the first failure is quoted."""
 
 
 class MissingPackageError(IcbsError, ImportError):

@@ -36,7 +36,8 @@ class Row:
     """Energy of the solver's answer: the predicted change, the ridge, and with ``fisher+gram``
     the error of the layer's own output."""
     failure: str
-    """Name of the error that kept the solver from answering; empty as a rule."""
+    """Type and message of the error that kept the solver from answering (its type alone in
+    histories of older runs); empty as a rule."""
     solver_seconds: float
     seconds: float
     """Wall seconds since the run began. The two times alone differ between equal runs."""

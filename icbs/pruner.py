@@ -16,6 +16,7 @@ from icbs import parallel
 from icbs.beginning import begin
 from icbs.blocks.acceptance import attempts, judge
 from icbs.blocks.block import Block, build_block
+from icbs.blocks.failures import Failures
 from icbs.blocks.solving import check_solver, solve_blocks
 from icbs.choice.schedule import visit_order
 from icbs.choice.scores import SCORES
@@ -24,7 +25,8 @@ from icbs.choice.starts import check_masks
 from icbs.config import PrunerConfig
 from icbs.curvature.passes import Pass
 from icbs.data.objective import Loss
-from icbs.errors import ConfigError
+from icbs.errors import ConfigError, SolverFailureError
+from icbs.history import write_history
 from icbs.layers.allocation import adopt
 from icbs.layers.layer import Layer
 from icbs.layers.modes import evaluation_mode
@@ -64,6 +66,8 @@ class Pruner:
         For a solver that is not there, or has no such option.
     UnsupportedError
         For a solver that can't hold the blocks, the constraint or the time limit.
+    BackendError
+        For a solver that needs something that is not set up, such as a token.
 
     Examples
     --------
@@ -127,6 +131,9 @@ class Pruner:
         LayerError, DataError
             Before a first pass, with the model as it was. Whatever stops a later one leaves the
             model with the best masks seen.
+        SolverFailureError
+            If the solver answers no block of the first three passes (or of all, where there
+            are fewer). The best masks are set, and the run folder can be resumed.
         RunFolderError
             If the folder exists.
         """
@@ -278,6 +285,7 @@ class Pruner:
         config = self.config
         callbacks = [speaker(progress)] + ([] if callback is None else [callback])
         limit = config.time_limit or float("inf")
+        failures = Failures(self.solver.name)
         ended = state.step == 0 and self._tell(callbacks, work, state)
 
         def more() -> bool:
@@ -290,11 +298,19 @@ class Pruner:
                     state.loss = work.holdout.measure()
                     if folder is not None:
                         folder.save(work, state)
+                before = len(state.history)
                 self.step(work, state)
+                failures.note(state.history[before:])
+                failures.check()
                 ended = self._tell(callbacks, work, state)
+            failures.check(over=True)
         except KeyboardInterrupt:
             if folder is not None:
                 log.warning("interrupted; go on with Pruner.resume or: icbs resume %s", folder.path)
+            raise
+        except SolverFailureError:
+            if folder is not None:  # The checkpoint stays: a resumed run does these passes again.
+                write_history(state.history, folder.path / "history.csv")
             raise
         finally:
             for layer in work.layers:

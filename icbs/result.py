@@ -127,6 +127,11 @@ class Result:
         """Share of the blocks whose move was kept."""
         return sum(row.accepted for row in self.history) / max(1, len(self.history))
 
+    @property
+    def first_failure(self) -> Row | None:
+        """The first block that the solver failed on, if there is one."""
+        return next((row for row in self.history if row.failure), None)
+
     def summary(self) -> dict[str, Any]:
         """Figures of the run, as a plain dict."""
         return {

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def did_you_mean(name: Any, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'anneal'?"`` where a known name is near, else an empty text.
+    """Return ``" (did you mean 'anneal'?)"`` where a known name is near, else an empty text.
 
     Parameters
     ----------
@@ -19,4 +19,4 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
     """
     spelled = {word.casefold(): word for word in known}
     near = get_close_matches(str(name).casefold(), spelled, n=1, cutoff=0.6)
-    return f"; did you mean {spelled[near[0]]!r}?" if near else ""
+    return f" (did you mean {spelled[near[0]]!r}?)" if near else ""

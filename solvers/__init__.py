@@ -6,12 +6,13 @@ from solvers.errors import (
     MissingBackendError,
     OptionError,
     SolverError,
+    TimeLimitError,
     UnknownSolverError,
     UnsupportedError,
 )
 from solvers.registry import available, create, get, names
 from solvers.solution import Solution, Status, Stop, Timing
-from solvers.solve import solve
+from solvers.solve import solve, solve_each
 
 __all__ = [
     "BackendError",
@@ -25,6 +26,7 @@ __all__ = [
     "SolverError",
     "Status",
     "Stop",
+    "TimeLimitError",
     "Timing",
     "UnknownSolverError",
     "UnsupportedError",
@@ -33,4 +35,5 @@ __all__ = [
     "get",
     "names",
     "solve",
+    "solve_each",
 ]

@@ -62,7 +62,7 @@ class Request:
     seed: int | None = None
     """Seed of all randomness; None draws a fresh one."""
     initial_state: State | None = None
-    """A feasible state to start from, shape (n,)."""
+    """A feasible state to start from, shape (n,); read-only."""
     num_reads: int = 1
     """Independent starts; the solver returns up to this many samples."""
     callback: Callback | None = None
@@ -102,8 +102,9 @@ class Outcome:
     """Part of the run spent on bringing the problem into the backend's form."""
     decode_seconds: float = 0.0
     repaired: npt.NDArray[np.bool_] | None = None
-    """Which samples were brought to the cardinality afterwards, shape (reads,)."""
+    """Which samples were brought to the cardinality afterwards, bool of shape (reads,)."""
     info: dict[str, Any] = field(default_factory=dict)
+    """What the backend reports: numbers, text, arrays, and lists and dicts of them."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ class Solver(ABC):
     """One backend. Subclasses are frozen dataclasses whose fields are their options.
 
     A new solver is one file, one line in the entry-point group ``icbs.solvers`` and one
-    row in the conformance table of the tests.
+    row in the conformance table of the tests. What is promised of a solver from elsewhere,
+    whatever it does, is in :mod:`solvers.guard`.
     """
 
     name: ClassVar[str]
@@ -126,6 +128,7 @@ class Solver(ABC):
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
         """Search; called with a problem and a request that the capabilities cover.
 
+        The problem's arrays and the initial state are read-only; copy what is to be changed.
         Degenerate problems (one feasible state) never reach it.
         """
 
@@ -169,6 +172,18 @@ class Solver(ABC):
     @classmethod  # noqa: B027 - few solvers have anything to do
     def warm_up(cls) -> None:
         """Do once what would slow the first run down, such as compiling."""
+
+    def check_ready(self) -> None:  # noqa: B027 - few solvers need more than modules
+        """Refuse what would keep every run from answering, such as a missing account.
+
+        A pruning run calls it before any work is done. It is quick, and reaches for nothing
+        beyond this machine.
+
+        Raises
+        ------
+        BackendError
+            The message says what to set up.
+        """
 
     @classmethod
     @cache

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from problems import CardinalityQUBO, InvalidProblemError
+from problems import CardinalityQUBO
+from solvers.accept import is_plain
 from solvers.base import Outcome, Request, Solver, State
-from solvers.errors import BackendError
 from solvers.solution import Solution, Status, Timing
+
+#: Share of all absolute coefficients by which energies and bounds may be off.
+_ROUNDING = 1e-9
 
 
 def conclude(
@@ -24,20 +27,12 @@ def conclude(
     solver, problem, request
         Who was asked what.
     outcome : Outcome
-        What the solver handed back; its own energies are never looked at.
+        What the solver handed back, as :func:`solvers.accept.accept` passed it.
     seconds : float
         Wall time of the run, of which the outcome names its share for building and decoding.
-
-    Raises
-    ------
-    BackendError
-        If the samples are no states of the problem.
     """
     begin = time.perf_counter()
-    try:
-        samples = np.atleast_2d(problem.as_states(outcome.samples))
-    except InvalidProblemError as error:
-        raise BackendError(f"solver {solver.name!r} returned no states: {error}") from error
+    samples = outcome.samples
     if request.initial_state is not None and not len(samples):
         samples = request.initial_state[None]
     energies, feasible = _measure(problem, samples)
@@ -55,6 +50,10 @@ def conclude(
     repaired = repaired[order]
     found = bool(len(samples)) and bool(feasible[0])
     proven = found and outcome.proven and solver.capabilities.exact
+    bound, refuted = outcome.bound, None
+    if found and (proven or bound is not None):
+        refuted = _refutation(problem, outcome, float(energies[0]), proven)
+        proven, bound = proven and not refuted, None if refuted else bound
     status = Status.OPTIMAL if proven else Status.FEASIBLE if found else Status.NO_SOLUTION_FOUND
     spent = max(0.0, seconds - outcome.build_seconds - outcome.decode_seconds)
     decode = outcome.decode_seconds + time.perf_counter() - begin
@@ -63,14 +62,40 @@ def conclude(
         energy=float(energies[0]) if found else float("inf"),
         status=status,
         stop=outcome.stop,
-        bound=outcome.bound,
+        bound=bound,
         samples=samples,
         energies=energies,
         feasible=feasible,
         repaired=repaired,
         timing=Timing(outcome.build_seconds, spent, decode),
-        info=_record(solver, problem, request) | outcome.info,
+        info=_record(solver, problem, request)
+        | outcome.info
+        | ({"refuted": refuted} if refuted else {}),
     )
+
+
+def _refutation(
+    problem: CardinalityQUBO, outcome: Outcome, energy: float, proven: bool
+) -> str | None:
+    """Say why a bound or a proof can't hold, if a feasible state of ``energy`` shows it."""
+    allowed = energy + _ROUNDING * _magnitude(problem)
+    if outcome.bound is not None and outcome.bound > allowed:
+        return f"the bound {outcome.bound} lies above the energy {energy} of a feasible state"
+    if proven:
+        own = problem.energy(outcome.samples)[np.asarray(problem.is_feasible(outcome.samples))]
+        if not len(own) or own.min() > allowed:
+            return f"a state was to be optimal, but another has the energy {energy}"
+    return None
+
+
+def _magnitude(problem: CardinalityQUBO) -> float:
+    """Bound the sum of all absolute coefficients, which energies are rounded to a share of."""
+    if problem.is_factored:
+        squares = np.square(np.abs(problem.A).sum(axis=1, dtype=np.float64))
+        size = float(squares.sum() + np.abs(problem.linear).sum())
+    else:
+        size = float(np.abs(problem.Q).sum(dtype=np.float64))
+    return size + abs(problem.offset)
 
 
 def _record(solver: Solver, problem: CardinalityQUBO, request: Request) -> dict[str, Any]:
@@ -79,7 +104,7 @@ def _record(solver: Solver, problem: CardinalityQUBO, request: Request) -> dict[
     return {
         "solver": solver.name,
         "versions": solver.versions(),
-        "options": {k: v if _is_plain(v) else type(v).__name__ for k, v in options.items()},
+        "options": {k: v if is_plain(v) else type(v).__name__ for k, v in options.items()},
         # A hash needs the coefficients on the host; those on a device stay there.
         "problem": problem.hash if problem.device.type == "cpu" else None,
         "seed": request.seed,
@@ -87,13 +112,6 @@ def _record(solver: Solver, problem: CardinalityQUBO, request: Request) -> dict[
         "num_reads": request.num_reads,
         "warm_start": request.initial_state is not None,
     }
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether an option can be written down; backends and samplers can't."""
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, str | int | float)
 
 
 def _measure(

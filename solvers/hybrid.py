@@ -13,7 +13,7 @@ from problems import CardinalityQUBO
 from problems.formats.bqm import to_cqm
 from solvers.base import Capabilities, Outcome, Request, Solver
 from solvers.errors import OptionError, UnsupportedError
-from solvers.ocean import connect, empty, states_of, within
+from solvers.ocean import check_configured, connect, empty, states_of, within
 from solvers.solution import Stop
 
 #: Share of the time limit that is left to the cloud for searching; the rest is for the way.
@@ -48,6 +48,11 @@ class Hybrid(Solver):
     def __post_init__(self) -> None:
         if self.sampler is not None and not hasattr(self.sampler, "sample_cqm"):
             raise OptionError(f"sampler {type(self.sampler).__name__} has no sample_cqm")
+
+    def check_ready(self) -> None:
+        """Look for a token, unless a sampler was given."""
+        if self.sampler is None:
+            check_configured()
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
         """Check the limits, send, and wait as long as the time allows."""

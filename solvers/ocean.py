@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from problems import CardinalityQUBO
+from solvers.background import Background
 from solvers.base import Request, State
 from solvers.errors import BackendError
 
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
 #: The values of a spin, in the dtype that Ocean's samplers take.
 SPINS = np.array([-1, 1], dtype=np.int8)
+
+_REMEDY = "'dwave config create' sets it up and 'dwave ping' tests it"
 
 
 def states_of(sampleset: Any, n: int) -> State:
@@ -61,21 +62,32 @@ def within(request: Request, call: Callable[[], Any]) -> Any:
     The call goes on in a thread of its own that ends with the process: a queue elsewhere
     can't be interrupted, but it need not be waited for.
     """
-    answer: Future[Any] = Future()
-
-    def work() -> None:
-        try:
-            answer.set_result(call())
-        except BaseException as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
+    running = Background(call)
     try:
-        return answer.result(None if request.time_limit is None else request.remaining)
+        error = running.error(None if request.time_limit is None else request.remaining)
     except TimeoutError:
-        if answer.done():  # the call's own error, not ours
-            raise
         return None
+    if error is not None:
+        raise error
+    return running.result()
+
+
+def check_configured() -> None:
+    """Refuse to go on where Ocean finds no token, in its files or the environment.
+
+    Raises
+    ------
+    BackendError
+        The message says what to run.
+    """
+    from dwave.cloud.config import load_config
+
+    try:
+        found = bool(load_config().get("token"))
+    except Exception as error:
+        raise BackendError(f"your Ocean configuration can't be read: {error}; {_REMEDY}") from error
+    if not found:
+        raise BackendError(f"your Ocean configuration has no API token; {_REMEDY}")
 
 
 def connect(sampler: str) -> Any:
@@ -92,6 +104,5 @@ def connect(sampler: str) -> Any:
         return getattr(dwave.system, sampler)()
     except Exception as error:
         raise BackendError(
-            f"{sampler} can't be opened with your Ocean configuration: {error}; "
-            "'dwave config create' sets it up and 'dwave ping' tests it"
+            f"{sampler} can't be opened with your Ocean configuration: {error}; {_REMEDY}"
         ) from error

@@ -18,7 +18,7 @@ from problems import CardinalityQUBO
 from problems.penalty import Penalty
 from solvers.base import Capabilities, Outcome, Request
 from solvers.errors import OptionError, UnsupportedError
-from solvers.ocean import connect, dense_bqm, empty, states_of, within
+from solvers.ocean import check_configured, connect, dense_bqm, empty, states_of, within
 from solvers.penalty import Penalised
 from solvers.solution import Stop
 
@@ -84,6 +84,11 @@ class Qpu(Penalised):
             raise OptionError(f"anneals is {self.anneals}; it must be 1 or more")
         if self.sampler is not None and not hasattr(self.sampler, "edgelist"):
             raise OptionError("sampler has no structure to embed in; pass it to solve() itself")
+
+    def check_ready(self) -> None:
+        """Look for a token, unless a sampler was given."""
+        if self.sampler is None:
+            check_configured()
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
         """Connect and embed, then sample as all penalised backends do."""

@@ -2,19 +2,65 @@
 
 from __future__ import annotations
 
+import re
+import reprlib
+import warnings
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from solvers.base import Solver
-from solvers.errors import OptionError, SolverError, UnknownSolverError
+from problems.suggest import did_you_mean
+from solvers.base import Capabilities, Solver
+from solvers.errors import (
+    OptionError,
+    SolverError,
+    SolverNameWarning,
+    UnknownSolverError,
+    blaming,
+    describe,
+)
 
 GROUP = "icbs.solvers"
 
 
+#: The distribution whose names nobody else can take.
+_OWN = "icbs-pruning"
+
+
 @cache
+def _offers() -> dict[str, list[EntryPoint]]:
+    """Return who offers each name: one, or several that exclude one another."""
+    found: dict[str, list[EntryPoint]] = {}
+    for entry in entry_points(group=GROUP):
+        found.setdefault(entry.name, []).append(entry)
+    for name, offers in found.items():
+        own = [entry for entry in offers if _provider(entry) == _OWN]
+        others = [entry for entry in offers if entry not in own]
+        if own and others:
+            warnings.warn(
+                f"{_listed(others)} also offers a solver named {name!r}: this project's own is "
+                "used; uninstall that distribution, or ask its authors for another name",
+                SolverNameWarning,
+                stacklevel=2,
+            )
+            found[name] = own
+    return found
+
+
 def _entries() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=GROUP)}
+    return {name: offers[0] for name, offers in _offers().items()}
+
+
+def _provider(entry: EntryPoint) -> str | None:
+    """Return the distribution that an entry point belongs to, by its normal name."""
+    return None if entry.dist is None else re.sub(r"[-_.]+", "-", entry.dist.name).lower()
+
+
+def _listed(entries: list[EntryPoint]) -> str:
+    return " and ".join(
+        f"distribution {_provider(entry) or 'unknown'} ({entry.value})" for entry in entries
+    )
 
 
 def names() -> list[str]:
@@ -29,7 +75,8 @@ def available() -> list[str]:
 
 def _runs(name: str) -> bool:
     try:
-        return not get(name).missing()
+        with blaming(name, "can't say what it needs"):
+            return not get(name).missing()
     except SolverError:  # someone's broken plug-in must not hide the others; get() explains it
         return False
 
@@ -43,23 +90,38 @@ def get(name: str) -> type[Solver]:
     UnknownSolverError
         If there is none; the message lists the known names.
     SolverError
-        If the plug-in can't be imported or is no solver.
+        If the plug-in can't be imported or is no solver, or if several distributions offer
+        the name.
     """
     try:
         entry = _entries()[name]
     except KeyError:
         raise UnknownSolverError(
-            f"unknown solver {name!r}; known solvers: {', '.join(names())}"
+            f"unknown solver {name!r}{did_you_mean(name, names())}; known solvers: "
+            f"{', '.join(names())}"
         ) from None
+    offers = _offers().get(name, [])
+    if any(other.value != offers[0].value for other in offers):
+        raise SolverError(
+            f"solver name {name!r} is offered by {_listed(offers)}; uninstall all but one of them"
+        )
     try:
         solver = entry.load()
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also sys.exit(), which a script without a guard may call
         raise SolverError(
-            f"solver {name!r} ({entry.value}) can't be imported: {error}; "
+            f"solver {name!r} ({entry.value}) can't be imported: {describe(error)}; "
             "reinstall or remove the distribution that provides it"
         ) from error
     if not (isinstance(solver, type) and issubclass(solver, Solver)):
         raise SolverError(f"entry point {name!r} ({entry.value}) is not a solvers.Solver class")
+    for what, kind in (("name", str), ("summary", str), ("capabilities", Capabilities)):
+        if not isinstance(getattr(solver, what, None), kind):
+            raise SolverError(
+                f"solver {name!r} ({entry.value}) has no {what}; it must be a class attribute "
+                f"of type {kind.__name__}"
+            )
     return solver
 
 
@@ -71,14 +133,35 @@ def create(name: str, **options: Any) -> Solver:
     UnknownSolverError, MissingBackendError
         If there is no such solver, or its backend is not installed.
     OptionError
-        If it has no such option; the message lists those that it has.
+        If it has no such option, or can't take its value; the message lists those that it has.
+    BackendError
+        If its own code fails while it is loaded.
     """
     solver = get(name)
     known = solver.options()
     if unknown := sorted(set(options) - set(known)):
         raise OptionError(
-            f"solver {name!r} has no option {unknown[0]!r}; "
+            f"solver {name!r} has no option {unknown[0]!r}{did_you_mean(unknown[0], known)}; "
             f"its options are: {', '.join(known) or 'none'}"
         )
-    solver.require()
-    return solver(**options)
+    with blaming(name, "could not be loaded"):
+        solver.require()
+    return configured(name, solver, options)
+
+
+def configured(name: str, build: Callable[..., Solver], options: dict[str, Any]) -> Solver:
+    """Return what ``build`` makes of the options.
+
+    Raises
+    ------
+    OptionError
+        If it fails, with whatever error.
+    """
+    try:
+        return build(**options)
+    except (KeyboardInterrupt, SolverError):
+        raise
+    except BaseException as error:
+        raise OptionError(
+            f"solver {name!r} can't take the options {reprlib.repr(options)}: {describe(error)}"
+        ) from error

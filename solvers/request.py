@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import reprlib
+from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
-
 from problems import CardinalityQUBO, InvalidProblemError
+from problems.sealed import read_only
 from solvers.base import Callback, Request, Solver, State
 from solvers.errors import OptionError, UnsupportedError
 
@@ -29,8 +31,13 @@ def make_request(
     OptionError
         If a value is out of range.
     InvalidProblemError
-        If the initial state has the wrong shape or misses the cardinality.
+        If the initial state has the wrong shape or misses the cardinality, or the problem is
+        none.
     """
+    if not isinstance(problem, CardinalityQUBO):
+        raise InvalidProblemError(
+            f"a problem is a {type(problem).__name__}; pass a problems.CardinalityQUBO"
+        )
     can, name = solver.capabilities, solver.name
     asked = {
         "time_limit": time_limit is not None,
@@ -42,12 +49,10 @@ def make_request(
     for what, wanted in asked.items():
         if wanted and not getattr(can, what):
             raise UnsupportedError(f"solver {name!r} can't honour {what}; leave it out")
-    if time_limit is not None and not (np.isfinite(time_limit) and time_limit > 0):
-        raise OptionError(f"time_limit is {time_limit}; it must be a positive number of seconds")
-    if not (isinstance(num_reads, int | np.integer) and num_reads >= 1):
-        raise OptionError(f"num_reads is {num_reads!r}; it must be an integer of 1 or more")
-    if seed is not None and not (isinstance(seed, int | np.integer) and seed >= 0):
-        raise OptionError(f"seed is {seed!r}; it must be a non-negative integer")
+    seconds = None if time_limit is None else _checked_seconds(time_limit)
+    reads, seed = _checked_reads(num_reads), checked_seed(seed)
+    if not (callback is None or callable(callback)):
+        raise OptionError(f"callback is {_shown(callback)}; pass a callable, or leave it out")
     if can.max_n is not None and problem.n > can.max_n:
         raise UnsupportedError(
             f"solver {name!r} takes at most n = {can.max_n} variables, the problem has "
@@ -59,16 +64,60 @@ def make_request(
         )
     state = None if initial_state is None else _checked_state(problem, initial_state)
     return Request(
-        time_limit=None if time_limit is None else float(time_limit),
-        seed=None if seed is None else int(seed),
+        time_limit=seconds,
+        seed=seed,
         initial_state=state,
-        num_reads=int(num_reads),
+        num_reads=reads,
         callback=callback,
     )
 
 
+def checked_seed(seed: Any) -> int | None:
+    """Return a seed as an ``int``; None stays None.
+
+    Raises
+    ------
+    OptionError
+        If it is not a non-negative integer.
+    """
+    if seed is None:
+        return None
+    if not _is_integer(seed) or seed < 0:
+        raise OptionError(f"seed is {_shown(seed)}; it must be a non-negative integer, such as 0")
+    return int(seed)
+
+
+def _checked_reads(num_reads: Any) -> int:
+    if not _is_integer(num_reads) or num_reads < 1:
+        shown = _shown(num_reads)
+        raise OptionError(f"num_reads is {shown}; it must be an integer of 1 or more, such as 1")
+    return int(num_reads)
+
+
+def _checked_seconds(time_limit: Any) -> float:
+    number = isinstance(time_limit, Real) and not isinstance(time_limit, bool)
+    if not number or not 0 < time_limit < math.inf:
+        raise OptionError(
+            f"time_limit is {_shown(time_limit)}; it must be a positive number of seconds, "
+            "such as 1.5"
+        )
+    try:
+        return float(time_limit)
+    except OverflowError:
+        raise OptionError(f"time_limit is {_shown(time_limit)}; leave it out for none") from None
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _shown(value: Any) -> str:
+    """Show a value as it was written, cut where it is long."""
+    return reprlib.repr(value)
+
+
 def _checked_state(problem: CardinalityQUBO, initial_state: Any) -> State:
-    state = problem.as_states(initial_state)
+    state = read_only(problem.as_states(initial_state))
     if state.ndim != 1:
         raise InvalidProblemError(f"initial_state has shape {state.shape}; pass ({problem.n},)")
     if not problem.is_feasible(state):

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from functools import partial
 from typing import Any, overload
 
 import numpy as np
 
 from problems import CardinalityQUBO, InvalidProblemError
-from solvers.base import Callback, Outcome, Request, Solver, State
-from solvers.conclude import conclude
-from solvers.errors import BackendError, OptionError, SolverError
-from solvers.registry import create
-from solvers.request import make_request
-from solvers.solution import Solution, Stop
+from solvers.attempt import Answer, attempt, attempt_each
+from solvers.base import Callback, Solver
+from solvers.errors import OptionError, SolverError, blaming
+from solvers.guard import name_of
+from solvers.registry import configured, create
+from solvers.request import checked_seed, make_request
+from solvers.solution import Solution
 
 
 @overload
@@ -99,117 +99,128 @@ def solve(
     InvalidProblemError
         If an initial state has the wrong shape or misses the cardinality.
     BackendError
-        If the backend failed.
+        If the backend failed, or answered with something else than states.
+    TimeLimitError
+        If a solver that is not this project's own was still running a grace time after its
+        time limit; see :mod:`solvers.guard`.
     """
-    chosen = _resolve(solver, options)
+    chosen = resolve(solver, options)
     if isinstance(problem, CardinalityQUBO):
         request = make_request(
             chosen, problem, time_limit, seed, initial_state, num_reads, callback
         )
-        return _solve_one(chosen, problem, request)
+        return _raised(attempt(chosen, problem, request))
 
-    problems = list(problem)
-    states = [None] * len(problems) if initial_state is None else list(initial_state)
-    if len(states) != len(problems):
-        raise InvalidProblemError(
-            f"{len(states)} initial states for {len(problems)} problems; pass one for each"
+    each = solve_each(
+        problem,
+        chosen,
+        time_limit=time_limit,
+        seed=seed,
+        initial_state=initial_state,
+        num_reads=num_reads,
+        callback=callback,
+        executor=executor,
+    )
+    return [_raised(answer) for answer in each]
+
+
+def solve_each(
+    problems: Sequence[CardinalityQUBO],
+    solver: Any = "anneal",
+    *,
+    time_limit: float | None = None,
+    seed: int | None = None,
+    initial_state: Any = None,
+    num_reads: int = 1,
+    callback: Callback | None = None,
+    executor: Executor | None = None,
+    **options: Any,
+) -> list[Solution | SolverError]:
+    """As :func:`solve` for a sequence; where a problem could not be solved, the error is returned.
+
+    So whatever a solver does costs the problem that it did it on, and no other.
+
+    Parameters
+    ----------
+    problems : sequence of CardinalityQUBO
+    solver, time_limit, seed, initial_state, num_reads, callback, executor, **options
+        As for :func:`solve`.
+
+    Returns
+    -------
+    list of Solution or SolverError
+
+    Raises
+    ------
+    UnknownSolverError, MissingBackendError, OptionError, UnsupportedError, InvalidProblemError
+        Before any work is done.
+    """
+    chosen = resolve(solver, options)
+    if not (executor is None or callable(getattr(executor, "submit", None))):
+        raise OptionError(
+            f"executor is a {type(executor).__name__}; pass a concurrent.futures.Executor"
         )
-    seeds = spawn_seeds(seed, len(problems))
+    given = _sequence(problems, "problem", "a CardinalityQUBO, or a sequence of them")
+    states = [None] * len(given)
+    if initial_state is not None:
+        states = _sequence(initial_state, "initial_state", "one for each problem")
+    if len(states) != len(given):
+        raise InvalidProblemError(
+            f"{len(states)} initial states for {len(given)} problems; pass one for each"
+        )
     requests = [
         make_request(chosen, p, time_limit, s, x, num_reads, callback)
-        for p, s, x in zip(problems, seeds, states, strict=True)
+        for p, s, x in zip(given, spawn_seeds(seed, len(given)), states, strict=True)
     ]
-    if chosen.capabilities.batches and executor is None:
-        return _solve_batch(chosen, problems, requests)
-    if executor is not None:
-        return list(executor.map(_solve_task, [chosen] * len(problems), problems, requests))
-    with ThreadPoolExecutor() as threads:
-        return list(threads.map(_solve_task, [chosen] * len(problems), problems, requests))
+    return attempt_each(chosen, given, requests, executor)
+
+
+def _raised(answer: Answer) -> Solution:
+    """Return a solution, or raise the error in its place."""
+    if isinstance(answer, SolverError):
+        raise answer
+    return answer
+
+
+def _sequence(values: Any, name: str, wanted: str) -> list[Any]:
+    try:
+        return list(values)
+    except TypeError:
+        kind = type(values).__name__
+        raise InvalidProblemError(f"{name} is a {kind}; pass {wanted}") from None
 
 
 def spawn_seeds(seed: int | None, count: int) -> list[int | None]:
     """Derive one independent seed a problem; None stays None."""
-    if seed is None:
+    if (seed := checked_seed(seed)) is None:
         return [None] * count
     return [int(s) for s in np.random.SeedSequence(seed).generate_state(count, np.uint32)]
 
 
-def _resolve(solver: Any, options: dict[str, Any]) -> Solver:
+def resolve(solver: Any, options: dict[str, Any]) -> Solver:
+    """Return the solver that is meant, with the options given and its backend loaded.
+
+    Raises
+    ------
+    UnknownSolverError, MissingBackendError, OptionError
+        If there is none such.
+    BackendError
+        If its own code fails at that.
+    """
     if isinstance(solver, str):
         return create(solver, **options)
+    name = name_of(solver)
     if not isinstance(solver, Solver):
         from solvers.foreign import as_solver
 
-        solver = as_solver(solver)
-    solver.require()
-    if options:
-        try:
-            return dataclasses.replace(solver, **options)
-        except TypeError:
-            raise OptionError(
-                f"solver {solver.name!r} has no option among {sorted(options)}; "
-                f"its options are: {', '.join(solver.options()) or 'none'}"
-            ) from None
-    return solver
-
-
-def _only_state(problem: CardinalityQUBO) -> State | None:
-    """Return the one feasible state where k leaves no choice in any group."""
-    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
-    full = problem.cardinalities == sizes
-    if (full | (problem.cardinalities == 0)).all():
-        return full[problem.groups].astype(np.uint8)
-    return None
-
-
-def _solve_task(solver: Solver, problem: CardinalityQUBO, request: Request) -> Solution:
-    """Solve one problem of a sequence: its clock starts when its turn comes."""
-    return _solve_one(solver, problem, dataclasses.replace(request, started=time.perf_counter()))
-
-
-def _solve_one(solver: Solver, problem: CardinalityQUBO, request: Request) -> Solution:
-    if (forced := _forced(solver, problem, request)) is not None:
-        return forced
-    begin = time.perf_counter()
-    with _vendor_errors(solver):
-        outcome = solver.run(problem, request)
-    return conclude(solver, problem, request, outcome, time.perf_counter() - begin)
-
-
-def _solve_batch(
-    solver: Solver, problems: list[CardinalityQUBO], requests: list[Request]
-) -> list[Solution]:
-    answers: list[Solution | None] = [
-        _forced(solver, p, r) for p, r in zip(problems, requests, strict=True)
-    ]
-    open_ = [i for i, answer in enumerate(answers) if answer is None]
-    if open_:
-        begin = time.perf_counter()
-        with _vendor_errors(solver):
-            outcomes = solver.run_batch([problems[i] for i in open_], [requests[i] for i in open_])
-        share = (time.perf_counter() - begin) / len(open_)
-        for i, outcome in zip(open_, outcomes, strict=True):
-            answers[i] = conclude(solver, problems[i], requests[i], outcome, share)
-    return [answer for answer in answers if answer is not None]
-
-
-def _forced(solver: Solver, problem: CardinalityQUBO, request: Request) -> Solution | None:
-    """Answer without a search where one state alone is feasible."""
-    if (only := _only_state(problem)) is None:
-        return None
-    bound = problem.energy(only) if solver.capabilities.exact else None
-    outcome = Outcome(only[None], Stop.PROVEN, proven=solver.capabilities.exact, bound=bound)
-    return conclude(solver, problem, request, outcome, 0.0)
-
-
-@contextmanager
-def _vendor_errors(solver: Solver) -> Iterator[None]:
-    """Wrap whatever a backend raises in :class:`BackendError`."""
-    try:
-        yield
-    except SolverError:
-        raise
-    except Exception as error:
-        raise BackendError(
-            f"solver {solver.name!r} failed: {type(error).__name__}: {error}"
-        ) from error
+        with blaming(name, "can't be wrapped"):
+            solver = as_solver(solver)
+    with blaming(name, "could not be loaded"):
+        solver.require()
+        known = solver.options()
+    if unknown := sorted(set(options) - set(known)):
+        raise OptionError(
+            f"solver {name!r} has no option {unknown[0]!r}; "
+            f"its options are: {', '.join(known) or 'none'}"
+        )
+    return configured(name, partial(dataclasses.replace, solver), options) if options else solver

@@ -16,6 +16,7 @@ from icbs.data.samples import read_samples
 from icbs.errors import ConfigError
 from icbs.layers.finding import find_layers
 from icbs.layers.modes import evaluation_mode
+from problems.suggest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -121,12 +122,17 @@ def _config(
 ) -> PrunerConfig:
     """Check what was asked for."""
     if method not in get_args(Method):
-        raise ConfigError(f"unknown method {method!r}; choose of {', '.join(get_args(Method))}")
+        methods = get_args(Method)
+        near = did_you_mean(method, methods)
+        raise ConfigError(f"unknown method {method!r}{near}; choose of {', '.join(methods)}")
     if method != "magnitude" and batches is None:
         raise ConfigError(f"{method} needs calibration samples; pass batches")
     known = ("densities", "include", "exclude", "max_samples")
     if unknown := [name for name in settings if name not in known]:
-        raise ConfigError(f"unknown setting {unknown[0]!r}; the settings are: {', '.join(known)}")
+        near = did_you_mean(unknown[0], known)
+        raise ConfigError(
+            f"unknown setting {unknown[0]!r}{near}; the settings are: {', '.join(known)}"
+        )
     chosen: dict[str, Any] = dict(settings)
     if density is not None:
         chosen["density"] = density

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from icbs.blocks.block import Block
+from icbs.blocks.failures import failure_text
 from icbs.config import PrunerConfig
 from icbs.history import Row
 from icbs.state import State
 from icbs.workspace import Workspace
-from solvers import Solution, SolverError
+from solvers import BackendError, Solution, SolverError
 
 Answer = Solution | SolverError
 
@@ -46,6 +47,7 @@ class Move:
     @classmethod
     def of(cls, block: Block, answer: Answer) -> Move:
         """Read an answer."""
+        answer = _checked(block, answer)
         x, energy = block.start, 0.0
         if isinstance(answer, Solution) and answer.x is not None:
             x, energy = answer.x, answer.energy
@@ -76,7 +78,7 @@ class Move:
             actual=actual,
             accepted=accepted,
             energy=self.energy,
-            failure=_failure(self.answer),
+            failure=failure_text(self.answer) if isinstance(self.answer, SolverError) else "",
             solver_seconds=self.answer.timing.total if isinstance(self.answer, Solution) else 0.0,
             seconds=state.seconds,
         )
@@ -132,7 +134,9 @@ def _judge_one(work: Workspace, state: State, move: Move) -> Row:
 def _judge_together(work: Workspace, state: State, moves: Sequence[Move]) -> list[Row]:
     """Keep all moves of a pass, or none; learn how far the model can be trusted."""
     able = [move for move in moves if len(move.index)]
-    layers, factor = [move.block.layer for move in moves], work.config.caution
+    # What a solver failed at says nothing about the model.
+    answered = [move for move in moves if isinstance(move.answer, Solution)]
+    layers, factor = [move.block.layer for move in answered], work.config.caution
     if not able:
         # κ was too large for any move to pay.
         state.trust(layers, math.inf, factor)
@@ -158,7 +162,16 @@ def _judge_together(work: Workspace, state: State, moves: Sequence[Move]) -> lis
     return [move.row(state, actual, accepted=accepted and move in able) for move in moves]
 
 
-def _failure(answer: Answer) -> str:
+def _checked(block: Block, answer: Answer) -> Answer:
+    """Turn an answer that holds no move into the error that it is."""
     if isinstance(answer, SolverError):
-        return type(answer).__name__
-    return "" if answer.x is not None else "NoFeasibleSample"
+        return answer
+    name = answer.info.get("solver")
+    if answer.x is None:
+        return BackendError(
+            f"solver {name!r} returned {len(answer.samples)} states, and none has the right "
+            f"number of ones (it stopped by: {answer.stop.value})"
+        )
+    if not block.keeps_counts(answer.x):
+        return BackendError(f"solver {name!r} returned a state that would change the density")
+    return answer

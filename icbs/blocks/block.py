@@ -14,6 +14,7 @@ from icbs.constraints import group_of
 from icbs.curvature.passes import Pass
 from icbs.layers.layer import Layer
 from problems import CardinalityQUBO
+from problems.sealed import read_only
 
 Float = npt.NDArray[np.float64]
 
@@ -26,13 +27,27 @@ class Block:
     index: Tensor
     """Flat indices, shape (n,)."""
     start: npt.NDArray[np.uint8]
-    """Status quo, 1 = pruned, shape (n,); its energy is 0."""
+    """Status quo, 1 = pruned, shape (n,), read-only; its energy is 0."""
     problem: CardinalityQUBO
     penalty: Float
     """Ridge λω, shape (n,): what the energy holds beside the predicted change of the loss."""
     distortion: tuple[Float, Float] | None = None
     """Slope, shape (n,), and curvature, shape (n, n), of the layer's own error, where the
     energy holds it beside a model of the loss."""
+
+    def __post_init__(self) -> None:
+        # Copies that no solver ever sees: what the density is held to, whatever one does.
+        self.start = read_only(self.start.copy())
+        self._groups = self.problem.groups.copy()
+        self._counts = self._count(self.start)
+
+    def keeps_counts(self, x: npt.NDArray[np.uint8]) -> bool:
+        """Whether a state prunes as many weights of each group as the status quo does."""
+        binary = x.shape == self.start.shape and bool(((x == 0) | (x == 1)).all())
+        return binary and np.array_equal(self._count(x), self._counts)
+
+    def _count(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        return np.bincount(self._groups[x != 0], minlength=self.problem.num_groups)
 
     def predicted(self, x: npt.NDArray[np.uint8], energy: float) -> float:
         """Change of the loss that the quadratic model predicts for a move to ``x``.

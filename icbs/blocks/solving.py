@@ -10,7 +10,8 @@ import numpy as np
 
 from icbs.blocks.block import Block
 from icbs.config import PrunerConfig
-from solvers import Solution, Solver, SolverError, UnsupportedError, solve
+from solvers import Solution, Solver, SolverError, UnsupportedError, solve_each
+from solvers.errors import blaming
 
 
 def check_solver(solver: Solver, config: PrunerConfig) -> None:
@@ -20,6 +21,8 @@ def check_solver(solver: Solver, config: PrunerConfig) -> None:
     ------
     UnsupportedError
         Naming the setting to change.
+    BackendError
+        If it needs something that is not set up; see :meth:`solvers.Solver.check_ready`.
     """
     can = solver.capabilities
     if can.max_n is not None and config.block_size > can.max_n:
@@ -36,6 +39,8 @@ def check_solver(solver: Solver, config: PrunerConfig) -> None:
         raise UnsupportedError(
             f"solver {solver.name!r} can't honour a time limit; leave solver_time_limit out"
         )
+    with blaming(solver.name, "is not ready"):
+        solver.check_ready()
 
 
 def solve_blocks(
@@ -45,7 +50,7 @@ def solve_blocks(
     step: int,
     executor: Executor | None = None,
 ) -> list[Solution | SolverError]:
-    """Solve the blocks of a pass; a solver that fails costs its own block alone.
+    """Solve the blocks of a pass; a failure takes the place of its own block's answer alone.
 
     Parameters
     ----------
@@ -67,21 +72,7 @@ def solve_blocks(
         request["time_limit"] = config.solver_time_limit
     if can.seed:
         request["seed"] = int(np.random.SeedSequence([config.seed, step]).generate_state(1)[0])
-
-    def starts(chosen: Sequence[Block]) -> dict[str, Any]:
-        return {"initial_state": [block.start for block in chosen]} if can.initial_state else {}
-
-    try:
-        problems = [block.problem for block in blocks]
-        return list(solve(problems, solver, executor=executor, **starts(blocks), **request))
-    except SolverError:
-        pass
-    answers: list[Solution | SolverError] = []
-    for block in blocks:
-        try:
-            answers += solve(
-                [block.problem], solver, executor=executor, **starts([block]), **request
-            )
-        except SolverError as error:
-            answers.append(error)
-    return answers
+    if can.initial_state:
+        request["initial_state"] = [block.start for block in blocks]
+    problems = [block.problem for block in blocks]
+    return solve_each(problems, solver, executor=executor, **request)

@@ -153,6 +153,10 @@ def close(
         + "; results in "
     )
     console.print(Text.assemble(told, (str(folder), "bold")), highlight=False, soft_wrap=True)
+    if (first := result.first_failure) is not None:
+        where = f"pass {first.step}, layer {first.layer!r}"
+        line = f"the first solver failure, {where}: {first.failure}"
+        console.print(Text(visible(line), "yellow"), highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def settings(
     if name is not None:
         if name not in fields:
             raise ConfigError(
-                f"unknown setting {name!r}{did_you_mean(name, fields)} 'icbs settings' lists them"
+                f"unknown setting {name!r}{did_you_mean(name, fields)}; 'icbs settings' lists them"
             )
         console.print(Text(f"{name} = {default_of(name)}", style="bold"))
         console.print(Text(f"values: {values_of(name)}"))

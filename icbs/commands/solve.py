@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -82,80 +82,3 @@ def solve(
         groups = f" in {problem.num_groups} groups" if problem.num_groups > 1 else ""
         title = f"{file.name} (n = {problem.n}, k = {problem.k}{groups}) by {solver}"
         Screen().print(table(solution, title))
-
-
-@plain_errors
-def solvers(as_json: AsJson = False) -> None:
-    """List every registered solver: what it can do, and what it still needs."""
-    from rich.table import Table
-    from rich.text import Text
-
-    import solvers as registry
-    from icbs.records.screen import Screen
-
-    found = [_describe(name) for name in registry.names()]
-    if as_json:
-        typer.echo(json.dumps(found))
-        return
-    result = Table(title="Solvers", caption="others join by the entry-point group icbs.solvers")
-    result.add_column("solver", no_wrap=True)
-    result.add_column("what it does and honours")
-    result.add_column("ready", overflow="fold")
-    for solver in found:
-        if "error" in solver:
-            result.add_row(solver["name"], Text(solver["error"]), Text("broken", "red"))
-            continue
-        what = Text(solver["summary"]).append("\n" + _abilities(solver["capabilities"]), "dim")
-        result.add_row(solver["name"], what, Text(solver["install"] or "yes"))
-        result.add_section()
-    Screen().print(result)
-
-
-#: Shown in the table for each capability that a solver declares.
-_HONOURS = {
-    "time": "time_limit",
-    "seed": "seed",
-    "start": "initial_state",
-    "reads": "num_reads",
-    "callback": "callback",
-    "batches": "batches",
-}
-
-
-def _describe(name: str) -> dict[str, Any]:
-    """Return what a registered solver says of itself, or why it can't."""
-    import solvers as registry
-
-    try:
-        solver = registry.get(name)
-    except registry.SolverError as error:
-        return {"name": name, "available": False, "error": str(error)}
-    missing = solver.missing()
-    return {
-        "name": name,
-        "summary": solver.summary,
-        "available": not missing,
-        "install": f"pip install {' '.join(repr(m) for m in missing)}" if missing else None,
-        "options": {key: _plain(value) for key, value in solver.options().items()},
-        "capabilities": {
-            field: getattr(solver.capabilities, field)
-            for field in registry.Capabilities.__dataclass_fields__
-        },
-    }
-
-
-def _abilities(can: dict[str, Any]) -> str:
-    """Say in one line what a solver can do."""
-    kind = "exact" if can["exact"] else "heuristic"
-    size = "any n" if can["max_n"] is None else f"n ≤ {can['max_n']}"
-    keeps = "k kept" if can["native_cardinality"] else "k by penalty"
-    words = [kind, size, f"{keeps}, groups too" if can["groups"] else keeps]
-    honours = [what for what, name in _HONOURS.items() if can[name]]
-    words.append(f"honours {', '.join(honours)}" if honours else "")
-    if can["hardware"] is not None:
-        words.append(f"runs on: {can['hardware']}")
-    return "; ".join(filter(None, words))
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from icbs.figures import label, metrics, significant, spell
+from icbs.figures import counted, label, metrics, significant, spell
 from icbs.records.live import duration
 from icbs.records.screen import visible
 from icbs.report.layers import LayerFigures, by_depth, by_kind
@@ -19,6 +20,8 @@ LEGEND = (
     "kept: blocks whose move was kept, of all; moved: weights that changed sides in them; "
     "predicted, actual: their change of the loss; ms: median time of the solver for a block"
 )
+FAILURES = 5
+"""Kinds of solver failure that are named."""
 FEW = 12
 """Layers up to which each has a line of its own."""
 
@@ -69,12 +72,13 @@ def facts(run: Overview) -> list[str]:
         kept = sum(row.accepted for row in rows)
         judged = len(run.curve.judged)
         unit = f", judged {judged} times as whole passes" if run.by_pass else ""
-        lines.append(f"{len(rows):,} blocks, {kept / len(rows):.0%} kept{unit}")
-        if failures := [row.failure for row in rows if row.failure]:
-            lines.append(f"{len(failures)} blocks without an answer, the first: {failures[0]}")
+        lines.append(f"{counted(len(rows), 'block')}, {kept / len(rows):.0%} kept{unit}")
+        if failures := Counter(row.failure for row in rows if row.failure):
+            lines.append(f"{counted(failures.total(), 'block')} without an answer:")
+            lines += [f"  {n} × {failure}" for failure, n in failures.most_common(FAILURES)]
     if run.weights:
         lines.append(
-            f"{run.kept:,} of {run.weights:,} weights kept in {len(run.sizes)} layers "
+            f"{run.kept:,} of {run.weights:,} weights kept in {counted(len(run.sizes), 'layer')} "
             f"(density {run.kept / run.weights:.4f})"
         )
     return lines

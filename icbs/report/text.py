@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from icbs.figures import significant
+from icbs.figures import counted, significant
 from icbs.records.live import duration
 from icbs.report.layers import by_kind, layer_figures
 
@@ -26,11 +26,12 @@ def describe(result: Result) -> str:
     weights, kept = (sum(counts) for counts in zip(*sizes.values(), strict=True))
     failures = sum(bool(row.failure) for row in result.history)
     lines = [
-        f"{kept:,} of {weights:,} weights kept in {len(sizes)} layers "
+        f"{kept:,} of {weights:,} weights kept in {counted(len(sizes), 'layer')} "
         f"(density {result.density:.4f})",
         f"held-out loss {significant(result.initial_loss)} at the start, "
         f"{significant(result.loss)} now",
-        f"{result.passes} passes, {len(result.history):,} blocks, {result.accepted:.0%} kept, "
+        f"{counted(result.passes, 'pass')}, {counted(len(result.history), 'block')}, "
+        f"{result.accepted:.0%} kept, "
         f"{duration(result.seconds)}" + (f", {failures} blocks without an answer" * bool(failures)),
     ]
     layers = layer_figures(result.history, sizes, by_pass=True)

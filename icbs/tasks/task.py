@@ -16,6 +16,7 @@ from icbs.config import brief
 from icbs.data.objective import Loss
 from icbs.errors import ConfigError
 from icbs.tasks.names import BUILTIN, declared
+from problems.suggest import did_you_mean
 
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 Count = Annotated[int, Field(ge=1, lt=1 << 31)]
@@ -62,9 +63,10 @@ def load_task(name: str, **options: Any) -> Task:
     """
     module, colon, function = declared().get(name, name).partition(":")
     if not (module and colon and function):
+        known = sorted(declared())
         raise ConfigError(
-            f"unknown task {name!r}; declared tasks: {', '.join(sorted(declared()))}; "
-            "a task of your own is named 'module:function'"
+            f"unknown task {name!r}{did_you_mean(name, known)}; declared tasks: "
+            f"{', '.join(known)}; a task of your own is named 'module:function'"
         )
     try:
         factory = attrgetter(function)(importlib.import_module(module))

@@ -28,6 +28,7 @@ from typing import Any
 from problems.errors import FormatError
 from problems.formats import coo, lp, mps, qplib
 from problems.qubo import CardinalityQUBO
+from problems.suggest import did_you_mean
 
 __all__ = ["FORMATS", "Format", "read", "write"]
 
@@ -120,7 +121,10 @@ def write(problem: CardinalityQUBO, path: str | Path, format: str | None = None)
 def _name(path: str | Path, format: str | None) -> str:
     if format is not None:
         if format not in FORMATS:
-            raise FormatError(f"unknown format {format!r}; known formats: {', '.join(FORMATS)}")
+            raise FormatError(
+                f"unknown format {format!r}{did_you_mean(format, FORMATS)}; known formats: "
+                f"{', '.join(FORMATS)}"
+            )
         return format
     ending = Path(path).suffix.lower()
     for name, candidate in FORMATS.items():

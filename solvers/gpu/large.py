@@ -62,7 +62,7 @@ def search_large(
     owner = torch.zeros(request.num_reads, dtype=torch.int64, device=device)
     X = layout.restore(random_states([layout], owner, seeds, problem.n))
     if request.initial_state is not None:
-        X[0] = torch.from_numpy(request.initial_state).to(device)
+        X[0] = torch.tensor(request.initial_state, device=device)
     random = torch.Generator(device).manual_seed(int(seeds[0]) & 0xFFFFFFFF)
     build = time.perf_counter() - begin
 

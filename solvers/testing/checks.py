@@ -14,7 +14,7 @@ from problems import CardinalityQUBO, InvalidProblemError
 from solvers.base import Capabilities, Solver
 from solvers.errors import OptionError, UnsupportedError
 from solvers.solve import solve, spawn_seeds
-from solvers.testing.case import Case
+from solvers.testing.case import Case, fingerprint
 from solvers.testing.verify import expect, lowest_energy, optimum, refused, verify
 
 
@@ -40,6 +40,31 @@ def check_answers(case: Case) -> None:
         if case.can.exact:
             expect(solution.is_optimal, f"an exact solver stopped with {solution.status}")
             expect(solution.energy <= best + 1e-9 * unit, "claimed optimal, but is not")
+
+
+def check_inputs(case: Case) -> None:
+    """Problem and start are left as they were, though nothing kept the solver from writing."""
+    rng = np.random.default_rng(12)
+    A, linear = rng.normal(size=(3, case.n)), rng.normal(size=case.n)
+    start = (np.arange(case.n) % 2 == 0).astype(np.uint8)
+    problems = {
+        "a dense problem": CardinalityQUBO(case.problem(12).Q, int(start.sum()), offset=0.5),
+        "a factored problem": CardinalityQUBO.from_factors(A, linear, int(start.sum())),
+    }
+    for what, problem in problems.items():
+        before, given = problem.hash, start.copy()
+        case.run(problem, given)
+        expect(fingerprint(problem) == before, f"{what} was changed")
+        expect(np.array_equal(given, start), f"the start was changed, with {what}")
+
+
+def check_outputs(case: Case) -> None:
+    """Check that what a run has returned is not changed by the next."""
+    first = case.run(case.problem(13))
+    kept = np.array(first.samples)
+    for seed in (14, 15):
+        case.run(case.problem(seed))
+    expect(np.array_equal(first.samples, kept), "a later run changed the samples of an earlier")
 
 
 def check_degenerate(case: Case) -> None:
@@ -113,8 +138,9 @@ def check_seed(case: Case) -> None:
         with refused(UnsupportedError, "a seed"):
             case.solve(problem, seed=1)
         return
-    with refused(OptionError, "seed -1"):
-        case.solve(problem, seed=-1)
+    for bad in (-1, 1.5, "1", True):
+        with refused(OptionError, f"seed = {bad!r}"):
+            case.solve(problem, seed=bad)
     case.solve(problem, seed=2**32 - 1)
     first, again = (case.solve(problem, seed=5) for _ in range(2))
     if case.can.deterministic:
@@ -148,8 +174,8 @@ def check_num_reads(case: Case) -> None:
         with refused(UnsupportedError, "two reads"):
             case.solve(problem, num_reads=2)
         return
-    for bad in (0, -1, 1.5):
-        with refused(OptionError, f"num_reads = {bad}"):
+    for bad in (0, -1, 1.5, "2", True):
+        with refused(OptionError, f"num_reads = {bad!r}"):
             case.solve(problem, num_reads=bad)
     for reads in (1, 4):
         found = len(case.solve(problem, num_reads=reads).samples)
@@ -166,8 +192,8 @@ def check_time_limit(case: Case) -> None:
         with refused(UnsupportedError, "a time limit"):
             case.solve(problem, time_limit=case.time_limit)
         return
-    for bad in (0, -1.0, float("nan"), float("inf")):
-        with refused(OptionError, f"time_limit = {bad}"):
+    for bad in (0, -1.0, float("nan"), float("inf"), "1", True):
+        with refused(OptionError, f"time_limit = {bad!r}"):
             case.solve(case.problem(), time_limit=bad)
     for once in (case.problem(), problem):  # whatever is loaded, or compiled, only once
         case.solve(once, time_limit=case.time_limit)

@@ -41,6 +41,7 @@ def verify(solution: Solution, problem: CardinalityQUBO, can: Capabilities) -> N
     expect((np.diff(solution.energies[kept]) >= 0).all(), "samples are not sorted by energy")
     expect(isinstance(solution.stop, Stop), "stop is not a Stop")
     expect(min(vars(solution.timing).values()) >= 0, "a phase took negative time")
+    expect("refuted" not in solution.info, str(solution.info.get("refuted")))
     for key in ("solver", "seed", "problem"):
         expect(key in solution.info, f"info says nothing of {key!r}")
     if not kept.any():

@@ -6,6 +6,7 @@ from dataclasses import replace
 from math import inf, nan
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -103,7 +104,58 @@ def test_a_failed_solver_costs_its_block_alone(toy):
     answers[0] = SolverError("no")
     rows = judge(work, state, blocks, answers)
     assert [row.accepted for row in rows] == [False, True, True]
-    assert rows[0].failure == "SolverError"
+    assert rows[0].failure == "SolverError: no"
+    # A failure says nothing about the model: no trust is won or lost by it.
+    assert blocks[0].layer.name not in state.caution
+    assert blocks[1].layer.name in state.caution
+
+
+def test_a_pass_without_answers_teaches_nothing(toy):
+    work, state, blocks, answers = looked(toy)
+    before, loss = weights(work), state.loss
+    rows = judge(work, state, blocks, [SolverError("no")] * len(answers))
+    assert not any(row.accepted or row.moved for row in rows)
+    assert state.caution == {}
+    assert state.loss == loss
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(work), strict=True))
+
+
+def test_a_move_that_would_change_the_density_is_not_made(toy):
+    """Whatever became of the answer after it was checked."""
+    work, state, blocks, answers = looked(toy)
+    before, density = [layer.pruned.clone() for layer in work.layers], work.density
+    answers[0].x[:] = 1
+    answers[1].x[0] = 7
+    rows = judge(work, state, blocks, answers)
+    assert [row.moved > 0 for row in rows] == [False, False, True]
+    assert all("would change the density" in row.failure for row in rows[:2])
+    assert work.density == density
+    assert all(
+        torch.equal(layer.pruned, was)
+        for layer, was in zip(work.layers[:2], before[:2], strict=True)
+    )
+
+
+@pytest.mark.parametrize("constraint", ["layer", "output", "2:4"])
+def test_counts_are_kept_in_each_group(toy, constraint):
+    changes = {} if constraint == "layer" else {"constraint": constraint}
+    if constraint == "2:4":
+        changes["density"] = 0.5
+    _, _, blocks, _ = looked(toy, **changes)
+    for block in blocks:
+        groups = block.problem.groups
+        assert block.keeps_counts(block.start)
+        i = int(np.flatnonzero(block.start)[0])
+        swapped = block.start.copy()
+        j = int(np.flatnonzero((block.start == 0) & (groups == groups[i]))[0])
+        swapped[[i, j]] = 0, 1
+        assert block.keeps_counts(swapped)
+        swapped[j] = 0
+        assert not block.keeps_counts(swapped)
+        if len(other := np.flatnonzero((block.start == 0) & (groups != groups[i]))):
+            swapped[other[0]] = 1
+            assert not block.keeps_counts(swapped)
+        assert not block.keeps_counts(block.start[1:])
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ import solvers as registry
 from icbs.commands.answers import read_state
 from icbs.commands.errors import plain_errors
 from icbs.commands.export import export
-from icbs.commands.solve import solve, solvers
+from icbs.commands.solve import solve
+from icbs.commands.solvers import solvers
 from problems import CardinalityQUBO, FormatError
 from problems.formats import FORMATS, read, write
 from solvers import Capabilities, Outcome, Request, Solver, SolverError, Stop

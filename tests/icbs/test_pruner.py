@@ -201,7 +201,9 @@ def test_a_failing_solver_keeps_the_status_quo_and_is_counted(toy):
     result = pruner.prune(toy.model, toy.batches, toy.loss)
     failed = [row for row in result.history if row.failure]
     assert failed
-    assert {row.failure for row in failed} == {"BackendError"}
+    reason = "BackendError: solver 'failing' failed: RuntimeError: the backend is on fire"
+    assert {row.failure for row in failed} == {reason}
+    assert result.first_failure is failed[0]
     assert all(row.moved == 0 and not row.accepted for row in result.history)
     assert result.summary()["failures"] == len(failed)
     assert result.loss == pytest.approx(result.initial_loss)

@@ -123,6 +123,51 @@ class Meddling(Honest):
         return super().run(problem, request)
 
 
+class Scribbling(Honest):
+    """Writes into factored problems alone."""
+
+    capabilities = dataclasses.replace(Honest.capabilities, initial_state=True)
+
+    def run(self, problem, request):
+        if problem.is_factored:
+            problem.linear[:] = 0
+        return super().run(problem, request)
+
+
+class Restarting(Honest):
+    capabilities = dataclasses.replace(Honest.capabilities, initial_state=True)
+
+    def run(self, problem, request):
+        if request.initial_state is not None:
+            request.initial_state[:] = 1 - request.initial_state
+        return super().run(problem, request)
+
+
+class Rebinding(Honest):
+    """Scales the problem it was given."""
+
+    def run(self, problem, request):
+        problem.offset *= 2
+        return super().run(problem, request)
+
+
+BUFFER = np.zeros((1, 64), dtype=np.uint8)
+
+
+class Reusing(Honest):
+    """Returns a view of the one buffer that all its runs write to."""
+
+    def run(self, problem, request):
+        view = BUFFER[:, : problem.n]
+        view[0] = np.random.default_rng().permutation(super().run(problem, request).samples[0])
+        return Outcome(view, Stop.CONVERGED)
+
+
+class Refuted(Honest):
+    def run(self, problem, request):
+        return dataclasses.replace(super().run(problem, request), bound=1e9)
+
+
 class Generous(Honest):
     capabilities = dataclasses.replace(Honest.capabilities, num_reads=True)
 
@@ -146,7 +191,14 @@ def test_an_honest_solver_passes():
         (Bounding(), "answers", "not a lower bound"),
         (Slow(), "time_limit", "for a time limit"),
         (Fickle(), "seed", "equal seeds"),
-        (Meddling(), "answers", "changed the problem"),
+        (Meddling(), "answers", "writes into its input.*read-only"),
+        (Meddling(), "inputs", "a dense problem was changed"),
+        (Scribbling(), "inputs", "a factored problem was changed"),
+        (Restarting(), "inputs", "the start was changed"),
+        (Restarting(), "initial_state", "writes into its input"),
+        (Rebinding(), "inputs", "was changed"),
+        (Reusing(), "outputs", "changed the samples"),
+        (Refuted(), "answers", "lies above the energy"),
         (Generous(), "num_reads", "9 samples for 1 reads"),
         (Mute(), "callback", "never called"),
     ],

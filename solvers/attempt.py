@@ -1,0 +1,191 @@
+"""The one way from a problem to an answer: check, run, recompute; a failure is an answer too."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+
+import numpy as np
+
+from problems import CardinalityQUBO
+from solvers.background import DaemonThreads
+from solvers.base import Outcome, Request, Solver, State
+from solvers.conclude import conclude
+from solvers.errors import BackendError, SolverError, blame, describe
+from solvers.guard import call, is_trusted, name_of
+from solvers.solution import Solution, Stop
+
+Answer = Solution | SolverError
+
+log = logging.getLogger("icbs")
+
+
+def attempt(
+    solver: Solver, problem: CardinalityQUBO, request: Request, apart: bool = False
+) -> Answer:
+    """Solve one problem; whatever keeps the solver from answering is returned.
+
+    Parameters
+    ----------
+    solver : Solver
+    problem : CardinalityQUBO
+    request : Request
+    apart : bool, default False
+        Whether to run the solver in another process; see :func:`solvers.guard.call`.
+    """
+    try:
+        if (forced := _forced(solver, problem, request)) is not None:
+            return forced
+        (outcome,), seconds = call(solver, [problem], [request], apart=apart)
+        return _concluded(solver, problem, request, outcome, seconds)
+    except Exception as error:
+        return blame(name_of(solver), error)
+
+
+def attempt_batch(
+    solver: Solver, problems: Sequence[CardinalityQUBO], requests: Sequence[Request]
+) -> list[Answer]:
+    """Solve a sequence in the solver's own batch, and one by one where that fails as a whole."""
+    answers: dict[int, Answer] = {}
+    open_ = []
+    for i, (problem, request) in enumerate(zip(problems, requests, strict=True)):
+        if (forced := _forced(solver, problem, request)) is not None:
+            answers[i] = forced
+        else:
+            open_.append(i)
+    if open_:
+        chosen, asked = [problems[i] for i in open_], [requests[i] for i in open_]
+        try:
+            outcomes, seconds = call(solver, chosen, asked, batch=True)
+        except Exception as error:
+            failure = blame(name_of(solver), error)
+            if len(open_) == 1:
+                return [answers.get(i, failure) for i in range(len(problems))]
+            log.warning("a batch failed, its problems are solved one by one: %s", failure)
+            answers |= {i: attempt_in_turn(solver, problems[i], requests[i]) for i in open_}
+        else:
+            share = seconds / len(open_)
+            for i, outcome in zip(open_, outcomes, strict=True):
+                answers[i] = _concluded(solver, problems[i], requests[i], outcome, share)
+    return [answers[i] for i in range(len(problems))]
+
+
+def attempt_each(
+    solver: Solver,
+    problems: Sequence[CardinalityQUBO],
+    requests: Sequence[Request],
+    executor: Executor | None = None,
+) -> list[Answer]:
+    """Solve a sequence side by side, in the solver's own batch where it has one.
+
+    Parameters
+    ----------
+    solver : Solver
+    problems : sequence of CardinalityQUBO
+    requests : sequence of Request
+    executor : concurrent.futures.Executor, optional
+        Where they run, whether or not there is a batch; threads when omitted.
+    """
+    if executor is not None:
+        return _through(executor, solver, problems, requests)
+    if solver.capabilities.batches:
+        return attempt_batch(solver, problems, requests)
+    # An interruption waits for our own solvers, which end; not for any other.
+    threads = ThreadPoolExecutor if is_trusted(solver) else DaemonThreads
+    with threads(min(32, (os.cpu_count() or 1) + 4)) as pool:
+        return _through(pool, solver, problems, requests)
+
+
+def attempt_in_turn(solver: Solver, problem: CardinalityQUBO, request: Request) -> Answer:
+    """Solve one problem of a sequence: its clock starts when its turn comes."""
+    return attempt(solver, problem, dataclasses.replace(request, started=time.perf_counter()))
+
+
+def _through(
+    executor: Executor,
+    solver: Solver,
+    problems: Sequence[CardinalityQUBO],
+    requests: Sequence[Request],
+) -> list[Answer]:
+    """Solve a sequence in an executor; what takes a process down with it is tried apart.
+
+    An executor of processes breaks as a whole when one of them dies. Who killed it is not
+    known, so that each problem that has no answer then gets a process of its own.
+    """
+    tasks = list(zip(problems, requests, strict=True))
+    futures = [_submit(executor, solver, *task) for task in tasks]
+    try:
+        answers = [_collect(solver, future) for future in futures]
+    finally:
+        for future in futures:
+            future.cancel()
+    if lost := [i for i, answer in enumerate(answers) if answer is None]:
+        log.warning(
+            "a process of the executor died: each problem that it left unsolved gets a process "
+            "of its own"
+        )
+        with DaemonThreads(os.cpu_count() or 1) as pool:
+            again = {i: pool.submit(attempt, solver, *tasks[i], apart=True) for i in lost}
+            answers = [again[i].result() if i in again else a for i, a in enumerate(answers)]
+    return [answer for answer in answers if answer is not None]
+
+
+def _submit(
+    executor: Executor, solver: Solver, problem: CardinalityQUBO, request: Request
+) -> Future[Answer]:
+    try:
+        return executor.submit(attempt_in_turn, solver, problem, request)
+    except Exception as error:
+        refused: Future[Answer] = Future()
+        refused.set_exception(error)
+        return refused
+
+
+def _collect(solver: Solver, future: Future[Answer]) -> Answer | None:
+    """Return a task's answer; None where its executor broke."""
+    try:
+        return future.result()
+    except BrokenExecutor:
+        return None
+    except Exception as error:
+        return BackendError(
+            f"the executor could not run solver {name_of(solver)!r}: {describe(error)}; solvers "
+            "for processes must be importable there and picklable, others run in threads"
+        )
+
+
+def _concluded(
+    solver: Solver,
+    problem: CardinalityQUBO,
+    request: Request,
+    outcome: Outcome | SolverError,
+    seconds: float,
+) -> Answer:
+    if isinstance(outcome, SolverError):
+        return outcome
+    try:
+        return conclude(solver, problem, request, outcome, seconds)
+    except Exception as error:  # of what the solver says of itself, such as its options
+        return blame(name_of(solver), error)
+
+
+def _forced(solver: Solver, problem: CardinalityQUBO, request: Request) -> Solution | None:
+    """Answer without a search where one state alone is feasible."""
+    if (only := _only_state(problem)) is None:
+        return None
+    bound = problem.energy(only) if solver.capabilities.exact else None
+    outcome = Outcome(only[None], Stop.PROVEN, proven=solver.capabilities.exact, bound=bound)
+    return conclude(solver, problem, request, outcome, 0.0)
+
+
+def _only_state(problem: CardinalityQUBO) -> State | None:
+    """Return the one feasible state where k leaves no choice in any group."""
+    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
+    full = problem.cardinalities == sizes
+    if (full | (problem.cardinalities == 0)).all():
+        return full[problem.groups].astype(np.uint8)
+    return None

@@ -1,0 +1,185 @@
+"""How a solver is called: in this thread if it is ours, where it can be given up if it is not.
+
+What is promised of a solver that is not part of this project, or that calls a foreign object:
+
+- It gets a copy of the problem with read-only arrays, and a start of its own.
+- What it raises or returns wrongly, ``SystemExit`` included, is an error that names it.
+- Under a time limit it is waited for until a grace time after that. It then runs in another
+  process, which is ended, if it can be pickled and imported there; foreign samplers and
+  algorithms, which may hold connections and state, run in a thread of this process, which is
+  left behind.
+- Without a time limit it is waited for without an end, but can be interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
+
+from problems import CardinalityQUBO
+from problems.sealed import read_only, sealed
+from solvers.accept import accept, is_plain
+from solvers.background import Background
+from solvers.base import Outcome, Request, Solver
+from solvers.errors import BackendError, SolverError, TimeLimitError, blame
+from solvers.isolation import Worker, worker_for
+
+#: Seconds after the time limit, and a tenth of it, at which a solver is given up.
+GRACE = 5.0
+
+
+class Performance(NamedTuple):
+    """What a call of a solver came to."""
+
+    outcomes: list[Outcome | SolverError]
+    """One for each problem."""
+    seconds: float
+    """Wall time of the call."""
+
+
+def is_own(solver: Solver) -> bool:
+    """Whether a solver's class is this project's."""
+    return type(solver).__module__.partition(".")[0] == __package__
+
+
+def is_trusted(solver: Solver) -> bool:
+    """Whether a solver is this project's, and calls no object that it was given."""
+    return is_own(solver) and all(map(is_plain, vars(solver).values()))
+
+
+def name_of(solver: Any) -> str:
+    """Return a solver's name, also where it can't tell it."""
+    try:
+        return str(solver.name)
+    except Exception:
+        return type(solver).__name__
+
+
+def perform(
+    solver: Solver,
+    problems: Sequence[CardinalityQUBO],
+    requests: Sequence[Request],
+    batch: bool,
+) -> Performance:
+    """Call a solver on one problem, or on a batch of them, and check what comes back.
+
+    Raises
+    ------
+    SolverError
+        If a batch was not answered problem by problem.
+    Exception
+        Whatever the solver raised.
+    """
+    name, begin = name_of(solver), time.perf_counter()
+    if batch:
+        found = list(islice(solver.run_batch(problems, requests), len(problems) + 1))
+        if len(found) != len(problems):
+            many = "more" if len(found) > len(problems) else f"{len(found)}"
+            raise BackendError(f"solver {name!r} gave {many} answers to {len(problems)} problems")
+    else:
+        found = [solver.run(problems[0], requests[0])]
+    seconds = time.perf_counter() - begin
+    outcomes: list[Outcome | SolverError] = []
+    for problem, raw in zip(problems, found, strict=True):
+        try:
+            outcomes.append(accept(name, problem, raw))
+        except Exception as error:  # its attributes may be properties, which raise anything
+            outcomes.append(blame(name, error))
+    return Performance(outcomes, seconds)
+
+
+def call(
+    solver: Solver,
+    problems: Sequence[CardinalityQUBO],
+    requests: Sequence[Request],
+    batch: bool = False,
+    apart: bool = False,
+) -> Performance:
+    """Call a solver as far as it is trusted.
+
+    Parameters
+    ----------
+    solver : Solver
+    problems : sequence of CardinalityQUBO
+    requests : sequence of Request
+    batch : bool, default False
+        Whether to call ``run_batch``; else there is one problem.
+    apart : bool, default False
+        Whether it must run in another process, since it has ended one before.
+
+    Raises
+    ------
+    SolverError
+        Whatever kept a solver from answering.
+    KeyboardInterrupt
+    """
+    if is_trusted(solver) and not apart:
+        return perform(solver, problems, requests, batch)
+    limits = [request.time_limit for request in requests]
+    limit = None if None in limits else sum(limit for limit in limits if limit is not None)
+    worker = None
+    if apart or (limit is not None and not is_own(solver)):
+        worker = worker_for(solver, problems, requests)
+    if worker is not None:
+        work: Callable[[], Performance] = partial(worker.perform, problems, requests, batch)
+    elif apart:
+        raise BackendError(
+            f"solver {name_of(solver)!r} ended the process that it ran in, and can't be "
+            "loaded in another; solve in threads (no executor) to see why"
+        )
+    else:
+        work = partial(perform_sealed, solver, problems, requests, batch)
+    return _awaited(solver, work, worker, limit)
+
+
+def perform_sealed(
+    solver: Solver,
+    problems: Sequence[CardinalityQUBO],
+    requests: Sequence[Request],
+    batch: bool,
+) -> Performance:
+    """As :func:`perform`, on copies that the solver can't write to; the clocks start now."""
+    return perform(solver, [sealed(p) for p in problems], [_own(r) for r in requests], batch)
+
+
+def _own(request: Request) -> Request:
+    start = request.initial_state
+    return dataclasses.replace(
+        request,
+        initial_state=None if start is None else read_only(start.copy()),
+        started=time.perf_counter(),
+    )
+
+
+def _awaited(
+    solver: Solver, work: Callable[[], Performance], worker: Worker | None, limit: float | None
+) -> Performance:
+    """Wait for work in another thread or process, no longer than its time limit allows."""
+    running = Background(work)
+    ended = False
+    try:
+        error = running.error(None if limit is None else 1.1 * limit + GRACE)
+        ended = True
+    except TimeoutError:
+        how = "its thread is left behind" if worker is None else "its process was ended"
+        raise TimeLimitError(
+            f"solver {name_of(solver)!r} was still running {GRACE:g} s and a tenth after its "
+            f"time limit of {limit:g} s; {how}"
+        ) from None
+    finally:
+        if worker is not None:
+            if not ended:
+                worker.end()
+            worker.give_back()
+        elif not ended:
+            running.abandon()
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    if error is not None:
+        raise blame(name_of(solver), error)
+    performance: Performance = running.result()
+    return performance

@@ -1,0 +1,172 @@
+"""Processes that run solvers which are not trusted, and that can be ended at any moment.
+
+They are not made by :mod:`multiprocessing`, which would run the caller's script once more in
+each, or fork it in whatever state its threads are. A worker is started when one is needed,
+kept for later calls, and ends with this process, or when nobody has asked for long.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from problems import CardinalityQUBO
+from solvers.background import Background
+from solvers.base import Request, Solver
+from solvers.errors import describe
+from solvers.worker import receive, send
+
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from solvers.worker import serve; serve()"
+)
+#: Seconds that a worker may take to start and to import a solver.
+_LOADING = 120.0
+
+log = logging.getLogger("icbs")
+
+_lock = threading.Lock()
+_idle: list[Worker] = []
+#: As many workers as processors, whatever asks for them.
+_places = threading.BoundedSemaphore(os.cpu_count() or 1)
+#: Classes of solvers that no worker could load.
+_resident: set[type] = set()
+
+
+class Worker:
+    """One process, and the solver that it holds.
+
+    Raises
+    ------
+    OSError
+        If no process can be started.
+    """
+
+    def __init__(self) -> None:
+        path = json.dumps([entry for entry in sys.path if isinstance(entry, str)])
+        command = [sys.executable, "-c", _BOOT, path]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self._process = subprocess.Popen(command, **pipes)  # type: ignore[call-overload]
+        self._held = b""
+
+    def load(self, code: bytes) -> None:
+        """Bring a pickled solver there, unless it is there already."""
+        if code != self._held:
+            self._ask("load", code)
+            self._held = code
+
+    def perform(
+        self, problems: Sequence[CardinalityQUBO], requests: Sequence[Request], batch: bool
+    ) -> Any:
+        """Run the solver there; see :func:`solvers.guard.perform_sealed`."""
+        return self._ask("perform", problems, requests, batch)
+
+    def _ask(self, *message: Any) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            send(self._process.stdin, message)
+            well, answer = pickle.loads(receive(self._process.stdout))
+        except (EOFError, OSError):
+            self.end()
+            raise ChildProcessError(f"its process ended{self._how()}") from None
+        if not well:
+            raise answer
+        return answer
+
+    def _how(self) -> str:
+        code = self._process.wait()
+        if code >= 0:
+            return f" with exit code {code}"
+        try:
+            return f" by {signal.Signals(-code).name}"
+        except ValueError:
+            return f" by signal {-code}"
+
+    def end(self) -> None:
+        """End the process, whatever it is doing."""
+        self._process.kill()
+        self._process.wait()
+
+    def give_back(self) -> None:
+        """Keep it for another call, if it lives, and make room for the next."""
+        if self._process.poll() is None:
+            with _lock:
+                _idle.append(self)
+        _places.release()
+
+
+def worker_for(
+    solver: Solver, problems: Sequence[CardinalityQUBO], requests: Sequence[Request]
+) -> Worker | None:
+    """Return a worker that holds a solver, or None where this process has to run it.
+
+    That is: a solver that can't be pickled or imported elsewhere (one of ``__main__``), a
+    callback, which belongs to this process, or a problem on a device. Waits while as many
+    workers as there are processors are at work.
+    """
+    kind = type(solver)
+    if kind.__module__ == "__main__" or kind in _resident or not sys.executable:
+        return None
+    if any(problem.device.type != "cpu" for problem in problems):
+        return None
+    if any(request.callback is not None for request in requests):
+        return None
+    try:
+        code = pickle.dumps(solver)
+    except Exception:
+        return None
+    _places.acquire()
+    worker = None
+    try:
+        worker = _idle_worker() or Worker()
+        loading = Background(partial(worker.load, code))
+        if (error := loading.error(_LOADING)) is None:
+            ready, worker = worker, None
+            return ready
+    except (OSError, TimeoutError) as failure:
+        error = failure
+    finally:
+        if worker is not None:
+            worker.end()
+            _places.release()
+    _resident.add(kind)
+    log.info("%s is run in this process: another can't load it (%s)", kind, describe(error))
+    return None
+
+
+def _idle_worker() -> Worker | None:
+    """Take one that lives still; those of the process that this one was forked from are not its."""
+    with _lock:
+        while _idle:
+            if (worker := _idle.pop())._process.poll() is None:
+                return worker
+    return None
+
+
+def _forget() -> None:
+    """Begin anew in a forked process."""
+    global _lock, _places
+    _lock, _places = threading.Lock(), threading.BoundedSemaphore(os.cpu_count() or 1)
+    _idle.clear()
+
+
+@atexit.register
+def _end_all() -> None:
+    with _lock:
+        for worker in _idle:
+            worker.end()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
