@@ -13,9 +13,9 @@ from torch import Tensor
 
 from icbs.commands.errors import plain_errors
 from icbs.errors import RunFolderError
+from icbs.records.results import model_files
 from icbs.records.runfolder import RunFolder
 from icbs.saving.compressed import load_compressed, save_compressed
-from icbs.saving.folder import PLAIN, PRETRAINED
 from icbs.saving.masks import load_masks
 from problems.files import atomic
 
@@ -67,11 +67,8 @@ def read_state(run: Path) -> dict[str, Tensor]:
     RunFolderError
         If the run is not finished, or its model is damaged.
     """
-    files = sorted((run / PRETRAINED).glob("*.safetensors")) or [run / PLAIN]
     try:
-        parts = [load_file(file) for file in files]
-    except FileNotFoundError:
-        raise RunFolderError(f"{run} holds no pruned model: is the run finished?") from None
+        parts = [load_file(file) for file in model_files(run)]
     except (OSError, SafetensorError) as error:
         raise RunFolderError(f"the model in {run} is damaged: {error}") from error
     return {name: tensor for part in parts for name, tensor in part.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from rich.table import Table
 from torch import Tensor
 
 from icbs.commands.errors import plain_errors
+from icbs.commands.folders import new_folder, rescued_masks
 from icbs.commands.prune import Set, open_task, plain_warnings
 from icbs.config import PrunerConfig
 from icbs.errors import ConfigError
@@ -22,6 +22,7 @@ from icbs.pruner import Pruner
 from icbs.records.evaluations import Evaluator
 from icbs.records.figure import Curve, draw
 from icbs.records.live import Live
+from icbs.records.runfolder import RunFolder
 from icbs.records.settings import parse_assignments
 from icbs.result import Result
 from icbs.tasks import Task
@@ -65,7 +66,9 @@ def demo(
 ) -> None:
     """Prune the garment classifier with iCBS and set it beside every initial mask."""
     console = Console()
-    folder = out or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
+    if out is not None:
+        for start in STARTS:
+            RunFolder.reserve(out / start)
     chosen = SMALLER.get(get(solver).name, {}) | parse_assignments(settings)
     if "initial" in chosen:
         raise ConfigError(f"the demo starts from {' and '.join(STARTS)}; leave initial out")
@@ -75,6 +78,7 @@ def demo(
         pruners = {start: Pruner(**(budget | common | {"initial": start})) for start in STARTS}
     work = open_task(console, task, {})
     dense = {name: value.clone() for name, value in work.model.state_dict().items()}
+    folder = out or new_folder(Path("runs"), "demo-")
     entries = [Entry("dense", work.evaluate(work.model))]
     with plain_warnings(console, logging.WARNING):
         for name in BASELINES:
@@ -85,10 +89,10 @@ def demo(
             entries.append(entry)
             curves.append(curve)
     baselines = {entry.name: entry.figures for entry in entries if entry.result is None}
-    draw(curves, baselines, folder / "figure.png")
-    _write(entries, folder / "results.json", pruners[STARTS[0]].config)
     console.print(_table(entries, density))
     console.print(_regained(entries))
+    draw(curves, baselines, folder / "figure.png")
+    _write(entries, folder / "results.json", pruners[STARTS[0]].config)
     console.print(f"masks, models, histories and figure.png are in [bold]{folder}[/bold]")
 
 
@@ -107,7 +111,10 @@ def _prune(
     start = pruner.config.initial
     task.model.load_state_dict(dense)
     evaluator = Evaluator(task.evaluate, max(1, pruner.config.passes // 12))
-    with Live(console, f"from {start}", evaluator) as show:
+    with (
+        rescued_masks(f"{folder.parent.name}-{start}"),
+        Live(console, f"from {start}", evaluator) as show,
+    ):
         result = pruner.prune(task.model, task.batches, task.loss, run=folder, callback=show)
     evaluator.folder = folder
     final = evaluator.add(result.passes, result.seconds, task.model)

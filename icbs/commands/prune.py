@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from icbs.commands.errors import plain_errors
+from icbs.commands.folders import new_folder, rescued_masks
 from icbs.errors import ConfigError
 from icbs.layers.finding import find_layers
 from icbs.pruner import Pruner
@@ -91,12 +91,13 @@ def prune(
     changes |= {f"pruner.{name}": value for name, value in parse_assignments(settings).items()}
     chosen = Settings.read(config, changes)
     pruner = Pruner(chosen.pruner)
-    folder = chosen.run or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}"
-    RunFolder.reserve(folder)
+    if chosen.run is not None:
+        RunFolder.reserve(chosen.run)
     console = Console()
     work = open_task(console, chosen.task, chosen.task_options)
     find_layers(work.model, chosen.pruner)  # what can't be pruned is refused before it is measured
     dense = work.evaluate(work.model)
+    folder = chosen.run or new_folder(Path("runs"))
     evaluator = Evaluator(work.evaluate, chosen.evaluate_every, folder)
     about = {
         "task": chosen.task,
@@ -104,7 +105,8 @@ def prune(
         "evaluate_every": chosen.evaluate_every,
         "dense": dense,
     }
-    with plain_warnings(console), Live(console, "iCBS", evaluator) as show:
+    watched = Live(console, "iCBS", evaluator)
+    with plain_warnings(console), rescued_masks(folder.name), watched as show:
         result = pruner.prune(
             work.model, work.batches, work.loss, run=folder, callback=show, about=about
         )
@@ -120,6 +122,7 @@ def resume(
     """Go on with an interrupted run, from its last checkpoint."""
     folder = RunFolder(run)
     about = folder.about()
+    folder.check_free()
     try:
         name, options = about["task"], about["task_options"]
         every, dense = about["evaluate_every"], about["dense"]
@@ -131,7 +134,8 @@ def resume(
     console = Console()
     work = open_task(console, name, options)
     evaluator = Evaluator(work.evaluate, every, run, read_evaluations(run / FILE))
-    with plain_warnings(console), Live(console, "iCBS", evaluator) as show:
+    watched = Live(console, "iCBS", evaluator)
+    with plain_warnings(console), rescued_masks(run.name), watched as show:
         result = Pruner.resume(
             run,
             work.model,
@@ -161,16 +165,16 @@ def close(
     dense: dict[str, float],
 ) -> None:
     """Evaluate the final masks, draw the figure and print what came out."""
-    if task.tokenizer is not None:
-        task.tokenizer.save_pretrained(folder / PRETRAINED)
     final = evaluator.add(result.passes, result.seconds, task.model)
-    draw([Curve("iCBS", evaluator.rows, result.history)], {"dense": dense}, folder / "figure.png")
     table = Table(title=f"pruned to density {result.density:.4f}")
     for column in ("", *dense):
         table.add_column(column, justify="left" if not column else "right")
     table.add_row("dense", *(f"{value:.4f}" for value in dense.values()))
     table.add_row("pruned", *(f"{final.figures[name]:.4f}" for name in dense))
     console.print(table)
+    if task.tokenizer is not None:
+        task.tokenizer.save_pretrained(folder / PRETRAINED)
+    draw([Curve("iCBS", evaluator.rows, result.history)], {"dense": dense}, folder / "figure.png")
     facts = result.summary()
     console.print(
         f"{facts['passes']} passes, {facts['blocks']} blocks, {facts['accepted']:.0%} kept, "

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from icbs.commands.errors import plain_errors
-from icbs.history import Row, read_history
+from icbs.history import Row
 from icbs.records.evaluations import FILE, read_evaluations
 from icbs.records.figure import Curve, draw
 from icbs.records.runfolder import RunFolder
@@ -27,7 +27,7 @@ def report(
     """Print what a run did, layer by layer, and draw its figure."""
     folder = RunFolder(run)
     folder.config()
-    rows = read_history(run / "history.csv")
+    rows = folder.history()
     evaluations = read_evaluations(run / FILE)
     console = Console()
     console.print(layer_table(rows))

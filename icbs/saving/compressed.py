@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from icbs.errors import LayerError
 from icbs.saving.masks import pack, unpack
 from icbs.saving.reading import opened
-from problems.files import atomic
+from icbs.saving.writing import write
 
-FORMAT = "icbs-compressed-1"
+FORMAT, OLDER = "icbs-compressed-2", "icbs-compressed-1"
 
 
 def save_compressed(
@@ -41,6 +39,8 @@ def save_compressed(
     ------
     LayerError
         If a masked layer is missing, has another shape, or is not zero where it is pruned.
+    RunFolderError
+        If the file can't be written.
     """
     for name, mask in masks.items():
         _check(name, state.get(f"{name}.weight"), mask)
@@ -65,9 +65,7 @@ def save_compressed(
             shapes[key] = list(mask.shape)
             arrays[f"{key}:bits"] = pack(mask)
             arrays[f"{key}:values"] = tensor.detach().cpu()[mask.cpu()]
-    header = {"format": FORMAT, "masked": json.dumps(shapes), "same": json.dumps(same)}
-    with atomic(path) as temporary:
-        save_file(arrays, temporary, header)
+    write(path, FORMAT, {"masked": shapes, "same": same}, arrays)
     return Path(path).stat().st_size
 
 
@@ -86,13 +84,13 @@ def load_compressed(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tens
     RunFolderError
         If the file is missing, damaged, or of another kind.
     """
-    with opened(path, "compressed model", FORMAT) as (file, header):
-        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        shapes, same = json.loads(header["masked"]), json.loads(header["same"])
-        masks = {}
-        for key, shape in shapes.items():
+    with opened(path, "compressed model", FORMAT, OLDER) as (arrays, facts):
+        masks, same = {}, facts["same"]
+        for key, shape in facts["masked"].items():
             mask = unpack(arrays.pop(f"{key}:bits"), tuple(shape))
             values = arrays.pop(f"{key}:values")
+            if len(values) != int(mask.sum()):
+                raise ValueError(f"{key!r} has {len(values)} values for {int(mask.sum())} weights")
             whole = values.new_zeros(mask.shape)
             whole[mask] = values
             arrays[key] = whole

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from icbs.errors import LayerError
 from icbs.saving.reading import opened
-from problems.files import atomic
+from icbs.saving.writing import write
 
-FORMAT = "icbs-masks-1"
+FORMAT, OLDER = "icbs-masks-2", "icbs-masks-1"
 
 
 def pack(mask: Tensor) -> Tensor:
@@ -24,22 +23,35 @@ def pack(mask: Tensor) -> Tensor:
 
 
 def unpack(bits: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Undo :func:`pack`."""
-    size = int(np.prod(shape))
+    """Undo :func:`pack`.
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer bytes than the shape takes.
+    """
+    size = math.prod(shape)
+    if len(bits) != -(-size // 8):
+        raise ValueError(f"{len(bits)} bytes of bits are not those of the shape {shape}")
     return torch.from_numpy(np.unpackbits(bits.numpy(), count=size).astype(bool)).view(shape)
 
 
 def save_masks(masks: Mapping[str, Tensor], path: str | Path) -> None:
     """Write masks (True = kept) by layer name, bit-packed, atomically.
 
-    The header of the file is its manifest: under ``shapes`` and ``kept``, as JSON, each
-    layer's shape and number of weights kept.
+    The header holds each layer's ``shapes`` and number of weights ``kept``, and a digest of
+    everything. Equal masks make equal files, byte for byte.
+
+    Raises
+    ------
+    RunFolderError
+        If the file can't be written.
     """
-    shapes = {name: list(mask.shape) for name, mask in masks.items()}
-    kept = {name: int(mask.sum()) for name, mask in masks.items()}
-    header = {"format": FORMAT, "shapes": json.dumps(shapes), "kept": json.dumps(kept)}
-    with atomic(Path(path)) as temporary:
-        save_file({name: pack(mask) for name, mask in masks.items()}, temporary, header)
+    facts = {
+        "shapes": {name: list(mask.shape) for name, mask in masks.items()},
+        "kept": {name: int(mask.sum()) for name, mask in masks.items()},
+    }
+    write(path, FORMAT, facts, {name: pack(mask) for name, mask in masks.items()})
 
 
 def load_masks(path: str | Path) -> dict[str, Tensor]:
@@ -50,12 +62,12 @@ def load_masks(path: str | Path) -> dict[str, Tensor]:
     RunFolderError
         If the file is missing, damaged, or of another kind.
     """
-    with opened(path, "mask file", FORMAT) as (file, header):
-        shapes = json.loads(header["shapes"])
-        masks = {name: unpack(file.get_tensor(name), tuple(shapes[name])) for name in shapes}
-        for name, kept in json.loads(header.get("kept", "{}")).items():
+    with opened(path, "mask file", FORMAT, OLDER) as (tensors, facts):
+        shapes = facts["shapes"]
+        masks = {name: unpack(tensors[name], tuple(shapes[name])) for name in shapes}
+        for name, kept in facts.get("kept", {}).items():
             if int(masks[name].sum()) != kept:
-                raise ValueError(f"the mask of {name!r} keeps not the {kept} it should")
+                raise ValueError(f"the mask of {name!r} does not keep the {kept} that it should")
     return masks
 
 
