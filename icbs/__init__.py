@@ -19,6 +19,7 @@ from icbs.errors import (
     ModelError,
     RunFolderError,
     TrainingModeWarning,
+    UncheckedFileWarning,
 )
 from icbs.making import make_blocks
 from icbs.pruner import Pruner
@@ -47,6 +48,7 @@ __all__ = [
     "Result",
     "RunFolderError",
     "TrainingModeWarning",
+    "UncheckedFileWarning",
     "apply_masks",
     "check_pattern",
     "hold_masks",

@@ -9,7 +9,9 @@ import argparse
 import json
 import random
 import shutil
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,57 @@ def plain(parts: tuple[dict[str, Any], ...]) -> Any:
     return [{name: value.numpy().tobytes() for name, value in part.items()} for part in parts]
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A file of a run, and something that reads it."""
+
+    run: Path
+    file: str
+    use: Use
+
+
+def make_trials(folder: Path) -> list[Trial]:
+    """Make three runs (not yet at a checkpoint, in its middle, done), and list what can be hit."""
+    given, toy = make_case("masks"), make_case("toy")
+    unborn, middle, done = folder / "unborn", folder / "middle", folder / "done"
+    interrupted(given, unborn, 0)
+    interrupted(given, middle, 5)
+    toy.go(done)
+    masks = load_masks(done / "masks.safetensors")
+    save_compressed(read_state(done), masks, done / "compressed.safetensors")
+    go_on = resumed(given)
+    begun = ("config.yaml", "manifest.json", "initial.safetensors")
+    state = ("checkpoint.safetensors", "history.csv")
+    files: list[tuple[Path, Use, tuple[str, ...]]] = [
+        (unborn, go_on, begun),
+        (middle, go_on, begun + 4 * state),
+        (done, reported, (*begun[:2], "history.csv")),
+        (done, compressed, ("masks.safetensors", "model.safetensors", "summary.json")),
+        (done, expanded, ("compressed.safetensors",)),
+    ]
+    return [Trial(run, name, use) for run, use, names in files for name in names]
+
+
+def flipped(path: Path, draw: random.Random) -> None:
+    """Flip a bit of a file; of safetensors every other one is in the tensors, small as they are."""
+    content, start = bytearray(path.read_bytes()), 0
+    if path.suffix == ".safetensors" and draw.random() < 0.5:
+        start = 8 + int.from_bytes(content[:8], "little")
+    bit = draw.randrange(8 * start, 8 * len(content))
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+def verdict(use: Use, run: Path, expected: Any) -> str:
+    """Say what became of a damaged run."""
+    try:
+        return "harmless" if use(run) == expected else "silent"
+    except RunFolderError:
+        return "refused"
+    except Exception as error:
+        return f"untyped {type(error).__name__}: {error}"
+
+
 def campaign(folder: Path, flips: int, seed: int) -> dict[str, Any]:
     """Flip bits, and see that a use is refused or comes to what it did before.
 
@@ -79,73 +132,40 @@ def campaign(folder: Path, flips: int, seed: int) -> dict[str, Any]:
     -------
     dict
         Numbers of flips by what became of them: ``refused`` by name, ``harmless`` (white space
-        in a header, what no use reads), ``silent`` (another outcome) and ``untyped`` errors.
+        in a header, what no use reads), and under ``wrong`` what was silently another outcome or
+        an error of no type of ours; and the numbers by file.
     """
-    given, plain_case = make_case("masks"), make_case("toy")
-    interrupted(given, folder / "unborn", 0)  # no checkpoint yet: the given masks count
-    interrupted(given, folder / "middle", 5)
-    done = folder / "done"
-    plain_case.go(done)
-    save_compressed(
-        read_state(done), load_masks(done / "masks.safetensors"), done / "compressed.safetensors"
-    )
-    uses: list[tuple[Path, str, Use]] = []
-    for run, use in (("unborn", resumed(given)), ("middle", resumed(given))):
-        names = ("config.yaml", "manifest.json", "initial.safetensors")
-        names += ("checkpoint.safetensors", "history.csv") * 4
-        uses += [(folder / run, name, use) for name in names if (folder / run / name).exists()]
-    for name, use in (
-        *((name, compressed) for name in ("masks.safetensors", "model.safetensors")),
-        *((name, reported) for name in ("config.yaml", "manifest.json", "history.csv")),
-        ("compressed.safetensors", expanded),
-    ):
-        uses.append((done, name, use))
-    report: dict[str, Any] = {"refused": 0, "harmless": 0, "silent": [], "untyped": [], "files": {}}
+    trials, draw = make_trials(folder), random.Random(seed)
+    scratch, told = folder / "scratch", folder / "told"
     expected: dict[tuple[Path, Use], Any] = {}
-    draw, told = random.Random(seed), folder / "told"
+    found, wrong, files = Counter[str](), [], Counter[str]()
     for number in range(flips):
-        run, name, use = uses[number % len(uses)]
-        scratch = folder / "scratch"
-
-        def judged(scratch: Path = scratch, use: Use = use, wanted: Any = None) -> None:
-            try:
-                found = use(scratch)
-            except RunFolderError:
-                told.write_text("refused")
-            except Exception as error:
-                told.write_text(f"untyped {type(error).__name__}: {error}")
-            else:
-                told.write_text("harmless" if found == wanted else "silent")
-
-        if (run, use) not in expected:
-            shutil.copytree(run, scratch)
-            expected[run, use] = use(scratch)
+        trial = trials[number % len(trials)]
+        key = trial.run, trial.use
+        if key not in expected:
+            shutil.copytree(trial.run, scratch)
+            expected[key] = trial.use(scratch)
             shutil.rmtree(scratch)
-        shutil.copytree(run, scratch)
-        content = bytearray((scratch / name).read_bytes())
-        bit = chosen_bit(draw, name, content)
-        content[bit // 8] ^= 1 << bit % 8
-        (scratch / name).write_bytes(content)
-        told.unlink(missing_ok=True)
-        wanted = expected[run, use]
-        status = child(lambda judged=judged, wanted=wanted: judged(wanted=wanted))
-        what = told.read_text() if told.exists() else f"untyped exit status {status}"
+        shutil.copytree(trial.run, scratch)
+        flipped(scratch / trial.file, draw)
+        told.write_text("wrong: the process ended")
+
+        def act(use: Use = trial.use, wanted: Any = expected[key]) -> None:
+            told.write_text(verdict(use, scratch, wanted))
+
+        child(act)
+        what = told.read_text()
+        found[what] += 1
+        files[trial.file] += 1
+        if what not in ("refused", "harmless"):
+            wrong.append(f"flip {number}, in {trial.run.name}/{trial.file}: {what}")
         shutil.rmtree(scratch)
-        kind = what.split()[0]
-        if kind in ("refused", "harmless"):
-            report[kind] += 1
-        else:
-            report[kind].append(f"bit {bit} of {run.name}/{name}: {what}")
-        report["files"][name] = report["files"].get(name, 0) + 1
-    return report
-
-
-def chosen_bit(draw: random.Random, name: str, content: bytes) -> int:
-    """Draw a bit; of safetensors every other one in the tensors, however long the header is."""
-    start = 0
-    if name.endswith(".safetensors") and draw.random() < 0.5:
-        start = 8 + int.from_bytes(content[:8], "little")
-    return draw.randrange(8 * start, 8 * len(content))
+    return {
+        "refused": found["refused"],
+        "harmless": found["harmless"],
+        "wrong": wrong,
+        "files": dict(files),
+    }
 
 
 if __name__ == "__main__":
