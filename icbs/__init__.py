@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         RunFolderError,
         SolverFailureError,
         TrainingModeWarning,
+        UncheckedFileWarning,
     )
     from icbs.making import make_blocks
     from icbs.pruner import Pruner
@@ -60,6 +61,7 @@ _HOME = {
     "RunFolderError": "icbs.errors",
     "SolverFailureError": "icbs.errors",
     "TrainingModeWarning": "icbs.errors",
+    "UncheckedFileWarning": "icbs.errors",
     "apply_masks": "icbs.saving.masks",
     "check_pattern": "icbs.saving.holding",
     "hold_masks": "icbs.saving.holding",
@@ -104,6 +106,7 @@ __all__ = [
     "RunFolderError",
     "SolverFailureError",
     "TrainingModeWarning",
+    "UncheckedFileWarning",
     "apply_masks",
     "check_pattern",
     "hold_masks",

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from problems.errors import IcbsError
 from solvers.errors import SolverError
+
+if TYPE_CHECKING:
+    from icbs.result import Result
 
 
 class ConfigError(IcbsError, ValueError):
@@ -23,7 +28,18 @@ class MissingDataError(DataError):
 
 
 class RunFolderError(IcbsError, RuntimeError):
-    """A run folder that exists already, is damaged, or belongs to another model."""
+    """A run folder, or a file of one, that can't be used: in use, damaged, foreign, not writable.
+
+    Attributes
+    ----------
+    result : Result or None
+        Where a run came to its end and only its results could not be written: what it came to.
+        The model has these masks.
+    """
+
+    def __init__(self, message: str, result: Result | None = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class MemoryLimitError(IcbsError, MemoryError):
@@ -48,6 +64,10 @@ class TrainingModeWarning(UserWarning):
 
 class IgnoredSamplesWarning(UserWarning):
     """Samples whose labels all say that they don't count; they are left out."""
+
+
+class UncheckedFileWarning(UserWarning):
+    """A file of an earlier format, without a digest; damage to it may go unseen."""
 
 
 class BlockSizeWarning(UserWarning):

@@ -70,3 +70,17 @@ def from_first(compute: Callable[[], T]) -> T:
     held = [compute() if rank() == 0 else None]
     dist.broadcast_object_list(held)
     return held[0]  # type: ignore[return-value]
+
+
+def by_first(act: Callable[[], object]) -> None:
+    """Let the first process alone act on what all share; an error of it is raised by all."""
+
+    def attempt() -> Exception | None:
+        try:
+            act()
+        except Exception as error:
+            return error
+        return None
+
+    if (error := from_first(attempt)) is not None:
+        raise error

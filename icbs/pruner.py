@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from icbs.config import PrunerConfig
 from icbs.curvature.passes import Pass
 from icbs.data.objective import Loss
 from icbs.errors import ConfigError, SolverFailureError
-from icbs.history import write_history
 from icbs.layers.allocation import adopt
 from icbs.layers.layer import Layer
 from icbs.layers.modes import evaluation_mode
@@ -135,10 +135,12 @@ class Pruner:
             If the solver answers no block of the first three passes (or of all, where there
             are fewer). The best masks are set, and the run folder can be resumed.
         RunFolderError
-            If the folder exists.
+            If the folder exists, another process uses it, or it can't be written. Once passes
+            are done, a checkpoint that can't be written is a warning; where the results can't be,
+            the error carries them as ``result``, and the model has the best masks seen.
         """
-        with evaluation_mode(model):
-            folder = None if run is None else RunFolder.reserve(run)
+        held = nullcontext() if run is None else RunFolder.new(run)
+        with evaluation_mode(model), held as folder:
             work = Workspace.prepare(model, batches, loss, self.config)
             work.executor = executor
             if masks is not None and self.config.allocation == "global":
@@ -190,15 +192,15 @@ class Pruner:
         ConfigError
             For a change of what the masks were begun with.
         RunFolderError
-            If the folder is no run, is damaged, or belongs to another model or other data.
+            If the folder is no run, is damaged, in use by another process, or belongs to another
+            model or other data; and as for :meth:`prune`.
         """
         if fixed := sorted(_FIXED.intersection(changes)):
             raise ConfigError(
                 f"{', '.join(fixed)} can't change once a run has begun; begin a new one"
             )
-        folder = RunFolder(Path(run))
-        pruner = cls(folder.config(), **changes)
-        with evaluation_mode(model):
+        with evaluation_mode(model), RunFolder.existing(run) as folder:
+            pruner = cls(folder.config(), **changes)
             # Another limit of memory or size of batch makes another plan, and other roundings.
             plan = folder.plan() if set(changes) <= {"passes", "time_limit"} else None
             work = Workspace.prepare(model, batches, loss, pruner.config, plan)
@@ -297,7 +299,7 @@ class Pruner:
                     # Measured afresh where a resumed run would begin, so that both agree.
                     state.loss = work.holdout.measure()
                     if folder is not None:
-                        folder.save(work, state)
+                        folder.checkpoint(work, state)
                 before = len(state.history)
                 self.step(work, state)
                 failures.note(state.history[before:])
@@ -310,15 +312,14 @@ class Pruner:
             raise
         except SolverFailureError:
             if folder is not None:  # The checkpoint stays: a resumed run does these passes again.
-                write_history(state.history, folder.path / "history.csv")
+                folder.record(state)
             raise
         finally:
             for layer in work.layers:
                 layer.set_mask(state.best[layer.name])
         result = Result.of(work, state)
         if folder is not None:
-            folder.save(work, state)
-            folder.finish(work, result)
+            folder.conclude(work, state, result)
         return result
 
 

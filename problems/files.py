@@ -1,20 +1,41 @@
-"""Files that are whole or absent: written under a temporary name, then moved."""
+"""Files that are whole or absent: written in a private folder, then moved."""
 
 from __future__ import annotations
 
 import os
-import secrets
+import re
+import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_PRIVATE = re.compile(r"\.icbs-[a-z0-9_]{8}\.tmp")
+"""Names of the folders that :func:`atomic` makes, and of nothing else."""
+
+
+@contextmanager
+def private_folder(parent: Path) -> Iterator[Path]:
+    """Make a folder of an unguessable name that its owner alone can enter; remove it at the end.
+
+    Whatever a library puts there beside the file asked for, such as a temporary file of its
+    own, goes with it, also after a kill (:func:`remove_leftovers`).
+    """
+    folder = Path(tempfile.mkdtemp(prefix=".icbs-", suffix=".tmp", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` and move it there if the body succeeds.
+    """Yield a temporary path and move it to ``path`` if the body succeeds.
 
     Until then ``path`` keeps its old content, and an error leaves it as it was. The contents
-    reach the disk before the name does, so that a crash leaves the old file or the new one.
+    reach the disk before the name does, so that a crash leaves the old file or the new one. A
+    link at ``path`` is replaced, and never written through. Permissions follow the umask.
 
     Parameters
     ----------
@@ -24,19 +45,48 @@ def atomic(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        If the folder is missing or can't be written.
+        If the folder is missing, full or can't be written, or something is at ``path`` that is
+        not a file.
     """
     target = Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{target.parent} is no folder; make it first, or name another")
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    if target.exists() and not target.is_file():
+        raise FileExistsError(f"{target} exists and is not a plain file; name another")
+    with private_folder(target.parent) as folder:
+        temporary = folder / target.name
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        settle(folder)
         os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def settle(folder: Path) -> None:
+    """Give a folder's files the permissions that the umask asks for, and put them on the disk.
+
+    Some libraries write a temporary file of their own, which is for its owner alone, and move
+    it over the one that they were asked for.
+    """
+    probe = folder / folder.name
+    probe.touch()  # the umask itself can't be read without changing it
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left of :func:`atomic`; nobody may be writing there now."""
+    for path in folder.iterdir():
+        if is_leftover(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether this is a folder that :func:`atomic` made."""
+    return bool(_PRIVATE.fullmatch(path.name)) and path.is_dir() and not path.is_symlink()
 
 
 def write_text(path: str | Path, text: str) -> None:

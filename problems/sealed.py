@@ -6,11 +6,9 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import torch
 
-from problems.arrays import Arrays
+from problems.checks import is_tensor
 from problems.qubo import CardinalityQUBO
-from problems.tensors import Tensors
 
 
 def sealed(problem: CardinalityQUBO) -> CardinalityQUBO:
@@ -43,9 +41,9 @@ def read_only(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def _sealed(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return read_only(value)
-    if isinstance(value, Arrays | Tensors):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):  # Arrays or Tensors
         parts = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return dataclasses.replace(value, **{name: _sealed(part) for name, part in parts.items()})
-    if isinstance(value, torch.Tensor):
+    if is_tensor(value):
         return value.clone()
     return value

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from typing import Any
-
-import torch
 
 
 class _Abandoned(SystemExit):
@@ -30,11 +29,12 @@ class Background:
     def __init__(self, call: Callable[[], Any]) -> None:
         self._future: Future[Any] = Future()
         context = copy_context()
-        device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+        torch = sys.modules.get("torch")  # Without it there is no device to go on with.
+        device = torch.cuda.current_device() if torch and torch.cuda.is_initialized() else None
 
         def work() -> None:
             try:
-                if device is not None:
+                if torch is not None and device is not None:
                     torch.cuda.set_device(device)
                 self._future.set_result(context.run(call))
             except BaseException as error:

@@ -75,14 +75,11 @@ def read_state(run: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     from icbs.errors import RunFolderError
-    from icbs.saving.folder import PLAIN, PRETRAINED
+    from icbs.records.results import model_files
     from icbs.saving.reading import regular
 
-    files = sorted((run / PRETRAINED).glob("*.safetensors")) or [run / PLAIN]
     try:
-        parts = [load_file(regular(file)) for file in files]
-    except FileNotFoundError:
-        raise RunFolderError(f"{run} holds no pruned model: is the run finished?") from None
+        parts = [load_file(regular(file)) for file in model_files(run)]
     except (OSError, SafetensorError, ValueError, LookupError, RuntimeError, TypeError) as error:
         raise RunFolderError(f"the model in {run} is damaged: {error}") from error
     return {name: tensor for part in parts for name, tensor in part.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from icbs.commands.folders import new_folder, rescued_masks
 from icbs.commands.session import open_task, plain_warnings
 from icbs.config import PrunerConfig
 from icbs.errors import ConfigError
@@ -21,6 +21,7 @@ from icbs.figures import metrics, spell
 from icbs.pruner import Pruner
 from icbs.records.evaluations import Evaluator
 from icbs.records.live import Live
+from icbs.records.runfolder import RunFolder
 from icbs.records.screen import Screen
 from icbs.report.figure import Curve, draw
 from icbs.result import Result
@@ -74,7 +75,9 @@ def demonstrate(
         Further settings of the pruner.
     """
     console = Screen()
-    folder = out or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
+    if out is not None:
+        for start in STARTS:
+            RunFolder.reserve(out / start)
     chosen = SMALLER.get(get(common["solver"]).name, {}) | settings
     if "initial" in chosen:
         raise ConfigError(f"the demo starts from {' and '.join(STARTS)}; leave initial out")
@@ -84,6 +87,7 @@ def demonstrate(
         pruners = {start: Pruner(**(budget | common | {"initial": start})) for start in STARTS}
     work = open_task(console, task, {})
     dense = {name: value.clone() for name, value in work.model.state_dict().items()}
+    folder = out or new_folder(Path("runs"), "demo-")
     entries = [Entry("dense", work.evaluate(work.model))]
     with plain_warnings(console, logging.WARNING):
         for name in BASELINES:
@@ -94,10 +98,10 @@ def demonstrate(
             entries.append(entry)
             curves.append(curve)
     baselines = {entry.name: entry.figures for entry in entries if entry.result is None}
-    draw(curves, baselines, folder / "figure.png")
-    _write(entries, folder / "results.json", pruners[STARTS[0]].config)
     console.print(_table(entries, common["density"]))
     console.print(_regained(entries))
+    draw(curves, baselines, folder / "figure.png")
+    _write(entries, folder / "results.json", pruners[STARTS[0]].config)
     where = (str(folder), "bold")
     console.print(Text.assemble("masks, models, histories and figure.png are in ", where))
 
@@ -117,7 +121,10 @@ def _prune(
     start = pruner.config.initial
     task.model.load_state_dict(dense)
     evaluator = Evaluator(task.evaluate, max(1, pruner.config.passes // 12))
-    with Live(console, f"from {start}", evaluator) as show:
+    with (
+        rescued_masks(f"{folder.parent.name}-{start}"),
+        Live(console, f"from {start}", evaluator) as show,
+    ):
         result = pruner.prune(
             task.model, task.batches, task.loss, run=folder, callback=show, progress=False
         )

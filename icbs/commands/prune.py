@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -179,6 +178,7 @@ def prune(
 
 def _prune(chosen: Settings) -> None:
     """Prune as the settings say."""
+    from icbs.commands.folders import new_folder
     from icbs.commands.session import close, open_task, prune_live
     from icbs.layers.finding import find_layers
     from icbs.pruner import Pruner
@@ -187,12 +187,14 @@ def _prune(chosen: Settings) -> None:
     from icbs.records.screen import Screen
 
     pruner = Pruner(chosen.pruner)
-    folder = chosen.run or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}"
-    RunFolder.reserve(folder)
+    if chosen.run is not None:
+        RunFolder.reserve(chosen.run)
     console = Screen()
     work = open_task(console, chosen.task, chosen.task_options)
     find_layers(work.model, chosen.pruner)  # what can't be pruned is refused before it is measured
     dense = work.evaluate(work.model)
+    folder = chosen.run or new_folder(Path("runs"))
+    folder = chosen.run or new_folder(Path("runs"))
     evaluator = Evaluator(work.evaluate, chosen.evaluate_every, folder)
     about = {
         "task": chosen.task,

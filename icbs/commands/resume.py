@@ -36,6 +36,7 @@ def resume(
     from icbs.tasks import check_declared
 
     notes = task_notes(run)
+    RunFolder(run).check_free()
     if task is None:
         check_declared(notes.task, run)
     elif task != notes.task:

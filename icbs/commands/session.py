@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from icbs.commands.folders import rescued_masks
 from icbs.config import brief
 from icbs.errors import ConfigError, RunFolderError
 from icbs.figures import counted
@@ -105,7 +106,8 @@ def prune_live(
         With status 130, as of any program that Ctrl-C ends.
     """
     try:
-        with plain_warnings(console), Live(console, title, evaluator) as show:
+        watched = Live(console, title, evaluator)
+        with plain_warnings(console), rescued_masks(folder.name), watched as show:
             return work(show)
     except KeyboardInterrupt:
         if (folder / "checkpoint.safetensors").exists():
@@ -127,15 +129,15 @@ def close(
     by_pass: bool,
 ) -> None:
     """Evaluate the final masks, draw the figure and print what came out."""
-    if task.tokenizer is not None:
-        task.tokenizer.save_pretrained(folder / PRETRAINED)
     final = evaluator.add(result.passes, result.seconds, task.model)
-    curve = Curve("iCBS", evaluator.rows, result.history, result.initial_loss, by_pass)
-    draw([curve], {"dense": dense}, folder / "figure.png")
     stages = {"dense": dense}
     if evaluator.rows[0].step == 0:
         stages["start"] = evaluator.rows[0].figures
     console.print(outcome_table(stages | {"pruned": final.figures}))
+    if task.tokenizer is not None:
+        task.tokenizer.save_pretrained(folder / PRETRAINED)
+    curve = Curve("iCBS", evaluator.rows, result.history, result.initial_loss, by_pass)
+    draw([curve], {"dense": dense}, folder / "figure.png")
     weights = sum(mask.numel() for mask in result.masks.values())
     kept = sum(int(mask.sum()) for mask in result.masks.values())
     console.print(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from icbs.saving.reading import regular
 from problems.files import atomic
 
 FILE = "evaluations.csv"
+log = logging.getLogger("icbs")
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,10 @@ class Evaluator:
         self.seconds = time.perf_counter() - began
         self.rows = [old for old in self.rows if old.step < step] + [row]
         if self.folder is not None and self.folder.exists():
-            write_evaluations(self.rows, self.folder / FILE)
+            try:
+                write_evaluations(self.rows, self.folder / FILE)
+            except OSError as error:  # no reason to end a run
+                log.warning("the figures of pass %d are not in %s: %s", step, self.folder, error)
         return row
 
 

@@ -1,53 +1,52 @@
 """A run on disk: configuration, checkpoint, history and results.
 
 - ``config.yaml``: the pruner's settings
-- ``manifest.json``: versions, and fingerprints of the model and the samples
+- ``manifest.json``: versions, and hashes of the settings, the model and the samples
 - ``initial.safetensors``: the masks that the run was begun with, where they were given
 - ``checkpoint.safetensors``: the whole state after some pass
 - ``history.csv``: one row a block
 - ``masks.safetensors``, ``summary.json``, and ``model.safetensors`` or the folder
   ``pretrained`` (models of transformers): the result
 
-Each file is written under a temporary name and moved. A checkpoint and its history may
-differ in age when a run is killed between the two: the history is never the younger one's
-loss, since rows beyond the checkpoint are dropped and made again.
+The history is appended to; each other file is written under a temporary name and moved. A
+checkpoint and its history may differ in age when a run is killed between the two: rows beyond
+the checkpoint are dropped and made again. One process at a time uses a folder.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
+import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from icbs.choice.selection import Tabu
+from icbs import parallel
 from icbs.config import PrunerConfig
 from icbs.curvature.memory import Plan
-from icbs.data.trees import tensors
-from icbs.errors import ConfigError, RunFolderError
-from icbs.history import read_history, write_history
-from icbs.layers.layer import Layer
+from icbs.errors import RunFolderError
+from icbs.history import HistoryFile, Row, read_history
+from icbs.records import checkpoint
+from icbs.records.held import CONFIG, INITIAL, MANIFEST, HeldFolder
+from icbs.records.manifest import fingerprints, make_manifest, read_manifest
 from icbs.records.plainyaml import dump_plain, load_plain
+from icbs.records.results import MASKS, SUMMARY, read_summary, write_masks, write_model
 from icbs.result import Result
-from icbs.saving.folder import save_pruned
-from icbs.saving.headers import CheckpointHeader, Manifest, Summary
-from icbs.saving.masks import load_masks, pack, save_masks, unpack
-from icbs.saving.reading import opened, regular, text_of
+from icbs.saving.digests import digest, file_digest
+from icbs.saving.headers import CheckpointFacts, HistoryMark, Manifest
+from icbs.saving.masks import load_masks, save_masks
+from icbs.saving.reading import header, opened, regular, text_of
+from icbs.saving.writing import cant_write
 from icbs.state import State
 from icbs.workspace import Workspace
-from problems.files import atomic
+from problems.files import remove_leftovers, write_text
 
-CHECKPOINT = "icbs-checkpoint-2"
+CHECKPOINT = "checkpoint.safetensors"
+log = logging.getLogger("icbs")
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Progressed:
     """Lowest held-out loss so far; NaN where it is not known yet."""
 
 
-class RunFolder:
+class RunFolder(HeldFolder):
     """Folder of one run.
 
     Parameters
@@ -74,23 +73,9 @@ class RunFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @classmethod
-    def reserve(cls, path: str | Path) -> RunFolder:
-        """Name a folder for a new run; nothing is written yet.
-
-        Raises
-        ------
-        RunFolderError
-            If something is there already.
-        """
-        target = Path(path)
-        if target.exists() and not (target.is_dir() and _unborn(target)):
-            raise RunFolderError(
-                f"{target} exists already; choose another folder, or resume the run in it"
-            )
-        return cls(target)
+        super().__init__(path)
+        self._history = HistoryFile(path / "history.csv")
+        self._begun = False
 
     def create(
         self,
@@ -98,29 +83,35 @@ class RunFolder:
         about: Mapping[str, Any],
         masks: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Write manifest, given masks and configuration; the last makes the folder a run."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        initial = self.path / "initial.safetensors"
-        initial.unlink(missing_ok=True)
-        if masks is not None:
-            save_masks(masks, initial)
-        settings = dump_plain(work.config.model_dump())
-        manifest = {
-            "versions": _versions(),
-            "settings": _digest([settings.encode()]),
-            **fingerprints(work),
-            "plan": work.plan.recorded(),
-            "about": dict(about),
-        }
-        self._write("manifest.json", json.dumps(manifest, indent=2))
-        self._write("config.yaml", settings)
+        """Write given masks, manifest and configuration; the last makes the folder a run.
 
-    def abandon(self) -> None:
-        """Give up a run that never began: its folder is free again."""
-        for name in ("config.yaml", "manifest.json", "initial.safetensors"):
-            (self.path / name).unlink(missing_ok=True)
-        with suppress(OSError):  # something of the user's is in it
-            self.path.rmdir()
+        Raises
+        ------
+        ConfigError
+            If JSON can't hold ``about``.
+        RunFolderError
+            If the folder can't be written.
+        """
+        settings = dump_plain(work.config.model_dump())
+
+        def write() -> None:
+            try:
+                remove_leftovers(self.path)
+                (self.path / INITIAL).unlink(missing_ok=True)
+                if masks is not None:
+                    save_masks(masks, self.path / INITIAL)
+                given = None if masks is None else file_digest(self.path / INITIAL)
+                write_text(self.path / MANIFEST, make_manifest(work, settings, given, about))
+                write_text(self.path / CONFIG, settings)
+            except OSError as error:
+                raise cant_write(self.path, error) from error
+
+        parallel.by_first(write)
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What the run was begun with; see :mod:`icbs.records.manifest`."""
+        return read_manifest(self.path / MANIFEST)
 
     def config(self) -> PrunerConfig:
         """Read the settings that the run was begun with.
@@ -130,25 +121,26 @@ class RunFolder:
         RunFolderError
             If there is no run, or its configuration is damaged.
         """
+        path = self.path / CONFIG
         try:
-            text = text_of(self.path / "config.yaml")
+            text = text_of(path)
             settings = load_plain(text)
-            if _digest([text.encode()]) != self.manifest().settings:
-                raise ConfigError("it is not what the manifest says the run was begun with")
+            if digest([text.encode()]) != self.manifest.settings:
+                raise ValueError("it is not what the manifest says the run was begun with")
             return PrunerConfig.of(**settings)
         except (FileNotFoundError, NotADirectoryError):
             raise RunFolderError(f"{self.path} holds no run (no config.yaml)") from None
         except (OSError, ValueError, TypeError) as error:
-            raise RunFolderError(f"{self.path / 'config.yaml'} is damaged: {error}") from error
+            raise RunFolderError(f"{path} is damaged: {error!s:.1000}") from error
 
     def about(self) -> dict[str, Any]:
         """Return the notes given to :meth:`create`."""
         self.config()
-        return self.manifest().about
+        return self.manifest.about
 
     def plan(self) -> Plan | None:
         """Return how the run kept within its memory; None for a run of an older version."""
-        plan = self.manifest().plan
+        plan = self.manifest.plan
         return None if plan is None else Plan(**plan.model_dump())
 
     def facts(self) -> Progressed:
@@ -159,17 +151,14 @@ class RunFolder:
         RunFolderError
             If either is damaged.
         """
-        if (self.path / "summary.json").exists():
-            try:
-                found = Summary.from_json(text_of(self.path / "summary.json"))
-            except (OSError, ValueError) as error:
-                raise RunFolderError(f"{self.path / 'summary.json'} is damaged: {error}") from error
+        if (self.path / SUMMARY).exists():
+            found = read_summary(self.path / SUMMARY)
             return Progressed(True, found.passes, found.seconds, found.initial_loss, found.loss)
-        path = self.path / "checkpoint.safetensors"
+        path = self.path / CHECKPOINT
         if not path.exists():
             return Progressed(False, 0, 0.0, float("nan"), float("nan"))
-        with opened(path, "checkpoint", CHECKPOINT) as (_, header):
-            state = CheckpointHeader.of(header).state
+        with opened(path, "checkpoint", checkpoint.FORMAT) as (_, read):
+            state = CheckpointFacts.of(read)
         return Progressed(False, state.step, state.seconds, state.initial_loss, state.best_loss)
 
     def final_masks(self) -> dict[str, Tensor]:
@@ -180,7 +169,7 @@ class RunFolder:
         RunFolderError
             If the file is damaged.
         """
-        path = self.path / "masks.safetensors"
+        path = self.path / MASKS
         return load_masks(path) if path.exists() else {}
 
     def initial_masks(self) -> dict[str, Tensor] | None:
@@ -189,10 +178,20 @@ class RunFolder:
         Raises
         ------
         RunFolderError
-            If the file is damaged.
+            If the file is damaged, missing or another.
         """
-        path = self.path / "initial.safetensors"
-        return load_masks(path) if path.exists() else None
+        path = self.path / INITIAL
+        try:
+            there = file_digest(regular(path)) if path.exists() else None
+        except OSError as error:
+            raise RunFolderError(f"{path} can't be read: {error}") from error
+        # Manifests of earlier releases say nothing of it.
+        if "initial" in self.manifest.model_fields_set and there != self.manifest.initial:
+            raise RunFolderError(
+                f"{path} is not the file of masks that the run was begun with: restore it, or "
+                "begin a new run"
+            )
+        return None if there is None else load_masks(path)
 
     def check(self, work: Workspace) -> None:
         """Refuse a model or samples other than the run's own.
@@ -201,10 +200,7 @@ class RunFolder:
         ------
         RunFolderError
         """
-        recorded = self.manifest()
-        for left in self.path.glob(".*.tmp"):
-            # By a process that was killed while it wrote.
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        recorded = self.manifest
         for what, found in fingerprints(work).items():
             if getattr(recorded, what) != found:
                 raise RunFolderError(
@@ -212,33 +208,45 @@ class RunFolder:
                     "resume it with those, or begin a new run"
                 )
 
+    def checkpoint(self, work: Workspace, state: State) -> None:
+        """Save the state; only the first failure ends the run, since no pass is lost by it.
+
+        Raises
+        ------
+        RunFolderError
+            If the first of the checkpoints can't be written.
+        """
+        first, self._begun = not self._begun, True
+        if first:
+            parallel.by_first(lambda: self.save(work, state))
+        elif parallel.rank() == 0:
+            try:
+                self.save(work, state)
+            except RunFolderError as error:
+                log.warning(
+                    "no checkpoint after pass %d: %s. The run goes on, and tries again after %d "
+                    "more passes",
+                    state.step,
+                    error,
+                    work.config.checkpoint_every,
+                )
+
     def save(self, work: Workspace, state: State) -> None:
-        """Write history and checkpoint, in this order."""
-        write_history(state.history, self.path / "history.csv")
-        arrays: dict[str, Tensor] = {"generator": state.generator.get_state()}
-        for layer in work.layers:
-            tabu = state.tabus[layer.name]
-            arrays |= {
-                f"pruned/{layer.name}": pack(layer.pruned),
-                f"best/{layer.name}": pack(state.best[layer.name]),
-                f"free/{layer.name}": pack(tabu.free),
-                f"stamp/{layer.name}": tabu.stamp.cpu(),
-            }
-        facts = {
-            "step": state.step,
-            "seen": state.seen,
-            "seconds": state.seconds,
-            "initial_loss": state.initial_loss,
-            "best_loss": state.best_loss,
-            "rows": len(state.history),
-            "caution": state.caution,
-            "effort": state.effort,
-            "started": state.started,
-            "visits": {name: tabu.visits for name, tabu in state.tabus.items()},
-        }
-        header = {"format": CHECKPOINT, "state": json.dumps(facts)}
-        with atomic(self.path / "checkpoint.safetensors") as temporary:
-            save_file(arrays, temporary, header)
+        """Write history and checkpoint, in this order.
+
+        Raises
+        ------
+        RunFolderError
+            If they can't be written; the last checkpoint is then as it was.
+        """
+        self.lock.check()
+        try:
+            self._history.append(state.history)
+        except OSError as error:
+            raise cant_write(self._history.path, error) from error
+        manifest, mark = self.manifest.digest, self._history.mark()
+        path = self.path / CHECKPOINT
+        checkpoint.write_checkpoint(path, work, state, manifest, mark)
 
     def load(self, work: Workspace) -> State | None:
         """Restore the state of the last checkpoint into the model; None if there is none.
@@ -246,127 +254,72 @@ class RunFolder:
         Raises
         ------
         RunFolderError
-            If the checkpoint or the history is damaged.
+            If the checkpoint or the history is damaged, or of another run.
         """
-        path = self.path / "checkpoint.safetensors"
+        path = self.path / CHECKPOINT
         if not path.exists():
             return None
-        try:
-            with safe_open(regular(path), framework="pt") as file:
-                header = file.metadata() or {}
-                if header.get("format") != CHECKPOINT:
-                    raise RunFolderError(f"{path} is not a checkpoint of this version")
-                facts = CheckpointHeader.of(header).state.model_dump()
-                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                return self._restore(work, facts, arrays)
-        except (OSError, SafetensorError, ValueError, KeyError, RuntimeError, TypeError) as error:
-            if isinstance(error, RunFolderError):
-                raise
-            raise RunFolderError(
-                f"{path} is damaged ({error}); the run must be begun anew"
-            ) from error
+        with opened(path, "checkpoint", checkpoint.FORMAT) as (tensors, found):
+            facts = CheckpointFacts.of(found)
+            if facts.manifest != self.manifest.digest:
+                raise RunFolderError(
+                    f"{path} is of another run than manifest.json; restore the one that belongs "
+                    "to it, or begin a new run"
+                )
+            history = self._history.restore(facts.history.model_dump())
+            return checkpoint.restore(work, facts, tensors, history)
 
-    def _restore(self, work: Workspace, facts: dict[str, Any], arrays: dict[str, Tensor]) -> State:
-        history = read_history(self.path / "history.csv")
-        if len(history) < facts["rows"]:
-            raise RunFolderError(
-                f"{self.path / 'history.csv'} has {len(history)} rows and the checkpoint "
-                f"{facts['rows']}; the run must be begun anew"
-            )
-        tabus, best, masks = {}, {}, {}
-        for layer in work.layers:
+    def record(self, state: State) -> None:
+        """Append the history, for whoever looks for what went wrong; the checkpoint stays.
 
-            def bits(kind: str, layer: Layer = layer) -> Tensor:
-                mask = unpack(arrays[f"{kind}/{layer.name}"], (layer.size,))
-                return mask.to(layer.dense.device)
+        A resumed run does these passes again. A folder that can't be written is left as it is.
+        """
+        with suppress(OSError):
+            self._history.append(state.history)
 
-            tabu = Tabu(bits("free"), work.config.tabu)
-            stamp = arrays[f"stamp/{layer.name}"]
-            if stamp.dtype != tabu.stamp.dtype or stamp.shape != tabu.stamp.shape:
-                raise ValueError(f"the tabu list of {layer.name!r} is {stamp.dtype}{stamp.shape}")
-            tabu.stamp = stamp.to(layer.dense.device)
-            tabu.visits = facts["visits"][layer.name]
-            tabus[layer.name], best[layer.name] = tabu, bits("best")
-            masks[layer.name] = bits("pruned")
-        generator = torch.Generator()
-        generator.set_state(arrays["generator"])
-        for layer in work.layers:
-            layer.set_mask(masks[layer.name])
-        state = State(
-            generator,
-            tabus,
-            step=facts["step"],
-            seen=facts["seen"],
-            initial_loss=facts["initial_loss"],
-            best_loss=facts["best_loss"],
-            best=best,
-            caution=facts["caution"],
-            effort=facts["effort"],
-            started=facts.get("started", 0.0),
-            history=history[: facts["rows"]],
-        )
-        state.set_clock(facts["seconds"])
-        return state
-
-    def finish(self, work: Workspace, result: Result) -> None:
-        """Write the masks, the pruned model and a summary."""
-        save_masks(result.masks, self.path / "masks.safetensors")
-        save_pruned(work.model, self.path)
-        self._write("summary.json", json.dumps(result.summary(), indent=2))
-
-    def _write(self, name: str, text: str) -> None:
-        with atomic(self.path / name) as temporary:
-            temporary.write_text(text)
-
-    def manifest(self) -> Manifest:
-        """Read the manifest.
+    def history(self) -> list[Row]:
+        """Read the history; rows that a checkpoint counts on must be as they were.
 
         Raises
         ------
         RunFolderError
-            If it is missing or damaged.
+            If the history is missing or damaged.
         """
-        path = self.path / "manifest.json"
-        try:
-            return Manifest.from_json(text_of(path))
-        except (OSError, ValueError) as error:
-            raise RunFolderError(f"{path} is damaged: {error}") from error
+        path = self.path / CHECKPOINT
+        # Those of earlier releases say nothing of it.
+        if path.exists() and "history" in (facts := header(path, "checkpoint")):
+            try:
+                mark = HistoryMark.of(facts["history"])
+            except ValueError as error:
+                raise RunFolderError(f"{path} is damaged: {error}") from error
+            HistoryFile(self._history.path).restore(mark.model_dump())
+        return read_history(self._history.path)
 
+    def conclude(self, work: Workspace, state: State, result: Result) -> None:
+        """Write what the run came to: each part, whatever becomes of the others.
 
-def fingerprints(work: Workspace) -> dict[str, str]:
-    """Hashes of the dense model, and of the samples for gradients."""
-    state = {f"{layer.name}.weight": layer.dense for layer in work.layers}
-    for name, value in work.model.state_dict().items():
-        plain = isinstance(value, Tensor) and type(value.data) is Tensor
-        if plain and not value.is_meta and not value.is_quantized:
-            state.setdefault(name, value)
-    samples = [*tensors(work.pool.inputs), work.pool.targets]
-    return {
-        "model": _digest(part for name in state for part in (name.encode(), *_bytes(state[name]))),
-        "samples": _digest(part for tensor in samples for part in _bytes(tensor)),
-    }
-
-
-def _digest(parts: Iterable[bytes | memoryview]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> Iterator[bytes | memoryview]:
-    """Dtype, shape and contents, which are not copied."""
-    yield f"{tensor.dtype}{tuple(tensor.shape)}".encode()
-    yield tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data
-
-
-def _unborn(folder: Path) -> bool:
-    """Whether a folder is empty, but for what a run leaves that was killed at its birth."""
-    return all(
-        file.name in ("initial.safetensors", "manifest.json") or file.name.endswith(".tmp")
-        for file in folder.iterdir()
-    )
-
-
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("icbs-pruning", "torch", "numpy", "numba")}
+        Raises
+        ------
+        RunFolderError
+            If something can't be written; it carries the result.
+        """
+        if parallel.rank() > 0:
+            return
+        failures = []
+        for write in (
+            lambda: write_masks(self.path, result),
+            lambda: self.save(work, state),
+            lambda: write_model(self.path, work.model, result),
+        ):
+            try:
+                self.lock.check()
+                write()
+            except RunFolderError as error:
+                failures.append(str(error))
+        if failures:
+            raise RunFolderError(
+                f"the run is done, but not all of it is in {self.path}: "
+                f"{'; '.join(dict.fromkeys(failures))}. Its masks are in error.result.masks, for "
+                "save_masks; or resume the run once the folder can be written",
+                result,
+            )

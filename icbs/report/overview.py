@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from icbs.history import Row, read_history
+from icbs.history import Row
 from icbs.records.evaluations import FILE, Evaluation, read_evaluations
 from icbs.records.runfolder import RunFolder
 from icbs.report.figure import Curve
@@ -57,7 +57,6 @@ class Overview:
             notes = TaskNotes.of(folder.about())
         except ValueError:  # begun by the library, with notes of its caller's own
             notes = None
-        history = folder.path / "history.csv"
         return cls(
             path=folder.path,
             settings=config.model_dump(),
@@ -68,7 +67,7 @@ class Overview:
             seconds=facts.seconds,
             initial_loss=facts.initial_loss,
             loss=facts.loss,
-            history=read_history(history) if history.exists() else [],
+            history=folder.history() if (folder.path / "history.csv").exists() else [],
             evaluations=read_evaluations(folder.path / FILE),
             sizes={
                 name: (mask.numel(), int(mask.sum()))

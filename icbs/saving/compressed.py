@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from icbs.errors import LayerError
@@ -15,9 +13,9 @@ from icbs.saving.headers import CompressedHeader
 from icbs.saving.masks import pack, unpack
 from icbs.saving.reading import opened
 from icbs.saving.values import check_mask, check_values
-from problems.files import atomic
+from icbs.saving.writing import write
 
-FORMAT = "icbs-compressed-1"
+FORMAT, OLDER = "icbs-compressed-2", "icbs-compressed-1"
 
 
 def save_compressed(
@@ -44,6 +42,8 @@ def save_compressed(
     LayerError
         If a masked layer is missing, has another shape, or is not zero where it is pruned; if a
         tensor is quantised, sparse, or has no values (the meta device).
+    RunFolderError
+        If the file can't be written.
     """
     for name, mask in masks.items():
         check_mask(name, mask)
@@ -70,9 +70,7 @@ def save_compressed(
             shapes[key] = list(mask.shape)
             arrays[f"{key}:bits"] = pack(mask)
             arrays[f"{key}:values"] = tensor.detach().cpu()[mask.cpu()]
-    header = {"format": FORMAT, "masked": json.dumps(shapes), "same": json.dumps(same)}
-    with atomic(path) as temporary:
-        save_file(arrays, temporary, header)
+    write(path, FORMAT, {"masked": shapes, "same": same}, arrays)
     return Path(path).stat().st_size
 
 
@@ -91,14 +89,16 @@ def load_compressed(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tens
     RunFolderError
         If the file is missing, damaged, or of another kind.
     """
-    with opened(path, "compressed model", FORMAT) as (file, header):
-        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    with opened(path, "compressed model", FORMAT, OLDER) as (arrays, header):
         facts, masks = CompressedHeader.of(header), {}
         for key, shape in facts.masked.items():
             mask = unpack(arrays.pop(f"{key}:bits"), shape)
             values = arrays.pop(f"{key}:values")
             if tuple(values.shape) != (int(mask.sum()),) or key in arrays:
-                raise ValueError(f"{key!r} has {tuple(values.shape)} values, or is there twice")
+                raise ValueError(
+                    f"{key!r} has {values.numel()} values for {int(mask.sum())} weights, or is "
+                    "there twice"
+                )
             whole = values.new_zeros(mask.shape)
             whole[mask] = values
             arrays[key] = whole

@@ -10,7 +10,7 @@ from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
 
 from icbs.fetching.optional import without_bars
-from problems.files import atomic
+from problems.files import atomic, private_folder, settle
 
 PRETRAINED = "pretrained"
 PLAIN = "model.safetensors"
@@ -35,14 +35,16 @@ def save_pruned(model: nn.Module, folder: Path) -> Path:
         with atomic(folder / PLAIN) as temporary:
             _save_plain(model, temporary)
         return folder / PLAIN
-    target, partial = folder / PRETRAINED, folder / f".{PRETRAINED}.tmp"
-    shutil.rmtree(partial, ignore_errors=True)
-    with without_bars():
-        # Under the names that the masks have, not those of older releases.
-        model.save_pretrained(partial, save_original_format=False)  # type: ignore[operator]
-    if target.exists():
-        shutil.rmtree(target)
-    partial.replace(target)
+    target = folder / PRETRAINED
+    with private_folder(folder) as private:
+        partial = private / PRETRAINED
+        with without_bars():
+            # Under the names that the masks have, not those of older releases.
+            model.save_pretrained(partial, save_original_format=False)  # type: ignore[operator]
+        settle(private)
+        if target.exists():
+            shutil.rmtree(target)
+        partial.replace(target)
     return target
 
 

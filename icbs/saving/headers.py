@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from icbs.config import explain
 
@@ -60,42 +60,54 @@ class Header(BaseModel):
 class MasksHeader(Header):
     """Header of a file of masks."""
 
-    shapes: Json[dict[str, Shape]]
+    shapes: dict[str, Shape]
     """Layer → shape of its mask."""
-    kept: Json[dict[str, Count]] = {}
+    kept: dict[str, Count] = {}
     """Layer → number of weights kept."""
 
 
 class CompressedHeader(Header):
     """Header of a compressed model."""
 
-    masked: Json[dict[Annotated[str, AfterValidator(_weight)], Shape]]
+    masked: dict[Annotated[str, AfterValidator(_weight)], Shape]
     """Key of a masked weight in the state → its shape."""
-    same: Json[dict[str, str]]
+    same: dict[str, str]
     """Key of a tied tensor → key that it is tied to."""
 
 
-class Facts(Header):
+class HistoryMark(Header):
+    """What of the history a checkpoint counts on; see :class:`icbs.history.HistoryFile`."""
+
+    rows: Count
+    size: Count
+    digest: str
+
+
+class Kept(Header):
+    """Weights that a layer keeps."""
+
+    pruned: Count
+    """In the current mask."""
+    best: Count
+    """In the best mask."""
+
+
+class CheckpointFacts(Header):
     """Figures of a run's state in its checkpoint, beside the tensors."""
 
-    model_config = ConfigDict(extra="allow")
-
+    manifest: str
+    """Digest of the manifest of the run."""
+    history: HistoryMark
+    kept: dict[str, Kept]
     step: Count
     seen: Count
     seconds: Seconds
     initial_loss: float
     best_loss: float
-    rows: Count
     caution: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     effort: Annotated[float, Field(ge=1, allow_inf_nan=False)]
-    started: Seconds = 0.0
+    started: Seconds
     visits: dict[str, Annotated[int, Field(ge=0, lt=1 << 31)]]
-
-
-class CheckpointHeader(Header):
-    """Header of a checkpoint."""
-
-    state: Json[Facts]
 
 
 class Summary(Header):
@@ -107,6 +119,8 @@ class Summary(Header):
     seconds: Seconds
     initial_loss: float
     loss: float
+    files: dict[str, str] | None = None
+    """Digests of the model's files, by path within the folder; None in earlier releases."""
 
 
 class PlanFacts(Header):
@@ -132,9 +146,13 @@ class Manifest(Header):
     model: str
     samples: str
     """Digests of the dense model and of the samples."""
+    initial: str | None = None
+    """Digest of the file of given masks."""
     plan: PlanFacts | None = None
     about: dict[str, Any] = {}
     """Notes of whoever began the run."""
+    digest: str
+    """Of all that stands before."""
 
 
 class TaskNotes(Header):

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from icbs.errors import LayerError
 from icbs.saving.headers import MasksHeader, size_of
 from icbs.saving.reading import opened
 from icbs.saving.values import check_mask, check_values
-from problems.files import atomic
+from icbs.saving.writing import write
 
-FORMAT = "icbs-masks-1"
+FORMAT, OLDER = "icbs-masks-2", "icbs-masks-1"
 
 
 def pack(mask: Tensor) -> Tensor:
@@ -45,21 +43,23 @@ def unpack(bits: Tensor, shape: Sequence[int]) -> Tensor:
 def save_masks(masks: Mapping[str, Tensor], path: str | Path) -> None:
     """Write masks (True = kept) by layer name, bit-packed, atomically.
 
-    The header of the file is its manifest: under ``shapes`` and ``kept``, as JSON, each
-    layer's shape and number of weights kept.
+    The header holds each layer's ``shapes`` and number of weights ``kept``, and a digest of
+    everything. Equal masks make equal files, byte for byte.
 
     Raises
     ------
     LayerError
         If a mask is not a plain tensor of bools.
+    RunFolderError
+        If the file can't be written.
     """
     for name, mask in masks.items():
         check_mask(name, mask)
-    shapes = {name: list(mask.shape) for name, mask in masks.items()}
-    kept = {name: int(mask.sum()) for name, mask in masks.items()}
-    header = {"format": FORMAT, "shapes": json.dumps(shapes), "kept": json.dumps(kept)}
-    with atomic(Path(path)) as temporary:
-        save_file({name: pack(mask) for name, mask in masks.items()}, temporary, header)
+    facts = {
+        "shapes": {name: list(mask.shape) for name, mask in masks.items()},
+        "kept": {name: int(mask.sum()) for name, mask in masks.items()},
+    }
+    write(path, FORMAT, facts, {name: pack(mask) for name, mask in masks.items()})
 
 
 def load_masks(path: str | Path) -> dict[str, Tensor]:
@@ -70,12 +70,12 @@ def load_masks(path: str | Path) -> dict[str, Tensor]:
     RunFolderError
         If the file is missing, damaged, or of another kind.
     """
-    with opened(path, "mask file", FORMAT) as (file, header):
+    with opened(path, "mask file", FORMAT, OLDER) as (tensors, header):
         facts = MasksHeader.of(header)
-        masks = {name: unpack(file.get_tensor(name), shape) for name, shape in facts.shapes.items()}
+        masks = {name: unpack(tensors[name], shape) for name, shape in facts.shapes.items()}
         for name, kept in facts.kept.items():
             if int(masks[name].sum()) != kept:
-                raise ValueError(f"the mask of {name!r} keeps not the {kept} it should")
+                raise ValueError(f"the mask of {name!r} does not keep the {kept} that it should")
     return masks
 
 

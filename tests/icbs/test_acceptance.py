@@ -205,10 +205,10 @@ def test_passes_grow_while_their_models_are_worth_little(
         rows.append(len(factor))
     assert [information.count for information in passes] == samples
     assert rows == [20 * count // 50 for count in samples]
-    folder = RunFolder.reserve(tmp_path / "run")
-    folder.create(work, {}, None)
-    folder.save(work, state)
-    loaded = folder.load(work)
+    with RunFolder.new(tmp_path / "run") as folder:
+        folder.create(work, {}, None)
+        folder.save(work, state)
+        loaded = folder.load(work)
     assert (loaded.effort, loaded.seen) == (
         state.effort,
         50 + sum(samples),

@@ -61,7 +61,8 @@ def test_prune_leaves_a_whole_run_folder(tmp_path):
     assert all(stage in result.output for stage in ("dense", "start", "pruned"))
     names = {f.name for f in run.iterdir()}
     assert names == {
-        "checkpoint.safetensors", "config.yaml", "evaluations.csv", "figure.png", "history.csv",
+        ".icbs.lock", "checkpoint.safetensors", "config.yaml", "evaluations.csv", "figure.png",
+        "history.csv",
         "manifest.json", "masks.safetensors", "model.safetensors", "summary.json",
     }  # fmt: skip
     with (run / "history.csv").open() as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from icbs import CausalLMLoss, Pruner
+from icbs import CausalLMLoss, Pruner, RunFolderError, load_masks
 from icbs.curvature.passes import Pass, take_pass
 from icbs.data.objective import Objective
+from icbs.history import read_history
 from tests.icbs.test_passes import model_and_layers, picks, sequences
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -89,19 +91,46 @@ def prune(run: str) -> dict[str, torch.Tensor]:
     return result.masks | {"facts": facts, "looked": looked}
 
 
+def prune_in(run: Path) -> dict[str, torch.Tensor]:
+    """Begin a run in a folder that all share, break it off and go on; then try to begin anew."""
+
+    def stop(progress: Any) -> None:
+        if progress.step == 3:
+            raise InterruptionError
+
+    samples = sequences(count=41, pad=1)
+    given = ([(samples.inputs, samples.targets)], CausalLMLoss())
+    pruner = Pruner(**SETTINGS | RUNS["labels of the data"] | {"checkpoint_every": 2})
+    with suppress(InterruptionError):
+        pruner.prune(model_and_layers()[0], *given, run=run, callback=stop)
+    result = Pruner.resume(run, model_and_layers()[0], *given)
+    with pytest.raises(RunFolderError, match="exists already"):
+        pruner.prune(model_and_layers()[0], *given, run=run)
+    return result.masks
+
+
+class InterruptionError(Exception):
+    pass
+
+
 def work(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     found = {way: figures(way) for way in WAYS}
     for run in RUNS:
         found[run] = prune(run)
+    found["folder"] = prune_in(Path(folder) / "run")
     torch.save(found, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory) -> list[dict[str, dict[str, torch.Tensor]]]:
-    folder = tmp_path_factory.mktemp("ranks")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def both(folder) -> list[dict[str, dict[str, torch.Tensor]]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -135,3 +164,15 @@ def test_all_processes_come_to_the_same_masks(both, run):
         assert loss == pytest.approx(float(alone["facts"][0]), rel=1e-2)
         assert torch.equal(one["looked"], alone["looked"])
     assert (len(set(one["looked"].tolist())) > 1) == (run == "passes that grow")
+
+
+@pytest.mark.slow
+def test_the_first_process_alone_writes_the_run_folder(both, folder):
+    saved = load_masks(folder / "run" / "masks.safetensors")
+    for found in both:
+        for name, mask in saved.items():
+            assert torch.equal(found["folder"][name], mask)
+            assert torch.equal(found["labels of the data"][name], mask)
+    rows = read_history(folder / "run" / "history.csv")
+    assert [row.step for row in rows] == sorted(row.step for row in rows)
+    assert {row.step for row in rows} == set(range(SETTINGS["passes"]))

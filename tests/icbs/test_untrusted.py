@@ -19,11 +19,13 @@ from typer.testing import CliRunner
 
 from icbs import ConfigError
 from icbs.cli import app
-from icbs.history import read_history, write_history
+from icbs.history import HistoryFile, read_history
 from icbs.records.evaluations import read_evaluations, write_evaluations
-from icbs.records.runfolder import RunFolder, _digest
+from icbs.records.runfolder import RunFolder
 from icbs.records.screen import Screen, visible
-from icbs.tasks import declared, load_task, task
+from icbs.saving.digests import digest, json_digest
+from icbs.tasks import declared, load_task
+from icbs.tasks import names as task_names
 from tests.icbs.test_cli import FLAGS
 
 OWN = "tests.icbs.test_cli:load"
@@ -60,6 +62,8 @@ def rename_task(run: Path, name: str, **options: object) -> None:
     """Change a manifest's task, as a stranger would who sends a run folder."""
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["about"] |= {"task": name, "task_options": options}
+    del manifest["digest"]
+    manifest["digest"] = json_digest(manifest)
     (run / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -99,10 +103,10 @@ def test_declared_tasks_of_other_distributions_are_taken(monkeypatch):
         importlib.metadata.EntryPoint("toy", OWN, "icbs.tasks"),
         importlib.metadata.EntryPoint("garment", "os:system", "icbs.tasks"),
     ]
-    monkeypatch.setattr(task, "entry_points", lambda group: entries)
+    monkeypatch.setattr(task_names, "entry_points", lambda group: entries)
     assert declared()["toy"] == OWN
     assert declared()["garment"] == "icbs.tasks.garment:load"
-    task.check_declared("toy", "a file")
+    task_names.check_declared("toy", "a file")
     assert load_task("toy").name == "toy"
 
 
@@ -129,7 +133,9 @@ def test_layer_names_are_shown_as_they_are(run, name, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")  # no name is folded
     path = run / "history.csv"
     rows = read_history(path)
-    write_history([type(row)(**vars(row) | {"layer": name}) for row in rows], path)
+    path.unlink()
+    (run / "checkpoint.safetensors").unlink()  # it counts on the rows as they were
+    HistoryFile(path).append([type(row)(**vars(row) | {"layer": name}) for row in rows])
     evaluations = read_evaluations(run / "evaluations.csv")
     for row in evaluations:
         row.figures[name] = 0.5
@@ -224,6 +230,8 @@ def test_a_changed_configuration_is_still_refused(run):
     (run / "config.yaml").write_text(text)
     assert "is not what the manifest says" in icbs("report", run).output
     manifest = json.loads((run / "manifest.json").read_text())
-    manifest["settings"] = _digest([text.encode()])
+    manifest["settings"] = digest([text.encode()])
+    del manifest["digest"]
+    manifest["digest"] = json_digest(manifest)
     (run / "manifest.json").write_text(json.dumps(manifest))
     assert RunFolder(run).config().passes == 3
