@@ -90,7 +90,8 @@ class Pruner:
         Parameters
         ----------
         model : nn.Module
-            Any module with layers of :mod:`icbs.layers.kinds`.
+            Any module with layers of :mod:`icbs.layers.kinds`. Wrappers (``torch.compile``,
+            ``nn.DataParallel``, PEFT's) are seen through: masks are named as without them.
         batches : iterable of (inputs, targets)
             Training samples, read once. Inputs are a tensor, or a tuple or dict of tensors
             passed by position or keyword.
@@ -123,9 +124,9 @@ class Pruner:
         RunFolderError
             If the folder exists.
         """
-        with evaluation_mode(model):
+        with evaluation_mode(model) as plain:
             folder = None if run is None else RunFolder.reserve(run)
-            work = Workspace.prepare(model, batches, loss, self.config)
+            work = Workspace.prepare(plain, batches, loss, self.config)
             work.executor = executor
             if masks is not None and self.config.allocation == "global":
                 adopt(work.layers, masks)
@@ -183,10 +184,10 @@ class Pruner:
             )
         folder = RunFolder(Path(run))
         pruner = cls(folder.config(), **changes)
-        with evaluation_mode(model):
+        with evaluation_mode(model) as plain:
             # Another limit of memory or size of batch makes another plan, and other roundings.
             plan = folder.plan() if set(changes) <= {"passes", "time_limit"} else None
-            work = Workspace.prepare(model, batches, loss, pruner.config, plan)
+            work = Workspace.prepare(plain, batches, loss, pruner.config, plan)
             work.executor = executor
             folder.check(work)
             state = folder.load(work)

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from icbs.errors import LayerError
+from icbs.layers.plain import check_mask, oddity
 from icbs.saving.masks import pack, unpack
 from icbs.saving.reading import opened
 from problems.files import atomic
@@ -102,11 +103,14 @@ def load_compressed(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tens
 
 
 def _check(name: str, weight: Tensor | None, mask: Tensor) -> None:
+    check_mask(name, mask)
     if weight is None or weight.shape != mask.shape:
         there = "nothing" if weight is None else tuple(weight.shape)
         raise LayerError(
             f"the mask of {name!r} has shape {tuple(mask.shape)}, the state has {there} there; "
             "use the model that the masks were made for"
         )
+    if odd := oddity(weight):
+        raise LayerError(f"the weight of {name!r} is {odd}; load the model's weights first")
     if weight[~mask.to(weight.device)].any():
         raise LayerError(f"layer {name!r} is not zero where it is pruned; apply the masks first")

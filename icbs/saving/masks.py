@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from icbs.errors import LayerError
+from icbs.layers.plain import check_mask, check_weight
+from icbs.layers.wrappers import modules_of
 from icbs.saving.reading import opened
 from problems.files import atomic
 
@@ -35,6 +37,8 @@ def save_masks(masks: Mapping[str, Tensor], path: str | Path) -> None:
     The header of the file is its manifest: under ``shapes`` and ``kept``, as JSON, each
     layer's shape and number of weights kept.
     """
+    for name, mask in masks.items():
+        check_mask(name, mask)
     shapes = {name: list(mask.shape) for name, mask in masks.items()}
     kept = {name: int(mask.sum()) for name, mask in masks.items()}
     header = {"format": FORMAT, "shapes": json.dumps(shapes), "kept": json.dumps(kept)}
@@ -95,9 +99,10 @@ def masked_weights(
     LayerError
         If a layer is missing, has another shape or computes its weight, or a mask holds no bools.
     """
-    modules = dict(model.named_modules())
+    modules = modules_of(model)
     found = {}
     for name, mask in masks.items():
+        check_mask(name, mask)
         module = modules.get(name)
         weight = getattr(module, "weight", None)
         if module is not None and weight is not None and "weight" not in module._parameters:
@@ -105,16 +110,13 @@ def masked_weights(
                 f"layer {name!r} computes its weight (a parametrisation, or torch.nn.utils.prune), "
                 "so that zeros in it would not stay; remove that first"
             )
-        if mask.dtype != torch.bool:
-            raise LayerError(
-                f"the mask of {name!r} is {mask.dtype}; it must be torch.bool, True where a weight "
-                "is kept"
-            )
         if not isinstance(weight, Tensor) or weight.shape != mask.shape:
             there = "nothing" if weight is None else tuple(weight.shape)
             raise LayerError(
                 f"the mask of {name!r} has shape {tuple(mask.shape)}, the model has {there} "
                 "there; use the model that the masks were made for"
             )
+        if module is not None:
+            check_weight(name, module)
         found[name] = (weight, ~mask.to(weight.device))
     return found
