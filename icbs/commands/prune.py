@@ -24,7 +24,7 @@ from icbs.records.figure import Curve, draw
 from icbs.records.live import Live
 from icbs.records.runfolder import RunFolder
 from icbs.records.settings import Settings, parse_assignments, read_yaml
-from icbs.result import Result
+from icbs.result import Result, density_in_words
 from icbs.saving.folder import PRETRAINED
 from icbs.tasks import BUILTIN, Task, load_task
 
@@ -172,6 +172,7 @@ def close(
     table.add_row("pruned", *(f"{final.figures[name]:.4f}" for name in dense))
     console.print(table)
     facts = result.summary()
+    console.print(density_in_words(facts), markup=False, highlight=False)
     console.print(
         f"{facts['passes']} passes, {facts['blocks']} blocks, {facts['accepted']:.0%} kept, "
         f"{facts['failures']} solver failures, {facts['seconds']:.1f} s; "

@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from icbs.commands.errors import plain_errors
+from icbs.errors import RunFolderError
 from icbs.history import Row, read_history
 from icbs.records.evaluations import FILE, read_evaluations
 from icbs.records.figure import Curve, draw
 from icbs.records.runfolder import RunFolder
+from icbs.result import density_in_words
 
 
 @plain_errors
@@ -31,6 +33,12 @@ def report(
     evaluations = read_evaluations(run / FILE)
     console = Console()
     console.print(layer_table(rows))
+    try:
+        words = density_in_words(folder.summary())
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunFolderError(f"{run / 'summary.json'} is damaged: {error!r}") from error
+    if words:
+        console.print(words, markup=False, highlight=False)
     if evaluations:
         last = evaluations[-1]
         figures = ", ".join(f"{name} {value:.4f}" for name, value in last.figures.items())

@@ -128,6 +128,11 @@ class RunFolder:
         self.config()
         return dict(self._read_json("manifest.json").get("about", {}))
 
+    def summary(self) -> dict[str, Any]:
+        """Read the figures of a finished run; empty for one that is not finished."""
+        there = (self.path / "summary.json").exists()
+        return self._read_json("summary.json") if there else {}
+
     def plan(self) -> Plan | None:
         """Return how the run kept within its memory; None for a run of an older version."""
         try:
