@@ -72,3 +72,7 @@ class UncheckedFileWarning(UserWarning):
 
 class BlockSizeWarning(UserWarning):
     """A layer has fewer movable weights than a block holds; its blocks are smaller."""
+
+
+class DensityWarning(UserWarning):
+    """The density holds for less, or says less, than it may seem to."""

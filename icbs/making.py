@@ -12,6 +12,7 @@ from icbs.beginning import begin
 from icbs.blocks.block import Block
 from icbs.data.objective import Loss
 from icbs.layers.modes import evaluation_mode
+from icbs.layers.wrappers import inside
 from icbs.pruner import Pruner
 from icbs.workspace import Workspace
 
@@ -46,8 +47,7 @@ def make_blocks(
     >>> blocks[0].problem.save("block.npz")  # doctest: +SKIP
     """
     pruner = Pruner(**settings)
-    subject = copy.deepcopy(model)
-    with evaluation_mode(subject):
+    with evaluation_mode(copy.deepcopy(inside(model))) as subject:
         work = Workspace.prepare(subject, batches, loss, pruner.config)
         state = begin(work)
         for _ in range(after):

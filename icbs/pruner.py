@@ -98,7 +98,8 @@ class Pruner:
         Parameters
         ----------
         model : nn.Module
-            Any module with layers of :mod:`icbs.layers.kinds`.
+            Any module with layers of :mod:`icbs.layers.kinds`. Wrappers (``torch.compile``,
+            ``nn.DataParallel``, PEFT's) are seen through: masks are named as without them.
         batches : iterable of (inputs, targets)
             Training samples, read once. Inputs are a tensor, or a tuple or dict of tensors
             passed by position or keyword.
@@ -140,8 +141,8 @@ class Pruner:
             the error carries them as ``result``, and the model has the best masks seen.
         """
         held = nullcontext() if run is None else RunFolder.new(run)
-        with evaluation_mode(model), held as folder:
-            work = Workspace.prepare(model, batches, loss, self.config)
+        with evaluation_mode(model) as plain, held as folder:
+            work = Workspace.prepare(plain, batches, loss, self.config)
             work.executor = executor
             if masks is not None and self.config.allocation == "global":
                 adopt(work.layers, masks)
@@ -199,11 +200,11 @@ class Pruner:
             raise ConfigError(
                 f"{', '.join(fixed)} can't change once a run has begun; begin a new one"
             )
-        with evaluation_mode(model), RunFolder.existing(run) as folder:
+        with evaluation_mode(model) as plain, RunFolder.existing(run) as folder:
             pruner = cls(folder.config(), **changes)
             # Another limit of memory or size of batch makes another plan, and other roundings.
             plan = folder.plan() if set(changes) <= {"passes", "time_limit"} else None
-            work = Workspace.prepare(model, batches, loss, pruner.config, plan)
+            work = Workspace.prepare(plain, batches, loss, pruner.config, plan)
             work.executor = executor
             folder.check(work)
             state = folder.load(work)

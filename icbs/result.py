@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
+from icbs.figures import counted
 from icbs.history import Row
+from icbs.layers.coverage import kept_zeros, listed
 from icbs.state import State
 from icbs.workspace import Workspace
 
@@ -103,10 +105,18 @@ class Result:
     """Held-out loss of the initial masks."""
     passes: int
     seconds: float
+    model_density: float = 1.0
+    """Share of all matrix weights that is kept, those left dense among them."""
+    left_dense: dict[str, int] = field(default_factory=dict)
+    """Parameter → number of weights, of all matrix weights that are left dense: embeddings,
+    output layers, excluded layers, and those of no kind that can be pruned."""
+    kept_zeros: int = 0
+    """Weights that the masks keep though they were 0 before pruning."""
 
     @classmethod
     def of(cls, work: Workspace, state: State) -> Result:
         """Describe a finished run, whose best masks are set."""
+        kept = sum(layer.num_kept for layer in work.layers)
         return cls(
             masks={layer.name: layer.mask for layer in work.layers},
             history=state.history,
@@ -115,6 +125,9 @@ class Result:
             initial_loss=state.initial_loss,
             passes=state.step,
             seconds=state.seconds,
+            model_density=work.coverage.density(kept),
+            left_dense=work.coverage.left_dense,
+            kept_zeros=sum(map(kept_zeros, work.layers)),
         )
 
     def __str__(self) -> str:
@@ -136,6 +149,11 @@ class Result:
         """Figures of the run, as a plain dict."""
         return {
             "density": self.density,
+            "layers": len(self.masks),
+            "weights": sum(mask.numel() for mask in self.masks.values()),
+            "model_density": self.model_density,
+            "left_dense": self.left_dense,
+            "kept_zeros": self.kept_zeros,
             "initial_loss": self.initial_loss,
             "loss": self.loss,
             "passes": self.passes,
@@ -145,3 +163,25 @@ class Result:
             "seconds": self.seconds,
             "solver_seconds": sum(row.solver_seconds for row in self.history),
         }
+
+
+def density_in_words(facts: Mapping[str, Any]) -> str:
+    """Say what a density is the density of, from a run's :meth:`Result.summary`.
+
+    Empty for a summary of an older version, which does not say so.
+    """
+    if facts.get("left_dense") is None:
+        return ""
+    kept = round(facts["density"] * facts["weights"])
+    words = (
+        f"{kept:,} of {facts['weights']:,} weights kept in {counted(facts['layers'], 'layer')} "
+        f"(density {facts['density']:.4f})"
+    )
+    if left := facts["left_dense"]:
+        words += (
+            f"; {sum(left.values()):,} matrix weights are left dense: {listed(left)}; "
+            f"over all of them the density is {facts['model_density']:.4f}"
+        )
+    if facts["kept_zeros"]:
+        words += f"; {facts['kept_zeros']:,} of the weights kept were 0 already"
+    return words

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,13 +16,18 @@ from icbs.choice.schedule import shares
 from icbs.config import DRAWN, PrunerConfig
 from icbs.curvature.memory import Plan, make_plan, survey
 from icbs.curvature.passes import Choose, Pass, selection_point, take_pass
+from icbs.curvature.sources import check_twice_differentiable
 from icbs.data.holdout import HoldOut
 from icbs.data.objective import Loss, Objective
 from icbs.data.samples import Samples, read_samples
 from icbs.data.turns import in_turn
-from icbs.errors import DataError
+from icbs.errors import DataError, LayerError
+from icbs.layers.calls import reach, slices
+from icbs.layers.coverage import Coverage
 from icbs.layers.finding import find_layers
 from icbs.layers.layer import Layer
+
+log = logging.getLogger("icbs")
 
 
 @dataclass
@@ -40,6 +46,8 @@ class Workspace:
     """Share of the passes in which each layer is visited."""
     plan: Plan
     """How memory is kept within its limit."""
+    coverage: Coverage
+    """What is pruned, and what is left dense."""
     executor: Executor | None = None
     """Where the blocks of a pass are solved; None for threads of this process."""
 
@@ -64,6 +72,8 @@ class Workspace:
             :meth:`icbs.data.objective.Objective.check` and :func:`icbs.curvature.memory.make_plan`.
         """
         layers = find_layers(model, config)
+        coverage = Coverage.of(model, layers)
+        coverage.tell(layers, config)
         samples = read_samples(batches, config.max_samples)
         if len(samples) < 2:
             raise DataError(
@@ -75,9 +85,12 @@ class Workspace:
             loss, model, few, samples.targets, draws=config.curvature in DRAWN
         )
         objective.precision = config.precision
+        apart = _check_reach(model, layers, objective, samples, len(few), config)
         order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(config.seed))
         held = min(config.acceptance_samples, len(samples) // 2)
-        found = survey(model, layers, objective, few[:1])
+        found = replace(survey(model, layers, objective, few[:1]), apart=apart)
+        if config.curvature == "exact":
+            check_twice_differentiable(model, layers[0], objective, few[:1])
         if plan is None:
             plan = make_plan(model, layers, found, config, len(samples) - held, held)
         holdout = HoldOut(
@@ -90,7 +103,7 @@ class Workspace:
         )
         visits = shares(layers, config.schedule, config.min_share)
         pool = samples[order[held:]]
-        return cls(model, layers, objective, pool, holdout, config, visits, plan)
+        return cls(model, layers, objective, pool, holdout, config, visits, plan, coverage)
 
     @property
     def density(self) -> float:
@@ -151,9 +164,43 @@ class Workspace:
             self.pool[turn].to(self.layers[0].dense.device),
             curvature=None if blind else config.curvature,
             curvature_samples=math.ceil(effort * config.curvature_samples),
-            batch_size=plan.batch_size,
+            batch_size=plan.together,
             generator=generator,
             sample=config.sample,
             choose=choose,
             choose_after=after,
         )
+
+
+def _check_reach(
+    model: nn.Module,
+    layers: list[Layer],
+    objective: Objective,
+    samples: Samples,
+    few: int,
+    config: PrunerConfig,
+) -> bool:
+    """Check that samples reach every layer; whether their gradients must be taken one by one.
+
+    Where layers see some samples only (experts behind a router), what a layer was called with
+    does not say which sample each row is of.
+
+    Raises
+    ------
+    DataError, LayerError
+        See :func:`icbs.layers.calls.reach`.
+    """
+    device = layers[0].dense.device
+    singles = [samples[i : i + 1].to(device) for i in range(few)]
+    more = (piece.to(device) for piece in slices(samples, few))
+    found = reach(model, layers, singles, more, run=objective.run, verify=True)
+    if not found.uneven:
+        return False
+    some = ", ".join(map(repr, found.uneven[:3])) + (", …" if len(found.uneven) > 3 else "")
+    if config.sample == "token":
+        raise LayerError(
+            f"layers {some} see some samples or positions only, so that sample='token' can't "
+            "weigh them; use sample='sequence', or exclude them"
+        )
+    log.info("%s see some samples only: gradients are taken one sample at a time", some)
+    return True

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from icbs.baselines.walk import Feed
 from icbs.data.positions import counted_positions
-from icbs.data.trees import first_argument
+from icbs.layers.calls import seen_in
 from icbs.layers.layer import Layer
 
 
@@ -37,6 +37,8 @@ class Moments:
 
     def add(self, inputs: Tensor, outputs: torch.Size, counted: Tensor | None) -> None:
         """Take a call's inputs and which positions count, shape (N, T)."""
+        if not inputs.numel():  # an expert that is called with nothing
+            return
         features = self.layer.kind.features(inputs, outputs, len(inputs)).flatten(0, 1)
         if counted is not None and len(features) == counted.numel():
             features = features[counted.flatten()]
@@ -50,7 +52,9 @@ class Moments:
 
     @property
     def norms(self) -> Tensor:
-        """``‖X_j‖₂`` of what each weight multiplies, shape (out, in)."""
+        """``‖X_j‖₂`` of what each weight multiplies, shape (out, in); 1 where that is nothing."""
+        if not self.count:
+            return torch.ones_like(self.layer.dense, dtype=self.total.dtype)
         squares = self.total.diagonal(dim1=1, dim2=2) if self.gram else self.total
         outputs = self.layer.shape[0] // self.layer.kind.groups
         return squares.sqrt().repeat_interleave(outputs, dim=0)
@@ -74,9 +78,10 @@ def gather(layers: Sequence[Layer], feed: Feed, *, gram: bool) -> dict[str, Mome
 def _listening(moments: Mapping[str, Moments], counted: Tensor | None) -> Iterator[None]:
     def hook_of(moment: Moments) -> Callable[..., None]:
         def hook(
-            module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Tensor
+            module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Any
         ) -> None:
-            moment.add(first_argument(args, named).detach(), output.shape, counted)
+            inputs, output = seen_in(moment.layer, args, named, output)
+            moment.add(inputs.detach(), output.shape, counted)
 
         return hook
 

@@ -14,6 +14,7 @@ from icbs.baselines.sweep import Method, keep_best, pieces_of, sweep
 from icbs.config import PrunerConfig, Scope
 from icbs.data.samples import read_samples
 from icbs.errors import ConfigError
+from icbs.layers.coverage import Coverage
 from icbs.layers.finding import find_layers
 from icbs.layers.modes import evaluation_mode
 from problems.suggest import did_you_mean
@@ -29,6 +30,10 @@ class Baseline:
     density: float
     """Share of the prunable weights that is kept."""
     seconds: float
+    model_density: float
+    """Share of all matrix weights that is kept, those left dense among them."""
+    left_dense: dict[str, int]
+    """Parameter → number of weights, of all matrix weights that are left dense."""
 
 
 def prune(
@@ -92,8 +97,10 @@ def prune(
     """
     began = time.perf_counter()
     config = _config(method, density, pattern, compare, batches, settings)
-    layers = find_layers(model, config)
-    with evaluation_mode(model):
+    with evaluation_mode(model) as plain:
+        layers = find_layers(plain, config)
+        coverage = Coverage.of(plain, layers)
+        coverage.tell(layers, config)
         if method == "magnitude":
             for layer in layers:
                 keep_best(layer, layer.dense.abs(), config)
@@ -102,14 +109,15 @@ def prune(
             samples = read_samples(batches, config.max_samples)
             pieces = pieces_of(samples, batch_size, layers[0].dense.device)
             try:
-                sweep(model, layers, pieces, method, config, update=update, callback=callback)
+                sweep(plain, layers, pieces, method, config, update=update, callback=callback)
             except BaseException:
                 for layer in layers:
                     layer.set_mask(torch.zeros_like(layer.pruned))
                 raise
     kept, size = sum(layer.num_kept for layer in layers), sum(layer.size for layer in layers)
     masks = {layer.name: layer.mask for layer in layers}
-    return Baseline(method, masks, kept / size, time.perf_counter() - began)
+    seconds, whole = time.perf_counter() - began, coverage.density(kept)
+    return Baseline(method, masks, kept / size, seconds, whole, coverage.left_dense)
 
 
 def _config(

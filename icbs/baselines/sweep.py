@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -19,6 +20,7 @@ from icbs.data.trees import tensors
 from icbs.errors import DataError
 from icbs.layers.layer import Layer
 
+log = logging.getLogger("icbs")
 Method = Literal["magnitude", "wanda", "exchange", "sparsegpt"]
 POSITIONS = 4096
 """Of sequences, run through the model at a time."""
@@ -67,6 +69,12 @@ def sweep(
                     raise DataError(
                         f"the inputs of layer {layer.name!r} are NaN or infinite; check the data, "
                         "or load the model in a wider floating-point type"
+                    )
+                if not moment.count:
+                    log.warning(
+                        "no sample reaches %s now that layers before it are pruned: it is pruned "
+                        "by the size of its weights",
+                        layer.name,
                     )
                 if method == "sparsegpt":
                     _apply_sparsegpt(layer, moment, config, update)

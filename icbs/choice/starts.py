@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from icbs.constraints import Pattern
 from icbs.errors import LayerError
 from icbs.layers.layer import Layer
+from icbs.layers.plain import check_mask
 
 
 def check_masks(
@@ -44,11 +44,12 @@ def check_masks(
         )
     for layer in layers:
         mask = masks[layer.name]
+        check_mask(layer.name, mask)
         shape = tuple(layer.kind.weight.shape)
-        if mask.dtype != torch.bool or tuple(mask.shape) != shape:
+        if tuple(mask.shape) != shape:
             raise LayerError(
-                f"the mask of {layer.name!r} is {mask.dtype} of shape {tuple(mask.shape)}; "
-                f"it must be torch.bool of shape {shape}, True where a weight is kept"
+                f"the mask of {layer.name!r} has shape {tuple(mask.shape)}; it must have that "
+                f"of the weight, {shape}"
             )
         kept = int(mask.sum())
         if kept != layer.num_keep:

@@ -26,7 +26,7 @@ from icbs.records.runfolder import RunFolder
 from icbs.records.screen import Screen, visible
 from icbs.report.figure import Curve, draw
 from icbs.report.tables import outcome_table
-from icbs.result import Progress, Result
+from icbs.result import Progress, Result, density_in_words
 from icbs.saving.folder import PRETRAINED
 from icbs.saving.headers import TaskNotes
 from icbs.tasks import Task, load_task
@@ -138,15 +138,7 @@ def close(
         task.tokenizer.save_pretrained(folder / PRETRAINED)
     curve = Curve("iCBS", evaluator.rows, result.history, result.initial_loss, by_pass)
     draw([curve], {"dense": dense}, folder / "figure.png")
-    weights = sum(mask.numel() for mask in result.masks.values())
-    kept = sum(int(mask.sum()) for mask in result.masks.values())
-    console.print(
-        Text(
-            f"{kept:,} of {weights:,} weights kept in {counted(len(result.masks), 'layer')} "
-            f"(density {result.density:.4f})"
-        ),
-        highlight=False,
-    )
+    console.print(Text(density_in_words(result.summary())), highlight=False)
     failures = sum(bool(row.failure) for row in result.history)
     told = (
         f"{counted(result.passes, 'pass')}, {counted(len(result.history), 'block')}, "

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from icbs.config import PrunerConfig
 from icbs.curvature.passes import selection_point
-from icbs.curvature.taps import check_ran, listen
+from icbs.curvature.taps import listen
 from icbs.data.objective import Objective
 from icbs.data.samples import IGNORED, Samples
 from icbs.data.trees import tensors, tree_map
@@ -45,6 +45,8 @@ class Survey:
     """Held once for all samples of a forward pass, such as weights in a narrower type."""
     sample: int = 0
     """The sample itself: what is put in and what should come out."""
+    apart: bool = False
+    """Whether gradients must be taken one sample at a time, since layers see some samples only."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,22 @@ class Plan:
     """Bytes allowed."""
     parts: dict[str, int] = field(default_factory=dict)
     """Bytes expected, by purpose."""
+    apart: bool = False
+    """Whether gradients are taken one sample at a time, whatever :attr:`batch_size`."""
 
     @property
     def needed(self) -> int:
         """Bytes expected in all."""
         return sum(self.parts.values())
 
+    @property
+    def together(self) -> int:
+        """Samples in one forward pass of which gradients are taken."""
+        return 1 if self.apart else self.batch_size
+
     def __str__(self) -> str:
         parts = ", ".join(f"{what} {spell(size)}" for what, size in self.parts.items() if size)
-        way = f"up to {self.samples} samples a pass, {self.batch_size} at a time"
+        way = f"up to {self.samples} samples a pass, {self.together} at a time"
         return f"memory: about {spell(self.needed)} of {spell(self.limit)} ({parts}); {way}"
 
     def recorded(self) -> dict[str, Any]:
@@ -128,7 +137,6 @@ def _graph(
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
     ):
         outputs = objective.run(model, samples.inputs)
-        check_ran(layers, taps.ran)
         total = objective.total(outputs, samples.targets)
         if not total.requires_grad and bool((samples.targets != IGNORED).any()):
             raise DataError(
@@ -184,7 +192,8 @@ def make_plan(
     grows = together and config.sample_growth > 1 and config.curvature != "gram"
     most = pool if grows else wanted
     # Where all layers move at once there is nothing to remember.
-    ways = [(most, False) if together else (wanted, True), (wanted, False)]
+    remembers = not together and not found.apart
+    ways = [(most if together else wanted, remembers), (wanted, False)]
     rows = config.curvature_samples
     if config.sample == "sequence":
         rows = min(rows, wanted)
@@ -201,7 +210,7 @@ def make_plan(
         size = min(config.batch_size, max(samples, held_out), room)
         if size >= 1:
             parts["activations"] = size * found.activations
-            plan = Plan(size, samples, remembers, limit, parts)
+            plan = Plan(size, samples, remembers, limit, parts, found.apart)
             log.info("%s", plan)
             return plan
     least = sum(parts.values()) + found.activations

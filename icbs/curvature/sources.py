@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
+from icbs.errors import DataError
 from icbs.layers.layer import Layer
 
 
@@ -77,10 +79,12 @@ def hessian(model: nn.Module, objective: Objective, samples: Samples) -> Source:
         current = layer.kind.weight
         place = layer.kind.at(rows, columns)
         gates = (~layer.pruned[index]).to(dense.dtype)
+        # Beside an adapter it has another name in the model.
+        path = next(name for name, m in model.named_modules() if m is layer.module)
 
         def mean_loss(gates: Tensor) -> Tensor:
             weight = current.index_put(place, gates * dense)
-            replaced = {f"{layer.name}.weight": weight}
+            replaced = {f"{path}.weight": weight}
             inputs = samples.inputs
             args = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
             if isinstance(inputs, dict):
@@ -89,7 +93,30 @@ def hessian(model: nn.Module, objective: Objective, samples: Samples) -> Source:
                 outputs = functional_call(model, replaced, args)
             return objective.mean(outputs, samples.targets)
 
-        matrix = torch.autograd.functional.hessian(mean_loss, gates)
+        # Fused attention has no second derivatives.
+        with sdpa_kernel(SDPBackend.MATH):
+            matrix = torch.autograd.functional.hessian(mean_loss, gates)
         return Curvature(matrix=(matrix + matrix.T) / 2)
 
     return curvature
+
+
+def check_twice_differentiable(
+    model: nn.Module, layer: Layer, objective: Objective, one: Samples
+) -> None:
+    """Try the second derivative of a sample's loss, with respect to one weight.
+
+    Raises
+    ------
+    DataError
+        If some operation of the model or the loss has none.
+    """
+    first = torch.zeros(1, dtype=torch.int64, device=layer.dense.device)
+    try:
+        hessian(model, objective, one)(layer, first)
+    except RuntimeError as error:
+        raise DataError(
+            f"curvature='exact' needs second derivatives, and the model or the loss has none "
+            f"({str(error).splitlines()[0]}); use attn_implementation='eager' for models of "
+            "transformers, or another curvature"
+        ) from error

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from icbs.curvature.trace import Call
-from icbs.data.trees import first_argument
 from icbs.errors import DataError, LayerError
+from icbs.layers.calls import check_explained, seen_in
 from icbs.layers.layer import Layer
 
 SCALE = 2.0**14
@@ -41,7 +41,6 @@ class Taps:
         self.verify = verify
         self.samples = samples
         self.start = start
-        self.ran: set[str] = set()
         self.numbers = 0
         """Entries of all inputs and outputs of the layers."""
         self.received: dict[int, int] = {}
@@ -54,14 +53,11 @@ class Taps:
 
     def hear(self, layer: Layer, inputs: Tensor, output: Tensor) -> Tensor:
         """Take note of a call; returns the output, listened to."""
+        if not inputs.numel():  # an expert that is called with nothing
+            return output
         self._check(layer, inputs, output)
-        if self.verify and not layer.kind.explains(inputs, output, self.samples):
-            raise LayerError(
-                f"layer {layer.name!r} ({type(layer.module).__name__}) does not return its weight "
-                "times its inputs plus its bias, so that gradients and masks would be wrong; "
-                "merge what it adds into its weight, or exclude it"
-            )
-        self.ran.add(layer.name)
+        if self.verify:
+            check_explained(layer, inputs, output, self.samples)
         self.numbers += inputs.numel() + output.numel()
         storage = inputs.untyped_storage()
         self.received[storage.data_ptr()] = storage.nbytes()
@@ -73,13 +69,18 @@ class Taps:
                 "switch them on there, or exclude it"
             )
         inputs = inputs.detach()
-        version = inputs._version
+        version = _version(inputs)
 
         # A hook of this moment: it gets this gradient even if an activation that works in
         # place overwrites the output.
         def hook(delta: Tensor) -> None:
-            assert self._sink is not None
-            if inputs._version != version:
+            if self._sink is None:
+                raise LayerError(
+                    f"the model takes gradients through layer {layer.name!r} in its forward pass "
+                    "(torch.autograd.grad: forces, penalties), so that its weights act in "
+                    "more than its outputs; exclude it"
+                )
+            if _version(inputs) != version:
                 raise LayerError(
                     f"the inputs of layer {layer.name!r} are changed in place after it has run, "
                     "so that its gradients would be wrong; change a copy, or exclude it"
@@ -163,9 +164,9 @@ def listen(
 
     def hook_of(layer: Layer) -> Callable[..., Tensor]:
         def hook(
-            module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Tensor
+            module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Any
         ) -> Tensor:
-            return taps.hear(layer, first_argument(args, named), output)
+            return taps.hear(layer, *seen_in(layer, args, named, output))
 
         return hook
 
@@ -193,19 +194,9 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_()
 
 
-def check_ran(layers: Sequence[Layer], ran: set[str]) -> None:
-    """Refuse a layer that the forward pass leaves out.
-
-    Raises
-    ------
-    DataError
-    """
-    idle = [layer.name for layer in layers if layer.name not in ran]
-    if idle:
-        more = f" (and {len(idle) - 1} more)" if len(idle) > 1 else ""
-        raise DataError(
-            f"layer {idle[0]!r} did not run in the forward pass{more}; add it to exclude"
-        )
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was changed in place; inference tensors don't say."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _wide(tensor: Tensor) -> torch.dtype:

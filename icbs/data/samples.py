@@ -12,6 +12,7 @@ from torch import Tensor
 
 from icbs.data.trees import concatenate, tensors, tree_map
 from icbs.errors import DataError, IgnoredSamplesWarning
+from icbs.layers.plain import oddity
 
 IGNORED = -100
 """Label of what does not count, as in torch's cross-entropy."""
@@ -101,7 +102,14 @@ def _check_batch(inputs: Any, targets: Any, first: int) -> None:
     found = tensors(inputs)
     if not found or not isinstance(targets, Tensor):
         raise DataError("inputs must be tensors, or dicts or tuples of them, and targets a tensor")
+    if targets.ndim == 0:
+        raise DataError(
+            "a batch holds a single sample, with a target of no dimension, as DataLoader with "
+            "batch_size=None gives; the first dimension must be the sample: set batch_size"
+        )
     for tensor in [*found, targets]:
+        if odd := oddity(tensor):
+            raise DataError(f"a batch holds a tensor that is {odd}; give plain tensors in memory")
         if tensor.ndim == 0 or len(tensor) != len(targets):
             raise DataError(
                 f"a batch holds {tuple(tensor.shape)} beside targets of {tuple(targets.shape)}; "

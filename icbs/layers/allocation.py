@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,9 +11,12 @@ import numpy.typing as npt
 from torch import Tensor
 
 from icbs.config import PrunerConfig
-from icbs.errors import LayerError
+from icbs.errors import DensityWarning, LayerError
 from icbs.layers.finding import density_of
 from icbs.layers.layer import Layer
+from icbs.layers.plain import check_mask
+
+log = logging.getLogger("icbs")
 
 
 def share_out(layers: Sequence[Layer], scores: Mapping[str, Tensor], config: PrunerConfig) -> None:
@@ -37,6 +42,36 @@ def share_out(layers: Sequence[Layer], scores: Mapping[str, Tensor], config: Pru
     kept = threshold(values, sum(layer.num_keep for layer in open_), low, high)
     for layer, keep in zip(open_, kept, strict=True):
         layer.density = int(keep) / layer.size
+    _tell(open_, len(layers) - len(open_))
+
+
+def _tell(layers: Sequence[Layer], apart: int) -> None:
+    """Say how the budget was shared out; warn of layers that get next to nothing, or all."""
+    ranked = sorted(layers, key=lambda layer: layer.density)
+    log.info(
+        "the budget shared out over %d layers: densities from %.3g (%s) to %.3g (%s); %d layers "
+        "keep one of their own",
+        len(layers),
+        ranked[0].density,
+        ranked[0].name,
+        ranked[-1].density,
+        ranked[-1].name,
+        apart,
+    )
+    least = [layer.name for layer in layers if layer.num_keep <= 1]
+    most = [layer.name for layer in layers if layer.num_keep >= layer.size - 1]
+    for names, what, remedy in (
+        (least, "nothing, or a single weight", "raise allocation_floor"),
+        (most, "all their weights, or all but one", "exclude them"),
+    ):
+        if names:
+            more = f", … ({len(names)} in all)" if len(names) > 5 else ""
+            warnings.warn(
+                f"the shared budget leaves {', '.join(names[:5])}{more} with {what}; {remedy}, "
+                "or give them a density of their own (densities)",
+                DensityWarning,
+                stacklevel=5,
+            )
 
 
 def threshold(
@@ -104,6 +139,8 @@ def adopt(layers: Sequence[Layer], masks: Mapping[str, Tensor]) -> None:
         If they don't.
     """
     given = [layer for layer in layers if layer.name in masks]
+    for layer in given:
+        check_mask(layer.name, masks[layer.name])
     kept = sum(int(masks[layer.name].sum()) for layer in given)
     wanted = sum(layer.num_keep for layer in given)
     if kept != wanted:
@@ -113,3 +150,5 @@ def adopt(layers: Sequence[Layer], masks: Mapping[str, Tensor]) -> None:
         )
     for layer in given:
         layer.density = int(masks[layer.name].sum()) / layer.size
+    if given:
+        _tell(given, 0)

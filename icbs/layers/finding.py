@@ -7,17 +7,23 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from icbs.config import PrunerConfig
 from icbs.errors import LayerError
+from icbs.layers.adapters import adapters_in, check_adapters
 from icbs.layers.kinds import Kind, kind_of
 from icbs.layers.layer import Layer
+from icbs.layers.plain import check_weight, check_writable, oddity
+from icbs.layers.wrappers import modules_of
 
 EVERYTHING = ("*", "**", "re:.*")
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+HEAD = "the output embedding; include names it"
+ADAPTER = "part of an adapter"
+UNSEEN = "a part of nn.MultiheadAttention, which multiplies by its weight without running it"
 log = logging.getLogger("icbs")
 
 
@@ -25,28 +31,32 @@ def find_layers(model: nn.Module, config: PrunerConfig) -> list[Layer]:
     """Return the layers to prune, in the model's own order.
 
     The output layer of a language model (``lm_head``, or whatever the model calls its
-    output embeddings) and weights tied to an embedding are left dense, with a note in the
-    log, unless a pattern other than ``*`` names them.
+    output embeddings), weights tied to an embedding, adapters, and the output projection of
+    ``nn.MultiheadAttention`` are left dense, with a word, unless a pattern other
+    than ``*`` names them. Wrappers have no part in names (see
+    :func:`icbs.layers.wrappers.modules_of`).
 
     Raises
     ------
     LayerError
         If a pattern matches nothing or only unsupported modules, if weights are shared
-        between modules, quantised, computed, not loaded or not finite, or if a density
-        leaves a layer empty or whole, or if N:M does not divide a width.
+        between modules, quantised, computed, not loaded, not finite or can't be written, if a
+        density leaves a layer empty or whole, or if N:M does not divide a width.
     """
-    modules = {name: m for name, m in model.named_modules() if name}
+    check_writable(model)
+    check_adapters(model)
+    modules = modules_of(model)
     known = {name: m for name, m in modules.items() if kind_of(m) is not None}
     for pattern in [*config.include, *config.exclude, *config.densities]:
         _check_pattern(pattern, modules, known)
-    named = [pattern for pattern in config.include if pattern not in EVERYTHING]
-    heads = _output_layers(model, known)
+    aside = _left_by_default(model, modules, known)
     chosen = []
     for name in known:
         if not matches_any(name, config.include) or matches_any(name, config.exclude):
             continue
-        if name in heads and not matches_any(name, named):
-            log.info("%s is left dense: it is the output embedding; include names it", name)
+        if name in aside and not _names(config.include, name, aside, known):
+            if aside[name] is not ADAPTER:  # there are many: see Coverage.tell
+                log.info("%s is left dense: it is %s", name, aside[name])
             continue
         chosen.append(name)
     if not chosen:
@@ -56,7 +66,12 @@ def find_layers(model: nn.Module, config: PrunerConfig) -> list[Layer]:
         )
     _check_shared(model, known, chosen)
     for name in chosen:
-        _check_weight(name, known[name])
+        check_weight(name, known[name])
+        if aside.get(name) is UNSEEN:
+            raise LayerError(
+                f"layer {name!r} never runs: {UNSEEN}; leave it out of include, or add it to "
+                "exclude"
+            )
     layers = [
         Layer.of(name, known[name], density_of(name, config) or config.density) for name in chosen
     ]
@@ -65,6 +80,41 @@ def find_layers(model: nn.Module, config: PrunerConfig) -> list[Layer]:
     if config.pattern is not None:
         config.pattern.check({layer.name: layer.shape[1] for layer in layers})
     return layers
+
+
+def _names(
+    include: Sequence[str], name: str, aside: dict[str, str], known: dict[str, nn.Module]
+) -> bool:
+    """Whether a pattern asks for a layer that is left dense by default.
+
+    Any pattern but ``*`` asks for an output embedding; for others it must match nothing else.
+    """
+    mine = [p for p in include if p not in EVERYTHING and matches(name, p)]
+    if aside[name] is HEAD:
+        return bool(mine)
+    return any(all(other in aside for other in known if matches(other, p)) for p in mine)
+
+
+def _left_by_default(
+    model: nn.Module, modules: dict[str, nn.Module], known: dict[str, nn.Module]
+) -> dict[str, str]:
+    """Layers that are left dense unless a pattern names them, and what they are."""
+    heads, adapters = _output_layers(model, known), adapters_in(model)
+    attention = nn.MultiheadAttention
+    unseen = {
+        id(module.out_proj)
+        for module in modules.values()
+        if isinstance(module, attention) and type(module).forward is attention.forward
+    }
+    found = {}
+    for name, module in known.items():
+        if name in heads:
+            found[name] = HEAD
+        elif module in adapters:
+            found[name] = ADAPTER
+        elif id(module) in unseen:
+            found[name] = UNSEEN
+    return found
 
 
 def _output_layers(model: nn.Module, known: dict[str, nn.Module]) -> set[str]:
@@ -124,9 +174,10 @@ def _check_pattern(
 def _check_shared(model: nn.Module, known: dict[str, nn.Module], chosen: list[str]) -> None:
     owners: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        owners.setdefault(id(parameter), []).append(name)
+        owners.setdefault(_place(parameter), []).append(name)
     for name in chosen:
-        shared = owners.get(id(known[name].weight), [])
+        weight: Any = known[name].weight
+        shared = owners.get(_place(weight), [])
         if len(shared) > 1:
             raise LayerError(
                 f"layer {name!r} shares its weights ({', '.join(shared)}); "
@@ -134,29 +185,11 @@ def _check_shared(model: nn.Module, known: dict[str, nn.Module], chosen: list[st
             )
 
 
-def _check_weight(name: str, module: nn.Module) -> None:
-    """Refuse weights that are no plain floating-point numbers in memory."""
-    weight = module._parameters.get("weight")
-    if weight is None:
-        raise LayerError(
-            f"layer {name!r} computes its weight (a parametrisation, or torch.nn.utils.prune); "
-            "make it permanent, or exclude the layer"
-        )
-    if isinstance(weight, nn.parameter.UninitializedParameter):
-        raise LayerError(
-            f"layer {name!r} has no weights yet ({type(module).__name__}); run the model once, "
-            "or exclude the layer"
-        )
-    if weight.is_meta:
-        raise LayerError(
-            f"layer {name!r} has its weights on the meta device: nothing was loaded; "
-            "load the model onto a real device"
-        )
-    if weight.dtype not in FLOATS or type(weight.data) is not Tensor:
-        raise LayerError(
-            f"layer {name!r} has quantised weights ({type(weight.data).__name__}, "
-            f"{weight.dtype}); load the model with floating-point weights, or exclude it"
-        )
+def _place(weight: Tensor) -> int:
+    """Where a weight begins in memory; an identity of its own where that can't be said."""
+    lazy = isinstance(weight, nn.parameter.UninitializedParameter)
+    plain = not lazy and type(weight.data) is Tensor and oddity(weight) is None
+    return weight.data_ptr() if plain and weight.numel() else id(weight)
 
 
 def _check_layer(layer: Layer) -> None:

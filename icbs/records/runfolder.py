@@ -35,7 +35,7 @@ from icbs.records.held import CONFIG, INITIAL, MANIFEST, HeldFolder
 from icbs.records.manifest import fingerprints, make_manifest, read_manifest
 from icbs.records.plainyaml import dump_plain, load_plain
 from icbs.records.results import MASKS, SUMMARY, read_summary, write_masks, write_model
-from icbs.result import Result
+from icbs.result import Result, density_in_words
 from icbs.saving.digests import digest, file_digest
 from icbs.saving.headers import CheckpointFacts, HistoryMark, Manifest
 from icbs.saving.masks import load_masks, save_masks
@@ -62,6 +62,8 @@ class Progressed:
     """Held-out loss of the start; NaN where it is not known yet."""
     loss: float
     """Lowest held-out loss so far; NaN where it is not known yet."""
+    density: str = ""
+    """Of what the density is the density, in words; empty while the run goes on."""
 
 
 class RunFolder(HeldFolder):
@@ -153,7 +155,10 @@ class RunFolder(HeldFolder):
         """
         if (self.path / SUMMARY).exists():
             found = read_summary(self.path / SUMMARY)
-            return Progressed(True, found.passes, found.seconds, found.initial_loss, found.loss)
+            words = density_in_words(found.model_dump())
+            return Progressed(
+                True, found.passes, found.seconds, found.initial_loss, found.loss, words
+            )
         path = self.path / CHECKPOINT
         if not path.exists():
             return Progressed(False, 0, 0.0, float("nan"), float("nan"))

@@ -36,6 +36,8 @@ class Overview:
     """Held-out loss of the start; NaN where it is not known yet."""
     loss: float
     """Lowest held-out loss so far; NaN where it is not known yet."""
+    density: str
+    """Of what the density is the density, in words; empty while the run goes on."""
     history: list[Row]
     evaluations: list[Evaluation]
     sizes: Mapping[str, tuple[int, int]]
@@ -67,6 +69,7 @@ class Overview:
             seconds=facts.seconds,
             initial_loss=facts.initial_loss,
             loss=facts.loss,
+            density=facts.density,
             history=folder.history() if (folder.path / "history.csv").exists() else [],
             evaluations=read_evaluations(folder.path / FILE),
             sizes={
@@ -91,16 +94,6 @@ class Overview:
     def layers(self) -> list[LayerFigures]:
         """Figures layer by layer."""
         return layer_figures(self.history, self.sizes, by_pass=self.by_pass)
-
-    @property
-    def weights(self) -> int:
-        """Weights of the pruned layers; 0 while the run has no final masks."""
-        return sum(size for size, _ in self.sizes.values())
-
-    @property
-    def kept(self) -> int:
-        """Weights kept."""
-        return sum(kept for _, kept in self.sizes.values())
 
     @property
     def stages(self) -> dict[str, Mapping[str, float]]:

@@ -76,11 +76,8 @@ def facts(run: Overview) -> list[str]:
         if failures := Counter(row.failure for row in rows if row.failure):
             lines.append(f"{counted(failures.total(), 'block')} without an answer:")
             lines += [f"  {n} × {failure}" for failure, n in failures.most_common(FAILURES)]
-    if run.weights:
-        lines.append(
-            f"{run.kept:,} of {run.weights:,} weights kept in {counted(len(run.sizes), 'layer')} "
-            f"(density {run.kept / run.weights:.4f})"
-        )
+    if run.density:
+        lines.append(run.density)
     return lines
 
 

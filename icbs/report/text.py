@@ -22,12 +22,12 @@ def describe(result: Result) -> str:
     ----------
     result : Result
     """
+    from icbs.result import density_in_words
+
     sizes = {name: (mask.numel(), int(mask.sum())) for name, mask in result.masks.items()}
-    weights, kept = (sum(counts) for counts in zip(*sizes.values(), strict=True))
     failures = sum(bool(row.failure) for row in result.history)
     lines = [
-        f"{kept:,} of {weights:,} weights kept in {counted(len(sizes), 'layer')} "
-        f"(density {result.density:.4f})",
+        density_in_words(result.summary()),
         f"held-out loss {significant(result.initial_loss)} at the start, "
         f"{significant(result.loss)} now",
         f"{counted(result.passes, 'pass')}, {counted(len(result.history), 'block')}, "

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from icbs.errors import LayerError
+from icbs.layers.plain import check_mask, oddity
 from icbs.saving.headers import CompressedHeader
 from icbs.saving.masks import pack, unpack
 from icbs.saving.reading import opened
-from icbs.saving.values import check_mask, check_values
 from icbs.saving.writing import write
 
 FORMAT, OLDER = "icbs-compressed-2", "icbs-compressed-1"
@@ -56,7 +56,8 @@ def save_compressed(
                 f"{key!r} of the state is {type(tensor).__name__}, no tensor; leave it out, and "
                 "keep it elsewhere"
             )
-        check_values(f"{key!r} of the state", tensor)
+        if odd := oddity(tensor):
+            raise LayerError(f"{key!r} of the state is {odd}; load the model's weights first")
         place = (tensor.data_ptr(), tensor.shape, tensor.stride())
         if tensor.numel() and place in seen:
             same[key] = seen[place]
@@ -110,13 +111,13 @@ def load_compressed(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tens
 
 
 def _check(name: str, weight: Tensor | None, mask: Tensor) -> None:
-    if isinstance(weight, Tensor):
-        check_values(f"the weight of layer {name!r}", weight)
-    if not isinstance(weight, Tensor) or weight.shape != mask.shape:
+    if weight is None or weight.shape != mask.shape:
         there = "nothing" if weight is None else tuple(weight.shape)
         raise LayerError(
             f"the mask of {name!r} has shape {tuple(mask.shape)}, the state has {there} there; "
             "use the model that the masks were made for"
         )
+    if odd := oddity(weight):
+        raise LayerError(f"the weight of {name!r} is {odd}; load the model's weights first")
     if weight[~mask.to(weight.device)].any():
         raise LayerError(f"layer {name!r} is not zero where it is pruned; apply the masks first")

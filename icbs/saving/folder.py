@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
 
 from icbs.fetching.optional import without_bars
+from icbs.layers.adapters import base_state, without_adapters
 from problems.files import atomic, private_folder, settle
 
 PRETRAINED = "pretrained"
@@ -23,7 +26,8 @@ def save_pruned(model: nn.Module, folder: Path) -> Path:
     ----------
     model : nn.Module
         One with a method ``save_pretrained`` (transformers) goes into ``pretrained/``,
-        which ``from_pretrained`` loads; any other into ``model.safetensors``.
+        which ``from_pretrained`` loads; any other into ``model.safetensors``. Of a model with
+        adapters it is the base model alone, under its own names.
     folder : Path
 
     Returns
@@ -31,16 +35,23 @@ def save_pruned(model: nn.Module, folder: Path) -> Path:
     Path
         What was written.
     """
+    base = base_state(model)
     if not hasattr(model, "save_pretrained"):
         with atomic(folder / PLAIN) as temporary:
-            _save_plain(model, temporary)
+            if base is None:
+                _save_plain(model, temporary)
+            else:
+                _save_apart(base, temporary)
         return folder / PLAIN
     target = folder / PRETRAINED
+    more = {} if base is None else {"state_dict": base}
     with private_folder(folder) as private:
         partial = private / PRETRAINED
-        with without_bars():
+        with without_bars(), without_adapters(model):
             # Under the names that the masks have, not those of older releases.
-            model.save_pretrained(partial, save_original_format=False)  # type: ignore[operator]
+            model.save_pretrained(  # type: ignore[operator]
+                partial, save_original_format=False, **more
+            )
         settle(private)
         if target.exists():
             shutil.rmtree(target)
@@ -49,7 +60,7 @@ def save_pruned(model: nn.Module, folder: Path) -> Path:
 
 
 def _save_plain(model: nn.Module, path: Path) -> None:
-    """Write the state of any module; tensors that share memory by parts are copied apart."""
+    """Write the state of any module."""
     state = model.state_dict()
     try:
         if all(isinstance(value, Tensor) for value in state.values()):
@@ -57,11 +68,17 @@ def _save_plain(model: nn.Module, path: Path) -> None:
             return
     except RuntimeError:  # views of one vector, transposed buffers
         pass
-    if others := [name for name, value in state.items() if not isinstance(value, Tensor)]:
+    _save_apart(state, path)
+
+
+def _save_apart(state: Mapping[str, Any], path: Path) -> None:
+    """Write a state of which tensors share memory by parts: each is copied."""
+    others = [name for name, v in state.items() if not isinstance(v, Tensor) or v.is_meta]
+    if others:
         warnings.warn(
-            f"{', '.join(others)} of the model's state hold no tensors and are not saved; load "
+            f"{', '.join(others)} of the model's state hold no values and are not saved; load "
             "the file with strict=False",
-            stacklevel=2,
+            stacklevel=3,
         )
     apart = {n: t.detach().cpu().contiguous().clone() for n, t in state.items() if n not in others}
     save_file(apart, path)

@@ -115,6 +115,13 @@ class Summary(Header):
 
     model_config = ConfigDict(extra="allow")
 
+    density: float
+    layers: Count = 0
+    weights: Count = 0
+    model_density: float = 1.0
+    left_dense: dict[str, Count] | None = None
+    """As in :class:`icbs.Result`; None in earlier releases."""
+    kept_zeros: Count = 0
     passes: Count
     seconds: Seconds
     initial_loss: float
@@ -131,6 +138,7 @@ class PlanFacts(Header):
     batch_size: Positive
     samples: Positive
     remember: bool
+    apart: bool = False
     limit: Count
     parts: dict[str, Count]
 

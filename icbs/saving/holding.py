@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from icbs.errors import ConfigError, LayerError
 from icbs.layers.kinds import kind_of
+from icbs.layers.plain import check_mask
+from icbs.layers.wrappers import inside, modules_of
 from icbs.saving.masks import apply_masks, masked_weights
 
 
@@ -23,6 +26,11 @@ class hold_masks:  # noqa: N801
     optimiser they are set to 0 again, whatever its momentum or decay has made of them. The
     model's parameters and its state dict stay as they are.
 
+    Layers are looked up by name after each step, so that parameters and layers that have been
+    put in the place of others are held too (``load_state_dict(assign=True)``), and so are
+    copies of the model that ``copy.deepcopy`` makes meanwhile. Their gradients are 0 from
+    the first step on.
+
     Parameters
     ----------
     model : nn.Module
@@ -32,7 +40,8 @@ class hold_masks:  # noqa: N801
     Raises
     ------
     LayerError
-        If a layer is missing or has another shape.
+        If a layer is missing or has another shape; from an optimiser's step, if it has come
+        to that since.
 
     Examples
     --------
@@ -44,17 +53,18 @@ class hold_masks:  # noqa: N801
 
     def __init__(self, model: nn.Module, masks: Mapping[str, Tensor]) -> None:
         apply_masks(model, masks)
-        self._held = list(masked_weights(model, masks).values())
-        self._handles: list[Any] = [register_optimizer_step_post_hook(self._after_step)]
-        for weight, pruned in self._held:
-            if weight.requires_grad:
-                self._handles.append(weight.register_hook(_zero_where(pruned)))
+        self._pruned = {name: ~mask for name, mask in masks.items()}
+        self._grips: WeakKeyDictionary[nn.Module, _Grip] = WeakKeyDictionary()
+        self._step = register_optimizer_step_post_hook(self._after_step)
+        self._take(inside(model)).enforce()
 
     def release(self) -> None:
         """Let go; the weights stay as they are."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._step.remove()
+        for model, grip in self._grips.items():
+            grip.let_go()
+            vars(model).pop(self._key, None)
+        self._grips.clear()
 
     def __enter__(self) -> hold_masks:
         return self
@@ -67,26 +77,84 @@ class hold_masks:  # noqa: N801
     ) -> None:
         self.release()
 
-    @torch.no_grad()
+    @property
+    def _key(self) -> str:
+        return f"_icbs_hold_{id(self)}"
+
+    def _take(self, model: nn.Module) -> _Grip:
+        """Hold a model; as one of its attributes, the grip is copied where the model is."""
+        grip = self._grips[model] = vars(model)[self._key] = _Grip(self, model)
+        return grip
+
     def _after_step(self, *_: Any) -> None:
-        for weight, pruned in self._held:
+        for grip in list(self._grips.values()):
+            grip.enforce()
+
+
+class _Grip:
+    """Hold of one model: the weights of the moment, and the hooks on their gradients."""
+
+    def __init__(self, hold: hold_masks, model: nn.Module) -> None:
+        self.hold, self.model = hold, ref(model)
+        self.held: dict[str, tuple[Tensor, Any]] = {}
+
+    @torch.no_grad()
+    def enforce(self) -> None:
+        """Set pruned weights to 0, whichever parameters are in their layers now."""
+        model = self.model()
+        modules = {} if model is None else modules_of(model)
+        for name, pruned in self.hold._pruned.items():
+            weight = modules[name]._parameters.get("weight") if name in modules else None
+            if weight is None or weight.shape != pruned.shape:
+                there = "no weight" if weight is None else f"a weight of {tuple(weight.shape)}"
+                raise LayerError(
+                    f"hold_masks holds a weight of {tuple(pruned.shape)} in layer {name!r}, and "
+                    f"there is {there} now; release the hold before the model is changed"
+                )
+            before, handle = self.held.get(name, (None, None))
+            if weight is not before:
+                if handle is not None:
+                    handle.remove()
+                asks = weight.requires_grad
+                handle = weight.register_hook(_zero_where(pruned)) if asks else None
+                self.held[name] = weight, handle
             weight.masked_fill_(pruned.to(weight.device), 0)
+
+    def let_go(self) -> None:
+        """Take the hooks off."""
+        for _, handle in self.held.values():
+            if handle is not None:
+                handle.remove()
+        self.held.clear()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Grip | None:
+        # The copy of the model is there already, and filled after this.
+        copy = memo.get(id(self.model()))
+        return None if copy is None else self.hold._take(copy)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # what is pickled is not held
 
 
 def to_torch_pruning(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Turn masks into the parametrisation of ``torch.nn.utils.prune``, in place.
 
     Each layer gets ``weight_orig`` (a parameter) and ``weight_mask`` (a buffer), and
-    ``weight`` is their product; ``torch.nn.utils.prune.remove`` undoes it.
+    ``weight`` is their product; ``torch.nn.utils.prune.remove`` undoes it. The model can be
+    deep-copied until it runs with gradients: that leaves a product in the graph, which torch
+    does not copy.
 
     Raises
     ------
     LayerError
         If a layer is missing or has another shape.
     """
-    modules = dict(model.named_modules())
+    modules = modules_of(model)
     for name, (_, pruned) in masked_weights(model, masks).items():
-        prune.custom_from_mask(modules[name], "weight", ~pruned)
+        module = modules[name]
+        prune.custom_from_mask(module, "weight", ~pruned)
+        product: Any = module.weight
+        module.weight = product.detach()  # in no graph until the layer runs
 
 
 def check_pattern(
@@ -114,8 +182,9 @@ def check_pattern(
     """
     if not (of >= 1 and 0 <= keep <= of):
         raise ConfigError(f"keep={keep}, of={of} is no pattern; choose 0 ≤ keep ≤ of")
-    modules = {} if model is None else dict(model.named_modules())
+    modules = {} if model is None else modules_of(model)
     for name, mask in masks.items():
+        check_mask(name, mask)
         kind = kind_of(modules[name]) if name in modules else None
         if kind is not None:
             mask = kind.matrix(mask)

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from icbs.errors import LayerError
+from icbs.layers.plain import check_mask, check_weight
+from icbs.layers.wrappers import modules_of
 from icbs.saving.headers import MasksHeader, size_of
 from icbs.saving.reading import opened
-from icbs.saving.values import check_mask, check_values
 from icbs.saving.writing import write
 
 FORMAT, OLDER = "icbs-masks-2", "icbs-masks-1"
@@ -116,9 +117,10 @@ def masked_weights(
         If a layer is missing, has another shape or computes its weight, if its weight is
         quantised or has no values (the meta device), or a mask is not a plain tensor of bools.
     """
-    modules = dict(model.named_modules())
+    modules = modules_of(model)
     found = {}
     for name, mask in masks.items():
+        check_mask(name, mask)
         module = modules.get(name)
         weight = getattr(module, "weight", None)
         if module is not None and weight is not None and "weight" not in module._parameters:
@@ -126,13 +128,13 @@ def masked_weights(
                 f"layer {name!r} computes its weight (a parametrisation, or torch.nn.utils.prune), "
                 "so that zeros in it would not stay; remove that first"
             )
-        check_mask(name, mask)
         if not isinstance(weight, Tensor) or weight.shape != mask.shape:
             there = "nothing" if weight is None else tuple(weight.shape)
             raise LayerError(
                 f"the mask of {name!r} has shape {tuple(mask.shape)}, the model has {there} "
                 "there; use the model that the masks were made for"
             )
-        check_values(f"the weight of layer {name!r}", weight)
+        if module is not None:
+            check_weight(name, module)
         found[name] = (weight, ~mask.to(weight.device))
     return found

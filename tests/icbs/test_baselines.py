@@ -130,8 +130,9 @@ def test_carried_states_agree_with_whole_forward_passes(method, tuples):
         torch.testing.assert_close(
             model.get_submodule(name).weight, slow.get_submodule(name).weight
         )
-    # One to look, one for the stem's inputs or the head's, one to capture, and two each.
-    assert [block.calls for block in model.layers] == [1 + 12 * 4, 1 + 12 * 4, 1 + 12 * 3]
+    # Seven samples to look, one pass for the stem's inputs or the head's, one to capture, and
+    # two each; the last block is not captured.
+    assert [block.calls for block in model.layers] == [7 + 12 * 4, 7 + 12 * 4, 5 + 12 * 3]
 
 
 def test_padding_never_counts():

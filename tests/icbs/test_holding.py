@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
+import pickle
+import weakref
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -30,7 +34,7 @@ from icbs import (
     to_torch_pruning,
 )
 from icbs.baselines import prune
-from tests.icbs.conftest import Toy
+from tests.icbs.conftest import Toy, make_toy
 from tests.icbs.language import make_language_model
 
 OPTIMISERS = {
@@ -90,6 +94,106 @@ def test_noise_of_an_optimiser_is_undone(toy):
     hold.release()
     for layer, mask in masks.items():
         assert not toy.model.get_submodule(layer).weight[~mask].any()
+
+
+def replaced(toy: Toy) -> dict[str, Callable[[], nn.Module]]:
+    """What puts other parameters in the place of those that are held; returns the model in use."""
+    fresh = make_toy(seed=1).model
+
+    def layer() -> nn.Module:
+        toy.model[2] = copy.deepcopy(fresh[2])
+        return toy.model
+
+    def parameter() -> nn.Module:
+        toy.model[2].weight = nn.Parameter(fresh[2].weight.detach().clone())
+        return toy.model
+
+    def loaded(assign: bool) -> Callable[[], nn.Module]:
+        def load() -> nn.Module:
+            toy.model.load_state_dict(fresh.state_dict(), assign=assign)
+            return toy.model
+
+        return load
+
+    return {
+        "loaded": loaded(False),
+        "assigned": loaded(True),
+        "copied": lambda: copy.deepcopy(toy.model),
+        "copied within": lambda: copy.deepcopy(nn.ModuleList([toy.model]))[0],
+        "copied twice": lambda: copy.deepcopy(copy.deepcopy(toy.model)),
+        "another layer": layer,
+        "another parameter": parameter,
+    }
+
+
+@pytest.mark.parametrize("name", replaced(make_toy()))
+def test_what_takes_the_place_of_a_held_weight_is_held_too(toy, name):
+    masks, (x, y) = masked(toy), toy.samples
+    with hold_masks(toy.model, masks):
+        model = replaced(toy)[name]()
+        optimiser = torch.optim.AdamW(model.parameters(), lr=0.01)
+        for step in range(4):
+            optimiser.zero_grad()
+            toy.loss(model(x), y).backward()
+            if step:
+                for layer, mask in masks.items():
+                    assert not model.get_submodule(layer).weight.grad[~mask].any()
+            before = {layer: model.get_submodule(layer).weight.clone() for layer in masks}
+            optimiser.step()
+            for layer, mask in masks.items():
+                weight = model.get_submodule(layer).weight
+                assert not weight[~mask].any()
+                assert not torch.equal(weight, before[layer])
+    optimiser.zero_grad()
+    toy.loss(model(x), y).backward()
+    optimiser.step()
+    assert any(model.get_submodule(n).weight[~m].any() for n, m in masks.items())
+    assert not any("icbs" in key for m in model.modules() for key in vars(m))
+
+
+def test_a_held_model_is_pickled_as_any_other(toy):
+    masks = masked(toy)
+    with hold_masks(toy.model, masks):
+        again = pickle.loads(pickle.dumps(toy.model))
+        train(Toy(again, toy.batches, toy.loss), torch.optim.SGD(again.parameters(), lr=0.1))
+    assert any(again.get_submodule(n).weight[~m].any() for n, m in masks.items())
+
+
+def test_a_layer_that_no_longer_fits_ends_the_hold_with_a_word(toy):
+    masks = masked(toy)
+    optimiser = torch.optim.SGD(toy.model.parameters(), lr=0.1)
+    hold = hold_masks(toy.model, masks)
+    toy.model[4] = nn.Linear(16, 5)
+    with pytest.raises(
+        LayerError, match=r"layer '4'.* a weight of \(5, 16\) now; release the hold"
+    ):
+        train(toy, optimiser, 1)
+    del toy.model[4]
+    with pytest.raises(LayerError, match="layer '4'.* no weight now"):
+        optimiser.step()
+    hold.release()
+    optimiser.step()
+
+
+def test_a_hold_does_not_keep_a_copy_alive(toy):
+    with hold_masks(toy.model, masked(toy)) as hold:
+        copies = weakref.ref(copy.deepcopy(toy.model))
+        gc.collect()
+        assert copies() is None
+        assert len(hold._grips) == 1
+
+
+def test_a_model_in_torchs_pruning_is_copied(toy):
+    masks = masked(toy)
+    to_torch_pruning(toy.model, masks)
+    x, y = toy.samples
+    other = copy.deepcopy(toy.model)
+    assert torch.equal(other(x), toy.model(x))
+    toy.loss(other(x), y).backward()
+    for layer, mask in masks.items():
+        gradient = other.get_submodule(layer).weight_orig.grad
+        assert gradient[mask].any()
+        assert not gradient[~mask].any()
 
 
 def test_conversion_to_torch_pruning_changes_no_output(toy):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import stat
@@ -16,8 +17,10 @@ import torch
 
 from icbs import CausalLMLoss, ConfigError, LayerError, Pruner, Result, RunFolderError
 from icbs.commands.folders import new_folder
+from icbs.curvature.memory import Plan
 from icbs.records.locking import LOCK, FolderLock
 from icbs.records.runfolder import RunFolder
+from icbs.saving.headers import PlanFacts
 from tests.icbs.conftest import Toy, make_toy
 from tests.icbs.language import make_language_model
 from tests.icbs.test_resume import SETTINGS, InterruptionError
@@ -209,3 +212,7 @@ def test_permissions_in_a_run_folder_follow_the_umask(tmp_path):
         path.name for path in files
     }
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o640}
+
+
+def test_the_header_of_a_plan_has_the_fields_of_a_plan():
+    assert set(PlanFacts.model_fields) == {field.name for field in dataclasses.fields(Plan)}

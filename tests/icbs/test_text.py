@@ -220,6 +220,62 @@ def test_models_that_can_not_be_loaded(tmp_path):
         load_language_model(tmp_path / "model")
 
 
+BERT = {
+    "vocab_size": 257,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        ("BertModel", {}, r"lacks weights of BertLMHeadModel.*random: cls.*\(6 in all\)"),
+        ("BertForSequenceClassification", {}, "lacks weights of BertLMHeadModel.*random"),
+        ("BertForMaskedLM", {}, "is not causal: what BertLMHeadModel predicts depends on"),
+        ("BertLMHeadModel", {"is_decoder": True}, None),
+    ],
+)
+def test_encoders_are_no_causal_models(tmp_path, kind, settings, message):
+    """With a head that is loaded newly, or attention to what is to be predicted."""
+    import transformers
+
+    config = transformers.BertConfig(**BERT, **settings)
+    getattr(transformers, kind)(config).save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    if message is None:
+        assert load_language_model(tmp_path)[0].config.is_decoder
+        return
+    with pytest.raises(ModelError, match=message):
+        load_language_model(tmp_path)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_missing_head_is_random_unless_it_is_tied(tmp_path, tied):
+    model = make_language_model()
+    model.config.tie_word_embeddings = tied
+    model.model.save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    if not tied:
+        with pytest.raises(ModelError, match=r"LlamaForCausalLM.*random: lm_head\.weight;"):
+            load_language_model(tmp_path)
+        return
+    found, _ = load_language_model(tmp_path)
+    assert torch.equal(found.lm_head.weight, model.model.embed_tokens.weight)
+
+
+def test_a_checkpoint_of_another_size_is_refused_whatever_is_asked(tmp_path):
+    folder = save(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 40}))
+    with pytest.raises(ModelError, match="mlp"):
+        load_language_model(folder, ignore_mismatched_sizes=True)
+    with pytest.raises(ModelError, match="can't be loaded"):
+        load_language_model(folder)
+
+
 def test_windows_that_a_model_can_not_take():
     model = make_language_model(context=16)
     with pytest.raises(DataError, match="length = 17: the model takes at most 16"):

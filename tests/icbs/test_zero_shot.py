@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+import yaml
 
 from icbs import DataError
 from icbs.text import local_tasks, zero_shot
@@ -77,6 +78,38 @@ def best(model, tokenizer, question) -> int:
         own = shares[-len(answer) - 1 : -1].gather(1, torch.tensor(answer)[:, None])
         scores.append(float(own.sum()))
     return max(range(len(scores)), key=scores.__getitem__)
+
+
+def describe(name: str, **changes: object) -> None:
+    """Write a local task like another, with changes."""
+    folder = local_tasks.write_local_tasks()
+    description = yaml.safe_load((folder / "timedial.yaml").read_text())
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(description | {"task": name} | changes))
+
+
+def test_groups_tags_and_filters_come_as_their_tasks(files):
+    model, tokenizer = make_language_model(), make_tokenizer()
+    alone = zero_shot(model, tokenizer, ["timedial"], limit=6)["timedial"]
+    folder = local_tasks.write_local_tasks()
+    describe("one", tag=["both"])
+    describe("two", tag=["both"])
+    first = [{"name": "first", "filter": [{"function": "take_first"}]}]
+    describe("filtered", filter_list=first)
+    group = {"group": "all", "task": ["one", {"group": "inner", "task": ["filtered"]}]}
+    (folder / "group.yaml").write_text(yaml.safe_dump(group))
+    for asked, names in (("both", {"one", "two"}), ("all", {"one", "filtered"})):
+        found = zero_shot(model, tokenizer, [asked], limit=6)
+        assert found.keys() == names
+        assert all(value == alone for value in found.values())
+
+
+def test_tasks_without_an_accuracy_are_refused_before_the_model_is_asked(files):
+    describe("talk", output_type="generate_until", metric_list=[{"metric": "exact_match"}])
+    with pytest.raises(DataError, match="'talk' reports exact_match and no accuracy"):
+        zero_shot(None, make_tokenizer(), ["timedial", "talk"])
+    describe("gone", dataset_kwargs={"data_files": {"validation": "/nowhere/at/all.jsonl"}})
+    with pytest.raises(DataError, match="'gone' can't be loaded"):
+        zero_shot(None, make_tokenizer(), ["gone"])
 
 
 @pytest.mark.slow  # lm-eval looks through all that it has

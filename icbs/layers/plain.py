@@ -1,0 +1,117 @@
+"""Which tensors are plain numbers in memory of their own; what others are, in words."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from icbs.errors import LayerError
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def oddity(tensor: Tensor) -> str | None:
+    """Say what is odd about a tensor's memory; None if it holds plain numbers."""
+    if tensor.is_meta:
+        return "on the meta device, which holds no values"
+    if tensor.is_nested:
+        return "nested"
+    if tensor.layout != torch.strided:
+        return f"sparse ({tensor.layout})"
+    if tensor.is_quantized:
+        return f"quantised ({tensor.dtype})"
+    return None
+
+
+def check_weight(name: str, module: nn.Module) -> None:
+    """Refuse a layer whose weights are not plain floating-point numbers in memory of their own.
+
+    Raises
+    ------
+    LayerError
+        Naming the layer and the remedy.
+    """
+    weight = module._parameters.get("weight")
+    if weight is None:
+        raise LayerError(
+            f"layer {name!r} computes its weight (a parametrisation, or torch.nn.utils.prune); "
+            "make it permanent, or exclude the layer"
+        )
+    if isinstance(weight, nn.parameter.UninitializedParameter):
+        raise LayerError(
+            f"layer {name!r} has no weights yet ({type(module).__name__}); run the model once, "
+            "or exclude the layer"
+        )
+    if weight.is_meta:
+        raise LayerError(
+            f"layer {name!r} has its weights on the meta device: nothing was loaded; "
+            "load the model onto a real device"
+        )
+    kind = type(weight.data).__name__
+    if kind == "DTensor":
+        raise LayerError(
+            f"layer {name!r} has its weights spread over processes ({kind}); prune the model "
+            "before it is sharded"
+        )
+    if (odd := oddity(weight)) and not weight.is_quantized:
+        raise LayerError(
+            f"layer {name!r} has weights that are {odd}; make them dense (to_dense()), or exclude "
+            "the layer"
+        )
+    if weight.dtype not in FLOATS or type(weight.data) is not Tensor:
+        raise LayerError(
+            f"layer {name!r} has quantised weights ({kind}, {weight.dtype}); load the model with "
+            "floating-point weights, or exclude it"
+        )
+    if _overlaps(weight):
+        raise LayerError(
+            f"layer {name!r} has an expanded weight, of which several entries are one number in "
+            "memory; give it one of its own (weight.clone()), or exclude the layer"
+        )
+
+
+def _overlaps(tensor: Tensor) -> bool:
+    """Whether several entries of a tensor are one number in memory."""
+    reach = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and stride < reach:
+            return True
+        reach += stride * (size - 1)
+    return False
+
+
+def check_writable(model: nn.Module) -> None:
+    """Refuse a model of which a parameter can't be changed, or asked for gradients, again.
+
+    Raises
+    ------
+    LayerError
+    """
+    for name, parameter in model.named_parameters():
+        lazy = isinstance(parameter, nn.parameter.UninitializedParameter)
+        if not lazy and parameter.is_inference():
+            raise LayerError(
+                f"parameter {name!r} was made under torch.inference_mode, so that it can't be "
+                "changed; make or load the model outside of it, or with torch.no_grad"
+            )
+
+
+def check_mask(name: str, mask: Tensor) -> None:
+    """Refuse a mask that is not a plain tensor of bools, under the name of a layer.
+
+    Raises
+    ------
+    LayerError
+    """
+    if not isinstance(name, str):
+        raise LayerError(f"masks are given by the names of layers, and {name!r:.80} is not a name")
+    if not isinstance(mask, Tensor):
+        found: str | None = type(mask).__name__
+    else:
+        found = oddity(mask) or (str(mask.dtype) if mask.dtype != torch.bool else None)
+    if found is None:
+        return
+    raise LayerError(
+        f"the mask of {name!r} is {found}; it must be a tensor of torch.bool in memory, True "
+        "where a weight is kept"
+    )
