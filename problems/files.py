@@ -1,12 +1,36 @@
-"""Files that are whole or absent: written under a temporary name, then moved."""
+"""Files that are written whole or not at all, and read only where reading ends."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from problems.errors import FormatError
+
+
+def regular(path: str | Path) -> Path:
+    """Return the path of a regular file, or of a link to one.
+
+    Raises
+    ------
+    FormatError
+        If it is a folder, a pipe, a socket or a device, where reading may never end, or no
+        path at all.
+    FileNotFoundError
+        If there is no such file.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # a NUL in the name
+        raise FormatError(f"{str(path)!r:.80} names no file: {error}") from error
+    if not stat.S_ISREG(mode):
+        kind = "folder" if stat.S_ISDIR(mode) else "pipe, socket or device"
+        raise FormatError(f"{path} is a {kind}; copy what it holds to a file, and read that")
+    return Path(path)
 
 
 @contextmanager
