@@ -13,7 +13,7 @@ from typing import Any
 
 from icbs.errors import RunFolderError
 from icbs.saving.digests import new_hash
-from icbs.saving.reading import regular
+from problems.files import regular
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class HistoryFile:
         try:
             with regular(self.path).open("rb") as file:
                 text = file.read(mark["size"])
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise RunFolderError(f"{self.path} is not a readable history: {error}") from error
         self._start_over()
         self._hash.update(text)
@@ -133,7 +133,7 @@ def read_history(path: Path) -> list[Row]:
     """
     try:
         text = regular(path).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} is not a readable history: {error}") from error
     whole, end, _ = text.rpartition(_END)
     if not end:

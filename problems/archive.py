@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from problems.errors import FormatError
+from problems.files import regular
 
 #: Bytes that a file may unpack to whatever its own size; beyond them, a ratio rules.
 FREE_BYTES = 1 << 28
@@ -41,7 +42,7 @@ def read_arrays(
         If there is no such file.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(regular(path)) as archive:
             return _read(archive, path, entries)
     except (FileNotFoundError, FormatError):
         raise

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written in a private folder, then moved."""
+"""Files that are written whole or not at all, and read only where reading ends."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from problems.errors import FormatError
 
 _PRIVATE = re.compile(r"\.icbs-[a-z0-9_]{8}\.tmp")
 """Names of the folders that :func:`atomic` makes, and of nothing else."""
@@ -27,6 +29,27 @@ def private_folder(parent: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def regular(path: str | Path) -> Path:
+    """Return the path of a regular file, or of a link to one.
+
+    Raises
+    ------
+    FormatError
+        If it is a folder, a pipe, a socket or a device, where reading may never end, or no
+        path at all.
+    FileNotFoundError
+        If there is no such file.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # a NUL in the name
+        raise FormatError(f"{str(path)!r:.80} names no file: {error}") from error
+    if not stat.S_ISREG(mode):
+        kind = "folder" if stat.S_ISDIR(mode) else "pipe, socket or device"
+        raise FormatError(f"{path} is a {kind}; copy what it holds to a file, and read that")
+    return Path(path)
 
 
 @contextmanager

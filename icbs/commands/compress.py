@@ -76,7 +76,7 @@ def read_state(run: Path) -> dict[str, Tensor]:
 
     from icbs.errors import RunFolderError
     from icbs.records.results import model_files
-    from icbs.saving.reading import regular
+    from problems.files import regular
 
     try:
         parts = [load_file(regular(file)) for file in model_files(run)]

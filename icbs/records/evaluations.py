@@ -14,8 +14,7 @@ from torch import nn
 
 from icbs.errors import RunFolderError
 from icbs.result import Progress
-from icbs.saving.reading import regular
-from problems.files import atomic
+from problems.files import atomic, regular
 
 FILE = "evaluations.csv"
 log = logging.getLogger("icbs")

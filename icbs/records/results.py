@@ -14,7 +14,7 @@ from icbs.saving.digests import file_digest
 from icbs.saving.folder import PLAIN, PRETRAINED, save_pruned
 from icbs.saving.headers import Summary
 from icbs.saving.masks import save_masks
-from icbs.saving.reading import regular, text_of
+from icbs.saving.reading import text_of
 from icbs.saving.writing import cant_write
 from problems.files import write_text
 
@@ -66,7 +66,7 @@ def model_files(folder: Path) -> list[Path]:
     recorded = read_summary(folder / SUMMARY).files
     for path in files:
         name = path.relative_to(folder).as_posix()
-        if recorded is not None and file_digest(regular(path)) != recorded.get(name):
+        if recorded is not None and file_digest(path) != recorded.get(name):
             raise RunFolderError(
                 f"{path} is not as the run wrote it; resume the run, which writes it again, or "
                 "use save_compressed on a model that you have changed yourself"

@@ -39,11 +39,11 @@ from icbs.result import Result, density_in_words
 from icbs.saving.digests import digest, file_digest
 from icbs.saving.headers import CheckpointFacts, HistoryMark, Manifest
 from icbs.saving.masks import load_masks, save_masks
-from icbs.saving.reading import header, opened, regular, text_of
+from icbs.saving.reading import header, opened, text_of
 from icbs.saving.writing import cant_write
 from icbs.state import State
 from icbs.workspace import Workspace
-from problems.files import remove_leftovers, write_text
+from problems.files import regular, remove_leftovers, write_text
 
 CHECKPOINT = "checkpoint.safetensors"
 log = logging.getLogger("icbs")
@@ -188,7 +188,7 @@ class RunFolder(HeldFolder):
         path = self.path / INITIAL
         try:
             there = file_digest(regular(path)) if path.exists() else None
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise RunFolderError(f"{path} can't be read: {error}") from error
         # Manifests of earlier releases say nothing of it.
         if "initial" in self.manifest.model_fields_set and there != self.manifest.initial:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,24 +15,10 @@ from torch import Tensor
 from icbs.errors import RunFolderError, UncheckedFileWarning
 from icbs.saving.digests import tensors_digest
 from icbs.saving.writing import KEY
+from problems.files import regular
 
 LARGEST_TEXT = 64 << 20
 """Bytes of a manifest or a file of settings; what is larger is neither."""
-
-
-def regular(path: str | Path) -> Path:
-    """Pass the path of a regular file, or of a link to one.
-
-    Pipes and devices block whoever opens them, or never end.
-
-    Raises
-    ------
-    OSError
-        If it is missing or is anything else.
-    """
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(f"{path} is not a regular file")
-    return Path(path)
 
 
 def text_of(path: str | Path, largest: int = LARGEST_TEXT) -> str:
@@ -43,9 +27,9 @@ def text_of(path: str | Path, largest: int = LARGEST_TEXT) -> str:
     Raises
     ------
     OSError
-        If it is missing, is not a regular file or can't be read.
+        If it is missing or can't be read.
     ValueError
-        If it is larger, or not UTF-8.
+        If it is not a regular file, is larger, or not UTF-8.
     """
     with regular(path).open("rb") as file:
         content = file.read(largest + 1)

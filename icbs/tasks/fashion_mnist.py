@@ -14,7 +14,7 @@ from torch import Tensor
 
 from icbs.errors import DataError
 from icbs.fetching.fashion_mnist import find
-from icbs.saving.reading import regular
+from problems.files import regular
 
 FREE_BYTES = 1 << 26
 """What a file may unpack to whatever its own size; beyond that, a ratio rules."""

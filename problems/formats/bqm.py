@@ -98,8 +98,9 @@ def from_cqm(
 ) -> CardinalityQUBO:
     """Build a problem from a model whose constraints are cardinalities.
 
-    Variables are BINARY, or INTEGER between 0 and 1, and are ordered by :func:`order`. A model
-    without constraints takes ``k`` and ``groups`` from the caller.
+    Variables are BINARY, or INTEGER between 0 and 1, and are ordered by :func:`order`. A bound
+    that fixes one is refused, since a problem holds no bounds. A model without constraints
+    takes ``k`` and ``groups`` from the caller.
 
     Raises
     ------
@@ -110,9 +111,12 @@ def from_cqm(
     index = {label: i for i, label in enumerate(labels)}
     for label in labels:
         kind = cqm.vartype(label).name
-        bounds = cqm.lower_bound(label), cqm.upper_bound(label)
-        if kind != "BINARY" and not (kind == "INTEGER" and bounds == (0, 1)):
-            raise FormatError(f"{source}: variable {label!r:.40} is {kind}; all must be binary")
+        low, high = cqm.lower_bound(label), cqm.upper_bound(label)
+        if kind not in ("BINARY", "INTEGER") or (low, high) != (0, 1):
+            raise FormatError(
+                f"{source}: variable {label!r:.40} is {kind} in [{low:g}, {high:g}]; all must be "
+                "binary, and free to be 0 or 1 (CQM.fix_variables takes out those that are not)"
+            )
     objective = cqm.objective
     triples = [(index[u], index[v], bias) for u, v, bias in objective.iter_quadratic()]
     rows, cols, values = zip(*triples, strict=True) if triples else ((), (), ())

@@ -15,29 +15,38 @@ but maximised. ``qubo`` is qbsolv's file and ``coo`` dimod's: there every line a
 ``v x_i x_j``, so that an upper triangular matrix and a full symmetric one are both read
 right. A line ``i i v`` adds ``v x_i`` in all of them.
 
+dimod's header ``# vartype=SPIN`` is honoured in ``coo``: the lines are then of spins
+``s = 2x - 1``, and the cardinality counts the spins that are +1. Without a header the
+variables are binary. dimod's own reader drops numbers with an exponent, so we write none
+there; it takes no offset.
+
 None of them has a place for the cardinality, so it is passed as ``k`` when one is read,
 unless the file is ours: we add comments ``# icbs offset 0.5``, ``# icbs cardinalities 2 1``
 and, with several groups, ``# icbs groups 0 0 1 …`` (``c`` instead of ``#`` in ``qubo``).
-The reference's own reader takes no comments: write with ``comments=False`` for it.
+The reference's own reader takes no comments: write with ``comments=False`` for it. A comment
+``# icbs …`` that is unknown or comes twice is refused.
 """
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
 from problems.errors import FormatError
-from problems.files import write_text
+from problems.files import regular, write_text
 from problems.formats.terms import Indices, Terms, Vector, check_size
+from problems.formats.text import number
 from problems.qubo import CardinalityQUBO
 
 _LINE = np.dtype([("i", np.int64), ("j", np.int64), ("value", np.float64)])
+_VARTYPE = re.compile(r"vartype\s*+[:=]\s*+(\S*)")
+_NOTES = ("offset", "cardinalities", "groups")
 
 
 @dataclass(frozen=True)
@@ -52,13 +61,15 @@ class Dialect:
     """``"counts"`` (``n m``), ``"program"`` (``p qubo …``) or ``""``."""
     maximize: bool = False
     comment: str = "#"
+    ocean: bool = False
+    """A header may say ``vartype=SPIN``, and numbers have no exponents."""
 
 
 DIALECTS = {
     "ubqp": Dialect(base=1, doubled=True, header="counts"),
     "mqlib": Dialect(base=1, doubled=True, header="counts", maximize=True),
     "qubo": Dialect(base=0, doubled=False, header="program", comment="c"),
-    "coo": Dialect(base=0, doubled=False, header=""),
+    "coo": Dialect(base=0, doubled=False, header="", ocean=True),
 }
 
 
@@ -90,7 +101,8 @@ def write(
     i = np.concatenate([nodes, terms.rows]) + form.base
     j = np.concatenate([nodes, terms.cols]) + form.base
     values = np.concatenate([sign * terms.linear[nodes], pairs])
-    lines = list(map("{} {} {!r}".format, i.tolist(), j.tolist(), values.tolist()))
+    shown = map(_positional if form.ocean else repr, values.tolist())
+    lines = list(map("{} {} {}".format, i.tolist(), j.tolist(), shown))
     header = {
         "counts": [f"{n} {len(lines)}"],
         "program": [f"p qubo 0 {n} {len(nodes)} {len(terms.rows)}"],
@@ -127,23 +139,28 @@ def read(
     FileNotFoundError
         If there is no such file.
     """
-    form = _dialect(dialect)
+    form, notes = _dialect(dialect), dict[str, str]()
     try:
-        with open(path, encoding="ascii") as file:
-            notes, header, first = _head(file, form, path)
-            table = _table(chain(first, file), form)
-            offset = float(notes.get("offset", "0"))
+        with open(regular(path), encoding="ascii") as file:
+            lines = _data(file, form, notes, path)
+            header = next(lines, None) if form.header else ""
+            if header is None:
+                raise FormatError(f"{path} is cut off: it holds no header")
+            table = _table(lines)
+    except FormatError:
+        raise
     except (ValueError, DeprecationWarning) as error:
         raise FormatError(f"{path} is no coordinate text: {error!s:.200}") from error
-    n = _size(header, table, form, path)
+    n = _size(header.split(), table, form, path)
     check_size(n, len(table), path, max_n)
-    terms = _terms(table, n, offset, form, path)
+    offset = number(notes["offset"], f"{path}, comment 'offset'") if "offset" in notes else 0.0
+    terms = _terms(table, n, offset, form, notes.get("vartype") == "SPIN", path)
     if "cardinalities" in notes:
         if k is not None:
             raise FormatError(f"{path} holds its own cardinality; leave k and groups out")
         wanted = _integers(notes["cardinalities"], "cardinalities", path)
         groups = _integers(notes["groups"], "groups", path) if "groups" in notes else None
-        k = wanted[0] if groups is None and len(wanted) == 1 else wanted
+        k = int(wanted[0]) if groups is None and len(wanted) == 1 else wanted
     if k is None:
         raise FormatError(f"{path} holds no cardinality; pass k (and groups for several)")
     return terms.problem(k, groups, source=path, max_n=max_n, maximize=form.maximize)
@@ -162,6 +179,7 @@ def _notes(problem: CardinalityQUBO, form: Dialect, sign: float) -> list[str]:
     """Return the comments that hold what the dialect has no place for."""
     start = f"{form.comment} icbs"
     lines = [
+        *([f"{form.comment} vartype=BINARY"] if form.ocean else []),
         f"{start} offset {sign * problem.offset!r}",
         f"{start} cardinalities {' '.join(map(str, problem.cardinalities.tolist()))}",
     ]
@@ -170,31 +188,47 @@ def _notes(problem: CardinalityQUBO, form: Dialect, sign: float) -> list[str]:
     return lines
 
 
-def _head(
-    file: TextIO, form: Dialect, path: str | Path
-) -> tuple[dict[str, str], list[str], list[str]]:
-    """Read up to the header; without one, hand back the first line of data."""
-    notes: dict[str, str] = {}
-    for line in file:
-        words = line.split(maxsplit=3)
-        if words and words[0].startswith(form.comment):
-            if words[:2] == [form.comment, "icbs"] and len(words) == 4:
-                notes[words[2]] = words[3]
-        elif words and form.header:
-            return notes, line.split(), []
-        elif words:
-            return notes, [], [line]
-    if form.header:
-        raise FormatError(f"{path} is cut off: it holds no header")
-    return notes, [], []
+def _positional(value: float) -> str:
+    """Show a number to its last bit without an exponent."""
+    return np.format_float_positional(value, trim="0")
 
 
-def _table(lines: Iterator[str], form: Dialect) -> Any:
+def _data(
+    lines: Iterable[str], form: Dialect, notes: dict[str, str], path: str | Path
+) -> Iterator[str]:
+    """Yield the lines that are neither empty nor comments; take down what comments say."""
+    for line in lines:
+        text = line.lstrip()
+        if text.startswith(form.comment):
+            if told := _told(text, form, path):
+                name, value = told
+                if notes.setdefault(name, value) != value:
+                    raise FormatError(f"{path}: two comments tell another '{name}'")
+        elif text:
+            yield line
+
+
+def _told(comment: str, form: Dialect, path: str | Path) -> tuple[str, str] | None:
+    """Return what a comment tells a reader, by name."""
+    words = comment.strip().split(maxsplit=3)
+    if words[:2] == [form.comment, "icbs"]:
+        name, value = [*words[2:], "", ""][:2]
+        if name not in _NOTES:
+            raise FormatError(f"{path}: the comment {comment.strip()!r:.60} is not known")
+        return name, value
+    if found := _VARTYPE.search(comment):
+        if found[1] not in (("BINARY", "SPIN") if form.ocean else ("BINARY",)):
+            raise FormatError(f"{path}: variables of the type {found[1]!r:.30} are not read here")
+        return "vartype", found[1]
+    return None
+
+
+def _table(lines: Iterator[str]) -> Any:
     """Parse the remaining lines, in memory that grows with what is there."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)  # "1.5" as an index
         warnings.filterwarnings("ignore", "loadtxt: input contained no data")
-        return np.loadtxt(lines, dtype=_LINE, comments=form.comment, ndmin=1)
+        return np.loadtxt(lines, dtype=_LINE, comments=None, ndmin=1)
 
 
 def _size(header: list[str], table: Any, form: Dialect, path: str | Path) -> int:
@@ -206,6 +240,8 @@ def _size(header: list[str], table: Any, form: Dialect, path: str | Path) -> int
     try:
         if len(header) != length or (length == 6 and header[:2] != ["p", "qubo"]):
             raise ValueError
+        if "_" in "".join(header):
+            raise ValueError  # int reads 1_0
         n, *counts = (int(header[place]) for place in places)
     except ValueError:
         wanted = "n m" if length == 2 else "p qubo 0 n nodes couplers"
@@ -220,8 +256,10 @@ def _size(header: list[str], table: Any, form: Dialect, path: str | Path) -> int
     return n
 
 
-def _terms(table: Any, n: int, offset: float, form: Dialect, path: str | Path) -> Terms:
-    """Check the entries and bring them to whole coefficients."""
+def _terms(
+    table: Any, n: int, offset: float, form: Dialect, spins: bool, path: str | Path
+) -> Terms:
+    """Check the entries and bring them to whole coefficients of binaries."""
     i: Indices = table["i"] - form.base
     j: Indices = table["j"] - form.base
     values: Vector = table["value"].copy()
@@ -244,11 +282,17 @@ def _terms(table: Any, n: int, offset: float, form: Dialect, path: str | Path) -
     if form.doubled:
         with np.errstate(over="ignore"):  # refused when the problem is built
             values[i != j] *= 2
-    return Terms(i, j, values, np.zeros(n), offset)
+    if not spins:
+        return Terms(i, j, values, np.zeros(n), offset)
+    pair, fields = i != j, np.zeros(n)
+    np.add.at(fields, i[~pair], values[~pair])
+    return Terms.of_spins(i[pair], j[pair], values[pair], fields, offset)
 
 
-def _integers(text: str, name: str, path: str | Path) -> list[int]:
+def _integers(text: str, name: str, path: str | Path) -> Indices:
     try:
-        return [int(word) for word in text.split()]
-    except ValueError:
+        if not re.fullmatch(r"[-+0-9\s]*+", text):
+            raise ValueError
+        return np.array([int(word) for word in text.split()], dtype=np.int64)
+    except (ValueError, OverflowError):
         raise FormatError(f"{path}: the comment '{name}' holds {text.strip()!r:.60}") from None

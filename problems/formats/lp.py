@@ -1,30 +1,72 @@
-"""CPLEX LP text, read and written through dimod.
+"""CPLEX LP text.
 
 Conventions: quadratic terms of the objective stand in ``[ … ] / 2``, so that ``4 x0 * x1``
 inside the bracket means ``2 x0 x1``; a constant may follow; ``Maximize`` turns the sign;
 each group is an equality row ``k0: x0 + x1 + … = k``; all variables are listed under
 ``Binary``. Variables are ``x0 … x(n-1)``; a file with other names keeps the order in which
-it first uses them, unless all share one stem and a number.
+it first uses them, unless all share one stem and a number. (Gurobi takes a constant for the
+name of a variable; give it an MPS file, or no offset.)
+
+=================== ============================================================
+section             what is read of it
+=================== ============================================================
+``Minimize``        one objective; also ``Maximize``, ``min``, ``maximum``, …
+``Subject To``      linear equalities; also ``such that``, ``st``, ``s.t.``
+``Bounds``          what a binary variable has anyway: 0 below, 1 above
+``Binary``          names; also ``Binaries``, ``bin``
+``General``         names of integers with the bound 1; also ``Integer``, …
+``End``             the last word
+=================== ============================================================
+
+Anything else is refused by name: other sections (SOS, semi-continuous variables, lazy and
+general constraints, …), a bound that fixes or widens a variable, terms without an operator
+between them, and what solvers read differently, such as ``[ … ]`` without ``/ 2``.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from problems.errors import FormatError
-from problems.files import write_text
-from problems.formats.bqm import from_cqm, to_cqm
+from problems.files import regular, write_text
+from problems.formats.lp_reader import Reader
+from problems.formats.terms import Terms, group_rows
 from problems.qubo import CardinalityQUBO
+
+#: Terms a line: CPLEX reads up to 560 characters, older readers 255.
+_WIDTH = 4
 
 
 def write(problem: CardinalityQUBO, path: str | Path) -> None:
-    """Write the problem as LP text."""
-    import dimod
+    """Write the problem as LP text.
 
-    cqm = to_cqm(problem, [f"x{i}" for i in range(problem.n)])
-    write_text(path, dimod.lp.dumps(cqm) + "\n")
+    Raises
+    ------
+    FormatError
+        If a coupling overflows when doubled.
+    OSError
+        If the file can't be written.
+    """
+    terms = Terms.of(problem)
+    used = np.flatnonzero(terms.linear).tolist()
+    objective = [f"{_signed(v)} x{i}" for i, v in zip(used, terms.linear[used], strict=True)]
+    triples = zip(terms.rows.tolist(), terms.cols.tolist(), terms.doubled().tolist(), strict=True)
+    if products := [f"{_signed(v)} x{i} * x{j}" for i, j, v in triples]:
+        objective += ["+ [", *products, "] / 2"]
+    if terms.offset:
+        objective.append(_signed(terms.offset))
+    lines = ["Minimize", " obj:", *_folded(objective), "Subject To"]
+    for members in group_rows(problem):
+        g = int(problem.groups[members[0]])
+        lines += [f" k{g}:", *_folded(f"+ x{i}" for i in members.tolist())]
+        lines.append(f" = {int(problem.cardinalities[g])}")
+    lines += ["Binary", *_folded(f"x{i}" for i in range(problem.n)), "End", ""]
+    write_text(path, "\n".join(lines))
 
 
 def read(
@@ -46,19 +88,19 @@ def read(
     FileNotFoundError
         If there is no such file.
     """
-    import dimod
-
-    content = Path(path).read_bytes()
-    # The parser behind dimod never returns from some control characters, and takes a text
-    # without its end for a smaller problem: both are caught before it sees the file.
+    content = regular(path).read_bytes()
     if bad := re.search(rb"[^\t\n\r\x20-\x7e]", content):
         raise FormatError(f"{path} is no LP text: byte {bad[0]!r} at {bad.start()}")
-    if not re.search(rb"(?i)(^|\s)end\s*$", re.sub(rb"\\[^\n]*", b"", content)):
-        raise FormatError(f"{path} is cut off: an LP text ends with 'End'")
-    try:
-        cqm = dimod.lp.load(str(path))
-    except (ValueError, RuntimeError, KeyError, OverflowError) as error:
-        raise FormatError(f"{path} is no LP text that dimod can read: {error!s:.200}") from error
-    if not cqm.variables:
-        raise FormatError(f"{path} holds no variables; is it an LP text?")
-    return from_cqm(cqm, k, groups, source=path, max_n=max_n)
+    text = content.decode("ascii").replace("\r\n", "\n").replace("\r", "\n")
+    model = Reader(re.sub(r"\\[^\n]*", "", text), path).model()
+    return model.problem(k, groups, path, max_n)
+
+
+def _signed(value: float) -> str:
+    return f"{'-' if value < 0 else '+'} {abs(float(value))!r}"
+
+
+def _folded(words: Iterable[str]) -> list[str]:
+    """Put some words on each line."""
+    items = list(words)
+    return ["  " + " ".join(items[at : at + _WIDTH]) for at in range(0, len(items), _WIDTH)]

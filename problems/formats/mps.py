@@ -6,24 +6,29 @@ each pair once, so that an entry off the diagonal is the whole coefficient of it
 ``QMATRIX`` (CPLEX) lists both triangles. We write ``QUADOBJ``, with linear terms in
 ``COLUMNS``.
 
-Variables are binary: ``BV`` bounds, or integers (``INTORG`` markers) within [0, 1], which is
-also what an integer without bounds means. Equality rows are cardinalities; the first free
-row is the objective and further ones are ignored. Names hold no blanks.
+Variables are binary: ``BV`` bounds, or integers (``INTORG`` markers) with the bounds 0 and 1,
+which is also what an integer without bounds means. A bound that fixes or widens a variable is
+refused. Equality rows are cardinalities; the first free row is the objective, the only one
+that may be quadratic, and further ones are ignored. Names hold no blanks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
-
-import numpy as np
+from typing import Any, ClassVar, NoReturn
 
 from problems.errors import FormatError
-from problems.files import write_text
-from problems.formats.terms import Row, Terms, constraint, group_rows, natural_order
+from problems.files import regular, write_text
+from problems.formats.named import Named
+from problems.formats.terms import Terms, group_rows
 from problems.formats.text import number
 from problems.qubo import CardinalityQUBO
+
+_FIXED = (
+    "it has 0 below and 1 above, and one that is fixed is left out, with its value put into the "
+    "objective and the rows"
+)
 
 
 def write(problem: CardinalityQUBO, path: str | Path) -> None:
@@ -67,7 +72,7 @@ def read(
     """
     reader = _Reader(path)
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(regular(path), encoding="utf-8") as file:
             for line in file:
                 if reader.take(line):
                     break
@@ -80,21 +85,19 @@ class _Reader:
     """An MPS text, taken line by line; a method for each section."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path, self.line, self.section, self.ended = path, 0, "", False
-        self.maximize, self.integer = False, False
+        self.path, self.line, self.section = path, 0, ""
+        self.seen: set[str] = set()
+        self.sense = ""
+        self.found = Named()
+        self.integer, self.column, self.quadratic = False, "", ""
         self.objective: str | None = None
-        self.kinds: dict[str, str] = {}
         self.rows: dict[str, dict[int, float]] = {}
+        self.free: set[str] = set()
         self.sides: dict[str, float] = {}
-        self.index: dict[str, int] = {}
+        self.sets: dict[str, str] = {}
         self.integers: set[int] = set()
-        self.bounds: dict[int, tuple[float, float]] = {}
+        self.bounded: dict[int, set[str]] = {}
         self.hessian: dict[tuple[int, int], float] = {}
-        self.quadratic = ""
-
-    @property
-    def where(self) -> str:
-        return f"{self.path}, line {self.line}"
 
     def take(self, line: str) -> bool:
         """Take one line; true after the last one."""
@@ -102,78 +105,101 @@ class _Reader:
         words = line.split()
         if not words or line.startswith(("*", "#")):
             return False
-        if not line[0].isspace():
-            self.section = words[0].upper()
-            if self.section in ("QUADOBJ", "QSECTION", "QMATRIX"):
-                if self.quadratic:
-                    raise FormatError(f"{self.where}: a second quadratic section")
-                self.quadratic = self.section
-            elif self.section == "OBJSENSE" and len(words) > 1:
-                self._objsense(words[1:])
-            elif self.section not in self._SECTIONS and self.section not in ("NAME", "ENDATA"):
-                raise FormatError(f"{self.where}: section {self.section!r:.30} is not read")
-            self.ended = self.section == "ENDATA"
-            return self.ended
-        if self.section not in self._SECTIONS:
-            raise FormatError(f"{self.where}: a line outside of all sections")
-        self._SECTIONS[self.section](self, words)
-        return False
+        if line[0].isspace():
+            if self.section not in self._SECTIONS:
+                self._refuse("a line outside of all sections")
+            self._SECTIONS[self.section](self, words)
+            return False
+        self.section = words[0].upper()
+        if self.section in self.seen:
+            self._refuse(f"a second section {self.section:.30}")
+        if self.section in ("QUADOBJ", "QSECTION", "QMATRIX"):
+            self._quadratic(words)
+        elif self.section == "OBJSENSE" and len(words) > 1:
+            self._objsense(words[1:])
+        elif self.section not in (*self._SECTIONS, "ENDATA", "" if self.seen else "NAME"):
+            self._refuse(f"section {self.section!r:.30} is not read, or not here")
+        elif len(words) > 1 and self.section != "NAME":
+            self._refuse(f"more than the name of the section {self.section} on its line")
+        self.seen.add(self.section)
+        return self.section == "ENDATA"
 
     def _objsense(self, words: list[str]) -> None:
-        senses = {"MIN": False, "MINIMIZE": False, "MAX": True, "MAXIMIZE": True}
-        if words[0].upper() not in senses:
-            raise FormatError(f"{self.where}: the sense is {words[0]!r:.30}")
-        self.maximize = senses[words[0].upper()]
+        sense = " ".join(words).upper()
+        if sense not in ("MIN", "MINIMIZE", "MAX", "MAXIMIZE") or self.sense:
+            self._refuse(f"the sense is {sense!r:.30}, or given twice")
+        self.sense = sense
+        self.found.maximize = sense.startswith("MAX")
 
     def _row(self, words: list[str]) -> None:
         kind, name = self._split(words, 2)
-        if kind.upper() not in ("N", "E", "L", "G") or name in self.kinds:
-            raise FormatError(f"{self.where}: row {name!r:.30} of kind {kind!r:.10} comes amiss")
-        self.kinds[name] = kind.upper()
+        kind = kind.upper()
+        if kind in ("L", "G"):
+            self._refuse(f"row {name!r:.30} is an inequality; a cardinality is an E row")
+        if kind not in ("N", "E") or name in self.rows:
+            self._refuse(f"row {name!r:.30} of kind {kind!r:.10} is unknown, or comes twice")
         self.rows[name] = {}
-        if kind.upper() == "N" and self.objective is None:
-            self.objective = name
-        if kind.upper() in ("L", "G"):
-            raise FormatError(
-                f"{self.where}: row {name!r:.30} is an inequality; a cardinality is an E row"
-            )
+        if kind == "N":
+            self.free.add(name)
+            self.objective = self.objective or name
 
     def _column(self, words: list[str]) -> None:
-        if len(words) == 3 and words[1].strip("'").upper() == "MARKER":
-            self.integer = words[2].strip("'").upper() == "INTORG"
+        if len(words) == 3 and words[1].upper() == "'MARKER'":
+            if words[2].upper() not in ("'INTORG'", "'INTEND'"):
+                self._refuse(f"the marker {words[2]!r:.30} is not read")
+            self.integer = words[2].upper() == "'INTORG'"
             return
         name, *pairs = self._split(words, 3, 5)
-        i = self.index.setdefault(name, len(self.index))
+        if name in self.found.index and name != self.column:
+            self._refuse(f"the entries of {name!r:.30} stand apart")
+        self.column, i = name, self.found.variable(name)
         if self.integer:
             self.integers.add(i)
         for row, value in zip(pairs[::2], pairs[1::2], strict=True):
             if i in self._known_row(row):
-                raise FormatError(f"{self.where}: {name!r:.30} is in row {row!r:.30} twice")
+                self._refuse(f"{name!r:.30} is in row {row!r:.30} twice")
             self.rows[row][i] = number(value, self.where)
 
     def _rhs(self, words: list[str]) -> None:
-        pairs = self._split(words, 2, 3, 4, 5)[len(words) % 2 :]  # the set's name may be left out
+        pairs = self._split(words, 2, 3, 4, 5)
+        self._one_set(pairs.pop(0) if len(pairs) % 2 else "")
         for row, value in zip(pairs[::2], pairs[1::2], strict=True):
             self._known_row(row)
             if row in self.sides:
-                raise FormatError(f"{self.where}: row {row!r:.30} has two right-hand sides")
+                self._refuse(f"row {row!r:.30} has two right-hand sides")
             self.sides[row] = number(value, self.where)
 
     def _bound(self, words: list[str]) -> None:
         kind = words[0].upper()
         if kind == "BV":
-            i = self._known_column(self._split(words, 2, 3)[-1])
+            self._split(words, 2, 3, 4)
+            self._one_set(words[1] if len(words) > 2 else "")
+            i = self._known_column(words[min(len(words) - 1, 2)])
             self.integers.add(i)
-            self.bounds[i] = (0.0, 1.0)
+            self.bounded.setdefault(i, set()).add("U")
             return
         if kind not in ("UP", "UI", "LO", "LI"):
-            raise FormatError(f"{self.where}: a bound {kind!r:.10}; all variables must be binary")
-        name, value = self._split(words, 3, 4)[-2:]
-        i, edge = self._known_column(name), number(value, self.where)
-        low, high = self.bounds.get(i, (0.0, 1.0))
-        self.bounds[i] = (low, edge) if kind[0] == "U" else (edge, high)
+            self._refuse(f"a bound {kind!r:.10} is not one of a binary; {_FIXED}")
+        *named, name, value = self._split(words, 3, 4)[1:]
+        self._one_set(named[0] if named else "")
+        i = self._known_column(name)
+        if number(value, self.where) != (kind[0] == "U"):
+            self._refuse(
+                f"the bound {kind} {value:.30} on {name!r:.30} is not one of a binary; {_FIXED}"
+            )
+        self.bounded.setdefault(i, set()).add(kind[0])
         if kind[1] == "I":
             self.integers.add(i)
+
+    def _quadratic(self, words: list[str]) -> None:
+        if self.quadratic:
+            self._refuse("a second quadratic section")
+        if len(words) > 1 and words[1:] != [self.objective]:
+            self._refuse(
+                f"{self.section} is of {' '.join(words[1:])!r:.30}, and the objective is "
+                f"{self.objective!r:.30}; no other row may be quadratic"
+            )
+        self.quadratic = self.section
 
     def _product(self, words: list[str]) -> None:
         first, second, value = self._split(words, 3)
@@ -181,14 +207,14 @@ class _Reader:
         if self.quadratic != "QMATRIX":
             pair = min(pair), max(pair)
         if pair in self.hessian:
-            raise FormatError(
-                f"{self.where}: a product comes twice; {self.quadratic} lists "
+            self._refuse(
+                f"a product comes twice; {self.quadratic} lists "
                 f"{'each entry' if self.quadratic == 'QMATRIX' else 'each pair'} once"
             )
         self.hessian[pair] = number(value, self.where)
 
     def _nothing(self, words: list[str]) -> None:
-        raise FormatError(f"{self.where}: {self.section} has entries; only cardinalities are read")
+        self._refuse(f"{self.section} has entries; only cardinalities are read")
 
     _SECTIONS: ClassVar[dict[str, Callable[[_Reader, list[str]], None]]] = {
         "OBJSENSE": _objsense,
@@ -202,68 +228,62 @@ class _Reader:
         "QMATRIX": _product,
     }
 
-    def _split(self, words: list[str], *lengths: int) -> list[str]:
-        if len(words) not in lengths:
-            raise FormatError(f"{self.where}: {len(words)} words in section {self.section}")
-        return words
-
-    def _known_row(self, name: str) -> dict[int, float]:
-        if name not in self.rows:
-            raise FormatError(f"{self.where}: no row {name!r:.30}")
-        return self.rows[name]
-
-    def _known_column(self, name: str) -> int:
-        if name not in self.index:
-            raise FormatError(f"{self.where}: no variable {name!r:.30}")
-        return self.index[name]
-
     def problem(self, k: Any, groups: Any, max_n: int | None) -> CardinalityQUBO:
         """Check what was read, and build the problem in the variables' natural order."""
-        if not self.ended:
+        if self.section != "ENDATA":
             raise FormatError(f"{self.path} is cut off: no ENDATA")
         if self.objective is None:
             raise FormatError(f"{self.path} has no objective (N) row")
-        names, n = list(self.index), len(self.index)
-        for i, name in enumerate(names):
-            bounds = self.bounds.get(i, (0.0, 1.0))
-            if i not in self.integers or bounds != (0.0, 1.0):
-                kind = "an integer" if i in self.integers else "continuous"
+        found = self.found
+        for name, i in found.index.items():
+            if i not in self.integers or self.bounded.get(i) == {"L"}:
+                kind = "an integer without the bound 1" if i in self.integers else "continuous"
                 raise FormatError(
-                    f"{self.path}: variable {name!r:.30} is {kind} in {list(bounds)}; "
-                    "all must be binary"
+                    f"{self.path}: variable {name!r:.30} is {kind}; all must be binary"
                 )
-        place = np.empty(n, dtype=np.int64)
-        place[natural_order(names)] = np.arange(n)
-        linear = np.zeros(n)
-        for i, value in self.rows[self.objective].items():
-            linear[place[i]] = value
-        pairs = np.array(list(self.hessian), dtype=np.int64).reshape(-1, 2)
-        terms = Terms(
-            place[pairs[:, 0]],
-            place[pairs[:, 1]],
-            self._whole(pairs),
-            linear,
-            -self.sides.get(self.objective, 0.0),
-        )
-        rows = [
-            Row([int(place[i]) for i in row], list(row.values()), self.sides.get(name, 0.0))
-            for name, row in self.rows.items()
-            if self.kinds[name] == "E"
-        ]
-        k, groups = constraint(rows, n, k, groups, self.path)
-        source = self.path
-        return terms.problem(k, groups, source=source, max_n=max_n, maximize=self.maximize)
-
-    def _whole(self, pairs: np.ndarray) -> np.ndarray:
-        """Turn entries of the Hessian into whole coefficients of their products."""
-        values = np.array(list(self.hessian.values()), dtype=np.float64)
-        if self.quadratic != "QMATRIX":
-            return np.where(pairs[:, 0] == pairs[:, 1], values / 2, values)
+        found.linear = self.rows[self.objective]
+        found.offset = -self.sides.get(self.objective, 0.0)
         for (i, j), value in self.hessian.items():
-            if self.hessian.get((j, i)) != value:
-                first, second = list(self.index)[i], list(self.index)[j]
+            if self.quadratic == "QMATRIX" and self.hessian.get((j, i)) != value:
+                first, second = list(found.index)[i], list(found.index)[j]
                 raise FormatError(
                     f"{self.path}: QMATRIX lists {first!r:.30} {second!r:.30} without the same "
                     "entry in the other triangle"
                 )
-        return values / 2
+            found.first.append(i)
+            found.second.append(j)
+            halved = i == j or self.quadratic == "QMATRIX"
+            found.products.append(value / 2 if halved else value)
+        found.equalities = [
+            (row, self.sides.get(name, 0.0))
+            for name, row in self.rows.items()
+            if name not in self.free
+        ]
+        return found.problem(k, groups, self.path, max_n)
+
+    @property
+    def where(self) -> str:
+        return f"{self.path}, line {self.line}"
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise FormatError(f"{self.where}: {why}")
+
+    def _split(self, words: list[str], *lengths: int) -> list[str]:
+        if len(words) not in lengths:
+            self._refuse(f"{len(words)} words in section {self.section}; names may hold no blanks")
+        return list(words)
+
+    def _one_set(self, name: str) -> None:
+        """Refuse a second set of right-hand sides or bounds, of which solvers take the first."""
+        if self.sets.setdefault(self.section, name) != name:
+            self._refuse(f"{self.section} has a second set, {name!r:.30}; only one is read")
+
+    def _known_row(self, name: str) -> dict[int, float]:
+        if name not in self.rows:
+            self._refuse(f"no row {name!r:.30}")
+        return self.rows[name]
+
+    def _known_column(self, name: str) -> int:
+        if name not in self.found.index:
+            self._refuse(f"no variable {name!r:.30}")
+        return self.found.index[name]

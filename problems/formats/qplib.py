@@ -1,9 +1,11 @@
 """QPLIB text (Furini et al., Math. Prog. Comp. 11, 2019, appendix B).
 
-Conventions: the objective is ``½ xᵀQ⁰x + b⁰ᵀx + q⁰`` with a symmetric ``Q⁰`` of which the
-file lists the lower triangle, counted from 1. So an entry off the diagonal is the whole
-coefficient of its product, and one on the diagonal twice that of ``x_i² = x_i``; we write
-linear terms into ``b⁰``. Vectors are a default value and the entries that differ.
+Conventions: every entry ``i j v`` of the objective's list stands for ``½ v x_i x_j``, off the
+diagonal too. The appendix, whose objective is ``½ xᵀQ⁰x + b⁰ᵀx + q⁰`` with the lower triangle
+of a symmetric ``Q⁰``, could be read as ``v x_i x_j`` there; the library's files mean the half:
+their LP versions have the same numbers within ``[ … ] / 2``, and only so do the published
+points have their published values. Indices count from 1, the first one is the larger; vectors
+are a default value and the entries that differ. We write linear terms into ``b⁰``.
 
 Read are problems over binaries alone (``?B?``) with linear constraints or none
 (``??L``, ``??N``, ``??B``), whose rows are cardinalities. What follows the right-hand sides
@@ -12,21 +14,33 @@ Read are problems over binaries alone (``?B?``) with linear constraints or none
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from problems.errors import FormatError
-from problems.files import write_text
+from problems.files import regular, write_text
 from problems.formats.terms import Row, Terms, check_size, constraint, group_rows
-from problems.formats.text import number, whole
+from problems.formats.text import extended, number, whole
 from problems.qubo import CardinalityQUBO
+
+_Parse = Callable[[str, object], float]
 
 
 def write(problem: CardinalityQUBO, path: str | Path) -> None:
-    """Write the problem as QPLIB text of type ``QBL`` (``LBL`` without couplings)."""
+    """Write the problem as QPLIB text of type ``QBL``.
+
+    Without couplings the first letter is L, and without a variable the last one N.
+
+    Raises
+    ------
+    FormatError
+        If a coupling overflows when doubled.
+    OSError
+        If the file can't be written.
+    """
     terms, n = Terms.of(problem), problem.n
     groups = group_rows(problem)
     members = [f"{row} {i + 1} 1" for row, group in enumerate(groups, 1) for i in group.tolist()]
@@ -34,24 +48,27 @@ def write(problem: CardinalityQUBO, path: str | Path) -> None:
     linear = np.flatnonzero(terms.linear)
     lines = [
         "icbs",
-        "QBL" if len(terms.rows) else "LBL",
+        f"{'Q' if len(terms.rows) else 'L'}B{'L' if groups else 'N'}",
         "minimize",
         f"{n} # variables",
-        f"{len(groups)} # constraints",
     ]
+    if groups:
+        lines.append(f"{len(groups)} # constraints")
     if len(terms.rows):
         # Lower triangle: the second index of our pairs is the larger one.
-        pairs = zip(terms.cols + 1, terms.rows + 1, terms.values.tolist(), strict=True)
-        lines.append(f"{len(terms.rows)} # quadratic terms, lower triangle of the Hessian")
+        pairs = zip(terms.cols + 1, terms.rows + 1, terms.doubled().tolist(), strict=True)
+        lines.append(f"{len(terms.rows)} # quadratic terms, each of a half")
         lines += [f"{h} {j} {value!r}" for h, j, value in pairs]
     lines += ["0.0 # default linear coefficient", f"{len(linear)} # others"]
     lines += [f"{i + 1} {float(terms.linear[i])!r}" for i in linear]
-    lines += [f"{terms.offset!r} # constant", f"{len(members)} # terms of the constraints"]
-    lines += [*members, "1e30 # infinity"]
-    for side in ("left", "right"):
+    lines.append(f"{terms.offset!r} # constant")
+    if groups:
+        lines += [f"{len(members)} # terms of the constraints", *members]
+    lines.append("1e30 # infinity")
+    for side in ("left", "right") if groups else ():
         lines += [f"0.0 # default {side}-hand side", f"{len(counts)} # others"]
         lines += [f"{row} {count}" for row, count in enumerate(counts, 1)]
-    for what in ("starting point", "multiplier", "reduced cost"):
+    for what in ("starting point", *(["multiplier"] if groups else []), "reduced cost"):
         lines += [f"0.0 # default {what}", "0 # others"]
     lines += ["0 # names of variables", "0 # names of constraints", ""]
     write_text(path, "\n".join(lines))
@@ -77,7 +94,7 @@ def read(
         If there is no such file.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(regular(path), encoding="utf-8") as file:
             return _Reader(file, path).problem(k, groups, max_n)
     except UnicodeDecodeError as error:
         raise FormatError(f"{path} is no QPLIB text: {error}") from error
@@ -107,10 +124,10 @@ class _Reader:
     def count(self, most: int | None = None) -> int:
         return whole(self.words(1)[0], self.where, 0, most)
 
-    def number(self) -> float:
-        return number(self.words(1)[0], self.where)
+    def value(self, parse: _Parse = number) -> float:
+        return parse(self.words(1)[0], self.where)
 
-    def entries(self, *sizes: int) -> list[tuple[Any, ...]]:
+    def entries(self, *sizes: int, parse: _Parse = number) -> list[tuple[Any, ...]]:
         """Read a count and as many lines of 1-based indices, one for each size, and a value."""
         found: dict[tuple[int, ...], float] = {}
         for _ in range(self.count()):  # ends with the file, whatever the count claims
@@ -121,11 +138,11 @@ class _Reader:
             )
             if at in found:
                 raise FormatError(f"{self.where}: the entry comes twice")
-            found[at] = number(value, self.where)
+            found[at] = parse(value, self.where)
         return [(*at, value) for at, value in found.items()]
 
-    def vector(self, size: int) -> np.ndarray:
-        default, entries = self.number(), self.entries(size)
+    def vector(self, size: int, parse: _Parse = number) -> np.ndarray:
+        default, entries = self.value(parse), self.entries(size, parse=parse)
         vector = np.full(size, default)
         for i, value in entries:
             vector[i] = value
@@ -152,12 +169,12 @@ class _Reader:
         if any(h < j for h, j, _ in products):
             raise FormatError(f"{self.path}: an entry lies above the diagonal of the Hessian")
         linear = self.vector(n)
-        offset = self.number()
+        offset = self.value()
         rows = self.rows(n, m) if kind[2] == "L" else []
         terms = Terms(
             np.array([h for h, _, _ in products], dtype=np.int64),
             np.array([j for _, j, _ in products], dtype=np.int64),
-            np.array([v / 2 if h == j else v for h, j, v in products], dtype=np.float64),
+            np.array([v / 2 for *_, v in products], dtype=np.float64),
             linear,
             offset,
         )
@@ -172,8 +189,10 @@ class _Reader:
         for row, i, value in self.entries(m, n):
             variables[row].append(i)
             weights[row].append(value)
-        self.number()  # what stands for infinity
-        left, right = self.vector(m), self.vector(m)
+        # The library's word for infinity, and for sides without an end, is 1.79769313486232E+308,
+        # which lies above the largest double.
+        self.value(extended)
+        left, right = self.vector(m, extended), self.vector(m, extended)
         if len(apart := np.flatnonzero(left != right)):
             row = int(apart[0])
             raise FormatError(

@@ -60,10 +60,34 @@ class Terms:
             Q = problem.Q
         rows, cols = np.nonzero(np.triu(Q, 1))
         with np.errstate(over="ignore"):
-            values = 2.0 * Q[rows, cols].astype(np.float64)
-        if not np.isfinite(values).all():
-            raise FormatError("a coupling overflows when doubled; scale the problem down")
+            values = _finite(2.0 * Q[rows, cols].astype(np.float64))
         return cls(rows, cols, values, problem.diagonal, problem.offset)
+
+    @classmethod
+    def of_spins(
+        cls, rows: Indices, cols: Indices, values: Vector, linear: Vector, offset: float
+    ) -> Terms:
+        """Return a polynomial of spins, of the same layout, in ``x`` with ``s = 2x - 1``.
+
+        No product may be of a spin with itself.
+        """
+        with np.errstate(all="ignore"):  # what is not finite is refused by :meth:`problem`
+            shifted = 2 * linear
+            np.subtract.at(shifted, rows, 2 * values)
+            np.subtract.at(shifted, cols, 2 * values)
+            constant = offset + float(values.sum()) - float(linear.sum())
+            return cls(rows, cols, 4 * values, shifted, constant)
+
+    def doubled(self) -> Vector:
+        """Return twice the coefficients of the products, as formats with a half list them.
+
+        Raises
+        ------
+        FormatError
+            If one overflows float64.
+        """
+        with np.errstate(over="ignore"):
+            return _finite(2.0 * self.values)
 
     def problem(
         self,
@@ -102,10 +126,12 @@ class Terms:
                 if not between.any():
                     A = np.zeros((0, n))
                     return CardinalityQUBO.from_factors(A, linear, k, groups=groups, offset=offset)
-                pairs = self.rows[between], self.cols[between]
-                Q = np.zeros((n, n))
-                np.add.at(Q, pairs, sign / 2 * self.values[between])
-                Q += Q.T.copy()
+                first, second = self.rows[between], self.cols[between]
+                low, high = np.minimum(first, second), np.maximum(first, second)
+                halves = sign / 2 * self.values[between]
+                Q = np.zeros((n, n))  # its pages are not touched until they are written
+                np.add.at(Q, (low, high), halves)
+                np.add.at(Q, (high, low), halves)
                 Q[np.diag_indices(n)] = linear
                 return CardinalityQUBO(Q, k, groups=groups, offset=offset)
         except InvalidProblemError as error:
@@ -183,6 +209,8 @@ def groups_of(rows: Iterable[Row], n: int, source: object) -> tuple[Any, Any]:
             f"{source}: variable {missing} (counted from 0) is in no cardinality row; each "
             "variable must be in one, or pass k if the file has no rows at all"
         )
+    if not wanted:
+        return 0, None  # there is no variable to count
     return (wanted[0], None) if len(wanted) == 1 else (wanted, groups)
 
 
@@ -192,12 +220,15 @@ def constraint(rows: Sequence[Row], n: int, k: Any, groups: Any, source: object)
     Raises
     ------
     FormatError
-        If both or neither are given, or the rows are no cardinalities.
+        If both or neither are given, or the rows are no cardinalities. A problem without
+        variables needs neither: its k is 0.
     """
     if rows and k is not None:
         raise FormatError(f"{source} holds its own cardinality; leave k and groups out")
     if rows:
         return groups_of(rows, n, source)
+    if k is None and n == 0:
+        return 0, None
     if k is None:
         raise FormatError(f"{source} holds no cardinality; pass k (and groups for several)")
     return k, groups
@@ -221,3 +252,9 @@ def natural_order(names: Sequence[str]) -> list[int]:
     if len(numbers) == len(names) == len(set(numbers)) and len(stems) == 1:
         return sorted(range(len(names)), key=numbers.__getitem__)
     return list(range(len(names)))
+
+
+def _finite(values: Vector) -> Vector:
+    if not np.isfinite(values).all():
+        raise FormatError("a coupling overflows when doubled; scale the problem down")
+    return values

@@ -1,4 +1,4 @@
-"""Pieces that the readers of LP-like texts share."""
+"""Numbers as the readers of LP-like texts share them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import re
 
 from problems.errors import FormatError
 
-#: No two parts of it can match the same digits, so that long words take linear time.
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,5})?")
+#: A decimal number without its sign. No two parts of it can match the same digits, so that
+#: long words take linear time.
+NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,5})?"
+
+_SIGNED = re.compile(rf"[+-]?{NUMBER}", re.ASCII)
+_INFINITY = re.compile(r"[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
 
 
 def number(word: str, where: object) -> float:
@@ -19,9 +23,22 @@ def number(word: str, where: object) -> float:
     FormatError
         If the word is anything else, NaN, infinity and Python's ``1_000`` included.
     """
-    if _NUMBER.fullmatch(word) and math.isfinite(value := float(word)):
+    if _SIGNED.fullmatch(word) and math.isfinite(value := float(word)):
         return value
     raise FormatError(f"{where}: {word!r:.40} is not a finite number")
+
+
+def extended(word: str, where: object) -> float:
+    """Return a decimal number that may be infinite, or round to infinity.
+
+    Raises
+    ------
+    FormatError
+        If the word is anything else, NaN included.
+    """
+    if _SIGNED.fullmatch(word) or _INFINITY.fullmatch(word):
+        return float(word)
+    raise FormatError(f"{where}: {word!r:.40} is not a number")
 
 
 def whole(word: str, where: object, least: int, most: int | None = None) -> int:
@@ -32,7 +49,7 @@ def whole(word: str, where: object, least: int, most: int | None = None) -> int:
     FormatError
         If the word is no integer, or lies outside.
     """
-    if not re.fullmatch(r"[+-]?\d{1,18}", word):
+    if not re.fullmatch(r"[+-]?\d{1,18}", word, re.ASCII):
         raise FormatError(f"{where}: {word!r:.40} is not an integer")
     value = int(word)
     if value < least or (most is not None and value > most):

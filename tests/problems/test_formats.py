@@ -325,7 +325,7 @@ Maximize
 1 1
 """
     problem = parse(text, "qplib")
-    expected = [3, 3 - 1 + 3.5, 3 + 1 + 0.5, 3 + 0 + 0.5 + 2 + 3.5]
+    expected = [3, 3 - 1 + 3.5, 3 + 1 + 0.5, 3 + 0 + 0.5 + 1 + 3.5]
     np.testing.assert_allclose(-problem.energy([[0, 0], [0, 1], [1, 0], [1, 1]]), expected)
     assert problem.k == 1
 
@@ -333,7 +333,7 @@ Maximize
 def test_qplib_without_constraints_takes_k():
     text = "E\nQBN\nminimize\n2\n1\n2 1 -3\n0\n0\n0\n1e30\n0\n0\n0\n0\n0\n"
     problem = parse(text, "qplib", k=1)
-    assert problem.energy([1, 1]) == -3
+    assert problem.energy([1, 1]) == -1.5
     with pytest.raises(FormatError, match="holds no cardinality; pass k"):
         parse(text, "qplib")
 
@@ -444,7 +444,7 @@ def test_rows_that_are_no_cardinality(constraints, message):
 
 
 def test_models_over_other_variables():
-    with pytest.raises(FormatError, match="variable 'x' is SPIN; all must be binary"):
+    with pytest.raises(FormatError, match=r"variable 'x' is SPIN in \[-1, 1\]; all must be binary"):
         from_cqm(cqm_with(lambda x, y: x + y == 0, kind=dimod.Spin))
     with pytest.raises(FormatError, match="variable 'x' is INTEGER"):
         from_cqm(cqm_with(lambda x, y: x + y == 0, kind=dimod.Integer))
@@ -460,6 +460,17 @@ def test_models_over_other_variables():
     program.linear_constraint({"x0": 1}, "<=", 1, "c")
     with pytest.raises(FormatError, match="constraint 'c' is an inequality"):
         from_quadratic_program(program)
+
+
+@pytest.mark.parametrize("bound", ["x = 1", "x >= 1", "x <= 0"])
+def test_a_model_that_holds_a_binary_fixed(tmp_path, bound):
+    """dimod's LP reader keeps such bounds in the model."""
+    path = tmp_path / "fixed.lp"
+    path.write_text(
+        f"Minimize\n o: 5 x + y\nSubject To\n c: x + y = 1\nBounds\n {bound}\nBinary\n x y\nEnd\n"
+    )
+    with pytest.raises(FormatError, match=r"'x' is BINARY in \[(1, 1|0, 0)\]; all must be binary"):
+        from_cqm(dimod.lp.load(str(path)))
 
 
 def test_a_soft_constraint_is_no_cardinality():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import struct
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,8 +77,20 @@ UBQP = {
     "not ASCII": ("3 1\n1 2 ½\n", "no coordinate text"),
     "a binary": (bytes(range(256)), "no coordinate text|header"),
     "note of words": ("# icbs cardinalities a\n1 0\n", "the comment 'cardinalities' holds 'a'"),
-    "note of NaN": ("# icbs offset nan\n# icbs cardinalities 1\n1 0\n", "offset is nan"),
-    "note without a number": ("# icbs offset x\n1 0\n", "no coordinate text"),
+    "note of NaN": (
+        "# icbs offset nan\n# icbs cardinalities 1\n1 0\n",
+        "'nan' is not a finite number",
+    ),
+    "note without a number": ("# icbs offset x\n1 0\n", "'x' is not a finite number"),
+    "note twice": ("# icbs offset 1\n# icbs offset 2\n1 0\n", "two comments tell another 'offset'"),
+    "note behind the data": ("1 1\n1 1 1\n# icbs cardinalities 2\n", r"k is 2; it must lie in"),
+    "note of later days": (
+        "# icbs weights 1 2\n1 0\n",
+        "the comment '# icbs weights 1 2' is not known",
+    ),
+    "note of underscores": ("# icbs cardinalities 1_0\n1 0\n", "'cardinalities' holds '1_0'"),
+    "header of underscores": ("1_0 0\n", "has the header '1_0 0'"),
+    "spins": ("# vartype=SPIN\n1 0\n", "variables of the type 'SPIN' are not read here"),
     "groups of another length": (
         "# icbs cardinalities 1 1\n# icbs groups 0 1\n3 0\n",
         r"groups has shape \(2,\)",
@@ -94,7 +108,7 @@ UBQP = {
 @pytest.mark.filterwarnings("error")
 def test_coordinate_text(tmp_path, case):
     content, match = UBQP[case]
-    own = "cardinalities" in str(content)
+    own = "icbs cardinalities" in str(content)
     refuse(tmp_path, content, "ubqp", match, **({} if own else {"k": 1}))
 
 
@@ -124,17 +138,20 @@ def test_header_of_qbsolv(tmp_path, header):
 LP = {
     "empty": ("", "cut off: an LP text ends with 'End'"),
     "a word": ("garbage", "cut off"),
-    "only an end": ("End", "holds no variables"),
+    "only an end": ("End", "not an LP text, which begins with its objective"),
     "no end": ("Minimize\n obj: x\nSubject To\n c: x = 1\nBinary\n x\n", "cut off"),
     "an end in a comment": ("Minimize\n obj: x\nBinary\n x\n\\ End", "cut off"),
     "NUL": ("Minimize\n obj: \x00 x\nEnd", "no LP text: byte"),
     "a binary": (bytes(range(256)), "no LP text: byte"),
-    "syntax": ("Minimize\n obj: [ x * \nEnd", "no LP text that dimod can read"),
-    "NaN": ("Minimize\n obj: nan x\nSubject To\n c: x = 1\nBinary\n x\nEnd", "must be finite"),
+    "syntax": ("Minimize\n obj: [ x * \nEnd", r"line 2 \('x \* '\): a bracket reads"),
+    "NaN": ("Minimize\n obj: nan x\nSubject To\n c: x = 1\nBinary\n x\nEnd", "no operator"),
     "overflow": ("Minimize\n obj: 1e999 x\nSubject To\n c: x = 1\nBinary\n x\nEnd", "finite"),
     "a fraction": ("Minimize\n obj: x\nSubject To\n c: x = 0.5\nBinary\n x\nEnd", "integer"),
     "an inequality": ("Minimize\n obj: x\nSubject To\n c: x <= 1\nBinary\n x\nEnd", "equality"),
-    "continuous": ("Minimize\n obj: x\nSubject To\n c: x = 1\nEnd", "is REAL; all must be binary"),
+    "continuous": (
+        "Minimize\n obj: x\nSubject To\n c: x = 1\nEnd",
+        "is continuous; all must be binary",
+    ),
     "no constraint": ("Minimize\n obj: x\nBinary\n x\nEnd", "holds no cardinality; pass k"),
 }
 
@@ -178,8 +195,8 @@ MPS = {
     "no end": (14, None, "cut off: no ENDATA"),
     "no objective": (2, None, "no row 'obj'"),
     "an inequality": (3, " L c", "row 'c' is an inequality; a cardinality is an E row"),
-    "two rows of a name": (3, " E obj", "comes amiss"),
-    "a row of an unknown kind": (3, " X c", "comes amiss"),
+    "two rows of a name": (3, " E obj", "row 'obj' of kind 'E' is unknown, or comes twice"),
+    "a row of an unknown kind": (3, " X c", "row 'c' of kind 'X' is unknown"),
     "an unknown section": (8, "SOS1", "section 'SOS1' is not read"),
     "a range": (8, "RANGES", "RANGES has entries"),
     "a line before all sections": (0, " x y", "outside of all sections"),
@@ -191,8 +208,8 @@ MPS = {
     "an unknown row": (6, " x obj 1 d 1", "no row 'd'"),
     "a row twice in a column": (6, " x obj 1 obj 1", "'x' is in row 'obj' twice"),
     "two right-hand sides": (9, " RHS c 1 c 1", "row 'c' has two right-hand sides"),
-    "an unknown bound": (11, " FR B x", "a bound 'FR'"),
-    "a wide bound": (11, " UP B x 2", r"'x' is an integer in \[0.0, 2.0\]"),
+    "an unknown bound": (11, " FR B x", "a bound 'FR' is not one of a binary"),
+    "a wide bound": (11, " UP B x 2", "the bound UP 2 on 'x' is not one of a binary"),
     "a bound on nothing": (11, " BV B z", "no variable 'z'"),
     "an unknown product": (13, " x z 1", "no variable 'z'"),
     "an infinite product": (13, " x y inf", "'inf' is not a finite number"),
@@ -202,6 +219,29 @@ MPS = {
     "a fraction": (9, " RHS c 0.5", "asks for a count of 0.5"),
     "a count too large": (9, " RHS c 1e300", "must be an integer"),
     "a sense": (1, "OBJSENSE\n UP\nROWS", "the sense is 'UP'"),
+    "two senses": (1, "OBJSENSE\n MIN\n MAX\nROWS", "or given twice"),
+    "another objective": (1, "OBJNAME\n c\nROWS", "section 'OBJNAME' is not read"),
+    "a quadratic row": (12, "QSECTION c", "QSECTION is of 'c', and the objective is 'obj'"),
+    "a matrix of a row": (12, "QUADOBJ c", "QUADOBJ is of 'c', and the objective is 'obj'"),
+    "a quadratic constraint": (12, "QCMATRIX c", "section 'QCMATRIX' is not read"),
+    "a quadratic free row": (3, " N f\n E c\nQSECTION f", "QSECTION is of 'f'"),
+    "indicators": (14, "INDICATORS\n IF c x 1\nENDATA", "section 'INDICATORS' is not read"),
+    "a set's marker": (5, " M 'MARKER' 'SOSORG'", "the marker \"'SOSORG'\" is not read"),
+    "a row called MARKER": (6, " x MARKER 1", "no row 'MARKER'"),
+    "entries apart": (7, " y obj 1 c 1\n x c 1", "the entries of 'x' stand apart"),
+    "sides of two sets": (9, " RHS c 1\n other obj 1", "RHS has a second set, 'other'"),
+    "bounds of two sets": (11, " BV B x\n UP D y 1", "BOUNDS has a second set, 'D'"),
+    "a fixed variable": (11, " FX B x 1", "'FX' is not one of a binary.*its value put into"),
+    "a low bound": (11, " UP B x 0", "the bound UP 0 on 'x' is not one of a binary"),
+    "a negative bound": (11, " UP B x -1", "the bound UP -1 on 'x' is not one of a binary"),
+    "a high lower bound": (11, " BV B x\n LO B x 1", "the bound LO 1 on 'x' is not one"),
+    "no upper bound": (11, " LO B x 0", "'x' is an integer without the bound 1"),
+    "semi-continuous": (11, " SC B x 1", "'SC' is not one of a binary"),
+    "a section twice": (10, "RHS\n RHS obj 1\nBOUNDS", "a second section RHS"),
+    "a section's line with more": (8, "RHS RHS c 1", "more than the name of the section RHS"),
+    "a column called NAME": (8, "NAME obj 1\nRHS", "a second section NAME"),
+    "names with blanks": (7, " y 1 obj 1 c 1", "6 words in section COLUMNS; names may hold no"),
+    "digits of other scripts": (6, " x obj ٣ c 1", "'٣' is not a finite number"),
 }
 
 
@@ -242,6 +282,12 @@ QPLIB = {
     "a default of infinity": (7, "inf", "'inf' is not a finite number"),
     "a constant of words": (10, "none", "'none' is not a finite number"),
     "sides apart": (17, "2", r"constraint 1 is an inequality \(1.0 … 2.0\)"),
+    "an open side": (17, "1.79769313486232E+308", r"is an inequality \(1.0 … inf\)"),
+    "an infinity of words": (14, "large", "'large' is not a number"),
+    "an infinity of NaN": (14, "nan", "'nan' is not a number"),
+    "integers": (1, "QIL", "of type 'QIL'"),
+    "mixed": (1, "QML", "of type 'QML'"),
+    "digits of other scripts": (6, "٢ 1 3", "'٢' is not an integer"),
     "a fraction": (12, "1 1 2", "a cardinality weighs all its variables alike"),
 }
 
@@ -267,7 +313,35 @@ def test_qplib_cut_off_anywhere(tmp_path, kept):
 def test_qplib_that_is_whole(tmp_path):
     path = tmp_path / "whole.qplib"
     path.write_text("\n".join(QPLIB_LINES))
-    assert read(path).energy([1, 1]) == 4.0
+    assert read(path).energy([1, 1]) == 2.5  # ½·3 + 1
+
+
+# -- what is no file ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link to a pipe", "NUL"])
+def test_what_never_ends_is_not_opened(tmp_path, format, kind):
+    path = tmp_path / "odd"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path = Path(os.devnull)
+    elif kind == "NUL":
+        path = "a\x00b"
+    else:
+        os.mkfifo(tmp_path / "pipe")
+        path.symlink_to(tmp_path / "pipe")
+        path = path if kind == "link to a pipe" else tmp_path / "pipe"
+    with pytest.raises(FormatError, match="copy what it holds to a file|names no file"):
+        read(path, format)
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_a_link_to_a_file_is_read(tmp_path, samples, format):
+    (tmp_path / "target").write_bytes(samples[format])
+    (tmp_path / "link").symlink_to("target")
+    assert read(tmp_path / "link", format).n == SMALL.n
 
 
 # -- npz ---------------------------------------------------------------------------------

@@ -1,0 +1,265 @@
+r"""The grammar of LP texts, as far as :mod:`problems.formats.lp` reads them.
+
+Where solvers differ, what all of them take alike is read and the rest is refused: CPLEX reads
+``2 3 x`` as ``23 x``, dimod as ``2 + 3 x``; a bracket without ``/ 2`` is halved by CPLEX and
+not by Gurobi; a binary with the bound 2 is an integer up to 2 for HiGHS and CPLEX; a name
+that stands under ``Binary`` alone is a variable for some and dropped by others.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import NoReturn
+
+from problems.errors import FormatError
+from problems.formats.named import Named
+from problems.formats.text import NUMBER
+
+# Quantifiers are possessive (``*+``): a text that fails to match fails in linear time.
+_SYMBOL = r"A-Za-z!\"#$%&(),;?@_'`{}~"
+_LETTERS = rf"[{_SYMBOL}0-9.]*+"
+#: Brackets are Gurobi's (``x[0,1]``), and stand right behind a letter.
+_NAME = rf"[{_SYMBOL}]{_LETTERS}(?:\[{_LETTERS}\]{_LETTERS})*+"
+_SIGNED = r"\s*+(?P<signs>(?:[+-]\s*+)++)?"
+_DIGITS = rf"(?P<number>(?>{NUMBER}))"
+_TERM = re.compile(rf"{_SIGNED}{_DIGITS}?(?P<gap>\s*+)(?P<name>{_NAME})?")
+_PRODUCT = re.compile(rf"{_TERM.pattern}\s*+(?:\*\s*+(?P<other>{_NAME})|\^\s*+2(?![0-9.]))")
+_HALF = re.compile(r"\s*+\]\s*+/\s*+2(?:\.0*+)?(?=[\s+-]|$)")
+
+_LABEL = re.compile(rf"\s*+(?P<name>{_NAME})\s*+:")
+_RELATION = r"<=|=<|>=|=>|<|>|==?"
+_RELATED = re.compile(rf"\s*+({_RELATION})")
+_SIDE = re.compile(rf"{_SIGNED}{_DIGITS}[ \t]*+(?=\n|$)")
+
+_EDGE = rf"[+-]?\s*+(?>{NUMBER}|inf(?:inity)?)"
+_BOUND = re.compile(
+    rf"""\s*+(?:(?P<left>{_EDGE})\s*+(?P<before>{_RELATION})\s*+)? (?P<name>{_NAME})
+    (?:\s*+(?P<after>{_RELATION})\s*+(?P<right>{_EDGE}) | \s++(?P<free>free))? [ \t]*+(?=\n|$)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_TURNED = str.maketrans("<>", "><")
+
+#: A word that opens a section: the first of its line, and no label of a row.
+_HEAD = re.compile(
+    r"""^[ \t]*+(?:
+      (?P<foreign> semi-?(?:continuous|integers?) | semis? | sin | sec | sos[12]?
+                 | (?:lazy|general|gen)[ \t]++cons(?:traints?)? | gencons? | user[ \t]++cuts?
+                 | pwlobj | scenarios? | multi-objectives?)
+    | (?P<objective> max(?:imize|imum)? | min(?:imize|imum)?)
+    | (?P<rows> subject[ \t]++to | such[ \t]++that | s\.t\. | st\.?)
+    | (?P<bounds> bounds?)
+    | (?P<binaries> binar(?:y|ies) | bin)
+    | (?P<integers> generals? | gen | integers? | int)
+    | (?P<end> end)
+    )(?=\s|$)(?![ \t]*+:)""",
+    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
+)
+
+
+class Reader:
+    """One text, without its comments, read section by section.
+
+    Raises
+    ------
+    FormatError
+        By :meth:`model`, for all that the module does not read.
+    """
+
+    def __init__(self, text: str, path: str | Path) -> None:
+        self.text, self.path = text, path
+        self.at, self.stop = 0, len(text)
+        self.found = Named()
+        self.labels: set[str] = set()
+        self.binaries: set[str] = set()
+        self.integers: set[str] = set()
+        self.capped: set[str] = set()
+
+    def model(self) -> Named:
+        """Read all sections, and check that every variable is binary."""
+        for head, stop in self._sections():
+            self.at, self.stop = head.end(), stop
+            if head["objective"]:
+                self.found.maximize = head["objective"].lower().startswith("max")
+                self._objective()
+            elif head["rows"]:
+                self._rows()
+            elif head["bounds"]:
+                self._bounds()
+            else:
+                self._names(self.binaries if head["binaries"] else self.integers)
+        binaries = self.binaries | (self.integers & self.capped)
+        for name in self.found.index:
+            if name not in binaries:
+                kind = "an integer without the bound 1" if name in self.integers else "continuous"
+                raise FormatError(
+                    f"{self.path}: variable {name!r:.40} is {kind}; all must be binary"
+                )
+        return self.found
+
+    def _sections(self) -> Iterator[tuple[re.Match[str], int]]:
+        """Yield the head of each section before ``End``, and where it stops."""
+        heads = list(_HEAD.finditer(self.text))
+        kinds = [head.lastgroup for head in heads]
+        if not heads or kinds[-1] != "end":
+            raise FormatError(f"{self.path} is cut off: an LP text ends with 'End'")
+        if kinds[0] != "objective" or self.text[: heads[0].start()].strip():
+            raise FormatError(f"{self.path} is not an LP text, which begins with its objective")
+        for place, (head, kind) in enumerate(zip(heads, kinds, strict=True)):
+            what = f"section {head[0].strip()!r}"
+            if kind == "foreign":
+                self._refuse(f"{what} is not read; only cardinalities over binaries are", head)
+            if (place > 0 and kind == "objective") or (place != 1 and kind == "rows"):
+                self._refuse(f"{what} is one too many, or out of order", head)
+        if "end" in kinds[:-1] or self.text[heads[-1].end() :].strip():
+            self._refuse("something follows the end", heads[kinds.index("end")])
+        for head, following in pairwise(heads):
+            yield head, following.start()
+
+    def _objective(self) -> None:
+        if label := self._match(_LABEL):
+            self.at = label.end()
+        self._expression(self.found.linear, objective=True)
+        if self._left():
+            self._refuse("the objective can't be read from here")
+
+    def _rows(self) -> None:
+        while self._left():
+            row: dict[int, float] = {}
+            start = self.at
+            if label := self._match(_LABEL):
+                if label["name"] in self.labels:
+                    self._refuse(f"a second row is called {label['name']!r:.40}")
+                self.labels.add(label["name"])
+                self.at = label.end()
+            self._expression(row)
+            relation = self._match(_RELATED)
+            if not relation or not row:
+                self._refuse("a cardinality reads 'name: x0 + x1 = 1'; this row differs from here")
+            if relation[1].strip("="):
+                self.at = start
+                self._refuse("the row is an inequality; a cardinality is an equality")
+            self.at = relation.end()
+            side = self._match(_SIDE)
+            if not side:
+                self._refuse("a row ends with one number on its right, and the line with it")
+            self.found.equalities.append((row, self._value(side)))
+            self.at = side.end()
+
+    def _expression(self, linear: dict[int, float], *, objective: bool = False) -> None:
+        """Read terms as far as they go; constants and brackets in the objective alone."""
+        first = True
+        while True:
+            term = _TERM.match(self.text, self.at, self.stop)
+            assert term is not None  # all its parts may be missing
+            digits, name = term["number"], term["name"]
+            bracket = digits is None and name is None and self.text.startswith("[", term.end())
+            if digits is None and name is None and not bracket:
+                if term["signs"]:
+                    self._refuse("an operator without a term")
+                return
+            if not first and not term["signs"]:
+                self._refuse("no operator between two terms")
+            if bracket or name is None:
+                if not objective:
+                    self._refuse("a constant or a bracket in a row; a row is linear")
+                if bracket:
+                    self._bracket(term)
+                    first = False
+                    continue
+                self.found.offset += self._value(term)
+            else:
+                i = self.found.variable(name)
+                linear[i] = linear.get(i, 0.0) + self._coefficient(term)
+            self.at, first = term.end(), False
+
+    def _bracket(self, before: re.Match[str]) -> None:
+        """Read ``[ … ] / 2``, whose sign stands before it."""
+        found, first = self.found, True
+        half = -0.5 if _negative(before) else 0.5
+        self.at = before.end() + 1
+        while product := _PRODUCT.match(self.text, self.at, self.stop):
+            if product["name"] is None or (not first and not product["signs"]):
+                self._refuse("no operator between two products, or no variable")
+            i = found.variable(product["name"])
+            found.first.append(i)
+            found.second.append(i if product["other"] is None else found.variable(product["other"]))
+            found.products.append(half * self._coefficient(product))
+            self.at, first = product.end(), False
+        end = self._match(_HALF)
+        if not end:
+            self._refuse("a bracket reads '[ 2 x0 * x1 + 3 x0 ^ 2 ] / 2'; this one differs here")
+        self.at = end.end()
+
+    def _coefficient(self, term: re.Match[str]) -> float:
+        """Return the signed coefficient of a variable."""
+        digits, name = term["number"], term["name"]
+        if digits and not term["gap"] and "e" in (digits + name[0]).lower():
+            self._refuse(f"{digits + name!r:.40} may hold an exponent; put a blank into it")
+        return self._value(term)
+
+    def _value(self, term: re.Match[str]) -> float:
+        value = 1.0 if term["number"] is None else float(term["number"])
+        if not math.isfinite(value):
+            self._refuse(f"{term['number']!r:.40} is not a finite number")
+        return -value if _negative(term) else value
+
+    def _names(self, kind: set[str]) -> None:
+        for word in re.compile(r"\S+").finditer(self.text, self.at, self.stop):
+            if word[0] not in self.found.index:
+                self._refuse(
+                    f"{word[0]!r:.40} stands in no expression; if it is a variable, give it the "
+                    "coefficient 0 in the objective",
+                    word,
+                )
+            kind.add(word[0])
+
+    def _bounds(self) -> None:
+        while self._left():
+            bound = self._match(_BOUND)
+            if not bound or not (bound["left"] or bound["right"] or bound["free"]):
+                self._refuse("a bound reads '0 <= x0 <= 1', alone on its line; this one differs")
+            if bound["name"] not in self.found.index:
+                self._refuse(f"{bound['name']!r:.40} stands in no expression")
+            edges = [(bound["after"], bound["right"])]
+            if bound["left"]:
+                edges.append((bound["before"].translate(_TURNED), bound["left"]))
+            for relation, edge in edges:
+                if bound["free"] or (edge and not _harmless(relation, edge)):
+                    self._refuse(
+                        f"the bound {bound[0].strip()!r:.60} is not one of a binary, 0 below and "
+                        "1 above; a variable that is fixed is left out, and its value put into "
+                        "the objective and the rows"
+                    )
+                if edge and "<" in relation:
+                    self.capped.add(bound["name"])
+            self.at = bound.end()
+
+    def _match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        return pattern.match(self.text, self.at, self.stop)
+
+    def _left(self) -> bool:
+        """Skip blanks; whether the section holds anything after them."""
+        while self.at < self.stop and self.text[self.at].isspace():
+            self.at += 1
+        return self.at < self.stop
+
+    def _refuse(self, why: str, match: re.Match[str] | None = None) -> NoReturn:
+        at = self.at if match is None else match.start()
+        rest = self.text[at:].lstrip()
+        at = len(self.text) - len(rest)
+        line, shown = self.text.count("\n", 0, at) + 1, rest[:30].partition("\n")[0]
+        raise FormatError(f"{self.path}, line {line} ({shown!r}): {why}")
+
+
+def _negative(term: re.Match[str]) -> bool:
+    return bool(term["signs"]) and term["signs"].count("-") % 2 == 1
+
+
+def _harmless(relation: str, edge: str) -> bool:
+    """Whether a binary has this bound anyway."""
+    value = float(edge.replace(" ", "").replace("\t", "").replace("\n", ""))
+    return ("<" in relation and value == 1) or (">" in relation and value == 0)
