@@ -129,6 +129,14 @@ class Solver(ABC):
         Degenerate problems (one feasible state) never reach it.
         """
 
+    def scaled(self, exponent: int) -> Solver:
+        """Return the solver for a problem whose energies are multiplied by ``2**exponent``.
+
+        Problems far from ordinary size are scaled before they get here
+        (:mod:`solvers.scaling`). Overridden where an option is an energy, or one over it.
+        """
+        return self
+
     def run_batch(
         self, problems: Sequence[CardinalityQUBO], requests: Sequence[Request]
     ) -> list[Outcome]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from problems import CardinalityQUBO, InvalidProblemError
+from problems.scaling import check_energies
 from solvers.base import Callback, Request, Solver, State
 from solvers.errors import OptionError, UnsupportedError
 
@@ -29,7 +30,8 @@ def make_request(
     OptionError
         If a value is out of range.
     InvalidProblemError
-        If the initial state has the wrong shape or misses the cardinality.
+        If the initial state has the wrong shape or misses the cardinality, or energies of the
+        problem leave float64.
     """
     can, name = solver.capabilities, solver.name
     asked = {
@@ -57,6 +59,7 @@ def make_request(
         raise UnsupportedError(
             f"solver {name!r} holds one cardinality, the problem has {problem.num_groups} groups"
         )
+    check_energies(problem)
     state = None if initial_state is None else _checked_state(problem, initial_state)
     return Request(
         time_limit=None if time_limit is None else float(time_limit),

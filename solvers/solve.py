@@ -17,6 +17,7 @@ from solvers.conclude import conclude
 from solvers.errors import BackendError, OptionError, SolverError
 from solvers.registry import create
 from solvers.request import make_request
+from solvers.scaling import run, run_batch
 from solvers.solution import Solution, Stop
 
 
@@ -97,7 +98,8 @@ def solve(
     UnknownSolverError, MissingBackendError, OptionError, UnsupportedError
         Before any work is done.
     InvalidProblemError
-        If an initial state has the wrong shape or misses the cardinality.
+        If an initial state has the wrong shape or misses the cardinality, or energies of the
+        problem leave float64.
     BackendError
         If the backend failed.
     """
@@ -172,7 +174,7 @@ def _solve_one(solver: Solver, problem: CardinalityQUBO, request: Request) -> So
         return forced
     begin = time.perf_counter()
     with _vendor_errors(solver):
-        outcome = solver.run(problem, request)
+        outcome = run(solver, problem, request)
     return conclude(solver, problem, request, outcome, time.perf_counter() - begin)
 
 
@@ -186,7 +188,9 @@ def _solve_batch(
     if open_:
         begin = time.perf_counter()
         with _vendor_errors(solver):
-            outcomes = solver.run_batch([problems[i] for i in open_], [requests[i] for i in open_])
+            outcomes = run_batch(
+                solver, [problems[i] for i in open_], [requests[i] for i in open_]
+            )
         share = (time.perf_counter() - begin) / len(open_)
         for i, outcome in zip(open_, outcomes, strict=True):
             answers[i] = conclude(solver, problems[i], requests[i], outcome, share)
