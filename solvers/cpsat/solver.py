@@ -103,7 +103,7 @@ class CpSat(Solver):
         begin = time.perf_counter()
         search = _Search(self, problem, request)
         model = None
-        if search.rest.problem.n and search.stop is Stop.PROVEN:
+        if not search.settled and search.stop is Stop.PROVEN:
             model = search.build()
             if model is None:
                 search.stop = Stop.TIME_LIMIT
@@ -133,9 +133,14 @@ class _Search:
             if start is None:
                 start = Diagonal().run(problem, Request()).samples[0]
         self.offer(start)
-        if not self.rest.problem.n:
-            self.offer(self.rest.restore(np.zeros(0, np.uint8)))
-            self.bound = max(self.bound, min(self.energy, self.cutoff))
+        rest = self.rest.problem
+        spread = _spread(rest)
+        #: Whether all states of the rest tie, if there are several.
+        self.settled = spread <= self.least or not rest.n
+        if self.settled:
+            self.offer(self.rest.restore(self.rest.reduce(self.x)))
+            lower = rest.offset - spread if rest.n else self.energy
+            self.bound = max(self.bound, min(lower, self.cutoff))
         self.info: dict[str, Any] = {"free": self.rest.problem.n}
 
     def offer(self, x: State) -> None:
@@ -216,3 +221,11 @@ class _Search:
             build_seconds=build,
             info=self.info | {"tolerance": tolerance},
         )
+
+
+def _spread(problem: CardinalityQUBO) -> float:
+    """Bound how far any state's energy lies from the offset, without forming ``Q``."""
+    first, second = problem.peaks
+    if problem.is_factored:
+        return problem.n * (len(problem.A) * problem.n * first**2 + second)
+    return problem.n**2 * first
