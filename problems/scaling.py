@@ -36,14 +36,20 @@ class Scaled:
     """What the energies lack, in the other problem's units: its offset, or nothing."""
 
     @classmethod
-    def of(cls, problem: CardinalityQUBO) -> Scaled:
+    def of(cls, problem: CardinalityQUBO, safe: int = SAFE) -> Scaled:
         """Scale a problem whose largest coefficient is far from 1; return others unchanged.
 
         The scaled problem is held in float64. Entries below ``2**-1074`` of the largest
         become 0; all others keep their bits.
+
+        Parameters
+        ----------
+        problem : CardinalityQUBO
+        safe : int
+            A largest coefficient within ``2**-safe … 2**safe`` is not far from 1.
         """
         size = magnitude(problem)
-        if size is None or abs(size) <= SAFE:
+        if size is None or abs(size) <= safe:
             return cls(problem, 0)
         exponent = -size
         fits = _SMALLEST_OFFSET <= _size(problem.offset) + exponent <= _LARGEST_OFFSET

@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import re
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -69,9 +70,19 @@ class Request:
     started: float = field(default_factory=time.perf_counter)
     """``time.perf_counter()`` at the start, from which the time limit counts."""
 
+    interrupt: threading.Event | None = None
+    """Set when the call that this run is part of is interrupted elsewhere (Ctrl-C)."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether to stop soon: the answer is no longer wanted."""
+        return self.interrupt is not None and self.interrupt.is_set()
+
     @property
     def remaining(self) -> float:
-        """Seconds left under the time limit; infinity without one, never negative."""
+        """Seconds left: infinity without a time limit, never negative, 0 once interrupted."""
+        if self.interrupted:
+            return 0.0
         if self.time_limit is None:
             return float("inf")
         return max(0.0, self.started + self.time_limit - time.perf_counter())
@@ -85,6 +96,9 @@ class Request:
             return False
         at = time.perf_counter() if at is None else at
         return bool(self.callback(at - self.started, energy))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"interrupt": None}  # other processes get signals of their own
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -15,6 +16,7 @@ from problems import CardinalityQUBO, InvalidProblemError
 from solvers.base import Callback, Outcome, Request, Solver, State
 from solvers.conclude import conclude
 from solvers.errors import BackendError, OptionError, SolverError
+from solvers.interrupt import announced
 from solvers.registry import create
 from solvers.request import make_request
 from solvers.scaling import run, run_batch
@@ -117,15 +119,19 @@ def solve(
             f"{len(states)} initial states for {len(problems)} problems; pass one for each"
         )
     seeds = spawn_seeds(seed, len(problems))
+    interrupt = threading.Event()
     requests = [
-        make_request(chosen, p, time_limit, s, x, num_reads, callback)
+        dataclasses.replace(
+            make_request(chosen, p, time_limit, s, x, num_reads, callback), interrupt=interrupt
+        )
         for p, s, x in zip(problems, seeds, states, strict=True)
     ]
     if chosen.capabilities.batches and executor is None:
         return _solve_batch(chosen, problems, requests)
     if executor is not None:
-        return list(executor.map(_solve_task, [chosen] * len(problems), problems, requests))
-    with ThreadPoolExecutor() as threads:
+        with announced(interrupt):
+            return list(executor.map(_solve_task, [chosen] * len(problems), problems, requests))
+    with ThreadPoolExecutor() as threads, announced(interrupt):
         return list(threads.map(_solve_task, [chosen] * len(problems), problems, requests))
 
 

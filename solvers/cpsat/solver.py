@@ -20,6 +20,7 @@ from solvers.errors import BackendError, OptionError
 from solvers.exact import Exact
 from solvers.exact.convex import TIE
 from solvers.exact.reduce import reduce
+from solvers.interrupt import interruptible
 from solvers.solution import Stop
 
 #: Up to this many free variables, products are few and leave less to rounding.
@@ -186,7 +187,12 @@ class _Search:
             solver.parameters.random_seed = self.request.seed % (2**31 - 1)
         if self.request.time_limit is not None:
             solver.parameters.max_time_in_seconds = max(self.request.remaining, 1e-3)
-        status = solver.solve(model.model, Watch())
+        # Else CP-SAT takes SIGINT over in C, and leaves it so that Ctrl-C kills the process.
+        solver.parameters.catch_sigint_signal = False
+        watch = Watch()
+        status = interruptible(
+            lambda: solver.solve(model.model, watch), solver.stop_search, self.request
+        )
         if status in (cp_model.MODEL_INVALID, cp_model.INFEASIBLE):
             reason = model.model.validate() or solver.status_name(status)
             raise BackendError(f"CP-SAT refuses the model: {reason}")
