@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 # Waiting threads sleep instead of spinning: on a busy machine that is several times faster.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: venv data demo test test-all notebooks lint format bench clean
+.PHONY: venv data demo test test-bounds test-all notebooks lint format bench clean
 
 venv: $(READY)
 
@@ -29,6 +29,13 @@ demo: data
 
 test: $(READY)
 	$(BIN)/python -m pytest -m 'not slow'
+
+# Compiled kernels check no index as they are cached; here they do, in a cache of their own.
+test-bounds: $(READY)
+	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=.numba_checked $(BIN)/python -m pytest -q -m 'not slow' \
+	  tests/solvers/test_anneal.py tests/solvers/test_anneal_kernels.py tests/solvers/test_exact.py \
+	  tests/solvers/test_exhaustive.py tests/solvers/test_cpsat.py tests/solvers/test_conformance.py \
+	  tests/solvers/test_scales.py -k 'not (dimod or hybrid or qaoa or qiskit or qpu or tabu)'
 
 test-all: data
 	$(BIN)/python -m pytest
@@ -49,4 +56,4 @@ bench: data
 	$(BIN)/python -m benchmarks.pruning_speed
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .numba_checked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,11 @@ class Arrays:
         assert held is not None
         return held
 
+    @cached_property
+    def peaks(self) -> tuple[float, float]:
+        """Largest magnitudes: of ``Q``, or of ``A``, and of ``linear`` (0 where there is none)."""
+        return _peak(self.coefficients), 0.0 if self.linear is None else _peak(self.linear)
+
     def diagonal(self) -> Array:
         """Diagonal of the matrix in float64, shape (n,)."""
         if self.Q is not None:
@@ -79,6 +85,10 @@ class Arrays:
         squares = self.diagonal() - self.linear
         coupled = 2 * _product(self.A.T, _product(self.A, X.T)).T
         return self.linear + squares * (1 - 2 * X) + coupled
+
+
+def _peak(values: Array) -> float:
+    return max(float(values.max(initial=0)), -float(values.min(initial=0)))
 
 
 def _product(matrix: Array, X: Array) -> Array:

@@ -197,12 +197,22 @@ class CardinalityQUBO:
 
     @cached_property
     def Q(self) -> Array:
-        """The matrix, shape (n, n); formed (and kept) on first use if held as factors."""
+        """The matrix, shape (n, n); formed (and kept) on first use if held as factors.
+
+        It is then in float64 whatever the dtype of the factors: products of float32 factors
+        may leave float32.
+        """
         if self._arrays.Q is not None:
             return self._arrays.Q
-        Q = self.A.T @ self.A
-        Q[np.diag_indices(self.n)] += self.linear.astype(Q.dtype)
+        A = self.A.astype(np.float64, copy=False)
+        Q: Array = A.T @ A
+        Q[np.diag_indices(self.n)] += self.linear
         return Q
+
+    @property
+    def peaks(self) -> tuple[float, float]:
+        """Largest magnitudes: of ``Q``, or of ``A``, and of ``linear`` (0 where there is none)."""
+        return self._form.peaks
 
     @cached_property
     def diagonal(self) -> Array:

@@ -99,6 +99,11 @@ class Tensors:
         return Tensors(move(self.Q), move(self.A), move(self.linear))
 
     @cached_property
+    def peaks(self) -> tuple[float, float]:
+        """Largest magnitudes: of ``Q``, or of ``A``, and of ``linear`` (0 where there is none)."""
+        return _peak(self.coefficients), 0.0 if self.linear is None else _peak(self.linear)
+
+    @cached_property
     def diagonal(self) -> Tensor:
         """Diagonal of the matrix in float64, shape (n,)."""
         if self.Q is not None:
@@ -152,6 +157,10 @@ def _checked(values: Tensor, name: str, ndim: int) -> Tensor:
         found = float(tensor[tuple(where)])
         raise InvalidProblemError(f"{name}{where} is {found}; it must be finite")
     return tensor
+
+
+def _peak(values: Tensor) -> float:
+    return float(torch.linalg.vector_norm(values, float("inf"))) if values.numel() else 0.0
 
 
 def _shared(array: Array) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
@@ -17,6 +18,7 @@ from solvers.base import Outcome, Request, Solver, State
 from solvers.conclude import conclude
 from solvers.errors import BackendError, SolverError, blame, describe
 from solvers.guard import call, is_trusted, name_of
+from solvers.interrupt import announced
 from solvers.solution import Solution, Stop
 
 Answer = Solution | SolverError
@@ -90,13 +92,16 @@ def attempt_each(
     executor : concurrent.futures.Executor, optional
         Where they run, whether or not there is a batch; threads when omitted.
     """
-    if executor is not None:
-        return _through(executor, solver, problems, requests)
-    if solver.capabilities.batches:
+    interrupt = threading.Event()
+    requests = [dataclasses.replace(request, interrupt=interrupt) for request in requests]
+    if solver.capabilities.batches and executor is None:
         return attempt_batch(solver, problems, requests)
+    if executor is not None:
+        with announced(interrupt):
+            return _through(executor, solver, problems, requests)
     # An interruption waits for our own solvers, which end; not for any other.
     threads = ThreadPoolExecutor if is_trusted(solver) else DaemonThreads
-    with threads(min(32, (os.cpu_count() or 1) + 4)) as pool:
+    with threads(min(32, (os.cpu_count() or 1) + 4)) as pool, announced(interrupt):
         return _through(pool, solver, problems, requests)
 
 

@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import re
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -69,9 +70,19 @@ class Request:
     started: float = field(default_factory=time.perf_counter)
     """``time.perf_counter()`` at the start, from which the time limit counts."""
 
+    interrupt: threading.Event | None = None
+    """Set when the call that this run is part of is interrupted elsewhere (Ctrl-C)."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether to stop soon: the answer is no longer wanted."""
+        return self.interrupt is not None and self.interrupt.is_set()
+
     @property
     def remaining(self) -> float:
-        """Seconds left under the time limit; infinity without one, never negative."""
+        """Seconds left: infinity without a time limit, never negative, 0 once interrupted."""
+        if self.interrupted:
+            return 0.0
         if self.time_limit is None:
             return float("inf")
         return max(0.0, self.started + self.time_limit - time.perf_counter())
@@ -85,6 +96,9 @@ class Request:
             return False
         at = time.perf_counter() if at is None else at
         return bool(self.callback(at - self.started, energy))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"interrupt": None}  # other processes get signals of their own
 
 
 @dataclass
@@ -131,6 +145,14 @@ class Solver(ABC):
         The problem's arrays and the initial state are read-only; copy what is to be changed.
         Degenerate problems (one feasible state) never reach it.
         """
+
+    def scaled(self, exponent: int) -> Solver:
+        """Return the solver for a problem whose energies are multiplied by ``2**exponent``.
+
+        Problems far from ordinary size are scaled before they get here
+        (:mod:`solvers.scaling`). Overridden where an option is an energy, or one over it.
+        """
+        return self
 
     def run_batch(
         self, problems: Sequence[CardinalityQUBO], requests: Sequence[Request]

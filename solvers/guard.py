@@ -27,6 +27,7 @@ from solvers.background import Background
 from solvers.base import Outcome, Request, Solver
 from solvers.errors import BackendError, SolverError, TimeLimitError, blame
 from solvers.isolation import Worker, worker_for
+from solvers.scaling import run, run_batch
 
 #: Seconds after the time limit, and a tenth of it, at which a solver is given up.
 GRACE = 5.0
@@ -76,12 +77,12 @@ def perform(
     """
     name, begin = name_of(solver), time.perf_counter()
     if batch:
-        found = list(islice(solver.run_batch(problems, requests), len(problems) + 1))
+        found = list(islice(run_batch(solver, problems, requests), len(problems) + 1))
         if len(found) != len(problems):
             many = "more" if len(found) > len(problems) else f"{len(found)}"
             raise BackendError(f"solver {name!r} gave {many} answers to {len(problems)} problems")
     else:
-        found = [solver.run(problems[0], requests[0])]
+        found = [run(solver, problems[0], requests[0])]
     seconds = time.perf_counter() - begin
     outcomes: list[Outcome | SolverError] = []
     for problem, raw in zip(problems, found, strict=True):

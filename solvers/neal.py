@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,6 +16,7 @@ from solvers.base import Capabilities, Outcome, Request, State
 from solvers.errors import OptionError
 from solvers.ocean import SPINS, dense_bqm, empty, states_of
 from solvers.penalty import Penalised
+from solvers.scaling import times_power
 from solvers.solution import Stop
 
 #: Flips judged in one call of the sampler, which can't be interrupted, under a time limit.
@@ -56,6 +58,15 @@ class Neal(Penalised):
             raise OptionError(f"num_sweeps is {self.num_sweeps}; it must be 1 or more")
         if self.beta_range is not None and not 0 < self.beta_range[0] <= self.beta_range[1]:
             raise OptionError(f"beta_range is {self.beta_range}; it must be 0 < first <= last")
+
+    def scaled(self, exponent: int) -> Neal:
+        """Scale the inverse temperatures, if they are given, beside the penalty."""
+        solver = super().scaled(exponent)
+        assert isinstance(solver, Neal)
+        if self.beta_range is None:
+            return solver
+        hot, cold = (times_power(beta, -exponent) for beta in self.beta_range)
+        return dataclasses.replace(solver, beta_range=(hot, cold))
 
     def sample(self, form: CardinalityQUBO, penalty: Penalty, request: Request) -> Outcome:
         """Anneal ``num_reads`` times, or as often as the time allows."""

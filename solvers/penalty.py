@@ -16,6 +16,7 @@ from problems.penalty import Penalty, check_policy, penalised, penalty_for
 from problems.repair import repair
 from solvers.base import Outcome, Request, Solver, State
 from solvers.errors import OptionError
+from solvers.scaling import times_power
 from solvers.solution import Stop
 
 
@@ -55,6 +56,12 @@ class Penalised(Solver):
             raise OptionError(f"growth is {self.growth}; it must be a finite number of 1 or more")
         if self.raises < 0:
             raise OptionError(f"raises is {self.raises}; it must be 0 or more")
+
+    def scaled(self, exponent: int) -> Penalised:
+        """Scale a penalty that is given as a number."""
+        if isinstance(self.penalty, str):
+            return self
+        return dataclasses.replace(self, penalty=times_power(self.penalty, exponent))
 
     @abstractmethod
     def sample(self, form: CardinalityQUBO, penalty: Penalty, request: Request) -> Outcome:

@@ -12,6 +12,7 @@ import numpy as np
 from problems import CardinalityQUBO
 from problems.formats.quadratic_program import to_quadratic_program
 from problems.repair import repair
+from problems.scaling import Scaled
 from solvers.base import Capabilities, Outcome, Request, Solver
 from solvers.errors import BackendError, UnsupportedError
 from solvers.ocean import empty
@@ -19,6 +20,8 @@ from solvers.solution import Stop
 
 #: Algorithms keep the problem at hand in their converters: one runs at a time.
 _TURN = threading.Lock()
+#: Exponents of coefficients that algorithms take: some count less than 1e-16 as nothing.
+_SAFE = 32
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class QiskitOptimizer(Solver):
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
         """Convert, solve, and read all samples back."""
         begin = time.perf_counter()
-        program = to_quadratic_program(problem)
+        program = to_quadratic_program(Scaled.of(problem, _SAFE).problem)
         if reason := self.algorithm.get_compatibility_msg(program).strip():
             raise UnsupportedError(f"solver {self.name!r} can't take this problem: {reason}")
         build = time.perf_counter() - begin

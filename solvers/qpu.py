@@ -20,6 +20,7 @@ from solvers.base import Capabilities, Outcome, Request
 from solvers.errors import OptionError, UnsupportedError
 from solvers.ocean import check_configured, connect, dense_bqm, empty, states_of, within
 from solvers.penalty import Penalised
+from solvers.scaling import times_power
 from solvers.solution import Stop
 
 Embedding = dict[int, tuple[int, ...]]
@@ -89,6 +90,15 @@ class Qpu(Penalised):
         """Look for a token, unless a sampler was given."""
         if self.sampler is None:
             check_configured()
+
+    def scaled(self, exponent: int) -> Qpu:
+        """Scale the strength of the chains, if it is given, beside the penalty."""
+        solver = super().scaled(exponent)
+        assert isinstance(solver, Qpu)
+        if self.chain_strength is None:
+            return solver
+        strength = times_power(self.chain_strength, exponent)
+        return dataclasses.replace(solver, chain_strength=strength)
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
         """Connect and embed, then sample as all penalised backends do."""

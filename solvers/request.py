@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from problems import CardinalityQUBO, InvalidProblemError
+from problems.scaling import check_energies
 from problems.sealed import read_only
 from solvers.base import Callback, Request, Solver, State
 from solvers.errors import OptionError, UnsupportedError
@@ -31,8 +32,8 @@ def make_request(
     OptionError
         If a value is out of range.
     InvalidProblemError
-        If the initial state has the wrong shape or misses the cardinality, or the problem is
-        none.
+        If the initial state has the wrong shape or misses the cardinality, energies of the
+        problem leave float64, or the problem is none.
     """
     if not isinstance(problem, CardinalityQUBO):
         raise InvalidProblemError(
@@ -62,6 +63,7 @@ def make_request(
         raise UnsupportedError(
             f"solver {name!r} holds one cardinality, the problem has {problem.num_groups} groups"
         )
+    check_energies(problem)
     state = None if initial_state is None else _checked_state(problem, initial_state)
     return Request(
         time_limit=seconds,

@@ -97,7 +97,8 @@ def solve(
     UnknownSolverError, MissingBackendError, OptionError, UnsupportedError
         Before any work is done.
     InvalidProblemError
-        If an initial state has the wrong shape or misses the cardinality.
+        If an initial state has the wrong shape or misses the cardinality, or energies of the
+        problem leave float64.
     BackendError
         If the backend failed, or answered with something else than states.
     TimeLimitError

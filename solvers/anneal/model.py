@@ -50,12 +50,12 @@ class Model:
         if problem.is_factored:
             linear = layout.arrange(_centred(problem.linear, problem.groups))
             A = problem.A
-            scale = _scale(max(float(np.abs(linear).max(initial=0)), _peak(A) ** 2))
+            scale = _scale(max(float(np.abs(linear).max(initial=0)), problem.peaks[0] ** 2))
             columns = _columns(A, layout, np.sqrt(scale))
             single, faithful = _single(linear, scale), scale == 1 and A.dtype == np.float32
             curv = squares(columns)
             return cls(layout, True, columns, single, curv, k, scale, problem, faithful)
-        scale = _scale(_peak(problem.Q))
+        scale = _scale(problem.peaks[0])
         Q = problem.Q
         if layout.order is not None:
             Q = layout.arrange(layout.arrange(Q).T).T
@@ -145,10 +145,6 @@ def _centred(values: Array, groups: Array) -> Array:
     """Subtract each group's mean, which no swap feels, so that float32 is spent on the rest."""
     sums = np.bincount(groups, weights=values)
     return np.asarray(values - (sums / np.maximum(np.bincount(groups), 1))[groups])
-
-
-def _peak(values: Array) -> float:
-    return max(float(values.max(initial=0)), -float(values.min(initial=0)))
 
 
 def _scale(peak: float) -> float:

@@ -64,9 +64,17 @@ def _dots(
         depth = cgutils.unpack_tuple(builder, matrix.shape)[1]
         stride = cgutils.unpack_tuple(builder, out.shape)[1]
 
+        def checked(at: Any, array: Any, axis: int) -> Any:
+            """Return an index, refused where bounds are checked and it lies outside."""
+            if context.enable_boundscheck:
+                size = cgutils.unpack_tuple(builder, array.shape)[axis]
+                cgutils.do_boundscheck(context, builder, at, size, axis)
+            return at
+
         def row(chosen: Any, start: Any, ahead: int) -> Any:
-            place = builder.gep(chosen.data, [builder.add(start, index(ahead))])
-            return builder.gep(matrix.data, [builder.mul(builder.load(place), depth)])
+            at = checked(builder.add(start, index(ahead)), chosen, 0)
+            which = checked(builder.load(builder.gep(chosen.data, [at])), matrix, 0)
+            return builder.gep(matrix.data, [builder.mul(which, depth)])
 
         def shuffle(a: Any, b: Any, lanes: list[int]) -> Any:
             mask = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
@@ -100,7 +108,8 @@ def _dots(
             totals = [pairwise_sums(*totals[k : k + 2]) for k in range(0, len(totals), 2)]
         for r in range(DOT_ROWS):
             line = shuffle(totals[0], totals[0], [DOT_COLUMNS * r, DOT_COLUMNS * r + 1])
-            place = builder.mul(builder.add(args[2], index(r)), stride)
+            checked(builder.add(args[4], index(DOT_COLUMNS - 1)), out, 1)
+            place = builder.mul(checked(builder.add(args[2], index(r)), out, 0), stride)
             place = builder.gep(out.data, [builder.add(place, args[4])])
             builder.store(line, builder.bitcast(place, line.type.as_pointer()), align=4)
         return context.get_dummy_value()
@@ -110,7 +119,8 @@ def _dots(
 
 #: ``dots(matrix, left, i, right, j, out)``: ``out[i+r, j+c] = matrix[left[i+r]] ·
 #: matrix[right[j+c]]`` for r < 4, c < 2. All are C-contiguous, matrix and out float32, left
-#: and right int64; the row length of matrix is a multiple of 8. Nothing is checked.
+#: and right int64; the row length of matrix is a multiple of 8. Indices are checked where
+#: numba checks those of arrays (``NUMBA_BOUNDSCHECK=1``).
 dots: Any = _dots
 
 

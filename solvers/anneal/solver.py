@@ -21,6 +21,7 @@ from solvers.anneal.relaxed import solve_relaxation
 from solvers.anneal.search import polish, search
 from solvers.base import Capabilities, Outcome, Request, Solver
 from solvers.compiled import specimens
+from solvers.interrupt import announced
 from solvers.solution import Stop
 
 Array = npt.NDArray[Any]
@@ -68,7 +69,8 @@ class Anneal(Solver):
             started = dataclasses.replace(request, started=time.perf_counter())
             return self._run(problem, started, 1)
 
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        interrupt = requests[0].interrupt if requests else None
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads, announced(interrupt):
             return list(threads.map(solve, problems, requests))
 
     def _run(self, problem: CardinalityQUBO, request: Request, threads: int) -> Outcome:
@@ -101,7 +103,7 @@ class Anneal(Solver):
                         if request.report(energy, at):
                             stop = Stop.INTERRUPTED
                             break
-                if time.perf_counter() >= until:
+                if request.interrupted or time.perf_counter() >= until:
                     stop = Stop.TIME_LIMIT
                     break
             polish(model, state.x, in_haste=request.remaining == 0)

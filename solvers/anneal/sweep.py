@@ -13,6 +13,7 @@ from solvers.anneal.simd import Real, jit
 Array = npt.NDArray[Any]
 
 _BUCKETS = 16
+_HUGE = np.finfo(np.float32).max
 
 
 @jit
@@ -38,7 +39,8 @@ def _worst_first(
 ) -> int:
     """Order those beyond the threshold by how far they are, in buckets; return how many."""
     starts = np.zeros(_BUCKETS + 1, np.int64)
-    scale = np.float32(_BUCKETS - 0.01) / most
+    # Finite, also where gradients are so near to their optimum that they are subnormal.
+    scale = min(np.float32(_BUCKETS - 0.01) / most, _HUGE)
     for v in range(len(excess)):
         beyond = sign * (excess[v] - middle)
         if beyond > 0:

@@ -20,6 +20,7 @@ from solvers.errors import BackendError, OptionError
 from solvers.exact import Exact
 from solvers.exact.convex import TIE
 from solvers.exact.reduce import reduce
+from solvers.interrupt import interruptible
 from solvers.solution import Stop
 
 #: Up to this many free variables, products are few and leave less to rounding.
@@ -103,7 +104,7 @@ class CpSat(Solver):
         begin = time.perf_counter()
         search = _Search(self, problem, request)
         model = None
-        if search.rest.problem.n and search.stop is Stop.PROVEN:
+        if not search.settled and search.stop is Stop.PROVEN:
             model = search.build()
             if model is None:
                 search.stop = Stop.TIME_LIMIT
@@ -133,9 +134,14 @@ class _Search:
             if start is None:
                 start = Diagonal().run(problem, Request()).samples[0]
         self.offer(start)
-        if not self.rest.problem.n:
-            self.offer(self.rest.restore(np.zeros(0, np.uint8)))
-            self.bound = max(self.bound, min(self.energy, self.cutoff))
+        rest = self.rest.problem
+        spread = _spread(rest)
+        #: Whether all states of the rest tie, if there are several.
+        self.settled = spread <= self.least or not rest.n
+        if self.settled:
+            self.offer(self.rest.restore(self.rest.reduce(self.x)))
+            lower = rest.offset - spread if rest.n else self.energy
+            self.bound = max(self.bound, min(lower, self.cutoff))
         self.info: dict[str, Any] = {"free": self.rest.problem.n}
 
     def offer(self, x: State) -> None:
@@ -181,7 +187,12 @@ class _Search:
             solver.parameters.random_seed = self.request.seed % (2**31 - 1)
         if self.request.time_limit is not None:
             solver.parameters.max_time_in_seconds = max(self.request.remaining, 1e-3)
-        status = solver.solve(model.model, Watch())
+        # Else CP-SAT takes SIGINT over in C, and leaves it so that Ctrl-C kills the process.
+        solver.parameters.catch_sigint_signal = False
+        watch = Watch()
+        status = interruptible(
+            lambda: solver.solve(model.model, watch), solver.stop_search, self.request
+        )
         if status in (cp_model.MODEL_INVALID, cp_model.INFEASIBLE):
             reason = model.model.validate() or solver.status_name(status)
             raise BackendError(f"CP-SAT refuses the model: {reason}")
@@ -216,3 +227,11 @@ class _Search:
             build_seconds=build,
             info=self.info | {"tolerance": tolerance},
         )
+
+
+def _spread(problem: CardinalityQUBO) -> float:
+    """Bound how far any state's energy lies from the offset, without forming ``Q``."""
+    first, second = problem.peaks
+    if problem.is_factored:
+        return problem.n * (len(problem.A) * problem.n * first**2 + second)
+    return problem.n**2 * first

@@ -30,6 +30,9 @@ Array = npt.NDArray[Any]
 #: Energies closer than this share of ``Σ|Q_ij|`` count as equal: where many states tie, a
 #: proof down to the last bit would have to visit them all.
 TIE = 5e-11
+#: Share of the largest coefficient that the diagonal of a matrix has at the least: with less,
+#: Newton's steps leave floating point.
+_FLAT = 2.0**-60
 #: Unit roundoff of float64.
 ROUNDOFF = 2.0**-53
 
@@ -138,7 +141,9 @@ def _from_matrix(problem: CardinalityQUBO, request: Request) -> Convex:
     P += np.where(problem.groups[:, None] == problem.groups, mu[problem.groups][:, None], 0.0)
     inner = np.flatnonzero(coupled)
     P[inner, inner] += ascend(P[np.ix_(inner, inner)], norms[inner], request)
-    margin = _certify(P)
+    margin = _FLAT * problem.peaks[0] if P.diagonal().max() < _FLAT * problem.peaks[0] else 0.0
+    P[np.diag_indices(n)] += margin
+    margin += _certify(P)
     wanted = mu * problem.cardinalities
     added = P.diagonal() - mu[problem.groups]
     linear = Q.diagonal() - added - 2 * wanted[problem.groups]

@@ -103,14 +103,18 @@ def energy(P: Array, linear: Array, x: Array) -> float:
 def branching(
     P: Array, group: Array, y: Array, state: Array, index: Array, gradient: Array, theta: Array
 ) -> int:
-    """Choose the free variable with the most curvature at stake, ``P_ii y_i (1 - y_i)``."""
+    """Choose the free variable with the most curvature at stake, ``P_ii y_i (1 - y_i)``.
+
+    There is one for sure: the first, if nothing can be said of any. Returns its place in
+    ``index``.
+    """
     pick, most = -1, -np.inf
     for i in range(len(y)):
         if state[index[i]] == FREE:
             stake = P[i, i] * y[i] * (1.0 - y[i])
             if stake == 0.0:
                 stake = -abs(gradient[i] - theta[group[i]])
-            if stake > most:
+            if pick < 0 or stake > most:
                 pick, most = i, stake
     return pick
 

@@ -204,7 +204,8 @@ def newton(
     """Newton step on the free variables in the planes of their groups; sets ``theta`` there.
 
     ``2P_FF p = -(gradient_F - Bθ)`` with ``Bᵀp = 0``, through the Schur complement
-    ``BᵀP_FF⁻¹B``. Returns False if ``P_FF`` is not numerically positive definite.
+    ``BᵀP_FF⁻¹B``. Returns False if ``P_FF`` is not numerically positive definite, or so
+    small beside the gradient that the step leaves floating point.
     """
     H = np.empty((count, count))
     u = np.empty(count)
@@ -241,7 +242,10 @@ def newton(
         p = -u[a]
         for c in range(present):
             p += t[c] * W[c, a]
+        if not np.isfinite(p):
+            return False
         step[a] = p
+    for a in range(count):
         theta[group[free[a]]] = t[local[group[free[a]]]]
     return True
 

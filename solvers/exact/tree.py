@@ -84,7 +84,8 @@ def explore(
         if m:
             target = cutoff + slack - con
             proven = relax(sub, lin, labels, wanted, z, gradient, theta, accuracy, target)
-            lower = max(lower, proven + con - slack)
+            if proven + con - slack > lower:  # also where it is not a number
+                lower = proven + con - slack
         x = rounded(z, labels, wanted)
         found = con + energy(sub, lin, x)
         if found < incumbent[0]:

@@ -33,6 +33,7 @@ def verify(solution: Solution, problem: CardinalityQUBO, can: Capabilities) -> N
     expect(np.isin(X, (0, 1)).all(), "a sample holds something else than 0 and 1")
     plain = ((X @ Q) * X).sum(axis=1) + problem.offset
     tolerance = 1e-10 * (np.abs(Q).sum() + abs(problem.offset))
+    tolerance += 4 * np.finfo(float).smallest_subnormal  # to which bounds are rounded down
     expect(np.allclose(plain, solution.energies, rtol=0, atol=tolerance), "energies are not honest")
     counts = np.stack([X[:, problem.groups == g].sum(1) for g in range(problem.num_groups)], 1)
     kept = (counts == problem.cardinalities).all(axis=1)

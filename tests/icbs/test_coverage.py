@@ -249,6 +249,4 @@ def test_the_command_line_says_what_the_density_is_of(tmp_path):
     assert "DensityWarning: 92% of the weights are of no kind that can be pruned" in text
     kept = "44 of 88 weights kept in 2 layers (density 0.5000)"
     assert f"{kept}; 1,036 matrix weights are left" in text
-        "44 of 88 weights kept in 2 layers (density 0.5000); 1,036 matrix weights are left" in text
-    )
     assert "over all of them the density is 0.9609" in text

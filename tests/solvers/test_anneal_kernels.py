@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ from solvers.anneal.relax import relax
 from solvers.anneal.relaxed import solve_relaxation
 from solvers.anneal.search import polish, search
 from solvers.anneal.simd import dots, jit
+from solvers.anneal.sweep import _worst_first
 from solvers.base import Request
 
 seeds = st.integers(0, 2**31)
@@ -78,6 +80,32 @@ def test_dots_are_scalar_products(seed, depth, rows, columns):
     out = np.empty((4 * rows, 2 * columns), np.float32)
     products(matrix, left, right, out)
     np.testing.assert_allclose(out, matrix[left] @ matrix[right].T, atol=1e-4)
+
+
+@pytest.mark.skipif(not numba.config.BOUNDSCHECK, reason="needs NUMBA_BOUNDSCHECK=1")
+@pytest.mark.parametrize("at", range(4))
+def test_indices_are_checked_where_numba_checks_them(at):
+    """Also those of our own instructions, in which numba sees no array access."""
+    matrix, chosen = np.ones((3, 8), np.float32), np.zeros(4, np.int64)
+    arguments = [matrix, chosen, chosen.copy(), np.empty((4, 4), np.float32)]
+    products(*arguments)
+    arguments[at] = [matrix[:0], np.array([0, 0, 3, 0]), chosen[:3], matrix[:, :4]][at].copy()
+    with pytest.raises(IndexError):
+        products(*arguments)
+
+
+@pytest.mark.parametrize("most", [1e-45, 1e-40, 1e-38, 5e-38, 1e-30, 1.0, 1e30])
+def test_the_worst_come_first_however_small_they_are(most):
+    """A factor that overflowed gave indices outside the buckets."""
+    distance = np.random.default_rng(0).permutation(50).astype(np.float32)
+    excess, plus = (distance * np.float32(most / 49)).astype(np.float32), np.float32(1)
+    positions, ordered = 3 * np.arange(50), np.full(50, -1)
+    top = excess.max()
+    count = _worst_first(excess, positions, plus, np.float32(0), top or plus, ordered)
+    assert set(ordered[:count]) == set(positions[excess > 0])
+    if most > 1e-37:
+        assert count == 49
+        assert (np.diff(distance[ordered[:count] // 3]) < 49 / 16 + 1).all()
 
 
 @given(seeds, st.integers(1, 20), st.integers(1, 40), st.sampled_from("CF"))

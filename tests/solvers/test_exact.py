@@ -10,9 +10,11 @@ from problems import CardinalityQUBO
 from solvers import OptionError, Status, Stop, solve
 from solvers.base import Request
 from solvers.exact.convex import convexify
+from solvers.exact.node import FREE, branching
 from solvers.exact.reduce import reduce
 from solvers.exact.relaxation import relax
-from solvers.exact.root import extract, solve_root
+from solvers.exact.root import Core, extract, solve_root
+from solvers.exact.search import Search
 
 
 def block(n: int, m: int, seed: int, groups: int = 1) -> CardinalityQUBO:
@@ -51,6 +53,57 @@ def test_blocks_of_the_family_against_enumeration(n, groups, seed):
     answer = solve(problem, "exact", seed=0)
     assert answer.is_optimal
     assert answer.energy == pytest.approx(expected.energy, rel=1e-10)
+
+
+@pytest.mark.parametrize("solver", ["exact", "anneal"])
+def test_rank_one_without_linear_terms(solver):
+    """The relaxation ends where all gradients vanish."""
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(4, 15))
+        A = rng.normal(size=(1, n)) if seed % 3 else rng.integers(-2, 3, (1, n)) * 1.0
+        problem = CardinalityQUBO.from_factors(A, np.zeros(n), int(rng.integers(1, n)))
+        answer = solve(problem, solver, seed=0)
+        if solver == "exact":
+            assert answer.is_optimal
+            best = solve(problem, "exhaustive").energy
+            assert answer.energy == pytest.approx(best, abs=1e-9 * (A**2).sum())
+
+
+def test_a_node_without_numbers_is_branched_on():
+    """Where NaN arises, the first free variable is taken: nothing is written elsewhere."""
+    n, nan = 4, np.full(4, np.nan)
+    matrix, labels, index = np.diag(nan), np.zeros(n, np.int64), np.arange(n)
+    state = np.array([1, FREE, 0, FREE], np.int8)
+    assert branching(matrix, labels, nan, state, index, nan, np.zeros(1)) == 1
+    state[1] = 0
+    assert branching(matrix, labels, nan, state, index, nan, np.zeros(1)) == 3
+
+
+def test_a_tree_without_numbers_ends_and_proves_nothing():
+    n = 6
+    core = Core(
+        P=np.full((n, n), np.nan), linear=np.full(n, np.nan), constant=0.0,
+        group=np.zeros(n, np.int64), k=np.array([3]), index=np.arange(n),
+        x=np.zeros(n, np.uint8), feasible=True,
+    )  # fmt: skip
+    tree = Search(core, np.full(n, 0.5), -np.inf, 1.0, 1e-12, 0.0, 0.0)
+    tree.explore(10_000)
+    assert tree.open == 0
+    assert tree.found == 0
+    assert tree.nodes >= 20  # all C(6, 3) leaves: not one was cut off
+
+
+@pytest.mark.parametrize("curvature", [1e-300, 1e-307, 1e-310])
+def test_steps_that_leave_floating_point_are_not_taken(curvature):
+    """Curvature that is nothing beside the slope: the bound still holds."""
+    rng = np.random.default_rng(0)
+    n, k = 8, np.array([4])
+    P, linear = np.diag(np.full(n, curvature)), rng.normal(size=n)
+    y, gradient, theta = np.full(n, 0.5), np.empty(n), np.empty(1)
+    bound = relax(P, linear, np.zeros(n, np.int64), k, y, gradient, theta, 1e-12, np.inf)
+    assert np.isfinite(y).all()
+    assert np.sort(linear)[:4].sum() - 10 < bound <= np.sort(linear)[:4].sum() + 1e-12
 
 
 @pytest.mark.parametrize("k", [1, 2, 38, 39])

@@ -1,0 +1,136 @@
+"""Scaling by a power of two, which changes the exponent of a coefficient and no other bit.
+
+Whoever searches squares coefficients, divides by them and adds them up, and often in float32:
+far from 1 the results leave the range of floating point. A problem is brought back to about 1
+before it is searched, and what was found is brought back to the problem's own units.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from problems.errors import InvalidProblemError
+from problems.qubo import CardinalityQUBO
+
+#: Problems whose largest coefficient lies within ``2**-SAFE … 2**SAFE`` stay as they are: in
+#: float32 too, products of two factors and sums of them are normal numbers.
+SAFE = 64
+#: Exponents that an offset may have beside coefficients of about 1: a larger one would hide
+#: them, a smaller one would lose bits.
+_SMALLEST_OFFSET, _LARGEST_OFFSET = -900, 128
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A problem with energies ``2**exponent`` times those of another, and the way back."""
+
+    problem: CardinalityQUBO
+    exponent: int
+    """0 where the problem is the other one itself."""
+    dropped: float = 0.0
+    """What the energies lack, in the other problem's units: its offset, or nothing."""
+
+    @classmethod
+    def of(cls, problem: CardinalityQUBO, safe: int = SAFE) -> Scaled:
+        """Scale a problem whose largest coefficient is far from 1; return others unchanged.
+
+        The scaled problem is held in float64. Entries below ``2**-1074`` of the largest
+        become 0; all others keep their bits.
+
+        Parameters
+        ----------
+        problem : CardinalityQUBO
+        safe : int
+            A largest coefficient within ``2**-safe … 2**safe`` is not far from 1.
+        """
+        size = magnitude(problem)
+        if size is None or abs(size) <= safe:
+            return cls(problem, 0)
+        exponent = -size
+        fits = _SMALLEST_OFFSET <= _size(problem.offset) + exponent <= _LARGEST_OFFSET
+        offset = math.ldexp(problem.offset, exponent) if fits else 0.0
+        constraint: dict[str, Any] = {"groups": problem.groups, "offset": offset}
+        held: Any = problem.tensors() if problem.device.type != "cpu" else problem
+        if problem.is_factored:
+            A, linear = times_power(held.A, exponent // 2), times_power(held.linear, exponent)
+            scaled = CardinalityQUBO.from_factors(A, linear, problem.cardinalities, **constraint)
+        else:
+            Q = times_power(held.Q, exponent)
+            scaled = CardinalityQUBO(Q, problem.cardinalities, **constraint)
+        return cls(scaled, exponent, 0.0 if fits else problem.offset)
+
+    def restore(self, energy: float) -> float:
+        """Return an energy in the units of the other problem."""
+        return float(np.ldexp(energy, -self.exponent)) + self.dropped
+
+    def restore_bound(self, bound: float) -> float | None:
+        """Return a lower bound in those units, rounded down; None if it leaves float64."""
+        with np.errstate(over="ignore"):
+            value = np.ldexp(bound, -self.exponent)
+        if np.ldexp(value, self.exponent) > bound:
+            value = np.nextafter(value, -np.inf)
+        return float(value) + self.dropped if np.isfinite(value) else None
+
+
+def magnitude(problem: CardinalityQUBO) -> int | None:
+    """Return ``e`` with the largest coefficient below ``2**e`` and about as large.
+
+    That of a factored problem, which is even, is the larger of those of the linear terms and
+    of the squared factors. None where all coefficients are 0.
+    """
+    first, second = problem.peaks
+    if first == 0 and second == 0:
+        return None
+    if not problem.is_factored:
+        return _size(first)
+    sizes = [2 * _size(first)] if first else []
+    return max([*sizes, _size(second) + _size(second) % 2] if second else sizes)
+
+
+def check_energies(problem: CardinalityQUBO) -> None:
+    """Refuse a problem with states whose energy float64 can't hold.
+
+    Raises
+    ------
+    InvalidProblemError
+        Naming the factor to scale by.
+    """
+    size = magnitude(problem)
+    if size is None or size <= SAFE:
+        return
+    scaled = Scaled.of(problem)
+    # Twice the sum of all magnitudes, which local fields may reach.
+    excess = _size(2 * _total(scaled.problem)) - scaled.exponent - np.finfo(float).maxexp
+    if excess > 0:
+        root = -(-excess // 2)
+        remedy = f"A by 2**{root} and linear by 2**{2 * root}"
+        raise InvalidProblemError(
+            f"coefficients are as large as 2**{size}, and energies leave float64; "
+            f"divide {remedy if problem.is_factored else f'Q by 2**{excess}'}, which changes "
+            "no solution"
+        )
+
+
+def times_power(values: Any, exponent: int) -> Any:
+    """Return ``values · 2**exponent`` in float64, exact but where it becomes subnormal."""
+    if isinstance(values, Tensor):
+        half = exponent // 2
+        return values.double() * 2.0**half * 2.0 ** (exponent - half)
+    return np.ldexp(values.astype(np.float64, copy=False), exponent)
+
+
+def _size(value: float) -> int:
+    return math.frexp(value)[1]
+
+
+def _total(problem: CardinalityQUBO) -> float:
+    """Bound the energies of all states, but for the offset, by absolute sums."""
+    held: Any = problem.tensors() if problem.device.type != "cpu" else problem
+    if not problem.is_factored:
+        return float(abs(held.Q).sum())
+    return float((abs(held.A).sum(1) ** 2).sum() + abs(held.linear).sum())

@@ -1,0 +1,135 @@
+"""Ctrl-C after and during a solve, as a user presses it: in a process of its own."""
+
+import pickle
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from problems import CardinalityQUBO
+from solvers.base import Request
+from solvers.interrupt import interruptible
+
+HEAD = """
+import os, signal, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from problems import CardinalityQUBO
+from solvers import available, create, solve
+
+def problem(n):
+    Q = np.random.default_rng(0).normal(size=(n, n))
+    return CardinalityQUBO(Q + Q.T, n // 2)
+
+def press(seconds):
+    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
+"""
+
+AFTER = """
+for name in available():
+    if name not in ("hybrid", "qpu"):
+        solve(problem(9), name)
+press(0.2)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("KeyboardInterrupt")
+finally:
+    print("finally")
+"""
+
+DURING = """
+def one(solver, **options):
+    solve(problem(90), solver, **options)
+
+def sequence(solver, **options):
+    solve([problem(90)] * 3, solver, **options)
+
+def executor(solver, **options):
+    with ThreadPoolExecutor(2) as threads:
+        solve([problem(90)] * 3, solver, executor=threads, **options)
+
+for name in ("anneal", "cpsat", "exact"):
+    solve(problem(9), name)  # loaded, and compiled
+for call, solver, options in eval(sys.argv[1]):
+    press(0.5)
+    begin = time.perf_counter()
+    try:
+        globals()[call](solver, **options)
+    except KeyboardInterrupt:
+        late = time.perf_counter() - begin > 20
+    deadline = time.perf_counter() + 5  # a thread that has answered has yet to end
+    while threading.active_count() > 1 and time.perf_counter() < deadline:
+        time.sleep(0.01)
+    print(call, solver, "late" if late else "soon", threading.active_count() - 1)
+"""
+
+#: Without a limit (or with a long one) all of them would go on.
+SEARCHES = [
+    ("one", "cpsat", {"workers": 1}),
+    ("sequence", "cpsat", {"workers": 2}),
+    ("executor", "cpsat", {"relax": False}),
+    ("one", "exact", {}),
+    ("sequence", "exact", {}),
+    ("sequence", "anneal", {"time_limit": 60}),
+]
+
+
+def run(program: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", HEAD + program, *arguments],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
+    return done.stdout
+
+
+def test_ctrl_c_after_every_solver():
+    assert run(AFTER).split() == ["KeyboardInterrupt", "finally"]
+
+
+def test_ctrl_c_during_a_search():
+    """It ends soon, and no thread of it is left behind."""
+    expected = [f"{call} {solver} soon 0" for call, solver, _ in SEARCHES]
+    assert run(DURING, repr(SEARCHES)).splitlines() == expected
+
+
+def test_the_search_has_ended_when_its_error_or_answer_comes():
+    assert interruptible(lambda: 5, lambda: None, Request()) == 5
+    with pytest.raises(ZeroDivisionError):
+        interruptible(lambda: 1 // 0, lambda: None, Request())
+
+
+def test_an_interrupt_elsewhere_stops_the_search():
+    interrupt, stopped = threading.Event(), threading.Event()
+    request = Request(time_limit=1000.0, interrupt=interrupt)
+    assert request.remaining > 100
+    threading.Timer(0.1, interrupt.set).start()
+    begin = time.perf_counter()
+    assert interruptible(lambda: stopped.wait(60), stopped.set, request)
+    assert time.perf_counter() - begin < 30
+    assert request.interrupted
+    assert request.remaining == 0
+
+
+def test_a_request_goes_to_another_process_without_its_event():
+    request = Request(seed=3, interrupt=threading.Event())
+    copy = pickle.loads(pickle.dumps(request))
+    assert copy.seed == 3
+    assert not copy.interrupted
+
+
+def test_callbacks_of_cpsat_may_fail():
+    """They run in the thread of the search; what they raise is the caller's to see."""
+    from solvers import BackendError, solve
+
+    Q = np.random.default_rng(0).normal(size=(20, 20))
+
+    def fail(seconds, energy):
+        raise LookupError("mine")
+
+    with pytest.raises(BackendError, match="LookupError: mine"):
+        solve(CardinalityQUBO(Q + Q.T, 10), "cpsat", callback=fail)
