@@ -194,9 +194,7 @@ def _solve_batch(
     if open_:
         begin = time.perf_counter()
         with _vendor_errors(solver):
-            outcomes = run_batch(
-                solver, [problems[i] for i in open_], [requests[i] for i in open_]
-            )
+            outcomes = run_batch(solver, [problems[i] for i in open_], [requests[i] for i in open_])
         share = (time.perf_counter() - begin) / len(open_)
         for i, outcome in zip(open_, outcomes, strict=True):
             answers[i] = conclude(solver, problems[i], requests[i], outcome, share)

@@ -14,7 +14,9 @@ from solvers.neal import Neal
 from solvers.testing import verify
 from solvers.testing.verify import lowest_energy
 
-pytestmark = pytest.mark.filterwarnings(f"ignore::{GpuFallbackWarning.__module__}.GpuFallbackWarning")
+pytestmark = pytest.mark.filterwarnings(
+    f"ignore::{GpuFallbackWarning.__module__}.GpuFallbackWarning"
+)
 
 #: Baselines, a device's mock, and few sweeps: they need not find the optimum.
 WEAK = {"diagonal", "neal", "qpu", "steepest"}
@@ -64,9 +66,7 @@ def test_scales(row, form, dtype):
             assert best - answer.bound <= max(np.ldexp(1e-6, exponent), 5e-324)
         assert answer.is_optimal == case.can.exact
         if case.can.deterministic and seed:  # nothing but the exponent has changed
-            np.testing.assert_array_equal(
-                answer.samples, solve(plain, case.solver, **seed).samples
-            )
+            np.testing.assert_array_equal(answer.samples, solve(plain, case.solver, **seed).samples)
 
 
 @pytest.mark.parametrize("row", TABLE)
