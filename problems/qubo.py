@@ -130,6 +130,11 @@ class CardinalityQUBO:
         return self._form.Q is None
 
     @property
+    def held(self) -> Arrays | Tensors:
+        """The coefficients as they are held: on the host, or on the device of the tensors given."""
+        return self._form
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """Dtype of ``Q`` or ``A``: float32 or float64."""
         if isinstance(self._form, Arrays):

@@ -55,7 +55,7 @@ class Scaled:
         fits = _SMALLEST_OFFSET <= _size(problem.offset) + exponent <= _LARGEST_OFFSET
         offset = math.ldexp(problem.offset, exponent) if fits else 0.0
         constraint: dict[str, Any] = {"groups": problem.groups, "offset": offset}
-        held: Any = problem.tensors() if problem.device.type != "cpu" else problem
+        held: Any = problem.held
         if problem.is_factored:
             A, linear = times_power(held.A, exponent // 2), times_power(held.linear, exponent)
             scaled = CardinalityQUBO.from_factors(A, linear, problem.cardinalities, **constraint)
@@ -88,8 +88,9 @@ def magnitude(problem: CardinalityQUBO) -> int | None:
         return None
     if not problem.is_factored:
         return _size(first)
-    sizes = [2 * _size(first)] if first else []
-    return max([*sizes, _size(second) + _size(second) % 2] if second else sizes)
+    factor = [2 * _size(first)] if first else []
+    linear = [_size(second) + _size(second) % 2] if second else []
+    return max(factor + linear)
 
 
 def check_energies(problem: CardinalityQUBO) -> None:
@@ -130,7 +131,7 @@ def _size(value: float) -> int:
 
 def _total(problem: CardinalityQUBO) -> float:
     """Bound the energies of all states, but for the offset, by absolute sums."""
-    held: Any = problem.tensors() if problem.device.type != "cpu" else problem
+    held: Any = problem.held
     if not problem.is_factored:
         return float(abs(held.Q).sum())
     return float((abs(held.A).sum(1) ** 2).sum() + abs(held.linear).sum())

@@ -79,7 +79,9 @@ class Solution:
     timing: Timing
     info: dict[str, Any] = field(default_factory=dict)
     """Backend and version, seed, options, problem hash (None for a problem held on a device:
-    ask the problem for it), and what the backend reports."""
+    ask the problem for it), and what the backend reports; where that saw the problem's energies
+    times a power of two (:mod:`solvers.scaling`), its figures are in that unit, and
+    ``exponent`` is that of the power."""
 
     @property
     def gap(self) -> float | None:

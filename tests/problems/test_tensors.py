@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import problems.qubo
 from problems import CardinalityQUBO, InvalidProblemError
+from problems.scaling import Scaled, check_energies
 from problems.tensors import Tensors
 from tests.problems.problem_cases import any_problems, tolerance
 
@@ -46,6 +47,33 @@ def test_tensors_evaluate_as_arrays_do(p, seed, chunk):
         states = torch.from_numpy(X)
         np.testing.assert_allclose(form.energy(states) + p.offset, p.energy(X), **near)
         np.testing.assert_allclose(form.fields(states)[1], p.fields(X[1]), **near)
+
+
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize("exponent", [-1060, -300, 0, 300, 900])
+@pytest.mark.parametrize("factored", [True, False])
+def test_tensors_are_scaled_as_arrays_are(factored, exponent):
+    rng = np.random.default_rng(0)
+    A, linear = rng.integers(-3, 4, (3, 5)), np.ldexp(rng.normal(size=5), exponent)
+    p = CardinalityQUBO(np.ldexp((A.T @ A).astype(float), exponent), 2)
+    if factored:
+        p = CardinalityQUBO.from_factors(np.ldexp(A.astype(float), exponent // 2), linear, 2)
+    here, there = Scaled.of(p), Scaled.of(twin(p))
+    assert twin(p).peaks == p.peaks
+    assert isinstance(there.problem.held, Tensors)
+    assert there.exponent == here.exponent
+    assert there.problem.hash == here.problem.hash
+    check_energies(twin(p))
+
+
+@pytest.mark.usefixtures("held")
+def test_tensors_whose_energies_leave_float64_are_refused():
+    for p in (
+        CardinalityQUBO(np.full((3, 3), 1e308), 1),
+        CardinalityQUBO.from_factors(np.full((3, 3), 1e160), np.zeros(3), 1),
+    ):
+        with pytest.raises(InvalidProblemError, match="energies leave float64"):
+            check_energies(twin(p))
 
 
 @given(any_problems(dtype=np.float32))
