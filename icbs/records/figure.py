@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from problems.files import atomic
 
 LAYERS = 8
 """Layers up to which each has its own colour."""
+
+_REACH = 1e30
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ def draw(curves: Sequence[Curve], baselines: Mapping[str, Mapping[str, float]], 
         FigureCanvasAgg(figure).print_figure(temporary, format="png", dpi=120)
 
 
+def _drawable(value: float) -> float:
+    """Bring a number within what axes can be scaled to."""
+    return max(-_REACH, min(value, _REACH)) if math.isfinite(value) else math.nan
+
+
 def _label(text: str) -> str:
     """Text of a legend: never mathematics between dollar signs, nor left out for a leading _."""
     return ("\u200a" if text.startswith("_") else "") + visible(text).replace("$", r"\$")
@@ -62,13 +70,13 @@ def _over_time(
 ) -> None:
     for i, (name, figures) in enumerate(baselines.items()):
         if figure in figures:
-            value = scale * figures[figure]
+            value = _drawable(scale * figures[figure])
             style = {"color": "black"} if name == "dense" else {"color": f"C{i + 2}", "ls": "--"}
             axes.axhline(value, lw=1, label=_label(f"{name} {value:.3g}"), **style)
     for i, curve in enumerate(curves):
         rows = [row for row in curve.evaluations if figure in row.figures]
-        seconds = [row.seconds for row in rows]
-        values = [scale * row.figures[figure] for row in rows]
+        seconds = [_drawable(row.seconds) for row in rows]
+        values = [_drawable(scale * row.figures[figure]) for row in rows]
         axes.plot(seconds, values, color=f"C{i}", lw=2, marker=".", label=_label(curve.name))
     axes.set(xlabel="seconds of pruning", ylabel=label)
     if figure == "loss":
@@ -78,7 +86,12 @@ def _over_time(
 
 
 def _agreement(axes: Any, curves: Sequence[Curve]) -> None:
-    rows = [row for curve in curves for row in curve.history if row.moved]
+    rows = [
+        replace(row, predicted=_drawable(row.predicted), actual=_drawable(row.actual))
+        for curve in curves
+        for row in curve.history
+        if row.moved
+    ]
     names = sorted({row.layer for row in rows})
     parts = {f"layer {name}": [row for row in rows if row.layer == name] for name in names}
     if len(names) > LAYERS:
@@ -96,7 +109,8 @@ def _agreement(axes: Any, curves: Sequence[Curve]) -> None:
                 label=_label(f"{part}, {'kept' if accepted else 'undone'}"),
             )
     if rows:
-        low = min(min(row.predicted for row in rows), min(row.actual for row in rows))
+        changes = [change for row in rows for change in (row.predicted, row.actual)]
+        low = min((change for change in changes if not math.isnan(change)), default=0.0)
         axes.plot([low, 0], [low, 0], color="black", lw=1)
         axes.axhline(0, color="grey", lw=0.5)
         # Changes span orders of magnitude and both signs.
