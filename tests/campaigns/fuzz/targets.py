@@ -1,0 +1,200 @@
+"""Every reader of the project, each as a function of one path."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner
+
+from icbs import IcbsError, load_compressed, load_masks
+from icbs.cli import app
+from icbs.commands import prune as command
+from icbs.commands.answers import read_state
+from icbs.config import PrunerConfig
+from icbs.history import read_history
+from icbs.records.evaluations import read_evaluations
+from icbs.records.runfolder import RunFolder
+from icbs.records.settings import Settings, parse_assignments
+from icbs.tasks.fashion_mnist import read_idx
+from icbs.tasks.training import load_or_train
+from icbs.text import load_language_model, read_texts
+from icbs.workspace import Workspace
+from problems import FormatError
+from problems.formats import FORMATS, read
+from tests.campaigns.fuzz.corpus import SETTINGS
+from tests.icbs.conftest import make_toy
+
+MEBI = 1 << 20
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader, the valid files that it starts from, and what it may cost."""
+
+    name: str
+    read: Callable[[Path], object]
+    seeds: str
+    """Pattern of valid files in the corpus."""
+    kind: str
+    """Structure of the file, for :func:`tests.campaigns.fuzz.mutators.mutate`."""
+    whole: bool = False
+    """The files lie in a folder, which is what is read, with one of them spoilt."""
+    weight: float = 1.0
+    """Share of the inputs, against the other targets."""
+    memory: int = 256 * MEBI
+    """Growth of resident memory allowed whatever the input's size."""
+
+
+class CliError(Exception):
+    """A command that ended in neither success nor an error of one line."""
+
+
+class RefusedError(IcbsError):
+    """A command that ended with one line of an error."""
+
+
+class ReachedError(IcbsError):
+    """Where a command would begin to load a model: its settings were taken."""
+
+
+def cli(*arguments: object) -> None:
+    """Run a command in this process; anything but an end by 0 or 2 in one line is a defect."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    if result.exit_code not in (0, 2) or "Traceback" in result.output or "\x1b" in result.output:
+        raise CliError(f"exit code {result.exit_code}: {result.output[-500:]!r}")
+    if result.exit_code == 2 and ReachedError.__name__ not in result.output:
+        raise RefusedError(result.output)
+
+
+def _reached(*_: Any) -> None:
+    raise ReachedError
+
+
+def prune_with(path: Path) -> None:
+    """``icbs prune --config``, up to where the task would be loaded."""
+    command.open_task = _reached  # type: ignore[assignment]
+    cli("prune", "--config", path, "--run", path.parent / "never")
+
+
+def resume(path: Path) -> None:
+    command.open_task = _reached  # type: ignore[assignment]
+    cli("resume", path)
+
+
+def problem(name: str, path: Path) -> None:
+    try:
+        read(path, name)
+    except FormatError:
+        if name == "npz":
+            raise
+        read(path, name, k=3)  # texts that hold no cardinality
+
+
+def assignments(path: Path) -> None:
+    """Each line as the value of ``--set``."""
+    text = path.read_bytes().decode("utf-8", "replace")
+    PrunerConfig.of(**parse_assignments([line for line in text.splitlines() if line]))
+
+
+def folder(path: Path) -> None:
+    run = RunFolder(path)
+    run.config(), run.about(), run.plan(), run.initial_masks()
+
+
+@cache
+def workspace() -> Workspace:
+    toy = make_toy()
+    return Workspace.prepare(toy.model, toy.batches, toy.loss, PrunerConfig.of(**SETTINGS))
+
+
+def checkpoint(path: Path) -> None:
+    RunFolder(path).load(workspace())
+
+
+def cached(path: Path) -> None:
+    load_or_train(make_toy().model, path, lambda: None)
+
+
+def model(path: Path) -> None:
+    load_language_model(path)
+
+
+def texts(path: Path) -> None:
+    list(read_texts(path))
+
+
+def spoil_manifest(path: Path) -> None:
+    """Let the manifest agree with a spoilt configuration, so that its values are looked at."""
+    from icbs.records.runfolder import _digest
+
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["settings"] = _digest([(path / "config.yaml").read_bytes()])
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+def settings_in_folder(path: Path) -> None:
+    spoil_manifest(path)
+    folder(path)
+
+
+ST = "safetensors"
+
+TARGETS: tuple[Target, ...] = (
+    *(
+        Target(
+            f"problem {name}", partial(problem, name), f"problems/{name}-*",
+            "zip" if name == "npz" else "text", weight=1.5, memory=1024 * MEBI,
+        )
+        for name in FORMATS
+    ),
+    Target("state npz", read_state, "states/x.npz", "zip"),
+    Target("state json", read_state, "states/x.json", "json"),
+    Target("state npy", read_state, "states/x.npy", "bytes"),
+    Target("masks", load_masks, "tensors/masks.*", ST, weight=2),
+    Target("compressed", load_compressed, "tensors/compressed.*", ST, weight=2),
+    Target("settings", lambda path: Settings.read(path, {}), "yaml/*", "yaml", weight=2),
+    Target("--set", assignments, "set/*", "text"),
+    Target("run config", settings_in_folder, "run/config.yaml", "yaml", whole=True),
+    Target("run manifest", folder, "run/manifest.json", "json", whole=True),
+    Target("run initial", folder, "run/initial.safetensors", ST, whole=True),
+    Target("run checkpoint", checkpoint, "run/checkpoint.safetensors", ST, whole=True, weight=2),
+    Target("run history", checkpoint, "run/history.csv", "csv", whole=True),
+    Target("history", read_history, "run/history.csv", "csv"),
+    Target("evaluations", read_evaluations, "run/evaluations.csv", "csv"),
+    Target("idx", read_idx, "idx/*", "gzip", weight=2),
+    Target("texts jsonl", texts, "texts/*.jsonl", "jsonl"),
+    Target("texts txt", texts, "texts/*.txt", "text"),
+    Target("texts folder", texts, "texts/*", "jsonl", whole=True),
+    Target("cached model", cached, "cached/*", ST),
+    Target("gguf", model, "gguf/*", "gguf", weight=1.5),
+    Target("model config", model, "model/config.json", "json", whole=True, weight=0.7),
+    Target("model weights", model, "model/model.safetensors", ST, whole=True, weight=0.7),
+    Target("model tokenizer", model, "model/tokenizer*.json", "json", whole=True, weight=0.7),
+    # Through the console command, in this process.
+    Target("icbs prune", prune_with, "yaml/*", "yaml"),
+    Target("icbs resume", resume, "run/manifest.json", "json", whole=True),
+    Target("icbs report", partial(cli, "report"), "run/history.csv", "csv", whole=True, weight=0.3),
+    Target("icbs report 2", partial(cli, "report"), "run/ev*.csv", "csv", whole=True, weight=0.3),
+    Target("icbs compress", partial(cli, "compress"), "run/m*.safetensors", ST, whole=True),
+    Target(
+        "icbs expand", lambda path: cli("expand", path, path.parent / "whole.safetensors"),
+        "tensors/compressed.*", ST, weight=0.5,
+    ),
+    Target(
+        "icbs solve", lambda path: cli("solve", path, "--solver", "diagonal", "--seed", 0),
+        "problems/npz-*", "zip", weight=0.3, memory=1024 * MEBI,
+    ),
+    Target(
+        "icbs export", lambda path: cli("export", path, path.parent / "out.coo"),
+        "problems/mps-*", "text", weight=0.3, memory=1024 * MEBI,
+    ),
+)  # fmt: skip
+
+BY_NAME = {target.name: target for target in TARGETS}
