@@ -18,7 +18,7 @@ from icbs.beginning import begin
 from icbs.blocks.acceptance import attempts, judge
 from icbs.blocks.block import Block, build_block
 from icbs.blocks.failures import Failures
-from icbs.blocks.solving import check_solver, solve_blocks
+from icbs.blocks.solving import check_solver, choose_solver, solve_blocks
 from icbs.choice.schedule import visit_order
 from icbs.choice.scores import SCORES
 from icbs.choice.selection import choose_block
@@ -35,7 +35,7 @@ from icbs.records.runfolder import RunFolder
 from icbs.result import Progress, Result
 from icbs.state import TRUSTED, State
 from icbs.workspace import Workspace
-from solvers import Solution, SolverError, create
+from solvers import Solution, SolverError
 
 log = logging.getLogger("icbs")
 Callback = Callable[[Progress], object]
@@ -47,6 +47,9 @@ _FIXED = {
     *("seed", "max_samples", "acceptance_samples"),
 }
 
+#: Changes under which a resumed run keeps its plan, and so its roundings.
+_PLANNED = {"passes", "time_limit", "solver", "solver_options"}
+
 
 class Pruner:
     """Prune a model's linear layers to a density by iCBS (arXiv 2411.17796).
@@ -55,6 +58,9 @@ class Pruner:
     ----------
     config : PrunerConfig, optional
         All settings at once.
+    solver : str, Solver, dimod.Sampler or OptimizationAlgorithm, optional
+        Who solves the blocks: a registered name (``icbs solvers`` lists them), a solver of
+        your own as ``module:Class``, or an instance.
     **settings
         Settings by name (see :class:`icbs.PrunerConfig`), on top of ``config``.
 
@@ -74,10 +80,18 @@ class Pruner:
     >>> result = Pruner(density=0.1, seed=0).prune(model, batches, loss)  # doctest: +SKIP
     """
 
-    def __init__(self, config: PrunerConfig | None = None, **settings: Any) -> None:
+    def __init__(
+        self, config: PrunerConfig | None = None, *, solver: Any = None, **settings: Any
+    ) -> None:
         given = {} if config is None else config.model_dump(exclude_unset=True)
-        self.config = PrunerConfig.of(**(given | settings))
-        self.solver = create(self.config.solver, **self.config.solver_options)
+        config = PrunerConfig.of(**(given | settings))
+        options = config.solver_options
+        if solver is None:
+            solver = config.solver
+        elif solver != config.solver and "solver_options" not in settings:
+            options = {}  # those of the configuration are another solver's
+        self.solver, name, options = choose_solver(solver, options)
+        self.config = config.model_copy(update={"solver": name, "solver_options": options})
         check_solver(self.solver, self.config)
 
     def prune(
@@ -201,9 +215,16 @@ class Pruner:
                 f"{', '.join(fixed)} can't change once a run has begun; begin a new one"
             )
         with evaluation_mode(model) as plain, RunFolder.existing(run) as folder:
-            pruner = cls(folder.config(), **changes)
+            recorded = folder.config()
+            if ":" in recorded.solver and "solver" not in changes:
+                raise ConfigError(
+                    f"the run was made with the solver {recorded.solver!r}, which is not "
+                    "registered, and no code is run that a folder names: give it again, as "
+                    f"solver={recorded.solver!r} or an instance"
+                )
+            pruner = cls(recorded, **changes)
             # Another limit of memory or size of batch makes another plan, and other roundings.
-            plan = folder.plan() if set(changes) <= {"passes", "time_limit"} else None
+            plan = folder.plan() if set(changes) <= _PLANNED else None
             work = Workspace.prepare(plain, batches, loss, pruner.config, plan)
             work.executor = executor
             folder.check(work)

@@ -98,7 +98,7 @@ def get(name: str) -> type[Solver]:
     except KeyError:
         raise UnknownSolverError(
             f"unknown solver {name!r}{did_you_mean(name, names())}; known solvers: "
-            f"{', '.join(names())}"
+            f"{', '.join(names())}; a solver of your own is named 'module:Class'"
         ) from None
     offers = _offers().get(name, [])
     if any(other.value != offers[0].value for other in offers):
@@ -128,6 +128,13 @@ def get(name: str) -> type[Solver]:
 def create(name: str, **options: Any) -> Solver:
     """Return a solver with the options given.
 
+    Parameters
+    ----------
+    name : str
+        A registered name, or ``module:Class``; see :mod:`solvers.reference`.
+    **options
+        The solver's own.
+
     Raises
     ------
     UnknownSolverError, MissingBackendError
@@ -137,6 +144,10 @@ def create(name: str, **options: Any) -> Solver:
     BackendError
         If its own code fails while it is loaded.
     """
+    if ":" in name:
+        from solvers.reference import load
+
+        return load(name, **options)
     solver = get(name)
     known = solver.options()
     if unknown := sorted(set(options) - set(known)):

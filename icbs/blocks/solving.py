@@ -10,8 +10,44 @@ import numpy as np
 
 from icbs.blocks.block import Block
 from icbs.config import PrunerConfig
-from solvers import Solution, Solver, SolverError, UnsupportedError, solve_each
+from solvers import Solution, Solver, SolverError, UnsupportedError, get, names, solve_each
 from solvers.errors import blaming
+from solvers.solve import resolve
+
+
+def choose_solver(solver: Any, options: dict[str, Any]) -> tuple[Solver, str, dict[str, Any]]:
+    """Make a solver of whatever names or is one.
+
+    Parameters
+    ----------
+    solver : str, Solver, dimod.Sampler or OptimizationAlgorithm
+        A registered name, ``module:Class``, or an instance.
+    options : dict
+        The solver's own.
+
+    Returns
+    -------
+    solver : Solver
+    name : str
+        What a run folder records: a registered name, else ``module:Class``.
+    options : dict
+        The options that go with it.
+
+    Raises
+    ------
+    SolverError
+        See :func:`solvers.create`.
+    """
+    chosen = resolve(solver, options)
+    if isinstance(solver, str):
+        return chosen, solver, options
+    defaults = chosen.options()
+    given = {key: getattr(chosen, key) for key in defaults if getattr(chosen, key) != defaults[key]}
+    plain = all(isinstance(value, str | int | float | bool | None) for value in given.values())
+    if plain and chosen.name in names() and get(chosen.name) is type(chosen):
+        return chosen, chosen.name, given
+    kind = type(solver)
+    return chosen, f"{kind.__module__}:{kind.__qualname__}", options
 
 
 def check_solver(solver: Solver, config: PrunerConfig) -> None:

@@ -98,7 +98,7 @@ def prune(
     solver: Annotated[
         str | None,
         typer.Option(
-            help="Who solves the blocks; see 'icbs solvers'.",
+            help="Who solves the blocks: a name of 'icbs solvers', or module:Class, which is run.",
             show_default="anneal",
             rich_help_panel=HOW,
         ),
@@ -179,6 +179,7 @@ def prune(
 def _prune(chosen: Settings) -> None:
     """Prune as the settings say."""
     from icbs.commands.folders import new_folder
+    from icbs.commands.own import look_here
     from icbs.commands.session import close, open_task, prune_live
     from icbs.layers.finding import find_layers
     from icbs.pruner import Pruner
@@ -186,6 +187,7 @@ def _prune(chosen: Settings) -> None:
     from icbs.records.runfolder import RunFolder
     from icbs.records.screen import Screen
 
+    look_here(chosen.pruner.solver)
     pruner = Pruner(chosen.pruner)
     if chosen.run is not None:
         RunFolder.reserve(chosen.run)

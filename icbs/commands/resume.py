@@ -25,8 +25,13 @@ def resume(
         str | None,
         typer.Option(help="The run's task again, where it is a module:function, which is run."),
     ] = None,
+    solver: Annotated[
+        str | None,
+        typer.Option(help="Another solver, or the run's again where it is a module:Class."),
+    ] = None,
 ) -> None:
     """Go on with an interrupted run, from its last checkpoint."""
+    from icbs.commands.own import look_here
     from icbs.commands.session import close, open_task, prune_live, task_notes
     from icbs.errors import ConfigError
     from icbs.pruner import Pruner
@@ -41,8 +46,9 @@ def resume(
         check_declared(notes.task, run)
     elif task != notes.task:
         raise ConfigError(f"{run} was begun with task {notes.task!r}, not {task!r}")
-    wanted = {"passes": passes, "time_limit": time_limit}
+    wanted = {"passes": passes, "time_limit": time_limit, "solver": solver}
     changes: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+    look_here(solver)
     console = Screen()
     work = open_task(console, notes.task, notes.task_options)
     evaluator = Evaluator(work.evaluate, notes.evaluate_every, run, read_evaluations(run / FILE))

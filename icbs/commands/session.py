@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from icbs.commands.folders import rescued_masks
+from icbs.commands.own import look_here
 from icbs.config import brief
 from icbs.errors import ConfigError, RunFolderError
 from icbs.figures import counted
@@ -61,8 +61,7 @@ def open_task(console: Console, name: str, options: dict[str, Any]) -> Task:
     said = ", ".join(f"{option} = {brief(value)}" for option, value in options.items())
     if said:
         console.print(Text(f"task {name}: {said}"), highlight=False)
-    if "" not in sys.path and ":" in name:
-        sys.path.insert(0, "")
+    look_here(name)
     try:
         with console.status(
             Text(visible(f"loading task {name} (a first time may train its model)"))

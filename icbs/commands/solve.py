@@ -33,7 +33,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 @plain_errors
 def solve(
     file: Problem,
-    solver: Annotated[str, typer.Option(help="See 'icbs solvers'.")] = "anneal",
+    solver: Annotated[
+        str, typer.Option(help="A name of 'icbs solvers', or module:Class of your own.")
+    ] = "anneal",
     time_limit: Annotated[float | None, typer.Option(help="Wall seconds.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all randomness.")] = None,
     num_reads: Annotated[int, typer.Option(help="Independent starts.")] = 1,
@@ -57,12 +59,14 @@ def solve(
     """Solve a problem file with any solver."""
     import solvers as registry
     from icbs.commands.answers import check_output, read_state, record, table, write_solution
+    from icbs.commands.own import look_here
     from icbs.records.screen import Screen
     from icbs.records.settings import parse_assignments
     from problems.formats import read
 
     if output is not None:
         check_output(output)
+    look_here(solver)
     options = parse_assignments(option)
     problem = read(file, format, k=k, max_n=max_n)
     solution = registry.solve(

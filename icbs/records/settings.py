@@ -67,6 +67,12 @@ class Settings(BaseModel):
             raise ConfigError(explain(error, cls)) from error
         if "task" not in changes:
             check_declared(chosen.task, path)
+        if ":" in chosen.pruner.solver and "pruner.solver" not in changes:
+            raise ConfigError(
+                f"{path} names {chosen.pruner.solver!r:.200} as its solver, which would be run; "
+                "from a file only registered solvers are taken ('icbs solvers'). If you know it, "
+                f"name it again yourself: --solver {chosen.pruner.solver:.200}"
+            )
         return chosen
 
 
