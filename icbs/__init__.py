@@ -17,6 +17,7 @@ from icbs.errors import (
     MemoryLimitError,
     MissingPackageError,
     ModelError,
+    NothingMovesWarning,
     RunFolderError,
     TrainingModeWarning,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "MemoryLimitError",
     "MissingPackageError",
     "ModelError",
+    "NothingMovesWarning",
     "Progress",
     "Pruner",
     "PrunerConfig",

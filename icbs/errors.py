@@ -43,3 +43,7 @@ class IgnoredSamplesWarning(UserWarning):
 
 class BlockSizeWarning(UserWarning):
     """A layer has fewer movable weights than a block holds; its blocks are smaller."""
+
+
+class NothingMovesWarning(UserWarning):
+    """Whole passes in which no weight of any layer moves, though weights may."""
