@@ -113,3 +113,41 @@ def _check_batch(inputs: Any, targets: Any, first: int) -> None:
                 f"sample {first + int(bad.nonzero()[0])} holds NaN or infinite values; "
                 "remove or repair it"
             )
+
+
+def unlike(targets: Tensor, count: int, seed: int, ignored: int = IGNORED) -> Tensor:
+    """Choose samples at random, as unlike one another in their targets as can be.
+
+    A loss that weights samples differently shows only on samples that differ: in their class,
+    or, with several labels each, in how many of them count.
+
+    Parameters
+    ----------
+    targets : Tensor
+        Of all samples.
+    count : int
+        How many to choose, at most.
+    seed : int
+    ignored : int, default -100
+        Label of what does not count.
+
+    Returns
+    -------
+    Tensor of int64, shape (min(count, N),)
+        Indices. Integer labels are spread evenly over their values, or over the numbers of
+        labels that count, the smallest and the largest included.
+    """
+    order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
+    if targets.is_floating_point() or targets.dtype == torch.bool:
+        return order[:count]
+    labels = targets[order.to(targets.device)].cpu()
+    key = labels if labels.ndim == 1 else (labels != ignored).flatten(1).sum(dim=1)
+    values, kind, sizes = key.unique(return_inverse=True, return_counts=True)
+    # How many of its kind come before each: the first of all kinds, then the second, …
+    turn = torch.empty_like(kind)
+    sort = kind.argsort(stable=True)
+    turn[sort] = torch.arange(len(kind)) - (sizes.cumsum(0) - sizes)[kind[sort]]
+    by_turn = (turn * len(values) + kind).argsort()
+    if count < len(values):
+        by_turn = by_turn[torch.linspace(0, len(values) - 1, count).round().long()]
+    return order[by_turn[:count]]

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from icbs import CausalLMLoss, Pruner
+from icbs import CausalLMLoss, DataError, Pruner
 from icbs.curvature.passes import Pass, take_pass
 from icbs.data.objective import Objective
 from tests.icbs.test_passes import model_and_layers, picks, sequences
@@ -89,12 +89,28 @@ def prune(run: str) -> dict[str, torch.Tensor]:
     return result.masks | {"facts": facts, "looked": looked}
 
 
+def refused(rank: int) -> str:
+    """What a layout that mixes samples is refused with; one process sees no error by itself."""
+    from icbs.curvature import gradient_check
+    from tests.icbs.test_gradient_check import LABELS, LOSS, MIXING
+
+    if rank == 1:
+        gradient_check._Check.fault = lambda *_: None  # type: ignore[method-assign]
+    make, inputs = MIXING["two views"]
+    try:
+        Pruner(**SETTINGS | {"batch_size": 16}).prune(make(), [(inputs, LABELS)], LOSS)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
 def work(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     found = {way: figures(way) for way in WAYS}
     for run in RUNS:
         found[run] = prune(run)
+    found["refused"] = {"message": refused(rank)}  # type: ignore[dict-item]
     torch.save(found, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -135,3 +151,10 @@ def test_all_processes_come_to_the_same_masks(both, run):
         assert loss == pytest.approx(float(alone["facts"][0]), rel=1e-2)
         assert torch.equal(one["looked"], alone["looked"])
     assert (len(set(one["looked"].tolist())) > 1) == (run == "passes that grow")
+
+
+@pytest.mark.slow
+def test_all_processes_refuse_alike(both):
+    one, two = (found["refused"]["message"] for found in both)
+    assert one == two
+    assert "'e' is off by" in one
