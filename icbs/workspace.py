@@ -76,7 +76,7 @@ class Workspace:
 
         def some(count: int) -> Samples:
             ignored = Objective(loss).ignored
-            return samples[unlike(samples.targets, count, config.seed, ignored)].to(device)
+            return samples[unlike(samples, count, config.seed, ignored)].to(device)
 
         few = some(2 if samples.targets.ndim > 1 else 4)
         objective = Objective.check(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,16 +115,15 @@ def _check_batch(inputs: Any, targets: Any, first: int) -> None:
             )
 
 
-def unlike(targets: Tensor, count: int, seed: int, ignored: int = IGNORED) -> Tensor:
-    """Choose samples at random, as unlike one another in their targets as can be.
+def unlike(samples: Samples, count: int, seed: int, ignored: int = IGNORED) -> Tensor:
+    """Choose samples at random, as unlike one another in their labels as can be.
 
     A loss that weights samples differently shows only on samples that differ: in their class,
     or, with several labels each, in how many of them count.
 
     Parameters
     ----------
-    targets : Tensor
-        Of all samples.
+    samples : Samples
     count : int
         How many to choose, at most.
     seed : int
@@ -134,15 +133,16 @@ def unlike(targets: Tensor, count: int, seed: int, ignored: int = IGNORED) -> Te
     Returns
     -------
     Tensor of int64, shape (min(count, N),)
-        Indices. Integer labels are spread evenly over their values, or over the numbers of
-        labels that count, the smallest and the largest included.
+        Indices. Samples are spread evenly over the values of what they differ in, the smallest
+        and the largest included.
     """
-    order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
-    if targets.is_floating_point() or targets.dtype == torch.bool:
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
+    for key in _differences(samples, ignored):
+        values, kind, sizes = key.cpu()[order].unique(return_inverse=True, return_counts=True)
+        if len(values) > 1:
+            break
+    else:
         return order[:count]
-    labels = targets[order.to(targets.device)].cpu()
-    key = labels if labels.ndim == 1 else (labels != ignored).flatten(1).sum(dim=1)
-    values, kind, sizes = key.unique(return_inverse=True, return_counts=True)
     # How many of its kind come before each: the first of all kinds, then the second, …
     turn = torch.empty_like(kind)
     sort = kind.argsort(stable=True)
@@ -151,3 +151,16 @@ def unlike(targets: Tensor, count: int, seed: int, ignored: int = IGNORED) -> Te
     if count < len(values):
         by_turn = by_turn[torch.linspace(0, len(values) - 1, count).round().long()]
     return order[by_turn[:count]]
+
+
+def _differences(samples: Samples, ignored: int) -> Iterator[Tensor]:
+    """List what samples may differ in for a loss, one integer a sample, shape (N,)."""
+    targets, inputs = samples.targets, samples.inputs
+    if not targets.is_floating_point() and targets.dtype != torch.bool:
+        yield targets if targets.ndim == 1 else (targets != ignored).flatten(1).sum(dim=1)
+    elif targets.ndim == 2 and targets.shape[1] > 1:
+        yield targets.float().argmax(dim=1)  # shares of classes
+    if isinstance(inputs, dict):  # of a model that computes its own loss
+        for name, none in (("labels", ignored), ("attention_mask", 0)):
+            if isinstance(given := inputs.get(name), Tensor):
+                yield (given != none).flatten(1).sum(dim=1) if given.ndim > 1 else given.long()

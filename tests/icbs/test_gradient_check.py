@@ -120,6 +120,22 @@ def test_means_over_tokens_are_refused_where_a_few_samples_are_padded(short):
     refuse(OverPositions(), (draw(64, 10, 6), padded(lengths)), LOSS, DataError, "CausalLMLoss")
 
 
+def test_the_mean_over_tokens_of_a_models_own_loss_is_refused():
+    """As models of transformers compute it from labels among their inputs."""
+
+    class Own(Mixer):
+        def forward(self, input_ids: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]
+            return F.cross_entropy(super().forward(input_ids).transpose(1, 2), labels)
+
+    torch.manual_seed(0)
+    samples = sequences(count=64)
+    samples.targets[50, 2:] = -100
+    inputs = {"input_ids": samples.inputs["input_ids"], "labels": samples.targets}
+    batch = inputs, torch.zeros(64)
+    own: dict[str, Any] = {"curvature": "empirical"}
+    refuse(Own(), batch, lambda outputs, _: outputs, DataError, "averages each sequence", **own)
+
+
 def test_means_over_tokens_are_taken_where_all_samples_are_as_long():
     result = prune(OverPositions(), (draw(64, 10, 6), padded(torch.full((64,), 7))), LOSS)
     assert result.loss <= result.initial_loss
@@ -458,36 +474,45 @@ def test_architectures_of_transformers_are_taken(name, dtype):
 # -- which samples, and how many ----------------------------------------------------------
 
 
+def pick(targets: Tensor, count: int, inputs: Any = None, **named: Any) -> Tensor:
+    given = torch.zeros(len(targets), 1) if inputs is None else inputs
+    return unlike(Samples(given, targets), count, **({"seed": 0} | named))
+
+
 def test_samples_to_check_differ_in_class():
     labels = torch.arange(1000) // 100
-    assert set(labels[unlike(labels, 10, seed=0)].tolist()) == set(range(10))
-    found = labels[unlike(labels, 25, seed=0)]
+    assert set(labels[pick(labels, 10)].tolist()) == set(range(10))
+    found = labels[pick(labels, 25)]
     assert set(torch.bincount(found).tolist()) == {2, 3}
-    assert {0, 9} <= set(labels[unlike(labels, 4, seed=0)].tolist())
+    assert {0, 9} <= set(labels[pick(labels, 4)].tolist())
     rare = torch.zeros(1000).long()
     rare[571] = 7
-    assert 571 in unlike(rare, 2, seed=0)
+    assert 571 in pick(rare, 2)
+    assert 571 in pick(F.one_hot(rare, 8).float(), 2)
 
 
 def test_samples_to_check_differ_in_how_many_labels_count():
     labels = torch.zeros(500, 9).long()
     labels[123, 4:] = -100
     labels[77, 8:] = -100
-    assert 123 in unlike(labels, 2, seed=3)
-    assert {77, 123} <= set(unlike(labels, 3, seed=3).tolist())
-    assert 123 not in unlike(labels.masked_fill(labels == -100, 5), 1, seed=3)
+    assert 123 in pick(labels, 2)
+    assert {77, 123} <= set(pick(labels, 3).tolist())
+    nothing = torch.zeros(500).long()
+    assert {77, 123} <= set(pick(nothing, 3, {"labels": labels}).tolist())
+    mask = (labels != -100).long()
+    assert {77, 123} <= set(pick(nothing, 3, {"attention_mask": mask}).tolist())
     labels[labels == -100] = 255
-    assert 123 in unlike(labels, 2, seed=3, ignored=255)
+    assert 123 in pick(labels, 2, ignored=255)
 
 
 def test_samples_to_check_are_drawn_from_all_and_by_the_seed():
-    targets = torch.randn(1000, 3)
-    found = unlike(targets, 32, seed=1)
+    targets = torch.randn(1000, 1)
+    found = pick(targets, 32, seed=1)
     assert len(set(found.tolist())) == 32
     assert found.max() > 500
-    assert torch.equal(found, unlike(targets, 32, seed=1))
-    assert not torch.equal(found, unlike(targets, 32, seed=2))
-    assert len(unlike(targets[:5], 32, seed=1)) == 5
+    assert torch.equal(found, pick(targets, 32, seed=1))
+    assert not torch.equal(found, pick(targets, 32, seed=2))
+    assert len(pick(targets[:5], 32, seed=1)) == 5
 
 
 @pytest.mark.parametrize(
