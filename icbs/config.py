@@ -104,6 +104,10 @@ class PrunerConfig(BaseModel):
     curvature: CurvatureName = "monte-carlo"
     """Fisher with labels sampled from the model, with the data's labels, or the Hessian.
 
+    A Fisher is the Hessian of a negative log-likelihood in nats. Of another loss (Huber,
+    absolute error, one of your own) the ``empirical`` one is divided by the loss's dispersion,
+    so that the unit of the targets does not matter; see :mod:`icbs.data.dispersion`.
+
     ``gram`` is the error of the layer's own output, which knows nothing of the loss, and
     ``fisher+gram`` its sum with the first. Both make dense problems, of n² numbers.
     """

@@ -76,3 +76,7 @@ class BlockSizeWarning(UserWarning):
 
 class DensityWarning(UserWarning):
     """The density holds for less, or says less, than it may seem to."""
+
+
+class NothingMovesWarning(UserWarning):
+    """Whole passes in which no weight of any layer moves, though weights may."""

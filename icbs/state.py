@@ -44,6 +44,8 @@ class State:
     worth: float = math.inf
     """Measured over predicted change of the loss, of the present pass judged as a whole."""
     history: list[Row] = field(default_factory=list)
+    warned: bool = False
+    """Whether it has been said that nothing moves."""
     started: float = 0.0
     """Wall seconds that the start took, before the first pass."""
     _began: float = field(default_factory=time.perf_counter, repr=False)
@@ -60,7 +62,8 @@ class State:
     def learn(self, layer: Layer, *, accepted: bool, factor: float) -> None:
         """Grow more cautious about a layer whose move was undone, bolder where it was kept."""
         caution = self.caution.get(layer.name, 1.0)
-        caution = max(1.0, caution / factor**0.25) if accepted else caution * factor
+        least = min(1.0, caution)  # below 1 where nothing moved before
+        caution = max(least, caution / factor**0.25) if accepted else caution * factor
         self.caution[layer.name] = min(caution, 1e6)
 
     def trust(self, layers: Sequence[Layer], worth: float, factor: float) -> None:

@@ -14,12 +14,14 @@ from torch import nn
 
 from icbs.choice.schedule import shares
 from icbs.config import DRAWN, PrunerConfig
+from icbs.curvature.gradient_check import check_gradients, count_samples
 from icbs.curvature.memory import Plan, make_plan, survey
 from icbs.curvature.passes import Choose, Pass, selection_point, take_pass
 from icbs.curvature.sources import check_twice_differentiable
 from icbs.data.holdout import HoldOut
 from icbs.data.objective import Loss, Objective
-from icbs.data.samples import Samples, read_samples
+from icbs.data.positions import counted_positions
+from icbs.data.samples import Samples, read_samples, unlike
 from icbs.data.turns import in_turn
 from icbs.errors import DataError, LayerError
 from icbs.layers.calls import reach, slices
@@ -69,7 +71,8 @@ class Workspace:
         ------
         LayerError, DataError, MemoryLimitError
             See :func:`icbs.layers.finding.find_layers`, :func:`icbs.data.samples.read_samples`,
-            :meth:`icbs.data.objective.Objective.check` and :func:`icbs.curvature.memory.make_plan`.
+            :meth:`icbs.data.objective.Objective.check`, :func:`icbs.curvature.memory.make_plan`
+            and :func:`icbs.curvature.gradient_check.check_gradients`.
         """
         layers = find_layers(model, config)
         coverage = Coverage.of(model, layers)
@@ -80,7 +83,12 @@ class Workspace:
                 "batches holds one sample; gradients and the acceptance test need one each"
             )
         device = layers[0].dense.device
-        few = samples[: 2 if samples.targets.ndim > 1 else 4].to(device)
+
+        def some(count: int) -> Samples:
+            ignored = Objective(loss).ignored
+            return samples[unlike(samples, count, config.seed, ignored)].to(device)
+
+        few = some(2 if samples.targets.ndim > 1 else 4)
         objective = Objective.check(
             loss, model, few, samples.targets, draws=config.curvature in DRAWN
         )
@@ -88,11 +96,16 @@ class Workspace:
         apart = _check_reach(model, layers, objective, samples, len(few), config)
         order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(config.seed))
         held = min(config.acceptance_samples, len(samples) // 2)
-        found = replace(survey(model, layers, objective, few[:1]), apart=apart)
+        found = survey(model, layers, objective, samples[:1].to(device))
+        found = replace(found, apart=apart)
         if config.curvature == "exact":
             check_twice_differentiable(model, layers[0], objective, few[:1])
         if plan is None:
             plan = make_plan(model, layers, found, config, len(samples) - held, held)
+        count = count_samples(found.activations, plan.samples, len(samples))
+        # Sums over samples don't care which sample is which, but padding does.
+        rows = config.curvature not in ("exact", "gram") or counted_positions(few) is not None
+        check_gradients(model, layers, objective, some(count), plan.together, rows=rows)
         holdout = HoldOut(
             model,
             layers,

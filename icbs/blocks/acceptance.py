@@ -7,8 +7,10 @@ one evaluation of the loss costs as much as many blocks.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -17,12 +19,17 @@ from torch import Tensor
 from icbs.blocks.block import Block
 from icbs.blocks.failures import failure_text
 from icbs.config import PrunerConfig
+from icbs.errors import NothingMovesWarning
 from icbs.history import Row
 from icbs.state import State
 from icbs.workspace import Workspace
 from solvers import BackendError, Solution, SolverError
 
 Answer = Solution | SolverError
+IDLE = 3
+"""Passes in a row that move nothing before κ is lowered, and, from the beginning, a warning."""
+AT_REST = 10
+"""The same before a warning, where weights have moved before."""
 
 
 @dataclass
@@ -103,8 +110,48 @@ def judge(
     """
     moves = [Move.of(block, answer) for block, answer in zip(blocks, answers, strict=True)]
     if work.config.acceptance_unit == "pass":
-        return _judge_together(work, state, moves)
-    return [_judge_one(work, state, move) for move in moves]
+        rows = _judge_together(work, state, moves)
+    else:
+        rows = [_judge_one(work, state, move) for move in moves]
+    if rows and not any(row.moved or row.failure for row in rows):
+        _learn_from_nothing(work, state, rows)
+    return rows
+
+
+def _learn_from_nothing(work: Workspace, state: State, rows: Sequence[Row]) -> None:
+    """Lower κ where passes move nothing from the beginning, or one after another; warn of it."""
+    config = work.config
+    idle = _idle(chain(reversed(rows), reversed(state.history)))
+    never = not any(row.moved for row in state.history)
+    names = {row.layer for row in rows}
+    # A single pass that moves nothing may have had its best weights on the tabu list.
+    lowered = config.acceptance_unit == "pass" or never or idle >= IDLE
+    if lowered and config.curvature != "gram":
+        layers = [layer for layer in work.layers if layer.name in names]
+        state.trust(layers, math.inf, config.caution)
+    if state.warned or idle < (min(IDLE, config.passes) if never else AT_REST):
+        return
+    state.warned = True
+    kappa = config.curvature_weight or float(len(rows))
+    kappa *= min(state.caution.get(name, 1.0) for name in names)
+    warnings.warn(
+        f"{idle} passes in a row moved no weight of any layer, up to pass {state.step}: either "
+        "exchanges within blocks can't make the masks any better, or the curvature outweighs the "
+        "gradient, as it does for a loss that is far from nats. If this is early in a run, lower "
+        f"curvature_weight (now {kappa:.3g}), or scale the loss",
+        NothingMovesWarning,
+        stacklevel=6,
+    )
+
+
+def _idle(latest: Iterable[Row]) -> int:
+    """Count the last passes in which nothing moved, from their rows, the latest first."""
+    steps: set[int] = set()
+    for row in latest:
+        if row.moved or row.failure:
+            return len(steps - {row.step})
+        steps.add(row.step)
+    return len(steps)
 
 
 def _judge_one(work: Workspace, state: State, move: Move) -> Row:
@@ -137,9 +184,7 @@ def _judge_together(work: Workspace, state: State, moves: Sequence[Move]) -> lis
     # What a solver failed at says nothing about the model.
     answered = [move for move in moves if isinstance(move.answer, Solution)]
     layers, factor = [move.block.layer for move in answered], work.config.caution
-    if not able:
-        # κ was too large for any move to pay.
-        state.trust(layers, math.inf, factor)
+    if not able:  # see _learn_from_nothing
         return [move.row(state, 0.0, accepted=False) for move in moves]
     accepted = False
     try:

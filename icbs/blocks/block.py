@@ -87,7 +87,8 @@ def build_block(
     index : Tensor of int64, shape (n,)
         Flat indices of the block's weights.
     information : Pass
-        Mean gradients and curvature at the current weights.
+        Mean gradients and curvature at the current weights; a Fisher is divided by the
+        dispersion of the loss.
     config : PrunerConfig
         γ, λ and the scope that keeps its cardinality.
     kappa : float, default 1
@@ -121,7 +122,8 @@ def build_block(
         return linear, float(slope @ x0 + 0.5 * x0 @ coupled + penalty @ x0)
 
     if curvature.factor is not None:
-        factor = (curvature.factor * (kappa / 2) ** 0.5).cpu().numpy()
+        scale = kappa / information.dispersion
+        factor = (curvature.factor * (scale / 2) ** 0.5).cpu().numpy()
         wide = factor.astype(np.float64)
         if not len(matrix):
             linear, offset = pieces(2 * (wide.T @ (wide @ x0)))

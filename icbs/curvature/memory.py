@@ -92,7 +92,7 @@ def survey(model: nn.Module, layers: Sequence[Layer], objective: Objective, one:
     Raises
     ------
     DataError
-        If a layer does not run, or does not keep samples apart, or the loss hangs on none.
+        If a layer does not run, or the loss does not depend on any.
     LayerError
         If a layer does something else than its kind, or runs without gradients.
     """
@@ -133,7 +133,8 @@ def _graph(
         return tensor.detach()
 
     with (
-        listen(model, layers, len(samples), verify=verify) as taps,
+        # Sizes alone matter here, not which sample is which.
+        listen(model, layers, 1, verify=verify) as taps,
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
     ):
         outputs = objective.run(model, samples.inputs)

@@ -47,6 +47,9 @@ class Pass:
     """Flat indices of the blocks, by the names of the layers that have one."""
     means: dict[str, Tensor] = field(default_factory=dict, repr=False)
     """Mean gradient on the blocks, of the samples after the selection point."""
+    dispersion: float = 1.0
+    """φ of the loss, by which a Fisher is to be divided; see
+    :meth:`icbs.data.objective.Objective.dispersion`."""
 
     def gradient(self, layer: Layer, index: Tensor) -> Tensor:
         """Mean gradient of a block's weights, shape (b,), over samples that did not choose it."""
@@ -117,7 +120,8 @@ def take_pass(
         batch.grams = Grams(layers, counted_positions(samples))
     if choose is not None and choose_after is not None:
         stop = min(choose_after + curvature_samples, len(samples))
-        return batch.finish(_gather(batch, choose, choose_after, stop, drawn=drawn))
+        information = _gather(batch, choose, choose_after, stop, drawn=drawn)
+        return batch.finish(information, curvature)
     stop = min(curvature_samples, len(samples))
     if curvature in (None, "gram"):
         information = _hold(batch, 0, None, drawn=False)
@@ -129,7 +133,7 @@ def take_pass(
         information = _hold(batch, len(samples), tokens, drawn=drawn)
     else:
         information = _hold(batch, stop, Held(stop), drawn=drawn)
-    information = batch.finish(information)
+    information = batch.finish(information, curvature)
     if choose is not None:
         information.chosen = choose(information)
     return information
@@ -203,8 +207,12 @@ class _Batch:
         """Begin sums over this batch."""
         return Means(self.layers, counted_positions(self.samples))
 
-    def finish(self, information: Pass) -> Pass:
-        """Add the distortion of the layers, where it was gathered, to the curvature."""
+    def finish(self, information: Pass, curvature: CurvatureName | None) -> Pass:
+        """Add the distortion of the layers, where it was gathered, and the loss's dispersion."""
+        if curvature == "empirical" or curvature in DRAWN:
+            information.dispersion = self.objective.dispersion(
+                information.loss, self.samples.targets, drawn=curvature in DRAWN
+            )
         if self.grams is not None:
             self.grams.add_up()
             information.source = with_distortion(information.source, self.grams.curvature)

@@ -95,8 +95,14 @@ class Taps:
         return output
 
     def send_back(
-        self, total: Tensor, sink: Sink, *, again: bool = False, scale: float = 1.0
-    ) -> None:
+        self,
+        total: Tensor,
+        sink: Sink,
+        *,
+        again: bool = False,
+        scale: float = 1.0,
+        weights: Sequence[Tensor] = (),
+    ) -> list[Tensor | None]:
         """Backpropagate the samples' total loss; each call goes to ``sink`` with its gradient.
 
         Parameters
@@ -109,16 +115,25 @@ class Taps:
             Keep the graph for another time.
         scale : float, default 1
             Factor on the loss within the backward pass, against underflow in float16.
+        weights : sequence of Tensor, optional
+            Leaves that ask for a gradient, beside the calls.
+
+        Returns
+        -------
+        list of Tensor or None
+            Gradients of ``weights`` by autograd, times ``scale``; None where the loss does not
+            depend on one.
         """
         if not total.requires_grad:
-            return
+            return [None] * len(weights)
         self._sink, self._scale = sink, scale
-        torch.autograd.grad(
+        found = torch.autograd.grad(
             total * scale if scale != 1.0 else total,
-            self.anchor,
+            (self.anchor, *weights),
             retain_graph=again,
             allow_unused=True,
         )
+        return list(found[1:])
 
     def find_scale(self, total: Tensor) -> float:
         """Find the largest power of two with which no gradient of the layers overflows.
@@ -146,7 +161,7 @@ class Taps:
                 raise DataError(
                     f"layer {layer.name!r} sees {tuple(tensor.shape)} for {self.samples} samples; "
                     "the sample must be the first dimension all through the model: add it to "
-                    "exclude"
+                    "exclude, or run one sample at a time (batch_size=1)"
                 )
 
 

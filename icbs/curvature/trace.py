@@ -63,6 +63,25 @@ class Trace:
         split = deltas.unflatten(1, (self.groups, -1)), inputs.unflatten(1, (self.groups, -1))
         return torch.einsum("tgr,tgc->grc", *split).flatten(0, 1)
 
+    def projected(self, left: Tensor, right: Tensor) -> Tensor:
+        """Per-sample gradients G as ``Σ_rc left[r, p] G[r, c] right[c, p]``, shape (N, p).
+
+        Parameters
+        ----------
+        left : Tensor, shape (out, p)
+        right : Tensor, shape (groups · in, p)
+            A row (output) meets those of its own group alone.
+        """
+        came, went = (
+            torch.einsum(
+                "ntgf,gfp->ntgp",
+                values.unflatten(2, (self.groups, -1)),
+                probe.unflatten(0, (self.groups, -1)),
+            )
+            for values, probe in ((self.inputs, right), (self.deltas, left))
+        )
+        return (came * went).sum(dim=(1, 2))
+
     def squares(self, counted: Tensor | None = None) -> Tensor:
         """Sum of the squared features over samples and positions.
 
@@ -125,6 +144,10 @@ class Call:
     def gradient_sum(self) -> Tensor:
         """Gradient summed over samples, shape (out, in)."""
         return reduce(torch.add, (trace.gradient_sum() for trace in self.parts()))
+
+    def projected(self, left: Tensor, right: Tensor) -> Tensor:
+        """Random projections of the per-sample gradients; see :meth:`Trace.projected`."""
+        return joined([trace.projected(left, right) for trace in self.parts()])
 
     def squares(self, counted: Tensor | None = None) -> Tensor:
         """Sum of the squared features; see :meth:`Trace.squares`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from icbs.config import Precision
+from icbs.data.dispersion import dispersion
 from icbs.data.losses import CausalLMLoss, ClassificationLoss, logits_of, widened
 from icbs.data.samples import IGNORED, Samples
 from icbs.data.trees import call, tensors
@@ -17,6 +19,15 @@ from icbs.errors import DataError
 from problems import IcbsError
 
 Loss = Callable[[Any, Tensor], Tensor]
+REMEDY = (
+    "use a loss that averages over samples (reduction='mean', no class weights, no coupling "
+    "between samples); over sequences of different lengths, one that averages each sequence first "
+    "(icbs.CausalLMLoss); where samples differ in weight or length, reduction='sum' will do"
+)
+RANDOM = (
+    "the model or the loss draws random numbers in evaluation mode too (dropout in a function, "
+    "noise); switch that off"
+)
 
 
 class Objective:
@@ -31,6 +42,8 @@ class Objective:
         self.sums = sums
         self.precision: Precision = "float32"
         """In which the model computes; see :meth:`run`."""
+        self.noise = 1.0
+        """Factor on the noise of targets drawn for the squared error; see :meth:`dispersion`."""
 
     def run(self, model: Callable[..., Any], inputs: Any) -> Any:
         """Call the model, in the precision that was asked for."""
@@ -72,22 +85,25 @@ class Objective:
                     "loss must return one number; set its reduction to 'mean' "
                     f"(it returned shape {tuple(getattr(together, 'shape', ()))})"
                 )
-            each = [itself._try(call(model, s.inputs), s.targets) for s in _singles(few)]
-        apart = torch.stack(each)
-        if not torch.isfinite(together) or not torch.isfinite(apart).all():
-            raise DataError(f"the loss of the dense model is {float(together)}; it must be finite")
-        averages = torch.allclose(together, apart.mean(), rtol=1e-3, atol=1e-5)
-        if not averages and torch.allclose(together, apart.sum(), rtol=1e-3, atol=1e-5):
-            itself = cls(loss, sums=True)
-        elif not averages:
+            each = [itself._try(_try_model(model, s.inputs), s.targets) for s in _singles(few)]
+        apart = torch.stack(each).double()
+        whole = together.double()
+        if not torch.isfinite(whole) or not torch.isfinite(apart).all():
+            wrong = whole if not torch.isfinite(whole) else apart[~torch.isfinite(apart)][0]
+            raise DataError(f"the loss of the dense model is {float(wrong)}; it must be finite")
+        # In whatever unit the loss is, it is closer to the one than to the other.
+        itself.sums = bool((whole - apart.sum()).abs() < (whole - apart.mean()).abs())
+        expected = apart.sum() if itself.sums else apart.mean()
+        half = any(t.is_floating_point() and t.element_size() < 4 for t in tensors(outputs))
+        rounding = (2e-2 if half else 1e-3) * expected.abs().clamp(min=apart.abs().mean()) + 1e-5
+        if (gap := (whole - expected).abs()) > rounding:
+            itself._check_repeats(model, few, whole, gap)
             raise DataError(
-                f"the loss of {len(few)} samples together is {float(together):.6g}, the mean of "
-                f"their losses {float(apart.mean()):.6g}: use a loss that averages over samples "
-                "(reduction='mean', no class weights, no coupling between samples); over "
-                "sequences of different lengths, one that averages each sequence first "
-                "(icbs.CausalLMLoss)"
+                f"the loss of {len(few)} samples together is {float(whole):.6g}, the mean of "
+                f"their losses {float(apart.mean()):.6g}: {REMEDY}"
             )
         if draws:
+            itself.noise = itself._audible(outputs)
             itself.sample_targets(outputs, few.targets, torch.Generator().manual_seed(0))
         return itself
 
@@ -105,6 +121,11 @@ class Objective:
         home = getattr(self.loss, "__module__", None)
         return isinstance(self.loss, nn.modules.loss._Loss) or home == F.__name__
 
+    @property
+    def ignored(self) -> int:
+        """Label of what does not count."""
+        return getattr(self.loss, "ignore_index", IGNORED)
+
     def _check_labels(self, outputs: Any, targets: Tensor) -> None:
         """Refuse class labels outside of the model's outputs, before an index fails inside."""
         known = isinstance(self.loss, CausalLMLoss | ClassificationLoss)
@@ -119,13 +140,26 @@ class Objective:
                 f"(N, {targets.shape[1]}) are those of a language model, whose loss is "
                 "icbs.CausalLMLoss()"
             )
-        labels = targets[targets != IGNORED]
+        labels = targets[targets != self.ignored]
+        if not len(labels):
+            return
         classes = found.shape[-1 if isinstance(self.loss, CausalLMLoss) else 1]
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= classes:
             raise DataError(
                 f"labels run from {low} to {high}, but the model has {classes} outputs: "
                 f"labels must be 0 … {classes - 1}"
+            )
+
+    @torch.no_grad()
+    def _check_repeats(self, model: nn.Module, few: Samples, loss: Tensor, gap: Tensor) -> None:
+        """Refuse a random model where that may be what a gap between losses comes from."""
+        again = [self._try(_try_model(model, few.inputs), few.targets) for _ in range(3)]
+        farthest = max(again, key=lambda value: float((value - loss).abs()))
+        if (farthest - loss).abs() > gap / 10:
+            raise DataError(
+                f"the loss of the same samples is {float(loss):.6g} and then "
+                f"{float(farthest):.6g}: {RANDOM}"
             )
 
     def _try(self, outputs: Any, targets: Tensor) -> Tensor:
@@ -168,7 +202,7 @@ class Objective:
         with torch.no_grad():
             drawn = self._sample(self.seen(outputs), generator)
         if drawn.shape == targets.shape and not targets.is_floating_point():
-            drawn = drawn.masked_fill(targets == IGNORED, IGNORED)
+            drawn = drawn.masked_fill(targets == self.ignored, self.ignored)
         return drawn
 
     def _sample(self, outputs: Any, generator: torch.Generator) -> Tensor:
@@ -183,15 +217,45 @@ class Objective:
             drawn = torch.bernoulli(outputs.sigmoid().cpu(), generator=generator)
             return drawn.to(outputs.device)
         if self._is(nn.MSELoss, F.mse_loss):
-            # ‖o − y‖²/D is the negative log-likelihood of a normal of variance D/2.
-            size = outputs[0].numel() if not self.sums else 1
             noise = torch.randn(outputs.shape, generator=generator, dtype=outputs.dtype)
-            return outputs + noise.to(outputs.device) * (size / 2) ** 0.5
+            return outputs + noise.to(outputs.device) * (self._spread(outputs) * self.noise)
         raise DataError(
             "curvature 'monte-carlo' must draw targets, and this loss has no known "
             "distribution: use curvature='empirical', or give the loss a method "
             "sample(outputs, generator)"
         )
+
+    def _spread(self, outputs: Tensor) -> float:
+        """Return the standard deviation that makes a likelihood of the squared error.
+
+        ``‖o − y‖²/D`` is that of a normal distribution of variance D/2.
+        """
+        size = outputs[0].numel() if not self.sums else 1
+        return (size / 2) ** 0.5
+
+    def _audible(self, outputs: Any) -> float:
+        """Find the factor, most often 1, that keeps noise on outputs above their rounding."""
+        if not self._is(nn.MSELoss, F.mse_loss):
+            return 1.0
+        outputs = self.seen(outputs)
+        least = float(outputs.abs().max()) * torch.finfo(outputs.dtype).eps ** 0.5
+        return 2.0 ** max(0, math.ceil(math.log2(max(least, 1e-300) / self._spread(outputs))))
+
+    def dispersion(self, mean: float, targets: Tensor, *, drawn: bool) -> float:
+        """Estimate by what a Fisher is to be divided; see :func:`icbs.data.dispersion.dispersion`.
+
+        Parameters
+        ----------
+        mean : float
+            Mean loss of the samples of the Fisher.
+        targets : Tensor
+            Of these samples.
+        drawn : bool
+            Whether the Fisher's targets are drawn by :meth:`sample_targets`.
+        """
+        if drawn and self._is(nn.MSELoss, F.mse_loss):
+            return self.noise**2
+        return dispersion(self.loss, mean, targets, drawn=drawn)
 
     def _is(self, kind: type[nn.Module], function: Any) -> bool:
         return isinstance(self.loss, kind) or self.loss is function
@@ -215,6 +279,6 @@ def _try_model(model: nn.Module, inputs: Any) -> Any:
         if isinstance(error, IcbsError):
             raise
         raise DataError(
-            f"the model can't take the first samples ({type(error).__name__}: {error}); check "
+            f"the model can't take the samples ({type(error).__name__}: {error}); check "
             "their shape, type and range"
         ) from error

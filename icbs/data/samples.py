@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,3 +121,54 @@ def _check_batch(inputs: Any, targets: Any, first: int) -> None:
                 f"sample {first + int(bad.nonzero()[0])} holds NaN or infinite values; "
                 "remove or repair it"
             )
+
+
+def unlike(samples: Samples, count: int, seed: int, ignored: int = IGNORED) -> Tensor:
+    """Choose samples at random, as unlike one another in their labels as can be.
+
+    A loss that weights samples differently shows only on samples that differ: in their class,
+    or, with several labels each, in how many of them count.
+
+    Parameters
+    ----------
+    samples : Samples
+    count : int
+        How many to choose, at most.
+    seed : int
+    ignored : int, default -100
+        Label of what does not count.
+
+    Returns
+    -------
+    Tensor of int64, shape (min(count, N),)
+        Indices. Samples are spread evenly over the values of what they differ in, the smallest
+        and the largest included.
+    """
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
+    for key in _differences(samples, ignored):
+        values, kind, sizes = key.cpu()[order].unique(return_inverse=True, return_counts=True)
+        if len(values) > 1:
+            break
+    else:
+        return order[:count]
+    # How many of its kind come before each: the first of all kinds, then the second, …
+    turn = torch.empty_like(kind)
+    sort = kind.argsort(stable=True)
+    turn[sort] = torch.arange(len(kind)) - (sizes.cumsum(0) - sizes)[kind[sort]]
+    by_turn = (turn * len(values) + kind).argsort()
+    if count < len(values):
+        by_turn = by_turn[torch.linspace(0, len(values) - 1, count).round().long()]
+    return order[by_turn[:count]]
+
+
+def _differences(samples: Samples, ignored: int) -> Iterator[Tensor]:
+    """List what samples may differ in for a loss, one integer a sample, shape (N,)."""
+    targets, inputs = samples.targets, samples.inputs
+    if not targets.is_floating_point() and targets.dtype != torch.bool:
+        yield targets if targets.ndim == 1 else (targets != ignored).flatten(1).sum(dim=1)
+    elif targets.ndim == 2 and targets.shape[1] > 1:
+        yield targets.float().argmax(dim=1)  # shares of classes
+    if isinstance(inputs, dict):  # of a model that computes its own loss
+        for name, none in (("labels", ignored), ("attention_mask", 0)):
+            if isinstance(given := inputs.get(name), Tensor):
+                yield (given != none).flatten(1).sum(dim=1) if given.ndim > 1 else given.long()

@@ -260,7 +260,7 @@ def test_named_tuples_are_inputs_too():
 
 
 def test_inputs_that_the_model_cannot_take_are_named_so():
-    with pytest.raises(DataError, match="can't take the first samples"):
+    with pytest.raises(DataError, match="can't take the samples"):
         Pruner(**settings()).prune(mlp().bfloat16(), [data()], LOSS)
 
 

@@ -131,6 +131,21 @@ def test_tokens_outside_of_the_vocabulary_are_refused():
         check(CausalLMLoss(), samples)
 
 
+def test_a_label_of_the_losss_own_counts_for_nothing():
+    """255 marks what is ignored in many sets of segmented images; 0 is padding in many texts."""
+    logits = torch.randn(6, 4, 7, generator=torch.Generator().manual_seed(0))
+    model = Wrapped(nn.Identity(), lambda x: x)
+    labels = torch.full((6, 7), 255)
+    labels[:, :5] = torch.arange(5) % 4
+    loss = nn.CrossEntropyLoss(ignore_index=255)
+    with pytest.raises(DataError, match="labels run from 0 to 255"):
+        Objective.check(nn.CrossEntropyLoss(), model, Samples(logits, labels), labels)
+    objective = Objective.check(loss, model, Samples(logits, labels), labels, draws=True)
+    drawn = objective.sample_targets(logits, labels, torch.Generator().manual_seed(0))
+    assert torch.equal(drawn == 255, labels == 255)
+    assert drawn[labels != 255].max() <= 3
+
+
 def test_models_cache_nothing_while_they_are_pruned(toy):
     class Config:
         use_cache = True

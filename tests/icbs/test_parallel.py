@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from icbs import CausalLMLoss, Pruner, RunFolderError, load_masks
+from icbs import CausalLMLoss, DataError, Pruner, RunFolderError, load_masks
 from icbs.curvature.passes import Pass, take_pass
 from icbs.data.objective import Objective
 from icbs.history import read_history
@@ -113,6 +113,21 @@ class InterruptionError(Exception):
     pass
 
 
+def refused(rank: int) -> str:
+    """What a layout that mixes samples is refused with; one process sees no error by itself."""
+    from icbs.curvature import gradient_check
+    from tests.icbs.test_gradient_check import LABELS, LOSS, MIXING
+
+    if rank == 1:
+        gradient_check._Check.fault = lambda *_: None  # type: ignore[method-assign]
+    make, inputs = MIXING["two views"]
+    try:
+        Pruner(**SETTINGS | {"batch_size": 16}).prune(make(), [(inputs, LABELS)], LOSS)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
 def work(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
@@ -120,6 +135,7 @@ def work(rank: int, port: int, folder: str) -> None:
     for run in RUNS:
         found[run] = prune(run)
     found["folder"] = prune_in(Path(folder) / "run")
+    found["refused"] = {"message": refused(rank)}  # type: ignore[dict-item]
     torch.save(found, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -176,3 +192,10 @@ def test_the_first_process_alone_writes_the_run_folder(both, folder):
     rows = read_history(folder / "run" / "history.csv")
     assert [row.step for row in rows] == sorted(row.step for row in rows)
     assert {row.step for row in rows} == set(range(SETTINGS["passes"]))
+
+
+@pytest.mark.slow
+def test_all_processes_refuse_alike(both):
+    one, two = (found["refused"]["message"] for found in both)
+    assert one == two
+    assert "'e' is off by" in one

@@ -1,0 +1,280 @@
+"""A check of per-sample gradients against autograd, on a few samples, before work starts.
+
+Three computations must agree, for every layer:
+
+- *together*: the calls of the layers in one forward and backward pass, cut into samples, as
+  the passes of a run do it;
+- *apart*: the same, one sample at a time;
+- *autograd*: the gradient of ``loss(model(inputs), targets)`` with respect to the weights.
+
+Which of them differ tells what is wrong. Where the sums over samples differ between together
+and apart, the loss (or the model) couples samples; where only the rows differ, a layer's input
+is not one sample after another; and where autograd differs from the sum of the calls, the
+weight is used outside of its layer too. Gradients are compared by random projections, a few
+numbers for each sample and layer, so that none of them is ever formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from icbs import parallel
+from icbs.curvature.collectors import check_finite
+from icbs.curvature.taps import listen
+from icbs.curvature.trace import Call
+from icbs.data.objective import RANDOM, REMEDY, Objective
+from icbs.data.samples import Samples
+from icbs.errors import DataError, LayerError
+from icbs.layers.layer import Layer
+
+PROBES = 8
+"""Projections of a gradient."""
+MOST = 32
+"""Samples to check, at most."""
+CHEAP = 1 << 26
+"""Bytes of activations up to which samples are checked whatever share of a pass they are."""
+
+
+def count_samples(activations: int, planned: int, available: int) -> int:
+    """Choose how many samples to check: a small share of a pass, more where they are cheap.
+
+    Parameters
+    ----------
+    activations : int
+        Bytes that a sample takes in a forward and backward pass.
+    planned : int
+        Samples of a pass.
+    available : int
+        Samples there are.
+    """
+    return min(max(2, planned // 32, CHEAP // activations), MOST, available)
+
+
+def check_gradients(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    objective: Objective,
+    samples: Samples,
+    batch_size: int,
+    *,
+    rows: bool = True,
+) -> None:
+    """Refuse a loss, a layout or a use of weights with which gradients would be wrong.
+
+    Costs a forward and backward pass over the samples, and one for each of them alone.
+
+    Parameters
+    ----------
+    model, layers, objective
+        The model, in evaluation mode.
+    samples : Samples
+        As unlike one another as can be; see :func:`icbs.data.samples.unlike`.
+    batch_size : int
+        Samples in one forward pass, as in the passes of the run. With 1, nothing is computed
+        together that could be mixed.
+    rows : bool, default True
+        Whether the gradients of single samples will be used, and not only their sum.
+
+    Raises
+    ------
+    DataError
+        If the loss is neither a mean nor a sum over samples, if a layer's input is not one
+        sample after another in its first dimension, or if the model is random.
+    LayerError
+        If a layer's weight is used outside of the layer too.
+    """
+    check = _Check(model, layers, objective, batch_size, rows)
+    fault = _of_first(check.fault(samples))
+    if fault is None:
+        return
+    # Of samples that the model fits perfectly, gradients are nothing but rounding. With the
+    # targets of others they are more, and what is wrong stays wrong.
+    swapped = Samples(samples.inputs, samples.targets.roll(1, 0))
+    try:
+        again = check.fault(swapped)
+    except Exception:  # whatever a loss may raise for targets that don't belong to the inputs
+        again = fault
+    if _of_first(again) is not None:
+        raise _of_first(check.noise(samples)) or fault
+
+
+def _of_first(fault: Exception | None) -> Exception | None:
+    """Let the first process decide for all: their roundings may differ."""
+    return parallel.from_first(lambda: fault)
+
+
+@dataclass
+class Gradients:
+    """Projected gradients of some samples, by layer name."""
+
+    rows: dict[str, Tensor]
+    """One row for each sample, from the calls of the layer, shape (N, probes)."""
+    whole: dict[str, Tensor]
+    """Of all samples, by autograd, shape (probes,)."""
+
+
+class _Check:
+    """The three computations, and how closely they must agree."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[Layer],
+        objective: Objective,
+        batch_size: int,
+        rows: bool,
+    ) -> None:
+        self.model, self.layers, self.objective = model, layers, objective
+        self.batch_size, self.rows = batch_size, rows
+        generator = torch.Generator().manual_seed(0)
+        self.probes = {layer.name: _probes(layer, generator) for layer in layers}
+        floats = [p for p in model.parameters() if p.is_floating_point()]
+        half = objective.precision != "float32" or any(p.element_size() < 4 for p in floats)
+        # Errors are relative to a layer's own gradient, but where it is far below the others'
+        # (floor): it may be rounding alone. Together and apart run other kernels, and differ by
+        # rounding in all that comes before and after the layer; autograd is given the same
+        # inputs and output gradients as the calls.
+        self.apart, self.autograd, self.floor = (0.2, 0.05, 0.02) if half else (0.02, 0.005, 1e-4)
+
+    def fault(self, samples: Samples) -> Exception | None:
+        """Compare the three computations; return the error to raise."""
+        together = self.gradients(samples, self.batch_size)
+        for name, rows in together.rows.items():
+            check_finite(name, rows)
+        apart = together
+        if self.batch_size > 1:
+            apart = self.gradients(samples, 1, autograd=False)
+        sums = {name: rows.sum(dim=0) for name, rows in together.rows.items()}
+        own = {name: rows.sum(dim=0) for name, rows in apart.rows.items()}
+        sizes = self._sizes(apart)
+        if off := _off(sums, own, sizes, self.apart):
+            return DataError(
+                f"the gradient of {len(samples)} samples together is not the sum of their own: "
+                f"{_listed(off)}; {REMEDY}"
+            )
+        if self.rows and (off := _off(together.rows, apart.rows, sizes, self.apart)):
+            return DataError(
+                "the inputs of some layers are not one sample after another in the first "
+                "dimension (time first, or views joined by torch.cat), so that gradients of single "
+                f"samples would be mixed up: {_listed(off)}; put the sample first (batch_first, "
+                "torch.stack with dim=1), run one sample at a time (batch_size=1), or exclude "
+                "these layers"
+            )
+        if off := _off(together.whole, sums, self._sizes(together), self.autograd):
+            return LayerError(
+                "autograd gives some weights another gradient than the calls of their layers do: "
+                f"{_listed(off)}; a weight that is used outside of its layer too (tied in a "
+                "function, called functionally, in a regulariser) can't be pruned: call the layer "
+                "itself, keep the term out of the loss, or exclude these layers"
+            )
+        return None
+
+    def noise(self, samples: Samples) -> Exception | None:
+        """Compare two equal computations; return the error to raise."""
+        one, two = (self.gradients(samples, self.batch_size, autograd=False) for _ in range(2))
+        if off := _off(one.rows, two.rows, self._sizes(one), self.apart / 4):
+            return DataError(
+                "two passes over the same samples give different gradients: "
+                f"{_listed(off)}; {RANDOM}"
+            )
+        return None
+
+    def _sizes(self, gradients: Gradients) -> dict[str, float]:
+        """Return what errors are relative to, by layer name."""
+        sizes = {name: float(rows.norm()) for name, rows in gradients.rows.items()}
+        floor = self.floor * max(sizes.values())
+        return {name: max(size, floor) for name, size in sizes.items()}
+
+    def gradients(self, samples: Samples, size: int, *, autograd: bool = True) -> Gradients:
+        """Compute the gradients of samples, ``size`` of them in one forward pass."""
+        shape = len(samples), PROBES
+        rows = {layer.name: torch.zeros(shape, dtype=torch.float64) for layer in self.layers}
+        whole = {layer.name: torch.zeros(PROBES, dtype=torch.float64) for layer in self.layers}
+        asked = self.layers if autograd else []
+        weights = [layer.kind.module.weight for layer in asked]
+
+        def sink(layer: Layer, call: Call) -> None:
+            found = call.projected(*self.probes[layer.name]).double().cpu()
+            rows[layer.name][call.start : call.start + call.samples] += found
+
+        for start in range(0, len(samples), size):
+            piece = samples[start : start + size]
+            with listen(self.model, self.layers, len(piece), start) as taps, _asking(asked):
+                outputs = self.objective.run(self.model, piece.inputs)
+                total = self.objective.total(outputs, piece.targets)
+                # In float16 sums over samples overflow sooner than what they are made of.
+                half = self.objective.precision == "float16"
+                scale = max(1.0, taps.find_scale(total) / 64) if half else 1.0
+                found = taps.send_back(total, sink, scale=scale, weights=weights)
+            for layer, gradient in zip(asked, found, strict=True):
+                if gradient is not None:
+                    projected = _projected(layer, gradient, *self.probes[layer.name])
+                    whole[layer.name] += projected.double().cpu() / scale
+        return Gradients(rows, whole)
+
+
+def _off(
+    found: dict[str, Tensor],
+    expected: dict[str, Tensor],
+    sizes: dict[str, float],
+    tolerance: float,
+) -> dict[str, float]:
+    """Layers whose gradients differ by more than a share of their size, and that share."""
+    errors = {}
+    for name, size in sizes.items():
+        # A weight that is used elsewhere alone has no calls, or such without a gradient.
+        size = max(size, float(found[name].norm()))
+        error = float((found[name] - expected[name]).norm())
+        if error > tolerance * size:
+            errors[name] = error / size
+    return errors
+
+
+def _listed(errors: dict[str, float], most: int = 5) -> str:
+    """Name layers and how far they are off."""
+    shown = [f"{name!r} is off by {error:.0%}" for name, error in list(errors.items())[:most]]
+    more = f" (and {len(errors) - most} more)" if len(errors) > most else ""
+    return ", ".join(shown) + more
+
+
+def _probes(layer: Layer, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw vectors that project a gradient from both sides: of its outputs, and its inputs."""
+    wide = torch.promote_types(layer.dense.dtype, torch.float32)
+    sizes = layer.shape[0], layer.shape[1] * layer.kind.groups
+    left, right = (torch.randn(size, PROBES, generator=generator, dtype=wide) for size in sizes)
+    return left.to(layer.dense.device), right.to(layer.dense.device)
+
+
+def _projected(layer: Layer, gradient: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Project a gradient in the module's shape, as :meth:`Trace.projected` projects rows."""
+    groups = layer.kind.groups
+    matrix = layer.kind.matrix(gradient).to(left.dtype).unflatten(0, (groups, -1))
+    seen = matrix @ right.unflatten(0, (groups, -1))
+    return (seen.flatten(0, 1) * left).sum(dim=0)
+
+
+@contextmanager
+def _asking(layers: Sequence[Layer]) -> Iterator[None]:
+    """Let the weights of layers ask for gradients within the context."""
+    modules = [layer.kind.module for layer in layers]
+    asked = [module.weight.requires_grad for module in modules]
+    hooks = [module.register_forward_pre_hook(_usable) for module in modules]
+    for module in modules:
+        module.weight.requires_grad_()
+    try:
+        yield
+    finally:
+        for module, before, hook in zip(modules, asked, hooks, strict=True):
+            module.weight.requires_grad_(before)
+            hook.remove()
+
+
+def _usable(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Copy inputs made under inference_mode, which autograd can't keep for a weight's gradient."""
+    return tuple(x.clone() if isinstance(x, Tensor) and x.is_inference() else x for x in inputs)
