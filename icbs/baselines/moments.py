@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from icbs.baselines.walk import Feed
 from icbs.data.positions import counted_positions
-from icbs.layers.calls import seen_in
+from icbs.layers.calls import inputs_and_output
 from icbs.layers.layer import Layer
 
 
@@ -80,7 +80,7 @@ def _listening(moments: Mapping[str, Moments], counted: Tensor | None) -> Iterat
         def hook(
             module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Any
         ) -> None:
-            inputs, output = seen_in(moment.layer, args, named, output)
+            inputs, output = inputs_and_output(moment.layer, args, named, output)
             moment.add(inputs.detach(), output.shape, counted)
 
         return hook

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from icbs.curvature.trace import Call
 from icbs.errors import DataError, LayerError
-from icbs.layers.calls import check_explained, seen_in
+from icbs.layers.calls import check_explained, inputs_and_output
 from icbs.layers.layer import Layer
 
 SCALE = 2.0**14
@@ -181,7 +181,7 @@ def listen(
         def hook(
             module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Any
         ) -> Tensor:
-            return taps.hear(layer, *seen_in(layer, args, named, output))
+            return taps.hear(layer, *inputs_and_output(layer, args, named, output))
 
         return hook
 

@@ -1,10 +1,9 @@
-"""Calls of layers: what is seen of them, how often they come, and for which samples."""
+"""Calls of layers in a forward pass: their tensors, their number, and the samples in them."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,16 +14,18 @@ from icbs.data.trees import call, first_argument, tensors
 from icbs.errors import DataError, LayerError
 from icbs.layers.layer import Layer
 
-NUMBERS, POSITIONS = 1 << 22, 1 << 15
-"""Entries of inputs, floating-point or tokens, searched for a layer that does not run at once."""
+SEARCHED = {True: 1 << 22, False: 1 << 15}
+"""Entries of inputs, floating-point or not, searched for a layer that does not run at once."""
+AT_ONCE = {True: 1 << 18, False: 1 << 10}
+"""Entries of these in one forward pass."""
 Run = Callable[[Any, Any], Any]
 """``run(model, inputs)`` calls a model."""
 
 
-def seen_in(
+def inputs_and_output(
     layer: Layer, args: tuple[Any, ...], named: dict[str, Any], output: Any
 ) -> tuple[Tensor, Tensor]:
-    """Return inputs and output of a call, if they are what the layer's kind takes and returns.
+    """Return inputs and output of a call, if they are tensors that can be looked at.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def reach(
     more: Iterable[Samples],
     *,
     run: Run = call,
-    watch: dict[str, nn.Module] | None = None,
+    watch: Mapping[str, nn.Module] | None = None,
     verify: bool = False,
 ) -> Reach:
     """Run some samples one by one, and then others until every layer has run.
@@ -97,7 +98,7 @@ def reach(
         Pieces of any size, run while there is a layer that has not.
     run : callable
         ``run(model, inputs)``.
-    watch : dict of str to nn.Module, optional
+    watch : mapping of str to nn.Module, optional
         Other modules whose order is of interest.
     verify : bool
         Refuse a layer that does something else than its kind.
@@ -109,70 +110,32 @@ def reach(
     LayerError
         If a layer can't be pruned as it is used.
     """
-    by_name = {layer.name: layer for layer in layers}
-    watched = (watch or {}) | {layer.name: layer.module for layer in layers}
-    verified: set[str] = set() if verify else set(by_name)
+    watched = dict(watch or {}) | {layer.name: layer.module for layer in layers}
+    verified = set() if verify else {layer.name for layer in layers}
     order: list[str] = []
 
-    def look(piece: Samples) -> tuple[dict[str, list[torch.Size]], Counter[str]]:
-        """Shapes of the inputs of each call that has some, and how many calls there are."""
-        found: dict[str, list[torch.Size]] = {name: [] for name in by_name}
-        here: list[str] = []
-
-        def hook_of(name: str) -> Callable[..., None]:
-            def hook(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-                here.append(name)
-
-            return hook
-
-        def after_of(layer: Layer) -> Callable[..., None]:
-            def hook(
-                module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Any
-            ) -> None:
-                inputs, output = seen_in(layer, args, named, output)
-                if not inputs.numel():  # an expert that is called with nothing
-                    return
-                found[layer.name].append(inputs.shape)
-                if layer.name not in verified:
-                    check_explained(layer, inputs, output)
-                    verified.add(layer.name)
-
-            return hook
-
-        handles = [
-            module.register_forward_pre_hook(hook_of(name), with_kwargs=True)
-            for name, module in watched.items()
-        ]
-        handles += [
-            layer.module.register_forward_hook(after_of(layer), with_kwargs=True)
-            for layer in layers
-        ]
-        try:
-            with torch.no_grad():
-                run(model, piece.inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
-        _merge(order, here)
-        return found, Counter(here)
+    def look(piece: Samples) -> _Seen:
+        seen = _look(model, layers, piece, run, watched, verified)
+        _merge(order, seen.names)
+        return seen
 
     each = [look(single) for single in singles]
     calls: dict[str, int | None] = {}
     uneven, missing, tried = [], [], len(singles)
-    for name in by_name:
-        counts = {count[name] for _, count in each}
+    for name in [layer.name for layer in layers]:
+        counts = {seen.names.count(name) for seen in each}
         calls[name] = counts.pop() if len(counts) == 1 else None
-        if any(found[name] != each[0][0][name] for found, _ in each):
+        if any(seen.shapes[name] != each[0].shapes[name] for seen in each):
             uneven.append(name)
-        if not any(found[name] for found, _ in each):
+        if not any(seen.shapes[name] for seen in each):
             missing.append(name)
     for piece in more:
         if not missing:
             break
         if not len(piece):
             continue
-        (found, _), tried = look(piece), tried + len(piece)
-        for name in [name for name in missing if found[name]]:
+        seen, tried = look(piece), tried + len(piece)
+        for name in [name for name in missing if seen.shapes[name]]:
             missing.remove(name)
             calls[name] = None
             uneven.append(name)
@@ -183,6 +146,57 @@ def reach(
             f"samples{others}; add it to exclude, or give samples that reach it"
         )
     return Reach(order, calls, uneven)
+
+
+@dataclass
+class _Seen:
+    """What a forward pass calls."""
+
+    shapes: dict[str, list[torch.Size]]
+    """Shapes of the inputs of each layer's calls, but for those with nothing."""
+    names: list[str] = field(default_factory=list)
+    """Names of all modules watched, call by call."""
+
+
+@torch.no_grad()
+def _look(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    piece: Samples,
+    run: Run,
+    watched: Mapping[str, nn.Module],
+    verified: set[str],
+) -> _Seen:
+    """Run a forward pass and note its calls; check layers that are not yet among ``verified``."""
+    found = _Seen({layer.name: [] for layer in layers})
+
+    def before(name: str) -> Callable[..., None]:
+        return lambda *_: found.names.append(name)
+
+    def after(layer: Layer) -> Callable[..., None]:
+        def hook(
+            module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Any
+        ) -> None:
+            inputs, output = inputs_and_output(layer, args, named, output)
+            if not inputs.numel():  # an expert that is called with nothing
+                return
+            found.shapes[layer.name].append(inputs.shape)
+            if layer.name not in verified:
+                check_explained(layer, inputs, output)
+                verified.add(layer.name)
+
+        return hook
+
+    handles = [m.register_forward_pre_hook(before(name)) for name, m in watched.items()]
+    handles += [
+        layer.module.register_forward_hook(after(layer), with_kwargs=True) for layer in layers
+    ]
+    try:
+        run(model, piece.inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
 
 
 def _merge(order: list[str], names: Sequence[str]) -> None:
@@ -198,11 +212,10 @@ def _merge(order: list[str], names: Sequence[str]) -> None:
 
 
 def slices(samples: Samples, start: int) -> Iterator[Samples]:
-    """Yield further samples in slices that double, until as many are seen as come cheaply."""
+    """Yield further samples in slices, until as many are seen as come cheaply."""
     first = tensors(samples.inputs)[0]
-    numbers = NUMBERS if first.is_floating_point() else POSITIONS
-    stop = min(len(samples), start + max(1, numbers // max(1, first[0].numel())))
-    size = max(1, start)
-    while start < stop:
-        yield samples[start : min(start + size, stop)]
-        start, size = start + size, 2 * size
+    kind, each = first.is_floating_point(), max(1, first[0].numel())
+    stop = min(len(samples), start + max(1, SEARCHED[kind] // each))
+    size = max(1, AT_ONCE[kind] // each)
+    for begin in range(start, stop, size):
+        yield samples[begin : min(begin + size, stop)]

@@ -1,4 +1,4 @@
-"""What a density is the density of: which weights are pruned, and which are left out."""
+"""Coverage of a density: which weights are pruned, and which are left dense."""
 
 from __future__ import annotations
 

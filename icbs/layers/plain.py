@@ -1,6 +1,8 @@
-"""Which tensors are plain numbers in memory of their own; what others are, in words."""
+"""Checks that weights and masks are plain tensors, with memory of their own."""
 
 from __future__ import annotations
+
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def oddity(tensor: Tensor) -> str | None:
-    """Say what is odd about a tensor's memory; None if it holds plain numbers."""
+    """Describe why a tensor does not hold plain numbers in memory; None if it does."""
     if tensor.is_meta:
         return "on the meta device, which holds no values"
     if tensor.is_nested:
@@ -81,17 +83,17 @@ def _overlaps(tensor: Tensor) -> bool:
 
 
 def check_writable(model: nn.Module) -> None:
-    """Refuse a model of which a parameter can't be changed, or asked for gradients, again.
+    """Refuse a model with parameters or buffers that can't be changed, or saved for gradients.
 
     Raises
     ------
     LayerError
     """
-    for name, parameter in model.named_parameters():
-        lazy = isinstance(parameter, nn.parameter.UninitializedParameter)
-        if not lazy and parameter.is_inference():
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        lazy = nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer
+        if not isinstance(tensor, lazy) and tensor.is_inference():
             raise LayerError(
-                f"parameter {name!r} was made under torch.inference_mode, so that it can't be "
+                f"{name!r} of the model was made under torch.inference_mode, so that it can't be "
                 "changed; make or load the model outside of it, or with torch.no_grad"
             )
 

@@ -112,19 +112,22 @@ def _eager() -> Any:
 
 
 def _check_runs_as_modules(model: nn.Module) -> None:
-    kind = type(model).__name__
     if isinstance(model, torch.jit.ScriptModule):
-        raise LayerError(f"the model is scripted ({kind}); prune the module that it was made from")
-    home = {base.__module__ for base in type(model).__mro__}
-    if any(name.startswith("torch.export.") for name in home):
         raise LayerError(
-            f"the model is the module of an exported program ({kind}), which runs as a graph; "
-            "prune the module that was exported, and export it again"
+            f"the model is scripted ({type(model).__name__}); prune the module that it was made "
+            "from"
         )
     fsdp: Any = sys.modules.get("torch.distributed.fsdp")
     sharded = getattr(fsdp, "FullyShardedDataParallel", None)
-    if sharded is not None and any(isinstance(m, sharded) for m in model.modules()):
-        raise LayerError(
-            "the model's weights are sharded (FullyShardedDataParallel); prune it before it is "
-            "sharded"
-        )
+    for name, module in model.named_modules():
+        what = repr(name) if name else "the model"
+        if any(base.__module__.startswith("torch.export.") for base in type(module).__mro__):
+            raise LayerError(
+                f"{what} is the module of an exported program ({type(module).__name__}), which "
+                "runs as a graph; prune the module that was exported, and export it again"
+            )
+        if sharded is not None and isinstance(module, sharded):
+            raise LayerError(
+                f"the weights of {what} are sharded (FullyShardedDataParallel); prune it before "
+                "it is sharded"
+            )

@@ -187,6 +187,7 @@ def exported() -> nn.Module:
     ("make", "message"),
     [
         (exported, "module of an exported program.*prune the module that was exported"),
+        (lambda: nn.Sequential(exported(), nn.Linear(4, 4)), "'0' is the module of an exported"),
         (lambda: torch.jit.script(mlp()), "scripted.*prune the module that it was made from"),
     ],
 )
