@@ -237,17 +237,13 @@ def _size(header: list[str], table: Any, form: Dialect, path: str | Path) -> int
     if not form.header:
         return int(max(table["i"].max(initial=-1), table["j"].max(initial=-1))) + 1 - form.base
     length, places = shape[form.header]
-    try:
-        if len(header) != length or (length == 6 and header[:2] != ["p", "qubo"]):
-            raise ValueError
-        if "_" in "".join(header):
-            raise ValueError  # int reads 1_0
-        n, *counts = (int(header[place]) for place in places)
-    except ValueError:
+    words = [header[place] for place in places if place < len(header)]
+    starts = length == 2 or header[:2] == ["p", "qubo"]
+    whole = all(re.fullmatch(r"[+-]?\d{1,18}", word) for word in words)
+    if len(header) != length or not starts or not whole:
         wanted = "n m" if length == 2 else "p qubo 0 n nodes couplers"
-        raise FormatError(
-            f"{path} has the header {' '.join(header)!r:.60}; expected {wanted}"
-        ) from None
+        raise FormatError(f"{path} has the header {' '.join(header)!r:.60}; expected {wanted}")
+    n, *counts = map(int, words)
     if sum(counts) != len(table) or n < 0:
         raise FormatError(
             f"{path} claims {n} variables and {sum(counts)} entries but holds {len(table)} "

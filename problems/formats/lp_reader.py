@@ -74,6 +74,7 @@ class Reader:
         self.at, self.stop = 0, len(text)
         self.found = Named()
         self.labels: set[str] = set()
+        self.counted: set[int] = set()
         self.binaries: set[str] = set()
         self.integers: set[str] = set()
         self.capped: set[str] = set()
@@ -102,21 +103,21 @@ class Reader:
 
     def _sections(self) -> Iterator[tuple[re.Match[str], int]]:
         """Yield the head of each section before ``End``, and where it stops."""
-        heads = list(_HEAD.finditer(self.text))
-        kinds = [head.lastgroup for head in heads]
-        if not heads or kinds[-1] != "end":
-            raise FormatError(f"{self.path} is cut off: an LP text ends with 'End'")
-        if kinds[0] != "objective" or self.text[: heads[0].start()].strip():
-            raise FormatError(f"{self.path} is not an LP text, which begins with its objective")
-        for place, (head, kind) in enumerate(zip(heads, kinds, strict=True)):
-            what = f"section {head[0].strip()!r}"
+        heads: dict[str | None, re.Match[str]] = {}
+        for head in _HEAD.finditer(self.text):
+            kind, what = head.lastgroup, f"section {head[0].strip()!r}"
+            if not heads and (kind != "objective" or self.text[: head.start()].strip()):
+                raise FormatError(f"{self.path} is not an LP text, which begins with its objective")
             if kind == "foreign":
                 self._refuse(f"{what} is not read; only cardinalities over binaries are", head)
-            if (place > 0 and kind == "objective") or (place != 1 and kind == "rows"):
+            if kind in heads or "end" in heads or (kind == "rows" and len(heads) > 1):
                 self._refuse(f"{what} is one too many, or out of order", head)
-        if "end" in kinds[:-1] or self.text[heads[-1].end() :].strip():
-            self._refuse("something follows the end", heads[kinds.index("end")])
-        for head, following in pairwise(heads):
+            heads[kind] = head
+        if "end" not in heads:
+            raise FormatError(f"{self.path} is cut off: an LP text ends with 'End'")
+        if self.text[heads["end"].end() :].strip():
+            self._refuse("something follows the end", heads["end"])
+        for head, following in pairwise(heads.values()):
             yield head, following.start()
 
     def _objective(self) -> None:
@@ -146,7 +147,12 @@ class Reader:
             side = self._match(_SIDE)
             if not side:
                 self._refuse("a row ends with one number on its right, and the line with it")
-            self.found.equalities.append((row, self._value(side)))
+            weights = {i: weight for i, weight in row.items() if weight}
+            if not weights.keys().isdisjoint(self.counted):
+                self.at = start
+                self._refuse("a variable of this row is counted already; groups must be disjoint")
+            self.counted |= weights.keys()
+            self.found.equalities.append((weights, self._value(side)))
             self.at = side.end()
 
     def _expression(self, linear: dict[int, float], *, objective: bool = False) -> None:

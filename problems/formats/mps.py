@@ -25,6 +25,8 @@ from problems.formats.terms import Terms, group_rows
 from problems.formats.text import number
 from problems.qubo import CardinalityQUBO
 
+#: Words that are looked at on a line, one more than any line may have.
+_WORDS = 6
 _FIXED = (
     "it has 0 below and 1 above, and one that is fixed is left out, with its value put into the "
     "objective and the rows"
@@ -102,7 +104,7 @@ class _Reader:
     def take(self, line: str) -> bool:
         """Take one line; true after the last one."""
         self.line += 1
-        words = line.split()
+        words = line.split(maxsplit=_WORDS)[:_WORDS]
         if not words or line.startswith(("*", "#")):
             return False
         if line[0].isspace():

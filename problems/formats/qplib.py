@@ -9,7 +9,8 @@ are a default value and the entries that differ. We write linear terms into ``bâ
 
 Read are problems over binaries alone (``?B?``) with linear constraints or none
 (``??L``, ``??N``, ``??B``), whose rows are cardinalities. What follows the right-hand sides
-(starting point, duals, names) is not used.
+(starting point, duals, names) is not used, and may be missing; where it is there, it must be
+whole, since a file that is out of step shows there.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 from problems.errors import FormatError
 from problems.files import regular, write_text
 from problems.formats.terms import Row, Terms, check_size, constraint, group_rows
-from problems.formats.text import extended, number, whole
+from problems.formats.text import extended, is_number, number, whole
 from problems.qubo import CardinalityQUBO
 
 _Parse = Callable[[str, object], float]
@@ -104,22 +105,29 @@ class _Reader:
     """The values of a QPLIB text, one line after the other."""
 
     def __init__(self, lines: Iterator[str], path: str | Path) -> None:
-        self.lines, self.path, self.line = lines, path, 0
+        self.lines, self.path, self.line, self.text = lines, path, 0, ""
 
     @property
     def where(self) -> str:
         return f"{self.path}, line {self.line}"
 
+    def more(self) -> bool:
+        """Whether a line follows that is neither empty nor a comment; :attr:`text` holds it."""
+        while not (self.text and self.text[0] not in "!#%"):
+            line = next(self.lines, None)
+            if line is None:
+                return False
+            self.line, self.text = self.line + 1, line.strip()
+        return True
+
     def words(self, count: int) -> list[str]:
-        """Return the leading words of the next line that is neither empty nor a comment."""
-        for text in self.lines:
-            self.line += 1
-            words = text.split(maxsplit=count)[:count]
-            if words and words[0][0] not in "!#%":
-                if len(words) < count:
-                    raise FormatError(f"{self.where}: {count} values expected")
-                return words
-        raise FormatError(f"{self.path} is cut off after line {self.line}")
+        """Return the leading words of the next line that holds any; others are a comment."""
+        if not self.more():
+            raise FormatError(f"{self.path} is cut off after line {self.line}")
+        words, self.text = self.text.split(maxsplit=count + 1), ""
+        if len(words) < count or (len(words) > count and is_number(words[count])):
+            raise FormatError(f"{self.where}: {count} values expected")
+        return words[:count]
 
     def count(self, most: int | None = None) -> int:
         return whole(self.words(1)[0], self.where, 0, most)
@@ -149,7 +157,7 @@ class _Reader:
         return vector
 
     def problem(self, k: Any, groups: Any, max_n: int | None) -> CardinalityQUBO:
-        """Read the sections in their order up to the right-hand sides."""
+        """Read the sections in their order."""
         self.words(1)  # the name
         kind = self.words(1)[0].upper()
         if len(kind) != 3 or kind[0] not in "LDCQ" or kind[1] != "B" or kind[2] not in "NBL":
@@ -171,6 +179,7 @@ class _Reader:
         linear = self.vector(n)
         offset = self.value()
         rows = self.rows(n, m) if kind[2] == "L" else []
+        self.rest(n, m if kind[2] == "L" else None)
         terms = Terms(
             np.array([h for h, _, _ in products], dtype=np.int64),
             np.array([j for _, j, _ in products], dtype=np.int64),
@@ -191,8 +200,9 @@ class _Reader:
             weights[row].append(value)
         # The library's word for infinity, and for sides without an end, is 1.79769313486232E+308,
         # which lies above the largest double.
-        self.value(extended)
+        infinity = self.value(extended)
         left, right = self.vector(m, extended), self.vector(m, extended)
+        left[left <= -infinity], right[right >= infinity] = -np.inf, np.inf
         if len(apart := np.flatnonzero(left != right)):
             row = int(apart[0])
             raise FormatError(
@@ -200,3 +210,22 @@ class _Reader:
                 "a cardinality has equal sides"
             )
         return [Row(*row) for row in zip(variables, weights, left.tolist(), strict=True)]
+
+    def rest(self, n: int, m: int | None) -> None:
+        """Check what follows, if anything does; ``m`` is None where there are no constraints."""
+        if not self.more():
+            return
+        if m is None:
+            self.value(extended)  # infinity, which precedes it
+            if not self.more():
+                return
+        for size in (n, m, n):  # starting point, and duals of constraints and of bounds
+            if size is not None:
+                self.vector(size, extended)
+        for size in (n, m or 0):  # names
+            if size == 0 and not self.more():
+                return  # some leave out the names of no constraints
+            for _ in range(self.count(size)):
+                whole(self.words(2)[0], self.where, 1, size)
+        if self.more():
+            raise FormatError(f"{self.where}: something follows the end")

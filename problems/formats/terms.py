@@ -195,7 +195,8 @@ def groups_of(rows: Iterable[Row], n: int, source: object) -> tuple[Any, Any]:
                 "its variables alike"
             )
         k = row.value / weights.pop()
-        if not (math.isfinite(k) and abs(k - round(k)) <= 1e-9 * max(1.0, abs(k))):
+        near = math.isfinite(k) and abs(k - round(k)) <= 1e-9 * abs(k)
+        if not near or (row.value and not round(k)):  # 1e30 x = 1 has no solution
             raise FormatError(f"{where} asks for a count of {k}; it must be an integer")
         if (groups[used] >= 0).any() or len(set(used)) != len(used):
             raise FormatError(

@@ -15,6 +15,11 @@ _SIGNED = re.compile(rf"[+-]?{NUMBER}", re.ASCII)
 _INFINITY = re.compile(r"[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
 
 
+def is_number(word: str) -> bool:
+    """Whether a word is a decimal number."""
+    return _SIGNED.fullmatch(word) is not None
+
+
 def number(word: str, where: object) -> float:
     """Return a finite decimal number.
 
@@ -23,7 +28,7 @@ def number(word: str, where: object) -> float:
     FormatError
         If the word is anything else, NaN, infinity and Python's ``1_000`` included.
     """
-    if _SIGNED.fullmatch(word) and math.isfinite(value := float(word)):
+    if is_number(word) and math.isfinite(value := float(word)):
         return value
     raise FormatError(f"{where}: {word!r:.40} is not a finite number")
 
@@ -36,7 +41,7 @@ def extended(word: str, where: object) -> float:
     FormatError
         If the word is anything else, NaN included.
     """
-    if _SIGNED.fullmatch(word) or _INFINITY.fullmatch(word):
+    if is_number(word) or _INFINITY.fullmatch(word):
         return float(word)
     raise FormatError(f"{where}: {word!r:.40} is not a number")
 

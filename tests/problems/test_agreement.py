@@ -44,11 +44,12 @@ EDGES = {
 
 def by_dimod_lp(path, states):
     cqm = dimod.lp.load(str(path))
-    samples = (states, [f"x{i}" for i in range(states.shape[1])])
-    if not states.shape[1]:
-        return np.full(len(states), float(cqm.objective.offset)), np.ones(len(states), bool)
-    feasible = [cqm.check_feasible(dict(zip(samples[1], row, strict=True))) for row in states]
-    return cqm.objective.energies(samples), feasible
+    names = [f"x{i}" for i in range(states.shape[1])]
+    samples = [dict(zip(names, row, strict=True)) for row in states.tolist()]
+    feasible = [cqm.check_feasible(sample) for sample in samples]
+    if not cqm.objective.variables:  # dimod evaluates a constant to 0
+        return np.full(len(states), float(cqm.objective.offset)), feasible
+    return cqm.objective.energies((states, names)), feasible
 
 
 def by_highs(path, states):

@@ -49,7 +49,8 @@ UBQP = {
         "claims 1000000000 variables and names 1 couplings, which would take 7.45e",
     ),
     "a billion variables, no entries": ("1000000000 0\n", "at most 1048576 variables"),
-    "more variables than integers": ("1" + "0" * 30 + " 1\n1 1 1\n", "at most 4096 variables"),
+    "more variables than integers": ("1" + "0" * 30 + " 1\n1 1 1\n", "has the header"),
+    "more digits than doubles": ("1" + "0" * 400 + " 1\n1 1 1\n", "has the header"),
     "digits without end": ("9" * 10000 + " 1\n1 1 1\n", "has the header"),
     "a billion entries": ("3 1000000000\n1 2 3.0\n", "1000000000 entries but holds 1"),
     "negative counts": ("-3 1\n1 1 1\n", "claims -3 variables"),
@@ -278,6 +279,11 @@ QPLIB = {
     "an index of words": (6, "a 1 3", "'a' is not an integer"),
     "the upper triangle": (6, "1 2 3", "above the diagonal"),
     "too few values": (6, "2 1", "3 values expected"),
+    "too many values": (6, "2 1 0 3", "3 values expected"),
+    "a word for infinity that is none": (14, "1", r"is an inequality \(1.0 … inf\)"),
+    "a starting point cut off": (18, "0\n0", "is cut off after line 20"),
+    "more than all": (18, "0\n0\n0\n0\n0\n0\n0\n0\n0\n0", "something follows the end"),
+    "a name of another variable": (18, "0\n0\n0\n0\n0\n0\n0\n1\n3 x", "3 lies outside 1 … 2"),
     "a product of NaN": (6, "2 1 nan", "'nan' is not a finite number"),
     "a default of infinity": (7, "inf", "'inf' is not a finite number"),
     "a constant of words": (10, "none", "'none' is not a finite number"),
@@ -310,9 +316,10 @@ def test_qplib_cut_off_anywhere(tmp_path, kept):
     refuse(tmp_path, "\n".join(QPLIB_LINES[:kept]), "qplib", f"is cut off after line {kept}")
 
 
-def test_qplib_that_is_whole(tmp_path):
+@pytest.mark.parametrize("rest", ["", "\n0\n0\n0\n0\n0\n1\n2 0.5\n1\n1 x\n0\n# the end\n"])
+def test_qplib_that_is_whole(tmp_path, rest):
     path = tmp_path / "whole.qplib"
-    path.write_text("\n".join(QPLIB_LINES))
+    path.write_text("\n".join(QPLIB_LINES) + rest)
     assert read(path).energy([1, 1]) == 2.5  # ½·3 + 1
 
 

@@ -125,6 +125,7 @@ def test_bounds_that_no_binary_has(tmp_path, bound, below):
         (" x0 + x1 = 0", 0),
         (" c: - x0 - x1 = - 1", 1),
         (" c: 3 x0\n + 3 x1\n =\n 6", 2),
+        (" c: 0.1 x0 + 0.1 x1 = 0.1000000000001", 1),
         (" c: 0.5 x0 + 0.5 x1 = .5", 1),
         (" c: x0 + x1 = 1e0", 1),
         (" c: x0 - x1 + 2 x1 = + 1 ", 1),
@@ -199,12 +200,17 @@ REFUSED = {
     "a sense with a typing error": (text(head="Maximise"), "begins with its objective"),
     "something before": ("x0\n" + text(), "begins with its objective"),
     "no end": (text().removesuffix("End\n"), "cut off"),
-    "something behind": (text() + "x2\nEnd\n", "something follows the end"),
+    "something behind": (text() + "x2\n", "something follows the end"),
     "an unknown section": (text(more="Novelties\n x0"), "'Novelties' stands in no expression"),
     "a name with no use": (text(binary="x0 x1 x2"), "'x2' stands in no expression"),
     "a bound with no use": (text(bounds="x2 <= 1"), "'x2' stands in no expression"),
     "two bounds on a line": (text(bounds="x0 <= 1 x1 <= 1"), "alone on its line"),
     "half a bound": (text(bounds="x0 <="), "a bound reads"),
+    "a count near 0": (text(rows=" c: 1e30 x0 + 1e30 x1 = 1"), "asks for a count of 9.99"),
+    "a count that rounds to 0": (
+        text(rows=" c: 1e200 x0 + 1e200 x1 = 1e-200"), "asks for a count of 0.0",
+    ),
+    "a count near 1": (text(rows=" c: x0 + x1 = 1.00001"), "asks for a count of 1.00001"),
     "continuous": (text(binary="x0"), "'x1' is continuous; all must be binary"),
 }  # fmt: skip
 
