@@ -47,7 +47,7 @@ def opened(
             if tensors_digest(facts, tensors) != stated:
                 raise ValueError("its digest does not fit its content; it is damaged")
         yield tensors, facts
-    except (OSError, SafetensorError, ValueError, LookupError, RuntimeError) as error:
+    except (OSError, SafetensorError, ValueError, LookupError, RuntimeError, TypeError) as error:
         if isinstance(error, RunFolderError):
             raise
         raise RunFolderError(f"{path} is not a readable {kind}: {error}") from error
