@@ -91,10 +91,10 @@ def restore(
     tabus, best, masks = {}, {}, {}
     for layer in work.layers:
         tabu = Tabu(bits("free", layer), work.config.tabu)
-        # Cloned, since a tensor may be a view of the file, which the next checkpoint replaces.
         stamp = tensors[f"stamp/{layer.name}"]
         if stamp.dtype != tabu.stamp.dtype or stamp.shape != tabu.stamp.shape:
             raise ValueError(f"the tabu list of {layer.name!r} is {stamp.dtype}{stamp.shape}")
+        # Cloned, since a tensor may be a view of the file, which the next checkpoint replaces.
         tabu.stamp = stamp.clone().to(layer.dense.device)
         tabu.visits = facts.visits[layer.name]
         tabus[layer.name], best[layer.name] = tabu, kept("best", layer)

@@ -16,6 +16,7 @@ from icbs import (
     DataError,
     LayerError,
     Pruner,
+    RunFolderError,
     apply_masks,
     check_pattern,
     make_blocks,
@@ -330,5 +331,5 @@ def test_state_that_is_no_tensor_does_not_cost_the_run(tmp_path):
 
 
 def test_masks_need_a_folder_to_go_to(tmp_path):
-    with pytest.raises(FileNotFoundError, match="make it first"):
+    with pytest.raises(RunFolderError, match="make it first"):
         save_masks({"0": torch.ones(2, 2, dtype=torch.bool)}, tmp_path / "none" / "masks")
