@@ -1,10 +1,11 @@
 # Two commands do all the set-up: `make demo` and `make test`.
 
+# `make test PYTHON=python3.13` runs with another interpreter, in an environment of its own.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SOLVER ?= anneal
 DEMO ?=
 
-VENV := .venv
+VENV := .venv$(if $(filter command environment,$(firstword $(origin PYTHON))),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -36,6 +37,7 @@ lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 
 format: $(READY)
 	$(BIN)/ruff check --fix

@@ -47,7 +47,7 @@ TIMES = ("solver_seconds", "seconds")
 def write_history(rows: Iterable[Row], path: Path) -> None:
     """Write all rows as CSV, atomically."""
     names = [f.name for f in dataclasses.fields(Row)]
-    with atomic(path) as temporary, temporary.open("w", newline="") as file:
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(names)
         for row in rows:
@@ -64,7 +64,7 @@ def read_history(path: Path) -> list[Row]:
         If the file is missing or damaged.
     """
     try:
-        with path.open(newline="") as file:
+        with path.open(encoding="utf-8", newline="") as file:
             return [_row(record) for record in csv.DictReader(file)]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunFolderError(f"{path} is not a readable history: {error}") from error

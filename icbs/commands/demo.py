@@ -25,7 +25,7 @@ from icbs.records.live import Live
 from icbs.records.settings import parse_assignments
 from icbs.result import Result
 from icbs.tasks import Task
-from problems.files import atomic
+from problems.files import write_text
 from solvers import get
 
 BASELINES = ("random", "magnitude", "gradient", "wanda")
@@ -166,5 +166,4 @@ def _write(entries: list[Entry], path: Path, config: PrunerConfig) -> None:
             for entry in entries
         ],
     }
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2))
+    write_text(path, json.dumps(content, indent=2))

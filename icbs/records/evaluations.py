@@ -80,7 +80,7 @@ class Evaluator:
 def write_evaluations(rows: Sequence[Evaluation], path: Path) -> None:
     """Write rows as CSV, atomically."""
     names = list(rows[0].figures) if rows else []
-    with atomic(path) as temporary, temporary.open("w", newline="") as file:
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["step", "seconds", *names])
         for row in rows:
@@ -98,7 +98,7 @@ def read_evaluations(path: Path) -> list[Evaluation]:
     if not path.exists():
         return []
     try:
-        with path.open(newline="") as file:
+        with path.open(encoding="utf-8", newline="") as file:
             return [_row(record) for record in csv.DictReader(file)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"{path} is not a readable table of evaluations: {error}") from error

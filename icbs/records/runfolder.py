@@ -42,7 +42,7 @@ from icbs.saving.folder import save_pruned
 from icbs.saving.masks import load_masks, pack, save_masks, unpack
 from icbs.state import State
 from icbs.workspace import Workspace
-from problems.files import atomic
+from problems.files import atomic, write_text
 
 CHECKPOINT = "icbs-checkpoint-2"
 
@@ -113,7 +113,7 @@ class RunFolder:
             If there is no run, or its configuration is damaged.
         """
         try:
-            text = (self.path / "config.yaml").read_text()
+            text = (self.path / "config.yaml").read_text(encoding="utf-8")
             settings = yaml.safe_load(text)
             if _digest([text.encode()]) != self._read_json("manifest.json").get("settings"):
                 raise ConfigError("it is not what the manifest says the run was begun with")
@@ -209,7 +209,8 @@ class RunFolder:
                 if header.get("format") != CHECKPOINT:
                     raise RunFolderError(f"{path} is not a checkpoint of this version")
                 facts = json.loads(header["state"])
-                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                # Copies: a tensor mapped from the file would keep Windows from replacing it.
+                arrays = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
                 return self._restore(work, facts, arrays)
         except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
             if isinstance(error, RunFolderError):
@@ -264,12 +265,11 @@ class RunFolder:
         self._write("summary.json", json.dumps(result.summary(), indent=2))
 
     def _write(self, name: str, text: str) -> None:
-        with atomic(self.path / name) as temporary:
-            temporary.write_text(text)
+        write_text(self.path / name, text)
 
     def _read_json(self, name: str) -> dict[str, Any]:
         try:
-            return dict(json.loads((self.path / name).read_text()))
+            return dict(json.loads((self.path / name).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise RunFolderError(f"{self.path / name} is damaged: {error}") from error
 

@@ -67,7 +67,7 @@ class Settings(BaseModel):
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a file of settings as it stands."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"configuration {path} can't be read: {error}") from error
     if content is None:

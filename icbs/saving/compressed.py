@@ -87,7 +87,8 @@ def load_compressed(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tens
         If the file is missing, damaged, or of another kind.
     """
     with opened(path, "compressed model", FORMAT) as (file, header):
-        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        # Copies: a tensor mapped from the file would keep Windows from replacing it.
+        arrays = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
         shapes, same = json.loads(header["masked"]), json.loads(header["same"])
         masks = {}
         for key, shape in shapes.items():

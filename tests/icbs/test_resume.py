@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -150,7 +149,7 @@ def test_survives_kill_after_kill(whole, tmp_path):
             time.sleep(0.005)
         time.sleep(moments.uniform(0.0, 0.35))
         if process.poll() is None and kills < 3:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             kills += 1
         if process.wait() == 0:
             break
