@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 # Waiting threads sleep instead of spinning: on a busy machine that is several times faster.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: venv demo test test-all notebooks lint format bench clean
+.PHONY: venv demo test test-all coverage notebooks notebook-outputs docs serve pictures lint format bench clean
 
 venv: $(READY)
 
@@ -30,8 +30,26 @@ test: $(READY)
 test-all: $(READY)
 	$(BIN)/python -m pytest
 
+# Numba's kernels run compiled, where lines can't be counted.
+coverage: $(READY)
+	$(BIN)/python -m pytest -m 'not slow' --cov --cov-report=term
+
 notebooks: $(READY)
 	$(BIN)/python -m pytest tests/test_notebooks.py
+
+notebook-outputs: $(READY)
+	PYTHONWARNINGS=ignore $(BIN)/jupyter-nbconvert --to notebook --execute --inplace \
+		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=3600 notebooks/*.ipynb
+
+# What mkdocs-material says about its own future is no warning of ours.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+serve: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+pictures: $(READY)
+	$(BIN)/python docs/pictures.py
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -47,4 +65,4 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.pruning_speed
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .coverage *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,79 @@
+"""What mkdocs does for this site beside its plugins.
+
+- Notebooks, benchmark results, the changelog and CONTRIBUTING.md are pages, from where they are.
+- The reference of the console command is written from the command itself.
+- Formulas become MathML, which browsers draw without a script.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+from latex2mathml.converter import convert
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from nbconvert import MarkdownExporter
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = "<!-- commands -->"
+FORMULA = re.compile(
+    r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<tex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL
+)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add what is kept outside ``docs``."""
+    found: dict[str, str | bytes] = {}
+    for path in sorted((ROOT / "benchmarks" / "results").iterdir()):
+        if path.suffix in (".md", ".png"):
+            found[f"results/{path.name}"] = path.read_bytes()
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        found |= {f"tutorials/{name}": content for name, content in notebook(path).items()}
+    for name in ("CONTRIBUTING", "CHANGELOG"):
+        found[f"{name.lower()}.md"] = (ROOT / f"{name}.md").read_bytes()
+    for name, content in found.items():
+        files.append(File.generated(config, name, content=content))
+    return files
+
+
+def notebook(path: Path) -> dict[str, str | bytes]:
+    """Turn a notebook with its outputs into a page and its pictures."""
+    names = {"unique_key": path.stem, "output_files_dir": ""}
+    text, resources = MarkdownExporter().from_filename(str(path), resources=names)
+    return {f"{path.stem}.md": text, **resources["outputs"]}
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Write the reference of the console command where a page asks for it."""
+    if COMMANDS in markdown:
+        return markdown.replace(COMMANDS, commands())
+    return markdown
+
+
+def commands() -> str:
+    """Describe every command with its arguments and options, as Markdown."""
+    from typer.cli import get_docs_for_click
+    from typer.main import get_command
+
+    from icbs.cli import app
+
+    command = get_command(app)
+    with command.make_context("icbs", [], resilient_parsing=True) as context:
+        text = get_docs_for_click(obj=command, ctx=context, name="icbs")
+    # The page has a title, and says itself what the command is for.
+    text = text.partition("## `icbs ")
+    return "".join(text[1:])
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Draw the formulas of a page."""
+
+    def drawn(found: re.Match[str]) -> str:
+        display = "block" if found["tag"] == "div" else "inline"
+        return convert(html.unescape(found["tex"]).strip(), display=display)
+
+    return FORMULA.sub(drawn, content)
