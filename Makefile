@@ -49,7 +49,7 @@ serve: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 pictures: $(READY)
-	$(BIN)/python docs/pictures.py
+	$(BIN)/python -m scripts.site_pictures
 
 lint: $(READY)
 	$(BIN)/ruff check

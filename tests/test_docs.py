@@ -30,7 +30,8 @@ from tests.icbs.test_tasks import data  # noqa: F401
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md"]
 FENCE = re.compile(
-    r"^(?P<indent> *)```(?:\{\.(?P<braced>[\w .]+)\}|(?P<lang>\w*))(?P<rest>[^\n]*)\n(?P<body>.*?)^ *```",
+    r"^(?P<indent> *)```(?:\{\.(?P<braced>[\w .]+)\}|(?P<lang>\w*))(?P<rest>[^\n]*)\n"
+    r"(?P<body>.*?)^ *```",
     re.DOTALL | re.MULTILINE,
 )
 #: Blocks that can't run here, on all pages together: they need a network, or hours.
@@ -164,7 +165,9 @@ def test_examples_are_there():
 def test_a_wrong_example_fails(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = tmp_path / "page.md"
-    page.write_text("Text\n\n```python\nx = 1\n```\n\n- item\n\n    ```python\n    assert x == 2\n    ```\n")
+    page.write_text(
+        "Text\n\n```python\nx = 1\n```\n\n- item\n\n    ```python\n    assert x == 2\n    ```\n"
+    )
     with pytest.raises(AssertionError):
         run_page(page, slow=False)
     page.write_text("```console\n$ icbs solve nothing.npz\n```\n")
@@ -175,10 +178,40 @@ def test_a_wrong_example_fails(tmp_path, monkeypatch):
         run_page(page, slow=False)
 
 
+def table_rows(text: str) -> list[list[str]]:
+    rows = [line.strip()[1:-1].split("|") for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip(" *") for cell in row] for row in rows]
+
+
+def test_quoted_figures_are_those_measured():
+    """The overview of results says what the pages that benchmarks write say."""
+    measured = {}
+    for part in (ROOT / "benchmarks/results/pruning.md").read_text("utf-8").split("\n## ")[1:]:
+        for level, method, _, figure, *_ in table_rows(part)[2:]:
+            measured[part[:4], level, method.split(" (")[0].lower()] = figure
+    model, compared = "", 0
+    overview = (ROOT / "docs/results/index.md").read_text("utf-8")
+    for row in table_rows(overview)[2:]:
+        model = row[0][:4] or model
+        level = row[1].removeprefix("density ")
+        for method, quoted in zip(
+            ("magnitude", "wanda", "sparsegpt", "icbs"), row[2:], strict=False
+        ):
+            figure = float(re.match(r"[\d.]+", measured[model, level, method])[0])
+            number = quoted.removesuffix(" %")
+            digits = len(number.partition(".")[2])
+            # Half a unit of the last digit; a half itself may go either way.
+            assert abs(float(number) - figure) <= 0.5001 * 10**-digits, (model, level, method)
+            compared += 1
+    assert compared == 28
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_words_are_plain(page):
     """The documentation says things as a reader would search for them."""
     text = FENCE.sub("", page.read_text(encoding="utf-8")).lower()
-    found = [word for word in ("anew", "begun", "aside", "unsaid") if re.search(rf"\b{word}\b", text)]
+    found = [
+        word for word in ("anew", "begun", "aside", "unsaid") if re.search(rf"\b{word}\b", text)
+    ]
     found += re.findall(r"\b(?:is|are) no \w+", text)
     assert not found

@@ -21,7 +21,7 @@ from icbs import Pruner, Result, make_blocks
 from icbs.tasks import Task, load_task
 from solvers import solve
 
-FOLDER = Path(__file__).parent / "pictures"
+FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 DENSITY = 0.1
 BLUE, RED, GREY = "#3465a4", "#c4423f", "#888888"
 
@@ -63,7 +63,15 @@ def flow() -> None:
                 boxstyle="round,pad=0.02,rounding_size=0.12", fc=color + "22", ec=color,
             )  # fmt: skip
             axes.add_patch(box)
-            axes.text(2 * i + 0.98, 0.74, title, ha="center", va="center", weight="bold", size=11)
+            axes.text(
+                2 * i + 0.98,
+                0.74,
+                title,
+                ha="center",
+                va="center",
+                weight="bold",
+                size=11,
+            )
             axes.text(2 * i + 0.98, 0.32, text, ha="center", va="center", size=7.8)
             if i:
                 arrow = FancyArrowPatch(
@@ -83,7 +91,12 @@ def flow() -> None:
 def one_block(task: Task) -> None:
     """Couplings and local fields of a real block."""
     block = make_blocks(
-        task.model, task.batches, task.loss, after=5, density=DENSITY, block_size=128
+        task.model,
+        task.batches,
+        task.loss,
+        after=5,
+        density=DENSITY,
+        block_size=128,
     )[2]
     problem, start = block.problem, block.start
     fields = problem.fields(start)
@@ -92,7 +105,12 @@ def one_block(task: Task) -> None:
     reach = np.quantile(np.abs(couplings), 0.999)
     with picture("block", 9.2, 3.4) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
-        image = left.imshow(couplings[np.ix_(order, order)], cmap="RdBu_r", vmin=-reach, vmax=reach)
+        image = left.imshow(
+            couplings[np.ix_(order, order)],
+            cmap="RdBu_r",
+            vmin=-reach,
+            vmax=reach,
+        )
         left.set_title("couplings between two weights", size=11)
         left.set(xlabel="weight", ylabel="weight")
         figure.colorbar(image, ax=left)
@@ -106,12 +124,17 @@ def one_block(task: Task) -> None:
 
 
 def couplings(task: Task) -> None:
-    """What the couplings add: the decrease found with them and without."""
+    """Decrease found without couplings, as a share of that found with them."""
     sizes = [32, 64, 128, 256, 512]
     shares: list[list[float]] = []
     for size in sizes:
         blocks = make_blocks(
-            task.model, task.batches, task.loss, after=5, density=DENSITY, block_size=size
+            task.model,
+            task.batches,
+            task.loss,
+            after=5,
+            density=DENSITY,
+            block_size=size,
         )
         found = []
         for block in blocks:
@@ -156,19 +179,35 @@ def passes(runs: dict[str, tuple[Result, list[float]]]) -> None:
         left, right = figure.subplots(1, 2)
         for i, (name, (_, losses)) in enumerate(runs.items()):
             left.plot(losses, color=(RED, BLUE)[i], label=f"from {name}")
-        left.set(xlabel="passes", ylabel="loss on held-out samples", ylim=(0.35, None))
+        left.set(
+            xlabel="passes",
+            ylabel="loss on held-out samples",
+            ylim=(0.35, None),
+        )
         left.legend(frameon=False)
         rows = [row for result, _ in runs.values() for row in result.history if row.moved]
-        for accepted, color, label in ((True, BLUE, "kept"), (False, RED, "undone")):
+        for accepted, color, label in (
+            (True, BLUE, "kept"),
+            (False, RED, "undone"),
+        ):
             own = [row for row in rows if row.accepted is accepted]
             right.scatter([row.predicted for row in own], [row.actual for row in own],
                           s=12, color=color, alpha=0.7, label=label)  # fmt: skip
         low = min(row.predicted for row in rows)
-        right.plot([low, -1e-5], [low, -1e-5], color="black", lw=1, label="as predicted")
+        right.plot(
+            [low, -1e-5],
+            [low, -1e-5],
+            color="black",
+            lw=1,
+            label="as predicted",
+        )
         right.set_xscale("symlog", linthresh=1e-3)
         right.set_yscale("symlog", linthresh=1e-3)
         right.axhline(0, color=GREY, lw=0.8)
-        right.set(xlabel="predicted change of the loss", ylabel="change on held-out samples")
+        right.set(
+            xlabel="predicted change of the loss",
+            ylabel="change on held-out samples",
+        )
         right.legend(frameon=False)
 
 
@@ -195,7 +234,10 @@ def main() -> None:
     start = prune(task, "magnitude", 0)[0].masks
     runs = {name: prune(task, name, 30) for name in ("magnitude", "wanda")}
     passes(runs)
-    pixels(task, {"magnitude": start, "iCBS from magnitude": runs["magnitude"][0].masks})
+    pixels(
+        task,
+        {"magnitude": start, "iCBS from magnitude": runs["magnitude"][0].masks},
+    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """What mkdocs does for this site beside its plugins.
 
 - Notebooks, benchmark results, the changelog and CONTRIBUTING.md are pages, from where they are.
-- The reference of the console command is written from the command itself.
+- The references of the console command and of the settings are written from the code.
 - Formulas become MathML, which browsers draw without a script.
 """
 
 from __future__ import annotations
 
 import html
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,10 @@ from mkdocs.structure.pages import Page
 from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = "<!-- commands -->"
+COMMANDS, SETTINGS = "<!-- commands -->", "<!-- settings -->"
 FORMULA = re.compile(
-    r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<tex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL
+    r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<tex>.*?)\\[)\]]</(?P=tag)>',
+    re.DOTALL,
 )
 
 
@@ -48,9 +51,10 @@ def notebook(path: Path) -> dict[str, str | bytes]:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Write the reference of the console command where a page asks for it."""
-    if COMMANDS in markdown:
-        return markdown.replace(COMMANDS, commands())
+    """Write what the code says where a page asks for it."""
+    for mark, write in ((COMMANDS, commands), (SETTINGS, settings)):
+        if mark in markdown:
+            markdown = markdown.replace(mark, write())
     return markdown
 
 
@@ -67,6 +71,51 @@ def commands() -> str:
     # The page has a title, and says itself what the command is for.
     text = text.partition("## `icbs ")
     return "".join(text[1:])
+
+
+def settings() -> str:
+    """Tabulate every setting with what it takes and its default, as Markdown."""
+    from icbs import PrunerConfig
+
+    schema = PrunerConfig.model_json_schema()
+    rows = ["| setting | takes | default |", "| --- | --- | --- |"]
+    for name, field in _fields(schema, schema.get("$defs", {})):
+        default = json.dumps(field.get("default"), ensure_ascii=False)
+        rows.append(f"| `{name}` | {_takes(field)} | `{default}` |")
+    return "\n".join(rows)
+
+
+def _fields(schema: Any, known: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the settings by name; those in groups under the name of the group."""
+    for name, field in schema["properties"].items():
+        group = known.get(field.get("$ref", "").rpartition("/")[2])
+        if group is None or "properties" not in group:
+            yield prefix + name, field
+        else:
+            yield from _fields(group, known, f"{prefix}{name}.")
+
+
+def _takes(field: Any) -> str:
+    """Say what values a setting takes, in words."""
+    if "anyOf" in field:
+        return " or ".join(_takes(part) for part in field["anyOf"])
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if field.get("type") == "array":
+        return f"list of {_takes(field['items'])}"
+    if field.get("type") == "object":
+        inner = field.get("additionalProperties")
+        return f"name → {_takes(inner)}" if isinstance(inner, dict) else "name → value"
+    kinds = {"boolean": "yes or no", "string": "text", "null": "nothing"}
+    signs = {
+        "minimum": "≥",
+        "exclusiveMinimum": ">",
+        "maximum": "≤",
+        "exclusiveMaximum": "<",
+    }
+    limits = [f"{sign} {field[key]:g}" for key, sign in signs.items() if key in field]
+    kind = kinds.get(field.get("type", ""), field.get("type", "value"))
+    return " ".join([kind, ", ".join(limits)]).strip()
 
 
 def on_page_content(content: str, **_: Any) -> str:
