@@ -16,6 +16,7 @@ from typing import Any
 
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from nbconvert import MarkdownExporter
@@ -26,6 +27,8 @@ FORMULA = re.compile(
     r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<tex>.*?)\\[)\]]</(?P=tag)>',
     re.DOTALL,
 )
+
+ELSEWHERE = re.compile(r'<(?:script|link|img|iframe|source)\b[^>]*\b(?:src|href)="https?://[^"]*')
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -116,6 +119,21 @@ def _takes(field: Any) -> str:
     limits = [f"{sign} {field[key]:g}" for key, sign in signs.items() if key in field]
     kind = kinds.get(field.get("type", ""), field.get("type", "value"))
     return " ".join([kind, ", ".join(limits)]).strip()
+
+
+def on_post_page(output: str, page: Page, **_: Any) -> str:
+    """Refuse a page that needs another host to be read.
+
+    Raises
+    ------
+    PluginError
+        Naming what it would load.
+    """
+    if found := ELSEWHERE.search(output):
+        raise PluginError(
+            f"{page.file.src_uri} loads {found[0]}; pages must be whole without a network"
+        )
+    return output
 
 
 def on_page_content(content: str, **_: Any) -> str:
