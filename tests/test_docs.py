@@ -96,10 +96,10 @@ def run_console(block: Block) -> None:
 def check_command(words: list[str]) -> None:
     """Check that what a command that is not run names is there."""
     if words[0] == "make":
-        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
         assert words[1] in targets, words
     elif words[0] == "pip":
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
         for extras in re.findall(r"\[([\w,]+)\]", " ".join(words)):
             assert set(extras.split(",")) <= set(project["optional-dependencies"]), words
     else:
