@@ -1,17 +1,19 @@
 # Two commands do all the set-up: `make demo` and `make test`.
 
+# `make test PYTHON=python3.13` runs with another interpreter, in an environment of its own.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SOLVER ?= anneal
 DEMO ?=
 
-VENV := .venv
+VENV := .venv$(if $(filter command environment,$(firstword $(origin PYTHON))),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # Waiting threads sleep instead of spinning: on a busy machine that is several times faster.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: venv data demo test test-bounds test-all notebooks lint format bench clean
+.PHONY: venv data demo test test-bounds test-all coverage notebooks notebook-outputs docs serve \
+  pictures lint format bench clean
 
 venv: $(READY)
 
@@ -40,13 +42,32 @@ test-bounds: $(READY)
 test-all: data
 	$(BIN)/python -m pytest
 
+# Numba's kernels run compiled, where lines can't be counted.
+coverage: $(READY)
+	$(BIN)/python -m pytest -m 'not slow' --cov --cov-report=term
+
 notebooks: data
 	$(BIN)/python -m pytest tests/test_notebooks.py
+
+notebook-outputs: $(READY)
+	PYTHONWARNINGS=ignore $(BIN)/jupyter-nbconvert --to notebook --execute --inplace \
+		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=3600 notebooks/*.ipynb
+
+# What mkdocs-material says about its own future is no warning of ours.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+serve: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+pictures: $(READY)
+	$(BIN)/python -m scripts.site_pictures
 
 lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 
 format: $(READY)
 	$(BIN)/ruff check --fix
@@ -56,4 +77,5 @@ bench: data
 	$(BIN)/python -m benchmarks.pruning_speed
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .numba_checked
+	rm -rf $(VENV) build dist site .coverage *.egg-info .pytest_cache .mypy_cache .ruff_cache \
+	  .hypothesis .numba_checked

@@ -62,7 +62,8 @@ def opened(
     try:
         with safe_open(regular(path), framework="pt") as file:
             facts = _facts(path, file.metadata() or {}, kind, form, older)
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            # Copies: a tensor mapped from the file would keep Windows from replacing it.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
         if facts["format"] == form:
             stated = facts.pop("digest")
             if tensors_digest(facts, tensors) != stated:

@@ -17,7 +17,7 @@ import yaml
 from icbs.fetching.caching import cache_folder
 from icbs.fetching.wheels import BIG_BENCH
 from icbs.text.corpora import ARTICLES, is_english
-from problems.files import atomic, write_text
+from problems.files import write_text
 
 MOVIES = "bigbench/benchmark_tasks/movie_recommendation/task.json"
 DIALOGUES = "bigbench/benchmark_tasks/timedial/task.json"
@@ -82,8 +82,7 @@ def write_task(folder: Path, name: str, questions: list[Question]) -> None:
             for metric in ("acc", "acc_norm")
         ],
     }
-    with atomic(folder / f"{name}.yaml") as temporary:
-        temporary.write_text(yaml.safe_dump(description, sort_keys=False))
+    write_text(folder / f"{name}.yaml", yaml.safe_dump(description, sort_keys=False))
 
 
 def next_sentences(articles: Iterable[str], choices: int = 4) -> Iterator[Question]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from solvers.anneal.relaxed import solve_relaxation
 from solvers.anneal.search import polish, search
 from solvers.base import Capabilities, Outcome, Request, Solver
 from solvers.compiled import specimens
+from solvers.cpus import usable_cpus
 from solvers.interrupt import announced
 from solvers.solution import Stop
 
@@ -58,7 +58,7 @@ class Anneal(Solver):
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
         """Search from the initial state, or from the smallest linear terms."""
-        return self._run(problem, request, len(os.sched_getaffinity(0)))
+        return self._run(problem, request, usable_cpus())
 
     def run_batch(
         self, problems: Sequence[CardinalityQUBO], requests: Sequence[Request]
@@ -70,7 +70,7 @@ class Anneal(Solver):
             return self._run(problem, started, 1)
 
         interrupt = requests[0].interrupt if requests else None
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads, announced(interrupt):
+        with ThreadPoolExecutor(usable_cpus()) as threads, announced(interrupt):
             return list(threads.map(solve, problems, requests))
 
     def _run(self, problem: CardinalityQUBO, request: Request, threads: int) -> Outcome:

@@ -1,0 +1,146 @@
+"""What mkdocs does for this site beside its plugins.
+
+- Notebooks, benchmark results, the changelog and CONTRIBUTING.md are pages, from where they are.
+- The references of the console command and of the settings are written from the code.
+- Formulas become MathML, which browsers draw without a script.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from latex2mathml.converter import convert
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from nbconvert import MarkdownExporter
+
+ROOT = Path(__file__).parents[1]
+COMMANDS, SETTINGS = "<!-- commands -->", "<!-- settings -->"
+FORMULA = re.compile(
+    r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<tex>.*?)\\[)\]]</(?P=tag)>',
+    re.DOTALL,
+)
+
+ELSEWHERE = re.compile(r'<(?:script|link|img|iframe|source)\b[^>]*\b(?:src|href)="https?://[^"]*')
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add what is kept outside ``docs``."""
+    found: dict[str, str | bytes] = {}
+    for path in sorted((ROOT / "benchmarks" / "results").iterdir()):
+        if path.suffix in (".md", ".png"):
+            found[f"results/{path.name}"] = path.read_bytes()
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        found |= {f"tutorials/{name}": content for name, content in notebook(path).items()}
+    for name in ("CONTRIBUTING", "CHANGELOG"):
+        found[f"{name.lower()}.md"] = (ROOT / f"{name}.md").read_bytes()
+    for name, content in found.items():
+        files.append(File.generated(config, name, content=content))
+    return files
+
+
+def notebook(path: Path) -> dict[str, str | bytes]:
+    """Turn a notebook with its outputs into a page and its pictures."""
+    names = {"unique_key": path.stem, "output_files_dir": ""}
+    text, resources = MarkdownExporter().from_filename(str(path), resources=names)
+    return {f"{path.stem}.md": text, **resources["outputs"]}
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Write what the code says where a page asks for it."""
+    for mark, write in ((COMMANDS, commands), (SETTINGS, settings)):
+        if mark in markdown:
+            markdown = markdown.replace(mark, write())
+    return markdown
+
+
+def commands() -> str:
+    """Describe every command with its arguments and options, as Markdown."""
+    from typer.cli import get_docs_for_click
+    from typer.main import get_command
+
+    from icbs.cli import app
+
+    command = get_command(app)
+    with command.make_context("icbs", [], resilient_parsing=True) as context:
+        text = get_docs_for_click(obj=command, ctx=context, name="icbs")
+    # The page has a title, and says itself what the command is for.
+    text = text.partition("## `icbs ")
+    return "".join(text[1:])
+
+
+def settings() -> str:
+    """Tabulate every setting with what it takes and its default, as Markdown."""
+    from icbs import PrunerConfig
+
+    schema = PrunerConfig.model_json_schema()
+    rows = ["| setting | takes | default |", "| --- | --- | --- |"]
+    for name, field in _fields(schema, schema.get("$defs", {})):
+        default = json.dumps(field.get("default"), ensure_ascii=False)
+        rows.append(f"| `{name}` | {_takes(field)} | `{default}` |")
+    return "\n".join(rows)
+
+
+def _fields(schema: Any, known: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the settings by name; those in groups under the name of the group."""
+    for name, field in schema["properties"].items():
+        group = known.get(field.get("$ref", "").rpartition("/")[2])
+        if group is None or "properties" not in group:
+            yield prefix + name, field
+        else:
+            yield from _fields(group, known, f"{prefix}{name}.")
+
+
+def _takes(field: Any) -> str:
+    """Say what values a setting takes, in words."""
+    if "anyOf" in field:
+        return " or ".join(_takes(part) for part in field["anyOf"])
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if field.get("type") == "array":
+        return f"list of {_takes(field['items'])}"
+    if field.get("type") == "object":
+        inner = field.get("additionalProperties")
+        return f"name → {_takes(inner)}" if isinstance(inner, dict) else "name → value"
+    kinds = {"boolean": "yes or no", "string": "text", "null": "nothing"}
+    signs = {
+        "minimum": "≥",
+        "exclusiveMinimum": ">",
+        "maximum": "≤",
+        "exclusiveMaximum": "<",
+    }
+    limits = [f"{sign} {field[key]:g}" for key, sign in signs.items() if key in field]
+    kind = kinds.get(field.get("type", ""), field.get("type", "value"))
+    return " ".join([kind, ", ".join(limits)]).strip()
+
+
+def on_post_page(output: str, page: Page, **_: Any) -> str:
+    """Refuse a page that needs another host to be read.
+
+    Raises
+    ------
+    PluginError
+        Naming what it would load.
+    """
+    if found := ELSEWHERE.search(output):
+        raise PluginError(
+            f"{page.file.src_uri} loads {found[0]}; pages must be whole without a network"
+        )
+    return output
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Draw the formulas of a page."""
+
+    def drawn(found: re.Match[str]) -> str:
+        display = "block" if found["tag"] == "div" else "inline"
+        return convert(html.unescape(found["tex"]).strip(), display=display)
+
+    return FORMULA.sub(drawn, content)
