@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from problems.qubo import CardinalityQUBO
 from problems.repair import repair
+from problems.scaling import check_energies
 
 Vector = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -107,7 +108,13 @@ def presolve(problem: CardinalityQUBO, *, pairs_up_to: int = 256) -> Presolved:
     Returns
     -------
     Presolved
+
+    Raises
+    ------
+    InvalidProblemError
+        If energies leave float64.
     """
+    check_energies(problem)
     fixed = np.full(problem.n, -1, dtype=np.int8)
     free, reduced = np.arange(problem.n), problem
     while reduced.n:
@@ -241,7 +248,10 @@ def _slack(problem: CardinalityQUBO) -> Vector:
         terms = problem.n + A.shape[0]
     else:
         sizes, terms = np.abs(problem.Q).sum(axis=1, dtype=np.float64), problem.n
-    return 8 * (terms + 2) * np.finfo(np.float64).eps * sizes
+    limits = np.finfo(np.float64)
+    # Where products are subnormal, each may miss by half the least number there is.
+    least = problem.n * float(limits.smallest_subnormal)
+    return 8 * (terms + 2) * (limits.eps * sizes + least)
 
 
 def _members(problem: CardinalityQUBO) -> list[npt.NDArray[np.intp]]:

@@ -87,7 +87,7 @@ def check_equal_coefficients(case: Case) -> None:
 
 def check_scales(case: Case) -> None:
     """Huge and tiny coefficients are answered, and answered alike by exact solvers."""
-    for scale in (1e-12, 1e-6, 1e6, 1e12):
+    for scale in (1e-300, 1e-12, 1e-6, 1e6, 1e12, 1e290):
         problem = case.problem(3, scale)
         solution = case.solve(problem)
         expect(np.isfinite(solution.energy), f"no finite energy at scale {scale}")

@@ -128,3 +128,24 @@ def test_states_go_both_ways():
     assert presolved.restore(reduced[0]).shape == (12,)
     with pytest.raises(InvalidProblemError, match="state has shape"):
         presolved.restore(np.zeros(12))
+
+
+@pytest.mark.parametrize("exponent", [-530, -534, -536])
+def test_rounding_of_subnormal_products_fixes_nothing_wrong(exponent):
+    """Factors whose products have but a few bits: the optimum is known from their multiples."""
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        n, m = int(rng.integers(3, 9)), int(rng.integers(1, 6))
+        A, linear, k = rng.normal(size=(m, n)), 2 * rng.normal(size=n), int(rng.integers(1, n))
+        scaled = np.ldexp(A, exponent), np.ldexp(linear, 2 * exponent)
+        # What of the linear terms is left at that scale.
+        problem = CardinalityQUBO.from_factors(A, np.ldexp(scaled[1], -2 * exponent), k)
+        states = feasible_states(problem)
+        best = states[np.argmin(problem.energy(states))]
+        fixed = presolve(CardinalityQUBO.from_factors(*scaled, k)).fixed
+        assert ((fixed < 0) | (fixed == best)).all()
+
+
+def test_energies_that_leave_float64_are_refused():
+    with pytest.raises(InvalidProblemError, match="divide A by"):
+        presolve(CardinalityQUBO.from_factors(np.full((2, 3), 1e200), np.zeros(3), 1))

@@ -1,7 +1,9 @@
 """Every registered solver against the published suite; a new solver is one row."""
 
 import dataclasses
+import itertools
 import time
+from typing import ClassVar
 
 import dimod
 import numpy as np
@@ -112,8 +114,10 @@ class Slow(Honest):
 class Fickle(Honest):
     capabilities = dataclasses.replace(Honest.capabilities, seed=True)
 
+    runs: ClassVar = itertools.count()
+
     def run(self, problem, request):
-        x = np.random.default_rng().permutation(super().run(problem, request).samples[0])
+        x = np.roll(super().run(problem, request).samples[0], next(self.runs))
         return Outcome(x[None], Stop.CONVERGED)
 
 
