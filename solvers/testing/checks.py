@@ -59,7 +59,7 @@ def check_inputs(case: Case) -> None:
 
 
 def check_outputs(case: Case) -> None:
-    """What a run has returned is not changed by the next."""
+    """Keep what a run has returned from being changed by the next."""
     first = case.run(case.problem(13))
     kept = np.array(first.samples)
     for seed in (14, 15):

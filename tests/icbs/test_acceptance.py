@@ -130,7 +130,10 @@ def test_a_move_that_would_change_the_density_is_not_made(toy):
     assert [row.moved > 0 for row in rows] == [False, False, True]
     assert all("would change the density" in row.failure for row in rows[:2])
     assert work.density == density
-    assert all(torch.equal(layer.pruned, was) for layer, was in zip(work.layers[:2], before[:2], strict=True))
+    assert all(
+        torch.equal(layer.pruned, was)
+        for layer, was in zip(work.layers[:2], before[:2], strict=True)
+    )
 
 
 @pytest.mark.parametrize("constraint", ["layer", "output", "2:4"])
