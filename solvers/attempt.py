@@ -8,12 +8,12 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
 
 import numpy as np
 
 from problems import CardinalityQUBO
-from solvers.background import DaemonThreads
+from solvers.background import DaemonThreads, error_of
 from solvers.base import Outcome, Request, Solver, State
 from solvers.conclude import conclude
 from solvers.errors import BackendError, SolverError, blame, describe
@@ -135,7 +135,8 @@ def _through(
         )
         with DaemonThreads(os.cpu_count() or 1) as pool:
             again = {i: pool.submit(attempt, solver, *tasks[i], apart=True) for i in lost}
-            answers = [again[i].result() if i in again else a for i, a in enumerate(answers)]
+            for i, future in again.items():
+                answers[i] = _collect(solver, future)
     return [answer for answer in answers if answer is not None]
 
 
@@ -153,14 +154,19 @@ def _submit(
 def _collect(solver: Solver, future: Future[Answer]) -> Answer | None:
     """Return a task's answer; None where its executor broke."""
     try:
+        error = error_of(future)
+    except CancelledError as cancelled:
+        error = cancelled
+    if error is None:
         return future.result()
-    except BrokenExecutor:
+    if isinstance(error, BrokenExecutor):
         return None
-    except Exception as error:
-        return BackendError(
-            f"the executor could not run solver {name_of(solver)!r}: {describe(error)}; solvers "
-            "for processes must be importable there and picklable, others run in threads"
-        )
+    if not isinstance(error, Exception):  # an interruption, of a worker as well
+        raise error
+    return BackendError(
+        f"the executor could not run solver {name_of(solver)!r}: {describe(error)}; solvers "
+        "for processes must be importable there and picklable, others run in threads"
+    )
 
 
 def _concluded(

@@ -3,17 +3,46 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from contextvars import copy_context
 from typing import Any
+
+#: Seconds of one turn of waiting.
+_TURN = 0.5
 
 
 class _Abandoned(SystemExit):
     """Raised inside a call that nobody waits for any more; a thread may end with it unsaid."""
+
+
+def error_of(future: Future[Any], seconds: float | None = None) -> BaseException | None:
+    """Wait for a future's end and return its error, if it has one.
+
+    In short turns: a wait without an end misses an interruption that comes as it begins.
+
+    Parameters
+    ----------
+    future : concurrent.futures.Future
+    seconds : float, optional
+        Longest wait.
+
+    Raises
+    ------
+    TimeoutError
+        If it has not ended by then.
+    """
+    until = math.inf if seconds is None else time.monotonic() + seconds
+    while (left := until - time.monotonic()) > _TURN:
+        with suppress(TimeoutError):
+            return future.exception(_TURN)
+    return future.exception(max(0.0, left))
 
 
 class Background:
@@ -56,7 +85,7 @@ class Background:
         TimeoutError
             If the call goes on; never of the call itself.
         """
-        return self._future.exception(seconds)
+        return error_of(self._future, seconds)
 
     def result(self) -> Any:
         """Return what an ended call returned."""
@@ -104,6 +133,8 @@ class DaemonThreads(Executor):
                     self._running -= 1
                     return
                 future, call = self._queue.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
             try:
                 future.set_result(call())
             except BaseException as error:

@@ -65,8 +65,11 @@ def perform(
     problems: Sequence[CardinalityQUBO],
     requests: Sequence[Request],
     batch: bool,
+    trusted: bool = False,
 ) -> Performance:
     """Call a solver on one problem, or on a batch of them, and check what comes back.
+
+    One that is not trusted gets copies that it can't write to, and its clocks start now.
 
     Raises
     ------
@@ -75,14 +78,17 @@ def perform(
     Exception
         Whatever the solver raised.
     """
-    name, begin = name_of(solver), time.perf_counter()
+    name, given, asked = name_of(solver), problems, requests
+    if not trusted:
+        given, asked = [sealed(p) for p in problems], [_own(r) for r in requests]
+    begin = time.perf_counter()
     if batch:
-        found = list(islice(run_batch(solver, problems, requests), len(problems) + 1))
+        found = list(islice(run_batch(solver, given, asked), len(problems) + 1))
         if len(found) != len(problems):
             many = "more" if len(found) > len(problems) else f"{len(found)}"
             raise BackendError(f"solver {name!r} gave {many} answers to {len(problems)} problems")
     else:
-        found = [run(solver, problems[0], requests[0])]
+        found = [run(solver, given[0], asked[0])]
     seconds = time.perf_counter() - begin
     outcomes: list[Outcome | SolverError] = []
     for problem, raw in zip(problems, found, strict=True):
@@ -119,7 +125,7 @@ def call(
     KeyboardInterrupt
     """
     if is_trusted(solver) and not apart:
-        return perform(solver, problems, requests, batch)
+        return perform(solver, problems, requests, batch, trusted=True)
     limits = [request.time_limit for request in requests]
     limit = None if None in limits else sum(limit for limit in limits if limit is not None)
     worker = None
@@ -133,18 +139,8 @@ def call(
             "loaded in another; solve in threads (no executor) to see why"
         )
     else:
-        work = partial(perform_sealed, solver, problems, requests, batch)
+        work = partial(perform, solver, problems, requests, batch)
     return _awaited(solver, work, worker, limit)
-
-
-def perform_sealed(
-    solver: Solver,
-    problems: Sequence[CardinalityQUBO],
-    requests: Sequence[Request],
-    batch: bool,
-) -> Performance:
-    """As :func:`perform`, on copies that the solver can't write to; the clocks start now."""
-    return perform(solver, [sealed(p) for p in problems], [_own(r) for r in requests], batch)
 
 
 def _own(request: Request) -> Request:

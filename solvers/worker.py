@@ -96,7 +96,7 @@ class _Handler:
         self.solver.require()
 
     def perform(self, problems: Any, requests: Any, batch: bool) -> Any:
-        """Run it; see :func:`solvers.guard.perform_sealed`."""
-        from solvers.guard import perform_sealed
+        """Run it; see :func:`solvers.guard.perform`."""
+        from solvers.guard import perform
 
-        return perform_sealed(self.solver, problems, requests, batch)
+        return perform(self.solver, problems, requests, batch)
