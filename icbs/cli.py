@@ -11,6 +11,7 @@ from icbs.commands.compress import compress, expand
 from icbs.commands.demo import demo
 from icbs.commands.export import export
 from icbs.commands.fetch import fetch
+from icbs.commands.layers import layers
 from icbs.commands.prune import prune
 from icbs.commands.report import report
 from icbs.commands.resume import resume
@@ -46,7 +47,7 @@ def options(
 
 
 PANELS = {
-    "Prune models": (prune, resume, report, compress, expand, settings),
+    "Prune models": (prune, resume, report, layers, settings, compress, expand),
     "Problems and solvers": (solve, solvers, export),
     "Demonstration and data": (demo, fetch),
 }

@@ -40,7 +40,11 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 Memory = Annotated[int, BeforeValidator(parse_size), Field(ge=1)]
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
+KeptShare = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Patterns = Annotated[
+    list[str], BeforeValidator(lambda given: [given] if isinstance(given, str) else given)
+]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -56,16 +60,18 @@ class PrunerConfig(BaseModel):
     # What is kept
     density: OpenShare = 0.1
     """Share of weights kept in every layer."""
-    densities: dict[str, OpenShare] = {}
-    """Layer pattern → density, for layers that differ; the last match counts."""
+    densities: dict[str, KeptShare] = {}
+    """Layer pattern → density, for layers that differ; the last match counts, and 1 leaves a
+    layer dense."""
     allocation: Literal["uniform", "global"] = "uniform"
     """Whether each layer keeps its density, or the model as a whole: with ``global`` one
     threshold on the initial scores shares the weights out over the layers."""
     allocation_floor: Share = 0.1
     """Least share of its density that a layer keeps under ``global``."""
-    include: list[str] = ["*"]
-    """Layer patterns to prune: globs on module names, or regular expressions after ``re:``."""
-    exclude: list[str] = []
+    include: Patterns = ["*"]
+    """Layer patterns to prune: globs on module names, types such as ``Conv2d``, or regular
+    expressions on names after ``re:``."""
+    exclude: Patterns = []
     """Layer patterns to leave dense."""
 
     # Where it starts

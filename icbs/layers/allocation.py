@@ -33,7 +33,7 @@ def share_out(layers: Sequence[Layer], scores: Mapping[str, Tensor], config: Pru
         Worth of keeping each weight, comparable between layers.
     config : PrunerConfig
     """
-    open_ = [layer for layer in layers if density_of(layer.name, config) is None]
+    open_ = [layer for layer in layers if density_of(layer.name, layer.module, config) is None]
     if not open_:
         return
     low = np.array([max(1, int(config.allocation_floor * x.num_keep)) for x in open_])

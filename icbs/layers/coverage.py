@@ -113,7 +113,7 @@ def _can_be_dense(module: nn.Module) -> bool:
 
 def _tell_default(layers: Sequence[Layer], config: PrunerConfig) -> None:
     """Warn of layers whose density nobody has chosen."""
-    rest = [layer.name for layer in layers if density_of(layer.name, config) is None]
+    rest = [layer.name for layer in layers if density_of(layer.name, layer.module, config) is None]
     if config.densities and rest and "density" not in config.model_fields_set:
         some = ", ".join(rest[:5]) + (f", … ({len(rest)} in all)" if len(rest) > 5 else "")
         warnings.warn(

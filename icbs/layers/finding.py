@@ -19,11 +19,13 @@ from icbs.layers.kinds import Kind, kind_of
 from icbs.layers.layer import Layer
 from icbs.layers.plain import check_weight, check_writable, oddity
 from icbs.layers.wrappers import modules_of
+from problems.suggest import did_you_mean
 
 EVERYTHING = ("*", "**", "re:.*")
 HEAD = "the output embedding; include names it"
 ADAPTER = "part of an adapter"
 UNSEEN = "a part of nn.MultiheadAttention, which multiplies by its weight without running it"
+_ANY_TYPE = (object, nn.Module)
 log = logging.getLogger("icbs")
 
 
@@ -52,7 +54,13 @@ def find_layers(model: nn.Module, config: PrunerConfig) -> list[Layer]:
     aside = _left_by_default(model, modules, known)
     chosen = []
     for name in known:
-        if not matches_any(name, config.include) or matches_any(name, config.exclude):
+        module = known[name]
+        if not matches_any(name, module, config.include):
+            continue
+        if matches_any(name, module, config.exclude):
+            continue
+        if density_of(name, module, config) == 1:
+            log.info("%s is left dense: its density in densities is 1", name)
             continue
         if name in aside and not _names(config.include, name, aside, known):
             if aside[name] is not ADAPTER:  # there are many: see Coverage.tell
@@ -73,7 +81,8 @@ def find_layers(model: nn.Module, config: PrunerConfig) -> list[Layer]:
                 "exclude"
             )
     layers = [
-        Layer.of(name, known[name], density_of(name, config) or config.density) for name in chosen
+        Layer.of(name, known[name], density_of(name, known[name], config) or config.density)
+        for name in chosen
     ]
     for layer in layers:
         _check_layer(layer)
@@ -89,10 +98,14 @@ def _names(
 
     Any pattern but ``*`` asks for an output embedding; for others it must match nothing else.
     """
-    mine = [p for p in include if p not in EVERYTHING and matches(name, p)]
+    mine = [p for p in include if p not in EVERYTHING and matches(name, known[name], p)]
     if aside[name] is HEAD:
-        return bool(mine)
-    return any(all(other in aside for other in known if matches(other, p)) for p in mine)
+        # A type is not a name: Linear asks for linear layers, not for the head among them.
+        return any(fnmatchcase(name, p) or p.startswith("re:") for p in mine)
+    return any(
+        all(other in aside for other, module in known.items() if matches(other, module, p))
+        for p in mine
+    )
 
 
 def _left_by_default(
@@ -134,21 +147,31 @@ def _output_layers(model: nn.Module, known: dict[str, nn.Module]) -> set[str]:
     }
 
 
-def matches(name: str, pattern: str) -> bool:
-    """Whether a module's name matches a glob, or a regular expression after ``re:``."""
+def matches(name: str, module: nn.Module, pattern: str) -> bool:
+    """Whether a pattern is of a module.
+
+    Parameters
+    ----------
+    name : str
+    module : nn.Module
+    pattern : str
+        A glob on the name, a regular expression on it after ``re:``, or the name of the
+        module's type or of one that it derives from, such as ``Conv2d``.
+    """
     if pattern.startswith("re:"):
         return re.fullmatch(pattern[3:], name) is not None
-    return fnmatchcase(name, pattern)
+    types = (kind.__name__ for kind in type(module).__mro__ if kind not in _ANY_TYPE)
+    return fnmatchcase(name, pattern) or pattern in types
 
 
-def matches_any(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a module's name matches one of several patterns."""
-    return any(matches(name, pattern) for pattern in patterns)
+def matches_any(name: str, module: nn.Module, patterns: Sequence[str]) -> bool:
+    """Whether one of several patterns is of a module."""
+    return any(matches(name, module, pattern) for pattern in patterns)
 
 
-def density_of(name: str, config: PrunerConfig) -> float | None:
+def density_of(name: str, module: nn.Module, config: PrunerConfig) -> float | None:
     """Return the density that ``densities`` gives a layer, by the last pattern that matches."""
-    found = [d for pattern, d in config.densities.items() if matches(name, pattern)]
+    found = [d for pattern, d in config.densities.items() if matches(name, module, pattern)]
     return found[-1] if found else None
 
 
@@ -156,12 +179,14 @@ def _check_pattern(
     pattern: str, modules: dict[str, nn.Module], known: dict[str, nn.Module]
 ) -> None:
     try:
-        hits = [name for name in modules if matches(name, pattern)]
+        hits = [name for name, module in modules.items() if matches(name, module, pattern)]
     except re.error as error:
         raise LayerError(f"pattern {pattern!r} is not a regular expression: {error}") from error
     if not hits:
         raise LayerError(
-            f"pattern {pattern!r} matches no module; the prunable layers are: {_listed(known)}"
+            f"pattern {pattern!r} matches no module, by name or type"
+            f"{did_you_mean(pattern, [*known, *_types(known)])}; the prunable layers are: "
+            f"{_listed(known)}"
         )
     if not any(name in known for name in hits):
         kinds = sorted({type(modules[name]).__name__ for name in hits})
@@ -169,6 +194,10 @@ def _check_pattern(
             f"pattern {pattern!r} matches only {', '.join(kinds)}, and what can be pruned is "
             f"{Kind.names}; the prunable layers are: {_listed(known)}"
         )
+
+
+def _types(modules: dict[str, nn.Module]) -> set[str]:
+    return {type(module).__name__ for module in modules.values()}
 
 
 def _check_shared(model: nn.Module, known: dict[str, nn.Module], chosen: list[str]) -> None:

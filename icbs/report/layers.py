@@ -86,7 +86,7 @@ def layer_figures(
 
 def by_kind(layers: Sequence[LayerFigures]) -> list[LayerFigures]:
     """Sum layers that have the same name but for numbers, such as ``model.layers.*.mlp.up``."""
-    return _grouped(layers, lambda name: re.sub(r"(?<![^.])\d+(?![^.])", "*", name))
+    return _grouped(layers, kind_name)
 
 
 def by_depth(layers: Sequence[LayerFigures], most: int = 5) -> list[LayerFigures]:
@@ -110,6 +110,11 @@ def by_depth(layers: Sequence[LayerFigures], most: int = 5) -> list[LayerFigures
         return f"block {n}" if first[n] == last[n] else f"blocks {first[n]} to {last[n]}"
 
     return _grouped(layers, group)
+
+
+def kind_name(name: str) -> str:
+    """Write ``*`` for the numbers in a dotted name."""
+    return re.sub(r"(?<![^.])\d+(?![^.])", "*", name)
 
 
 def natural(name: str) -> list[tuple[int, str]]:

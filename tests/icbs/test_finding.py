@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
+from typer.testing import CliRunner
 
 from icbs import LayerError, PrunerConfig
+from icbs.cli import app
 from icbs.layers.finding import find_layers
 
 
@@ -82,3 +84,54 @@ def test_quantised_weights_are_refused(dtype):
     model[0].weight = nn.Parameter(torch.zeros(4, 4).to(dtype), requires_grad=False)
     with pytest.raises(LayerError, match="'0' has quantised weights"):
         names(model)
+
+
+class Own(nn.Linear):
+    """A linear layer under another name."""
+
+
+def mixed() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 8), Own(8, 6), nn.Linear(6, 4)
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({"include": "Conv2d"}, ["0"]),
+        ({"include": "Own"}, ["3"]),
+        ({"include": ["Linear"]}, ["2", "3", "4"]),
+        ({"exclude": "Linear"}, ["0"]),
+        ({"exclude": "4"}, ["0", "2", "3"]),
+        ({"include": ["Conv2d", "3"]}, ["0", "3"]),
+        ({"densities": {"4": 1.0}}, ["0", "2", "3"]),
+        ({"densities": {"Linear": 1, "4": 0.25}}, ["0", "4"]),
+    ],
+)
+def test_layers_are_chosen_by_name_type_and_density(settings, names):
+    found = find_layers(mixed(), PrunerConfig.of(density=0.5, **settings))
+    assert [layer.name for layer in found] == names
+
+
+def test_a_density_of_a_type_is_that_of_its_layers():
+    config = PrunerConfig.of(density=0.5, densities={"Linear": 0.25, "Own": 0.75})
+    found = {layer.name: layer.density for layer in find_layers(mixed(), config)}
+    assert found == {"0": 0.5, "2": 0.25, "3": 0.75, "4": 0.25}
+
+
+def test_a_pattern_of_nothing_suggests_the_nearest():
+    with pytest.raises(LayerError, match="did you mean 'Conv2d'"):
+        find_layers(mixed(), PrunerConfig.of(density=0.5, include="Conv2D"))
+
+
+def test_the_command_lists_layers_with_their_sizes():
+    listed = CliRunner().invoke(app, ["layers", "tests.icbs.test_cli:load"])
+    assert listed.exit_code == 0, listed.output
+    for words in ("20 × 12", "16 × 20", "4 × 16", "3 layers, 624 weights"):
+        assert words in listed.output
+    chosen = CliRunner().invoke(
+        app, ["layers", "tests.icbs.test_cli:load", "--set", "exclude=4", "--set", "density=0.5"]
+    )
+    assert "2 layers, 560 weights, of which density 0.5 keeps 280" in chosen.output
+    assert "4.weight (64)" in chosen.output
