@@ -28,6 +28,12 @@ def checked(constraint: str) -> str:
     return constraint
 
 
+def as_patterns(given: Any) -> Any:
+    """Take one pattern for a list of it, and numbers for the names that YAML took for them."""
+    listed = given if isinstance(given, list | tuple) else [given]
+    return [str(item) if type(item) is int else item for item in listed]
+
+
 InitialName = Literal["magnitude", "wanda", "gradient", "random", "exchange"]
 SelectionName = Literal["taylor", "gradient", "magnitude", "wanda", "random"]
 CurvatureName = Literal["monte-carlo", "empirical", "exact", "gram", "fisher+gram"]
@@ -42,9 +48,7 @@ Memory = Annotated[int, BeforeValidator(parse_size), Field(ge=1)]
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
 KeptShare = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Patterns = Annotated[
-    list[str], BeforeValidator(lambda given: [given] if isinstance(given, str) else given)
-]
+Patterns = Annotated[list[str], BeforeValidator(as_patterns)]
 Count = Annotated[int, Field(ge=1)]
 
 
