@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -196,6 +197,21 @@ def test_k_and_format_for_files_that_tell_neither(problem, tmp_path):
     assert "at most 2 variables" in fail(*words, "--format", "ubqp", "--k", 2, "--max-n", 2)
 
 
+def test_a_file_of_another_problem_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "fixed.lp"
+    path.write_text(
+        "Minimize\n obj: 5 x0 + x1\nSubject To\n c: x0 + x1 = 1\nBounds\n x0 = 1\n"
+        "Binary\n x0 x1\nEnd\n"
+    )
+    for command in (("solve", path), ("export", path, tmp_path / "copy.npz")):
+        message = fail(*command)
+        assert "line 6 ('x0 = 1'): the bound 'x0 = 1' is not one of a binary" in message
+        assert "its value put into the objective and the rows" in message
+    assert not (tmp_path / "copy.npz").exists()
+    os.mkfifo(tmp_path / "pipe.lp")
+    assert "copy what it holds to a file" in fail("solve", tmp_path / "pipe.lp")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -332,7 +348,7 @@ def test_a_missing_backend_is_one_line(file, monkeypatch):
 
 
 @pytest.mark.parametrize("target", list(FORMATS))
-@pytest.mark.parametrize("source", ["npz", "ubqp", "mps"])
+@pytest.mark.parametrize("source", list(FORMATS))
 def test_export_between_formats(problem, tmp_path, source, target):
     first = tmp_path / f"block{FORMATS[source].endings[0]}"
     second = tmp_path / f"copy{FORMATS[target].endings[0]}"

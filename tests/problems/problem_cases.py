@@ -10,6 +10,11 @@ from hypothesis.extra import numpy as hnp
 
 from problems import CardinalityQUBO
 
+#: Three variables in two groups, with an offset.
+SMALL = CardinalityQUBO(
+    [[1.0, -2.0, 0.5], [-2.0, 3.0, 0.0], [0.5, 0.0, -1.0]], [1, 1], groups=[0, 0, 1], offset=0.25
+)
+
 #: Coefficients of ordinary size; -0.0 and ties come up often.
 coefficients = st.floats(-100, 100, width=32).map(lambda v: round(v, 3))
 

@@ -13,9 +13,9 @@ import dimod
 import numpy as np
 import pytest
 from dimod.serialization import coo as dimod_coo
-from highs_reader import HighsReader
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from other_readers import READERS, by_highs, by_the_appendix
 from problem_cases import all_states, any_problems, tolerance
 
 from problems import CardinalityQUBO
@@ -39,92 +39,6 @@ EDGES = {
     "all and none": CardinalityQUBO(np.eye(3), [2, 0], groups=[0, 1, 0]),
     "zero": CardinalityQUBO(np.zeros((2, 2)), 1),
     "small and large": CardinalityQUBO([[1e-7, 2e5], [2e5, -1e-7]], 1, offset=1e-9),
-}
-
-
-def by_dimod_lp(path, states):
-    cqm = dimod.lp.load(str(path))
-    names = [f"x{i}" for i in range(states.shape[1])]
-    samples = [dict(zip(names, row, strict=True)) for row in states.tolist()]
-    feasible = [cqm.check_feasible(sample) for sample in samples]
-    if not cqm.objective.variables:  # dimod evaluates a constant to 0
-        return np.full(len(states), float(cqm.objective.offset)), feasible
-    return cqm.objective.energies((states, names)), feasible
-
-
-def by_highs(path, states):
-    reader = HighsReader(path)
-    assert reader.n == states.shape[1]
-    return reader.energy(states), reader.is_feasible(states)
-
-
-def by_dimod_coo(path, states):
-    """Energies alone: dimod's file has no place for offset and cardinality."""
-    with open(path) as file:
-        bqm = dimod_coo.load(file)
-    n = states.shape[1]
-    for i in range(n):
-        bqm.add_variable(i)
-    return bqm.energies((states, range(n))) if n else np.zeros(len(states)), None
-
-
-def by_lines(doubled, base, sign):
-    """Evaluate coordinate lines one at a time, by the table in their module."""
-
-    def evaluate(path, states):
-        energies = np.zeros(len(states))
-        data = [line.split() for line in path.read_text().splitlines() if line[0] not in "#cp"]
-        for i, j, v in data[0 if base == 0 else 1 :]:
-            both = states[:, int(i) - base] * states[:, int(j) - base]
-            energies += sign * float(v) * (2 if doubled and i != j else 1) * both
-        return energies, None
-
-    return evaluate
-
-
-def by_the_appendix(path, states):
-    """Evaluate a QPLIB text by the paper's appendix B, every listed product with a half."""
-    lines = (line.split("#")[0].split() for line in path.read_text().splitlines())
-    values = iter([line for line in lines if line])
-
-    def scalar(kind=float):
-        return kind(next(values)[0])
-
-    def vector(size):
-        filled = np.full(size, scalar())
-        for _ in range(scalar(int)):
-            i, v = next(values)
-            filled[int(i) - 1] = float(v)
-        return filled
-
-    _, kind, sense, n = (scalar(str) for _ in range(4))
-    n, m = int(n), scalar(int) if kind[2] == "L" else 0
-    energies = np.zeros(len(states))
-    for _ in range(scalar(int) if kind[0] != "L" else 0):
-        i, j, v = next(values)
-        energies += 0.5 * float(v) * states[:, int(i) - 1] * states[:, int(j) - 1]
-    energies += states @ vector(n) + scalar()
-    rows = np.zeros((m, n))
-    for _ in range(scalar(int) if kind[2] == "L" else 0):
-        row, i, v = next(values)
-        rows[int(row) - 1, int(i) - 1] = float(v)
-    scalar()  # infinity
-    left, right = (vector(m), vector(m)) if kind[2] == "L" else (np.zeros(0), np.zeros(0))
-    sums = states @ rows.T
-    feasible = ((sums >= left) & (sums <= right)).all(axis=1)
-    return (-energies if sense == "maximize" else energies), feasible
-
-
-#: (format, reader): energies, and feasibility where the format has a place for it.
-READERS = {
-    "lp, dimod": ("lp", by_dimod_lp),
-    "lp, HiGHS": ("lp", by_highs),
-    "mps, HiGHS": ("mps", by_highs),
-    "qplib, appendix": ("qplib", by_the_appendix),
-    "coo, dimod": ("coo", by_dimod_coo),
-    "qubo, lines": ("qubo", by_lines(doubled=False, base=0, sign=1)),
-    "ubqp, lines": ("ubqp", by_lines(doubled=True, base=1, sign=1)),
-    "mqlib, lines": ("mqlib", by_lines(doubled=True, base=1, sign=-1)),
 }
 
 
