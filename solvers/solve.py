@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -13,7 +12,7 @@ from typing import Any, overload
 import numpy as np
 
 from problems import CardinalityQUBO, InvalidProblemError
-from solvers.base import Callback, Outcome, Request, Solver, State
+from solvers.base import Callback, Interrupt, Outcome, Request, Solver, State
 from solvers.conclude import conclude
 from solvers.errors import BackendError, OptionError, SolverError
 from solvers.interrupt import announced
@@ -119,7 +118,7 @@ def solve(
             f"{len(states)} initial states for {len(problems)} problems; pass one for each"
         )
     seeds = spawn_seeds(seed, len(problems))
-    interrupt = threading.Event()
+    interrupt = Interrupt()
     requests = [
         dataclasses.replace(
             make_request(chosen, p, time_limit, s, x, num_reads, callback), interrupt=interrupt
