@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
@@ -14,7 +13,7 @@ import numpy as np
 
 from problems import CardinalityQUBO
 from solvers.background import DaemonThreads, error_of
-from solvers.base import Outcome, Request, Solver, State
+from solvers.base import Interrupt, Outcome, Request, Solver, State
 from solvers.conclude import conclude
 from solvers.errors import BackendError, SolverError, blame, describe
 from solvers.guard import call, is_trusted, name_of
@@ -92,7 +91,7 @@ def attempt_each(
     executor : concurrent.futures.Executor, optional
         Where they run, whether or not there is a batch; threads when omitted.
     """
-    interrupt = threading.Event()
+    interrupt = Interrupt()
     requests = [dataclasses.replace(request, interrupt=interrupt) for request in requests]
     if solver.capabilities.batches and executor is None:
         return attempt_batch(solver, problems, requests)

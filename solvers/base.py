@@ -7,7 +7,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import re
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -54,6 +53,16 @@ class Capabilities:
     callback: bool = False
 
 
+@dataclass
+class Interrupt:
+    """Whether a call is interrupted (Ctrl-C), for the threads that work for it.
+
+    In another process it is a copy, which stays as it is: signals arrive there as well.
+    """
+
+    raised: bool = False
+
+
 @dataclass(frozen=True)
 class Request:
     """What the caller asks of one run, beside the problem and the solver's own options."""
@@ -70,13 +79,13 @@ class Request:
     started: float = field(default_factory=time.perf_counter)
     """``time.perf_counter()`` at the start, from which the time limit counts."""
 
-    interrupt: threading.Event | None = None
-    """Set when the call that this run is part of is interrupted elsewhere (Ctrl-C)."""
+    interrupt: Interrupt | None = None
+    """Shared by the runs of one call, whichever threads they are in."""
 
     @property
     def interrupted(self) -> bool:
         """Whether to stop soon: the answer is no longer wanted."""
-        return self.interrupt is not None and self.interrupt.is_set()
+        return self.interrupt is not None and self.interrupt.raised
 
     @property
     def remaining(self) -> float:
@@ -96,9 +105,6 @@ class Request:
             return False
         at = time.perf_counter() if at is None else at
         return bool(self.callback(at - self.started, energy))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"interrupt": None}  # other processes get signals of their own
 
 
 @dataclass

@@ -8,7 +8,7 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
-from solvers.base import Request
+from solvers.base import Interrupt, Request
 
 Answer = TypeVar("Answer")
 
@@ -60,7 +60,7 @@ def interruptible(
 
 
 @contextmanager
-def announced(interrupt: threading.Event | None) -> Iterator[None]:
+def announced(interrupt: Interrupt | None) -> Iterator[None]:
     """Tell the searches of other threads (:attr:`Request.interrupt`) of an exception here.
 
     To be entered after the pool that they run in: the pool waits for them when it is left.
@@ -69,5 +69,5 @@ def announced(interrupt: threading.Event | None) -> Iterator[None]:
         yield
     except BaseException:
         if interrupt is not None:
-            interrupt.set()
+            interrupt.raised = True
         raise

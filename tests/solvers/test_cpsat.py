@@ -52,6 +52,8 @@ def test_proves_the_optimum(seed, n, scale, factored, groups, relax, options):
 
 
 @settings(max_examples=15)
+@example(238)  # the bound meets the optimum all the same
+@example(0)
 @given(seed=st.integers(0, 10_000))
 def test_coarse_coefficients_give_an_honest_bound_and_no_proof(seed):
     p = random_problem(8, 1, False, 1.0, seed)
@@ -60,7 +62,9 @@ def test_coarse_coefficients_give_an_honest_bound_and_no_proof(seed):
     energy = lowest_energy(p)
     assert solution.bound is None or solution.bound <= energy + 1e-12
     if solution.info.get("rounding", 0) > 1e-6 * abs(energy - p.offset):
-        assert solution.status is Status.FEASIBLE
+        # Unless the optimum is the very state that rounding takes the most from.
+        met = solution.energy - solution.bound <= solution.info["tolerance"]
+        assert solution.status is (Status.OPTIMAL if met else Status.FEASIBLE)
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(2, 9), data=st.data())

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from problems import CardinalityQUBO
-from solvers.base import Request
-from solvers.interrupt import interruptible
+from solvers.base import Interrupt, Request
+from solvers.interrupt import announced, interruptible
 
 HEAD = """
 import os, signal, sys, threading, time
@@ -104,10 +104,10 @@ def test_the_search_has_ended_when_its_error_or_answer_comes():
 
 
 def test_an_interrupt_elsewhere_stops_the_search():
-    interrupt, stopped = threading.Event(), threading.Event()
+    interrupt, stopped = Interrupt(), threading.Event()
     request = Request(time_limit=1000.0, interrupt=interrupt)
     assert request.remaining > 100
-    threading.Timer(0.1, interrupt.set).start()
+    threading.Timer(0.1, setattr, (interrupt, "raised", True)).start()
     begin = time.perf_counter()
     assert interruptible(lambda: stopped.wait(60), stopped.set, request)
     assert time.perf_counter() - begin < 30
@@ -115,11 +115,21 @@ def test_an_interrupt_elsewhere_stops_the_search():
     assert request.remaining == 0
 
 
-def test_a_request_goes_to_another_process_without_its_event():
-    request = Request(seed=3, interrupt=threading.Event())
+def test_a_request_goes_to_another_process():
+    request = Request(seed=3, interrupt=Interrupt())
     copy = pickle.loads(pickle.dumps(request))
-    assert copy.seed == 3
+    assert copy == request
     assert not copy.interrupted
+
+
+def test_an_error_is_announced_to_the_other_threads():
+    interrupt = Interrupt()
+    with announced(interrupt):
+        pass
+    assert not interrupt.raised
+    with pytest.raises(KeyboardInterrupt), announced(interrupt):
+        raise KeyboardInterrupt
+    assert interrupt.raised
 
 
 def test_callbacks_of_cpsat_may_fail():
