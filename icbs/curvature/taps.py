@@ -55,6 +55,11 @@ class Taps:
         """Take note of a call; returns the output, listened to."""
         if not inputs.numel():  # an expert that is called with nothing
             return output
+        if inputs.is_inference():
+            raise LayerError(
+                f"the inputs of layer {layer.name!r} are made under torch.inference_mode, which "
+                "no gradient can be taken of; make them under torch.no_grad, or exclude it"
+            )
         self._check(layer, inputs, output)
         if self.verify:
             check_explained(layer, inputs, output, self.samples)
@@ -69,7 +74,7 @@ class Taps:
                 "switch them on there, or exclude it"
             )
         inputs = inputs.detach()
-        version = _version(inputs)
+        version = inputs._version
 
         # A hook of this moment: it gets this gradient even if an activation that works in
         # place overwrites the output.
@@ -80,7 +85,7 @@ class Taps:
                     "(torch.autograd.grad: forces, penalties), so that its weights act in "
                     "more than its outputs; exclude it"
                 )
-            if _version(inputs) != version:
+            if inputs._version != version:
                 raise LayerError(
                     f"the inputs of layer {layer.name!r} are changed in place after it has run, "
                     "so that its gradients would be wrong; change a copy, or exclude it"
@@ -207,11 +212,6 @@ def frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter in asked:
             parameter.requires_grad_()
-
-
-def _version(tensor: Tensor) -> int:
-    """How often a tensor was changed in place; inference tensors don't say."""
-    return 0 if tensor.is_inference() else tensor._version
 
 
 def _wide(tensor: Tensor) -> torch.dtype:
