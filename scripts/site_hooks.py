@@ -72,8 +72,7 @@ def commands() -> str:
     with command.make_context("icbs", [], resilient_parsing=True) as context:
         text = get_docs_for_click(obj=command, ctx=context, name="icbs")
     # The page has a title, and says itself what the command is for.
-    text = text.partition("## `icbs ")
-    return "".join(text[1:])
+    return text[text.index("## `icbs ") :]
 
 
 def settings() -> str:
