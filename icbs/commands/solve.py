@@ -95,10 +95,11 @@ def solvers(as_json: AsJson = False) -> None:
     result.add_column("ready", overflow="fold")
     for solver in found:
         if "error" in solver:
-            result.add_row(solver["name"], Text(solver["error"]), "[red]broken[/red]")
+            result.add_row(Text(solver["name"]), Text(solver["error"]), "[red]broken[/red]")
             continue
         what = Text(solver["summary"]).append("\n" + _abilities(solver["capabilities"]), "dim")
-        result.add_row(solver["name"], what, Text(solver["install"] or solver["setup"] or "yes"))
+        ready = solver["install"] or solver["setup"] or "yes"
+        result.add_row(Text(solver["name"]), what, Text(ready))
         result.add_section()
     Console().print(result)
 
