@@ -320,7 +320,7 @@ class Pruner:
                 if state.step % config.checkpoint_every == 0 or math.isnan(state.loss):
                     # Measured afresh where a resumed run would begin, so that both agree.
                     state.loss = work.holdout.measure()
-                    if folder is not None:
+                    if folder is not None and not failures.without_answer:
                         folder.checkpoint(work, state)
                 before = len(state.history)
                 self.step(work, state)

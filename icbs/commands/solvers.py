@@ -53,10 +53,10 @@ def solvers(
     table.add_column("ready", overflow="fold")
     for solver in every:
         if "error" in solver:
-            table.add_row(solver["name"], Text(solver["error"]), Text("broken", "red"))
+            table.add_row(Text(solver["name"]), Text(solver["error"]), Text("broken", "red"))
             continue
         what = Text(solver["summary"]).append("\n" + _abilities(solver["capabilities"]), "dim")
-        table.add_row(solver["name"], what, Text(_ready(solver)))
+        table.add_row(Text(solver["name"]), what, Text(_ready(solver)))
         table.add_section()
     Screen().print(table)
 

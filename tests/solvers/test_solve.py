@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from fractions import Fraction
 from importlib.metadata import EntryPoint
 
 import numpy as np
@@ -176,15 +177,53 @@ def test_size_and_groups_are_checked_before_the_solver_runs():
         {"time_limit": -1},
         {"time_limit": float("nan")},
         {"time_limit": float("inf")},
+        {"time_limit": "1"},
+        {"time_limit": True},
+        {"time_limit": [1.0]},
+        {"time_limit": 10**400},
+        {"time_limit": 1j},
         {"seed": -1},
         {"seed": 1.5},
+        {"seed": "1"},
+        {"seed": True},
         {"num_reads": 0},
         {"num_reads": 2.0},
+        {"num_reads": "2"},
+        {"num_reads": True},
+        {"callback": "print"},
     ],
 )
-def test_senseless_requests_are_refused(asked):
-    with pytest.raises(OptionError, match=next(iter(asked))):
-        solve(problem_of(), "anneal", **asked)
+@pytest.mark.parametrize("many", [False, True])
+def test_senseless_requests_are_refused(asked, many):
+    name, value = next(iter(asked.items()))
+    shown = "'1'" if value == "1" else ""
+    with pytest.raises(OptionError, match=f"{name} is {shown}.*(must be|pass|leave)"):
+        solve([problem_of()] if many else problem_of(), "anneal", **asked)
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.int64(1), Fraction(1, 2), 1])
+def test_numbers_of_any_kind_are_taken(number):
+    info = solve(problem_of(), "anneal", time_limit=number, seed=np.uint8(3)).info
+    assert (info["time_limit"], info["seed"]) == (float(number), 3)
+    assert type(info["time_limit"]) is float
+
+
+def test_what_is_no_problem_is_refused():
+    for thing in (np.eye(4), 3, [problem_of(), "text"], None):
+        with pytest.raises(InvalidProblemError, match="CardinalityQUBO"):
+            solve(thing, "anneal")
+    with pytest.raises(InvalidProblemError, match="initial_state is a int"):
+        solve([problem_of()], "anneal", initial_state=1)
+    with pytest.raises(OptionError, match="executor is a int"):
+        solve([problem_of()], "anneal", executor=4)
+
+
+def test_options_of_another_kind_are_refused():
+    for options in ({"num_sweeps": "10"}, {"penalty": object()}, {"growth": None}):
+        with pytest.raises(OptionError):
+            create("neal", **options)
+        with pytest.raises(OptionError):
+            solve(problem_of(), create("neal"), **options)
 
 
 @pytest.mark.parametrize("state", [[1] * 8, [1, 1, 1], [[1, 1, 1, 0, 0, 0, 0, 0]], [2] * 8, None])
