@@ -29,6 +29,9 @@ from icbs.sizes import spell
 log = logging.getLogger("icbs")
 SPARE = 0.8
 """Share of the free memory that a run takes without being told how much it may."""
+CACHE = 1 << 29
+"""Bytes of held-out samples' activations that are worth remembering. Trials of a small
+convolutional network take 1.5 to 2 times as long without them."""
 PER_WEIGHT = 3 + 4
 """Bytes a prunable weight: masks now, best and movable, and the time of its last visit."""
 
@@ -77,9 +80,15 @@ class Plan:
         return 1 if self.apart else self.batch_size
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{what} {spell(size)}" for what, size in self.parts.items() if size)
-        way = f"up to {self.samples} samples a pass, {self.together} at a time"
-        return f"memory: about {spell(self.needed)} of {spell(self.limit)} ({parts}); {way}"
+        return (
+            f"memory: about {spell(self.needed)} of {spell(self.limit)} allowed, "
+            f"{self.samples} samples a pass, at most {self.together} at a time"
+        )
+
+    @property
+    def details(self) -> str:
+        """Bytes expected by purpose, in words."""
+        return ", ".join(f"{what} {spell(size)}" for what, size in self.parts.items() if size)
 
     def recorded(self) -> dict[str, Any]:
         """Return the decisions as a plain dict, from which a resumed run takes them."""
@@ -193,7 +202,8 @@ def make_plan(
     grows = together and config.sample_growth > 1 and config.curvature != "gram"
     most = pool if grows else wanted
     # Where all layers move at once there is nothing to remember.
-    remembers = not together and not found.apart
+    cache = 2 * held_out * found.held
+    remembers = not together and not found.apart and cache <= CACHE
     ways = [(most if together else wanted, remembers), (wanted, False)]
     rows = config.curvature_samples
     if config.sample == "sequence":
@@ -205,7 +215,7 @@ def make_plan(
             "block columns": column_bytes(layers, config, curved),
             "held for the curvature": held_bytes(layers, found, config, curved, samples),
             # A trial's activations stand beside those of the current state.
-            "held for the acceptance test": 2 * held_out * found.held if remembers else 0,
+            "held for the acceptance test": cache if remembers else 0,
         }
         room = (limit - sum(parts.values())) // max(1, found.activations)
         size = min(config.batch_size, max(samples, held_out), room)
@@ -213,6 +223,7 @@ def make_plan(
             parts["activations"] = size * found.activations
             plan = Plan(size, samples, remembers, limit, parts, found.apart)
             log.info("%s", plan)
+            log.debug("memory by purpose: %s", plan.details)
             return plan
     least = sum(parts.values()) + found.activations
     raise MemoryLimitError(

@@ -14,6 +14,7 @@ from icbs.data.losses import ClassificationLoss, logits_of
 from icbs.fetching.caching import cache_folder
 from icbs.fetching.optional import optional
 from icbs.tasks import fashion_mnist
+from icbs.tasks.scoring import classification
 from icbs.tasks.task import Count, Seed, Task
 from icbs.tasks.training import Report, fit, load_or_train
 
@@ -98,9 +99,7 @@ def image_task(
         return F.cross_entropy(outputs(candidate), targets, reduction="none").double()
 
     def evaluate(candidate: nn.Module) -> dict[str, float]:
-        found = outputs(candidate)
-        right = (found.argmax(dim=1) == classes).float().mean()
-        return {"accuracy": float(right), "loss": float(F.cross_entropy(found, targets))}
+        return classification(outputs(candidate), targets, classes)
 
     return Task(name, model, batches, ClassificationLoss(), evaluate, losses=losses, **more)
 

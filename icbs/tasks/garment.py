@@ -6,11 +6,11 @@ import hashlib
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from icbs.fetching.caching import cache_folder
 from icbs.tasks import fashion_mnist
+from icbs.tasks.scoring import classification
 from icbs.tasks.task import Count, Seed, Task
 from icbs.tasks.training import Report, fit, load_or_train
 
@@ -50,12 +50,7 @@ def load(seed: Seed = 0, epochs: Count = EPOCHS, report: Report | None = None) -
 
     @torch.no_grad()
     def evaluate(candidate: nn.Module) -> dict[str, float]:
-        outputs = candidate(test_images)
-        right = (outputs.argmax(dim=1) == test_labels).float().mean()
-        return {
-            "accuracy": float(right),
-            "loss": float(F.cross_entropy(outputs, test_labels)),
-        }
+        return classification(candidate(test_images), test_labels)
 
     return Task("garment", model, [(images, labels)], nn.CrossEntropyLoss(), evaluate)
 

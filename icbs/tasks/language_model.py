@@ -86,7 +86,12 @@ def load(
 
     def evaluate(candidate: nn.Module) -> dict[str, float]:
         found = perplexity(candidate, test_windows)
-        return {"loss": found.loss, "perplexity": found.value, "error": found.error}
+        return {
+            "loss": found.loss,
+            "loss_standard_error": found.loss_error,
+            "perplexity": found.value,
+            "perplexity_standard_error": found.error,
+        }
 
     return Task(
         "language_model",

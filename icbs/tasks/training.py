@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from icbs.data.losses import logits_of
 from icbs.errors import DataError
-from icbs.saving.reading import regular
-from problems.files import atomic
+from problems.files import atomic, regular
 
 #: ``report(epoch, loss)`` after each epoch.
 Report = Callable[[int, float], object]

@@ -41,7 +41,8 @@ def test_windows_for_pruning_and_for_testing_are_disjoint(folder):
     assert windows.shape == (50, 24)
     figures = task.evaluate(task.model)
     assert figures["perplexity"] == pytest.approx(torch.tensor(figures["loss"]).exp().item())
-    assert 0 < figures["error"] < figures["perplexity"] / 10
+    assert 0 < figures["perplexity_standard_error"] < figures["perplexity"] / 10
+    assert 0 < figures["loss_standard_error"] < 0.1
     decoded = [task.tokenizer.decode(window) for window in windows]
     # Each text begins with a number of its own.
     starts = [text.split(" ")[0] for text in decoded]

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from icbs import CausalLMLoss, ConfigError, MemoryLimitError, Pruner, PrunerConfig
+from icbs.curvature import memory
 from icbs.curvature.memory import Plan, Survey, make_plan, survey
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
@@ -103,6 +104,12 @@ def test_what_gives_way_when_memory_is_short():
     assert [plan.remember for plan in plans] == [True, True, False, False]
     for plan, limit in zip(plans, limits, strict=True):
         assert plan.needed <= limit
+
+
+def test_activations_are_remembered_only_while_they_are_worth_it(monkeypatch):
+    assert plan_of(1000 * MEGA).remember
+    monkeypatch.setattr(memory, "CACHE", 2 * 20 * 5 * MEGA - 1)
+    assert not plan_of(1000 * MEGA).remember
 
 
 def test_a_pass_that_can_grow_reserves_what_it_may_need_or_never_grows():
