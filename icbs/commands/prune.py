@@ -179,7 +179,7 @@ def prune(
 def _prune(chosen: Settings) -> None:
     """Prune as the settings say."""
     from icbs.commands.folders import new_folder
-    from icbs.commands.own import look_here
+    from icbs.commands.own import look_here, resolved
     from icbs.commands.session import close, open_task, prune_live
     from icbs.layers.finding import find_layers
     from icbs.pruner import Pruner
@@ -192,7 +192,8 @@ def _prune(chosen: Settings) -> None:
     if chosen.run is not None:
         RunFolder.reserve(chosen.run)
     console = Screen()
-    work = open_task(console, chosen.task, chosen.task_options)
+    options = {name: resolved(value) for name, value in chosen.task_options.items()}
+    work = open_task(console, chosen.task, options)
     find_layers(work.model, chosen.pruner)  # what can't be pruned is refused before it is measured
     dense = work.evaluate(work.model)
     folder = chosen.run or new_folder(Path("runs"))
@@ -200,7 +201,7 @@ def _prune(chosen: Settings) -> None:
     evaluator = Evaluator(work.evaluate, chosen.evaluate_every, folder)
     about = {
         "task": chosen.task,
-        "task_options": chosen.task_options,
+        "task_options": options,
         "evaluate_every": chosen.evaluate_every,
         "dense": dense,
     }

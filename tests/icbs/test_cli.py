@@ -19,11 +19,13 @@ from typer.testing import CliRunner
 import icbs as icbs_package
 from icbs import load_masks
 from icbs.cli import app
+from icbs.commands.own import resolved
 from icbs.commands.session import plain_warnings
 from icbs.commands.solve import FORMATS as command_formats  # noqa: N811
 from icbs.tasks import Task
 from problems.formats import FORMATS
 from tests.icbs.conftest import make_toy
+from tests.icbs.language import make_texts, save
 
 FLAGS = ["--set", "block_size=32", "--set", "gradient_samples=200", "--set", "checkpoint_every=2"]
 
@@ -234,3 +236,28 @@ def test_a_task_of_the_current_directory_is_found_and_its_errors_are_its_own(tmp
     assert "my own mistake" in failed.stderr
     assert "site-packages" not in failed.stderr
     assert str(Path(icbs_package.__file__).parent) not in failed.stderr
+
+
+def test_paths_of_a_run_are_absolute_and_names_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.txt").write_text("a")
+    (tmp_path / "wikipedia").mkdir()
+    assert resolved("mine.txt") == str(tmp_path / "mine.txt")
+    assert resolved("mine.txt+wikipedia") == f"{tmp_path / 'mine.txt'}+wikipedia"
+    assert [resolved(v) for v in ("wikipedia", "smollm2-135m", "org/name", 3, None)] == [
+        "wikipedia", "smollm2-135m", "org/name", 3, None,
+    ]  # fmt: skip
+
+
+def test_a_language_model_run_resumes_from_another_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "model")
+    (tmp_path / "texts.txt").write_text("\n\n".join(make_texts(200)))
+    words = ["--model", "model", "--text", "texts.txt", "--length", 24, "--samples", 20]
+    done = icbs("prune", *words, "--passes", 1, "--density", 0.5, "--run", "run")
+    assert done.exit_code == 0, done.output
+    assert "±" in done.output
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = icbs("resume", "../run", "--passes", 2)
+    assert again.exit_code == 0, again.output
