@@ -13,6 +13,7 @@ from problems.formats.bqm import from_bqm, from_cqm, order
 from solvers.errors import OptionError
 from solvers.foreign import as_solver
 from solvers.registry import create
+from solvers.request import checked_reads, checked_seconds
 from solvers.solution import Solution
 from solvers.solve import solve, spawn_seeds
 
@@ -122,11 +123,11 @@ class IcbsSampler(dimod.Sampler):
         self, problem: CardinalityQUBO, starts: list[Any], **parameters: Any
     ) -> list[Solution]:
         """Solve once for each start, and once for all reads without one."""
-        reads = parameters.pop("num_reads", None)
-        seed, limit = parameters.pop("seed", None), parameters.pop("time_limit", None)
+        reads, limit = parameters.pop("num_reads", None), parameters.pop("time_limit", None)
+        seed = parameters.pop("seed", None)
         self.remove_unknown_kwargs(**parameters)
-        if reads is None:
-            reads = max(1, len(starts))
+        reads = max(1, len(starts)) if reads is None else checked_reads(reads)
+        limit = None if limit is None else checked_seconds(limit)
         runs = [(start, 1) for start in starts[:reads]]
         if reads > len(runs) or not runs:
             runs.append((None, reads - len(runs)))

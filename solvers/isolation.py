@@ -53,17 +53,23 @@ class Worker:
     """
 
     def __init__(self) -> None:
-        path = json.dumps([entry for entry in sys.path if isinstance(entry, str)])
-        command = [sys.executable, "-c", _BOOT, path]
+        command = [sys.executable, "-c", _BOOT, json.dumps(_path())]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self._process = subprocess.Popen(command, **pipes)  # type: ignore[call-overload]
         self._held = b""
+        self._sources: dict[str, object] = {}
 
-    def load(self, code: bytes) -> None:
+    def is_current(self, kind: type) -> bool:
+        """Whether a class, if it was imported there, has not changed since."""
+        source = _source(kind)
+        return self._sources.get(_full_name(kind), source) == source
+
+    def load(self, kind: type, code: bytes) -> None:
         """Bring a pickled solver there, unless it is there already."""
         if code != self._held:
-            self._ask("load", code)
+            self._ask("load", code, _path())
             self._held = code
+            self._sources[_full_name(kind)] = _source(kind)
 
     def perform(
         self, problems: Sequence[CardinalityQUBO], requests: Sequence[Request], batch: bool
@@ -93,6 +99,11 @@ class Worker:
         except ValueError:
             return f" by signal {-code}"
 
+    @property
+    def lives(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
     def end(self) -> None:
         """End the process, whatever it is doing."""
         self._process.kill()
@@ -100,7 +111,7 @@ class Worker:
 
     def give_back(self) -> None:
         """Keep it for another call, if it lives, and make room for the next."""
-        if self._process.poll() is None:
+        if self.lives:
             with _lock:
                 _idle.append(self)
         _places.release()
@@ -126,36 +137,61 @@ def worker_for(
         code = pickle.dumps(solver)
     except Exception:
         return None
+    try:
+        return _loaded(kind, code)
+    except Exception as error:
+        _resident.add(kind)
+        log.info("%s is run in this process: another can't load it (%s)", kind, describe(error))
+        return None
+
+
+def _loaded(kind: type, code: bytes) -> Worker:
+    """Return a worker that holds a pickled solver, or raise what keeps it from that."""
     _places.acquire()
     worker = None
     try:
-        worker = _idle_worker() or Worker()
-        loading = Background(partial(worker.load, code))
-        if (error := loading.error(_LOADING)) is None:
-            ready, worker = worker, None
-            return ready
-    except (OSError, TimeoutError) as failure:
-        error = failure
-    finally:
+        worker = _idle_worker(kind) or Worker()
+        loading = Background(partial(worker.load, kind, code))
+        if (error := loading.error(_LOADING)) is not None:
+            raise error
+    except BaseException:
         if worker is not None:
             worker.end()
-            _places.release()
-    _resident.add(kind)
-    log.info("%s is run in this process: another can't load it (%s)", kind, describe(error))
-    return None
+        _places.release()
+        raise
+    return worker
 
 
-def _idle_worker() -> Worker | None:
-    """Take one that lives still; those of the process that this one was forked from are not its."""
+def _idle_worker(kind: type) -> Worker | None:
+    """Take one that lives still, and that has not imported an older version of a class."""
     with _lock:
         while _idle:
-            if (worker := _idle.pop())._process.poll() is None:
+            worker = _idle.pop()
+            if worker.lives and worker.is_current(kind):
                 return worker
+            worker.end()
     return None
+
+
+def _full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _path() -> list[str]:
+    return [entry for entry in sys.path if isinstance(entry, str)]
+
+
+def _source(kind: type) -> object:
+    """Tell a class from what another process imported before: another object, or an edited file."""
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    try:
+        return kind, os.stat(file).st_mtime_ns if file else None
+    except OSError:
+        return kind, None
 
 
 def _forget() -> None:
-    """Begin anew in a forked process."""
+    """Begin anew in a forked process: the workers are those of the other."""
     global _lock, _places
     _lock, _places = threading.Lock(), threading.BoundedSemaphore(os.cpu_count() or 1)
     _idle.clear()

@@ -50,8 +50,8 @@ def make_request(
     for what, wanted in asked.items():
         if wanted and not getattr(can, what):
             raise UnsupportedError(f"solver {name!r} can't honour {what}; leave it out")
-    seconds = None if time_limit is None else _checked_seconds(time_limit)
-    reads, seed = _checked_reads(num_reads), checked_seed(seed)
+    seconds = None if time_limit is None else checked_seconds(time_limit)
+    reads, seed = checked_reads(num_reads), checked_seed(seed)
     if not (callback is None or callable(callback)):
         raise OptionError(f"callback is {_shown(callback)}; pass a callable, or leave it out")
     if can.max_n is not None and problem.n > can.max_n:
@@ -89,14 +89,28 @@ def checked_seed(seed: Any) -> int | None:
     return int(seed)
 
 
-def _checked_reads(num_reads: Any) -> int:
+def checked_reads(num_reads: Any) -> int:
+    """Return a number of reads as an ``int``.
+
+    Raises
+    ------
+    OptionError
+        If it is not an integer of 1 or more.
+    """
     if not _is_integer(num_reads) or num_reads < 1:
         shown = _shown(num_reads)
         raise OptionError(f"num_reads is {shown}; it must be an integer of 1 or more, such as 1")
     return int(num_reads)
 
 
-def _checked_seconds(time_limit: Any) -> float:
+def checked_seconds(time_limit: Any) -> float:
+    """Return a time limit as a ``float``.
+
+    Raises
+    ------
+    OptionError
+        If it is not a positive, finite number.
+    """
     number = isinstance(time_limit, Real) and not isinstance(time_limit, bool)
     if not number or not 0 < time_limit < math.inf:
         raise OptionError(

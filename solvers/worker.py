@@ -89,9 +89,10 @@ class _Handler:
         except BaseException as error:
             return False, blame(getattr(type(self.solver), "__name__", "?"), error)
 
-    def load(self, code: bytes) -> None:
-        """Unpickle a solver and load what it stands on."""
+    def load(self, code: bytes, path: list[str]) -> None:
+        """Unpickle a solver, found as there, and load what it stands on."""
         self.solver = None
+        sys.path[:] = path
         self.solver = pickle.loads(code)
         self.solver.require()
 

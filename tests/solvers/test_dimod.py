@@ -183,6 +183,9 @@ def test_bad_initial_states_and_unknown_parameters():
         sampler.sample(bqm, initial_states={"a": 1})
     with pytest.raises(InvalidProblemError, match="k"):
         sampler.sample(bqm, initial_states=np.ones(8))
+    for bad in ({"num_reads": "3"}, {"num_reads": 0}, {"time_limit": "1"}, {"seed": "1"}):
+        with pytest.raises(OptionError, match=next(iter(bad))):
+            sampler.sample(bqm, **bad)
     with pytest.warns(dimod.exceptions.SamplerUnknownArgWarning):
         sampler.sample(bqm, nonsense=1, time_limit=0.1)
 

@@ -1,13 +1,17 @@
 """Solvers that are not trusted: what they are given, where they run, and how they are ended."""
 
 import dataclasses
+import importlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from enum import Enum
+from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar
 
@@ -182,6 +186,40 @@ def test_an_answer_that_is_changed_later_was_copied():
     assert answer.repaired.all()
 
 
+class Color(Enum):
+    RED = 1
+
+
+def test_what_is_reported_becomes_plain_data():
+    loop: list = []
+    loop.append(loop)
+    said = {
+        "kept": [None, True, 1, 2.5, "text", b"bytes", (1, 2), {"a": {"b": [1]}}],
+        "array": np.arange(3),
+        "scalar": np.float32(1.5),
+        3: Path("a") / "b",
+        "number": Fraction(1, 3),
+        "kind": Color.RED,
+        "objects": np.array([object()]),
+        "set": {1},
+        "function": len,
+        "loop": loop,
+    }
+    info = solve(problem_of(), scripted(lambda s, p, r: reporting(said))).info
+    assert info["kept"] == said["kept"]
+    assert info["array"].tolist() == [0, 1, 2]
+    assert (info["scalar"], info["3"], info["number"], info["set"]) == (1.5, "a/b", "1/3", [1])
+    assert info["kind"] == "Color.RED"
+    assert "object" in info["objects"]
+    assert "len" in info["function"]
+    pickle.loads(pickle.dumps(info))
+    assert info["solver"] == "stranger"
+
+
+def reporting(info):
+    return Outcome(np.array(START, np.uint8), Stop.CONVERGED, info=info)
+
+
 def test_no_answer_shares_memory_with_the_start_that_was_handed_over():
     kept = []
 
@@ -258,6 +296,29 @@ def test_under_a_time_limit_it_runs_in_a_process_that_is_kept():
     assert there[0].info["process"] == there[1].info["process"] != os.getpid()
     assert there[0].x.tolist() == there[1].x.tolist() == here.x.tolist()
     assert there[0].timing.total < 1  # starting the process is not the solver's time
+
+
+def test_an_edited_solver_is_loaded_anew(tmp_path, monkeypatch):
+    source = """
+import numpy as np
+from solvers import Capabilities, Outcome, Solver, Stop
+
+class Edited(Solver):
+    name, summary, capabilities = "edited", "", Capabilities()
+
+    def run(self, problem, request):
+        x = np.zeros(problem.n, np.uint8)
+        x[: problem.k] = 1
+        return Outcome(x, Stop.CONVERGED, info={"version": VERSION})
+"""
+    file = tmp_path / "edited_solver.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    for version in (1, 2):
+        file.write_text(source.replace("VERSION", str(version)))
+        os.utime(file, (version, version))
+        module = importlib.import_module("edited_solver")
+        module = importlib.reload(module) if version == 2 else module
+        assert solve(problem_of(), module.Edited(), time_limit=5).info["version"] == version
 
 
 def test_what_a_solver_prints_there_is_no_answer():
