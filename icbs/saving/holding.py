@@ -14,6 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from icbs.errors import ConfigError, LayerError
 from icbs.layers.kinds import kind_of
 from icbs.saving.masks import apply_masks, masked_weights
+from icbs.saving.values import check_mask
 
 
 class hold_masks:  # noqa: N801
@@ -116,6 +117,7 @@ def check_pattern(
         raise ConfigError(f"keep={keep}, of={of} is no pattern; choose 0 ≤ keep ≤ of")
     modules = {} if model is None else dict(model.named_modules())
     for name, mask in masks.items():
+        check_mask(name, mask)
         kind = kind_of(modules[name]) if name in modules else None
         if kind is not None:
             mask = kind.matrix(mask)
