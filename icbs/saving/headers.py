@@ -12,7 +12,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+from pydantic_core import from_json
 
 from icbs.config import explain
 
@@ -21,6 +29,8 @@ Shape = Annotated[list[Dimension], Field(max_length=16)]
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 Positive = Annotated[int, Field(ge=1, lt=1 << 63)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+#: A value that safetensors keeps as the text of JSON; one that was parsed already passes.
+Parsed = BeforeValidator(lambda value: from_json(value) if isinstance(value, str) else value)
 
 
 def _weight(key: str) -> str:
@@ -60,18 +70,18 @@ class Header(BaseModel):
 class MasksHeader(Header):
     """Header of a file of masks."""
 
-    shapes: Json[dict[str, Shape]]
+    shapes: Annotated[dict[str, Shape], Parsed]
     """Layer → shape of its mask."""
-    kept: Json[dict[str, Count]] = {}
+    kept: Annotated[dict[str, Count], Parsed] = {}
     """Layer → number of weights kept."""
 
 
 class CompressedHeader(Header):
     """Header of a compressed model."""
 
-    masked: Json[dict[Annotated[str, AfterValidator(_weight)], Shape]]
+    masked: Annotated[dict[Annotated[str, AfterValidator(_weight)], Shape], Parsed]
     """Key of a masked weight in the state → its shape."""
-    same: Json[dict[str, str]]
+    same: Annotated[dict[str, str], Parsed]
     """Key of a tied tensor → key that it is tied to."""
 
 
@@ -95,7 +105,7 @@ class Facts(Header):
 class CheckpointHeader(Header):
     """Header of a checkpoint."""
 
-    state: Json[Facts]
+    state: Annotated[Facts, Parsed]
 
 
 class PlanFacts(Header):
