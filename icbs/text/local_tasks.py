@@ -43,7 +43,9 @@ def write_local_tasks(folder: Path | None = None) -> Path:
         The folder, for ``lm_eval.tasks.TaskManager(include_path=...)``.
     """
     target = folder or cache_folder() / "zero-shot"
-    if all((target / f"{name}.yaml").exists() for name in LOCAL_TASKS):
+    if all((target / f"{name}.jsonl").exists() for name in LOCAL_TASKS):
+        for name in LOCAL_TASKS:
+            describe_task(target, name)  # anew: what lm-eval finds in a description, it runs
         return target
     target.mkdir(parents=True, exist_ok=True)
     contents = BIG_BENCH.read([MOVIES, DIALOGUES, ARTICLES])
@@ -66,8 +68,14 @@ def write_task(folder: Path, name: str, questions: list[Question]) -> None:
     the first of them are a fair sample.
     """
     random.Random(0).shuffle(questions)
+    text = "".join(json.dumps(question) + "\n" for question in questions)
+    write_text(folder / f"{name}.jsonl", text)
+    describe_task(folder, name)
+
+
+def describe_task(folder: Path, name: str) -> None:
+    """Write the description of a task whose questions are in ``NAME.jsonl``."""
     data = folder / f"{name}.jsonl"
-    write_text(data, "".join(json.dumps(question) + "\n" for question in questions))
     description = {
         "task": name,
         "dataset_path": "json",

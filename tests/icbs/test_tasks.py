@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,66 @@ def test_damaged_idx_files_are_named(tmp_path, cut):
     write_idx(path, np.zeros((4, 4)), kind=13)
     with pytest.raises(DataError, match="unsigned bytes"):
         fashion_mnist.read_idx(path)
+
+
+def packed(path: Path, header: bytes, zeros: int) -> Path:
+    """A header with a mebibyte of zeros after it, so many times."""
+    with gzip.open(path, "wb") as file:
+        file.write(header)
+        for _ in range(zeros):
+            file.write(bytes(1 << 20))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("shape", "zeros", "match"),
+    [
+        ((1 << 31,), 0, "claims 2147483648 bytes, and a file of its size may 67108864"),
+        ((1 << 16, 1 << 16), 0, "claims 4294967296 bytes"),
+        ((1000,), 200, r"claims shape \(1000,\) and holds other than 1000 bytes"),
+        ((1 << 20,) * 3, 1, "claims"),
+    ],
+)
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, shape, zeros, match):
+    path = packed(
+        tmp_path / "a.gz", struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape), zeros
+    )
+    tracemalloc.start()
+    with pytest.raises(DataError, match=match):
+        fashion_mnist.read_idx(path)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+
+
+def test_damage_within_the_packed_data_is_named(tmp_path):
+    path = tmp_path / "a.gz"
+    write_idx(path, np.random.default_rng(0).integers(0, 256, (50, 28, 28)))
+    whole = path.read_bytes()
+    for at in range(12, len(whole), 997):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+        with pytest.raises(DataError, match=r"a\.gz is not a"):
+            fashion_mnist.read_idx(path)
+
+
+def test_images_and_labels_must_be_those_of_fashion_mnist(data):
+    write_idx(data / "t10k-labels-idx1-ubyte.gz", np.full(300, 10))
+    with pytest.raises(DataError, match="holds the label 10; Fashion-MNIST has 0 … 9"):
+        fashion_mnist.load("t10k")
+    write_idx(data / "t10k-images-idx3-ubyte.gz", np.zeros((300, 28, 27)))
+    with pytest.raises(DataError, match=r"images of shape \(300, 28, 27\)"):
+        fashion_mnist.load("t10k")
+
+
+def test_a_damaged_model_in_the_cache_is_named(data):
+    task = garment.load(epochs=1)
+    (path,) = (data / "cache").glob("garment-*.safetensors")
+    whole = path.read_bytes()
+    for spoilt in (whole[:100], b"", whole[:-1], whole.replace(b"0.weight", b"9.weight", 1)):
+        path.write_bytes(spoilt)
+        with pytest.raises(DataError, match="remove it, and the model is trained anew"):
+            garment.load(epochs=1)
+    path.unlink()
+    assert garment.load(epochs=1).evaluate(task.model)["loss"] > 0
 
 
 def test_named_folder_must_be_whole(tmp_path, monkeypatch):

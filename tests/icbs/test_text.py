@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from itertools import chain, pairwise
 
 import pytest
@@ -149,6 +150,41 @@ def test_sources_that_are_not_there(tmp_path):
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     with pytest.raises(DataError, match="can't be read as UTF-8"):
         list(read_texts(tmp_path / "latin.txt"))
+
+
+@pytest.mark.parametrize(
+    ("line", "match"),
+    [
+        ("[" * 100_000, "line 1 of .* is not JSON"),
+        ('{"text": ' + "9" * 10_000 + "}", "line 1 of .* is not JSON"),
+        ('{"text": "\\ud800 half"}', "the text of line 1 of .* is not Unicode: surrogates"),
+    ],
+)
+def test_hostile_lines_are_named(tmp_path, line, match):
+    (tmp_path / "a.jsonl").write_text(line)
+    with pytest.raises(DataError, match=match):
+        list(read_texts(tmp_path / "a.jsonl"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_only_regular_files_of_a_folder_are_read(tmp_path):
+    (tmp_path / "a.txt").write_text("one")
+    os.mkfifo(tmp_path / "b.txt")
+    (tmp_path / "c.jsonl").symlink_to("/dev/zero")
+    (tmp_path / "d.txt").mkdir()
+    assert list(read_texts(tmp_path)) == ["one"]
+    for name in ("b.txt", "c.jsonl"):
+        with pytest.raises(DataError, match="is no file"):
+            list(read_texts(tmp_path / name))
+
+
+def test_scripts_of_a_data_set_are_not_run(tmp_path):
+    (tmp_path / "data").mkdir()
+    code = f"open({str(tmp_path / 'was-run')!r}, 'w').close()\n"
+    (tmp_path / "data" / "data.py").write_text(code)
+    with pytest.raises(DataError, match="can't be loaded"):
+        list(read_texts(f"datasets:{tmp_path / 'data'}"))
+    assert not (tmp_path / "was-run").exists()
 
 
 def test_sources_are_joined(tmp_path):

@@ -53,6 +53,16 @@ def test_the_right_sentence_is_among_four_of_different_articles():
     assert len({question["answer"] for question in questions}) > 1
 
 
+def test_descriptions_in_the_cache_are_written_anew(files):
+    """lm-eval runs what a description names with !function."""
+    folder = local_tasks.write_local_tasks()
+    kept = {path: path.read_bytes() for path in folder.iterdir()}
+    for name in LOCAL_TASKS:
+        (folder / f"{name}.yaml").write_text(f"task: {name}\ndoc_to_text: !function os.system\n")
+    assert local_tasks.write_local_tasks() == folder
+    assert {path: path.read_bytes() for path in folder.iterdir()} == kept
+
+
 def test_answers_are_scored_by_likelihood(files):
     """Against a recomputation by hand, question by question."""
     model, tokenizer = make_language_model(), make_tokenizer()

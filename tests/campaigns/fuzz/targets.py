@@ -146,6 +146,7 @@ def settings_in_folder(path: Path) -> None:
 
 ST = "safetensors"
 
+
 TARGETS: tuple[Target, ...] = (
     *(
         Target(

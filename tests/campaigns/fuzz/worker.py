@@ -1,23 +1,25 @@
 """A process that reads one input after another, and says how each ended and what it cost.
 
-Lines of JSON in, ``{"target": …, "path": …}``, and out. It is killed from outside when an input
-takes too long.
+Lines of JSON in, ``{"target": …, "path": …}``, and out; a target is one of
+:data:`tests.campaigns.fuzz.targets.TARGETS`, or ``module:function``. It is killed from outside when
+an input takes too long.
 """
 
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import resource
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from problems import IcbsError
-from tests.campaigns.fuzz.targets import BY_NAME
 
 #: Address space beyond what it has after its warm-up: a bomb ends here, not with the machine.
 ROOM = 6 << 30
@@ -47,7 +49,7 @@ def run(name: str, path: Path) -> dict[str, Any]:
     before = _status("VmRSS")
     error = trace = ""
     try:
-        BY_NAME[name].read(path)
+        reader(name)(path)
         outcome = "read"
     except IcbsError as found:
         outcome, error = "refused", f"{type(found).__name__}: {found!s:.300}"
@@ -60,15 +62,28 @@ def run(name: str, path: Path) -> dict[str, Any]:
     return {"outcome": outcome, "error": error, "trace": trace, "bytes": peak}
 
 
+def reader(name: str) -> Callable[[Path], object]:
+    """Find a reader by its name."""
+    module, colon, function = name.partition(":")
+    if colon:
+        return getattr(importlib.import_module(module), function)
+    from tests.campaigns.fuzz.targets import BY_NAME
+
+    return BY_NAME[name].read
+
+
 def _warm_up(corpus: Path, names: list[str]) -> None:
     """Import what is imported at first use; each valid input must be read."""
-    for target in (BY_NAME[name] for name in names):
+    if not (known := [name for name in names if ":" not in name]):
+        return
+    from tests.campaigns.fuzz.targets import BY_NAME
+
+    for target in (BY_NAME[name] for name in known):
+        gc.freeze()  # what lives by now is not looked at again
         for seed in sorted(corpus.glob(target.seeds)):
             found = run(target.name, seed.parent if target.whole else seed)
             if found["outcome"] != "read":
                 raise RuntimeError(f"{target.name} of {seed}: {found}")
-    gc.collect()
-    gc.freeze()  # what lives now is not looked at again
 
 
 def _status(field: str) -> int:

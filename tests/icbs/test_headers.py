@@ -1,0 +1,324 @@
+"""Headers of masks, compressed models and run folders: wrong types, and claims without bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import tracemalloc
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from icbs import (
+    LayerError,
+    Pruner,
+    RunFolderError,
+    apply_masks,
+    check_pattern,
+    hold_masks,
+    load_compressed,
+    load_masks,
+    save_compressed,
+    save_masks,
+    to_torch_pruning,
+)
+from icbs.records.evaluations import Evaluation, read_evaluations, write_evaluations
+from tests.icbs.conftest import make_toy
+
+MASKS = {"a": torch.tensor([[True, False, True], [False, True, True]]), "b": torch.ones(4) > 0}
+SETTINGS = {"density": 0.3, "block_size": 32, "passes": 2, "solver": "diagonal"}
+
+
+def rewrite(path: Path, change: Any) -> None:
+    """Change a safetensors header in place: ``change(header)`` edits the parsed JSON."""
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+
+
+def claim(path: Path, entry: str, value: Any) -> None:
+    """Set an entry of the metadata; JSON if it is not a string."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    rewrite(path, lambda header: header["__metadata__"].__setitem__(entry, text))
+
+
+@pytest.fixture
+def masks(tmp_path: Path) -> Path:
+    save_masks(MASKS, tmp_path / "masks.safetensors")
+    return tmp_path / "masks.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "match"),
+    [
+        ("shapes", {"a": [30000, 30000]}, "shape .30000, 30000. takes 112500000 bytes"),
+        ("shapes", {"a": [1 << 62, 4]}, r"shapes\.a\.0"),
+        ("shapes", {"a": [-2, -3]}, r"shapes\.a\.0 = -2"),
+        ("shapes", {"a": ["2", "3"]}, r"shapes\.a\.0 = '2'"),
+        ("shapes", {"a": [2.0, 3]}, r"shapes\.a\.0 = 2\.0"),
+        ("shapes", {"a": [True, 3]}, r"shapes\.a\.0 = True"),
+        ("shapes", {"a": None}, r"shapes\.a = None"),
+        ("shapes", {"a": [1] * 30}, r"shapes\.a"),
+        ("shapes", {"a": [2, 2]}, r"takes 1 bytes|keeps not"),
+        ("shapes", {"c": [2, 3]}, "c"),
+        ("shapes", [1, 2], r"shapes = \[1, 2\]"),
+        ("shapes", "{", "shapes"),
+        ("shapes", "[" * 100_000, "shapes"),
+        ("kept", {"a": "4"}, r"kept\.a = '4'"),
+        ("kept", {"a": 3}, "keeps not the 3"),
+        ("kept", {"c": 3}, "c"),
+        ("format", "icbs-masks-0", "is not a mask file"),
+    ],
+)
+def test_masks(masks, entry, value, match):
+    claim(masks, entry, value)
+    with pytest.raises(RunFolderError, match=match):
+        load_masks(masks)
+
+
+def test_masks_without_a_header_or_of_another_type(masks, tmp_path):
+    rewrite(masks, lambda header: header["__metadata__"].pop("shapes"))
+    with pytest.raises(RunFolderError, match="shapes"):
+        load_masks(masks)
+    facts = {"format": "icbs-masks-1", "shapes": json.dumps({"a": [2, 3]})}
+    for bits in (torch.zeros(1), torch.zeros(1, 1, dtype=torch.uint8), torch.zeros(1).half()):
+        save_file({"a": bits}, tmp_path / "b.safetensors", facts)
+        with pytest.raises(RunFolderError, match="takes 1 bytes, the file has"):
+            load_masks(tmp_path / "b.safetensors")
+
+
+def test_nothing_is_allocated_for_a_mere_claim(masks):
+    claim(masks, "shapes", {"a": [30000, 30000]})
+    assert masks.stat().st_size < 400
+    tracemalloc.start()
+    with pytest.raises(RunFolderError):
+        load_masks(masks)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+@pytest.fixture
+def compressed(tmp_path: Path) -> Path:
+    state = {"a.weight": torch.randn(2, 3) * MASKS["a"], "a.bias": torch.ones(2)}
+    state["tied"] = state["a.bias"]
+    save_compressed(state, {"a": MASKS["a"]}, tmp_path / "c.safetensors")
+    return tmp_path / "c.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "match"),
+    [
+        ("masked", {"a.weight": [30000, 30000]}, "takes 112500000 bytes"),
+        ("masked", {"a.weight": "2"}, r"masked\.a\.weight"),
+        ("masked", {"a": [2, 3]}, "only the weight of a layer is masked"),
+        ("masked", 3, "masked = 3"),
+        ("same", {"tied": "nothing"}, "nothing"),
+        ("same", {"tied": 3}, r"same\.tied = 3"),
+        ("same", {"a.bias": "a.bias"}, "'a.bias' is tied and has values of its own"),
+        ("same", {"a.weight": "a.bias"}, "is tied and has values"),
+        ("same", "no", "same"),
+    ],
+)
+def test_compressed_models(compressed, entry, value, match):
+    claim(compressed, entry, value)
+    with pytest.raises(RunFolderError, match=match):
+        load_compressed(compressed)
+
+
+def test_values_of_a_compressed_model_are_as_many_as_its_mask_keeps(compressed):
+    tensors = load_file(compressed)
+    facts: dict[str, str] = {}
+    rewrite(compressed, lambda header: facts.update(header["__metadata__"]))
+    for values in (torch.ones(3), torch.ones(5), torch.ones(2, 2), torch.tensor(1.0)):
+        save_file(tensors | {"a.weight:values": values}, compressed, facts)
+        with pytest.raises(RunFolderError, match=r"'a.weight' has .* values"):
+            load_compressed(compressed)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    toy, run = make_toy(), tmp_path_factory.mktemp("finished") / "run"
+    Pruner(**SETTINGS).prune(toy.model, toy.batches, toy.loss, run=run, about={"mine": [1]})
+    return run
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def resume(run: Path) -> Any:
+    toy = make_toy()
+    return Pruner.resume(run, toy.model, toy.batches, toy.loss)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("settings", 3), ("settings", None), ("model", ["a"]), ("samples", {}), ("versions", "1"),
+        ("versions", {"torch": 2}), ("about", [1]), ("about", None), ("plan", 3), ("plan", {}),
+        ("plan", {"batch_size": "4", "samples": 1, "remember": True, "limit": 0, "parts": {}}),
+        ("plan", {"batch_size": 0, "samples": 1, "remember": True, "limit": 0, "parts": {}}),
+        ("plan", {"batch_size": 1, "samples": 1, "remember": 1, "limit": 0, "parts": {}}),
+    ],
+)  # fmt: skip
+def test_manifests(run, entry, value):
+    manifest = json.loads((run / "manifest.json").read_text()) | {entry: value}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunFolderError, match=rf"manifest\.json is damaged: .*{entry}"):
+        resume(run)
+
+
+@pytest.mark.parametrize("text", ["3", "[]", "null", "", "[" * 100_000, '{"a":' * 100_000, "\xff"])
+def test_manifests_that_are_no_objects(run, text):
+    (run / "manifest.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(RunFolderError, match=r"manifest\.json is damaged"):
+        resume(run)
+
+
+@pytest.mark.parametrize(
+    ("fact", "value"),
+    [
+        ("step", "2"), ("step", -1), ("step", 2.5), ("step", None), ("rows", [1]), ("seen", -1),
+        ("seconds", -1.0), ("seconds", float("inf")), ("initial_loss", "x"), ("best_loss", None),
+        ("caution", [1]), ("caution", {"0": -1.0}), ("caution", {"0": "1"}), ("effort", 0.5),
+        ("effort", float("nan")), ("visits", {"0": 1.5}), ("visits", {"0": 1 << 40}),
+        ("visits", {}), ("seen", 1 << 70),
+    ],
+)  # fmt: skip
+def test_facts_of_a_checkpoint(run, fact, value):
+    path = run / "checkpoint.safetensors"
+
+    def change(header: dict[str, Any]) -> None:
+        facts = json.loads(header["__metadata__"]["state"]) | {fact: value}
+        header["__metadata__"]["state"] = json.dumps(facts)
+
+    rewrite(path, change)
+    with pytest.raises(RunFolderError, match=r"checkpoint\.safetensors .*damaged"):
+        resume(run)
+
+
+def test_tensors_of_a_checkpoint_have_types_too(run):
+    path, facts = run / "checkpoint.safetensors", {}
+    rewrite(path, lambda header: facts.update(header["__metadata__"]))
+    tensors = load_file(path)
+    for name, value in {
+        "stamp/0": torch.zeros(240, dtype=torch.int64),
+        "stamp/2": torch.zeros(3, dtype=torch.int32),
+        "pruned/0": torch.zeros(3, dtype=torch.uint8),
+        "best/4": torch.zeros(8),
+        "generator": torch.zeros(5056),
+    }.items():
+        save_file(tensors | {name: value}, path, facts)
+        with pytest.raises(RunFolderError, match="damaged"):
+            resume(run)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["config.yaml", "manifest.json", "checkpoint.safetensors", "history.csv"],
+)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_pipes_and_devices_are_not_opened(run, name):
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    with pytest.raises(RunFolderError, match="is not a regular file"):
+        resume(run)
+    (run / name).unlink()
+    (run / name).symlink_to("/dev/zero")
+    with pytest.raises(RunFolderError, match="is not a regular file"):
+        resume(run)
+
+
+def test_evaluations_of_other_figures_are_kept_beside_new_ones(tmp_path):
+    """A resumed run whose task reports other figures: none is lost, none is a KeyError."""
+    rows = [Evaluation(1, 0.5, {"loss": 1.0, "old": 2.0}), Evaluation(2, 1.0, {"loss": 0.5})]
+    write_evaluations(rows, tmp_path / "a.csv")
+    again = read_evaluations(tmp_path / "a.csv")
+    assert [row.figures["loss"] for row in again] == [1.0, 0.5]
+    assert again[0].figures["old"] == 2.0
+    (tmp_path / "a.csv").write_text('step,seconds\n"' + "x" * 200_000 + '",1\n')
+    with pytest.raises(RunFolderError, match="not a readable table"):
+        read_evaluations(tmp_path / "a.csv")
+
+
+def layer(**changes: Any) -> nn.Module:
+    model = nn.Sequential(nn.Linear(3, 2))
+    for name, value in changes.items():
+        setattr(model[0], name, nn.Parameter(value, requires_grad=False))
+    return model
+
+
+MASK = {"0": MASKS["a"]}
+with warnings.catch_warnings(action="ignore"):  # torch gives quantised tensors up
+    QUANTISED = torch.quantize_per_tensor(torch.ones(2, 3), 0.1, 0, torch.qint8)
+
+
+@pytest.mark.parametrize("use", [apply_masks, hold_masks, to_torch_pruning])
+@pytest.mark.parametrize(
+    ("weight", "match"),
+    [
+        (torch.empty(2, 3, device="meta"), "the weight of layer '0' lies on the meta device"),
+        (QUANTISED, "the weight of layer '0' is quantised"),
+        (torch.ones(2, 3).to_sparse(), "the weight of layer '0' is torch.sparse"),
+    ],
+)
+def test_weights_without_values_are_refused(use, weight, match):
+    with pytest.raises(LayerError, match=match):
+        use(layer(weight=weight), MASK)
+
+
+@pytest.mark.parametrize(
+    ("mask", "match"),
+    [
+        (torch.empty(2, 3, dtype=torch.bool, device="meta"), "lies on the meta device"),
+        (MASKS["a"].to_sparse(), "torch.sparse"),
+        (MASKS["a"].float(), "torch.float32"),
+        (QUANTISED, "qint8"),
+        (MASKS["a"].numpy(), "is ndarray; it must be a tensor"),
+        (None, "is NoneType; it must be a tensor"),
+    ],
+)
+def test_masks_that_are_not_plain_tensors_of_bools(tmp_path, mask, match):
+    state = {"0.weight": torch.zeros(2, 3), "0.bias": torch.zeros(2)}
+    for use in (
+        lambda: save_masks({"0": mask}, tmp_path / "m"),
+        lambda: apply_masks(layer(), {"0": mask}),
+        lambda: save_compressed(state, {"0": mask}, tmp_path / "c"),
+        lambda: check_pattern({"0": mask}),
+    ):
+        with pytest.raises(LayerError, match=f"the mask of '0' .*{match}"):
+            use()
+    with pytest.raises(LayerError, match="3 is not a name"):
+        save_masks({3: MASKS["a"]}, tmp_path / "m")  # type: ignore[dict-item]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "match"),
+    [
+        (torch.empty(2, device="meta"), "meta"),
+        (QUANTISED, "quantised"),
+        (MASK, "is dict, no tensor"),
+    ],
+)
+def test_states_that_can_not_be_compressed(tmp_path, value, match):
+    state = {"0.weight": torch.zeros(2, 3), "other": value}
+    with pytest.raises(LayerError, match=f"'other' of the state .*{match}"):
+        save_compressed(state, MASK, tmp_path / "c")
+    with pytest.raises(
+        LayerError, match="weight of layer '0' lies on the meta|is quantised|nothing"
+    ):
+        save_compressed({"0.weight": QUANTISED}, MASK, tmp_path / "c")
+    assert list(tmp_path.iterdir()) == []
