@@ -21,8 +21,6 @@ Shape = Annotated[list[Dimension], Field(max_length=16)]
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 Positive = Annotated[int, Field(ge=1, lt=1 << 63)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-#: A value that safetensors keeps as the text of JSON; one that was parsed already passes.
-Parsed = BeforeValidator(lambda value: from_json(value) if isinstance(value, str) else value)
 
 
 def _weight(key: str) -> str:

@@ -17,7 +17,6 @@ from icbs.layers.kinds import kind_of
 from icbs.layers.plain import check_mask
 from icbs.layers.wrappers import inside, modules_of
 from icbs.saving.masks import apply_masks, masked_weights
-from icbs.saving.values import check_mask
 
 
 class hold_masks:  # noqa: N801
