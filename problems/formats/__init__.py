@@ -13,6 +13,9 @@ format      endings              module
 ``qplib``   ``.qplib``           :mod:`problems.formats.qplib`
 =========== ==================== ================================================
 
+A reader refuses what it does not understand, and what it understands but a problem can't hold:
+other sections, other variables, bounds, inequalities. Nothing that changes a problem is left out.
+
 Models in memory are converted by :mod:`problems.formats.bqm` (dimod) and
 :mod:`problems.formats.quadratic_program` (qiskit-optimization).
 """
@@ -85,8 +88,8 @@ def read(
     Raises
     ------
     FormatError
-        If the format is unknown, the file is damaged or hostile, or it holds another kind of
-        problem, or a cardinality is missing or given twice.
+        If the format is unknown, the file is damaged or hostile, a pipe, a device or a folder,
+        or it holds another kind of problem, or a cardinality is missing or given twice.
     FileNotFoundError
         If there is no such file.
     """

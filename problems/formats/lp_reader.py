@@ -1,9 +1,10 @@
-r"""The grammar of LP texts, as far as :mod:`problems.formats.lp` reads them.
+"""The grammar of LP texts, as far as :mod:`problems.formats.lp` reads them.
 
-Where solvers differ, what all of them take alike is read and the rest is refused: CPLEX reads
-``2 3 x`` as ``23 x``, dimod as ``2 + 3 x``; a bracket without ``/ 2`` is halved by CPLEX and
-not by Gurobi; a binary with the bound 2 is an integer up to 2 for HiGHS and CPLEX; a name
-that stands under ``Binary`` alone is a variable for some and dropped by others.
+A text is read where the solvers that take it agree on what it says, and refused where they
+differ: CPLEX reads ``2 3 x`` as ``23 x``, dimod as ``2 + 3 x``; a bracket without ``/ 2`` is
+halved by CPLEX and not by Gurobi; a binary with the bound 2 is an integer up to 2 for HiGHS
+and CPLEX; a name that stands under ``Binary`` alone is a variable for some and dropped by
+others.
 """
 
 from __future__ import annotations
@@ -90,6 +91,10 @@ class Reader:
                 self._rows()
             elif head["bounds"]:
                 self._bounds()
+            elif head["foreign"]:
+                if self._left():  # HiGHS writes empty ones
+                    what = head[0].strip()
+                    self._refuse(f"section {what!r} is not read; a cardinality is a row", head)
             else:
                 self._names(self.binaries if head["binaries"] else self.integers)
         binaries = self.binaries | (self.integers & self.capped)
@@ -105,13 +110,13 @@ class Reader:
         """Yield the head of each section before ``End``, and where it stops."""
         heads: dict[str | None, re.Match[str]] = {}
         for head in _HEAD.finditer(self.text):
-            kind, what = head.lastgroup, f"section {head[0].strip()!r}"
+            kind, what = head.lastgroup, head[0].strip()
             if not heads and (kind != "objective" or self.text[: head.start()].strip()):
                 raise FormatError(f"{self.path} is not an LP text, which begins with its objective")
             if kind == "foreign":
-                self._refuse(f"{what} is not read; only cardinalities over binaries are", head)
+                kind = what.lower()
             if kind in heads or "end" in heads or (kind == "rows" and len(heads) > 1):
-                self._refuse(f"{what} is one too many, or out of order", head)
+                self._refuse(f"section {what!r} is one too many, or out of order", head)
             heads[kind] = head
         if "end" not in heads:
             raise FormatError(f"{self.path} is cut off: an LP text ends with 'End'")

@@ -237,6 +237,14 @@ def test_sections_that_are_not_read(tmp_path, section):
         parse(tmp_path, text(more=section))
 
 
+def test_sections_that_are_empty(tmp_path):
+    """HiGHS writes the heads of all sections."""
+    content = text(head="min", bounds="x0 <= 1\n x1 <= 1", more="gen\nsemi\n\nsos")
+    assert parse(tmp_path, content.replace("Subject To", "st")).diagonal.tolist() == [1, 2]
+    with pytest.raises(FormatError, match="section 'semi' is one too many"):
+        parse(tmp_path, text(more="semi\nsemi"))
+
+
 def test_long_runs_fail_in_linear_time(tmp_path):
     """Quantifiers that give back what they took would need hours for these."""
     runs = [
