@@ -33,8 +33,8 @@ def said(tally: Tally) -> str:
 
 def test_a_part_of_the_campaign(tmp_path):
     seeds.make(tmp_path / "corpus", language=False)
-    tally = campaign(tmp_path / "corpus", tmp_path / "scratch", count=300, seed=0, targets=QUICK)
-    assert tally.inputs >= 300 + sum(name in {t.name for t in QUICK} for name, _ in HOSTILE)
+    tally = campaign(tmp_path / "corpus", tmp_path / "scratch", count=400, seed=0, targets=QUICK)
+    assert tally.inputs >= 400 + sum(name in {t.name for t in QUICK} for name, _ in HOSTILE)
     assert not tally.failures, said(tally)
     assert set(tally.counts) == {target.name for target in QUICK}
     ends: Counter[str] = sum(tally.counts.values(), Counter())
