@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from icbs import parallel
 from icbs.blocks.block import Block
 from icbs.config import PrunerConfig
 from solvers import Solution, Solver, SolverError, UnsupportedError, get, names, solve_each
@@ -75,8 +76,9 @@ def check_solver(solver: Solver, config: PrunerConfig) -> None:
         raise UnsupportedError(
             f"solver {solver.name!r} can't honour a time limit; leave solver_time_limit out"
         )
-    with blaming(solver.name, "is not ready"):
-        solver.check_ready()
+    if parallel.rank() == 0:  # which alone solves
+        with blaming(solver.name, "is not ready"):
+            solver.check_ready()
 
 
 def solve_blocks(
