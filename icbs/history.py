@@ -135,14 +135,11 @@ def read_history(path: Path) -> list[Row]:
         text = regular(path).read_bytes()
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} is not a readable history: {error}") from error
-    whole, end, _ = text.rpartition(_END)
+    # Messages within a row may hold line feeds; a file that somebody edited may have no others.
+    whole, end, _ = text.rpartition(b"\r\n" if b"\r\n" in text else b"\n")
     if not end:
         raise RunFolderError(f"{path} is not a readable history: it has no first line")
     return _parse(whole + end, path)
-
-
-_END = b"\r\n"
-"""What ends a row."""
 
 
 def _csv(rows: Sequence[Row], *, header: bool) -> bytes:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
+from problems.checks import is_tensor
 from problems.errors import InvalidProblemError
 from problems.qubo import CardinalityQUBO
 
@@ -119,7 +119,7 @@ def check_energies(problem: CardinalityQUBO) -> None:
 
 def times_power(values: Any, exponent: int) -> Any:
     """Return ``values · 2**exponent`` in float64, exact but where it becomes subnormal."""
-    if isinstance(values, Tensor):
+    if is_tensor(values):
         half = exponent // 2
         return values.double() * 2.0**half * 2.0 ** (exponent - half)
     return np.ldexp(values.astype(np.float64, copy=False), exponent)

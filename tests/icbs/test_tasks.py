@@ -146,7 +146,11 @@ def test_dense_model_is_trained_once_and_cached(data):
 @pytest.mark.parametrize(
     ("name", "options", "match"),
     [
-        ("garments", {}, "unknown task 'garments'; declared tasks: deit, .*garment"),
+        (
+            "garments",
+            {},
+            "unknown task 'garments' .did you mean 'garment'.*declared tasks: deit, .*garment",
+        ),
         ("no.such.module:load", {}, "can't be imported"),
         ("icbs.tasks.garment:nothing", {}, "can't be imported"),
         ("builtins:dict", {}, "not icbs.tasks.Task"),
