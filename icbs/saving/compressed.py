@@ -98,7 +98,8 @@ def load_compressed(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tens
             mask = unpack(arrays.pop(f"{key}:bits"), shape)
             values = arrays.pop(f"{key}:values")
             if tuple(values.shape) != (int(mask.sum()),) or key in arrays:
-                raise ValueError(f"{key!r} has {tuple(values.shape)} values, or is there twice")
+                found = f"{key!r} has {values.numel()} values of shape {tuple(values.shape)} for"
+                raise ValueError(f"{found} {int(mask.sum())} kept weights, or is there twice")
             whole = values.new_zeros(mask.shape)
             whole[mask] = values
             arrays[key] = whole

@@ -137,7 +137,7 @@ def test_compressed_models(compressed, entry, value, match):
 
 
 def test_values_of_a_compressed_model_are_as_many_as_its_mask_keeps(compressed):
-    tensors = load_file(compressed)
+    tensors = {name: value.clone() for name, value in load_file(compressed).items()}
     facts: dict[str, str] = {}
     rewrite(compressed, lambda header: facts.update(header["__metadata__"]))
     for values in (torch.ones(3), torch.ones(5), torch.ones(2, 2), torch.tensor(1.0)):
@@ -212,7 +212,7 @@ def test_facts_of_a_checkpoint(run, fact, value):
 def test_tensors_of_a_checkpoint_have_types_too(run):
     path, facts = run / "checkpoint.safetensors", {}
     rewrite(path, lambda header: facts.update(header["__metadata__"]))
-    tensors = load_file(path)
+    tensors = {name: value.clone() for name, value in load_file(path).items()}
     for name, value in {
         "stamp/0": torch.zeros(240, dtype=torch.int64),
         "stamp/2": torch.zeros(3, dtype=torch.int32),
@@ -269,9 +269,9 @@ with warnings.catch_warnings(action="ignore"):  # torch gives quantised tensors 
 @pytest.mark.parametrize(
     ("weight", "match"),
     [
-        (torch.empty(2, 3, device="meta"), "the weight of layer '0' lies on the meta device"),
-        (QUANTISED, "the weight of layer '0' is quantised"),
-        (torch.ones(2, 3).to_sparse(), "the weight of layer '0' is torch.sparse"),
+        (torch.empty(2, 3, device="meta"), "layer '0' .*meta device"),
+        (QUANTISED, "layer '0' .*quantised"),
+        (torch.ones(2, 3).to_sparse(), "layer '0' .*sparse"),
     ],
 )
 def test_weights_without_values_are_refused(use, weight, match):
@@ -282,8 +282,8 @@ def test_weights_without_values_are_refused(use, weight, match):
 @pytest.mark.parametrize(
     ("mask", "match"),
     [
-        (torch.empty(2, 3, dtype=torch.bool, device="meta"), "lies on the meta device"),
-        (MASKS["a"].to_sparse(), "torch.sparse"),
+        (torch.empty(2, 3, dtype=torch.bool, device="meta"), "on the meta device"),
+        (MASKS["a"].to_sparse(), "sparse"),
         (MASKS["a"].float(), "torch.float32"),
         (QUANTISED, "qint8"),
         (MASKS["a"].numpy(), "is ndarray; it must be a tensor"),
