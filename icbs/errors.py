@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from problems.errors import IcbsError
 from solvers.errors import SolverError
-
-if TYPE_CHECKING:
-    from icbs.result import Result
 
 
 class ConfigError(IcbsError, ValueError):
@@ -32,12 +29,12 @@ class RunFolderError(IcbsError, RuntimeError):
 
     Attributes
     ----------
-    result : Result or None
+    result : icbs.Result or None
         Where a run came to its end and only its results could not be written: what it came to.
         The model has these masks.
     """
 
-    def __init__(self, message: str, result: Result | None = None) -> None:
+    def __init__(self, message: str, result: Any = None) -> None:
         super().__init__(message)
         self.result = result
 

@@ -1,4 +1,4 @@
-"""Test figures as people read them: percent where it is a share, ± one standard error."""
+"""Figures as people read them: shares in percent, ± one standard error, times, counts."""
 
 from __future__ import annotations
 
@@ -49,3 +49,17 @@ def counted(count: int, noun: str) -> str:
     """Write a number of things: ``1 pass``, ``2 passes``, ``1,024 blocks``."""
     plural = "es" if noun.endswith("s") else "s"
     return f"{count:,} {noun}" + (plural if count != 1 else "")
+
+
+def clock(seconds: float) -> str:
+    """Write a time as ``m:ss``, or ``h:mm:ss`` from an hour on."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time for people: ``12.3 s``, ``4:05`` minutes or ``1:02:03`` hours."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{clock(seconds)} {'min' if seconds < 3600 else 'h'}"

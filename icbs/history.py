@@ -108,7 +108,8 @@ class HistoryFile:
         """
         try:
             with regular(self.path).open("rb") as file:
-                text = file.read(mark["size"])
+                # Never more than there is, whatever a mark claims.
+                text = file.read(min(mark["size"], os.fstat(file.fileno()).st_size))
         except (OSError, ValueError) as error:
             raise RunFolderError(f"{self.path} is not a readable history: {error}") from error
         self._start_over()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
-from icbs.figures import counted
 from icbs.history import Row
-from icbs.layers.coverage import kept_zeros, listed
+from icbs.layers.coverage import kept_zeros
 from icbs.state import State
 from icbs.workspace import Workspace
 
@@ -133,7 +132,7 @@ class Result:
     def __str__(self) -> str:
         from icbs.report.text import describe
 
-        return describe(self)
+        return describe(self.summary(), self.masks, self.history)
 
     @property
     def accepted(self) -> float:
@@ -163,25 +162,3 @@ class Result:
             "seconds": self.seconds,
             "solver_seconds": sum(row.solver_seconds for row in self.history),
         }
-
-
-def density_in_words(facts: Mapping[str, Any]) -> str:
-    """Say what a density is the density of, from a run's :meth:`Result.summary`.
-
-    Empty for a summary of an older version, which does not say so.
-    """
-    if facts.get("left_dense") is None:
-        return ""
-    kept = round(facts["density"] * facts["weights"])
-    words = (
-        f"{kept:,} of {facts['weights']:,} weights kept in {counted(facts['layers'], 'layer')} "
-        f"(density {facts['density']:.4f})"
-    )
-    if left := facts["left_dense"]:
-        words += (
-            f"; {sum(left.values()):,} matrix weights are left dense: {listed(left)}; "
-            f"over all of them the density is {facts['model_density']:.4f}"
-        )
-    if facts["kept_zeros"]:
-        words += f"; {facts['kept_zeros']:,} of the weights kept were 0 already"
-    return words

@@ -74,7 +74,7 @@ class Worker:
     def perform(
         self, problems: Sequence[CardinalityQUBO], requests: Sequence[Request], batch: bool
     ) -> Any:
-        """Run the solver there; see :func:`solvers.guard.perform`."""
+        """Run the solver there; see :func:`solvers.perform.perform`."""
         return self._ask("perform", problems, requests, batch)
 
     def _ask(self, *message: Any) -> Any:

@@ -7,8 +7,8 @@ from operator import attrgetter
 from typing import Any
 
 from solvers.base import Solver
+from solvers.configure import configured
 from solvers.errors import UnknownSolverError, blaming, describe
-from solvers.registry import configured
 
 
 def load(reference: str, **options: Any) -> Solver:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import reprlib
 import warnings
-from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from problems.suggest import did_you_mean
 from solvers.base import Capabilities, Solver
+from solvers.configure import configured
 from solvers.errors import (
     OptionError,
     SolverError,
@@ -158,21 +157,3 @@ def create(name: str, **options: Any) -> Solver:
     with blaming(name, "could not be loaded"):
         solver.require()
     return configured(name, solver, options)
-
-
-def configured(name: str, build: Callable[..., Solver], options: dict[str, Any]) -> Solver:
-    """Return what ``build`` makes of the options.
-
-    Raises
-    ------
-    OptionError
-        If it fails, with whatever error.
-    """
-    try:
-        return build(**options)
-    except (KeyboardInterrupt, SolverError):
-        raise
-    except BaseException as error:
-        raise OptionError(
-            f"solver {name!r} can't take the options {reprlib.repr(options)}: {describe(error)}"
-        ) from error

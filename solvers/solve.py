@@ -13,9 +13,10 @@ import numpy as np
 from problems import CardinalityQUBO, InvalidProblemError
 from solvers.attempt import Answer, attempt, attempt_each
 from solvers.base import Callback, Solver
+from solvers.configure import configured
 from solvers.errors import OptionError, SolverError, blaming
 from solvers.guard import name_of
-from solvers.registry import configured, create
+from solvers.registry import create
 from solvers.request import checked_seed, make_request
 from solvers.solution import Solution
 

@@ -97,7 +97,7 @@ class _Handler:
         self.solver.require()
 
     def perform(self, problems: Any, requests: Any, batch: bool) -> Any:
-        """Run it; see :func:`solvers.guard.perform`."""
-        from solvers.guard import perform
+        """Run it; see :func:`solvers.perform.perform`."""
+        from solvers.perform import perform
 
         return perform(self.solver, problems, requests, batch)

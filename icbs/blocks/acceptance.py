@@ -20,6 +20,7 @@ from icbs.blocks.block import Block
 from icbs.blocks.failures import failure_text
 from icbs.config import PrunerConfig
 from icbs.errors import NothingMovesWarning
+from icbs.figures import counted
 from icbs.history import Row
 from icbs.state import State
 from icbs.workspace import Workspace
@@ -135,7 +136,7 @@ def _learn_from_nothing(work: Workspace, state: State, rows: Sequence[Row]) -> N
     kappa = config.curvature_weight or float(len(rows))
     kappa *= min(state.caution.get(name, 1.0) for name in names)
     warnings.warn(
-        f"{idle} passes in a row moved no weight of any layer, up to pass {state.step}: either "
+        f"{counted(idle, 'pass')} in a row moved no weight of any layer, up to pass {state.step}: either "
         "exchanges within blocks can't make the masks any better, or the curvature outweighs the "
         "gradient, as it does for a loss that is far from nats. If this is early in a run, lower "
         f"curvature_weight (now {kappa:.3g}), or scale the loss",

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from icbs.errors import SolverFailureError
+from icbs.figures import counted
 from icbs.history import Row
 from solvers import SolverError
 from solvers.errors import describe
@@ -76,7 +77,7 @@ class Failures:
         if self.without_answer and (over or len(self._passes) >= HOPELESS):
             assert self.first is not None
             raise SolverFailureError(
-                f"solver {self.solver!r} answered none of the {self._blocks} blocks of "
-                f"{len(self._passes)} passes, and the run was ended; the first failure: "
+                f"solver {self.solver!r} answered none of {counted(self._blocks, 'block')} of "
+                f"{counted(len(self._passes), 'pass')}, and the run was ended; the first failure: "
                 f"{self.first.failure}. Mend that and resume the run, or choose another solver"
             )

@@ -19,14 +19,15 @@ from icbs.commands.folders import rescued_masks
 from icbs.commands.own import look_here
 from icbs.config import brief
 from icbs.errors import ConfigError, RunFolderError
-from icbs.figures import counted
+from icbs.figures import counted, duration
+from icbs.layers.coverage import density_in_words
 from icbs.records.evaluations import Evaluator
-from icbs.records.live import Live, duration
+from icbs.records.live import Live
 from icbs.records.runfolder import RunFolder
 from icbs.records.screen import Screen, visible
 from icbs.report.figure import Curve, draw
 from icbs.report.tables import outcome_table
-from icbs.result import Progress, Result, density_in_words
+from icbs.result import Progress, Result
 from icbs.saving.folder import PRETRAINED
 from icbs.saving.headers import TaskNotes
 from icbs.tasks import Task, load_task

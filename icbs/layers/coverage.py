@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
 from icbs.config import PrunerConfig
 from icbs.errors import DensityWarning
+from icbs.figures import counted
 from icbs.layers.adapters import adapters_in
 from icbs.layers.finding import EVERYTHING, density_of
 from icbs.layers.kinds import kind_of
@@ -75,9 +77,9 @@ class Coverage:
         left = sum(self.left_dense.values())
         if left:
             log.info(
-                "%s weights of %d layers are pruned; %s, %s of all matrix weights, stay dense: %s",
+                "%s weights of %s are pruned; %s, %s of all matrix weights, stay dense: %s",
                 f"{self.pruned:,}",
-                len(layers),
+                counted(len(layers), "layer"),
                 f"{left:,}",
                 f"{left / (left + self.pruned):.0%}",
                 listed(self.left_dense),
@@ -162,3 +164,25 @@ def listed(sizes: dict[str, int], most: int = 5) -> str:
     shown = ", ".join(f"{name} ({size:,})" for name, size in list(sizes.items())[:most])
     more = len(sizes) - most
     return shown + (f", … ({more} more)" if more > 0 else "")
+
+
+def density_in_words(facts: Mapping[str, Any]) -> str:
+    """Say what a density is the density of, from a run's :meth:`icbs.Result.summary`.
+
+    Empty for a summary of an older version, which does not say so.
+    """
+    if facts.get("left_dense") is None:
+        return ""
+    kept = round(facts["density"] * facts["weights"])
+    words = (
+        f"{kept:,} of {facts['weights']:,} weights kept in {counted(facts['layers'], 'layer')} "
+        f"(density {facts['density']:.4f})"
+    )
+    if left := facts["left_dense"]:
+        words += (
+            f"; {sum(left.values()):,} matrix weights are left dense: {listed(left)}; "
+            f"over all of them the density is {facts['model_density']:.4f}"
+        )
+    if facts["kept_zeros"]:
+        words += f"; {facts['kept_zeros']:,} of the weights kept were 0 already"
+    return words

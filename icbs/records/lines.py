@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from icbs import parallel
-from icbs.records.live import clock
+from icbs.figures import clock
 from icbs.result import Progress
 
 log = logging.getLogger("icbs")

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from icbs.figures import label, metrics, number
+from icbs.figures import clock, label, metrics, number
 from icbs.records.evaluations import Evaluator
 from icbs.result import Progress
 
@@ -90,17 +90,3 @@ class Live:
             left = progress.remaining + self.evaluator.remaining(progress)
             parts.append(f"{clock(left)} left")
         return "  ".join(parts)
-
-
-def clock(seconds: float) -> str:
-    """Write a time as ``m:ss``, or ``h:mm:ss`` from an hour on."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def duration(seconds: float) -> str:
-    """Write a time for people: ``12.3 s``, ``4:05`` minutes or ``1:02:03`` hours."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{clock(seconds)} {'min' if seconds < 3600 else 'h'}"

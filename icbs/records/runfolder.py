@@ -30,12 +30,13 @@ from icbs.config import PrunerConfig
 from icbs.curvature.memory import Plan
 from icbs.errors import RunFolderError
 from icbs.history import HistoryFile, Row, read_history
+from icbs.layers.coverage import density_in_words
 from icbs.records import checkpoint
 from icbs.records.held import CONFIG, INITIAL, MANIFEST, HeldFolder
 from icbs.records.manifest import fingerprints, make_manifest, read_manifest
 from icbs.records.plainyaml import dump_plain, load_plain
 from icbs.records.results import MASKS, SUMMARY, read_summary, write_masks, write_model
-from icbs.result import Result, density_in_words
+from icbs.result import Result
 from icbs.saving.digests import digest, file_digest
 from icbs.saving.headers import CheckpointFacts, HistoryMark, Manifest
 from icbs.saving.masks import load_masks, save_masks

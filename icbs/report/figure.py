@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from icbs.figures import STANDARD_ERROR, is_share, label, metrics, number, significant
+from icbs.figures import STANDARD_ERROR, counted, is_share, label, metrics, number, significant
 from icbs.history import Row
 from icbs.records.evaluations import Evaluation
 from icbs.records.screen import visible
@@ -138,7 +138,7 @@ def _agreement(axes: Any, curves: Sequence[Curve]) -> None:
     if by_pass:
         parts = {"pass": points}
     elif len(names) > COLOURED:
-        parts = {f"{len(names)} layers": points}
+        parts = {counted(len(names), "layer"): points}
     else:
         parts = {f"layer {name}": [p for p in points if p.layers == (name,)] for name in names}
     for i, (part, own) in enumerate(parts.items()):

@@ -10,8 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from icbs.figures import counted, label, metrics, significant, spell
-from icbs.records.live import duration
+from icbs.figures import counted, duration, label, metrics, significant, spell
 from icbs.records.screen import visible
 from icbs.report.layers import LayerFigures, by_depth, by_kind
 from icbs.report.overview import Overview
@@ -55,12 +54,17 @@ def facts(run: Overview) -> list[str]:
     """Say in a few lines what was run, how far it came, and what is left of the model."""
     settings = run.settings
     # A resumed run may have been given more passes than its settings say.
-    wanted = "" if run.finished else f" of {max(run.passes, settings['passes'])}"
+    wanted = max(run.passes, settings["passes"])
+    done = (
+        counted(run.passes, "pass")
+        if run.finished
+        else f"{run.passes} of {counted(wanted, 'pass')}"
+    )
     state = "finished" if run.finished else f"not finished: go on with 'icbs resume {run.path}'"
     lines = [
         f"{run.task}: density {settings['density']:g}, solver {settings['solver']}, "
         f"start {settings['initial']}, seed {settings['seed']}",
-        f"{run.passes}{wanted} passes in {duration(run.seconds)}, {state}",
+        f"{done} in {duration(run.seconds)}, {state}",
     ]
     if math.isfinite(run.initial_loss):
         lines.append(

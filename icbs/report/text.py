@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from icbs.figures import counted, significant
-from icbs.records.live import duration
+from torch import Tensor
+
+from icbs.figures import counted, duration, significant
+from icbs.history import Row
+from icbs.layers.coverage import density_in_words
 from icbs.report.layers import by_kind, layer_figures
-
-if TYPE_CHECKING:
-    from icbs.result import Result
 
 MOST = 6
 """Lines of layers, at most."""
 
 
-def describe(result: Result) -> str:
+def describe(
+    summary: Mapping[str, Any], masks: Mapping[str, Tensor], history: Sequence[Row]
+) -> str:
     """Say what a run came to: weights kept, loss, time, and what became of the layers.
 
     Parameters
     ----------
-    result : Result
+    summary : mapping
+        See :meth:`icbs.Result.summary`.
+    masks : mapping of str to Tensor of bool
+    history : sequence of Row
     """
-    from icbs.result import density_in_words
-
-    sizes = {name: (mask.numel(), int(mask.sum())) for name, mask in result.masks.items()}
-    failures = sum(bool(row.failure) for row in result.history)
+    sizes = {name: (mask.numel(), int(mask.sum())) for name, mask in masks.items()}
+    failures = counted(summary["failures"], "block") + " without an answer"
     lines = [
-        density_in_words(result.summary()),
-        f"held-out loss {significant(result.initial_loss)} at the start, "
-        f"{significant(result.loss)} now",
-        f"{counted(result.passes, 'pass')}, {counted(len(result.history), 'block')}, "
-        f"{result.accepted:.0%} kept, "
-        f"{duration(result.seconds)}" + (f", {failures} blocks without an answer" * bool(failures)),
+        density_in_words(summary),
+        f"held-out loss {significant(summary['initial_loss'])} at the start, "
+        f"{significant(summary['loss'])} now",
+        f"{counted(summary['passes'], 'pass')}, {counted(summary['blocks'], 'block')}, "
+        f"{summary['accepted']:.0%} kept, {duration(summary['seconds'])}"
+        + (f", {failures}" if summary["failures"] else ""),
     ]
-    layers = layer_figures(result.history, sizes, by_pass=True)
+    layers = layer_figures(history, sizes, by_pass=True)
     if len(layers) > MOST:
         layers = by_kind(layers)
     for layer in layers[:MOST]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from icbs.data.losses import CausalLMLoss
 from icbs.errors import DataError
+from icbs.figures import counted
 from icbs.tasks.task import Count, Seed, Task
 from icbs.text.corpora import read_texts, shuffled, split_texts, without_overlap
 from icbs.text.loading import load_language_model
@@ -101,7 +102,7 @@ def load(
         evaluate,
         tokenizer=tokenizer,
         losses=losses,
-        about=f"{len(windows)} windows of {length} tokens for pruning, "
+        about=f"{counted(len(windows), 'window')} of {counted(length, 'token')} for pruning, "
         f"{len(test_windows)} for testing",
     )
 

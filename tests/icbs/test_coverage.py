@@ -15,9 +15,8 @@ from typer.testing import CliRunner
 from icbs import CausalLMLoss, DensityWarning, LayerError, Pruner, PrunerConfig
 from icbs.baselines import prune
 from icbs.cli import app
-from icbs.layers.coverage import Coverage
+from icbs.layers.coverage import Coverage, density_in_words
 from icbs.layers.finding import find_layers
-from icbs.result import density_in_words
 from icbs.tasks import Task
 from tests.icbs.architectures import make
 from tests.icbs.conftest import Toy, make_toy

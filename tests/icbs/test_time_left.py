@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from icbs.figures import clock
 from icbs.history import Row
 from icbs.records.evaluations import Evaluator
-from icbs.records.live import clock
 from icbs.result import seconds_a_sample
 
 
