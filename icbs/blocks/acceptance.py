@@ -136,10 +136,10 @@ def _learn_from_nothing(work: Workspace, state: State, rows: Sequence[Row]) -> N
     kappa = config.curvature_weight or float(len(rows))
     kappa *= min(state.caution.get(name, 1.0) for name in names)
     warnings.warn(
-        f"{counted(idle, 'pass')} in a row moved no weight of any layer, up to pass {state.step}: either "
-        "exchanges within blocks can't make the masks any better, or the curvature outweighs the "
-        "gradient, as it does for a loss that is far from nats. If this is early in a run, lower "
-        f"curvature_weight (now {kappa:.3g}), or scale the loss",
+        f"{counted(idle, 'pass')} in a row moved no weight of any layer, up to pass "
+        f"{state.step}: either exchanges within blocks can't make the masks any better, or the "
+        "curvature outweighs the gradient, as it does for a loss that is far from nats. If "
+        f"this is early in a run, lower curvature_weight (now {kappa:.3g}), or scale the loss",
         NothingMovesWarning,
         stacklevel=6,
     )

@@ -77,7 +77,7 @@ class Failures:
         if self.without_answer and (over or len(self._passes) >= HOPELESS):
             assert self.first is not None
             raise SolverFailureError(
-                f"solver {self.solver!r} answered none of {counted(self._blocks, 'block')} of "
+                f"solver {self.solver!r} answered none of the {counted(self._blocks, 'block')} of "
                 f"{counted(len(self._passes), 'pass')}, and the run was ended; the first failure: "
                 f"{self.first.failure}. Mend that and resume the run, or choose another solver"
             )
