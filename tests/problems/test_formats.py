@@ -325,7 +325,7 @@ def test_missing_file_stays_a_missing_file(tmp_path, format):
 @pytest.mark.parametrize("format", list(FORMATS))
 def test_a_cardinality_is_not_given_twice(tmp_path, format):
     write(SMALL, tmp_path / "block", format)
-    with pytest.raises(FormatError, match="holds its own cardinality; leave k and groups out"):
+    with pytest.raises(FormatError, match="holds its own cardinality; leave k, groups and free out"):
         read(tmp_path / "block", format, k=1)
 
 
