@@ -65,7 +65,7 @@ _TAKEN = re.compile(r"e[0-9.]*|free|inf(?:inity)?|nan", re.IGNORECASE)
 
 
 def is_name(word: str) -> bool:
-    """Whether every reader takes a word for the name of a variable, wherever it stands."""
+    """Whether a word names a variable wherever it stands (brackets, in Gurobi's texts alone)."""
     return (
         len(word) <= 255
         and re.fullmatch(_NAME, word) is not None
