@@ -51,17 +51,28 @@ def read_arrays(
         raise FormatError(f"{path} is not a readable .npz file: {error!s:.200}") from error
 
 
+def check_unpacked(archive: zipfile.ZipFile, path: str | Path, loader: str) -> None:
+    """Refuse an archive that unpacks to far more than its size; members claim no less.
+
+    Raises
+    ------
+    FormatError
+        The message names ``loader``, with which it can be read all the same.
+    """
+    allowed = max(FREE_BYTES, MAX_RATIO * os.path.getsize(path))
+    if (total := sum(member.file_size for member in archive.infolist())) > allowed:
+        raise FormatError(
+            f"{path} would unpack to {total / 2**20:.0f} MiB, more than the "
+            f"{allowed / 2**20:.0f} MiB that a file of its size may; if you trust it, load it "
+            f"with {loader} and build the CardinalityQUBO yourself"
+        )
+
+
 def _read(
     archive: zipfile.ZipFile, path: str | Path, entries: Mapping[str, tuple[str, int]]
 ) -> dict[str, npt.NDArray[Any]]:
     members = archive.infolist()
-    allowed = max(FREE_BYTES, MAX_RATIO * os.path.getsize(path))
-    if (total := sum(member.file_size for member in members)) > allowed:
-        raise FormatError(
-            f"{path} would unpack to {total / 2**20:.0f} MiB, more than the "
-            f"{allowed / 2**20:.0f} MiB that a file of its size may; if you trust it, load it "
-            "with numpy.load and build the CardinalityQUBO yourself"
-        )
+    check_unpacked(archive, path, "numpy.load")
     arrays: dict[str, npt.NDArray[Any]] = {}
     for member in members:
         name = member.filename.removesuffix(".npy")

@@ -116,3 +116,9 @@ def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text with Unix line ends, whole or not at all."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write bytes, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)

@@ -1,9 +1,9 @@
 """The project's own file: a NumPy ``.npz`` without pickle.
 
 Entries: ``format`` (a version string), ``cardinalities`` (one integer a group), ``groups``
-(only with several groups), ``offset``, and either ``Q`` (symmetric, both triangles) or ``A``
-and ``linear`` for ``Q = AᵀA + diag(linear)``. Variables count from 0, and everything comes
-back bit for bit, dtype and form included.
+(only with several groups), ``offset``, ``labels`` (only with names; a JSON list), and either
+``Q`` (symmetric, both triangles) or ``A`` and ``linear`` for ``Q = AᵀA + diag(linear)``.
+Variables count from 0, and everything comes back bit for bit, dtype and form included.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from problems.archive import read_arrays
 from problems.errors import FormatError
 from problems.files import atomic
+from problems.labels import from_json
 
 FORMAT = "icbs-qubo-1"
 
@@ -26,6 +27,7 @@ _ENTRIES = {
     "cardinalities": ("iu", 1),
     "groups": ("iu", 1),
     "offset": ("f", 0),
+    "labels": ("U", 0),
     "Q": ("f", 2),
     "A": ("f", 2),
     "linear": ("f", 1),
@@ -33,7 +35,7 @@ _ENTRIES = {
 
 
 def write(path: str | Path, fields: Mapping[str, Any]) -> None:
-    """Write entries to ``path``, whole or not at all; ``groups`` may be None."""
+    """Write entries to ``path``, whole or not at all; ``groups`` and ``labels`` may be None."""
     arrays = {name: np.asarray(value) for name, value in fields.items() if value is not None}
     with atomic(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, format=np.array(FORMAT), **arrays)
@@ -63,7 +65,10 @@ def read(path: str | Path) -> dict[str, Any]:
             "k": int(wanted[0]) if groups is None and len(wanted) == 1 else wanted,
             "groups": groups,
             "offset": float(arrays["offset"]),
+            "labels": from_json(str(arrays["labels"])) if "labels" in arrays else None,
             **{name: arrays[name] for name in form},
         }
     except KeyError as error:
         raise FormatError(f"{path} describes no valid problem: it has no entry {error}") from error
+    except ValueError as error:
+        raise FormatError(f"{path} has labels that can't be read: {error}") from error

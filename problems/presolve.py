@@ -147,10 +147,12 @@ def restrict(problem: CardinalityQUBO, zeros: Mask, ones: Mask) -> CardinalityQU
     """
     rest = ~(zeros | ones)
     taken = np.bincount(problem.groups[ones], minlength=problem.num_groups)
+    labels = problem.labels
     constraint: dict[str, Any] = {
         "k": problem.cardinalities - taken,
         "groups": problem.groups[rest],
         "offset": problem.energy(ones.astype(np.uint8)),
+        "labels": None if labels is None else [labels[i] for i in np.flatnonzero(rest)],
     }
     if problem.num_groups == 1:
         constraint |= {"k": int(constraint["k"][0]), "groups": None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from problems import npz
 from problems.arrays import Arrays
 from problems.checks import as_array, constraint, stays
 from problems.errors import FormatError, InvalidProblemError
+from problems.labels import checked, to_json
 
 if TYPE_CHECKING:  # Importing torch takes a second, which problems of arrays never need.
     import torch
@@ -46,6 +47,9 @@ class CardinalityQUBO:
         (one group per output row, or per N:M run). One group of all when omitted.
     offset : float, default 0
         Constant added to every energy.
+    labels : sequence, optional
+        Names of the variables (strings, numbers, or tuples of them), all distinct; numbered
+        when omitted. Files keep them; they count neither for energies nor for :attr:`hash`.
 
     Raises
     ------
@@ -66,8 +70,9 @@ class CardinalityQUBO:
         *,
         groups: Any = None,
         offset: float = 0.0,
+        labels: Sequence[Hashable] | None = None,
     ) -> None:
-        self._hold(_form_of(Q), k, groups, offset)
+        self._hold(_form_of(Q), k, groups, offset, labels)
 
     @classmethod
     def from_factors(
@@ -78,6 +83,7 @@ class CardinalityQUBO:
         *,
         groups: Any = None,
         offset: float = 0.0,
+        labels: Sequence[Hashable] | None = None,
     ) -> CardinalityQUBO:
         """Build the problem with ``Q = AᵀA + diag(linear)`` without forming ``Q``.
 
@@ -88,7 +94,7 @@ class CardinalityQUBO:
             CUDA tensor stays on its device, as for the class.
         linear : array_like or torch.Tensor, shape (n,)
             Linear coefficients besides the diagonal of ``AᵀA``; kept in float64.
-        k, groups, offset
+        k, groups, offset, labels
             As for the class.
 
         Raises
@@ -97,14 +103,17 @@ class CardinalityQUBO:
             As for the class, or ``A`` and ``linear`` of different n.
         """
         self = cls.__new__(cls)
-        self._hold(_form_of(A, linear), k, groups, offset)
+        self._hold(_form_of(A, linear), k, groups, offset, labels)
         return self
 
-    def _hold(self, form: Arrays | Tensors, k: Any, groups: Any, offset: float) -> None:
+    def _hold(
+        self, form: Arrays | Tensors, k: Any, groups: Any, offset: float, labels: Any
+    ) -> None:
         self._form = form
         self._copies: dict[torch.device, Tensors] = {}
         self.n = int(form.coefficients.shape[1])
         self.groups, self.cardinalities = constraint(self.n, k, groups)
+        self.labels = checked(labels, self.n)
         try:
             self.offset = float(offset)
         except (TypeError, ValueError):
@@ -228,7 +237,7 @@ class CardinalityQUBO:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 (hex) of coefficients, groups, cardinalities and offset."""
+        """SHA-256 (hex) of coefficients, groups, cardinalities and offset; names don't count."""
         digest = hashlib.sha256()
         held = self._arrays
         parts = (held.Q, held.A, held.linear, self.groups, self.cardinalities)
@@ -343,7 +352,8 @@ class CardinalityQUBO:
         form = {"A": self.A, "linear": self.linear} if self.is_factored else {"Q": self.Q}
         groups = self.groups if self.num_groups > 1 else None
         fields = {"cardinalities": self.cardinalities, "groups": groups, "offset": self.offset}
-        npz.write(path, fields | form)
+        labels = None if self.labels is None else to_json(self.labels)
+        npz.write(path, fields | form | {"labels": labels})
 
     @classmethod
     def load(cls, path: str | Path) -> CardinalityQUBO:
@@ -357,7 +367,7 @@ class CardinalityQUBO:
             If there is no such file.
         """
         found = npz.read(path)
-        rest = {"groups": found["groups"], "offset": found["offset"]}
+        rest = {name: found[name] for name in ("groups", "offset", "labels")}
         try:
             if "Q" in found:
                 return cls(found["Q"], found["k"], **rest)

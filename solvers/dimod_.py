@@ -10,6 +10,7 @@ import numpy as np
 
 from problems import CardinalityQUBO
 from problems.formats.bqm import from_bqm, from_cqm, order
+from problems.free import free, paired
 from solvers.errors import OptionError
 from solvers.foreign import as_solver
 from solvers.registry import create
@@ -26,8 +27,8 @@ def as_sampler(solver: Any = "anneal", k: Any = None, **options: Any) -> IcbsSam
 class IcbsSampler(dimod.Sampler):
     """Any of our solvers as a dimod sampler, with Ocean's parameter names.
 
-    Without a cardinality a model of n variables is solved exactly as it stands: n idle
-    variables without coefficients take up the slack, and n of the 2n are 1.
+    Without a cardinality a model of n variables is solved exactly as it stands, by
+    :func:`problems.free.free`.
 
     Parameters
     ----------
@@ -94,11 +95,13 @@ class IcbsSampler(dimod.Sampler):
         """
         k = parameters.pop("k", self.k)
         problem = from_bqm(bqm, 0 if k is None else k)
-        labels, spare = order(bqm.variables), 0
+        labels = order(bqm.variables)
         if k is None:
-            problem, spare = _lifted(problem), problem.n
+            problem = free(problem)
         states = parameters.pop("initial_states", None)
-        starts = _starts(states, bqm, labels, spare)
+        starts = _starts(states, labels)
+        if k is None:
+            starts = [paired(start) for start in starts]
         solutions = self._solve(problem, starts, **parameters)
         answer = _sampleset(solutions, problem, labels)
         return answer.change_vartype(bqm.vartype, inplace=False)
@@ -116,7 +119,7 @@ class IcbsSampler(dimod.Sampler):
             If a constraint is of another kind.
         """
         problem, labels = from_cqm(cqm), order(cqm.variables)
-        starts = _starts(parameters.pop("initial_states", None), cqm.objective, labels, 0)
+        starts = _starts(parameters.pop("initial_states", None), labels)
         return _sampleset(self._solve(problem, starts, **parameters), problem, labels)
 
     def _solve(
@@ -144,19 +147,7 @@ class IcbsSampler(dimod.Sampler):
         ]
 
 
-def _lifted(problem: CardinalityQUBO) -> CardinalityQUBO:
-    """Add as many idle variables as there are, so that any number of the first may be 1."""
-    n = problem.n
-    if problem.is_factored:
-        A = np.pad(problem.A, ((0, 0), (0, n)))
-        linear = np.pad(problem.linear, (0, n))
-        return CardinalityQUBO.from_factors(A, linear, n, offset=problem.offset)
-    return CardinalityQUBO(np.pad(problem.Q, (0, n)), n, offset=problem.offset)
-
-
-def _starts(
-    states: Any, model: Any, labels: Sequence[Hashable], spare: int
-) -> list[np.ndarray[Any, Any]]:
+def _starts(states: Any, labels: Sequence[Hashable]) -> list[np.ndarray[Any, Any]]:
     """Bring Ocean's initial states, of either vartype, to ours."""
     if states is None:
         return []
@@ -164,11 +155,7 @@ def _starts(
     names = list(names)
     if set(names) != set(labels):
         raise OptionError("initial_states and the model have different variables")
-    ones = (samples[:, [names.index(label) for label in labels]] > 0).astype(np.uint8)
-    if not spare:
-        return list(ones)
-    idle = np.arange(spare) < spare - ones.sum(axis=1, dtype=np.int64)[:, None]
-    return list(np.hstack([ones, idle.astype(np.uint8)]))
+    return list((samples[:, [names.index(label) for label in labels]] > 0).astype(np.uint8))
 
 
 def _sampleset(

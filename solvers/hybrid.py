@@ -77,7 +77,7 @@ class Hybrid(Solver):
             raise UnsupportedError(
                 f"this hybrid solver takes at most {most} variables, the problem has {problem.n}"
             )
-        cqm = to_cqm(problem)
+        cqm = to_cqm(problem, range(problem.n))
         asked = {}
         if request.time_limit is not None and hasattr(sampler, "min_time_limit"):
             least = sampler.min_time_limit(cqm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from rich.table import Table
+from rich.text import Text
 
 from problems import FormatError
 from problems.archive import read_arrays
 from problems.files import atomic, write_text
+from problems.free import own
+from problems.labels import Labels, texts, to_json
 from solvers import Solution
 
 #: Entries of a solution's ``.npz``; ``record`` is the JSON of everything but the states.
@@ -24,7 +28,12 @@ _ENTRIES = {
     "feasible": ("b", 1),
     "repaired": ("b", 1),
     "record": ("U", 0),
+    "labels": ("U", 0),
 }
+
+
+#: Bits of a state that are printed; a list of variables may be twice as long.
+_SHORT = 40
 
 
 def record(solution: Solution) -> dict[str, Any]:
@@ -49,24 +58,46 @@ def record(solution: Solution) -> dict[str, Any]:
     }
 
 
+def whole(solution: Solution, labels: Labels | None) -> dict[str, Any]:
+    """Return :func:`record` with the best state, ``x``, and its ``values`` by name.
+
+    ``values`` is there for variables with names alone.
+    """
+    x = None if solution.x is None else solution.x.tolist()
+    said = record(solution) | {"x": x}
+    if labels is not None:
+        names = texts(labels, len(labels))
+        said["values"] = None if x is None else dict(zip(names, x, strict=True))
+    return said
+
+
+def halved(solution: Solution) -> Solution:
+    """Return the answer to a problem of :func:`problems.free.free` in the first n variables."""
+    x = None if solution.x is None else own(solution.x)
+    return dataclasses.replace(solution, x=x, samples=own(solution.samples))
+
+
 def check_output(path: Path) -> None:
     """Refuse a file that a solution can't be saved in, before the work that makes it.
 
     Raises
     ------
     FormatError
-        If the name ends neither in .npz nor in .json.
+        If the name ends neither in .npz nor in .json or .txt.
     FileNotFoundError
         If its folder is missing.
     """
-    if path.suffix not in (".npz", ".json"):
-        raise FormatError(f"{path}: a solution is saved as .npz or .json")
+    if path.suffix not in (".npz", ".json", ".txt"):
+        raise FormatError(f"{path}: a solution is saved as .npz, .json or .txt")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: its folder is missing; make it first")
 
 
-def write_solution(solution: Solution, path: Path) -> None:
-    """Save a solution as ``.npz`` (all samples) or ``.json`` (the best state).
+def write_solution(solution: Solution, path: Path, labels: Labels | None = None) -> None:
+    """Save a solution as ``.npz`` (all samples), ``.json`` or ``.txt`` (the best state).
+
+    A ``.txt`` has a line ``name value`` for each variable, and none where no state is known;
+    the name, which may hold blanks, is the variable's number where it has none.
 
     Raises
     ------
@@ -76,8 +107,13 @@ def write_solution(solution: Solution, path: Path) -> None:
     check_output(path)
     x = solution.x
     if path.suffix == ".json":
-        states = {"x": None if x is None else x.tolist()}
-        write_text(path, json.dumps(record(solution) | states, indent=2) + "\n")
+        write_text(path, json.dumps(whole(solution, labels), indent=2) + "\n")
+    elif path.suffix == ".txt":
+        lines = []
+        if x is not None:
+            pairs = zip(texts(labels, len(x)), x.tolist(), strict=True)
+            lines = [f"{name} {value}\n" for name, value in pairs]
+        write_text(path, "".join(lines))
     else:
         arrays: dict[str, Any] = {
             "samples": solution.samples,
@@ -88,6 +124,8 @@ def write_solution(solution: Solution, path: Path) -> None:
         }
         if x is not None:
             arrays["x"] = x
+        if labels is not None:
+            arrays["labels"] = np.array(to_json(labels))
         with atomic(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)
 
@@ -122,8 +160,8 @@ def read_state(path: Path) -> npt.NDArray[Any]:
         raise FormatError(f"{path} holds no state: {error!s:.200}") from error
 
 
-def table(solution: Solution, title: str) -> Table:
-    """Lay a solution out for the screen."""
+def table(solution: Solution, title: str, labels: Labels | None = None) -> Table:
+    """Lay a solution out for the screen, with its state where that is short."""
     said, timing = record(solution), solution.timing
     rows = {
         "energy": _number(solution.energy if solution.x is not None else None),
@@ -138,10 +176,23 @@ def table(solution: Solution, title: str) -> Table:
         ),
         "seed": str(solution.info.get("seed", "-")),
     }
+    if solution.x is not None:
+        rows |= _state(solution.x, labels)
     result = Table(title=title, show_header=False)
     for name, value in rows.items():
-        result.add_row(name, value)
+        result.add_row(name, Text(value))  # a name may look like markup
     return result
+
+
+def _state(x: npt.NDArray[Any], labels: Labels | None) -> dict[str, str]:
+    """Return a state as a row of the table: its bits, or what is 1 where that is shorter."""
+    names = texts(labels, len(x))
+    ones = ", ".join(names[i] for i in np.flatnonzero(x)) or "none"
+    rows = {"x = 1": ones} if len(ones) <= 2 * _SHORT else {}
+    bits = "".join(map(str, x.tolist()))
+    if len(bits) <= _SHORT and not (rows and (labels is not None or len(ones) < len(bits))):
+        rows = {"x": bits}
+    return rows
 
 
 def _number(value: float | None) -> str:

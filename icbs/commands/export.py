@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from icbs.commands.errors import plain_errors
-from icbs.commands.solve import FORMATS, Cardinality, Format, MaxN, Problem
+from icbs.commands.solve import FORMATS, Cardinality, Format, Free, MaxN, Problem
 
 
 @plain_errors
@@ -23,12 +23,21 @@ def export(
         ),
     ] = None,
     k: Cardinality = None,
+    free: Free = False,
     max_n: MaxN = None,
 ) -> None:
-    """Convert a problem between npz, coordinate texts, LP, MPS and QPLIB."""
+    """Convert a problem between npz, coordinate texts, LP, MPS, QPLIB, BQM and CQM."""
     from icbs.records.screen import Screen
-    from problems.formats import read, write
+    from problems import formats
+    from problems.free import base
 
-    problem = read(file, format, k=k, max_n=max_n)
-    write(problem, output, to)
-    Screen(soft_wrap=True).print(f"{problem} written to {output}", highlight=False)
+    target = formats.name_of(output, to)
+    problem = formats.read(file, format, k=k, max_n=max_n, free=free)
+    formats.write(problem, output, target, free=free)
+    what = f"QUBO of {base(problem).n} variables without a cardinality" if free else problem
+    screen = Screen(soft_wrap=True)
+    screen.print(f"{what} written to {output}", highlight=False)
+    if not (free or formats.FORMATS[target].cardinality):
+        several = problem.num_groups > 1
+        how = "k and groups to problems.formats.read" if several else f"--k {problem.k}"
+        screen.print(f"{target} holds no cardinality; give {how} to read it", highlight=False)

@@ -13,7 +13,7 @@ from icbs.commands.errors import plain_errors
 Problem = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, help="Problem; see 'icbs export'.")
 ]
-FORMATS = ("npz", "ubqp", "mqlib", "qubo", "coo", "lp", "mps", "qplib")
+FORMATS = ("npz", "ubqp", "mqlib", "qubo", "coo", "lp", "mps", "qplib", "bqm", "cqm", "json")
 """Keys of :data:`problems.formats.FORMATS`, which takes longer to import than to print."""
 Format = Annotated[
     str | None,
@@ -23,6 +23,9 @@ Format = Annotated[
 ]
 Cardinality = Annotated[
     int | None, typer.Option("--k", help="Number of ones, for files that hold none.")
+]
+Free = Annotated[
+    bool, typer.Option("--free", help="Any number may be 1: a QUBO without a cardinality.")
 ]
 MaxN = Annotated[
     int | None, typer.Option(help="Read up to so many variables from a file small for them.")
@@ -49,40 +52,61 @@ def solve(
         list[str], typer.Option(help="An option of the solver, as name=value (YAML); repeatable.")
     ] = [],  # noqa: B006
     output: Annotated[
-        Path | None, typer.Option(help="Save the solution: .npz (all samples) or .json.")
+        Path | None,
+        typer.Option(
+            help="Save the solution: .npz (all samples), .json, or .txt (a line 'name value' for "
+            "each variable)."
+        ),
     ] = None,
     format: Format = None,
     k: Cardinality = None,
+    free: Free = False,
     max_n: MaxN = None,
     as_json: AsJson = False,
 ) -> None:
-    """Solve a problem file with any solver."""
+    """Solve a problem file with any solver.
+
+    x is printed where it is short, by the names of an LP, MPS, BQM or CQM file's variables
+    where it has some.
+    """
     import solvers as registry
-    from icbs.commands.answers import check_output, read_state, record, table, write_solution
+    from icbs.commands.answers import (
+        check_output,
+        halved,
+        read_state,
+        table,
+        whole,
+        write_solution,
+    )
     from icbs.commands.own import look_here
     from icbs.records.screen import Screen
     from icbs.records.settings import parse_assignments
     from problems.formats import read
+    from problems.free import base, paired
 
     if output is not None:
         check_output(output)
     look_here(solver)
     options = parse_assignments(option)
-    problem = read(file, format, k=k, max_n=max_n)
+    problem = read(file, format, k=k, max_n=max_n, free=free)
+    start = None if initial_state is None else read_state(initial_state)
+    if free and start is not None:
+        start = paired(base(problem).as_states(start))
     solution = registry.solve(
         problem,
         registry.create(solver, **options),
         time_limit=time_limit,
         seed=seed,
         num_reads=num_reads,
-        initial_state=None if initial_state is None else read_state(initial_state),
+        initial_state=start,
     )
+    if free:  # in the file's own variables
+        problem, solution = base(problem), halved(solution)
     if output is not None:
-        write_solution(solution, output)
+        write_solution(solution, output, problem.labels)
     if as_json:
-        x = None if solution.x is None else solution.x.tolist()
-        typer.echo(json.dumps(record(solution) | {"x": x}))
+        typer.echo(json.dumps(whole(solution, problem.labels)))
     else:
         groups = f" in {problem.num_groups} groups" if problem.num_groups > 1 else ""
-        title = f"{file.name} (n = {problem.n}, k = {problem.k}{groups}) by {solver}"
-        Screen().print(table(solution, title))
+        size = f"n = {problem.n}, {'any k' if free else f'k = {problem.k}{groups}'}"
+        Screen().print(table(solution, f"{file.name} ({size}) by {solver}", problem.labels))

@@ -11,6 +11,9 @@ format      endings              module
 ``lp``      ``.lp``              :mod:`problems.formats.lp`
 ``mps``     ``.mps``, ``.qps``   :mod:`problems.formats.mps`
 ``qplib``   ``.qplib``           :mod:`problems.formats.qplib`
+``bqm``     ``.bqm``             :mod:`problems.formats.bqm_file`
+``cqm``     ``.cqm``             :mod:`problems.formats.cqm_file`
+``json``    ``.json``            :mod:`problems.formats.bqm_json`
 =========== ==================== ================================================
 
 A reader refuses what it does not understand, and what it understands but a problem can't hold:
@@ -29,11 +32,13 @@ from pathlib import Path
 from typing import Any
 
 from problems.errors import FormatError
-from problems.formats import coo, lp, mps, qplib
+from problems.formats import bqm_file, bqm_json, coo, cqm_file, lp, mps, qplib
+from problems.free import base
+from problems.free import free as freed
 from problems.qubo import CardinalityQUBO
 from problems.suggest import did_you_mean
 
-__all__ = ["FORMATS", "Format", "read", "write"]
+__all__ = ["FORMATS", "Format", "name_of", "read", "write"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Format:
     write: Callable[..., None]
     lossless: bool = False
     """Keeps dtype, factors and cardinality, so that a reader is told nothing more."""
+    cardinality: bool = True
+    """Has a place for a cardinality; a reader must be told it otherwise."""
 
 
 def _text(dialect: str, *endings: str) -> Format:
@@ -61,6 +68,9 @@ FORMATS: dict[str, Format] = {
     "lp": Format((".lp",), lp.read, lp.write),
     "mps": Format((".mps", ".qps"), mps.read, mps.write),
     "qplib": Format((".qplib",), qplib.read, qplib.write),
+    "bqm": Format((".bqm",), bqm_file.read, bqm_file.write, cardinality=False),
+    "cqm": Format((".cqm",), cqm_file.read, cqm_file.write),
+    "json": Format((".json",), bqm_json.read, bqm_json.write, cardinality=False),
 }
 
 
@@ -71,6 +81,7 @@ def read(
     k: Any = None,
     groups: Any = None,
     max_n: int | None = None,
+    free: bool = False,
 ) -> CardinalityQUBO:
     """Read a problem.
 
@@ -84,6 +95,9 @@ def read(
     max_n : int, optional
         Accept up to this many variables from a file that is small for them; see
         :func:`problems.formats.terms.check_size`.
+    free : bool, default False
+        Read a QUBO that has no cardinality at all: the problem returned has 2n variables, the
+        first n of which are the file's, and each may be 0 or 1; see :func:`problems.free.free`.
 
     Raises
     ------
@@ -93,15 +107,22 @@ def read(
     FileNotFoundError
         If there is no such file.
     """
-    chosen = FORMATS[_name(path, format)]
+    chosen = FORMATS[name_of(path, format)]
+    given = k is not None or groups is not None
+    if free and given:
+        raise FormatError("a free problem has no cardinality; leave out k and groups, or free")
     if not chosen.lossless:
+        if free:
+            return freed(chosen.read(path, k=0, max_n=max_n))
         return chosen.read(path, k=k, groups=groups, max_n=max_n)
-    if k is not None or groups is not None:
-        raise FormatError(f"{path} holds its own cardinality; leave k and groups out")
+    if given or free:
+        raise FormatError(f"{path} holds its own cardinality; leave k, groups and free out")
     return chosen.read(path)
 
 
-def write(problem: CardinalityQUBO, path: str | Path, format: str | None = None) -> None:
+def write(
+    problem: CardinalityQUBO, path: str | Path, format: str | None = None, *, free: bool = False
+) -> None:
     """Write a problem, whole or not at all.
 
     Parameters
@@ -110,18 +131,37 @@ def write(problem: CardinalityQUBO, path: str | Path, format: str | None = None)
     path : str or Path
     format : str, optional
         A key of :data:`FORMATS`; chosen by the file's ending when omitted.
+    free : bool, default False
+        Write the QUBO that :func:`problems.free.free` (or ``read(…, free=True)``) made into the
+        problem: n variables, and no cardinality.
 
     Raises
     ------
     FormatError
-        If the format is unknown.
+        If the format is unknown, or holds no problem without a cardinality.
+    InvalidProblemError
+        If ``free`` is asked for, and the problem has a cardinality of its own.
     OSError
         If the file can't be written.
     """
-    FORMATS[_name(path, format)].write(problem, path)
+    name = name_of(path, format)
+    if not free:
+        FORMATS[name].write(problem, path)
+    elif FORMATS[name].lossless:
+        others = ", ".join(key for key, each in FORMATS.items() if not each.lossless)
+        raise FormatError(f"{name} holds a cardinality, and a free problem has none; use {others}")
+    else:
+        FORMATS[name].write(base(problem), path, free=True)
 
 
-def _name(path: str | Path, format: str | None) -> str:
+def name_of(path: str | Path, format: str | None = None) -> str:
+    """Return the key of :data:`FORMATS` that a file's ending, or ``format``, stands for.
+
+    Raises
+    ------
+    FormatError
+        If there is none.
+    """
     if format is not None:
         if format not in FORMATS:
             raise FormatError(

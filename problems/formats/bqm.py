@@ -2,7 +2,10 @@
 
 Conventions of dimod: a bias of ``(u, v)`` is the whole coefficient of ``x_u x_v``, so that
 ``bias = 2 Q_uv``; linear biases are ``Q``'s diagonal. A BQM holds no cardinality, so ``k`` is
-a parameter when one is read; a CQM holds each group as a linear equality.
+a parameter when one is read; a CQM holds each group as a linear equality. Labels are kept.
+
+Their files are read by :mod:`problems.formats.bqm_file`, :mod:`problems.formats.bqm_json` and
+:mod:`problems.formats.cqm_file`.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from problems.errors import FormatError
-from problems.formats.terms import Row, Terms, constraint, group_rows, natural_order
+from problems.errors import FormatError, InvalidProblemError
+from problems.formats.terms import Row, Terms, check_size, constraint, group_rows, natural_order
+from problems.labels import checked
 from problems.qubo import CardinalityQUBO
 
 if TYPE_CHECKING:
@@ -29,13 +33,13 @@ def to_bqm(
     ----------
     problem : CardinalityQUBO
     labels : sequence of hashables, optional
-        Names of the variables; 0 … n - 1 by default.
+        Names of the variables; by default the problem's own, or 0 … n - 1.
     """
     import dimod
 
     terms = Terms.of(problem)
     quadratic = terms.rows, terms.cols, terms.values
-    order = list(range(problem.n)) if labels is None else list(labels)
+    order = _names(problem, labels)
     return dimod.BinaryQuadraticModel.from_numpy_vectors(
         terms.linear, quadratic, terms.offset, dimod.BINARY, variable_order=order
     )
@@ -69,19 +73,22 @@ def from_bqm(
         vectors.linear_biases.astype(np.float64),
         float(vectors.offset),
     )
-    return terms.problem(k, groups, source="the BQM", max_n=max_n)
+    return terms.problem(k, groups, source="the BQM", max_n=max_n, labels=kept(labels))
 
 
 def to_cqm(
-    problem: CardinalityQUBO, labels: Sequence[Hashable] | None = None
+    problem: CardinalityQUBO, labels: Sequence[Hashable] | None = None, *, free: bool = False
 ) -> dimod.ConstrainedQuadraticModel:
-    """Return the problem with one equality, labelled ``k0``, ``k1``, …, for each group."""
+    """Return the problem with one equality, labelled ``k0``, ``k1``, …, for each group.
+
+    Without any if ``free``. The variables have the names of :func:`to_bqm`.
+    """
     import dimod
 
-    names = list(range(problem.n)) if labels is None else list(labels)
+    names = _names(problem, labels)
     cqm = dimod.ConstrainedQuadraticModel()
     cqm.set_objective(to_bqm(problem, names))
-    for members in group_rows(problem):
+    for members in group_rows(problem, free):
         g = int(problem.groups[members[0]])
         ones = [(names[i], 1) for i in members]
         cqm.add_constraint(ones, "==", int(problem.cardinalities[g]), label=f"k{g}")
@@ -110,13 +117,8 @@ def from_cqm(
     labels = order(cqm.variables)
     index = {label: i for i, label in enumerate(labels)}
     for label in labels:
-        kind = cqm.vartype(label).name
-        low, high = cqm.lower_bound(label), cqm.upper_bound(label)
-        if kind not in ("BINARY", "INTEGER") or (low, high) != (0, 1):
-            raise FormatError(
-                f"{source}: variable {label!r:.40} is {kind} in [{low:g}, {high:g}]; all must be "
-                "binary, and free to be 0 or 1 (CQM.fix_variables takes out those that are not)"
-            )
+        bounds = cqm.lower_bound(label), cqm.upper_bound(label)
+        check_variable(label, cqm.vartype(label).name, *bounds, source)
     objective = cqm.objective
     triples = [(index[u], index[v], bias) for u, v, bias in objective.iter_quadratic()]
     rows, cols, values = zip(*triples, strict=True) if triples else ((), (), ())
@@ -131,7 +133,68 @@ def from_cqm(
         _row(name, comparison, index, source) for name, comparison in cqm.constraints.items()
     ]
     k, groups = constraint(equalities, len(labels), k, groups, source)
-    return terms.problem(k, groups, source=source, max_n=max_n)
+    return terms.problem(k, groups, source=source, max_n=max_n, labels=kept(labels))
+
+
+def check_variable(label: Hashable, kind: str, low: float, high: float, source: object) -> None:
+    """Refuse a variable of a CQM that is not BINARY, or INTEGER, between 0 and 1."""
+    if kind not in ("BINARY", "INTEGER") or (low, high) != (0, 1):
+        raise FormatError(
+            f"{source}: variable {label!r:.40} is {kind} in [{low:g}, {high:g}]; all must be "
+            "binary, and free to be 0 or 1 (CQM.fix_variables takes out those that are not)"
+        )
+
+
+def model_problem(
+    terms: Terms,
+    labels: Sequence[Hashable] | None,
+    kind: Any,
+    k: Any,
+    groups: Any,
+    *,
+    source: object,
+    max_n: int | None = None,
+) -> CardinalityQUBO:
+    """Build a problem from a BQM's polynomial, with the variables ordered by :func:`order`.
+
+    Parameters
+    ----------
+    terms : Terms
+        Of binaries, or of spins; no product is of a variable with itself.
+    labels : sequence of hashables, or None
+        Of the variables; 0 … n - 1 if None.
+    kind : str
+        The model's vartype: BINARY or SPIN.
+    k, groups, source, max_n
+        As for :meth:`Terms.problem`.
+
+    Raises
+    ------
+    FormatError
+        As :meth:`Terms.problem` does, or if the kind or the labels don't fit.
+    """
+    n = len(terms.linear)
+    check_size(n, len(terms.rows), source, max_n)
+    if kind not in ("BINARY", "SPIN"):
+        raise FormatError(
+            f"{source} has variables of the type {kind!r:.40}; BINARY or SPIN is read"
+        )
+    try:
+        own = checked(labels, n)
+    except InvalidProblemError as error:
+        raise FormatError(f"{source} has labels that can't be read: {error}") from error
+    if own is not None:
+        ordered = order(own)
+        number = {label: i for i, label in enumerate(ordered)}
+        place = np.array([number[label] for label in own], dtype=np.int64)
+        linear = np.empty(n)
+        linear[place] = terms.linear
+        rows, cols, own = place[terms.rows], place[terms.cols], tuple(ordered)
+        terms = Terms(rows, cols, terms.values, linear, terms.offset)
+    if kind == "SPIN":
+        terms = Terms.of_spins(terms.rows, terms.cols, terms.values, terms.linear, terms.offset)
+    k, groups = constraint([], n, k, groups, source)
+    return terms.problem(k, groups, source=source, max_n=max_n, labels=own)
 
 
 def order(variables: Iterable[Hashable]) -> list[Hashable]:
@@ -146,6 +209,20 @@ def order(variables: Iterable[Hashable]) -> list[Hashable]:
     if all(isinstance(label, str) for label in labels):
         return [labels[i] for i in natural_order(labels)]  # type: ignore[arg-type]
     return labels
+
+
+def kept(labels: Sequence[Hashable]) -> Sequence[Hashable] | None:
+    """Return labels as a problem keeps them; None if one is of a kind that it does not take."""
+    try:
+        return checked(labels, len(labels))
+    except InvalidProblemError:
+        return None
+
+
+def _names(problem: CardinalityQUBO, labels: Sequence[Hashable] | None) -> list[Hashable]:
+    if labels is None:
+        labels = problem.labels
+    return list(range(problem.n)) if labels is None else list(labels)
 
 
 def _row(name: Hashable, comparison: Any, index: dict[Hashable, int], source: object) -> Row:

@@ -40,7 +40,7 @@ import numpy as np
 
 from problems.errors import FormatError
 from problems.files import regular, write_text
-from problems.formats.terms import Indices, Terms, Vector, check_size
+from problems.formats.terms import MISSING, Indices, Terms, Vector, check_size
 from problems.formats.text import number
 from problems.qubo import CardinalityQUBO
 
@@ -79,6 +79,7 @@ def write(
     dialect: str | Dialect = "ubqp",
     *,
     comments: bool = True,
+    free: bool = False,
 ) -> None:
     """Write the problem as coordinate text.
 
@@ -108,7 +109,7 @@ def write(
         "program": [f"p qubo 0 {n} {len(nodes)} {len(terms.rows)}"],
         "": [],
     }[form.header]
-    notes = _notes(problem, form, sign) if comments else []
+    notes = _notes(problem, form, sign, free) if comments else []
     write_text(path, "\n".join([*notes, *header, *lines, ""]))
 
 
@@ -157,12 +158,12 @@ def read(
     terms = _terms(table, n, offset, form, notes.get("vartype") == "SPIN", path)
     if "cardinalities" in notes:
         if k is not None:
-            raise FormatError(f"{path} holds its own cardinality; leave k and groups out")
+            raise FormatError(f"{path} holds its own cardinality; leave k, groups and free out")
         wanted = _integers(notes["cardinalities"], "cardinalities", path)
         groups = _integers(notes["groups"], "groups", path) if "groups" in notes else None
         k = int(wanted[0]) if groups is None and len(wanted) == 1 else wanted
     if k is None:
-        raise FormatError(f"{path} holds no cardinality; pass k (and groups for several)")
+        raise FormatError(f"{path} holds no cardinality; {MISSING}")
     return terms.problem(k, groups, source=path, max_n=max_n, maximize=form.maximize)
 
 
@@ -175,15 +176,16 @@ def _dialect(dialect: str | Dialect) -> Dialect:
         raise FormatError(f"unknown dialect {dialect!r}; one of {', '.join(DIALECTS)}") from None
 
 
-def _notes(problem: CardinalityQUBO, form: Dialect, sign: float) -> list[str]:
+def _notes(problem: CardinalityQUBO, form: Dialect, sign: float, free: bool) -> list[str]:
     """Return the comments that hold what the dialect has no place for."""
     start = f"{form.comment} icbs"
     lines = [
         *([f"{form.comment} vartype=BINARY"] if form.ocean else []),
         f"{start} offset {sign * problem.offset!r}",
-        f"{start} cardinalities {' '.join(map(str, problem.cardinalities.tolist()))}",
     ]
-    if problem.num_groups > 1:
+    if not free:
+        lines.append(f"{start} cardinalities {' '.join(map(str, problem.cardinalities.tolist()))}")
+    if problem.num_groups > 1 and not free:
         lines.append(f"{start} groups {' '.join(map(str, problem.groups.tolist()))}")
     return lines
 

@@ -3,9 +3,10 @@
 Conventions: quadratic terms of the objective stand in ``[ … ] / 2``, so that ``4 x0 * x1``
 inside the bracket means ``2 x0 x1``; a constant may follow; ``Maximize`` turns the sign;
 each group is an equality row ``k0: x0 + x1 + … = k``; all variables are listed under
-``Binary``. Variables are ``x0 … x(n-1)``; a file with other names keeps the order in which
-it first uses them, unless all share one stem and a number. (Gurobi takes a constant for the
-name of a variable; give it an MPS file, or no offset.)
+``Binary``. Variables are ``x0 … x(n-1)``, or have the problem's labels where all of them can
+be names in an LP text. A file with other names keeps them as labels, in the order in which it
+first uses them, unless all share one stem and a number. (Gurobi takes a constant for the name
+of a variable; give it an MPS file, or no offset.)
 
 =================== ============================================================
 section             what is read of it
@@ -34,16 +35,22 @@ import numpy as np
 
 from problems.errors import FormatError
 from problems.files import regular, write_text
-from problems.formats.lp_reader import Reader
+from problems.formats.lp_reader import Reader, is_name
 from problems.formats.terms import Terms, group_rows
+from problems.labels import named
 from problems.qubo import CardinalityQUBO
 
 #: Terms a line: CPLEX reads up to 560 characters, older readers 255.
 _WIDTH = 4
 
 
-def write(problem: CardinalityQUBO, path: str | Path) -> None:
+def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> None:
     """Write the problem as LP text.
+
+    Parameters
+    ----------
+    free : bool, default False
+        Leave the cardinality out.
 
     Raises
     ------
@@ -52,20 +59,22 @@ def write(problem: CardinalityQUBO, path: str | Path) -> None:
     OSError
         If the file can't be written.
     """
-    terms = Terms.of(problem)
-    used = np.flatnonzero(terms.linear).tolist()
-    objective = [f"{_signed(v)} x{i}" for i, v in zip(used, terms.linear[used], strict=True)]
+    terms, x = Terms.of(problem), named(problem.labels, problem.n, is_name)
+    # Names keep their order if all stand in the objective: so do variables that no row names.
+    every = free or problem.labels is not None
+    used = list(range(problem.n)) if every else np.flatnonzero(terms.linear).tolist()
+    objective = [f"{_signed(v)} {x[i]}" for i, v in zip(used, terms.linear[used], strict=True)]
     triples = zip(terms.rows.tolist(), terms.cols.tolist(), terms.doubled().tolist(), strict=True)
-    if products := [f"{_signed(v)} x{i} * x{j}" for i, j, v in triples]:
+    if products := [f"{_signed(v)} {x[i]} * {x[j]}" for i, j, v in triples]:
         objective += ["+ [", *products, "] / 2"]
     if terms.offset:
         objective.append(_signed(terms.offset))
-    lines = ["Minimize", " obj:", *_folded(objective), "Subject To"]
-    for members in group_rows(problem):
+    lines = ["Minimize", " obj:", *_folded(objective), *([] if free else ["Subject To"])]
+    for members in group_rows(problem, free):
         g = int(problem.groups[members[0]])
-        lines += [f" k{g}:", *_folded(f"+ x{i}" for i in members.tolist())]
+        lines += [f" k{g}:", *_folded(f"+ {x[i]}" for i in members.tolist())]
         lines.append(f" = {int(problem.cardinalities[g])}")
-    lines += ["Binary", *_folded(f"x{i}" for i in range(problem.n)), "End", ""]
+    lines += ["Binary", *_folded(x), "End", ""]
     write_text(path, "\n".join(lines))
 
 

@@ -61,6 +61,20 @@ _HEAD = re.compile(
 )
 
 
+#: Names that some reader takes for something else: a number, an exponent, a bound.
+_TAKEN = re.compile(r"e[0-9.]*|free|inf(?:inity)?|nan", re.IGNORECASE)
+
+
+def is_name(word: str) -> bool:
+    """Whether a word names a variable wherever it stands (brackets, in Gurobi's texts alone)."""
+    return (
+        len(word) <= 255
+        and re.fullmatch(_NAME, word) is not None
+        and _TAKEN.fullmatch(word) is None
+        and _HEAD.match(word) is None
+    )
+
+
 class Reader:
     """One text, without its comments, read section by section.
 

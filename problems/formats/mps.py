@@ -22,7 +22,8 @@ from problems.errors import FormatError
 from problems.files import regular, write_text
 from problems.formats.named import Named
 from problems.formats.terms import Terms, group_rows
-from problems.formats.text import number
+from problems.formats.text import is_number, number
+from problems.labels import named
 from problems.qubo import CardinalityQUBO
 
 #: Words that are looked at on a line, one more than any line may have.
@@ -33,24 +34,36 @@ _FIXED = (
 )
 
 
-def write(problem: CardinalityQUBO, path: str | Path) -> None:
-    """Write the problem as free MPS with variables ``x0 …`` and a row ``k0 …`` a group."""
-    terms, n = Terms.of(problem), problem.n
-    groups = [int(problem.groups[members[0]]) for members in group_rows(problem)]
+def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> None:
+    """Write the problem as free MPS with variables ``x0 …`` and a row ``k0 …`` a group.
+
+    Parameters
+    ----------
+    free : bool, default False
+        Leave the cardinality out.
+    """
+    terms, x = Terms.of(problem), named(problem.labels, problem.n, _is_name)
+    groups = [int(problem.groups[members[0]]) for members in group_rows(problem, free)]
     pairs = zip(terms.rows.tolist(), terms.cols.tolist(), terms.values.tolist(), strict=True)
     lines = ["NAME icbs", "ROWS", " N obj", *(f" E k{g}" for g in groups), "COLUMNS"]
     lines.append(" M1 'MARKER' 'INTORG'")
     for i, (value, g) in enumerate(
         zip(terms.linear.tolist(), problem.groups.tolist(), strict=True)
     ):
-        lines.append(f" x{i} obj {value!r} k{g} 1")
+        lines.append(f" {x[i]} obj {value!r}" + ("" if free else f" k{g} 1"))
     lines += [" M2 'MARKER' 'INTEND'", "RHS"]
     lines += [f" RHS k{g} {int(problem.cardinalities[g])}" for g in groups]
     lines.append(f" RHS obj {-terms.offset!r}")
-    lines += ["BOUNDS", *(f" BV BND x{i}" for i in range(n))]
+    lines += ["BOUNDS", *(f" BV BND {name}" for name in x)]
     if len(terms.rows):
-        lines += ["QUADOBJ", *(f" x{i} x{j} {value!r}" for i, j, value in pairs)]
+        lines += ["QUADOBJ", *(f" {x[i]} {x[j]} {value!r}" for i, j, value in pairs)]
     write_text(path, "\n".join([*lines, "ENDATA", ""]))
+
+
+def _is_name(word: str) -> bool:
+    """Whether a word can be a name in a free MPS text, and nothing else."""
+    plain = word.isprintable() and word.split() == [word] and len(word) <= 255
+    return plain and word[0] not in "*#$'" and not is_number(word)
 
 
 def read(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from problems.formats.terms import Row, Terms, constraint, natural_order
+from problems.labels import told
 from problems.qubo import CardinalityQUBO
 
 
@@ -44,8 +45,10 @@ class Named:
             As :meth:`Terms.problem` and :func:`problems.formats.terms.constraint` do.
         """
         n = len(self.index)
+        names = list(self.index)
+        ranked = natural_order(names)
         place = np.empty(n, dtype=np.int64)
-        place[natural_order(list(self.index))] = np.arange(n)
+        place[ranked] = np.arange(n)
         linear = np.zeros(n)
         linear[place[list(self.linear)]] = list(self.linear.values())
         terms = Terms(
@@ -60,4 +63,11 @@ class Named:
             for row, side in self.equalities
         ]
         k, groups = constraint(rows, n, k, groups, source)
-        return terms.problem(k, groups, source=source, max_n=max_n, maximize=self.maximize)
+        return terms.problem(
+            k,
+            groups,
+            source=source,
+            max_n=max_n,
+            maximize=self.maximize,
+            labels=told([names[i] for i in ranked]),
+        )

@@ -30,10 +30,16 @@ from problems.qubo import CardinalityQUBO
 _Parse = Callable[[str, object], float]
 
 
-def write(problem: CardinalityQUBO, path: str | Path) -> None:
+def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> None:
     """Write the problem as QPLIB text of type ``QBL``.
 
-    Without couplings the first letter is L, and without a variable the last one N.
+    Without couplings the first letter is L, and without a variable or a cardinality the last
+    one N.
+
+    Parameters
+    ----------
+    free : bool, default False
+        Leave the cardinality out.
 
     Raises
     ------
@@ -43,7 +49,7 @@ def write(problem: CardinalityQUBO, path: str | Path) -> None:
         If the file can't be written.
     """
     terms, n = Terms.of(problem), problem.n
-    groups = group_rows(problem)
+    groups = group_rows(problem, free)
     members = [f"{row} {i + 1} 1" for row, group in enumerate(groups, 1) for i in group.tolist()]
     counts = [int(problem.cardinalities[problem.groups[group[0]]]) for group in groups]
     linear = np.flatnonzero(terms.linear)

@@ -13,6 +13,7 @@ import numpy as np
 
 from problems.errors import FormatError
 from problems.formats.terms import Row, Terms, constraint, group_rows
+from problems.labels import named, told
 from problems.qubo import CardinalityQUBO
 
 if TYPE_CHECKING:
@@ -22,20 +23,22 @@ if TYPE_CHECKING:
 def to_quadratic_program(problem: CardinalityQUBO, name: str = "icbs") -> QuadraticProgram:
     """Return the problem as a ``QuadraticProgram`` with binaries ``x0 … x(n-1)``.
 
-    Its optimisers are then at hand; ``result.x`` is a state of the problem.
+    Labels of the problem are its variables' names instead where all are plain words. Its
+    optimisers are then at hand; ``result.x`` is a state of the problem.
     """
     from qiskit_optimization import QuadraticProgram
     from scipy.sparse import coo_matrix
 
     terms, n = Terms.of(problem), problem.n
     program = QuadraticProgram(name)
-    for i in range(n):
-        program.binary_var(f"x{i}")
+    x = named(problem.labels, n, str.isidentifier)
+    for variable in x:
+        program.binary_var(variable)
     quadratic = coo_matrix((terms.values, (terms.rows, terms.cols)), shape=(n, n))
     program.minimize(terms.offset, terms.linear, quadratic.todok())
     for members in group_rows(problem):
         g = int(problem.groups[members[0]])
-        ones = {f"x{i}": 1 for i in members}
+        ones = {x[i]: 1 for i in members}
         program.linear_constraint(ones, "==", int(problem.cardinalities[g]), f"k{g}")
     return program
 
@@ -80,7 +83,8 @@ def from_quadratic_program(
     rows = [_row(item, source) for item in program.linear_constraints]
     k, groups = constraint(rows, program.get_num_vars(), k, groups, source)
     maximize = objective.sense.name == "MAXIMIZE"
-    return terms.problem(k, groups, source=source, max_n=max_n, maximize=maximize)
+    labels = told([variable.name for variable in program.variables])
+    return terms.problem(k, groups, source=source, max_n=max_n, maximize=maximize, labels=labels)
 
 
 def _row(item: Any, source: str) -> Row:

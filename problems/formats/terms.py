@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,6 +22,8 @@ from problems.qubo import CardinalityQUBO
 Vector = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
+#: What to do about a file without a cardinality.
+MISSING = "pass k (and groups for several), or free=True (--free) if any number may be 1"
 #: Variables for which a dense Q is formed whatever the file holds (128 MiB).
 FREE_DENSE = 4096
 #: Variables of a problem without couplings, which needs no Q.
@@ -97,6 +99,7 @@ class Terms:
         source: object,
         max_n: int | None = None,
         maximize: bool = False,
+        labels: Sequence[Hashable] | None = None,
     ) -> CardinalityQUBO:
         """Build the problem: dense, or factored with no rows if there is no coupling.
 
@@ -110,6 +113,8 @@ class Terms:
             Largest n to accept; by default, what :func:`check_size` derives.
         maximize : bool
             Whether the polynomial is maximised; its sign is then turned.
+        labels : sequence, optional
+            As for :class:`CardinalityQUBO`.
 
         Raises
         ------
@@ -119,13 +124,14 @@ class Terms:
         n, sign = len(self.linear), -1.0 if maximize else 1.0
         between = self.rows != self.cols
         check_size(n, int(between.sum()), source, max_n)
-        linear, offset = sign * self.linear, sign * self.offset
+        linear = sign * self.linear
+        rest: dict[str, Any] = {"groups": groups, "offset": sign * self.offset, "labels": labels}
         try:
             with np.errstate(all="ignore"):  # what is not finite is refused below, by name
                 np.add.at(linear, self.rows[~between], sign * self.values[~between])
                 if not between.any():
                     A = np.zeros((0, n))
-                    return CardinalityQUBO.from_factors(A, linear, k, groups=groups, offset=offset)
+                    return CardinalityQUBO.from_factors(A, linear, k, **rest)
                 first, second = self.rows[between], self.cols[between]
                 low, high = np.minimum(first, second), np.maximum(first, second)
                 halves = sign / 2 * self.values[between]
@@ -133,7 +139,7 @@ class Terms:
                 np.add.at(Q, (low, high), halves)
                 np.add.at(Q, (high, low), halves)
                 Q[np.diag_indices(n)] = linear
-                return CardinalityQUBO(Q, k, groups=groups, offset=offset)
+                return CardinalityQUBO(Q, k, **rest)
         except InvalidProblemError as error:
             raise FormatError(f"{source} describes no valid problem: {error}") from error
 
@@ -225,18 +231,20 @@ def constraint(rows: Sequence[Row], n: int, k: Any, groups: Any, source: object)
         variables needs neither: its k is 0.
     """
     if rows and k is not None:
-        raise FormatError(f"{source} holds its own cardinality; leave k and groups out")
+        raise FormatError(f"{source} holds its own cardinality; leave k, groups and free out")
     if rows:
         return groups_of(rows, n, source)
     if k is None and n == 0:
         return 0, None
     if k is None:
-        raise FormatError(f"{source} holds no cardinality; pass k (and groups for several)")
+        raise FormatError(f"{source} holds no cardinality; {MISSING}")
     return k, groups
 
 
-def group_rows(problem: CardinalityQUBO) -> list[Indices]:
-    """Return the members of each group; groups without members are left out."""
+def group_rows(problem: CardinalityQUBO, free: bool = False) -> list[Indices]:
+    """Return the members of each group; those without members are left out, all if ``free``."""
+    if free:
+        return []
     order = np.argsort(problem.groups, kind="stable")
     sizes = np.bincount(problem.groups, minlength=problem.num_groups)
     return [members for members in np.split(order, np.cumsum(sizes)[:-1]) if len(members)]

@@ -7,12 +7,12 @@ from scipy.optimize._highspy import _core
 
 
 class HighsReader:
-    """A file as HiGHS reads it; variables ``x0 … x(n-1)`` in the order of their numbers.
+    """A file as HiGHS reads it; variables in the order of ``labels``, or ``x0 … x(n-1)``.
 
     HiGHS keeps the lower triangle of a Hessian with a half before it.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, labels=None):
         highs = _core._Highs()
         highs.setOptionValue("output_flag", False)
         assert highs.readModel(str(path)) == _core.HighsStatus.kOk
@@ -22,7 +22,7 @@ class HighsReader:
         assert all(kind == _core.HighsVarType.kInteger for kind in self.lp.integrality_)
         assert list(self.lp.col_lower_) == [0] * self.n
         assert list(self.lp.col_upper_) == [1] * self.n
-        self.place = [names.index(f"x{i}") for i in range(self.n)]
+        self.place = [names.index(name) for name in labels or [f"x{i}" for i in range(self.n)]]
         self.half = np.zeros((self.n, self.n))
         for column in range(hessian.dim_):
             for at in range(hessian.start_[column], hessian.start_[column + 1]):

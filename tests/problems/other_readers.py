@@ -6,6 +6,8 @@ Each takes a path and all states, and returns their energies and whether each is
 
 from __future__ import annotations
 
+import json
+
 import dimod
 import numpy as np
 from dimod.serialization import coo as dimod_coo
@@ -36,6 +38,31 @@ def by_dimod_coo(path, states):
     for i in range(n):
         bqm.add_variable(i)
     return bqm.energies((states, range(n))) if n else np.zeros(len(states)), None
+
+
+def _of_bqm(bqm, states):
+    """Energies alone: a BQM has no place for a cardinality."""
+    names = range(states.shape[1])
+    assert sorted(bqm.variables) == list(names)
+    # dimod has no energies of no variables.
+    return bqm.energies((states, names)) if len(names) else np.full(1, float(bqm.offset)), None
+
+
+def by_dimod_bqm(path, states):
+    return _of_bqm(dimod.BinaryQuadraticModel.from_file(path.read_bytes()), states)
+
+
+def by_dimod_json(path, states):
+    return _of_bqm(
+        dimod.BinaryQuadraticModel.from_serializable(json.loads(path.read_text())), states
+    )
+
+
+def by_dimod_cqm(path, states):
+    cqm = dimod.ConstrainedQuadraticModel.from_file(path.read_bytes())
+    names = range(states.shape[1])
+    feasible = [cqm.check_feasible(dict(zip(names, row, strict=True))) for row in states.tolist()]
+    return _of_bqm(cqm.objective, states)[0], feasible
 
 
 def by_lines(doubled, base, sign):
@@ -90,6 +117,9 @@ READERS = {
     "lp, dimod": ("lp", by_dimod_lp),
     "lp, HiGHS": ("lp", by_highs),
     "mps, HiGHS": ("mps", by_highs),
+    "bqm, dimod": ("bqm", by_dimod_bqm),
+    "json, dimod": ("json", by_dimod_json),
+    "cqm, dimod": ("cqm", by_dimod_cqm),
     "qplib, appendix": ("qplib", by_the_appendix),
     "coo, dimod": ("coo", by_dimod_coo),
     "qubo, lines": ("qubo", by_lines(doubled=False, base=0, sign=1)),

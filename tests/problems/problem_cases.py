@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from problems import CardinalityQUBO
+from problems.formats import FORMATS
 
 #: Three variables in two groups, with an offset.
 SMALL = CardinalityQUBO(
@@ -52,6 +53,13 @@ def any_problems(**kinds):
     """Dense or factored problems."""
     factored = {key: value for key, value in kinds.items() if key != "max_m"}
     return st.one_of(dense_problems(**factored), factored_problems(**kinds))
+
+
+def untold(problem, format):
+    """What a reader of the format must be told of the problem: its cardinality, or nothing."""
+    if FORMATS[format].cardinality:
+        return {}
+    return {"k": problem.cardinalities, "groups": problem.groups}
 
 
 def matrix(problem):

@@ -53,8 +53,9 @@ def _problems(folder: Path) -> None:
     A, linear = draw.normal(size=(3, 8)).round(3), draw.normal(size=8).round(3)
     factored = CardinalityQUBO.from_factors(A, linear, k=3)
     grouped = CardinalityQUBO(
-        np.array(factored.Q), k=[2, 1], groups=[0, 0, 0, 0, 0, 1, 1, 1], offset=0.5
-    )
+        np.array(factored.Q), k=[2, 1], groups=[0, 0, 0, 0, 0, 1, 1, 1], offset=0.5,
+        labels=["a", "b[1]", "c", "dd", "e1", "f", "g", "[red]h"],
+    )  # fmt: skip
     for name, form in FORMATS.items():
         for number, problem in enumerate((factored, grouped)):
             try:

@@ -196,6 +196,18 @@ def as_zip(draw: random.Random, data: bytes, other: bytes) -> bytes:
     return into.getvalue()
 
 
+def as_dimod(draw: random.Random, data: bytes, other: bytes) -> bytes:
+    """Change the header of a BQM or a CQM, or what follows it, which is a zip in a CQM."""
+    ends = 14 + struct.unpack("<I", data[10:14])[0]
+    header, body = data[14:ends], data[ends:]
+    if draw.random() < 0.4:
+        header = json.dumps(odd(draw, json.loads(header))).encode()
+        return data[:10] + struct.pack("<I", len(header)) + header + body
+    if data.startswith(b"DIMODBQM"):
+        return data[:ends] + draw.choice((integers, *BYTES))(draw, body, other)
+    return data[:ends] + as_zip(draw, body, other)
+
+
 STRUCTURES: dict[str, tuple[Mutate, ...]] = {
     "bytes": (),
     "text": TEXT,
@@ -206,6 +218,7 @@ STRUCTURES: dict[str, tuple[Mutate, ...]] = {
     "safetensors": (as_safetensors, as_safetensors, as_safetensors),
     "gzip": (as_gzip, as_gzip),
     "zip": (as_zip, as_zip, as_zip),
+    "dimod": (as_dimod, as_dimod, as_dimod),
     "gguf": (integers, integers, integers),
 }
 

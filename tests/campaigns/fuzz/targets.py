@@ -179,13 +179,15 @@ def settings_in_folder(path: Path) -> None:
 
 
 ST = "safetensors"
+KINDS = {"npz": "zip", "bqm": "dimod", "cqm": "dimod", "json": "json"}
+"""Structures of the problem files that are not texts."""
 
 
 TARGETS: tuple[Target, ...] = (
     *(
         Target(
             f"problem {name}", partial(problem, name), f"problems/{name}-*",
-            "zip" if name == "npz" else "text", weight=1.5, memory=1024 * MEBI,
+            KINDS.get(name, "text"), weight=1.5, memory=1024 * MEBI,
         )
         for name in FORMATS
     ),
@@ -232,6 +234,11 @@ TARGETS: tuple[Target, ...] = (
     Target(
         "icbs solve", lambda path: cli("solve", path, "--solver", "diagonal", "--seed", 0),
         "problems/npz-*", "zip", weight=0.3, memory=1024 * MEBI,
+    ),
+    Target(
+        "icbs solve free",
+        lambda path: cli("solve", path, "--free", "--solver", "diagonal", "--seed", 0),
+        "problems/bqm-*", "dimod", weight=0.3, memory=1024 * MEBI,
     ),
     Target(
         "icbs export", lambda path: cli("export", path, path.parent / "out.coo"),

@@ -1,0 +1,197 @@
+"""dimod's file of a CQM, ``ConstrainedQuadraticModel.to_file``, version 2.
+
+A header, then a zip archive: ``varinfo`` with type and bounds of each variable,
+``variable_labels.json`` unless they are 0 … n - 1, an expression ``objective``, and a folder
+``constraints/LABEL`` for each constraint with an expression ``lhs``, its ``rhs`` and its
+``sense``; ``weight`` makes it soft, ``discrete`` changes nothing. An expression numbers its own
+variables; a section says which variables of the model they are.
+
+What is read is what :func:`problems.formats.bqm.from_cqm` takes. It is read without dimod,
+whose own reader takes indices as they come.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from problems.archive import check_unpacked
+from problems.errors import FormatError
+from problems.files import regular, write_bytes
+from problems.formats.binary import Content, floats, integers, shape
+from problems.formats.bqm import check_variable, kept, order, to_cqm
+from problems.formats.terms import Indices, Row, Terms, Vector, constraint
+from problems.labels import from_json
+from problems.qubo import CardinalityQUBO
+
+_MAGIC, _EXPRESSION = b"DIMODCQM", b"DIMODEXPR"
+_VARIABLE = np.dtype([("kind", "i1"), ("low", "<f8"), ("high", "<f8")])
+_KINDS = ("BINARY", "SPIN", "INTEGER", "REAL")
+_PARTS = ("lhs", "rhs", "sense", "discrete", "weight", "penalty")
+
+
+class _Expression(NamedTuple):
+    """A polynomial over some variables of the model."""
+
+    variables: Indices
+    linear: Vector
+    rows: Indices
+    cols: Indices
+    values: Vector
+    offset: float
+
+
+def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> None:
+    """Write the problem as a CQM that ``from_file`` reads.
+
+    Parameters
+    ----------
+    free : bool, default False
+        Leave the cardinality out.
+    """
+    with to_cqm(problem, free=free).to_file(compress=True) as file:
+        write_bytes(path, file.read())
+
+
+def read(
+    path: str | Path, *, k: Any = None, groups: Any = None, max_n: int | None = None
+) -> CardinalityQUBO:
+    """Read a CQM file whose constraints are cardinalities over binaries.
+
+    Parameters
+    ----------
+    k, groups
+        The cardinality, for a file without constraints.
+    max_n : int, optional
+        Largest n to accept; see :func:`problems.formats.terms.check_size`.
+
+    Raises
+    ------
+    FormatError
+        If the file is damaged, unpacks to far more than its size, or describes another kind
+        of problem.
+    FileNotFoundError
+        If there is no such file.
+    """
+    content = regular(path).read_bytes()
+    header, version = Content(content, path).header(_MAGIC)
+    if version != (2, 0):
+        raise FormatError(
+            f"{path} is of version {version[0]}.{version[1]}, and 2.0 is read; load it with "
+            "dimod's ConstrainedQuadraticModel.from_file and save it again"
+        )
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            check_unpacked(archive, path, "dimod")
+            return _Reader(archive, header, path).problem(k, groups, max_n)
+    except FormatError:
+        raise
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        # RuntimeError: a password, or a compression that this Python can't undo.
+        raise FormatError(f"{path} is not a readable CQM file: {error!s:.200}") from error
+
+
+class _Reader:
+    """The members of the archive, by name."""
+
+    def __init__(self, archive: zipfile.ZipFile, header: dict[str, Any], path: str | Path) -> None:
+        self.archive, self.header, self.path = archive, header, path
+        self.members: dict[str, zipfile.ZipInfo] = {}
+        self.constraints: dict[str, set[str]] = {}
+        for member in archive.infolist():
+            name = member.filename
+            folder, _, part = name.rpartition("/")
+            if name in self.members:
+                raise FormatError(f"{path} holds the entry {name!r:.80} twice")
+            if folder.startswith("constraints/") and part in _PARTS:
+                self.constraints.setdefault(folder, set()).add(part)
+            elif name not in ("varinfo", "objective", "variable_labels.json"):
+                raise FormatError(f"{path} holds the entry {name!r:.80}, which is unknown")
+            self.members[name] = member
+
+    def problem(self, k: Any, groups: Any, max_n: int | None) -> CardinalityQUBO:
+        labels = self.variables()
+        place = np.empty(len(labels), dtype=np.int64)
+        number = {label: i for i, label in enumerate(labels)}
+        ordered = order(labels)
+        place[[number[label] for label in ordered]] = np.arange(len(labels))
+        objective = self.expression("objective", len(labels))
+        linear = np.zeros(len(labels))
+        linear[place[objective.variables]] = objective.linear
+        terms = Terms(
+            place[objective.variables[objective.rows]],
+            place[objective.variables[objective.cols]],
+            objective.values,
+            linear,
+            objective.offset,
+        )
+        if self.header.get("num_constraints") != len(self.constraints):
+            raise FormatError(f"{self.path} does not hold as many constraints as its header claims")
+        rows = [self.row(name, parts, place) for name, parts in self.constraints.items()]
+        k, groups = constraint(rows, len(labels), k, groups, self.path)
+        return terms.problem(k, groups, source=self.path, max_n=max_n, labels=kept(ordered))
+
+    def variables(self) -> list[Any]:
+        """Return the labels, after each variable was found to be binary."""
+        n = self.header.get("num_variables")
+        if not (isinstance(n, int) and 0 <= n < 1 << 48):
+            raise FormatError(f"{self.path} claims {n!r:.40} variables")
+        found = self.content("varinfo").section(b"VTYP").array(_VARIABLE, n)
+        labels: list[Any] = list(range(n))
+        if "variable_labels.json" in self.members:
+            labels = from_json(self.archive.read("variable_labels.json"))
+        try:
+            distinct = len(set(labels)) == len(labels) == n
+        except TypeError:  # an object is no label
+            distinct = False
+        if not distinct:
+            raise FormatError(f"{self.path} does not name each of its {n} variables once")
+        for label, (kind, low, high) in zip(labels, found.tolist(), strict=True):
+            name = _KINDS[kind] if 0 <= kind < len(_KINDS) else f"of kind {kind}"
+            check_variable(label, name, low, high, self.path)
+        return labels
+
+    def row(self, name: str, parts: set[str], place: Indices) -> Row:
+        """Read one constraint."""
+        if not parts >= {"lhs", "rhs", "sense"}:
+            raise FormatError(f"{self.path}: {name!r:.60} lacks its lhs, rhs or sense")
+        left = self.expression(f"{name}/lhs", len(place))
+        sense = self.archive.read(f"{name}/sense")
+        if sense != b"==" or len(left.rows) or "weight" in parts:
+            raise FormatError(
+                f"{self.path}: {name!r:.60} is not a hard linear equality; a cardinality reads "
+                "Σ x_i == k"
+            )
+        right = float(self.content(f"{name}/rhs").array("<f8", 1)[0])
+        variables = place[left.variables].tolist()
+        return Row(variables, left.linear.tolist(), right - left.offset)
+
+    def expression(self, name: str, n: int) -> _Expression:
+        """Read an expression over some of n variables."""
+        content = self.content(name)
+        header, _ = content.header(_EXPRESSION)
+        used, products = shape(header, content.source)
+        bias, index = floats(header, content.source), integers(header, "itype", content.source)
+        variables = content.section(b"INDX").array(index, used).astype(np.int64)
+        offset = float(content.section(b"OFFS").array(bias, 1)[0])
+        linear = content.section(b"LINB").array(bias, used).astype(np.float64)
+        record = [("u", index), ("v", index), ("bias", bias)]
+        pairs = content.section(b"QUAD", "<u8").array(record, products)
+        u, v = pairs["u"].astype(np.int64), pairs["v"].astype(np.int64)
+        outside = any(
+            len(part) and (part.min() < 0 or part.max() >= most)
+            for part, most in ((variables, n), (u, used), (v, used))
+        )
+        if outside or len(np.unique(variables)) != used:
+            raise FormatError(f"{content.source} is damaged: it names a variable that is not there")
+        return _Expression(variables, linear, u, v, pairs["bias"].astype(np.float64), offset)
+
+    def content(self, name: str) -> Content:
+        if name not in self.members:
+            raise FormatError(f"{self.path} has no entry {name!r:.80}")
+        return Content(self.archive.read(name), f"{self.path}, entry {name!r:.80}")

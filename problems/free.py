@@ -1,0 +1,87 @@
+"""QUBOs without a cardinality, in a form that every solver takes.
+
+Each of the n variables gets a partner without coefficients, and of each pair exactly one is 1:
+n groups of two with k = 1. Any state of the first n variables is then feasible with its own
+energy, and a swap within a pair is the flip of one variable. (One group of all 2n with k = n
+says the same, but has ``C(2n, n)`` feasible states instead of ``2ⁿ``, most of them copies.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from problems.errors import InvalidProblemError
+from problems.qubo import CardinalityQUBO
+
+
+def free(problem: CardinalityQUBO) -> CardinalityQUBO:
+    """Return a problem's energies without its cardinality.
+
+    Parameters
+    ----------
+    problem : CardinalityQUBO
+        Of n variables; its k and groups are not looked at.
+
+    Returns
+    -------
+    CardinalityQUBO
+        Of 2n variables, the first n of which are the problem's; :func:`own` takes them out of
+        a state, :func:`paired` completes one, and :func:`base` is the way back. Named
+        variables have partners named ``("not", name)``.
+
+    Examples
+    --------
+    >>> lifted = free(CardinalityQUBO([[1.0, -2.0], [-2.0, 1.0]], k=0))
+    >>> lifted.energy(paired([1, 1]))
+    -2.0
+    """
+    n = problem.n
+    pairs: dict[str, Any] = {"k": 0, "groups": None}
+    if n:
+        pairs = {"k": np.ones(n, dtype=np.int64), "groups": np.tile(np.arange(n), 2)}
+    if problem.labels is not None:
+        pairs["labels"] = (*problem.labels, *(("not", label) for label in problem.labels))
+    if problem.is_factored:
+        A, linear = np.pad(problem.A, ((0, 0), (0, n))), np.pad(problem.linear, (0, n))
+        return CardinalityQUBO.from_factors(A, linear, offset=problem.offset, **pairs)
+    return CardinalityQUBO(np.pad(problem.Q, (0, n)), offset=problem.offset, **pairs)
+
+
+def base(lifted: CardinalityQUBO) -> CardinalityQUBO:
+    """Return the problem of the first n variables of one that :func:`free` made, with k = 0.
+
+    Raises
+    ------
+    InvalidProblemError
+        If it is not such a problem.
+    """
+    n = lifted.n // 2
+    partners = slice(n, None)
+    held = (lifted.A[:, partners], lifted.linear[partners]) if lifted.is_factored else ()
+    rest = held or (lifted.Q[partners],)
+    pairs = lifted.n == 2 * n and np.array_equal(lifted.groups, np.tile(np.arange(n), 2))
+    if n and not (pairs and (lifted.cardinalities == 1).all() and not any(r.any() for r in rest)):
+        raise InvalidProblemError(
+            f"{lifted!r} has a cardinality of its own; only what problems.free.free made is free"
+        )
+    labels = None if lifted.labels is None else lifted.labels[:n]
+    if lifted.is_factored:
+        A, linear = lifted.A[:, :n], lifted.linear[:n]
+        return CardinalityQUBO.from_factors(A, linear, 0, offset=lifted.offset, labels=labels)
+    return CardinalityQUBO(lifted.Q[:n, :n], 0, offset=lifted.offset, labels=labels)
+
+
+def own(states: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the first half of states, shape (…, 2n)."""
+    return states[..., : states.shape[-1] // 2]
+
+
+def paired(states: Any) -> npt.NDArray[np.uint8]:
+    """Complete states, array_like of 0/1 of shape (…, n), by those of the partners."""
+    ones = np.asarray(states)
+    if ones.dtype.kind not in "biuf" or not ((ones == 0) | (ones == 1)).all():
+        raise InvalidProblemError("a state may hold 0 and 1 only")
+    return np.concatenate([ones, 1 - ones.astype(np.int8)], axis=-1).astype(np.uint8)
