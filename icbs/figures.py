@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 STANDARD_ERROR = "_standard_error"
@@ -25,11 +26,18 @@ def label(name: str) -> str:
 
 
 def spell(name: str, figures: Mapping[str, float]) -> str:
-    """Write a figure, with its standard error where there is one; empty where it is missing."""
+    """Write a figure, with its standard error where there is one; empty where it is missing.
+
+    The error has two significant digits, and the figure as many decimals as its error.
+    """
     if name not in figures:
         return ""
-    error = figures.get(name + STANDARD_ERROR)
-    return number(name, figures[name]) + ("" if error is None else f" ± {number(name, error)}")
+    value, error = figures[name], figures.get(name + STANDARD_ERROR, 0.0)
+    if not (error > 0 and math.isfinite(error) and math.isfinite(value)):
+        return number(name, value)
+    unit, scale = ("%", 100.0) if is_share(name) else ("", 1.0)
+    decimals = max(0, 1 - math.floor(math.log10(scale * error)))
+    return f"{scale * value:.{decimals}f}{unit} ± {scale * error:.{decimals}f}{unit}"
 
 
 def number(name: str, value: float) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -141,18 +142,22 @@ def _prune(
 
 
 def _table(entries: list[Entry], density: float) -> Table:
-    table = Table(title=f"Test figures at density {density}")
+    table = Table(
+        title=f"Test figures at density {density}",
+        caption="± one standard error over the test samples",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+    )
     names = metrics(entries[0].figures)
     table.add_column("mask")
-    for column in (*names, "density", "seconds", "blocks", "kept"):
-        table.add_column(column, justify="right")
+    for column in (*names, "seconds", "blocks", "kept"):
+        table.add_column(column, justify="right", no_wrap=True)
     for entry in entries:
         figures = [spell(name, entry.figures) for name in names]
-        run = ["", "", "", ""]
+        run = ["", "", ""]
         if entry.result is not None:
             facts = entry.result.summary()
             run = [
-                f"{facts['density']:.4f}",
                 f"{facts['seconds']:.1f}",
                 str(facts["blocks"]),
                 f"{facts['accepted']:.0%}",

@@ -37,7 +37,7 @@ def outcome_table(stages: Mapping[str, Mapping[str, float]], title: str = "") ->
     names: dict[str, None] = {}
     for figures in stages.values():
         names |= dict.fromkeys(metrics(figures))
-    table = Table(title=plain(title) if title else None)
+    table = Table(title=plain(title) if title else None, box=box.SIMPLE_HEAD, collapse_padding=True)
     table.add_column("")
     spelled = {name: [spell(name, figures) for figures in stages.values()] for name in names}
     errors = any("±" in value for column in spelled.values() for value in column)

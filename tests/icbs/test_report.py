@@ -111,7 +111,11 @@ def test_numbers_are_spelled_as_people_read_them():
     ]  # fmt: skip
     figures = {"accuracy": 0.8587, "loss": 3.404, "loss_standard_error": 0.0121}
     assert spell("accuracy", figures) == "85.87%"
-    assert spell("loss", figures) == "3.404 ± 0.01210"
+    assert spell("loss", figures) == "3.404 ± 0.012"
+    errors = {"accuracy_standard_error": 0.0034, "x": 235.2, "x_standard_error": 12.3}
+    assert spell("accuracy", figures | errors) == "85.87% ± 0.34%"
+    assert spell("x", errors) == "235 ± 12"
+    assert spell("x", errors | {"x_standard_error": 0.0}) == "235.2"
     assert spell("f1", figures) == ""
 
 
