@@ -45,9 +45,10 @@ def free(problem: CardinalityQUBO) -> CardinalityQUBO:
     if problem.labels is not None:
         pairs["labels"] = (*problem.labels, *(("not", label) for label in problem.labels))
     if problem.is_factored:
-        A, linear = np.pad(problem.A, ((0, 0), (0, n))), np.pad(problem.linear, (0, n))
+        A, linear = problem.A, _widened(problem.linear[None], 1)[0]
+        A = _widened(A, len(A))
         return CardinalityQUBO.from_factors(A, linear, offset=problem.offset, **pairs)
-    return CardinalityQUBO(np.pad(problem.Q, (0, n)), offset=problem.offset, **pairs)
+    return CardinalityQUBO(_widened(problem.Q, 2 * n), offset=problem.offset, **pairs)
 
 
 def base(lifted: CardinalityQUBO) -> CardinalityQUBO:
@@ -85,3 +86,11 @@ def paired(states: Any) -> npt.NDArray[np.uint8]:
     if ones.dtype.kind not in "biuf" or not ((ones == 0) | (ones == 1)).all():
         raise InvalidProblemError("a state may hold 0 and 1 only")
     return np.concatenate([ones, 1 - ones.astype(np.int8)], axis=-1).astype(np.uint8)
+
+
+def _widened(matrix: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
+    """Add rows and as many columns again of zeros, whose pages are not touched."""
+    height, width = matrix.shape
+    wide = np.zeros((rows, 2 * width), dtype=matrix.dtype)
+    wide[:height, :width] = matrix
+    return wide

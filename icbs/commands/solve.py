@@ -64,11 +64,7 @@ def solve(
     max_n: MaxN = None,
     as_json: AsJson = False,
 ) -> None:
-    """Solve a problem file with any solver.
-
-    x is printed where it is short, by the names of an LP, MPS, BQM or CQM file's variables
-    where it has some.
-    """
+    """Solve a problem file with any solver; print x where it is short, by name if it has names."""
     import solvers as registry
     from icbs.commands.answers import (
         check_output,
