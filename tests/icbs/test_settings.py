@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import get_type_hints
+
 import pytest
 from typer.testing import CliRunner
 
 from icbs.cli import app
-from icbs.commands.prune import DEFAULTS
+from icbs.commands.prune import DEFAULTS, prune
 from icbs.config import PrunerConfig
 from icbs.errors import ConfigError
 from icbs.records.settings import Settings, parse_assignments
 from icbs.settings import GROUPS, default_of, summary_of, values_of
+from icbs.tasks.language_model import load as load_language_task
 
 
 @pytest.mark.parametrize("word", ["constraint=2:4", "constraint='2:4'", "constraint=4:8"])
@@ -66,3 +70,19 @@ def test_the_command_lists_explains_and_suggests():
     wrong = run(app, ["settings", "cauton"])
     assert wrong.exit_code != 0
     assert "did you mean 'caution'?" in " ".join(wrong.output.split())
+
+
+def test_the_defaults_in_the_help_are_those_of_the_settings():
+    own = Settings.read(None, {}).pruner
+    language = Settings.read(DEFAULTS, {}).pruner
+    options = inspect.signature(prune).parameters
+    for name in ("density", "passes", "solver", "block_size", "initial", "seed"):
+        (option,) = get_type_hints(prune, include_extras=True)[name].__metadata__
+        first, _, with_model = option.show_default.partition("; with --model ")
+        assert first == str(getattr(own, name)), name
+        assert (with_model or first) == str(getattr(language, name)), name
+        assert options[name].default is None
+    load = inspect.signature(load_language_task).parameters
+    for name, task_option in (("length", "length"), ("samples", "samples"), ("text", "text")):
+        (option,) = get_type_hints(prune, include_extras=True)[name].__metadata__
+        assert option.show_default == str(load[task_option].default), name
