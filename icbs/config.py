@@ -166,7 +166,7 @@ class PrunerConfig(BaseModel):
 
     # Who solves it
     solver: str = "anneal"
-    """Name of the solver; see ``icbs solvers``."""
+    """Name of the solver, of ``icbs solvers``, or ``module:Class`` of one of your own."""
     solver_options: dict[str, Any] = {}
     """Options of that solver."""
     solver_time_limit: Annotated[float, Field(gt=0)] | None = None
@@ -266,7 +266,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     for item in items[:_MOST_LINES]:
         name = ".".join(f"{part!s:.80}" for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            known = list(model.model_fields)
+            known = list(_model_at(model, item["loc"][:-1]).model_fields)
             near = did_you_mean(item["loc"][-1], known)
             lines.append(f"unknown setting {name!r}{near}; the settings are: {', '.join(known)}")
         else:
@@ -280,6 +280,17 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     if len(items) > _MOST_LINES:
         lines.append(f"and {len(items) - _MOST_LINES} more")
     return "; ".join(lines)
+
+
+def _model_at(model: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:
+    """Return the settings nested in others at a place, as far as it names any."""
+    for part in place:
+        field = model.model_fields.get(str(part))
+        kind = None if field is None else field.annotation
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            break
+        model = kind
+    return model
 
 
 _MOST_LINES = 10

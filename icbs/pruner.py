@@ -310,6 +310,8 @@ class Pruner:
         callbacks = [speaker(progress)] + ([] if callback is None else [callback])
         limit = config.time_limit or float("inf")
         failures = Failures(self.solver.name)
+        if state.step == 0 and math.isnan(state.loss):  # resumed before its first pass was done
+            state.loss = work.holdout.measure()
         ended = state.step == 0 and self._tell(callbacks, work, state)
 
         def more() -> bool:
@@ -329,8 +331,14 @@ class Pruner:
                 ended = self._tell(callbacks, work, state)
             failures.check(over=True)
         except KeyboardInterrupt:
-            if folder is not None:
-                log.warning("interrupted; go on with Pruner.resume or: icbs resume %s", folder.path)
+            if folder is not None and progress is not False:
+                log.warning(
+                    "interrupted in pass %d; icbs.Pruner.resume(%r, …) goes on from the last "
+                    "checkpoint, after pass %d",
+                    state.step + 1,
+                    str(folder.path),
+                    state.step - state.step % config.checkpoint_every,
+                )
             raise
         except SolverFailureError:
             if folder is not None:  # The checkpoint stays: a resumed run does these passes again.

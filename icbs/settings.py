@@ -49,7 +49,7 @@ UNITS = {
     "selection_share": "share of the samples",
     "include": "layer patterns",
     "exclude": "layer patterns",
-    "solver": "a name of 'icbs solvers'",
+    "solver": "a name of 'icbs solvers', or module:Class",
     "solver_options": "name: value",
     "constraint": "layer, output, input, or N:M",
 }
@@ -84,7 +84,7 @@ def summary_of(name: str) -> str:
 def paragraphs(text: str) -> str:
     """Join the lines of each paragraph of a docstring, without the marks of code."""
     joined = [" ".join(part.split()) for part in text.split("\n\n")]
-    return "\n\n".join(joined).replace("``", "")
+    return re.sub(r":\w+:`~?([^`]*)`", r"\1", "\n\n".join(joined)).replace("``", "")
 
 
 def _parts(annotation: Any) -> tuple[Any, ...]:

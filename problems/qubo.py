@@ -157,6 +157,11 @@ class CardinalityQUBO:
 
         return torch.device("cpu") if isinstance(self._form, Arrays) else self._form.device
 
+    @property
+    def on_host(self) -> bool:
+        """Whether the coefficients are on the CPU; unlike :attr:`device`, needs no torch."""
+        return isinstance(self._form, Arrays) or self._form.device.type == "cpu"
+
     def tensors(self, device: torch.device | str | None = None) -> Tensors:
         """Return the coefficients as tensors, copied to a device once and kept there.
 

@@ -78,7 +78,7 @@ def plain(value: Any, depth: int = 0) -> Any:
         return value.copy()
     if depth < _DEEPEST:
         if isinstance(value, Mapping):
-            return {plain(k, _DEEPEST): plain(v, depth + 1) for k, v in value.items()}
+            return {_key(k): plain(v, depth + 1) for k, v in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             items = [plain(item, depth + 1) for item in value]
             return tuple(items) if isinstance(value, tuple) else items
@@ -86,6 +86,12 @@ def plain(value: Any, depth: int = 0) -> Any:
         if isinstance(value, kind):
             return kind(value)
     return str(value)[:_LONGEST]
+
+
+def _key(key: Any) -> str | int | float | bool | None:
+    """Return a key that JSON can hold."""
+    held = key.item() if isinstance(key, np.generic) else key
+    return held if held is None or type(held) in (bool, int, float, str) else str(held)[:_LONGEST]
 
 
 def _samples(solver: str, problem: CardinalityQUBO, values: Any) -> State:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ from problems import CardinalityQUBO
 from solvers.background import DaemonThreads, error_of
 from solvers.base import Interrupt, Outcome, Request, Solver, State
 from solvers.conclude import conclude
+from solvers.cpus import usable_cpus
 from solvers.errors import BackendError, SolverError, blame, describe
 from solvers.guard import call, is_trusted, name_of
 from solvers.interrupt import announced
@@ -100,7 +100,7 @@ def attempt_each(
             return _through(executor, solver, problems, requests)
     # An interruption waits for our own solvers, which end; not for any other.
     threads = ThreadPoolExecutor if is_trusted(solver) else DaemonThreads
-    with threads(min(32, (os.cpu_count() or 1) + 4)) as pool, announced(interrupt):
+    with threads(min(32, usable_cpus() + 4)) as pool, announced(interrupt):
         return _through(pool, solver, problems, requests)
 
 
@@ -132,7 +132,7 @@ def _through(
             "a process of the executor died: each problem that it left unsolved gets a process "
             "of its own"
         )
-        with DaemonThreads(os.cpu_count() or 1) as pool:
+        with DaemonThreads(usable_cpus()) as pool:
             again = {i: pool.submit(attempt, solver, *tasks[i], apart=True) for i in lost}
             for i, future in again.items():
                 answers[i] = _collect(solver, future)

@@ -68,8 +68,8 @@ def conclude(
         feasible=feasible,
         repaired=repaired,
         timing=Timing(outcome.build_seconds, spent, decode),
-        info=_record(solver, problem, request)
-        | outcome.info
+        info=outcome.info
+        | _record(solver, problem, request)
         | ({"refuted": refuted} if refuted else {}),
     )
 
@@ -106,7 +106,7 @@ def _record(solver: Solver, problem: CardinalityQUBO, request: Request) -> dict[
         "versions": solver.versions(),
         "options": {k: v if is_plain(v) else type(v).__name__ for k, v in options.items()},
         # A hash needs the coefficients on the host; those on a device stay there.
-        "problem": problem.hash if problem.device.type == "cpu" else None,
+        "problem": problem.hash if problem.on_host else None,
         "seed": request.seed,
         "time_limit": request.time_limit,
         "num_reads": request.num_reads,

@@ -23,6 +23,7 @@ from typing import Any
 from problems import CardinalityQUBO
 from solvers.background import Background
 from solvers.base import Request, Solver
+from solvers.cpus import usable_cpus
 from solvers.errors import describe
 from solvers.worker import receive, send
 
@@ -38,7 +39,7 @@ log = logging.getLogger("icbs")
 _lock = threading.Lock()
 _idle: list[Worker] = []
 #: As many workers as processors, whatever asks for them.
-_places = threading.BoundedSemaphore(os.cpu_count() or 1)
+_places = threading.BoundedSemaphore(usable_cpus())
 #: Classes of solvers that no worker could load.
 _resident: set[type] = set()
 
@@ -53,7 +54,7 @@ class Worker:
     """
 
     def __init__(self) -> None:
-        command = [sys.executable, "-c", _BOOT, json.dumps(_path())]
+        command = [sys.executable, "-P", "-c", _BOOT, json.dumps(_path())]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self._process = subprocess.Popen(command, **pipes)  # type: ignore[call-overload]
         self._held = b""
@@ -129,7 +130,7 @@ def worker_for(
     kind = type(solver)
     if kind.__module__ == "__main__" or kind in _resident or not sys.executable:
         return None
-    if any(problem.device.type != "cpu" for problem in problems):
+    if not all(problem.on_host for problem in problems):
         return None
     if any(request.callback is not None for request in requests):
         return None
@@ -193,7 +194,7 @@ def _source(kind: type) -> object:
 def _forget() -> None:
     """Begin anew in a forked process: the workers are those of the other."""
     global _lock, _places
-    _lock, _places = threading.Lock(), threading.BoundedSemaphore(os.cpu_count() or 1)
+    _lock, _places = threading.Lock(), threading.BoundedSemaphore(usable_cpus())
     _idle.clear()
 
 

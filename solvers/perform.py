@@ -9,11 +9,12 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from problems import CardinalityQUBO
+from problems.scaling import Scaled
 from problems.sealed import read_only, sealed
 from solvers.accept import accept
 from solvers.base import Outcome, Request, Solver
 from solvers.errors import BackendError, SolverError, blame
-from solvers.scaling import run, run_batch
+from solvers.scaling import asked, restored
 
 
 class Performance(NamedTuple):
@@ -42,7 +43,8 @@ def perform(
 ) -> Performance:
     """Call a solver on one problem, or on a batch of them, and check what comes back.
 
-    One that is not trusted gets copies that it can't write to, and its clocks start now.
+    One that is not trusted gets copies that it can't write to, and its clocks start now. What
+    has coefficients far from 1 is scaled first (:mod:`problems.scaling`).
 
     Raises
     ------
@@ -51,22 +53,26 @@ def perform(
     Exception
         Whatever the solver raised.
     """
-    name, given, asked = name_of(solver), problems, requests
-    if not trusted:
-        given, asked = [sealed(p) for p in problems], [_own(r) for r in requests]
+    name = name_of(solver)
     begin = time.perf_counter()
-    if batch:
-        found = list(islice(run_batch(solver, given, asked), len(problems) + 1))
+    if not trusted:
+        requests = [_own(request) for request in requests]
+    scaled = [Scaled.of(problem) for problem in problems]
+    given = [s.problem if trusted else sealed(s.problem) for s in scaled]
+    requests = [asked(r, s) for r, s in zip(requests, scaled, strict=True)]
+    if batch:  # whose options are not scaled
+        found = list(islice(solver.run_batch(given, requests), len(problems) + 1))
         if len(found) != len(problems):
             many = "more" if len(found) > len(problems) else f"{len(found)}"
             raise BackendError(f"solver {name!r} gave {many} answers to {len(problems)} problems")
     else:
-        found = [run(solver, given[0], asked[0])]
+        fitting = solver.scaled(scaled[0].exponent) if scaled[0].exponent else solver
+        found = [fitting.run(given[0], requests[0])]
     seconds = time.perf_counter() - begin
     outcomes: list[Outcome | SolverError] = []
-    for problem, raw in zip(problems, found, strict=True):
+    for problem, view, raw in zip(problems, scaled, found, strict=True):
         try:
-            outcomes.append(accept(name, problem, raw))
+            outcomes.append(restored(accept(name, view.problem, raw), problem, view))
         except Exception as error:  # its attributes may be properties, which raise anything
             outcomes.append(blame(name, error))
     return Performance(outcomes, seconds)

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any
 
 from solvers.base import Solver
-from solvers.configure import configured
+from solvers.configure import configured, reconfigured
 from solvers.errors import UnknownSolverError, blaming, describe
 
 
@@ -23,7 +23,7 @@ def load(reference: str, **options: Any) -> Solver:
         ``dimod.Sampler`` or qiskit optimiser class, or of a function that returns an instance
         of one.
     **options
-        Keyword arguments of that class or function.
+        Keyword arguments of that class or function; of an instance, the options to change.
 
     Raises
     ------
@@ -50,4 +50,4 @@ def load(reference: str, **options: Any) -> Solver:
             made = as_solver(made)
     with blaming(reference, "could not be loaded"):
         made.require()
-    return made
+    return made if callable(found) else reconfigured(reference, made, options)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from functools import partial
 from typing import Any, overload
 
 import numpy as np
@@ -13,7 +11,7 @@ import numpy as np
 from problems import CardinalityQUBO, InvalidProblemError
 from solvers.attempt import Answer, attempt, attempt_each
 from solvers.base import Callback, Solver
-from solvers.configure import configured
+from solvers.configure import reconfigured
 from solvers.errors import OptionError, SolverError, blaming
 from solvers.guard import name_of
 from solvers.registry import create
@@ -219,10 +217,5 @@ def resolve(solver: Any, options: dict[str, Any]) -> Solver:
             solver = as_solver(solver)
     with blaming(name, "could not be loaded"):
         solver.require()
-        known = solver.options()
-    if unknown := sorted(set(options) - set(known)):
-        raise OptionError(
-            f"solver {name!r} has no option {unknown[0]!r}; "
-            f"its options are: {', '.join(known) or 'none'}"
-        )
-    return configured(name, partial(dataclasses.replace, solver), options) if options else solver
+        solver.options()
+    return reconfigured(name, solver, options)

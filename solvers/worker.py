@@ -81,13 +81,14 @@ class _Handler:
     def __call__(self, message: bytes) -> tuple[bool, Any]:
         """Return whether it went well, and the answer or the error."""
         from solvers.errors import blame
+        from solvers.perform import name_of
 
         try:
             name, *content = pickle.loads(message)
             step: Callable[..., Any] = getattr(self, name)
             return True, step(*content)
         except BaseException as error:
-            return False, blame(getattr(type(self.solver), "__name__", "?"), error)
+            return False, blame(name_of(self.solver), error)
 
     def load(self, code: bytes, path: list[str]) -> None:
         """Unpickle a solver, found as there, and load what it stands on."""

@@ -10,6 +10,7 @@ A page's blocks run in order, in one namespace and one folder. The info line of 
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import sys
@@ -215,3 +216,11 @@ def test_words_are_plain(page):
     ]
     found += re.findall(r"\b(?:is|are) no \w+", text)
     assert not found
+
+
+@pytest.mark.parametrize("package", ["icbs", "problems", "solvers"])
+def test_the_reference_names_all_that_is_public(package):
+    pages = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "docs/reference").glob("*.md"))
+    listed = set(re.findall(r"^::: (\S+)$", pages, re.MULTILINE))
+    public = set(importlib.import_module(package).__all__)
+    assert {f"{package}.{name}" for name in public} <= listed

@@ -15,6 +15,7 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTAL
 
 def test_there_is_something_to_run():
     assert len(SNIPPETS) >= 2
+    assert not re.search(r"\b[A-Z]+_TABLE\b", README.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda text: text.split("\n", 1)[0])
 def test_snippet_runs(snippet, data, folder, monkeypatch, capsys):  # noqa: F811
     monkeypatch.chdir(folder)
-    exec(compile(snippet, str(README), "exec"), {})
+    exec(compile(snippet, str(README), "exec"), {"__name__": "__main__"})
     assert capsys.readouterr().out
 
 

@@ -12,6 +12,7 @@ from icbs import parallel
 from icbs.blocks.block import Block
 from icbs.config import PrunerConfig
 from solvers import Solution, Solver, SolverError, UnsupportedError, get, names, solve_each
+from solvers.accept import is_plain
 from solvers.errors import blaming
 from solvers.solve import resolve
 
@@ -43,12 +44,14 @@ def choose_solver(solver: Any, options: dict[str, Any]) -> tuple[Solver, str, di
     if isinstance(solver, str):
         return chosen, solver, options
     defaults = chosen.options()
-    given = {key: getattr(chosen, key) for key in defaults if getattr(chosen, key) != defaults[key]}
-    plain = all(isinstance(value, str | int | float | bool | None) for value in given.values())
+    held = {key: getattr(chosen, key) for key in defaults}
+    given = {k: v for k, v in held.items() if not is_plain(v) or v != defaults[k]}
+    plain = all(map(is_plain, given.values()))
     if plain and chosen.name in names() and get(chosen.name) is type(chosen):
         return chosen, chosen.name, given
     kind = type(solver)
-    return chosen, f"{kind.__module__}:{kind.__qualname__}", options
+    recorded = given if plain and chosen is solver else options
+    return chosen, f"{kind.__module__}:{kind.__qualname__}", recorded
 
 
 def check_solver(solver: Solver, config: PrunerConfig) -> None:

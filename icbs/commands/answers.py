@@ -54,7 +54,7 @@ def record(solution: Solution) -> dict[str, Any]:
             "decode": timing.decode,
             "total": timing.total,
         },
-        "info": json.loads(json.dumps(solution.info, default=_plain)),
+        "info": _bounded(json.loads(json.dumps(solution.info, default=_plain))),
     }
 
 
@@ -202,6 +202,15 @@ def _number(value: float | None) -> str:
 def _finite(value: float | None) -> float | None:
     """JSON has no infinity."""
     return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _bounded(value: Any) -> Any:
+    """Apply :func:`_finite` to every float of nested lists and dicts."""
+    if isinstance(value, dict):
+        return {key: _bounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_bounded(item) for item in value]
+    return _finite(value) if isinstance(value, float) else value
 
 
 def _plain(value: Any) -> Any:

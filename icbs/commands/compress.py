@@ -27,8 +27,8 @@ def compress(
     from icbs.saving.masks import load_masks
 
     RunFolder(run).config()
-    masks = load_masks(run / "masks.safetensors")
     state = read_state(run)
+    masks = load_masks(run / "masks.safetensors")
     target = file or run / "compressed.safetensors"
     size = save_compressed(state, masks, target)
     whole = max(1, sum(tensor.nbytes for tensor in state.values()))

@@ -29,8 +29,10 @@ def demo(
 ) -> None:
     """Prune the garment classifier with iCBS and set it beside every initial mask."""
     from icbs.commands.demonstration import demonstrate
+    from icbs.commands.own import look_here
     from icbs.records.settings import parse_assignments
 
+    look_here(solver)
     budget = {"passes": passes, "time_limit": time_limit}
     common = {"solver": solver, "density": density, "seed": seed}
     demonstrate(task, out, budget, common, parse_assignments(settings))

@@ -79,7 +79,7 @@ def demonstrate(
     if out is not None:
         for start in STARTS:
             RunFolder.reserve(out / start)
-    chosen = SMALLER.get(get(common["solver"]).name, {}) | settings
+    chosen = SMALLER.get(_registered(common["solver"]), {}) | settings
     if "initial" in chosen:
         raise ConfigError(f"the demo starts from {' and '.join(STARTS)}; leave initial out")
     common = common | chosen
@@ -105,6 +105,11 @@ def demonstrate(
     _write(entries, folder / "results.json", pruners[STARTS[0]].config)
     where = (str(folder), "bold")
     console.print(Text.assemble("masks, models, histories and figure.png are in ", where))
+
+
+def _registered(solver: str) -> str:
+    """Return the name that an old one stands for; ``module:Class`` as it is."""
+    return solver if ":" in solver else get(solver).name
 
 
 def _baseline(task: Task, dense: dict[str, Tensor], name: str, settings: dict[str, Any]) -> Entry:

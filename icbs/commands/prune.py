@@ -19,6 +19,9 @@ DEFAULTS = Path(__file__).parents[1] / "tasks" / "language_model.yaml"
 
 WHAT, HOW, MORE = "What to prune (one of the first three)", "How", "Settings and results"
 
+#: What ``--set`` can name beside the pruner's settings.
+OUTER = ("evaluate_every", "task_options")
+
 Set = Annotated[
     list[str],
     typer.Option(
@@ -172,7 +175,10 @@ def prune(
         "run": run,
     }
     changes = {name: value for name, value in flags.items() if value is not None}
-    changes |= {f"pruner.{name}": value for name, value in parse_assignments(settings).items()}
+    changes |= {
+        name if name.partition(".")[0] in OUTER else f"pruner.{name}": value
+        for name, value in parse_assignments(settings).items()
+    }
     _prune(Settings.read(config, changes))
 
 
@@ -197,7 +203,6 @@ def _prune(chosen: Settings) -> None:
     find_layers(work.model, chosen.pruner)  # what can't be pruned is refused before it is measured
     dense = work.evaluate(work.model)
     folder = chosen.run or new_folder(Path("runs"))
-    folder = chosen.run or new_folder(Path("runs"))
     evaluator = Evaluator(work.evaluate, chosen.evaluate_every, folder)
     about = {
         "task": chosen.task,
@@ -210,6 +215,7 @@ def _prune(chosen: Settings) -> None:
         "iCBS",
         evaluator,
         folder,
+        chosen.task,
         lambda show: pruner.prune(
             work.model,
             work.batches,

@@ -57,6 +57,7 @@ def resume(
         "iCBS",
         evaluator,
         run,
+        notes.task,
         lambda show: Pruner.resume(
             run,
             work.model,

@@ -22,6 +22,7 @@ from icbs.errors import ConfigError, RunFolderError
 from icbs.figures import counted, duration
 from icbs.layers.coverage import density_in_words
 from icbs.records.evaluations import Evaluator
+from icbs.records.held import CONFIG
 from icbs.records.live import Live
 from icbs.records.runfolder import RunFolder
 from icbs.records.screen import Screen, visible
@@ -91,11 +92,18 @@ def _foreign(trace: TracebackType | None) -> TracebackType | None:
     return trace
 
 
+def resume_line(folder: Path, task: str) -> str:
+    """Return the command that goes on with a run; a task of the user's own is named again."""
+    again = f" --task {task}" if ":" in task else ""
+    return f"'icbs resume {folder}{again}'"
+
+
 def prune_live(
     console: Console,
     title: str,
     evaluator: Evaluator,
     folder: Path,
+    task: str,
     work: Callable[[Callable[[Progress], object]], Result],
 ) -> Result:
     """Run ``work(callback)`` under a progress bar; an interruption says how to go on.
@@ -110,10 +118,11 @@ def prune_live(
         with plain_warnings(console), rescued_masks(folder.name), watched as show:
             return work(show)
     except KeyboardInterrupt:
-        if (folder / "checkpoint.safetensors").exists():
-            said = f"interrupted; go on with: icbs resume {folder}"
+        if (folder / CONFIG).exists():
+            done = RunFolder(folder).facts().passes
+            said = f"interrupted; {resume_line(folder, task)} goes on after {counted(done, 'pass')}"
         else:
-            said = f"interrupted before the first checkpoint; begin again, without {folder}"
+            said = "interrupted before the run began; the same command begins it again"
         console.print(Text(said), highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
 

@@ -117,10 +117,10 @@ def _explain(solver: dict[str, Any]) -> None:
     from solvers import get
 
     console = Screen()
-    console.print(Text(f"{solver['name']}: {solver['summary']}", "bold"))
     if "error" in solver:
-        console.print(Text(solver["error"], "red"))
-        return
+        console.print(Text(f"{solver['name']}: {solver['error']}", "red"))
+        raise typer.Exit(2)
+    console.print(Text(f"{solver['name']}: {solver['summary']}", "bold"))
     console.print(Text(_abilities(solver["capabilities"])))
     console.print(Text(f"ready: {_ready(solver)}"))
     if not solver["options"]:
@@ -148,13 +148,15 @@ def _parameters(doc: str) -> dict[str, str]:
     import inspect
     import re
 
+    from icbs.settings import paragraphs
+
     found: dict[str, str] = {}
     _, _, body = inspect.cleandoc(doc).partition("Parameters\n----------\n")
     body = re.split(r"\n\w[\w ]*\n-+\n", body)[0]
     for entry in re.split(r"\n(?=\S)", body):
         head, *lines = entry.split("\n")
         for name in head.partition(" :")[0].split(", "):
-            found[name.strip()] = " ".join(line.strip() for line in lines)
+            found[name.strip()] = paragraphs("\n".join(lines))
     return found
 
 

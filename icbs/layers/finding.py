@@ -22,7 +22,7 @@ from icbs.layers.wrappers import modules_of
 from problems.suggest import did_you_mean
 
 EVERYTHING = ("*", "**", "re:.*")
-HEAD = "the output embedding; include names it"
+HEAD = "the output embedding; name it in include to prune it"
 ADAPTER = "part of an adapter"
 UNSEEN = "a part of nn.MultiheadAttention, which multiplies by its weight without running it"
 _ANY_TYPE = (object, nn.Module)

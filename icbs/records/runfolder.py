@@ -238,7 +238,7 @@ class RunFolder(HeldFolder):
                 )
 
     def save(self, work: Workspace, state: State) -> None:
-        """Write history and checkpoint, in this order.
+        """Write history and checkpoint, in this order; the run is not finished, or no longer.
 
         Raises
         ------
@@ -250,6 +250,8 @@ class RunFolder(HeldFolder):
             self._history.append(state.history)
         except OSError as error:
             raise cant_write(self._history.path, error) from error
+        # The summary of a finished run that goes on would be taken for its result.
+        (self.path / SUMMARY).unlink(missing_ok=True)
         manifest, mark = self.manifest.digest, self._history.mark()
         path = self.path / CHECKPOINT
         checkpoint.write_checkpoint(path, work, state, manifest, mark)
@@ -313,8 +315,8 @@ class RunFolder(HeldFolder):
             return
         failures = []
         for write in (
-            lambda: write_masks(self.path, result),
             lambda: self.save(work, state),
+            lambda: write_masks(self.path, result),
             lambda: write_model(self.path, work.model, result),
         ):
             try:

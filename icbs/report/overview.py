@@ -25,6 +25,10 @@ class Overview:
     """The pruner's settings."""
     task: str
     """Name of the task, or what stands for it."""
+    options: Mapping[str, Any]
+    """The task's options."""
+    from_command: bool
+    """Whether ``icbs prune`` began it, and not the library."""
     dense: Mapping[str, float]
     """Test figures of the dense model; empty where nobody noted them."""
     finished: bool
@@ -62,7 +66,9 @@ class Overview:
         return cls(
             path=folder.path,
             settings=config.model_dump(),
-            task=notes.task if notes else "a model of the library's caller",
+            task=notes.task if notes else "a model from Python",
+            options=notes.task_options if notes else {},
+            from_command=notes is not None,
             dense=notes.dense if notes else {},
             finished=facts.finished,
             passes=facts.passes,
@@ -77,6 +83,14 @@ class Overview:
                 for name, mask in sorted(folder.final_masks().items())
             },
         )
+
+    @property
+    def how_to_resume(self) -> str:
+        """Command, or function, that goes on with the run."""
+        if not self.from_command:
+            return f"icbs.Pruner.resume({str(self.path)!r}, …)"
+        again = f" --task {self.task}" if ":" in self.task else ""
+        return f"'icbs resume {self.path}{again}'"
 
     @property
     def by_pass(self) -> bool:

@@ -53,6 +53,8 @@ def outcome_table(stages: Mapping[str, Mapping[str, float]], title: str = "") ->
 def facts(run: Overview) -> list[str]:
     """Say in a few lines what was run, how far it came, and what is left of the model."""
     settings = run.settings
+    named = [str(run.options[name]) for name in ("model", "text") if name in run.options]
+    what = f" ({', '.join(named)})" if named else ""
     # A resumed run may have been given more passes than its settings say.
     wanted = max(run.passes, settings["passes"])
     done = (
@@ -60,9 +62,9 @@ def facts(run: Overview) -> list[str]:
         if run.finished
         else f"{run.passes} of {counted(wanted, 'pass')}"
     )
-    state = "finished" if run.finished else f"not finished: go on with 'icbs resume {run.path}'"
+    state = "finished" if run.finished else f"not finished: {run.how_to_resume} goes on"
     lines = [
-        f"{run.task}: density {settings['density']:g}, solver {settings['solver']}, "
+        f"{run.task}{what}: density {settings['density']:g}, solver {settings['solver']}, "
         f"start {settings['initial']}, seed {settings['seed']}",
         f"{done} in {duration(run.seconds)}, {state}",
     ]

@@ -135,6 +135,7 @@ def test_demo_compares_all_starts(tmp_path):
         (["--solver", "nope"], "unknown solver 'nope'"),
         (["--set", "tabu"], "'tabu' is no setting; write name=value"),
         (["--set", "speed=3"], "unknown setting 'pruner.speed'"),
+        (["--set", "densty=0.3"], "did you mean 'density'"),
         (["--set", "include=[nothing]"], "'nothing' matches no module"),
         (["--config", "absent.yaml"], "absent.yaml can't be read"),
     ],
@@ -189,6 +190,14 @@ def test_importing_the_packages_loads_no_torch():
     script = "import sys, icbs, problems, solvers; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert found.stdout.strip() == "False", found.stderr
+
+
+def test_prune_without_a_folder_makes_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    task = ["--task", "tests.icbs.test_cli:load", "--density", "0.3", "--passes", "2"]
+    assert icbs("prune", *task, *FLAGS).exit_code == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert (run / "summary.json").exists()
 
 
 def test_prune_without_a_model_says_what_to_name_and_runs_nothing(tmp_path, monkeypatch):

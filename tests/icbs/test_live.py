@@ -83,4 +83,4 @@ def test_an_interrupted_run_says_how_to_go_on(toy, tmp_path, caplog):
     pruner = Pruner(density=0.3, passes=4, block_size=16)
     with pytest.raises(KeyboardInterrupt):
         pruner.prune(toy.model, toy.batches, toy.loss, run=tmp_path / "run", callback=interrupt)
-    assert f"icbs resume {tmp_path / 'run'}" in caplog.text
+    assert f"icbs.Pruner.resume({str(tmp_path / 'run')!r}" in caplog.text

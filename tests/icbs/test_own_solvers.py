@@ -17,7 +17,16 @@ import torch
 from icbs import ConfigError, Pruner
 from icbs.records.settings import Settings
 from problems import CardinalityQUBO
-from solvers import Capabilities, Outcome, Solver, Stop, UnknownSolverError, solve
+from solvers import (
+    Capabilities,
+    OptionError,
+    Outcome,
+    Solver,
+    Stop,
+    UnknownSolverError,
+    create,
+    solve,
+)
 from solvers.neal import Neal
 from tests.icbs.conftest import make_toy
 
@@ -131,3 +140,19 @@ def test_a_solver_of_the_current_directory_is_found(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert '"energy": -5.0' in done.stdout
+
+
+SEVENTH = Descent(rounds=7)
+
+
+def test_an_instance_by_import_string_takes_options():
+    changed = create(f"{__name__}:SEVENTH", rounds=2)
+    assert (changed.rounds, SEVENTH.rounds) == (2, 7)
+    with pytest.raises(OptionError, match="no option 'round'.*did you mean 'rounds'"):
+        create(f"{__name__}:SEVENTH", round=2)
+
+
+def test_a_run_records_the_options_of_an_instance(tmp_path):
+    pruner, _ = prune(Descent(rounds=2), tmp_path / "run")
+    assert pruner.config.solver == f"{__name__}:Descent"
+    assert pruner.config.solver_options == {"rounds": 2}

@@ -175,4 +175,4 @@ def test_an_unfinished_run_says_how_to_go_on(folder):
     found = dataclasses.replace(Overview.of(folder), finished=False, passes=2)
     said = " ".join(facts(found))
     assert "2 of 4 passes" in said
-    assert f"icbs resume {folder}" in said
+    assert f"icbs.Pruner.resume({str(folder)!r}" in said

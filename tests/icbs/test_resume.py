@@ -262,3 +262,22 @@ def test_what_the_masks_were_begun_with_can_not_change(toy, tmp_path):
         Pruner.resume(
             tmp_path / "run", toy.model, toy.batches, toy.loss, seed=1, acceptance_samples=3
         )
+
+
+def test_a_finished_run_that_goes_on_and_is_killed_is_not_finished(tmp_path):
+    toy, run = make_toy(), tmp_path / "run"
+    Pruner(**SETTINGS | {"passes": 4}).prune(toy.model, toy.batches, toy.loss, run=run)
+    assert RunFolder(run).facts().finished
+
+    def interrupt(progress):
+        if progress.step == 9:
+            raise KeyboardInterrupt
+
+    fresh = make_toy()
+    with pytest.raises(KeyboardInterrupt):
+        Pruner.resume(run, fresh.model, fresh.batches, fresh.loss, passes=50, callback=interrupt)
+    found = RunFolder(run).facts()
+    assert not found.finished
+    assert 4 < found.passes <= 9
+    with pytest.raises(RunFolderError, match="is the run finished"):
+        read_state(run)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import os
 import pickle
 import signal
@@ -518,3 +519,16 @@ def test_an_attempt_never_raises(monkeypatch):
     solver, problem = Nameless(), problem_of()
     request = make_request(Stranger(), problem, None, None, None, 1, None)
     assert "'Nameless' failed: StopIteration" in str(attempt(solver, problem, request))
+
+
+def test_reported_keys_can_be_written_as_json():
+    said = {"counts": {np.int64(3): 5, (1, 2): 6, None: 7}}
+    info = solve(problem_of(), scripted(lambda s, p, r: reporting(said))).info
+    assert info["counts"] == {3: 5, "(1, 2)": 6, None: 7}
+    json.dumps(info["counts"])
+
+
+def test_the_record_of_what_was_asked_can_not_be_overwritten():
+    said = {"solver": "exact", "seed": "42", "own": 1}
+    info = solve(problem_of(), scripted(lambda s, p, r: reporting(said), seed=True), seed=7).info
+    assert (info["solver"], info["seed"], info["own"]) == ("stranger", 7, 1)

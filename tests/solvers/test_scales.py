@@ -1,13 +1,15 @@
 """Every solver of the conformance table far from ordinary size: right, or refused by name."""
 
+import dataclasses
 import time
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from test_conformance import TABLE, case_of
 
 from problems import CardinalityQUBO, InvalidProblemError
-from solvers import Outcome, Solver, Stop, get, names, solve
+from solvers import BackendError, Outcome, Solver, Stop, get, names, solve
 from solvers.base import Capabilities
 from solvers.gpu import GpuFallbackWarning
 from solvers.neal import Neal
@@ -207,3 +209,49 @@ def test_cpsat_leaves_alone_what_ties():
     assert answer.is_optimal
     assert answer.energy == pytest.approx(-1.0)
     assert answer.bound <= answer.energy
+
+
+@dataclasses.dataclass(frozen=True)
+class Claims(Solver):
+    """Returns its problem's first states in their order, with whatever claims it is given."""
+
+    claims: object = None
+
+    name: ClassVar[str] = "claims"
+    summary: ClassVar[str] = "for these tests"
+    capabilities: ClassVar[Capabilities] = Capabilities(exact=True)
+
+    def run(self, problem, request):
+        if not isinstance(self.claims, dict):
+            return self.claims
+        assert not problem.Q.flags.writeable
+        x = np.zeros((1, problem.n), np.uint8)
+        x[0, np.argsort(problem.diagonal)[-problem.k :]] = 1  # the worst state of a diagonal Q
+        return Outcome(x, Stop.CONVERGED, **self.claims)
+
+
+def diagonal(exponent):
+    return CardinalityQUBO(np.diag(np.ldexp([3.0, 1.0, 2.0], exponent)), 2)
+
+
+@pytest.mark.parametrize("exponent", [-1060, -100, 0, 100, 1000])
+def test_a_false_bound_is_refuted_at_every_scale(exponent):
+    answer = solve(diagonal(exponent), Claims({"bound": 1e9, "proven": True}))
+    assert answer.energy == np.ldexp(5.0, exponent)
+    assert (answer.bound, answer.is_optimal) == (None, False)
+    assert "lies above the energy" in answer.info["refuted"]
+
+
+@pytest.mark.parametrize("exponent", [0, 300])
+@pytest.mark.parametrize(
+    ("claims", "said"),
+    [
+        ("garbage", "returned a str where an Outcome is due"),
+        ({"bound": "low"}, "bound"),
+        ({"bound": np.nan}, "bound"),
+        ({"info": [1]}, "info"),
+    ],
+)
+def test_a_wrong_answer_is_named_at_every_scale(exponent, claims, said):
+    with pytest.raises(BackendError, match=said):
+        solve(diagonal(exponent), Claims(claims))
