@@ -9,8 +9,29 @@ from functools import partial
 from typing import Any
 
 from problems.suggest import did_you_mean
-from solvers.base import Solver
+from solvers.base import Capabilities, Solver
 from solvers.errors import OptionError, SolverError, describe
+
+
+def check_attributes(title: str, solver: object, listed: bool = False) -> None:
+    """Refuse a solver, or a class of solvers, that does not say what it is.
+
+    One that is listed by name needs a summary as well.
+
+    Raises
+    ------
+    SolverError
+        Naming the attribute that it lacks.
+    """
+    needed: dict[str, type] = {"name": str, "capabilities": Capabilities}
+    if listed:
+        needed["summary"] = str
+    for what, kind in needed.items():
+        if not isinstance(getattr(solver, what, None), kind):
+            raise SolverError(
+                f"solver {title} has no {what}; it must be a class attribute of type "
+                f"{kind.__name__}"
+            )
 
 
 def configured(name: str, build: Callable[..., Solver], options: dict[str, Any]) -> Solver:

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any
 
 from solvers.base import Solver
-from solvers.configure import configured, reconfigured
+from solvers.configure import check_attributes, configured, reconfigured
 from solvers.errors import UnknownSolverError, blaming, describe
 
 
@@ -49,5 +49,6 @@ def load(reference: str, **options: Any) -> Solver:
         with blaming(reference, "can't be wrapped"):
             made = as_solver(made)
     with blaming(reference, "could not be loaded"):
+        check_attributes(repr(reference), made)
         made.require()
     return made if callable(found) else reconfigured(reference, made, options)

@@ -9,8 +9,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from problems.suggest import did_you_mean
-from solvers.base import Capabilities, Solver
-from solvers.configure import configured
+from solvers.base import Solver
+from solvers.configure import check_attributes, configured
 from solvers.errors import (
     OptionError,
     SolverError,
@@ -115,12 +115,7 @@ def get(name: str) -> type[Solver]:
         ) from error
     if not (isinstance(solver, type) and issubclass(solver, Solver)):
         raise SolverError(f"entry point {name!r} ({entry.value}) is not a solvers.Solver class")
-    for what, kind in (("name", str), ("summary", str), ("capabilities", Capabilities)):
-        if not isinstance(getattr(solver, what, None), kind):
-            raise SolverError(
-                f"solver {name!r} ({entry.value}) has no {what}; it must be a class attribute "
-                f"of type {kind.__name__}"
-            )
+    check_attributes(f"{name!r} ({entry.value})", solver, listed=True)
     return solver
 
 

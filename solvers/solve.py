@@ -11,7 +11,7 @@ import numpy as np
 from problems import CardinalityQUBO, InvalidProblemError
 from solvers.attempt import Answer, attempt, attempt_each
 from solvers.base import Callback, Solver
-from solvers.configure import reconfigured
+from solvers.configure import check_attributes, reconfigured
 from solvers.errors import OptionError, SolverError, blaming
 from solvers.guard import name_of
 from solvers.registry import create
@@ -216,6 +216,7 @@ def resolve(solver: Any, options: dict[str, Any]) -> Solver:
         with blaming(name, "can't be wrapped"):
             solver = as_solver(solver)
     with blaming(name, "could not be loaded"):
+        check_attributes(repr(name), solver)
         solver.require()
         solver.options()
     return reconfigured(name, solver, options)

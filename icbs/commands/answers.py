@@ -174,8 +174,10 @@ def table(solution: Solution, title: str, labels: Labels | None = None) -> Table
             f"{timing.total:.3f} (build {timing.build:.3f}, solve {timing.solve:.3f}, "
             f"decode {timing.decode:.3f})"
         ),
-        "seed": str(solution.info.get("seed", "-")),
+        "seed": "-" if (seed := solution.info.get("seed")) is None else str(seed),
     }
+    if refuted := solution.info.get("refuted"):
+        rows["refuted"] = str(refuted)
     if solution.x is not None:
         rows |= _state(solution.x, labels)
     result = Table(title=title, show_header=False)

@@ -22,6 +22,7 @@ from solvers import (
     OptionError,
     Outcome,
     Solver,
+    SolverError,
     Stop,
     UnknownSolverError,
     create,
@@ -156,3 +157,16 @@ def test_a_run_records_the_options_of_an_instance(tmp_path):
     pruner, _ = prune(Descent(rounds=2), tmp_path / "run")
     assert pruner.config.solver == f"{__name__}:Descent"
     assert pruner.config.solver_options == {"rounds": 2}
+
+
+class Nameless(Solver):
+    summary = "says neither its name nor what it can do"
+
+    def run(self, problem, request):
+        raise AssertionError("never asked")
+
+
+@pytest.mark.parametrize("solver", [f"{__name__}:Nameless", Nameless()], ids=["string", "instance"])
+def test_a_solver_that_does_not_say_what_it_is_is_refused_by_name(solver):
+    with pytest.raises(SolverError, match="Nameless.* has no name; it must be a class attribute"):
+        solve(CardinalityQUBO(np.eye(4), 2), solver)
