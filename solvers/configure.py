@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,22 @@ def check_attributes(title: str, solver: object, listed: bool = False) -> None:
                 f"solver {title} has no {what}; it must be a class attribute of type "
                 f"{kind.__name__}"
             )
+
+
+def check_options(name: str, solver: Solver | type[Solver], options: Iterable[str]) -> None:
+    """Refuse options that a solver does not have.
+
+    Raises
+    ------
+    OptionError
+        With the nearest that it has, and all of them.
+    """
+    known = solver.options()
+    if unknown := sorted(set(options) - set(known)):
+        raise OptionError(
+            f"solver {name!r} has no option {unknown[0]!r}{did_you_mean(unknown[0], known)}; "
+            f"its options are: {', '.join(known) or 'none'}"
+        )
 
 
 def configured(name: str, build: Callable[..., Solver], options: dict[str, Any]) -> Solver:
@@ -62,10 +78,5 @@ def reconfigured(name: str, solver: Solver, options: dict[str, Any]) -> Solver:
     """
     if not options:
         return solver
-    known = solver.options()
-    if unknown := sorted(set(options) - set(known)):
-        raise OptionError(
-            f"solver {name!r} has no option {unknown[0]!r}{did_you_mean(unknown[0], known)}; "
-            f"its options are: {', '.join(known) or 'none'}"
-        )
+    check_options(name, solver, options)
     return configured(name, partial(dataclasses.replace, solver), options)

@@ -55,11 +55,10 @@ def perform(
     """
     name = name_of(solver)
     begin = time.perf_counter()
-    if not trusted:
-        requests = [_own(request) for request in requests]
     scaled = [Scaled.of(problem) for problem in problems]
     given = [s.problem if trusted else sealed(s.problem) for s in scaled]
-    requests = [asked(r, s) for r, s in zip(requests, scaled, strict=True)]
+    own = requests if trusted else [_own(request) for request in requests]
+    requests = [asked(r, s) for r, s in zip(own, scaled, strict=True)]
     if batch:  # whose options are not scaled
         found = list(islice(solver.run_batch(given, requests), len(problems) + 1))
         if len(found) != len(problems):

@@ -10,9 +10,8 @@ from typing import Any
 
 from problems.suggest import did_you_mean
 from solvers.base import Solver
-from solvers.configure import check_attributes, configured
+from solvers.configure import check_attributes, check_options, configured
 from solvers.errors import (
-    OptionError,
     SolverError,
     SolverNameWarning,
     UnknownSolverError,
@@ -143,12 +142,7 @@ def create(name: str, **options: Any) -> Solver:
 
         return load(name, **options)
     solver = get(name)
-    known = solver.options()
-    if unknown := sorted(set(options) - set(known)):
-        raise OptionError(
-            f"solver {name!r} has no option {unknown[0]!r}{did_you_mean(unknown[0], known)}; "
-            f"its options are: {', '.join(known) or 'none'}"
-        )
+    check_options(name, solver, options)
     with blaming(name, "could not be loaded"):
         solver.require()
     return configured(name, solver, options)

@@ -27,7 +27,7 @@ from icbs.records.screen import Screen
 from icbs.report.figure import Curve, draw
 from icbs.result import Result
 from icbs.tasks import Task
-from problems.files import atomic
+from problems.files import write_text
 from solvers import get
 
 BASELINES = ("random", "magnitude", "gradient", "wanda")
@@ -197,5 +197,4 @@ def _write(entries: list[Entry], path: Path, config: PrunerConfig) -> None:
             for entry in entries
         ],
     }
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2))
+    write_text(path, json.dumps(content, indent=2) + "\n")

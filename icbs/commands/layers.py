@@ -68,10 +68,10 @@ def layers(
     if left:
         lines.append(f"left dense: {sum(left.values()):,} matrix weights:")
         lines += [
-            f"  {name} ({size:,})" for name, size in list(left.items())[: None if every else 10]
+            f"  {name} ({size:,})" for name, size in list(left.items())[: None if every else LEFT]
         ]
-        if len(left) > 10 and not every:
-            lines.append(f"  and {len(left) - 10} more; --all lists them")
+        if len(left) > LEFT and not every:
+            lines.append(f"  and {len(left) - LEFT} more; --all lists them")
     lines.append("choose by name or type: --set include=PATTERN, --set exclude=PATTERN")
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)

@@ -27,6 +27,7 @@ from icbs.records.live import Live
 from icbs.records.runfolder import RunFolder
 from icbs.records.screen import Screen, visible
 from icbs.report.figure import Curve, draw
+from icbs.report.overview import resume_command
 from icbs.report.tables import outcome_table
 from icbs.result import Progress, Result
 from icbs.saving.folder import PRETRAINED
@@ -92,12 +93,6 @@ def _foreign(trace: TracebackType | None) -> TracebackType | None:
     return trace
 
 
-def resume_line(folder: Path, task: str) -> str:
-    """Return the command that goes on with a run; a task of the user's own is named again."""
-    again = f" --task {task}" if ":" in task else ""
-    return f"'icbs resume {folder}{again}'"
-
-
 def prune_live(
     console: Console,
     title: str,
@@ -119,8 +114,10 @@ def prune_live(
             return work(show)
     except KeyboardInterrupt:
         if (folder / CONFIG).exists():
-            done = RunFolder(folder).facts().passes
-            said = f"interrupted; {resume_line(folder, task)} goes on after {counted(done, 'pass')}"
+            found = RunFolder(folder)
+            command = resume_command(folder, task, found.config().solver)
+            done = counted(found.facts().passes, "pass")
+            said = f"interrupted; {command} goes on after {done}"
         else:
             said = "interrupted before the run began; the same command begins it again"
         console.print(Text(said), highlight=False, soft_wrap=True)

@@ -89,8 +89,7 @@ class Overview:
         """Command, or function, that goes on with the run."""
         if not self.from_command:
             return f"icbs.Pruner.resume({str(self.path)!r}, …)"
-        again = f" --task {self.task}" if ":" in self.task else ""
-        return f"'icbs resume {self.path}{again}'"
+        return resume_command(self.path, self.task, self.settings["solver"])
 
     @property
     def by_pass(self) -> bool:
@@ -122,3 +121,10 @@ class Overview:
             done = self.finished and last.step == self.passes
             found["pruned" if done else f"after pass {last.step}"] = last.figures
         return found
+
+
+def resume_command(folder: Path, task: str, solver: str) -> str:
+    """Return the command that goes on with a run; code of the user's own is named again."""
+    named = {"task": task, "solver": solver}
+    again = [f" --{what} {name}" for what, name in named.items() if ":" in name]
+    return f"'icbs resume {folder}{''.join(again)}'"

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 import warnings
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -18,7 +19,7 @@ from icbs.records.evaluations import Evaluation
 from icbs.report.figure import COLOURED, Curve, draw, picture
 from icbs.report.judgements import held_out_loss, judgements
 from icbs.report.layers import by_depth, by_kind, layer_figures, natural
-from icbs.report.overview import Overview
+from icbs.report.overview import Overview, resume_command
 from icbs.report.page import write_page
 from icbs.report.tables import common_prefix, facts
 
@@ -176,3 +177,15 @@ def test_an_unfinished_run_says_how_to_go_on(folder):
     said = " ".join(facts(found))
     assert "2 of 4 passes" in said
     assert f"icbs.Pruner.resume({str(folder)!r}" in said
+
+
+@pytest.mark.parametrize(
+    ("task", "solver", "said"),
+    [
+        ("garment", "anneal", "'icbs resume runs/a'"),
+        ("mine:load", "anneal", "'icbs resume runs/a --task mine:load'"),
+        ("mine:load", "own:Fast", "'icbs resume runs/a --task mine:load --solver own:Fast'"),
+    ],
+)
+def test_the_command_that_resumes_names_own_code_again(task, solver, said):
+    assert resume_command(Path("runs/a"), task, solver) == said
