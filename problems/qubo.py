@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from problems import npz
 from problems.arrays import Arrays
-from problems.checks import as_array, constraint, stays
+from problems.checks import as_array, checked_cardinalities, stays_on_device
 from problems.errors import FormatError, InvalidProblemError
-from problems.labels import checked, to_json
+from problems.labels import checked_labels, to_json
 
 if TYPE_CHECKING:  # Importing torch takes a second, which problems of arrays never need.
     import torch
@@ -38,7 +38,7 @@ class CardinalityQUBO:
     Q : array_like or torch.Tensor, shape (n, n)
         Symmetric coefficients; float32 and float64 are kept, integers become float64,
         half precision becomes float32. The array is not copied where that can be helped.
-        A CUDA tensor stays on its device: energies are evaluated there, and it comes to
+        A CUDA tensor stays_on_device on its device: energies are evaluated there, and it comes to
         the host only when an array is asked for (:attr:`Q`, a file, a CPU solver).
     k : int or sequence of int
         How many variables are 1; one number for each group when ``groups`` is given.
@@ -91,7 +91,7 @@ class CardinalityQUBO:
         ----------
         A : array_like or torch.Tensor, shape (m, n)
             Factor of the curvature, one row a sample; m = 0 leaves a linear problem. A
-            CUDA tensor stays on its device, as for the class.
+            CUDA tensor stays_on_device on its device, as for the class.
         linear : array_like or torch.Tensor, shape (n,)
             Linear coefficients besides the diagonal of ``AᵀA``; kept in float64.
         k, groups, offset, labels
@@ -112,8 +112,8 @@ class CardinalityQUBO:
         self._form = form
         self._copies: dict[torch.device, Tensors] = {}
         self.n = int(form.coefficients.shape[1])
-        self.groups, self.cardinalities = constraint(self.n, k, groups)
-        self.labels = checked(labels, self.n)
+        self.groups, self.cardinalities = checked_cardinalities(self.n, k, groups)
+        self.labels = checked_labels(labels, self.n)
         try:
             self.offset = float(offset)
         except (TypeError, ValueError):
@@ -388,7 +388,7 @@ class CardinalityQUBO:
 
 def _form_of(matrix: Any, linear: Any = None) -> Arrays | Tensors:
     """Check a matrix, or a factor with its linear terms, and hold it where it lies."""
-    if stays(matrix):
+    if stays_on_device(matrix):
         from problems.tensors import Tensors
 
         return Tensors.of_matrix(matrix) if linear is None else Tensors.of_factors(matrix, linear)

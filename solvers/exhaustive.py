@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from problems import CardinalityQUBO
+from solvers._numba import jit
 from solvers.base import Capabilities, Outcome, Request, Solver
-from solvers.compiled import jit
 from solvers.dense import Matrix, float64_matrix
 from solvers.errors import OptionError, UnsupportedError
 from solvers.solution import Stop

@@ -23,7 +23,7 @@ import numpy as np
 
 from problems.errors import FormatError
 from problems.files import regular, write_text
-from problems.formats.terms import Row, Terms, check_size, constraint, group_rows
+from problems.formats.terms import EqualityRow, Terms, check_size, choose_cardinality, group_rows
 from problems.formats.text import extended, is_number, number, whole
 from problems.qubo import CardinalityQUBO
 
@@ -193,11 +193,11 @@ class _Reader:
             linear,
             offset,
         )
-        k, groups = constraint(rows, n, k, groups, self.path)
+        k, groups = choose_cardinality(rows, n, k, groups, self.path)
         maximize = sense == "maximize"
         return terms.problem(k, groups, source=self.path, max_n=max_n, maximize=maximize)
 
-    def rows(self, n: int, m: int) -> list[Row]:
+    def rows(self, n: int, m: int) -> list[EqualityRow]:
         """Read the linear constraints; each must have equal sides."""
         variables: list[list[int]] = [[] for _ in range(m)]
         weights: list[list[float]] = [[] for _ in range(m)]
@@ -215,7 +215,7 @@ class _Reader:
                 f"{self.path}: constraint {row + 1} is an inequality ({left[row]} … {right[row]}); "
                 "a cardinality has equal sides"
             )
-        return [Row(*row) for row in zip(variables, weights, left.tolist(), strict=True)]
+        return [EqualityRow(*row) for row in zip(variables, weights, left.tolist(), strict=True)]
 
     def rest(self, n: int, m: int | None) -> None:
         """Check what follows, if anything does; ``m`` is None where there are no constraints."""

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from problems import CardinalityQUBO
-from solvers.anneal.curvature import refresh, squared_length, squares, transpose
-from solvers.anneal.layout import EMPTY, Layout
+from solvers.anneal.layout import EMPTY, LaneLayout
+from solvers.anneal.quadratic import refresh, squared_length, squares, transpose
 from solvers.anneal.simd import round_up
 
 Array = npt.NDArray[Any]
@@ -24,10 +24,10 @@ _LARGE, _RANGE = 1 << 25, 1 << 14
 
 
 @dataclass(frozen=True)
-class Model:
-    """Arrays of one problem; see :mod:`solvers.anneal.curvature` for their meaning."""
+class KernelModel:
+    """Arrays of one problem; see :mod:`solvers.anneal.quadratic` for their meaning."""
 
-    layout: Layout
+    layout: LaneLayout
     factored: bool
     matrix: Array
     """By position, a column of A (padded by zeros to whole vectors) or a row of Q: float32,
@@ -43,9 +43,9 @@ class Model:
     """Whether ``matrix`` holds the problem's own factor, neither scaled nor rounded."""
 
     @classmethod
-    def of(cls, problem: CardinalityQUBO) -> Model:
+    def of(cls, problem: CardinalityQUBO) -> KernelModel:
         """Bring a problem into this form; what is right already is not copied."""
-        layout = Layout.of(problem.groups, problem.num_groups)
+        layout = LaneLayout.of(problem.groups, problem.num_groups)
         k = problem.cardinalities
         if problem.is_factored:
             linear = layout.arrange(_centred(problem.linear, problem.groups))
@@ -80,7 +80,7 @@ class Model:
         return np.zeros(depth, np.float32), np.empty(self.size, np.float32)
 
     def refresh(self, x: Array, s: Array, g: Array) -> None:
-        """Compute ``s`` and ``g`` from ``x``; see :mod:`solvers.anneal.curvature`."""
+        """Compute ``s`` and ``g`` from ``x``; see :mod:`solvers.anneal.quadratic`."""
         refresh(self.matrix, self.factored, self.linear, self.curv, x, s, g)
 
     def energy(self, x: Array) -> float:
@@ -105,7 +105,7 @@ def ranges(size: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def _columns(A: Array, layout: Layout, scale: float) -> Array:
+def _columns(A: Array, layout: LaneLayout, scale: float) -> Array:
     """Return the columns of A as rows by position, scaled, in the form of the kernels."""
     m, n = A.shape
     depth = round_up(m)

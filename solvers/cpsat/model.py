@@ -20,7 +20,7 @@ RANGE = 2.0**52
 
 
 @dataclass(frozen=True)
-class Model:
+class CpSatModel:
     """A CP-SAT model whose objective is the rounded energy of a problem."""
 
     model: Any

@@ -8,13 +8,13 @@ import numpy as np
 
 from problems import CardinalityQUBO
 from solvers.base import Request
-from solvers.cpsat.model import RANGE, Array, Model, hold_cardinalities, integers, largest
+from solvers.cpsat.model import RANGE, Array, CpSatModel, hold_cardinalities, integers, largest
 from solvers.dense import float64_matrix
 
 Pairs = dict[tuple[int, int], Any]
 
 
-def products(problem: CardinalityQUBO, request: Request, rlt: bool, bits: int) -> Model | None:
+def products(problem: CardinalityQUBO, request: Request, rlt: bool, bits: int) -> CpSatModel | None:
     """Linearise every product.
 
     The objective pulls ``y_ij`` down where its coefficient is positive and up where it is
@@ -71,7 +71,7 @@ def products(problem: CardinalityQUBO, request: Request, rlt: bool, bits: int) -
         return values + [(v, int(state[i] & state[j])) for (i, j), v in y.items()]
 
     lowering = largest(-added, problem.k)
-    return Model(model, x, scale, problem.offset, rounding, lowering, complete)
+    return CpSatModel(model, x, scale, problem.offset, rounding, lowering, complete)
 
 
 def _tie_rows(

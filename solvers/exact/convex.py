@@ -22,7 +22,7 @@ from scipy.linalg import LinAlgError, cholesky
 from problems import CardinalityQUBO
 from solvers.base import Request
 from solvers.dense import Matrix, float64_matrix
-from solvers.exact.diagonal import ascend
+from solvers.exact.diagonal_shift import convexifying_diagonal
 
 Vector = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
@@ -140,7 +140,7 @@ def _from_matrix(problem: CardinalityQUBO, request: Request) -> Convex:
     mu = np.where(held, 4 * float(np.linalg.norm(norms)) / np.maximum(sizes, 1), 0.0)
     P += np.where(problem.groups[:, None] == problem.groups, mu[problem.groups][:, None], 0.0)
     inner = np.flatnonzero(coupled)
-    P[inner, inner] += ascend(P[np.ix_(inner, inner)], norms[inner], request)
+    P[inner, inner] += convexifying_diagonal(P[np.ix_(inner, inner)], norms[inner], request)
     margin = _FLAT * problem.peaks[0] if P.diagonal().max() < _FLAT * problem.peaks[0] else 0.0
     P[np.diag_indices(n)] += margin
     margin += _certify(P)

@@ -27,7 +27,7 @@ def swap_search(problem: CardinalityQUBO, request: Request, start: State | None)
     return x if start is None else min(x, start, key=problem.energy)
 
 
-def rounded(problem: CardinalityQUBO, root: Root) -> State:
+def round_relaxation(problem: CardinalityQUBO, root: Root) -> State:
     """Set the largest values of the relaxation in each group to 1."""
     order = np.lexsort((root.reduced, -root.y, problem.groups))
     sizes = np.bincount(problem.groups, minlength=problem.num_groups)

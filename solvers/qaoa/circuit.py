@@ -125,7 +125,7 @@ def penalty_circuit(form: CardinalityQUBO, scale: float, p: int) -> QuantumCircu
     return circuit
 
 
-def figures(circuit: QuantumCircuit) -> dict[str, int]:
+def circuit_metrics(circuit: QuantumCircuit) -> dict[str, int]:
     """Width, depth and gate counts of a circuit, as it is."""
     gates = [item for item in circuit.data if item.operation.name not in ("barrier", "measure")]
     return {
