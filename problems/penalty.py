@@ -126,7 +126,7 @@ def exchange_penalty(problem: CardinalityQUBO) -> Penalty:
     without loss. Couplings to other groups enter both bounds at their worst.
     """
     up, down = np.zeros(problem.num_groups), np.zeros(problem.num_groups)
-    for g, members in enumerate(_members(problem)):
+    for g, members in enumerate(problem.group_members):
         up[g], down[g] = _repair_costs(problem, members, int(problem.cardinalities[g]))
     strength = np.maximum((up + down) / 2, _FLOOR * float(_moves(problem).mean()))
     return Penalty(strength, (down - up) / 2)
@@ -187,7 +187,7 @@ def balanced_penalty(problem: CardinalityQUBO) -> Penalty:
     """
     fields = _mean_fields(problem)
     strength, shift = np.zeros(problem.num_groups), np.zeros(problem.num_groups)
-    for g, members in enumerate(_members(problem)):
+    for g, members in enumerate(problem.group_members):
         k, own = int(problem.cardinalities[g]), np.sort(fields[members])
         if len(own) == 0:
             continue
@@ -226,13 +226,6 @@ def _uniform(problem: CardinalityQUBO, strength: float) -> Penalty:
     return Penalty(np.full(problem.num_groups, strength), np.zeros(problem.num_groups))
 
 
-def _members(problem: CardinalityQUBO) -> list[npt.NDArray[np.intp]]:
-    """List the indices of each group's variables."""
-    order = np.argsort(problem.groups, kind="stable")
-    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
-    return np.split(order, np.cumsum(sizes)[:-1])
-
-
 def _off_diagonal(problem: CardinalityQUBO) -> Vector:
     Q = problem.Q.astype(np.float64)
     np.fill_diagonal(Q, 0)
@@ -241,8 +234,7 @@ def _off_diagonal(problem: CardinalityQUBO) -> Vector:
 
 def _mean_fields(problem: CardinalityQUBO) -> Vector:
     """Local fields at the state that holds each group's density everywhere."""
-    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
-    density = (problem.cardinalities / np.maximum(sizes, 1))[problem.groups]
+    density = (problem.cardinalities / np.maximum(problem.group_sizes, 1))[problem.groups]
     return problem.diagonal + 2 * (_off_diagonal(problem) @ density)
 
 

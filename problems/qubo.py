@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from problems import npz
 from problems.arrays import Arrays
-from problems.checks import as_array, checked_cardinalities, stays_on_device
+from problems.checks import checked_cardinalities, stays_on_device
 from problems.errors import FormatError, InvalidProblemError
+from problems.groups import CardinalityGroups
 from problems.labels import checked_labels, to_json
 
 if TYPE_CHECKING:  # Importing torch takes a second, which problems of arrays never need.
@@ -25,7 +26,7 @@ if TYPE_CHECKING:  # Importing torch takes a second, which problems of arrays ne
 Array = npt.NDArray[Any]
 
 
-class CardinalityQUBO:
+class CardinalityQUBO(CardinalityGroups):
     """Minimise ``xᵀQx + offset`` over ``x ∈ {0,1}ⁿ`` with ``Σx = k``.
 
     ``x[i] = 1`` means "weight i is pruned" (iCBS, arXiv 2411.17796, section 3). ``Q`` is
@@ -124,16 +125,6 @@ class CardinalityQUBO:
     # -- what it holds ------------------------------------------------------------------
 
     @property
-    def k(self) -> int:
-        """Total number of variables that are 1, over all groups."""
-        return int(self.cardinalities.sum())
-
-    @property
-    def num_groups(self) -> int:
-        """Number of disjoint groups with a cardinality of their own."""
-        return len(self.cardinalities)
-
-    @property
     def is_factored(self) -> bool:
         """Whether the problem is held as ``A`` and ``linear`` rather than ``Q``."""
         return self._form.Q is None
@@ -228,6 +219,19 @@ class CardinalityQUBO:
         Q[np.diag_indices(self.n)] += self.linear
         return Q
 
+    def float64_matrix(self) -> npt.NDArray[np.float64]:
+        """Return ``Q`` in float64, C-contiguous, shape (n, n), for proofs that rest on it.
+
+        A factored problem is multiplied out in float64 whatever its dtype, and the product is
+        not kept: one formed in float32 would differ from the energies that are reported.
+        """
+        if not self.is_factored:
+            return np.ascontiguousarray(self.Q, dtype=np.float64)
+        A = self.A.astype(np.float64, copy=False)
+        Q: npt.NDArray[np.float64] = np.ascontiguousarray(A.T @ A)
+        Q[np.diag_indices(self.n)] += self.linear
+        return Q
+
     @property
     def peaks(self) -> tuple[float, float]:
         """Largest magnitudes: of ``Q``, or of ``A``, and of ``linear`` (0 where there is none)."""
@@ -305,50 +309,8 @@ class CardinalityQUBO:
 
         return self._form.fields(torch.from_numpy(state[None]))[0].cpu().numpy()
 
-    def is_feasible(self, x: Any) -> Any:
-        """Whether each state has the right number of ones in every group.
-
-        Parameters
-        ----------
-        x : array_like of 0/1, shape (n,) or (batch, n)
-
-        Returns
-        -------
-        bool or ndarray of bool, shape (batch,)
-        """
-        X = self.as_states(x)
-        counts = self.count(np.atleast_2d(X))
-        feasible = (counts == self.cardinalities).all(axis=1)
-        return bool(feasible[0]) if X.ndim == 1 else feasible
-
-    def count(self, X: Array) -> Array:
-        """Count the ones per group, shape (batch, num_groups), of states (batch, n)."""
-        if self.num_groups == 1:
-            return X.sum(axis=1, dtype=np.int64)[:, None]
-        counts = np.zeros((len(X), self.num_groups), dtype=np.int64)
-        for row, state in zip(counts, X, strict=True):
-            row += np.bincount(self.groups[state != 0], minlength=self.num_groups)
-        return counts
-
-    def as_states(self, x: Any) -> npt.NDArray[np.uint8]:
-        """Check states and return them as uint8, shape (n,) or (batch, n).
-
-        Raises
-        ------
-        InvalidProblemError
-            Wrong shape, or an entry that is neither 0 nor 1.
-        """
-        X = as_array(x, "state")
-        if X.ndim not in (1, 2) or X.shape[-1] != self.n:
-            raise InvalidProblemError(
-                f"state has shape {X.shape}; this problem takes ({self.n},) or (batch, {self.n})"
-            )
-        if X.dtype.kind not in "biuf" or not ((X == 0) | (X == 1)).all():
-            raise InvalidProblemError("a state may hold 0 and 1 only")
-        return X.astype(np.uint8)
-
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_copies": {}}  # copies on devices stay behind
+        return super().__getstate__() | {"_copies": {}}  # copies on devices stay behind
 
     # -- files --------------------------------------------------------------------------
 

@@ -194,8 +194,5 @@ def _forced(solver: Solver, problem: CardinalityQUBO, request: Request) -> Solut
 
 def _only_state(problem: CardinalityQUBO) -> State | None:
     """Return the one feasible state where k leaves no choice in any group."""
-    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
-    full = problem.cardinalities == sizes
-    if (full | (problem.cardinalities == 0)).all():
-        return full[problem.groups].astype(np.uint8)
-    return None
+    zeros, ones = problem.forced_variables()
+    return ones.astype(np.uint8) if (zeros | ones).all() else None

@@ -136,8 +136,8 @@ def _thinned(betas: npt.NDArray[np.float64], count: float) -> npt.NDArray[np.flo
 
 def _beta_range(form: CardinalityQUBO, penalty: Penalty, rng: Any) -> tuple[float, float]:
     x = np.zeros(form.n, dtype=np.uint8)
-    for g, k in enumerate(form.cardinalities):
-        x[rng.permutation(np.flatnonzero(form.groups == g))[:k]] = 1
+    for members, k in zip(form.group_members, form.cardinalities, strict=True):
+        x[rng.permutation(members)[:k]] = 1
     price = penalty.strength[form.groups]
     # A flip pays the penalty's price either way; what it costs besides is the field.
     moves = np.abs(form.fields(x) - price * (1.0 - 2.0 * x))

@@ -19,9 +19,9 @@ from problems.errors import FormatError, InvalidProblemError
 from problems.formats.terms import (
     EqualityRow,
     Terms,
+    cardinality_rows,
     check_size,
     choose_cardinality,
-    group_rows,
     natural_order,
 )
 from problems.labels import checked_labels
@@ -95,10 +95,8 @@ def to_cqm(
     names = _names(problem, labels)
     cqm = dimod.ConstrainedQuadraticModel()
     cqm.set_objective(to_bqm(problem, names))
-    for members in group_rows(problem, free):
-        g = int(problem.groups[members[0]])
-        ones = [(names[i], 1) for i in members]
-        cqm.add_constraint(ones, "==", int(problem.cardinalities[g]), label=f"k{g}")
+    for g, members, count in cardinality_rows(problem, free):
+        cqm.add_constraint([(names[i], 1) for i in members], "==", count, label=f"k{g}")
     return cqm
 
 

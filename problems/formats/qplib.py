@@ -23,7 +23,13 @@ import numpy as np
 
 from problems.errors import FormatError
 from problems.files import regular, write_text
-from problems.formats.terms import EqualityRow, Terms, check_size, choose_cardinality, group_rows
+from problems.formats.terms import (
+    EqualityRow,
+    Terms,
+    cardinality_rows,
+    check_size,
+    choose_cardinality,
+)
 from problems.formats.text import extended, is_number, number, whole
 from problems.qubo import CardinalityQUBO
 
@@ -49,9 +55,9 @@ def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> 
         If the file can't be written.
     """
     terms, n = Terms.of(problem), problem.n
-    groups = group_rows(problem, free)
-    members = [f"{row} {i + 1} 1" for row, group in enumerate(groups, 1) for i in group.tolist()]
-    counts = [int(problem.cardinalities[problem.groups[group[0]]]) for group in groups]
+    groups = cardinality_rows(problem, free)
+    members = [f"{row} {i + 1} 1" for row, (_, group, _) in enumerate(groups, 1) for i in group]
+    counts = [count for *_, count in groups]
     linear = np.flatnonzero(terms.linear)
     lines = [
         "icbs",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from problems.errors import FormatError
-from problems.formats.terms import EqualityRow, Terms, choose_cardinality, group_rows
+from problems.formats.terms import EqualityRow, Terms, cardinality_rows, choose_cardinality
 from problems.labels import labels_from_names, text_names
 from problems.qubo import CardinalityQUBO
 
@@ -36,10 +36,8 @@ def to_quadratic_program(problem: CardinalityQUBO, name: str = "icbs") -> Quadra
         program.binary_var(variable)
     quadratic = coo_matrix((terms.values, (terms.rows, terms.cols)), shape=(n, n))
     program.minimize(terms.offset, terms.linear, quadratic.todok())
-    for members in group_rows(problem):
-        g = int(problem.groups[members[0]])
-        ones = {x[i]: 1 for i in members}
-        program.linear_constraint(ones, "==", int(problem.cardinalities[g]), f"k{g}")
+    for g, members, count in cardinality_rows(problem):
+        program.linear_constraint({x[i]: 1 for i in members}, "==", count, f"k{g}")
     return program
 
 

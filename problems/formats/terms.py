@@ -243,13 +243,18 @@ def choose_cardinality(
     return k, groups
 
 
-def group_rows(problem: CardinalityQUBO, free: bool = False) -> list[Indices]:
-    """Return the members of each group; those without members are left out, all if ``free``."""
+def cardinality_rows(
+    problem: CardinalityQUBO, free: bool = False
+) -> list[tuple[int, list[int], int]]:
+    """List label, members and cardinality of each group that has members; none if ``free``."""
     if free:
         return []
-    order = np.argsort(problem.groups, kind="stable")
-    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
-    return [members for members in np.split(order, np.cumsum(sizes)[:-1]) if len(members)]
+    counts = problem.cardinalities.tolist()
+    return [
+        (g, members.tolist(), counts[g])
+        for g, members in enumerate(problem.group_members)
+        if len(members)
+    ]
 
 
 def natural_order(names: Sequence[str]) -> list[int]:

@@ -48,7 +48,7 @@ class KernelModel:
         layout = LaneLayout.of(problem.groups, problem.num_groups)
         k = problem.cardinalities
         if problem.is_factored:
-            linear = layout.arrange(_centred(problem.linear, problem.groups))
+            linear = layout.arrange(_centred(problem.linear, problem))
             A = problem.A
             scale = _scale(max(float(np.abs(linear).max(initial=0)), problem.peaks[0] ** 2))
             columns = _columns(A, layout, np.sqrt(scale))
@@ -61,7 +61,7 @@ class KernelModel:
             Q = layout.arrange(layout.arrange(Q).T).T
         Q = _single(Q, scale)
         curv = split_diagonal(Q)
-        linear = layout.arrange(_centred(problem.diagonal, problem.groups)) * scale - curv
+        linear = layout.arrange(_centred(problem.diagonal, problem)) * scale - curv
         return cls(layout, False, Q, linear.astype(np.float32), curv, k, scale, problem, False)
 
     @property
@@ -141,10 +141,11 @@ def split_diagonal(Q: Array) -> Array:
     return off.max(axis=1)
 
 
-def _centred(values: Array, groups: Array) -> Array:
+def _centred(values: Array, problem: CardinalityQUBO) -> Array:
     """Subtract each group's mean, which no swap feels, so that float32 is spent on the rest."""
-    sums = np.bincount(groups, weights=values)
-    return np.asarray(values - (sums / np.maximum(np.bincount(groups), 1))[groups])
+    sums = np.bincount(problem.groups, weights=values, minlength=problem.num_groups)
+    means = sums / np.maximum(problem.group_sizes, 1)
+    return np.asarray(values - means[problem.groups])
 
 
 def _scale(peak: float) -> float:

@@ -79,7 +79,8 @@ class Anneal(Solver):
         build = time.perf_counter() - begin
         start = request.initial_state
         if start is None:
-            start = _ranked(problem, problem.linear if problem.is_factored else problem.diagonal)
+            cost = problem.linear if problem.is_factored else problem.diagonal
+            start = problem.minimise_linear(cost)
         random = seed_state(request.seed)
         relaxed = solve_relaxation(model, model.start(start), request, threads)
         known = reported = np.inf
@@ -91,7 +92,7 @@ class Anneal(Solver):
                 break
             if samples and not model.factored:
                 known = np.inf
-                start = _ranked(problem, uniforms(problem.n, random))
+                start = problem.minimise_linear(uniforms(problem.n, random))
                 relaxed = solve_relaxation(model, model.start(start), request, threads)
             until = time.perf_counter() + request.remaining / left
             for state in search(relaxed, random, endless=request.time_limit is not None):
@@ -115,13 +116,3 @@ class Anneal(Solver):
             "relaxation_solved": relaxed.solved,
         }
         return Outcome(np.array(samples), stop, build_seconds=build, info=info)
-
-
-def _ranked(problem: CardinalityQUBO, cost: Array) -> Array:
-    """Set the k variables of smallest cost in each group."""
-    order = np.lexsort((cost, problem.groups))
-    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
-    rank = np.arange(problem.n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    x = np.zeros(problem.n, np.uint8)
-    x[order] = rank < problem.cardinalities[problem.groups[order]]
-    return x

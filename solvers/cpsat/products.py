@@ -9,7 +9,6 @@ import numpy as np
 from problems import CardinalityQUBO
 from solvers.base import Request
 from solvers.cpsat.model import RANGE, Array, CpSatModel, hold_cardinalities, integers, largest
-from solvers.dense import float64_matrix
 
 Pairs = dict[tuple[int, int], Any]
 
@@ -37,7 +36,7 @@ def products(problem: CardinalityQUBO, request: Request, rlt: bool, bits: int) -
     from ortools.sat.python import cp_model
 
     n = problem.n
-    Q = float64_matrix(problem)
+    Q = problem.float64_matrix()
     total, most = float(np.abs(Q).sum()), 2 * float(np.abs(Q).max())
     scale = 2.0 ** np.floor(np.log2(min(2.0**bits / most, RANGE / total))) if total else 1.0
     double, ones = integers(2 * Q, scale), integers(Q.diagonal(), scale)
@@ -79,7 +78,7 @@ def _tie_rows(
 ) -> bool:
     """Multiply each cardinality by each variable: Σ_{j∈g, j≠i} y_ij = (k_g - [i∈g]) x_i."""
     for g, k in enumerate(problem.cardinalities):
-        members = [int(i) for i in np.flatnonzero(problem.groups == g)]
+        members = problem.group_members[g].tolist()
         for i in range(problem.n):
             if request.remaining <= 0:
                 return False

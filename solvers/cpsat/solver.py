@@ -14,7 +14,6 @@ from solvers.base import Capabilities, Outcome, Request, Solver, State
 from solvers.cpsat.model import CpSatModel
 from solvers.cpsat.products import products
 from solvers.cpsat.squares import squares
-from solvers.dense import float64_matrix
 from solvers.diagonal import Diagonal
 from solvers.errors import BackendError, OptionError
 from solvers.exact import Exact
@@ -130,7 +129,7 @@ class _Search:
             self.least = reduced.tolerance
         else:
             self.rest = presolve(problem, pairs_up_to=128)
-            self.least = TIE * float(np.abs(float64_matrix(problem)).sum())
+            self.least = TIE * float(np.abs(problem.float64_matrix()).sum())
             if start is None:
                 start = Diagonal().run(problem, Request()).samples[0]
         self.offer(start)

@@ -105,8 +105,8 @@ class Qaoa(Penalised):
         states = feasible_states(problem)
         energies = problem.energy(states)
         scale = _spread(energies)
-        members = [np.flatnonzero(problem.groups == g).tolist() for g in range(problem.num_groups)]
-        pairs = [pair for group in members for pair in MIXERS[self.mixer](group)]
+        mix = MIXERS[self.mixer]
+        pairs = [pair for members in problem.group_members for pair in mix(members.tolist())]
         circuit = transpiled(cardinality_circuit(problem, scale, self.p, self.mixer), self.backend)
         degree = 2 * len(pairs) / problem.n
         simulator = Simulator(states, energies / scale, exchanges(states, pairs))
