@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solvers.exact.convex import Array, Convex, Vector
-from solvers.exact.relaxation import relax
+from solvers.exact.relaxation import ConvexProblem, Iterate, relax
 
 #: Variables that the working set begins with, and that a round may add.
 _WORKING = 256
@@ -31,12 +31,9 @@ class Root:
 class Core:
     """What is left of a problem when all variables that a bound decides are fixed."""
 
-    P: Vector
-    linear: Vector
+    problem: ConvexProblem
+    """Of the variables that are left, with their groups relabelled 0, 1, …"""
     constant: float
-    group: Array
-    k: Array
-    """Cardinalities of the groups that are left, relabelled 0, 1, …"""
     index: Array
     """Variable of the problem behind each of the core."""
     x: npt.NDArray[np.uint8]
@@ -66,13 +63,12 @@ def solve_root(convex: Convex, k: Array, x: Array) -> Root:
     for _ in range(_ROUNDS):
         inside = np.flatnonzero(working)
         outside = np.where(working, 0.0, y)
-        P = convex.block(inside)
-        labels = groups[inside]
         left = k - np.bincount(groups, outside, len(k)).astype(np.int64)
-        z = y[inside]
         linear = convex.gradient(outside)[inside]
-        relax(P, linear, labels, left, z, np.empty(len(z)), np.empty(len(k)), accuracy, np.inf)
-        y[inside] = z
+        part = ConvexProblem(convex.block(inside), linear, groups[inside], left)
+        iterate = Iterate(y[inside], np.empty(len(inside)), np.empty(len(k)))
+        relax(part, iterate, accuracy, np.inf)
+        y[inside] = iterate.y
         gradient = convex.gradient(y)
         reduced, theta = _price(gradient, groups, k)
         wrong = np.where(y == 0, -reduced, np.where(y == 1, reduced, 0.0))
@@ -110,12 +106,10 @@ def extract_core(convex: Convex, root: Root, k: Array, cutoff: float) -> Core:
     labels, group = np.unique(convex.groups[index], return_inverse=True)
     left = k - np.bincount(convex.groups, fixed, len(k)).astype(np.int64)
     room = np.bincount(convex.groups[index], minlength=len(k))
+    linear = np.ascontiguousarray(gradient[index])
     return Core(
-        P=convex.block(index),
-        linear=np.ascontiguousarray(gradient[index]),
+        problem=ConvexProblem(convex.block(index), linear, group.astype(np.int64), left[labels]),
         constant=convex.value(fixed, gradient),
-        group=group.astype(np.int64),
-        k=left[labels],
         index=index,
         x=x,
         feasible=bool(((left >= 0) & (left <= room)).all()),
