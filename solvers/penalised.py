@@ -18,6 +18,7 @@ from solvers.base import Outcome, Request, Solver, State
 from solvers.errors import OptionError
 from solvers.scaling import scale_option
 from solvers.solution import Stop
+from solvers.streams import trial_seed
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,7 @@ class Penalised(Solver):
 
 def _trial(request: Request, number: int, last: bool) -> Request:
     """Give each trial its own random stream, and each but the last half the time left."""
-    seed = request.seed
-    if seed is not None:
-        seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    seed = trial_seed(request.seed, number)
     limit = request.time_limit
     if limit is not None and not last:
         limit -= request.remaining / 2

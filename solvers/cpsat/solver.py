@@ -21,6 +21,7 @@ from solvers.exact.convex import TIE
 from solvers.exact.fixing import fix_by_reduced_costs
 from solvers.interrupt import interruptible
 from solvers.solution import Stop
+from solvers.streams import bounded_seed
 
 #: Up to this many free variables, products are few and leave less to rounding.
 _FEW = 24
@@ -183,7 +184,7 @@ class _Search:
         if self.options.workers is not None:
             solver.parameters.num_workers = self.options.workers
         if self.request.seed is not None:
-            solver.parameters.random_seed = self.request.seed % (2**31 - 1)
+            solver.parameters.random_seed = bounded_seed(self.request.seed, 2**31 - 1)
         if self.request.time_limit is not None:
             solver.parameters.max_time_in_seconds = max(self.request.remaining, 1e-3)
         # Else CP-SAT takes SIGINT over in C, and leaves it so that Ctrl-C kills the process.
