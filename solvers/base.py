@@ -122,7 +122,7 @@ class Outcome:
     """Part of the run spent converting the problem to the backend's form."""
     decode_seconds: float = 0.0
     repaired: npt.NDArray[np.bool_] | None = None
-    """Which samples were repaired to satisfy the cardinality, bool of shape (reads,)."""
+    """Mask of the samples that were repaired to satisfy the cardinality, shape (reads,)."""
     info: dict[str, Any] = field(default_factory=dict)
     """Report of the backend: numbers, text, arrays, and lists and dicts of them."""
 

@@ -33,7 +33,7 @@ class ConvexProblem(NamedTuple):
     group: Array
     """Label of each variable, int64, shape (n,)."""
     k: Array
-    """How many variables are 1 in each group, int64, shape (groups,)."""
+    """Number of ones in each group, int64, shape (groups,)."""
 
 
 class Iterate(NamedTuple):
