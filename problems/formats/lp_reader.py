@@ -1,8 +1,8 @@
 """Parser of LP texts; see :mod:`problems.formats.lp`.
 
-A text is read where solvers agree on its meaning, and refused where they differ: CPLEX reads ``2
-3 x`` as ``23 x``, dimod as ``2 + 3 x``; a bracket without ``/ 2`` is halved by CPLEX and not by
-Gurobi; a binary with the bound 2 is an integer up to 2 for HiGHS and CPLEX; a name that occurs
+A text is read where solvers agree on its meaning, and refused where they differ: CPLEX reads
+``2 3 x`` as ``23 x``, dimod as ``2 + 3 x``; a bracket without ``/ 2`` is halved by CPLEX and not
+by Gurobi; a binary with the bound 2 is an integer up to 2 for HiGHS and CPLEX; a name that occurs
 only under ``Binary`` is a variable for some and dropped by others.
 """
 

@@ -1,8 +1,8 @@
 """Convex relaxation of a node by an active-set method, and its Lagrangian bound.
 
 Minimise ``f(y) = yᵀPy + lᵀy`` over ``0 ≤ y ≤ 1`` with ``Σ_{i∈g} y_i = k_g`` in each group, for
-positive definite ``P``. For any ``y`` and multipliers ``θ``, with the gradient ``r = 2Py + l -
-θ``, convexity gives the Lagrangian bound
+positive definite ``P``. For any ``y`` and multipliers ``θ``, with the gradient
+``r = 2Py + l - θ``, convexity gives the Lagrangian bound
 
     f(x) ≥ f(y) + Σ_g θ_g (k_g - Σ_{i∈g} y_i) + Σ_i min(-r_i y_i, r_i (1 - y_i))
 
