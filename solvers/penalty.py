@@ -107,6 +107,8 @@ class Penalised(Solver):
             build += time.perf_counter() - begin
 
         states = np.concatenate(drawn)
+        held = states[problem.is_feasible(states)]
+        raw = float(problem.energy(held).min()) if len(held) else None
         states, repaired = self._repair(problem, states, request)
         best = best_of(problem, states, request.num_reads)
         report = {
@@ -115,6 +117,7 @@ class Penalised(Solver):
             "shift": _plain(penalty.shift),
             "strengths": strengths,
             "feasible_share": float(feasible.mean()) if len(feasible) else None,
+            "raw_energy": raw,  # of the best sample that needed no repair
         }
         return dataclasses.replace(
             outcome,

@@ -14,6 +14,7 @@ from solvers.base import Capabilities, Outcome, Request, Solver, State
 from solvers.cpsat.model import Model
 from solvers.cpsat.products import products
 from solvers.cpsat.squares import squares
+from solvers.cpus import usable_cpus
 from solvers.dense import float64_matrix
 from solvers.diagonal import Diagonal
 from solvers.errors import BackendError, OptionError
@@ -51,7 +52,8 @@ class CpSat(Solver):
         state that a swap search finds (:mod:`solvers.exact.reduce`). Without it, fix what
         dominance decides (:mod:`problems.presolve`), and leave the rest to CP-SAT alone.
     workers : int, optional
-        Parallel workers; all cores when omitted. One alone is deterministic.
+        Parallel workers; as many as there are usable CPUs when omitted. One alone is
+        deterministic.
     rlt : bool, default False
         With products: add the cardinality times each variable.
     bits : int, default 40
@@ -149,7 +151,7 @@ class _Search:
         energy = self.problem.energy(x)
         if energy < self.energy:
             self.x, self.energy = x, energy
-            if self.request.report(energy):
+            if self.request.report(energy, x=x):
                 self.stop = Stop.INTERRUPTED
 
     def build(self) -> Model | None:
@@ -181,8 +183,7 @@ class _Search:
             model.model.add_hint(variable, value)
         solver = cp_model.CpSolver()
         solver.parameters.linearization_level = 2
-        if self.options.workers is not None:
-            solver.parameters.num_workers = self.options.workers
+        solver.parameters.num_workers = self.options.workers or usable_cpus()
         if self.request.seed is not None:
             solver.parameters.random_seed = self.request.seed % (2**31 - 1)
         if self.request.time_limit is not None:

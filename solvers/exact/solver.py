@@ -102,7 +102,7 @@ class _Run:
         energy = self.problem.energy(x) - self.problem.offset
         if energy < self.energy:
             self.x, self.energy = x, energy
-            if self.request.report(energy + self.problem.offset):
+            if self.request.report(energy + self.problem.offset, x=x):
                 self.stop = Stop.INTERRUPTED
 
     @property
