@@ -27,9 +27,9 @@ State = npt.NDArray[np.uint8]
 #: asks the solver to stop.
 Callback = Callable[[float, float], object]
 
-#: Called with (seconds since the start, state) before the callback, where a solver hands on
-#: the state of a new incumbent; it may keep the state only as a copy.
-Observer = Callable[[float, State], object]
+#: Called with (seconds since the start, energy, state) before the callback, where a solver hands
+#: on the state of a new incumbent; it may keep the state only as a copy.
+Observer = Callable[[float, float, State], object]
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Request:
         """
         at = time.perf_counter() if at is None else at
         if self.observer is not None and x is not None:
-            self.observer(at - self.started, x)
+            self.observer(at - self.started, energy, x)
         return self.callback is not None and bool(self.callback(at - self.started, energy))
 
 

@@ -124,6 +124,11 @@ class Peer:
             return f" by signal {-code}"
 
     @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
+    @property
     def lives(self) -> bool:
         """Whether the process has not ended."""
         return self._process.poll() is None
