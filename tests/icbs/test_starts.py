@@ -9,9 +9,9 @@ import torch
 
 from icbs import LayerError, Pruner, baselines
 from icbs.config import PrunerConfig
-from icbs.layers.finding import find_layers
+from icbs.model.finding import find_layers
 from icbs.pruner import RunFolder
-from icbs.result import Progress
+from icbs.run.result import Progress
 from tests.icbs.conftest import Toy, make_toy
 
 SETTINGS = {
