@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 #: Old name of a package or module of ``icbs`` → its new name.
 RENAMED = {
@@ -26,11 +27,23 @@ RENAMED = {
 }
 
 
-class _Alias(MetaPathFinder, Loader):
-    """Answers ``import icbs.OLD`` with the module that has the new name, and warns."""
+class _Alias(ModuleType):
+    """A module that holds nothing but the names of another."""
 
-    def __init__(self) -> None:
-        self._own: dict[str, ModuleSpec | None] = {}
+    def __init__(self, name: str, new: ModuleType) -> None:
+        super().__init__(name, new.__doc__)
+        self.__path__: list[str] = []
+        self._new = new
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._new, name)
+
+    def __dir__(self) -> list[str]:
+        return dir(self._new)
+
+
+class _Finder(MetaPathFinder, Loader):
+    """Answers ``import icbs.OLD`` with the module of the new name, and warns."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -45,13 +58,10 @@ class _Alias(MetaPathFinder, Loader):
             DeprecationWarning,
             stacklevel=2,
         )
-        module = importlib.import_module(new)
-        self._own[module.__name__] = module.__spec__
-        return module
+        return _Alias(spec.name, importlib.import_module(new))
 
     def exec_module(self, module: ModuleType) -> None:
-        """Leave the module as it is, which has run already, and give back its own spec."""
-        module.__spec__ = self._own.pop(module.__name__)
+        """Do nothing: the module has run under its own name."""
 
 
 def new_name(fullname: str) -> str | None:
@@ -65,5 +75,5 @@ def new_name(fullname: str) -> str | None:
 
 def install() -> None:
     """Let old import paths work."""
-    if not any(isinstance(finder, _Alias) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Alias())
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from icbs.cli.config_file import Settings
 
 LANGUAGE = "language_model"
-DEFAULTS = Path(__file__).parents[1] / "tasks" / "language_model.yaml"
+DEFAULTS = Path(__file__).parents[1] / "zoo" / "language_model.yaml"
 """Settings for language models, where no file of settings is named."""
 
 WHAT, HOW, MORE = "What to prune (one of the first three)", "How", "Settings and results"
