@@ -1,0 +1,1 @@
+"""Compare solvers on problems: one table of runs, measures over it, and a report."""
