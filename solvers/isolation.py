@@ -73,14 +73,15 @@ class Peer:
         environment: dict[str, str] | None = None,
         cpus: Sequence[int] = (),
     ) -> None:
-        told = [module, module_path(), list(cpus) if hasattr(os, "sched_setaffinity") else []]
+        told: list[Any] = [
+            module,
+            module_path(),
+            list(cpus) if hasattr(os, "sched_setaffinity") else [],
+        ]
         command = [sys.executable, "-P", "-c", _BOOT, *map(json.dumps, told)]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | (environment or {}),
-        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        variables = os.environ | (environment or {})
+        self._process = subprocess.Popen(command, env=variables, **pipes)  # type: ignore[call-overload]
 
     def ask(self, *message: Any, hear: Callable[[Any], object] | None = None) -> Any:
         """Send a message and return the answer; an error that is answered is raised.

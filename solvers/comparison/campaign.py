@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from solvers.comparison.cases import Case, examine
 from solvers.comparison.config import CampaignConfig
 from solvers.comparison.entrants import Entrant, digest_of, enter, settings, why_unsupported
-from solvers.comparison.journal import Journal
+from solvers.comparison.journal import PROBLEMS, Journal, check_folder
 from solvers.comparison.places import Task, carry_out, end_all, room
 from solvers.comparison.records import Run, digest, key_of, unsupported
 from solvers.comparison.refute import refuted
@@ -75,6 +75,7 @@ class Campaign:
         CampaignError, SolverError, InvalidProblemError, FormatError, OSError
             Whatever keeps the campaign from running as it is configured.
         """
+        check_folder(folder)
         if config.jobs is not None and config.jobs > room(config.cores):
             raise CampaignError(
                 f"{config.jobs} runs of {config.cores} cores side by side do not fit: this "
@@ -86,7 +87,7 @@ class Campaign:
             )
         entered = enter(config.solvers)
         campaign = cls(config, folder, {}, {entrant.label: entrant for entrant, _ in entered}, [])
-        for case, problem in examine(config.problems, folder / "problems"):
+        for case, problem in examine(config.problems, folder / PROBLEMS):
             campaign.cases[case.name] = case
             for entrant, solver in entered:
                 why = why_unsupported(entrant, solver, case, problem, config)

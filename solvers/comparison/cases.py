@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from problems import CardinalityQUBO, FormatError, InvalidProblemError
 from problems.files import atomic, regular
 from problems.formats import FORMATS, read
+from problems.scaling import check_energies
 from problems.sealed import read_only
 from problems.suggest import did_you_mean
 from solvers.base import State
@@ -106,8 +108,11 @@ def examine(specs: Sequence[ProblemSpec], folder: Path) -> Iterator[tuple[Case, 
     """
     seen: set[str] = set()
     for spec in specs:
-        for place in _places(spec):
+        places = _places(spec)
+        for place in places:
             case, problem = _examined(spec, place, folder, f"problem-{len(seen) + 1}")
+            if spec.name and len(places) == 1:
+                case = dataclasses.replace(case, name=spec.name)
             if case.name in seen:
                 raise CampaignError(
                     f"two problems are named {case.name!r}; give one of them another name "
@@ -160,10 +165,9 @@ def _examined(
         source = Source(place, spec.format, spec.k, spec.free)
         problem, name = source.load(), Path(place).stem
         start = _beside(Path(place)) if start is None else start
-    several = spec.path and len(_places(spec)) > 1
-    name = spec.name if spec.name and not several else name
     given = {"family": spec.family or None, "best": spec.best, "proved": spec.proved or None}
     known |= {key: value for key, value in given.items() if value is not None}
+    check_energies(problem)
     state = None if start is None else _state(start, problem, name)
     energy = mean_energy(problem) if state is None else problem.energy(state)
     best = known.get("best")

@@ -127,7 +127,7 @@ def _named(name: str, entry: Any) -> Any:
 
 
 def _counted(given: Any) -> Any:
-    """Take a number of seeds for the seeds 0, 1, 2, …"""
+    """Take a number of seeds for as many seeds from 0 on."""
     if isinstance(given, int) and not isinstance(given, bool):
         if given < 1:
             raise ValueError(f"{given} seeds are no runs at all; give 1 or more")
@@ -151,9 +151,7 @@ class CampaignConfig(BaseModel):
 
     problems: Annotated[tuple[ProblemSpec, ...], BeforeValidator(_listed), Field(min_length=1)]
     """Files, patterns of files, ``library:NAME``, ``library:SET``, or mappings of more."""
-    solvers: Annotated[
-        tuple[SolverSpec, ...], BeforeValidator(_solver_specs), Field(min_length=1)
-    ]
+    solvers: Annotated[tuple[SolverSpec, ...], BeforeValidator(_solver_specs), Field(min_length=1)]
     """Names, or labels with options: ``qaoa: {p: 3}``, ``deep: {solver: qaoa, p: 9}``."""
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_counted), Field(min_length=1)

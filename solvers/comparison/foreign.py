@@ -67,13 +67,12 @@ def read_foreign(path: str | Path, campaign: Campaign) -> list[dict[str, Any]]:
         raise TableError(f"{path} is empty; it should be a CSV with columns {', '.join(NEEDED)}")
     runs: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     reader = _mqlib_lines if _MQLIB_LINE.match(lines[0]) else _csv_rows
-    for where, found in reader(lines, str(path)):
-        case = _case(found["problem"], campaign, where)
-        if found.pop("maximised", False):
-            found["energy"] = case.offset - found["energy"]
-        runs.setdefault((case.name, found["solver"], found["seed"]), []).append(
-            found | {"where": where}
-        )
+    for where, step in reader(lines, str(path)):
+        case = _case(step["problem"], campaign, where)
+        if step.pop("maximised", False):
+            step["energy"] = case.offset - step["energy"]
+        key = case.name, step["solver"], step["seed"]
+        runs.setdefault(key, []).append(step | {"where": where})
     if taken := sorted({solver for _, solver, _ in runs} & set(campaign.entrants)):
         raise TableError(f"{path} has a solver {taken[0]!r}, as the campaign has; rename it there")
     rows: list[dict[str, Any]] = []
@@ -96,25 +95,31 @@ def _csv_rows(lines: list[str], path: str) -> Iterator[tuple[str, dict[str, Any]
     for number, row in enumerate(reader, start=2):
         where = f"line {number} of {path}"
         if mqlib:
-            yield where, {
-                "problem": Path(row["graphname"]).stem,
-                "solver": row["heuristic"],
-                "seed": _whole(row.get("seed") or row.get("run") or "0", where, "seed"),
-                "seconds": _number(row.get("runtime") or row.get("limit"), where, "runtime"),
-                "energy": _number(row["objective"], where, "objective"),
-                "maximised": True,
-            }
+            yield (
+                where,
+                {
+                    "problem": Path(row["graphname"]).stem,
+                    "solver": row["heuristic"],
+                    "seed": _whole(row.get("seed") or row.get("run") or "0", where, "seed"),
+                    "seconds": _number(row.get("runtime") or row.get("limit"), where, "runtime"),
+                    "energy": _number(row["objective"], where, "objective"),
+                    "maximised": True,
+                },
+            )
             continue
         bound = row.get("bound")
-        yield where, {
-            "problem": row["problem"].strip(),
-            "solver": row["solver"].strip(),
-            "seed": _whole(row["seed"], where, "seed"),
-            "seconds": _number(row["seconds"], where, "seconds"),
-            "energy": _number(row["energy"], where, "energy"),
-            "bound": _number(bound, where, "bound") if bound and bound.strip() else None,
-            "x": (row.get("x") or "").strip(),
-        }
+        yield (
+            where,
+            {
+                "problem": row["problem"].strip(),
+                "solver": row["solver"].strip(),
+                "seed": _whole(row["seed"], where, "seed"),
+                "seconds": _number(row["seconds"], where, "seconds"),
+                "energy": _number(row["energy"], where, "energy"),
+                "bound": _number(bound, where, "bound") if bound and bound.strip() else None,
+                "x": (row.get("x") or "").strip(),
+            },
+        )
 
 
 def _mqlib_lines(lines: list[str], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -131,14 +136,22 @@ def _mqlib_lines(lines: list[str], path: str) -> Iterator[tuple[str, dict[str, A
         common = {"problem": problem, "solver": solver, "seed": seed, "maximised": True}
         for step in filter(None, match[6].split(";")):
             objective, _, seconds = step.partition(":")
-            yield where, common | {
-                "seconds": _number(seconds, where, "time"),
-                "energy": _number(objective, where, "objective"),
-            }
-        yield where, common | {
-            "seconds": _number(match[5], where, "runtime"),
-            "energy": _number(match[4], where, "objective"),
-        }
+            yield (
+                where,
+                common
+                | {
+                    "seconds": _number(seconds, where, "time"),
+                    "energy": _number(objective, where, "objective"),
+                },
+            )
+        yield (
+            where,
+            common
+            | {
+                "seconds": _number(match[5], where, "runtime"),
+                "energy": _number(match[4], where, "objective"),
+            },
+        )
 
 
 def _run(

@@ -10,7 +10,6 @@ import base64
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -22,6 +21,8 @@ from solvers.comparison.records import digest
 from solvers.errors import CampaignError
 
 MANIFEST, RUNS, LOCK = "campaign.json", "runs.jsonl", ".icbs.lock"
+#: Folder of the problems that were in memory alone.
+PROBLEMS = "problems"
 _FORMAT = "icbs-campaign-1"
 
 
@@ -49,8 +50,7 @@ class Journal:
         self._lock: FileLock | None = None
 
     def __enter__(self) -> Journal:
-        if self.folder.exists() and not self.folder.is_dir():
-            raise CampaignError(f"{self.folder} is a file; name a folder for the results")
+        check_folder(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._acquire()
         try:
@@ -107,12 +107,6 @@ class Journal:
         """Write the manifest, or hold it against what is asked."""
         path = self.folder / MANIFEST
         if not path.exists():
-            others = [p.name for p in self.folder.iterdir() if p.name not in (LOCK, "problems")]
-            if (self.folder / RUNS).exists() or (others and not _harmless(others)):
-                raise CampaignError(
-                    f"{self.folder} holds {sorted(others)[0]!r} and no campaign; choose an empty "
-                    "folder"
-                )
             write_text(path, json.dumps(_manifest(self.identity), indent=1) + "\n")
             return
         remove_leftovers(self.folder)
@@ -123,9 +117,7 @@ class Journal:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CampaignError(f"{path} is damaged ({error}); choose another folder") from error
         if not sound:
-            raise CampaignError(
-                f"{path} is damaged, or of another version; choose another folder"
-            )
+            raise CampaignError(f"{path} is damaged, or of another version; choose another folder")
         if before != self.identity:
             raise CampaignError(
                 f"{self.folder} holds another campaign: {_difference(before, self.identity)}; "
@@ -158,13 +150,26 @@ class Journal:
                 os.fsync(file.fileno())
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds something else than a campaign.
+
+    Raises
+    ------
+    CampaignError
+    """
+    if folder.exists() and not folder.is_dir():
+        raise CampaignError(f"{folder} is a file; name a folder for the results")
+    if folder.exists() and not (folder / MANIFEST).exists():
+        names = sorted(path.name for path in folder.iterdir())
+        others = [name for name in names if name != PROBLEMS and not name.startswith(".")]
+        if others:
+            raise CampaignError(
+                f"{folder} holds {others[0]!r} and no campaign; choose an empty folder"
+            )
+
+
 def _manifest(identity: Mapping[str, Any]) -> dict[str, Any]:
     return {"format": _FORMAT, "digest": digest(identity), "campaign": identity}
-
-
-def _harmless(names: list[str]) -> bool:
-    """Whether a folder's files are the system's own, or left by a kill at the very start."""
-    return all(name.startswith(".") for name in names)
 
 
 def _line(key: str, answer: Mapping[str, Any]) -> bytes:
@@ -200,13 +205,13 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         if was == value:
             continue
         if isinstance(value, dict) and isinstance(was, dict):
-            for part in sorted({*value, *was}):
-                if part not in was:
-                    return f"it has no {name[:-1]} {part!r}"
-                if part not in value:
-                    return f"it has the {name[:-1]} {part!r} besides"
-                if was[part] != value[part]:
-                    return f"{name[:-1]} {part!r} was {_brief(was[part])}, and is {_brief(value[part])}"
+            kind = name.removesuffix("s")
+            part = min(key for key in {*value, *was} if value.get(key) != was.get(key))
+            if part not in was:
+                return f"it has no {kind} {part!r}"
+            if part not in value:
+                return f"it has the {kind} {part!r} besides"
+            name, was, value = f"{kind} {part!r}", was[part], value[part]
         return f"{name} was {_brief(was)}, and is {_brief(value)}"
     return "other settings"
 

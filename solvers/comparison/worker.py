@@ -74,7 +74,7 @@ class _Runner:
         if is_trusted(solver) and solver.capabilities.hardware is None:
             for problem in _specimens():
                 run = Run("", "", "", 0, 0.05, start=solver.capabilities.initial_state)
-                perform(solver, problem, np.arange(problem.n) < problem.k, run)
+                perform(solver, problem, (np.arange(problem.n) < problem.k).astype(np.uint8), run)
         self.solvers[code] = solver
 
     def read(self, source: Source, digest: str) -> None:
@@ -265,5 +265,5 @@ def _sendable(error: BaseException) -> BaseException:
     """Return an error that another process can unpickle."""
     if type(error).__module__.startswith(("builtins", "solvers.", "problems.")):
         with suppress(Exception):
-            return pickle.loads(pickle.dumps(error))  # type: ignore[no-any-return]
+            return pickle.loads(pickle.dumps(error))
     return BackendError(describe(error))
