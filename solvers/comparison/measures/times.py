@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import betaincinv
 
 from solvers.comparison.extra import importing
 from solvers.comparison.measures.results import Results
@@ -94,10 +95,10 @@ def share_interval(successes: int, runs: int, confidence: float = 0.95) -> tuple
     -------
     (float, float)
     """
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, runs).proportion_ci(confidence, method="exact")
-    return float(interval.low), float(interval.high)
+    tail = (1 - confidence) / 2
+    low = betaincinv(successes, runs - successes + 1, tail) if successes else 0.0
+    high = betaincinv(successes + 1, runs - successes, 1 - tail) if successes < runs else 1.0
+    return float(low), float(high)
 
 
 def restarts(p: float) -> float:
