@@ -130,6 +130,11 @@ class Campaign:
         """Runs side by side."""
         return self.config.jobs or room(self.config.cores)
 
+    @property
+    def longest(self) -> float:
+        """Seconds that it takes at most, if no solver overruns its limit."""
+        return (len(self.runs) - len(self.refused)) * self.config.time_limit / self.jobs
+
     def carry_out(
         self,
         progress: Callable[[Progress], object] = lambda progress: None,
