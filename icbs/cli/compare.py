@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
     from solvers.comparison import Campaign
 
+#: Columns of the summary that fit a terminal, and those shown only where they say something.
+_COLUMNS = (
+    *("solver", "at_best", "median_gap", "primal_integral", "proofs", "failures", "unsupported"),
+)
+_IF_ANY = ("failures", "unsupported")
+
 
 @plain_errors
 def compare(
@@ -223,10 +229,13 @@ def _summarise(
         title=f"{len(campaign.cases)} problems, {campaign.config.time_limit:g} s a run",
         caption="gap = (E - best) / (start - best); primal integral: its mean over the time",
     )
-    for name, heading in HEADINGS.items():
-        shown.add_column(heading, justify="left" if name == "solver" else "right")
-    for row in summary(table).to_dict("records"):
-        shown.add_row(*map(Text, spelled(row)))
+    rows = summary(table)
+    columns = [name for name in _COLUMNS if name not in _IF_ANY or rows[name].any()]
+    for name in columns:
+        shown.add_column(HEADINGS[name], justify="left" if name == "solver" else "right")
+    for row in rows.to_dict("records"):
+        cells = dict(zip(HEADINGS, spelled(row), strict=True))
+        shown.add_row(*(Text(cells[name], no_wrap=True) for name in columns))
     console.print(shown)
     if overhead is not None:
         console.print(

@@ -32,6 +32,8 @@ class Entrant:
     num_reads: int
     versions: str
     """JSON of distribution → version."""
+    stochastic: bool = True
+    """Whether its answer depends on a seed, and is not proved."""
     missing: str = ""
     """What is to be set up before it can run on any problem."""
 
@@ -66,6 +68,7 @@ def _entered(spec: SolverSpec) -> tuple[Entrant, Solver]:
         options=json.dumps(shown, sort_keys=True),
         num_reads=reads,
         versions=json.dumps(solver.versions()),
+        stochastic=solver.capabilities.seed and not solver.capabilities.exact,
         missing=_missing(solver),
     ), solver
 
