@@ -84,11 +84,14 @@ class Place:
     def __init__(self, cpus: list[int], cores: int) -> None:
         self.cpus, self.cores = cpus, cores
         self.peer: Peer | None = None
+        self.interrupted = False
+        """Whether nobody waits for its run any more."""
         self.prepared: set[bytes] = set()
         self.unloadable: dict[bytes, str] = {}
 
     def carry_out(self, task: Task) -> dict[str, Any]:
         """Carry a run out; see :func:`carry_out`."""
+        self.interrupted = False
         if (why := self._prepare(task.code)) is not None:
             return _ended("failed", why, 0.0)
         try:
@@ -142,7 +145,7 @@ class Place:
         """Return the answer of a run whose process ended, with what it had found."""
         self.end()
         answer = _ended(status, why, seconds)
-        if found:
+        if found and not self.interrupted:
             with suppress(Exception):
                 self._read(task.case)
                 kept = self._ask(_READING, "measure", task.case.hash, found)
@@ -222,4 +225,5 @@ def end_all() -> None:
     """Kill the processes of all places; they are started again when they are needed."""
     with _lock:
         for place in _all:
+            place.interrupted = True
             place.end()
