@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import fnmatch
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -142,8 +143,8 @@ def _places(spec: ProblemSpec) -> list[str]:
         return [str(regular(path).resolve())]
     except FileNotFoundError:
         raise CampaignError(
-            f"there is no problem file {spec.path}; of the public set: {_LIBRARY}NAME or "
-            f"{_LIBRARY}SET (names of the set: {', '.join(_sets())})"
+            f"there is no problem file {spec.path}; of the public set: {_LIBRARY}NAME, or "
+            f"{_LIBRARY}SET for one of {', '.join(_sets())}"
         ) from None
 
 
@@ -160,7 +161,7 @@ def _examined(
         entry = _library().load(name)
         problem, source = entry.problem, Source(place)
         start = entry.start if start is None else start
-        known = {"family": entry.family, "best": entry.best, "proved": entry.proved}
+        known = _known(entry)
     else:
         source = Source(place, spec.format, spec.k, spec.free)
         problem, name = source.load(), Path(place).stem
@@ -198,7 +199,7 @@ def _from_memory(
     if not isinstance(given, CardinalityQUBO) and isinstance(
         inner := getattr(given, "problem", None), CardinalityQUBO
     ):
-        known = {key: getattr(given, key, None) for key in ("family", "best", "proved")}
+        known = _known(given)
         start = getattr(given, "start", None) if start is None else start
         name = spec.name or getattr(given, "name", name)
         given = inner
@@ -272,25 +273,42 @@ def mean_energy(problem: CardinalityQUBO) -> float:
 # -- the public set -------------------------------------------------------------------------
 
 
+#: Sets besides those of each model.
+_COLLECTIONS = ("small", "large", "all")
+
+
 def _library() -> Any:
     from problems import library
 
     return library
 
 
+def _known(entry: Any) -> dict[str, Any]:
+    """Return what an entry of the library says of its problem."""
+    return {
+        "family": getattr(entry, "family", None),
+        "best": getattr(entry, "best_energy", None),
+        "proved": getattr(entry, "proved", None),
+    }
+
+
 def _sets() -> list[str]:
-    return sorted(getattr(_library(), "SETS", ()))
+    return [*_COLLECTIONS, *sorted({row["model"] for row in _library().table()})]
 
 
 def _library_names(wanted: str) -> list[str]:
-    """Return the problems of a set of the library, or the one of that name."""
-    library = _library()
-    every, sets = list(library.names()), _sets()
-    if wanted in sets:
-        return list(library.names(wanted))
-    if wanted in every:
-        return [wanted]
-    raise CampaignError(
-        f"the library has no problem or set {wanted!r}{did_you_mean(wanted, [*sets, *every])}; "
-        f"sets: {', '.join(sets)}; problems: {', '.join(every)}"
-    )
+    """Return the problems of a set, of a model, of a pattern, or the one of that name."""
+    library, sets = _library(), _sets()
+    every: list[str] = library.names()
+    if wanted in _COLLECTIONS:
+        found: list[str] = library.names(collection=wanted)
+    elif wanted in sets:
+        found = library.names(model=wanted)
+    else:
+        found = fnmatch.filter(every, wanted)
+    if not found:
+        raise CampaignError(
+            f"the library has no problem or set {wanted!r}{did_you_mean(wanted, [*sets, *every])}; "
+            f"sets: {', '.join(sets)}; problems: {', '.join(every)}"
+        )
+    return found
