@@ -111,7 +111,9 @@ def test_a_solver_of_ones_own_is_named_again(here):
     (here / "mine.py").write_text(
         "from tests.solvers.comparison_solvers import Odd\nclass Mine(Odd):\n    name = 'mine'\n"
     )
-    (here / "campaign.yaml").write_text("problems: dense.npz\nsolvers: {own: {solver: 'mine:Mine'}}")
+    (here / "campaign.yaml").write_text(
+        "problems: dense.npz\nsolvers: {own: {solver: 'mine:Mine'}}"
+    )
     words = ("compare", "--config", "campaign.yaml", *COMMON, "--no-report")
     assert "name it again yourself: --solvers mine:Mine" in fail(*words)
     assert not (here / "out").exists()
