@@ -23,6 +23,7 @@ from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).parents[1]
 COMMANDS, SETTINGS = "<!-- commands -->", "<!-- settings -->"
+COLUMNS = "<!-- table columns -->"
 FORMULA = re.compile(
     r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<tex>.*?)\\[)\]]</(?P=tag)>',
     re.DOTALL,
@@ -55,7 +56,7 @@ def notebook(path: Path) -> dict[str, str | bytes]:
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Write what the code says where a page asks for it."""
-    for mark, write in ((COMMANDS, commands), (SETTINGS, settings)):
+    for mark, write in ((COMMANDS, commands), (SETTINGS, settings), (COLUMNS, columns)):
         if mark in markdown:
             markdown = markdown.replace(mark, write())
     return markdown
@@ -84,6 +85,15 @@ def settings() -> str:
     for name, field in _fields(schema, schema.get("$defs", {})):
         default = json.dumps(field.get("default"), ensure_ascii=False)
         rows.append(f"| `{name}` | {_takes(field)} | `{default}` |")
+    return "\n".join(rows)
+
+
+def columns() -> str:
+    """Tabulate the columns of a comparison's table, as Markdown."""
+    from solvers.comparison.table import COLUMNS as KNOWN
+
+    rows = ["| column | type | meaning |", "| --- | --- | --- |"]
+    rows += [f"| `{name}` | {kind} | {what} |" for name, (kind, what) in KNOWN.items()]
     return "\n".join(rows)
 
 

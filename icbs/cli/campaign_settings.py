@@ -13,9 +13,7 @@ from problems.suggest import did_you_mean
 from solvers.comparison import CampaignConfig, SolverSpec
 
 
-def config_of(
-    path: Path | None, changes: Mapping[str, Any], solvers: str | None
-) -> CampaignConfig:
+def config_of(path: Path | None, changes: Mapping[str, Any], solvers: str | None) -> CampaignConfig:
     """Read a file of settings, if there is one, and apply those of the command line on top.
 
     Parameters

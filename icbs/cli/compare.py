@@ -122,9 +122,7 @@ def compare(
     table = campaign.table(rows)
     written = _write(console, campaign, table, qoblib, report)
     _summarise(console, campaign, table, overhead)
-    console.print(
-        f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True
-    )
+    console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
 
 
 def _announce(console: Console, campaign: Campaign) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,14 +79,29 @@ def _code(label: str, solver: Solver) -> bytes:
     """Pickle a solver, by value where its class is of a script or a notebook."""
     with importing():
         import cloudpickle
+    module = sys.modules.get(type(solver).__module__)
+    alone = module is not None and not _importable(module.__name__)
     try:
+        if alone:
+            cloudpickle.register_pickle_by_value(module)
         code: bytes = cloudpickle.dumps(solver)
     except Exception as error:
         raise CampaignError(
             f"solver {label!r} can't be sent to another process ({describe(error)}); name its "
             "class instead, as 'module:Class'"
         ) from error
+    finally:
+        if alone:
+            cloudpickle.unregister_pickle_by_value(module)
     return code
+
+
+def _importable(module: str) -> bool:
+    """Whether another process can import a module by its name."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _missing(solver: Solver) -> str:
