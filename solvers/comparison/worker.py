@@ -72,7 +72,7 @@ class _Runner:
         solver = pickle.loads(code)
         solver.require()
         if is_trusted(solver) and solver.capabilities.hardware is None:
-            for problem in _specimens():
+            for problem in _specimens(solver.capabilities.max_n):
                 run = Run("", "", "", 0, 0.05, start=solver.capabilities.initial_state)
                 perform(solver, problem, (np.arange(problem.n) < problem.k).astype(np.uint8), run)
         self.solvers[code] = solver
@@ -250,15 +250,13 @@ def machine() -> str:
     return f"{model}, {platform.system()}, Python {platform.python_version()}"
 
 
-@cache
-def _specimens() -> list[CardinalityQUBO]:
-    """Return a problem of each form that every solver takes, to warm up on."""
-    A = np.random.default_rng(0).normal(size=(6, 10)).astype(np.float32)
+def _specimens(most: int | None) -> list[CardinalityQUBO]:
+    """Return a problem of each form, of at most so many variables, to warm up on."""
+    n = 48 if most is None or most >= 48 else 8
+    A = np.random.default_rng(0).normal(size=(8, n)).astype(np.float32)
     linear = -np.square(A).sum(axis=0)
-    return [
-        CardinalityQUBO.from_factors(A, linear, 5),
-        CardinalityQUBO(A.T @ A + np.diag(linear), 5),
-    ]
+    factored = CardinalityQUBO.from_factors(A, linear, n // 2)
+    return [factored, CardinalityQUBO(A.T @ A + np.diag(linear), n // 2)]
 
 
 def _sendable(error: BaseException) -> BaseException:
