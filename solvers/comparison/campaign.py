@@ -54,12 +54,7 @@ class Campaign:
     """Run → how it went."""
 
     @classmethod
-    def plan(
-        cls,
-        config: CampaignConfig,
-        folder: Path,
-        look: Callable[[str], object] = lambda name: None,
-    ) -> Campaign:
+    def plan(cls, config: CampaignConfig, folder: Path) -> Campaign:
         """Make the solvers, read every problem once, and list the runs.
 
         Parameters
@@ -67,8 +62,6 @@ class Campaign:
         config : CampaignConfig
         folder : Path
             Of the campaign; problems that are in memory alone are written there.
-        look : callable, optional
-            Told the name of each problem that has been read.
 
         Raises
         ------
@@ -93,7 +86,6 @@ class Campaign:
                 why = why_unsupported(entrant, solver, case, problem, config)
                 start = settings(solver, config, case)["start"]
                 campaign._add(case, entrant, start, why)
-            look(case.name)
         return campaign
 
     def _add(self, case: Case, entrant: Entrant, start: bool, why: str) -> None:

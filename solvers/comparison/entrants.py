@@ -138,7 +138,7 @@ def why_unsupported(
             case.state() if asked["start"] else None, entrant.num_reads, None,
         )  # fmt: skip
     except UnsupportedError as error:
-        return str(error)
+        return str(error).removesuffix("; leave it out")
     return ""
 
 
