@@ -94,7 +94,12 @@ def test_best_known_is_undercut_by_an_answer():
     assert best["proved"].to_dict() == {"p": False, "q": True}
 
 
-def test_a_state_that_was_not_handed_back_does_not_count():
+def test_states_shown_before_a_run_was_killed_count():
+    killed = run("p", "a", 0, [(0.1, 0.5)], end=(1.5, 0.5), status="timeout", best_known=0.0)
+    assert results(table(killed)).runs["gap"].tolist() == [0.5]
+
+
+def test_a_state_that_the_end_does_not_have_does_not_count():
     killed = run("p", "a", 0, [(0.1, -9.0)], end=(1.5, np.nan), status="timeout", best_known=0.0)
     boast = run("p", "b", 0, [(0.1, -9.0)], end=(1.0, 0.5), best_known=0.0)
     late = run("p", "c", 0, [(0.2, 0.75)], end=(1.2, 0.25), best_known=0.0)
@@ -258,8 +263,8 @@ def test_profile_is_its_definition(matrix):
         assert curve["tau"].iloc[0] == 1
         assert curve["share"].is_monotonic_increasing
         for tau, share in zip(curve["tau"], curve["share"], strict=True):
-            within = matrix[solver] <= tau * (1 + 1e-12) * best
-            assert share == pytest.approx((within & np.isfinite(matrix[solver])).mean())
+            within = matrix.loc[solved, solver] / best[solved] <= tau
+            assert share == pytest.approx(within.sum() / len(matrix))
         assert curve["share"].iloc[-1] == pytest.approx(np.isfinite(matrix[solver]).mean())
     at_one = profile[profile["tau"] == 1].groupby("solver")["share"].sum().sum()
     assert at_one >= solved.mean() - 1e-12

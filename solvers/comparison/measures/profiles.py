@@ -40,8 +40,8 @@ def ecdf(times: DataFrame) -> DataFrame:
     hits = times[np.isfinite(times["seconds"])]
     counts = hits.groupby(["solver", "seconds"]).size().groupby("solver").cumsum()
     frame = counts.rename("share").reset_index()
-    frame["share"] /= frame["solver"].map(total)
-    return frame
+    # Without any hit, pandas would map to text.
+    return frame.assign(share=frame["share"] / frame["solver"].map(total).astype(float))
 
 
 def performance_profile(

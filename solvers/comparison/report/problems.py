@@ -35,7 +35,7 @@ HEADINGS = (
     "primal integral",
     "proved in s",
     "bound left",
-    "no answer",
+    "failures",
 )
 
 
@@ -110,7 +110,7 @@ def _cells(runs: DataFrame, seconds: float, tts: Series) -> list[str]:
     left = runs["bound_left"]
     return [
         number(runs["gap"].min()),
-        number(final.median()) if answered.any() else "–",
+        number(final.median()) if runs["gap"].notna().any() else "–",
         f"{(runs['gap'] <= AT_BEST).sum()} of {len(runs)}",
         number(seconds),
         solution,
