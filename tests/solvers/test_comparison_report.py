@@ -55,9 +55,12 @@ def page_of(frame, tmp_path):
     return Reader(write_report(frame, tmp_path / "report.html").read_text(encoding="utf-8"))
 
 
-def test_page_holds_charts_tables_and_data(tmp_path):
-    frame = drawn(problems=12, seeds=2, incumbents=8)
-    page = page_of(frame, tmp_path)
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    return page_of(drawn(problems=12, seeds=2, incumbents=8), tmp_path_factory.mktemp("page"))
+
+
+def test_page_holds_charts_tables_and_data(page):
     ids = {attrs.get("id") for _, attrs in page.elements}
     charts = set(page.data["figures"])
     assert charts == {
@@ -84,13 +87,10 @@ def test_costs_of_the_page_are_expected_running_times(tmp_path):
     assert data["curves"] == [[[0, 0, [0.25], [0.0]], [0, 1, [0.5], [0.5]], [1, 0, [0.5], [0.5]]]]
 
 
-def test_runs_that_failed_are_listed(tmp_path):
-    page = page_of(drawn(problems=11, seeds=2, incumbents=5), tmp_path)
+def test_runs_that_failed_are_listed(page):
     assert "UnsupportedError: at most 2048 variables, the problem has 4096" in page.cells
     assert "BackendError: <neal> failed: out of memory & more" in page.cells
-    assert "smollm-1-4096-early (seed 0), smollm-1-4096-early (seed 1)" in " ".join(page.cells) or (
-        "deit-1-4096-early (seed 0), deit-1-4096-early (seed 1)" in page.cells
-    )
+    assert "deit-1-4096-early (seed 0), deit-1-4096-early (seed 1)" in page.cells
 
 
 def test_false_claims_and_late_answers_are_told(tmp_path):
@@ -115,8 +115,7 @@ def test_hostile_names_stay_text(tmp_path):
     assert any(cell.startswith(HOSTILE) for cell in page.cells)
 
 
-def test_page_asks_no_host(tmp_path):
-    page = page_of(drawn(problems=2, seeds=1, incumbents=3), tmp_path)
+def test_page_asks_no_host(page):
     assert not [a for _, a in page.elements if "src" in a]
     assert not [
         a for tag, a in page.elements if tag == "link" and not a["href"].startswith("data:")
@@ -134,9 +133,15 @@ def test_page_asks_no_host(tmp_path):
         table(run("p", "a", 0, [(0.0, 1.0)], n=1)),
         table(run("p", "a", 0, [(0.5, 1.0)], start=0.0, best_known=0.0)),
         table(run("p", "a", 0, [(2e-6, 0.0)], end=(1e-5, 0.0), limit=1e-3)),
-        table(*(run("p", f"s{i}", 0, [(0.1, 0.5)]) for i in range(20))),
+        table(*(run("p", f"s{i}", 0, [(0.1, 0.5)]) for i in range(9))),
     ],
-    ids=["nothing solved", "one variable", "worse than a best start", "microseconds", "20 solvers"],
+    ids=[
+        "nothing solved",
+        "one variable",
+        "worse than a best start",
+        "microseconds",
+        "nine solvers",
+    ],
 )
 def test_small_tables_are_drawn(frame, tmp_path):
     page = page_of(frame, tmp_path)
@@ -169,6 +174,7 @@ def test_a_real_table_is_drawn(tmp_path):
     assert page.cells.count("yes") == 2
 
 
+@pytest.mark.slow
 def test_a_campaign_of_the_size_wanted_is_small_and_quick(tmp_path):
     frame = drawn(problems=60, seeds=3, incumbents=300)
     assert len(frame) > 200_000

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from solvers.comparison.measures.results import AT_BEST, Results, gap
+from solvers.comparison.measures.gaps import AT_BEST, Results, gap
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -73,15 +73,15 @@ def gap(energy: Any, best: Any, start: Any) -> npt.NDArray[np.float64]:
     Returns
     -------
     ndarray of float64
-        At least 0, and above 1 where E is worse than the start.
+        At least 0, and above 1 where E is worse than the start. Differences from E* within
+        rounding (1e-12 of the energies) are 0.
     """
     E, E_best, E_start = (np.asarray(a, dtype=np.float64) for a in (energy, best, start))
     rounding = ROUNDING * np.maximum(np.abs(E_best), np.abs(E_start))
     above, scale = E - E_best, E_start - E_best
     usual = scale > rounding
-    ratio = above / np.where(usual, scale, 1.0)
-    degenerate = np.where(above <= rounding, 0.0, np.inf)
-    return np.where(np.isnan(above), np.nan, np.maximum(np.where(usual, ratio, degenerate), 0.0))
+    ratio = np.where(usual, above / np.where(usual, scale, 1.0), np.inf)
+    return np.where(np.isnan(above), np.nan, np.where(above <= rounding, 0.0, ratio))
 
 
 def results(table: DataFrame, grace: float = GRACE) -> Results:
