@@ -90,7 +90,7 @@ def test_costs_of_the_page_are_expected_running_times(tmp_path):
 def test_runs_that_failed_are_listed(page):
     assert "UnsupportedError: at most 2048 variables, the problem has 4096" in page.cells
     assert "BackendError: <neal> failed: out of memory & more" in page.cells
-    assert "deit-1-4096-early (seed 0), deit-1-4096-early (seed 1)" in page.cells
+    assert "deit-1-4096-early (seed 0, 1)" in page.cells
 
 
 def test_false_claims_and_late_answers_are_told(tmp_path):

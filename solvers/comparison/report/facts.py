@@ -117,7 +117,10 @@ def failures(results: Results) -> list[dict[str, Any]]:
     rows = []
     for (solver, status, error), group in runs.groupby(["solver", "status", "error"]):
         why = error if len(error) <= LONGEST else error[:LONGEST] + " …"
-        cells = [f"{p} (seed {s})" for p, s in group[["problem", "seed"]].to_numpy()]
+        cells = [
+            f"{problem} (seed {', '.join(map(str, sorted(seeds)))})"
+            for problem, seeds in group.groupby("problem", sort=False)["seed"]
+        ]
         rows.append(
             {
                 "solver": solver,
