@@ -22,16 +22,16 @@ import typer
 from torch import nn
 
 from icbs import Pruner
-from icbs.beginning import begin
 from icbs.blocks.block import build_block
 from icbs.blocks.solving import solve_blocks
-from icbs.choice.scores import SCORES, initial_mask
-from icbs.choice.selection import choose_block
-from icbs.data.trees import call
-from icbs.layers.layer import Layer
-from icbs.state import State
-from icbs.tasks import load_task
-from icbs.workspace import Workspace
+from icbs.data.pytree import call
+from icbs.model.layer import Layer
+from icbs.run.context import RunContext
+from icbs.run.start import begin
+from icbs.run.state import RunState
+from icbs.selection.block_selection import choose_block
+from icbs.selection.scores import SCORES, initial_mask
+from icbs.zoo import load_task
 
 RESULTS = Path(__file__).parent / "results" / "pass_speed.md"
 
@@ -66,7 +66,7 @@ def _clock(spent: dict[str, float], name: str) -> Iterator[None]:
     spent[name] = spent.get(name, 0.0) + time.perf_counter() - began
 
 
-def plain(work: Workspace, start: int, stop: int) -> None:
+def plain(work: RunContext, start: int, stop: int) -> None:
     """Do what training does, a sequence at a time: forward, loss, and gradients of all weights."""
     for i in range(start, stop):
         piece = work.pool[i : i + 1]
@@ -75,7 +75,7 @@ def plain(work: Workspace, start: int, stop: int) -> None:
 
 
 def blocks_of_a_pass(
-    pruner: Pruner, work: Workspace, state: State, layers: list[Layer], spent: dict[str, float]
+    pruner: Pruner, work: RunContext, state: RunState, layers: list[Layer], spent: dict[str, float]
 ) -> int:
     """Take one pass for some layers and solve their blocks; returns the weights optimised."""
     config, generator = pruner.config, state.generator
@@ -136,7 +136,7 @@ def main(
     )
     spent: dict[str, float] = {}
     with Peak() as peak:
-        work = Workspace.prepare(task.model, task.batches, task.loss, pruner.config)
+        work = RunContext.prepare(task.model, task.batches, task.loss, pruner.config)
         print(work.plan)
         masks = {
             x.name: x.kind.shaped(~initial_mask(x.dense.abs(), x.num_keep, "layer").view(x.shape))
@@ -166,7 +166,7 @@ def peak_again(peak: Peak) -> Iterator[None]:
 
 
 def report(
-    work: Workspace,
+    work: RunContext,
     spent: dict[str, float],
     singly: dict[str, float],
     weights: int,

@@ -28,11 +28,11 @@ import typer
 
 from benchmarks.pruning_tables import write_tables
 from icbs import Progress, Pruner, load_compressed, save_compressed
-from icbs.baselines import prune
-from icbs.commands.prune import DEFAULTS
-from icbs.records.settings import Settings
-from icbs.tasks import Task, load_task
-from icbs.text import zero_shot
+from icbs.cli.config_file import Settings
+from icbs.cli.prune import DEFAULTS
+from icbs.layerwise import prune
+from icbs.lm import zero_shot
+from icbs.zoo import Task, load_task
 from problems.files import write_text
 
 METHODS = ("magnitude", "wanda", "sparsegpt", "exchange", "icbs")

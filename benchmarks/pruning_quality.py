@@ -18,9 +18,9 @@ import yaml
 
 from benchmarks.straight_through import straight_through
 from icbs import Pruner
-from icbs.records.evaluations import Evaluator
+from icbs.report.evaluations import Evaluator
 from icbs.report.figure import Curve, draw
-from icbs.tasks import Task, load_task
+from icbs.zoo import Task, load_task
 
 RESULTS = Path(__file__).parent / "results"
 PAPER = Path(__file__).parents[1] / "configs" / "paper.yaml"

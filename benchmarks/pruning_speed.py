@@ -23,11 +23,11 @@ import typer
 
 import icbs.pruner as pruner_module
 from icbs import Pruner
-from icbs.beginning import begin
 from icbs.pruner import visit_order
-from icbs.state import State
-from icbs.tasks import load_task
-from icbs.workspace import Workspace
+from icbs.run.context import RunContext
+from icbs.run.start import begin
+from icbs.run.state import RunState
+from icbs.zoo import load_task
 
 RESULTS = Path(__file__).parent / "results" / "pruning_speed.md"
 SETTINGS = {
@@ -46,10 +46,10 @@ class Contender:
     def __init__(self, task, *, remember: bool = True, shared: bool = True) -> None:  # type: ignore[no-untyped-def]
         self.pruner = Pruner(**SETTINGS)
         model = copy.deepcopy(task.model)
-        self.work = Workspace.prepare(model, task.batches, task.loss, self.pruner.config)
+        self.work = RunContext.prepare(model, task.batches, task.loss, self.pruner.config)
         self.work.holdout.remember = remember
         self.shared = shared
-        self.state: State = begin(self.work)
+        self.state: RunState = begin(self.work)
         self.rates: list[float] = []
 
     def turn(self, blocks: int) -> None:
@@ -93,7 +93,7 @@ def _phases(spent: Counter[str]) -> Iterator[None]:
 
         return call
 
-    import icbs.workspace as workspace_module
+    import icbs.run.context as workspace_module
 
     places = [
         (vars(module), name)

@@ -8,13 +8,13 @@ from typing import Any
 
 from torch import nn
 
-from icbs.beginning import begin
 from icbs.blocks.block import Block
 from icbs.data.objective import Loss
-from icbs.layers.modes import evaluation_mode
-from icbs.layers.wrappers import inside
+from icbs.model.modes import evaluation_mode
+from icbs.model.wrappers import inside
 from icbs.pruner import Pruner
-from icbs.workspace import Workspace
+from icbs.run.context import RunContext
+from icbs.run.start import begin
 
 
 def make_blocks(
@@ -48,7 +48,7 @@ def make_blocks(
     """
     pruner = Pruner(**settings)
     with evaluation_mode(copy.deepcopy(inside(model))) as subject:
-        work = Workspace.prepare(subject, batches, loss, pruner.config)
+        work = RunContext.prepare(subject, batches, loss, pruner.config)
         state = begin(work)
         for _ in range(after):
             pruner.step(work, state)

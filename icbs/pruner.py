@@ -14,27 +14,26 @@ import torch
 from torch import Tensor, nn
 
 from icbs import parallel
-from icbs.beginning import begin
 from icbs.blocks.acceptance import attempts, judge
 from icbs.blocks.block import Block, build_block
 from icbs.blocks.failures import Failures
 from icbs.blocks.solving import check_solver, choose_solver, solve_blocks
-from icbs.choice.schedule import visit_order
-from icbs.choice.scores import SCORES
-from icbs.choice.selection import choose_block
-from icbs.choice.starts import check_masks
 from icbs.config import PrunerConfig
 from icbs.curvature.passes import Pass
 from icbs.data.objective import Loss
 from icbs.errors import ConfigError, SolverFailureError
-from icbs.layers.allocation import adopt
-from icbs.layers.layer import Layer
-from icbs.layers.modes import evaluation_mode
-from icbs.records.lines import speaker
-from icbs.records.runfolder import RunFolder
-from icbs.result import Progress, Result
-from icbs.state import TRUSTED, State
-from icbs.workspace import Workspace
+from icbs.model.layer import Layer
+from icbs.model.modes import evaluation_mode
+from icbs.run.context import RunContext
+from icbs.run.progress_lines import progress_printer
+from icbs.run.result import Progress, Result
+from icbs.run.run_folder import RunFolder
+from icbs.run.start import begin, check_masks
+from icbs.run.state import TRUSTED, RunState
+from icbs.selection.allocation import adopt
+from icbs.selection.block_selection import choose_block
+from icbs.selection.schedule import visit_order
+from icbs.selection.scores import SCORES
 from solvers import Solution, SolverError
 
 log = logging.getLogger("icbs")
@@ -112,7 +111,7 @@ class Pruner:
         Parameters
         ----------
         model : nn.Module
-            Any module with layers of :mod:`icbs.layers.kinds`. Wrappers (``torch.compile``,
+            Any module with layers of :mod:`icbs.model.kinds`. Wrappers (``torch.compile``,
             ``nn.DataParallel``, PEFT's) are seen through: masks are named as without them.
         batches : iterable of (inputs, targets)
             Training samples, read once. Inputs are a tensor, or a tuple or dict of tensors
@@ -156,7 +155,7 @@ class Pruner:
         """
         held = nullcontext() if run is None else RunFolder.new(run)
         with evaluation_mode(model) as plain, held as folder:
-            work = Workspace.prepare(plain, batches, loss, self.config)
+            work = RunContext.prepare(plain, batches, loss, self.config)
             work.executor = executor
             if masks is not None and self.config.allocation == "global":
                 adopt(work.layers, masks)
@@ -225,7 +224,7 @@ class Pruner:
             pruner = cls(recorded, **changes)
             # Another limit of memory or size of batch makes another plan, and other roundings.
             plan = folder.plan() if set(changes) <= _PLANNED else None
-            work = Workspace.prepare(plain, batches, loss, pruner.config, plan)
+            work = RunContext.prepare(plain, batches, loss, pruner.config, plan)
             work.executor = executor
             folder.check(work)
             state = folder.load(work)
@@ -233,7 +232,7 @@ class Pruner:
                 state = _begin(work, folder.initial_masks())
             return pruner._descend(work, state, folder, callback, progress)
 
-    def step(self, work: Workspace, state: State) -> None:
+    def step(self, work: RunContext, state: RunState) -> None:
         """Do one pass: look at a batch, and solve and judge one block per layer due."""
         due = visit_order(work.layers, work.visits, state.step, state.generator)
         information = self.look(work, state, due)
@@ -254,7 +253,7 @@ class Pruner:
             state.tabus[layer.name].push(information.chosen[layer.name])
         state.step += 1
 
-    def look(self, work: Workspace, state: State, layers: Sequence[Layer]) -> Pass:
+    def look(self, work: RunContext, state: RunState, layers: Sequence[Layer]) -> Pass:
         """Take one forward and backward pass and choose a block for each of ``layers``."""
         config, generator = self.config, state.generator
         score = SCORES[config.selection]
@@ -268,7 +267,7 @@ class Pruner:
 
         return work.look(generator, choose, state.effort, state.seen)
 
-    def blocks(self, state: State, layers: Sequence[Layer], information: Pass) -> list[Block]:
+    def blocks(self, state: RunState, layers: Sequence[Layer], information: Pass) -> list[Block]:
         """Build the problems of a pass, as cautious as the run has become."""
         kappa = self.config.curvature_weight or float(len(layers))
         blocks = []
@@ -281,15 +280,15 @@ class Pruner:
         return blocks
 
     def solve(
-        self, work: Workspace, state: State, blocks: Sequence[Block]
+        self, work: RunContext, state: RunState, blocks: Sequence[Block]
     ) -> list[Solution | SolverError]:
         """Solve the blocks of a pass, once for all processes."""
         solver, config, executor = self.solver, self.config, work.executor
-        return parallel.from_first(
+        return parallel.broadcast_from_rank0(
             lambda: solve_blocks(blocks, solver, config, state.step, executor)
         )
 
-    def _tell(self, callbacks: Sequence[Callback], work: Workspace, state: State) -> bool:
+    def _tell(self, callbacks: Sequence[Callback], work: RunContext, state: RunState) -> bool:
         """Call back, off the clock; whether that asks for an end."""
         seconds = state.seconds
         now = Progress.of(work, state)
@@ -299,15 +298,15 @@ class Pruner:
 
     def _descend(
         self,
-        work: Workspace,
-        state: State,
+        work: RunContext,
+        state: RunState,
         folder: RunFolder | None,
         callback: Callback | None,
         progress: bool | None,
     ) -> Result:
         """Take passes until the budget is spent, or something fails; set the best masks seen."""
         config = self.config
-        callbacks = [speaker(progress)] + ([] if callback is None else [callback])
+        callbacks = [progress_printer(progress)] + ([] if callback is None else [callback])
         limit = config.time_limit or float("inf")
         failures = Failures(self.solver.name)
         if state.step == 0 and math.isnan(state.loss):  # resumed before its first pass was done
@@ -318,7 +317,7 @@ class Pruner:
             return not ended and state.step < config.passes and state.seconds < limit
 
         try:
-            while parallel.from_first(more):
+            while parallel.broadcast_from_rank0(more):
                 if state.step % config.checkpoint_every == 0 or math.isnan(state.loss):
                     # Measured afresh where a resumed run would begin, so that both agree.
                     state.loss = work.holdout.measure()
@@ -353,7 +352,7 @@ class Pruner:
         return result
 
 
-def _begin(work: Workspace, masks: Mapping[str, Tensor] | None) -> State:
+def _begin(work: RunContext, masks: Mapping[str, Tensor] | None) -> RunState:
     """Begin a run; if that fails, nothing is left pruned."""
     try:
         return begin(work, masks)

@@ -20,10 +20,10 @@ from icbs.blocks.block import Block
 from icbs.blocks.failures import failure_text
 from icbs.config import PrunerConfig
 from icbs.errors import NothingMovesWarning
-from icbs.figures import counted
-from icbs.history import Row
-from icbs.state import State
-from icbs.workspace import Workspace
+from icbs.formatting import counted
+from icbs.run.context import RunContext
+from icbs.run.history import Row
+from icbs.run.state import RunState
 from solvers import BackendError, Solution, SolverError
 
 Answer = Solution | SolverError
@@ -73,7 +73,7 @@ class Move:
         """Restore them exactly."""
         self.block.layer.set_block(self.index, ~self.pruned)
 
-    def row(self, state: State, actual: float, *, accepted: bool) -> Row:
+    def row(self, state: RunState, actual: float, *, accepted: bool) -> Row:
         """Record what became of the move."""
         return Row(
             step=state.step,
@@ -100,7 +100,7 @@ def attempts(config: PrunerConfig) -> int:
 
 
 def judge(
-    work: Workspace, state: State, blocks: Sequence[Block], answers: Sequence[Answer]
+    work: RunContext, state: RunState, blocks: Sequence[Block], answers: Sequence[Answer]
 ) -> list[Row]:
     """Apply the answers of a pass, measure them, and keep them or restore the weights exactly.
 
@@ -119,7 +119,7 @@ def judge(
     return rows
 
 
-def _learn_from_nothing(work: Workspace, state: State, rows: Sequence[Row]) -> None:
+def _learn_from_nothing(work: RunContext, state: RunState, rows: Sequence[Row]) -> None:
     """Lower κ where passes move nothing from the beginning, or one after another; warn of it."""
     config = work.config
     idle = _idle(chain(reversed(rows), reversed(state.history)))
@@ -155,7 +155,7 @@ def _idle(latest: Iterable[Row]) -> int:
     return len(steps)
 
 
-def _judge_one(work: Workspace, state: State, move: Move) -> Row:
+def _judge_one(work: RunContext, state: RunState, move: Move) -> Row:
     if not len(move.index):
         return move.row(state, 0.0, accepted=False)
     layer = move.block.layer
@@ -179,7 +179,7 @@ def _judge_one(work: Workspace, state: State, move: Move) -> Row:
     return move.row(state, actual, accepted=accepted)
 
 
-def _judge_together(work: Workspace, state: State, moves: Sequence[Move]) -> list[Row]:
+def _judge_together(work: RunContext, state: RunState, moves: Sequence[Move]) -> list[Row]:
     """Keep all moves of a pass, or none; learn how far the model can be trusted."""
     able = [move for move in moves if len(move.index)]
     # What a solver failed at says nothing about the model.

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from icbs.config import PrunerConfig
-from icbs.constraints import group_of
+from icbs.config.constraints import group_of
 from icbs.curvature.passes import Pass
-from icbs.layers.layer import Layer
+from icbs.model.layer import Layer
 from problems import CardinalityQUBO
 from problems.sealed import read_only
 

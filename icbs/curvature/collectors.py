@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from icbs import parallel
+from icbs.curvature.hooks import Sink
+from icbs.curvature.layer_io import Call, Trace, joined
 from icbs.curvature.sources import Curvature, fisher
-from icbs.curvature.taps import Sink
-from icbs.curvature.trace import Call, Trace, joined
 from icbs.data.positions import Drawn
 from icbs.errors import DataError
-from icbs.layers.layer import Layer
+from icbs.model.layer import Layer
 
 
 class Means:
@@ -58,7 +58,7 @@ class Means:
         DataError
             If one is not finite.
         """
-        parallel.add_up(*self.gradients.values(), *self.squares.values())
+        parallel.all_reduce_(*self.gradients.values(), *self.squares.values())
         for name, gradient in self.gradients.items():
             check_finite(name, gradient)
             gradient /= count
@@ -103,7 +103,7 @@ class Held:
         if self.calls[layer.name]:
             first = self._row(min(self.calls[layer.name]))
             rows[first : first + len(own)] = own
-        parallel.add_up(rows)
+        parallel.all_reduce_(rows)
         return rows
 
     def _row(self, start: int) -> int:
@@ -201,7 +201,7 @@ class Gathered:
 
     def add_up(self) -> None:
         """Put the rows and sums of all processes together."""
-        parallel.add_up(*self.rows.values(), *self.sums.values())
+        parallel.all_reduce_(*self.rows.values(), *self.sums.values())
 
     def curvature(self, layer: Layer, index: Tensor) -> Curvature:
         """Fisher of the chosen block; of no other.

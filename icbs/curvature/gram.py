@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from icbs import parallel
+from icbs.curvature.layer_io import Call
 from icbs.curvature.sources import Curvature, Distortion, Source
-from icbs.curvature.trace import Call
-from icbs.layers.layer import Layer
+from icbs.model.layer import Layer
 
 
 class Grams:
@@ -51,8 +51,8 @@ class Grams:
 
     def add_up(self) -> None:
         """Add up over the processes, where there are several."""
-        parallel.add_up(*self.totals.values())
-        counts = parallel.added(*self.positions.values())
+        parallel.all_reduce_(*self.totals.values())
+        counts = parallel.all_reduced(*self.positions.values())
         self.positions = dict(zip(self.positions, map(int, counts), strict=True))
 
     def curvature(self, layer: Layer, index: Tensor) -> Curvature:

@@ -20,12 +20,12 @@ from icbs import parallel
 from icbs.config import DRAWN, CurvatureName, PrunerConfig, SampleName
 from icbs.curvature.collectors import Gathered, Held, Means, Tokens, both, check_finite
 from icbs.curvature.gram import Grams, with_distortion
+from icbs.curvature.hooks import Sink, hooked
 from icbs.curvature.sources import Curvature, Source, hessian
-from icbs.curvature.taps import Sink, listen
 from icbs.data.objective import Objective
 from icbs.data.positions import Drawn, counted_positions
 from icbs.data.samples import Samples
-from icbs.layers.layer import Layer
+from icbs.model.layer import Layer
 
 
 @dataclass
@@ -232,12 +232,12 @@ class _Batch:
         if self.grams is not None:
             sink = both(sink, self.grams.add)
         start, stop = parallel.share(start, stop)
-        generator = self.generator if drawn is None else parallel.own(self.generator)
+        generator = self.generator if drawn is None else parallel.rank_generator(self.generator)
         loss = 0.0
         for first in range(start, stop, self.size):
             piece = self.samples[first : min(first + self.size, stop)]
             loss += self._run(first, piece, sink, drawn, generator)
-        self.loss += parallel.added(loss)[0]
+        self.loss += parallel.all_reduced(loss)[0]
 
     def _run(
         self,
@@ -248,7 +248,7 @@ class _Batch:
         generator: torch.Generator,
     ) -> float:
         """Run one piece; nothing of it outlives the call but what the sinks keep."""
-        with listen(self.model, self.layers, len(piece), first) as taps:
+        with hooked(self.model, self.layers, len(piece), first) as taps:
             outputs = self.objective.run(self.model, piece.inputs)
             total = self.objective.total(outputs, piece.targets)
             loss = float(total.detach())

@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
 from icbs.errors import DataError
-from icbs.layers.layer import Layer
+from icbs.model.layer import Layer
 
 
 @dataclass

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from icbs import parallel
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
-from icbs.layers.kinds import Kind
-from icbs.layers.layer import Layer
+from icbs.model.kinds import Kind
+from icbs.model.layer import Layer
 
 
 @dataclass
@@ -145,7 +145,7 @@ class HoldOut:
 
     def _mean(self, total: float) -> float:
         """Divide the loss of all pieces; agree on whether all could be remembered."""
-        total, forgotten = parallel.added(total, float(not self.remember))
+        total, forgotten = parallel.all_reduced(total, float(not self.remember))
         self.remember = not forgotten
         return total / self.count
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icbs.data.trees import concatenate, tensors, tree_map
+from icbs.data.pytree import concatenate, tensors, tree_map
 from icbs.errors import DataError, IgnoredSamplesWarning
-from icbs.layers.plain import oddity
+from icbs.model.plain import oddity
 
 IGNORED = -100
 """Label of what does not count, as in torch's cross-entropy."""
@@ -172,3 +172,30 @@ def _differences(samples: Samples, ignored: int) -> Iterator[Tensor]:
         for name, none in (("labels", ignored), ("attention_mask", 0)):
             if isinstance(given := inputs.get(name), Tensor):
                 yield (given != none).flatten(1).sum(dim=1) if given.ndim > 1 else given.long()
+
+
+def epoch_order(size: int, seen: int, count: int, seed: int) -> Tensor:
+    """Say which samples come next: none a second time before all others have come.
+
+    A mask fits the samples that it was chosen by; their gradients promise more than others
+    keep.
+
+    Parameters
+    ----------
+    size : int
+        Samples there are.
+    seen : int
+        How many have come before, in all rounds.
+    count : int
+        How many are asked for, at most ``size``.
+    seed : int
+        Of the order, which is that of every round: so no two passes that follow one another
+        share a sample where the rest would do.
+
+    Returns
+    -------
+    Tensor of int64, shape (count,)
+        Indices, none of them twice.
+    """
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
+    return order.roll(-seen)[:count]

@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from icbs.history import Row
-from icbs.records.evaluations import FILE, Evaluation, read_evaluations
-from icbs.records.runfolder import RunFolder
+from icbs.export.headers import TaskNotes
+from icbs.report.evaluations import FILE, Evaluation, read_evaluations
 from icbs.report.figure import Curve
 from icbs.report.layers import LayerFigures, layer_figures
-from icbs.saving.headers import TaskNotes
+from icbs.run.history import Row
+from icbs.run.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from icbs import Pruner
-from icbs.beginning import begin
 from icbs.blocks.acceptance import judge
 from icbs.blocks.solving import solve_blocks
-from icbs.records.runfolder import RunFolder
-from icbs.state import State
-from icbs.workspace import Workspace
+from icbs.run.context import RunContext
+from icbs.run.run_folder import RunFolder
+from icbs.run.start import begin
+from icbs.run.state import RunState
 from solvers import SolverError
 
 SETTINGS = {
@@ -33,13 +33,13 @@ SETTINGS = {
 def looked(toy, **changes):
     """A run, and the blocks of its first pass with their best answers."""
     pruner = Pruner(**(SETTINGS | changes))
-    work = Workspace.prepare(toy.model, toy.batches, toy.loss, pruner.config)
+    work = RunContext.prepare(toy.model, toy.batches, toy.loss, pruner.config)
     state = begin(work)
     blocks = pruner.blocks(state, work.layers, pruner.look(work, state, work.layers))
     return work, state, blocks, solve_blocks(blocks, pruner.solver, pruner.config, 0)
 
 
-def weights(work: Workspace) -> list[torch.Tensor]:
+def weights(work: RunContext) -> list[torch.Tensor]:
     return [layer.weight.clone() for layer in work.layers]
 
 
@@ -163,7 +163,7 @@ def test_counts_are_kept_in_each_group(toy, constraint):
     [(inf, -1), (1.0, -1), (0.5, -1), (0.3, 0), (0.1, 1), (-0.1, 1), (-5.0, 1), (nan, 1)],
 )
 def test_trust_follows_what_the_model_was_worth(worth, grows):
-    state = State(torch.Generator(), {})
+    state = RunState(torch.Generator(), {})
     state.trust([SimpleNamespace(name="layer")], worth, 1.2)
     caution = state.caution["layer"]
     assert (caution > 1) - (caution < 1) == grows
@@ -184,7 +184,7 @@ def test_passes_grow_while_their_models_are_worth_little(
 ):
     small = {"gradient_samples": 50, "curvature_samples": 20, "acceptance_unit": unit}
     pruner = Pruner(**(SETTINGS | small | {"sample_growth": growth, "schedule": "uniform"}))
-    work = Workspace.prepare(toy.model, toy.batches, toy.loss, pruner.config)
+    work = RunContext.prepare(toy.model, toy.batches, toy.loss, pruner.config)
     work.pool = work.pool[:400]
     work.plan = replace(work.plan, samples=min(work.plan.samples, 400))
     state = begin(work)

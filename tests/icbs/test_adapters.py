@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from icbs import CausalLMLoss, DensityWarning, LayerError, Pruner, apply_masks
-from icbs.baselines import prune
 from icbs.config import PrunerConfig
 from icbs.curvature.passes import take_pass
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
-from icbs.layers.finding import find_layers
-from icbs.layers.modes import evaluation_mode
+from icbs.layerwise import prune
+from icbs.model.finding import find_layers
+from icbs.model.modes import evaluation_mode
 from tests.icbs.language import make_language_model
 
 peft = pytest.importorskip("peft")

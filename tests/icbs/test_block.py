@@ -13,7 +13,7 @@ from icbs.blocks.block import build_block
 from icbs.config import PrunerConfig
 from icbs.curvature.passes import Pass
 from icbs.curvature.sources import Curvature, Distortion
-from icbs.layers.layer import Layer
+from icbs.model.layer import Layer
 
 
 def setting(seed: int, *, exact: bool) -> tuple[Layer, torch.Tensor, Pass, torch.Tensor]:

@@ -13,11 +13,11 @@ import typer
 from typer.testing import CliRunner
 
 import solvers as registry
-from icbs.commands.answers import read_state
-from icbs.commands.errors import plain_errors
-from icbs.commands.export import export
-from icbs.commands.solve import solve
-from icbs.commands.solvers import solvers
+from icbs.cli.console import plain_errors
+from icbs.cli.export import export
+from icbs.cli.solution_io import read_state
+from icbs.cli.solve import solve
+from icbs.cli.solvers import solvers
 from problems import CardinalityQUBO, FormatError
 from problems.formats import FORMATS, read, write
 from solvers import Capabilities, Outcome, Request, Solver, SolverError, Stop

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from icbs import ConfigError, LayerError, Pruner, PrunerConfig
-from icbs.choice.selection import Tabu, choose_block
 from icbs.config import InitialName
-from icbs.constraints import Pattern, group_of, parse_pattern
-from icbs.layers.layer import Layer
+from icbs.config.constraints import Pattern, group_of, parse_pattern
+from icbs.model.layer import Layer
+from icbs.selection.block_selection import Tabu, choose_block
 
 patterns = st.integers(2, 8).flatmap(
     lambda m: st.builds(Pattern, st.integers(1, m - 1), st.just(m))

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from icbs import CausalLMLoss, DensityWarning, LayerError, Pruner, PrunerConfig
-from icbs.baselines import prune
 from icbs.cli import app
-from icbs.layers.coverage import Coverage, density_in_words
-from icbs.layers.finding import find_layers
-from icbs.tasks import Task
+from icbs.layerwise import prune
+from icbs.model.coverage import Coverage, density_in_words
+from icbs.model.finding import find_layers
+from icbs.zoo import Task
 from tests.icbs.architectures import make
 from tests.icbs.conftest import Toy, make_toy
 

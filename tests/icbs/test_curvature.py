@@ -9,13 +9,13 @@ from torch.func import functional_call, grad, vmap
 
 from icbs import Pruner
 from icbs.config import PrunerConfig
+from icbs.curvature.layer_io import Trace
 from icbs.curvature.passes import Pass, take_pass
-from icbs.curvature.trace import Trace
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
 from icbs.errors import DataError
-from icbs.layers.finding import find_layers
-from icbs.layers.layer import Layer
+from icbs.model.finding import find_layers
+from icbs.model.layer import Layer
 
 
 def look(model: nn.Module, layers: list[Layer], samples: Samples, **changes: object) -> Pass:

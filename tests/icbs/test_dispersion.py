@@ -18,9 +18,9 @@ from icbs.curvature.passes import take_pass
 from icbs.data.dispersion import dispersion
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
-from icbs.figures import counted
-from icbs.layers.finding import find_layers
-from icbs.state import State
+from icbs.formatting import counted
+from icbs.model.finding import find_layers
+from icbs.run.state import RunState
 
 SETTINGS = {"density": 0.3, "passes": 6, "block_size": 64}
 
@@ -257,7 +257,7 @@ def test_a_run_that_moves_says_nothing(toy):
 
 
 def test_what_was_lowered_is_not_forgotten_when_a_move_is_kept():
-    state, layer = State(torch.Generator(), {}, caution={"a": 0.01}), SimpleNamespace(name="a")
+    state, layer = RunState(torch.Generator(), {}, caution={"a": 0.01}), SimpleNamespace(name="a")
     state.learn(layer, accepted=True, factor=1.2)
     assert state.caution["a"] == 0.01
     state.learn(layer, accepted=False, factor=1.2)

@@ -11,11 +11,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from icbs import DataError, LayerError, Pruner, PrunerConfig
-from icbs.baselines import prune
 from icbs.curvature.passes import take_pass
 from icbs.data.samples import Samples
-from icbs.layers.finding import find_layers
-from icbs.workspace import Workspace
+from icbs.layerwise import prune
+from icbs.model.finding import find_layers
+from icbs.run.context import RunContext
 
 LOSS = nn.CrossEntropyLoss()
 SETTINGS: dict[str, Any] = {"density": 0.5, "passes": 3, "block_size": 16}
@@ -77,7 +77,7 @@ def per_sample(model: nn.Module, samples: Samples) -> dict[str, Tensor]:
 def test_gradients_are_those_of_each_sample_alone(shape, empty):
     model, batches = build(*shape, empty=empty)
     config = PrunerConfig.of(**SETTINGS, curvature="empirical")
-    work = Workspace.prepare(model, batches, LOSS, config)
+    work = RunContext.prepare(model, batches, LOSS, config)
     assert work.plan.apart
     assert work.plan.together == 1 < work.plan.batch_size
     samples = Samples(*batches[0])
@@ -113,7 +113,7 @@ def test_experts_are_pruned_to_their_density(shape, tmp_path):
         assert torch.equal(model.get_submodule(name).weight, weight * mask)
     assert result.loss < result.initial_loss
     # The loss that was measured is that of the model.
-    work = Workspace.prepare(copy.deepcopy(dense), batches, LOSS, PrunerConfig.of(**SETTINGS))
+    work = RunContext.prepare(copy.deepcopy(dense), batches, LOSS, PrunerConfig.of(**SETTINGS))
     work.holdout.model = model
     with torch.no_grad():
         held = work.holdout.pieces[0].samples
@@ -123,7 +123,7 @@ def test_experts_are_pruned_to_their_density(shape, tmp_path):
 
 
 def test_models_in_which_all_layers_see_all_samples_are_taken_together(toy):
-    work = Workspace.prepare(toy.model, toy.batches, toy.loss, PrunerConfig.of(**SETTINGS))
+    work = RunContext.prepare(toy.model, toy.batches, toy.loss, PrunerConfig.of(**SETTINGS))
     assert not work.plan.apart
     assert work.plan.together == work.plan.batch_size > 1
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from icbs import Pruner, SolverFailureError
 from icbs.blocks.failures import failure_text
 from icbs.cli import app
-from icbs.history import read_history
+from icbs.run.history import read_history
 from problems import IcbsError
 from solvers import BackendError, Capabilities, Solver, SolverError, registry
 from solvers.diagonal import Diagonal

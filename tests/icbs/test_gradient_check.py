@@ -18,8 +18,8 @@ from icbs.curvature.gradient_check import check_gradients, count_samples
 from icbs.curvature.passes import take_pass
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples, unlike
-from icbs.layers.finding import find_layers
-from icbs.workspace import Workspace
+from icbs.model.finding import find_layers
+from icbs.run.context import RunContext
 from tests.icbs.test_kinds import KINDS, build
 from tests.icbs.test_passes import Mixer, sequences
 
@@ -154,7 +154,7 @@ def test_a_weighted_sum_is_taken_in_any_unit_and_has_autograds_gradient(unit):
         return unit * F.cross_entropy(outputs, targets, weight=WEIGHTS, reduction="sum")
 
     model, x = mlp(), draw(64, 12)
-    work = Workspace.prepare(
+    work = RunContext.prepare(
         model, [(x, LABELS)], loss, PrunerConfig(**QUICK, curvature="empirical")
     )
     assert work.objective.sums
@@ -534,5 +534,5 @@ def test_a_run_draws_the_same_randomness_with_the_check_as_without(monkeypatch):
         return prune(mlp(), (draw(64, 12), LABELS), LOSS).masks
 
     expected = masks()
-    monkeypatch.setattr("icbs.workspace.check_gradients", lambda *args, **named: None)
+    monkeypatch.setattr("icbs.run.context.check_gradients", lambda *args, **named: None)
     assert all(torch.equal(mask, expected[name]) for name, mask in masks().items())

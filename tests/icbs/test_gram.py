@@ -15,10 +15,10 @@ from icbs import Pruner, baselines, make_blocks
 from icbs.blocks.block import build_block
 from icbs.config import PrunerConfig
 from icbs.curvature.gram import Grams, distortion
+from icbs.curvature.layer_io import Call
 from icbs.curvature.passes import Pass
 from icbs.curvature.sources import Curvature
-from icbs.curvature.trace import Call
-from icbs.layers.layer import Layer
+from icbs.model.layer import Layer
 from solvers import solve
 
 

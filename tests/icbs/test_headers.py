@@ -29,9 +29,9 @@ from icbs import (
     save_masks,
     to_torch_pruning,
 )
-from icbs.records.evaluations import Evaluation, read_evaluations, write_evaluations
-from icbs.saving.digests import json_digest, tensors_digest
-from icbs.saving.writing import KEY
+from icbs.export.digests import json_digest, tensors_digest
+from icbs.export.writing import KEY
+from icbs.report.evaluations import Evaluation, read_evaluations, write_evaluations
 from tests.icbs.conftest import make_toy
 
 MASKS = {"a": torch.tensor([[True, False, True], [False, True, True]]), "b": torch.ones(4) > 0}

@@ -10,8 +10,8 @@ from icbs.config import PrunerConfig
 from icbs.data.holdout import HoldOut
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
-from icbs.layers.finding import find_layers
-from icbs.layers.layer import Layer
+from icbs.model.finding import find_layers
+from icbs.model.layer import Layer
 
 
 def flip(layer: Layer, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,8 +17,8 @@ from icbs.curvature.passes import take_pass
 from icbs.data.holdout import HoldOut
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
-from icbs.layers.finding import find_layers
-from icbs.layers.layer import Layer
+from icbs.model.finding import find_layers
+from icbs.model.layer import Layer
 from tests.icbs.test_holdout import flip
 
 
@@ -98,7 +98,7 @@ def test_per_sample_gradients_are_those_of_torch_func(name, monkeypatch):
     each = vmap(grad(loss), in_dims=(None, 0, 0))(weights, samples.inputs, samples.targets)
     each = torch.stack([layer.kind.matrix(g) for g in each["layer.weight"]]).flatten(1)
     # Unfold a few samples at a time, and gather a few columns at a time.
-    monkeypatch.setattr("icbs.curvature.trace.MOST", 3000)
+    monkeypatch.setattr("icbs.curvature.layer_io.MOST", 3000)
     information = take_pass(
         model,
         [layer],

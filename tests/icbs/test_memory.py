@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from icbs import CausalLMLoss, ConfigError, MemoryLimitError, Pruner, PrunerConfig
-from icbs.curvature import memory
-from icbs.curvature.memory import Plan, Survey, make_plan, survey
+from icbs.config.sizes import parse_size, spell
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
-from icbs.layers.finding import find_layers
-from icbs.sizes import parse_size, spell
-from icbs.workspace import Workspace
+from icbs.model.finding import find_layers
+from icbs.run import memory
+from icbs.run.context import RunContext
+from icbs.run.memory import Plan, Survey, make_plan, survey
 from tests.icbs.test_passes import Mixer, sequences
 
 MEGA = 10**6
@@ -172,7 +172,7 @@ SETTINGS = {
 def tight(model: nn.Module, batches: list) -> int:
     """Bytes with which nothing can be held, and one sample run at a time."""
     config = PrunerConfig.of(**SETTINGS, max_memory=10**9)
-    work = Workspace.prepare(copy.deepcopy(model), batches, CausalLMLoss(), config)
+    work = RunContext.prepare(copy.deepcopy(model), batches, CausalLMLoss(), config)
     parts = work.plan.parts
     spare = parts["held for the curvature"] + parts["held for the acceptance test"]
     return (
@@ -217,14 +217,14 @@ def test_a_resumed_run_keeps_its_plan_whatever_is_free_then(tmp_path, monkeypatc
         if progress.step == 2:
             raise Stopped
 
-    monkeypatch.setattr("icbs.curvature.memory.SPARE", 1.0)
-    monkeypatch.setattr("icbs.curvature.memory.free_memory", lambda device: limit - resident)
+    monkeypatch.setattr("icbs.run.memory.SPARE", 1.0)
+    monkeypatch.setattr("icbs.run.memory.free_memory", lambda device: limit - resident)
     whole = Pruner(**SETTINGS).prune(copy.deepcopy(model), batches, CausalLMLoss())
     with pytest.raises(Stopped):
         Pruner(**SETTINGS).prune(
             copy.deepcopy(model), batches, CausalLMLoss(), run=tmp_path / "run", callback=stop
         )
-    monkeypatch.setattr("icbs.curvature.memory.free_memory", lambda device: 10**9)
+    monkeypatch.setattr("icbs.run.memory.free_memory", lambda device: 10**9)
     found = Pruner.resume(tmp_path / "run", model, batches, CausalLMLoss())
     assert found.loss == whole.loss
     for name, mask in whole.masks.items():

@@ -23,12 +23,12 @@ from icbs import (
     save_masks,
     to_torch_pruning,
 )
-from icbs.baselines import prune
 from icbs.curvature.sources import hessian
 from icbs.data.losses import CausalLMLoss
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
-from icbs.layers.finding import find_layers
+from icbs.layerwise import prune
+from icbs.model.finding import find_layers
 from problems import IcbsError
 from tests.icbs.language import make_language_model
 

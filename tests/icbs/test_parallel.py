@@ -15,7 +15,7 @@ import torch.multiprocessing as mp
 from icbs import CausalLMLoss, DataError, Pruner, RunFolderError, load_masks
 from icbs.curvature.passes import Pass, take_pass
 from icbs.data.objective import Objective
-from icbs.history import read_history
+from icbs.run.history import read_history
 from tests.icbs.test_passes import model_and_layers, picks, sequences
 
 WAYS: dict[str, dict[str, Any]] = {

@@ -13,8 +13,8 @@ from icbs.data.objective import Objective
 from icbs.data.positions import Drawn
 from icbs.data.samples import Samples
 from icbs.errors import DataError
-from icbs.layers.finding import find_layers
-from icbs.layers.layer import Layer
+from icbs.model.finding import find_layers
+from icbs.model.layer import Layer
 
 
 class Mixer(nn.Module):

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icbs import ConfigError, PrunerConfig
+from icbs.cli.config_file import Settings, parse_assignments
 from icbs.config import brief
-from icbs.records.plainyaml import LARGEST, PlainYamlError, dump_plain, load_plain
-from icbs.records.settings import Settings, parse_assignments
+from icbs.config.plain_yaml import LARGEST, PlainYamlError, dump_plain, load_plain
 
 keys = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=9)
 scalars = (

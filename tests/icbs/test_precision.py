@@ -10,12 +10,12 @@ from torch import nn
 
 from icbs import Pruner
 from icbs.config import PrunerConfig
+from icbs.curvature.hooks import hooked
 from icbs.curvature.passes import take_pass
-from icbs.curvature.taps import listen
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
-from icbs.layers.finding import find_layers
-from icbs.layers.layer import Layer
+from icbs.model.finding import find_layers
+from icbs.model.layer import Layer
 
 
 def look(model: nn.Module, layers: list[Layer], samples: Samples, precision: str):  # type: ignore[no-untyped-def]
@@ -62,7 +62,7 @@ def test_scaling_saves_gradients_that_float16_can_not_hold():
         objective = Objective(small)
         objective.precision = precision  # type: ignore[assignment]
         found = torch.zeros(())
-        with listen(model, layers, len(samples)) as taps:
+        with hooked(model, layers, len(samples)) as taps:
             total = objective.total(objective.run(model, samples.inputs), samples.targets)
 
             def sink(layer: Layer, call) -> None:  # type: ignore[no-untyped-def]
@@ -83,7 +83,7 @@ def test_a_scale_too_large_is_lowered():
     layers = find_layers(model, PrunerConfig(density=0.5))
     objective = Objective(lambda o, y: 1e4 * nn.functional.cross_entropy(o.float(), y))
     objective.precision = "float16"
-    with listen(model, layers, 20) as taps:
+    with hooked(model, layers, 20) as taps:
         outputs = objective.run(model, torch.randn(20, 6))
         total = objective.total(outputs, torch.randint(3, (20,)))
         assert taps.find_scale(total) < 2.0**14

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from icbs import BlockSizeWarning, Progress, Pruner, PrunerConfig, TrainingModeWarning
-from icbs.choice.schedule import due, shares
-from icbs.layers.layer import Layer
-from icbs.state import State
+from icbs.model.layer import Layer
+from icbs.run.state import RunState
+from icbs.selection.schedule import due, shares
 from solvers import Outcome, Request, SolverError, Stop
 from solvers.base import Capabilities, Solver
 
@@ -249,7 +249,7 @@ def test_solver_error_tree_reaches_the_user():
 
 def test_caution_grows_on_rejection_and_four_moves_kept_take_it_back(toy):
     layer = Layer.of("layer", nn.Linear(3, 3), 0.5)
-    state = State(torch.Generator(), {})
+    state = RunState(torch.Generator(), {})
     state.learn(layer, accepted=True, factor=1.2)
     assert state.caution["layer"] == 1.0
     state.learn(layer, accepted=False, factor=1.2)

@@ -13,15 +13,15 @@ from typer.testing import CliRunner
 
 from icbs import Pruner
 from icbs.cli import app
-from icbs.figures import significant, spell
-from icbs.history import Row
-from icbs.records.evaluations import Evaluation
+from icbs.formatting import significant, spell
+from icbs.report.evaluations import Evaluation
 from icbs.report.figure import COLOURED, Curve, draw, picture
 from icbs.report.judgements import held_out_loss, judgements
 from icbs.report.layers import by_depth, by_kind, layer_figures, natural
 from icbs.report.overview import Overview, resume_command
 from icbs.report.page import write_page
 from icbs.report.tables import common_prefix, facts
+from icbs.run.history import Row
 
 BLANK = {field.name: 0 for field in dataclasses.fields(Row)} | {"failure": ""}
 

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from icbs import ConfigError, Pruner, Result, RunFolderError, load_masks, save_masks
-from icbs.commands.compress import read_state
-from icbs.history import TIMES, Row, read_history
-from icbs.records.runfolder import RunFolder
-from icbs.saving.reading import header
-from icbs.saving.writing import write
+from icbs.cli.compress import read_state
+from icbs.export.reading import header
+from icbs.export.writing import write
+from icbs.run.history import TIMES, Row, read_history
+from icbs.run.run_folder import RunFolder
 from tests.icbs.conftest import Toy, make_toy
 
 SETTINGS = {

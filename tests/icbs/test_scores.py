@@ -7,12 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icbs.choice.scores import SCORES, initial_mask, movable
 from icbs.config import PrunerConfig
 from icbs.curvature.passes import take_pass
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
-from icbs.layers.finding import find_layers
+from icbs.model.finding import find_layers
+from icbs.selection.scores import SCORES, initial_mask, movable
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,12 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from icbs.cli import app
-from icbs.commands.prune import DEFAULTS, prune
+from icbs.cli.config_file import Settings, parse_assignments
+from icbs.cli.prune import DEFAULTS, prune
 from icbs.config import PrunerConfig
+from icbs.config.listing import GROUPS, default_of, summary_of, values_of
 from icbs.errors import ConfigError
-from icbs.records.settings import Settings, parse_assignments
-from icbs.settings import GROUPS, default_of, summary_of, values_of
-from icbs.tasks.language_model import load as load_language_task
+from icbs.zoo.language_model import load as load_language_task
 
 
 @pytest.mark.parametrize("word", ["constraint=2:4", "constraint='2:4'", "constraint=4:8"])

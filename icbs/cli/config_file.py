@@ -1,0 +1,123 @@
+"""A configuration file: which task, which run folder, and the pruner's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from icbs.config import PrunerConfig, explain
+from icbs.config.constraints import pattern_in
+from icbs.config.plain_yaml import PlainYamlError, load_plain
+from icbs.errors import ConfigError
+from icbs.export.reading import text_of
+from icbs.zoo import check_declared
+
+
+class Settings(BaseModel):
+    """Contents of ``icbs prune --config FILE.yaml``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str = "garment"
+    """Declared task (:func:`icbs.zoo.declared`); ``module:function`` from the command line."""
+    task_options: dict[str, Any] = {}
+    """Keyword arguments of the task."""
+    run: Path | None = None
+    """Folder to make for checkpoints and results."""
+    evaluate_every: Annotated[int, Field(ge=1)] = 5
+    """Passes between evaluations on test samples."""
+    pruner: PrunerConfig = PrunerConfig()
+    """The pruner's own settings."""
+
+    @classmethod
+    def read(cls, path: Path | None, changes: dict[str, Any]) -> Settings:
+        """Read a file (or start from the defaults) and apply changes on top.
+
+        Parameters
+        ----------
+        path : Path, optional
+        changes : dict
+            Settings by name; those of the pruner as ``pruner.NAME``. A ``constraint`` of N:M says
+            the density itself, so that the file's own no longer counts.
+
+        Raises
+        ------
+        ConfigError
+            If the file can't be read, a setting is unknown or out of range, or the file names a
+            function as its task that ``changes`` do not name again.
+        """
+        content = {} if path is None else read_yaml(path)
+        own = content.get("pruner")
+        if isinstance(own, dict) and pattern_in(changes.get("pruner.constraint")):
+            own.pop("density", None)
+        for name, value in changes.items():
+            section, dot, inner = name.partition(".")
+            if dot:
+                part = content.setdefault(section, {})
+                if not isinstance(part, dict):
+                    raise ConfigError(f"{section!r} in {path} must be a section of settings")
+                part[inner] = value
+            else:
+                content[section] = value
+        try:
+            chosen = cls.model_validate(content)
+        except ValidationError as error:
+            raise ConfigError(explain(error, cls)) from error
+        if "task" not in changes:
+            check_declared(chosen.task, path)
+        if ":" in chosen.pruner.solver and "pruner.solver" not in changes:
+            raise ConfigError(
+                f"{path} names {chosen.pruner.solver!r:.200} as its solver, which would be run; "
+                "from a file only registered solvers are taken ('icbs solvers'). If you know it, "
+                f"name it again yourself: --solver {chosen.pruner.solver:.200}"
+            )
+        return chosen
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a file of settings as it stands.
+
+    Raises
+    ------
+    ConfigError
+        If it can't be read, is not plain YAML (:mod:`icbs.config.plain_yaml`), or not a mapping.
+    """
+    try:
+        content = load_plain(text_of(path))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"configuration {path} can't be read: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"configuration {path} must be a mapping of settings to values")
+    return content
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """Turn ``name=value`` words into a dict; values are read as YAML.
+
+    Raises
+    ------
+    ConfigError
+        If a word is no assignment, or its value is no YAML.
+    """
+    found = {}
+    for word in assignments:
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            raise ConfigError(f"{word!r} is no setting; write name=value")
+        try:
+            found[name] = _number(load_plain(value))
+        except PlainYamlError as error:
+            raise ConfigError(f"the value of {name!r} can't be read: {error}") from error
+    return found
+
+
+def _number(value: Any) -> Any:
+    """Take ``1e-3`` for a number, which YAML 1.1 takes for a word."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
