@@ -151,6 +151,14 @@ class Page:
         shot = self.send("Page.captureScreenshot", captureBeyondViewport=whole, format="png")
         path.write_bytes(base64.b64decode(shot["data"]))
 
+    def swipe(self, x: int, y: int, up: int, steps: int = 15) -> None:
+        """Draw a finger upwards over the page."""
+        self.send("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+        for i in range(1, steps + 1):
+            points = [{"x": x, "y": y - up * i // steps}]
+            self.send("Input.dispatchTouchEvent", type="touchMove", touchPoints=points)
+        self.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
     def close(self) -> None:
         """End the browser."""
         self._process.terminate()

@@ -29,9 +29,11 @@ from solvers.comparison.measures import (
     shifted_geometric_mean,
     spelled,
     summary,
+    summary_rows,
     time_to_solution,
     time_to_target,
 )
+from solvers.comparison.measures.overview import number, percent
 from solvers.errors import TableError
 
 finite = st.floats(-1e6, 1e6)
@@ -58,6 +60,8 @@ def test_gap_by_hand():
         [0.5, 0.0, 1.0, np.nan], nan_ok=True
     )
     assert gap([9.0], 1.0, 5.0) == pytest.approx([2.0])
+    # Rounding is no gap.
+    assert gap([0.1 + 0.2], 0.3, 1.0).tolist() == [0.0]
     # The start is the best that is known.
     assert gap([1.0, 1.5], 1.0, 1.0).tolist() == [0.0, math.inf]
 
@@ -94,7 +98,12 @@ def test_best_known_is_undercut_by_an_answer():
     assert best["proved"].to_dict() == {"p": False, "q": True}
 
 
-def test_a_state_that_was_not_handed_back_does_not_count():
+def test_states_shown_before_a_run_was_killed_count():
+    killed = run("p", "a", 0, [(0.1, 0.5)], end=(1.5, 0.5), status="timeout", best_known=0.0)
+    assert results(table(killed)).runs["gap"].tolist() == [0.5]
+
+
+def test_a_state_that_the_end_does_not_have_does_not_count():
     killed = run("p", "a", 0, [(0.1, -9.0)], end=(1.5, np.nan), status="timeout", best_known=0.0)
     boast = run("p", "b", 0, [(0.1, -9.0)], end=(1.0, 0.5), best_known=0.0)
     late = run("p", "c", 0, [(0.2, 0.75)], end=(1.2, 0.25), best_known=0.0)
@@ -258,8 +267,8 @@ def test_profile_is_its_definition(matrix):
         assert curve["tau"].iloc[0] == 1
         assert curve["share"].is_monotonic_increasing
         for tau, share in zip(curve["tau"], curve["share"], strict=True):
-            within = matrix[solver] <= tau * (1 + 1e-12) * best
-            assert share == pytest.approx((within & np.isfinite(matrix[solver])).mean())
+            within = matrix.loc[solved, solver] / best[solved] <= tau
+            assert share == pytest.approx(within.sum() / len(matrix))
         assert curve["share"].iloc[-1] == pytest.approx(np.isfinite(matrix[solver]).mean())
     at_one = profile[profile["tau"] == 1].groupby("solver")["share"].sum().sum()
     assert at_one >= solved.mean() - 1e-12
@@ -345,7 +354,41 @@ def test_summary_by_hand():
     assert a["primal_integral"] == pytest.approx(0.2335)
     assert b["median_gap"] == pytest.approx(0.625)
     assert (b["failures"], c["failures"], c["unsupported"], c["lowest"]) == (1, 1, 1, 0)
-    assert spelled(a)[:6] == ["a", "2", "50.0%", "0.01", "0.234", "100%"]
+    assert spelled(a)[:6] == ["a", "2", "50.0%", "0.0100", "0.234", "100%"]
+
+
+def test_summary_as_text():
+    rows = summary_rows(hand())
+    assert rows[0][:3] == ["solver", "runs", "at best known"]
+    assert [row[0] for row in rows[1:]] == ["a", "b"]
+    assert {len(row) for row in rows} == {len(rows[0])}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *[(0.0, "0"), (1.0, "1.00"), (0.29, "0.290"), (123.4, "123"), (1234.5, "1234")],
+        *[
+            (2.6e-16, "2.6e-16"),
+            (3e-4, "3.0e-4"),
+            (2e5, "2.0e5"),
+            (math.inf, "–"),
+            (0.9999, "1.00"),
+        ],
+    ],
+)
+def test_numbers_as_text(value, text):
+    assert number(value) == text
+
+
+def test_almost_all_is_not_all():
+    assert [percent(p) for p in (0, 1e-5, 0.5, 0.99999, 1)] == [
+        "0%",
+        "0.1%",
+        "50.0%",
+        "99.9%",
+        "100%",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from solvers.comparison.measures.anytime import (
     lowest_integral,
     primal_integral,
 )
+from solvers.comparison.measures.bounds import feasibility, proofs
+from solvers.comparison.measures.gaps import AT_BEST, GRACE, Results, gap, results
+from solvers.comparison.measures.overview import HEADINGS, spelled, summary, summary_rows
 from solvers.comparison.measures.profiles import costs_of, ecdf, performance_profile
-from solvers.comparison.measures.proofs import feasibility, proofs
-from solvers.comparison.measures.results import AT_BEST, GRACE, Results, gap, results
-from solvers.comparison.measures.summary import HEADINGS, spelled, summary
 from solvers.comparison.measures.times import (
     ECDF_TARGETS,
     TARGETS,
@@ -47,6 +47,7 @@ __all__ = [
     "shifted_geometric_mean",
     "spelled",
     "summary",
+    "summary_rows",
     "time_to_solution",
     "time_to_target",
 ]

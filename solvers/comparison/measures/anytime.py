@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solvers.comparison.extra import importing
-from solvers.comparison.measures.results import Results
+from solvers.comparison.measures.gaps import Results
 
 with importing():
     import pandas as pd

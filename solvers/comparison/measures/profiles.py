@@ -40,8 +40,8 @@ def ecdf(times: DataFrame) -> DataFrame:
     hits = times[np.isfinite(times["seconds"])]
     counts = hits.groupby(["solver", "seconds"]).size().groupby("solver").cumsum()
     frame = counts.rename("share").reset_index()
-    frame["share"] /= frame["solver"].map(total)
-    return frame
+    # Without any hit, pandas would map to text.
+    return frame.assign(share=frame["share"] / frame["solver"].map(total).astype(float))
 
 
 def performance_profile(
@@ -50,7 +50,7 @@ def performance_profile(
     """Return ρ_s(τ): the share of problems with t_{p,s} ≤ τ · min over s of t_{p,s}.
 
     After Dolan and Moré (Math. Program. 91, 2002). It compares with the best solver *of the
-    set*, so it is computed anew for each set. Problems that no solver of the set solves stay in
+    set*, so each set has its own. Problems that no solver of the set solves stay in
     the denominator.
 
     Parameters

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 from solvers.comparison.extra import importing
-from solvers.comparison.measures.results import Results
+from solvers.comparison.measures.gaps import Results
 
 with importing():
     import pandas as pd

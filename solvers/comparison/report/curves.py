@@ -144,7 +144,7 @@ def anytime_chart(scene: Scene) -> Chart:
 
 
 def profile_chart(scene: Scene) -> Chart:
-    """Draw the performance profile; the page computes it anew for the solvers shown."""
+    """Draw the performance profile; the page computes it again for the solvers shown."""
     profile = performance_profile(scene.costs[SHOWN_TARGET])
     end = max(float(profile["tau"].max()) * 1.2, 2.0)
     plot = new_figure(
@@ -166,7 +166,7 @@ def profile_chart(scene: Scene) -> Chart:
         "Performance profile (Dolan–Moré)",
         "Share of problems on which a solver's expected running time to the target (time of all "
         "its runs over the number that reached it) is at most τ times that of the fastest of the "
-        "solvers shown; computed anew for each choice of solvers.",
+        "solvers shown; it is computed again for each choice of solvers.",
         plot,
         by_target=True,
     )

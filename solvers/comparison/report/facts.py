@@ -1,4 +1,4 @@
-"""What was run, on what, and which runs have no answer, as text."""
+"""What was run, on what, and which runs failed, as text."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def _json(text: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def unanswered(results: Results) -> list[dict[str, Any]]:
-    """Return the runs that have no answer, those of one solver and reason together.
+def failures(results: Results) -> list[dict[str, Any]]:
+    """Return the runs that did not come back with a state, those of one reason together.
 
     Returns
     -------
@@ -117,7 +117,10 @@ def unanswered(results: Results) -> list[dict[str, Any]]:
     rows = []
     for (solver, status, error), group in runs.groupby(["solver", "status", "error"]):
         why = error if len(error) <= LONGEST else error[:LONGEST] + " …"
-        cells = [f"{p} (seed {s})" for p, s in group[["problem", "seed"]].to_numpy()]
+        cells = [
+            f"{problem} (seed {', '.join(map(str, sorted(seeds)))})"
+            for problem, seeds in group.groupby("problem", sort=False)["seed"]
+        ]
         rows.append(
             {
                 "solver": solver,

@@ -14,10 +14,10 @@ from markupsafe import Markup
 from problems.files import write_text
 from solvers.comparison.extra import importing
 from solvers.comparison.measures import TARGETS, results, spelled, summary
-from solvers.comparison.measures.summary import HEADINGS
+from solvers.comparison.measures.overview import HEADINGS
 from solvers.comparison.report import curves, sizes
 from solvers.comparison.report.curves import SHOWN_TARGET, Scene
-from solvers.comparison.report.facts import facts, refuted, unanswered
+from solvers.comparison.report.facts import facts, failures, refuted
 from solvers.comparison.report.figures import Chart, spelled_target
 from solvers.comparison.report.problems import HEADINGS as PROBLEM_HEADINGS
 from solvers.comparison.report.problems import problem_rows, problem_tables, target_rows
@@ -34,7 +34,7 @@ def write_report(table: DataFrame, path: str | Path, title: str = "Comparison of
     """Write the report of a comparison as a self-contained page of HTML.
 
     The page opens from disk and asks no other host for anything. Charts are Bokeh's; solvers
-    are switched off and on for all of them at once, the performance profile is computed anew
+    are switched off and on for all of them at once, the performance profile is computed again
     for those shown, and the data of each chart can be downloaded as CSV.
 
     Parameters
@@ -76,7 +76,7 @@ def write_report(table: DataFrame, path: str | Path, title: str = "Comparison of
         target_rows=target_rows(scene),
         charts=[chart for chart in charts if chart.key != "problem"],
         problem_chart=charts[-1],
-        unanswered=unanswered(found),
+        failures=failures(found),
         refuted=refuted(found),
         problems=problem_rows(scene),
         tables=problem_tables(scene),

@@ -16,7 +16,8 @@ from solvers.comparison.measures import (
     shifted_geometric_mean,
     time_to_solution,
 )
-from solvers.comparison.measures.summary import number, percent
+from solvers.comparison.measures.gaps import ROUNDING
+from solvers.comparison.measures.overview import number, percent
 from solvers.comparison.report.curves import SHOWN_TARGET, Scene
 from solvers.comparison.report.figures import thin
 
@@ -35,7 +36,7 @@ HEADINGS = (
     "primal integral",
     "proved in s",
     "bound left",
-    "no answer",
+    "failures",
 )
 
 
@@ -45,7 +46,9 @@ def problem_rows(scene: Scene) -> list[dict[str, Any]]:
     winners = integral[integral["lowest"]].groupby("problem")["solver"].agg(", ".join)
     rows = []
     for row in scene.results.problems.to_dict("records"):
-        bound = row["bound"]
+        bound, start = row["bound"], row["start"]
+        if abs(start) < ROUNDING * abs(row["best"]):  # rounding of an energy of 0
+            start = 0.0
         rows.append(
             {
                 "problem": row["problem"],
@@ -56,7 +59,7 @@ def problem_rows(scene: Scene) -> list[dict[str, Any]]:
                 "best": f"{row['best']:.6g}",
                 "proved": row["proved"],
                 "bound": "" if not np.isfinite(bound) or row["proved"] else f"{bound:.6g}",
-                "start": f"{row['start']:.6g}",
+                "start": f"{start:.6g}",
                 "start_kind": row["start_kind"],
                 "winner": winners.get(row["problem"], "–"),
             }
@@ -110,7 +113,7 @@ def _cells(runs: DataFrame, seconds: float, tts: Series) -> list[str]:
     left = runs["bound_left"]
     return [
         number(runs["gap"].min()),
-        number(final.median()) if answered.any() else "–",
+        number(final.median()) if runs["gap"].notna().any() else "–",
         f"{(runs['gap'] <= AT_BEST).sum()} of {len(runs)}",
         number(seconds),
         solution,

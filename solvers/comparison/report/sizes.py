@@ -205,7 +205,7 @@ def bound_chart(scene: Scene) -> Chart:
     return Chart(
         "bound",
         title,
-        "Distance of the state handed back from the solver's own lower bound, in units of the "
+        "Distance of the run's best state from the solver's own lower bound, in units of the "
         "gap; runs with a proof are at the bottom, runs without a bound are not drawn.",
         plot,
     )

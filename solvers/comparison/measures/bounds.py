@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from solvers.comparison.measures.results import AT_BEST, Results, gap
+from solvers.comparison.measures.gaps import AT_BEST, Results, gap
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -19,8 +19,8 @@ def proofs(results: Results) -> DataFrame:
     -------
     pandas.DataFrame
         ``problem, n, solver, seed, proved, seconds, bound_left, refuted``. ``seconds`` is
-        infinite without a proof; ``bound_left`` = (E − bound) / (E₀ − E*) with E the state that
-        the run handed back, 0 with a proof, NaN without a bound; ``refuted`` marks claims that
+        infinite without a proof; ``bound_left`` = (E − bound) / (E₀ − E*) with E the best state
+        of the run, 0 with a proof, NaN without a bound; ``refuted`` marks claims that
         E* contradicts, which count as no proof and no bound.
     """
     runs = results.runs

@@ -9,8 +9,8 @@ import numpy as np
 
 from solvers.comparison.extra import importing
 from solvers.comparison.measures.anytime import lowest_integral, primal_integral
-from solvers.comparison.measures.proofs import proofs
-from solvers.comparison.measures.results import AT_BEST, Results, results
+from solvers.comparison.measures.bounds import proofs
+from solvers.comparison.measures.gaps import AT_BEST, Results, results
 from solvers.comparison.measures.times import shifted_geometric_mean, time_to_target
 
 with importing():
@@ -102,6 +102,18 @@ def spelled(row: Mapping[str, Any]) -> list[str]:
     return cells
 
 
+def summary_rows(table: DataFrame | Results) -> list[list[str]]:
+    """Return a summary as text for a terminal: the headings, then one row a solver.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame or Results
+        As for :func:`summary`.
+    """
+    rows = summary(table).to_dict("records")
+    return [list(HEADINGS.values()), *map(spelled, rows)]
+
+
 def percent(share: float) -> str:
     """Return a share in percent; only all is 100 %, only none is 0 %."""
     if not np.isfinite(share):
@@ -115,6 +127,8 @@ def number(value: float) -> str:
     """Return three digits of a number, "–" for one that is missing or infinite."""
     if not np.isfinite(value):
         return "–"
-    if value == 0 or 1e-3 <= abs(value) < 1e4:
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    if value == 0:
+        return "0"
+    if 1e-3 <= abs(value) < 1e4:
+        return f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:.0f}"
     return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")

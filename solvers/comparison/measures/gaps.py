@@ -73,23 +73,23 @@ def gap(energy: Any, best: Any, start: Any) -> npt.NDArray[np.float64]:
     Returns
     -------
     ndarray of float64
-        At least 0, and above 1 where E is worse than the start.
+        At least 0, and above 1 where E is worse than the start. Differences from E* within
+        rounding (1e-12 of the energies) are 0.
     """
     E, E_best, E_start = (np.asarray(a, dtype=np.float64) for a in (energy, best, start))
     rounding = ROUNDING * np.maximum(np.abs(E_best), np.abs(E_start))
     above, scale = E - E_best, E_start - E_best
     usual = scale > rounding
-    ratio = above / np.where(usual, scale, 1.0)
-    degenerate = np.where(above <= rounding, 0.0, np.inf)
-    return np.where(np.isnan(above), np.nan, np.maximum(np.where(usual, ratio, degenerate), 0.0))
+    ratio = np.where(usual, above / np.where(usual, scale, 1.0), np.inf)
+    return np.where(np.isnan(above), np.nan, np.where(above <= rounding, 0.0, ratio))
 
 
 def results(table: DataFrame, grace: float = GRACE) -> Results:
     """Split a table into problems, runs and improvements, and compute the gaps.
 
-    E* of a problem is the lower of its best known energy and the best that a run handed back.
-    States of runs that handed none back (killed, failed) don't count, and no improvement counts
-    as lower than the state that was handed back.
+    E* of a problem is the lower of its best known energy and the best state of a run. Runs that
+    failed or were killed count with the states that they showed before, if their end has one; no
+    improvement counts as lower than the energy of the end.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def results(table: DataFrame, grace: float = GRACE) -> Results:
     if (twice := ends["run"].duplicated()).any():
         raise TableError(f"run {ends.loc[twice, 'run'].iloc[0]!r} has two rows 'end'; remove one")
 
-    answered = ends["feasible"] & (ends["status"] == "solved") & np.isfinite(ends["energy"])
+    answered = ends["feasible"] & np.isfinite(ends["energy"])
     problems = _problems(table, ends, ends[answered])
     order = {name: i for i, name in enumerate(problems["problem"])}
     runs = ends.assign(
@@ -198,7 +198,7 @@ def _problems(table: DataFrame, ends: DataFrame, answers: DataFrame) -> DataFram
 
 
 def _steps(runs: DataFrame, incumbents: DataFrame, position: Any, grace: float) -> DataFrame:
-    """Return the improvements in time of runs that handed a state back."""
+    """Return the improvements in time of runs that have a state."""
     last = runs.loc[runs["answered"], ["seconds", "final"]]
     rows = incumbents[incumbents["feasible"] & np.isfinite(incumbents["energy"])]
     steps = pd.concat(
