@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 #: Seconds without a message after which the process ends.
-_IDLE = 300.0
+IDLE = 300.0
 _LENGTH = struct.Struct("<Q")
 
 
@@ -78,7 +78,7 @@ def serve(make: Callable[[Tell], Callable[[bytes], tuple[bool, Any]]] | None = N
     handle = _Handler() if make is None else make(lambda note: send(answers, (None, note)))
     while True:
         try:
-            message = arrived.get(timeout=_IDLE)
+            message = arrived.get(timeout=IDLE)
         except queue.Empty:
             sys.exit()
         send(answers, handle(message))

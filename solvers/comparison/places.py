@@ -26,6 +26,7 @@ from solvers.comparison.trace import Incumbent
 from solvers.cpus import usable_cpus
 from solvers.errors import BackendError, TimeLimitError, describe
 from solvers.isolation import Peer, module_path
+from solvers.worker import IDLE
 
 #: Seconds that a process may take to load a solver, and to read a problem.
 _LOADING, _READING = 120.0, 900.0
@@ -84,6 +85,7 @@ class Place:
     def __init__(self, cpus: list[int], cores: int) -> None:
         self.cpus, self.cores = cpus, cores
         self.peer: Peer | None = None
+        self.used = 0.0
         self.interrupted = False
         """Whether nobody waits for its run any more."""
         self.prepared: set[bytes] = set()
@@ -156,6 +158,8 @@ class Place:
         return answer
 
     def _alive(self) -> bool:
+        if self.peer is not None and time.monotonic() - self.used > IDLE / 2:
+            self.end()  # before it ends by itself, and takes a message with it
         return self.peer is not None and self.peer.lives
 
     def _ask(self, limit: float, *message: Any, hear: Callable[[Any], object] | None = None) -> Any:
@@ -173,6 +177,7 @@ class Place:
             threads = dict.fromkeys(_THREADS, str(self.cores))
             passive = {"OMP_WAIT_POLICY": "PASSIVE"}
             self.peer = Peer("solvers.comparison.worker", threads | passive, self.cpus)
+            self.used = time.monotonic()
         assert self.peer is not None
         asked = Background(partial(self.peer.ask, *message, hear=hear))
         try:
@@ -180,6 +185,8 @@ class Place:
         except TimeoutError:
             self.end()
             raise
+        finally:
+            self.used = time.monotonic()
         if error is not None:
             raise error if isinstance(error, Exception) else BackendError(describe(error))
         return asked.result()
