@@ -3,13 +3,12 @@
     python -m benchmarks.exact_curve                 # blocks of the garment classifier
     python -m benchmarks.exact_curve --blocks DIR    # NAME_nSIZE.npz files instead
 
-``exact`` runs on one thread, the others on all cores. A solver is dropped from a series of
-blocks (one layer at one time) after the first size at which it proves nothing.
+``exact`` and ``scip`` run on one thread, ``cpsat`` on all cores. A solver is dropped from a
+series of blocks (one layer at one time) after the first size at which it proves nothing.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import time
@@ -23,7 +22,7 @@ import numpy as np
 import typer
 
 from problems import CardinalityQUBO
-from solvers import solve
+from solvers import available, solve
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = (32, 64, 128, 256, 512, 1024, 2048)
@@ -74,10 +73,12 @@ def provers() -> dict[str, Prover]:
         "cpsat, squares alone": prover("cpsat", formulation="squares", relax=False),
         "cpsat, products alone": prover("cpsat", **alone),
     }
-    if importlib.util.find_spec("pyscipopt"):
-        from benchmarks.scip_peer import solve_with_scip
-
-        known["scip"] = solve_with_scip
+    if "scip" in available():
+        known |= {
+            "scip": prover("scip"),
+            "scip, squares alone": prover("scip", formulation="squares", relax=False),
+            "scip, products alone": prover("scip", formulation="products", relax=False),
+        }
     return known
 
 
@@ -176,11 +177,11 @@ def _record(table: dict[tuple[str, str, int, str], Result], names: list[str], li
         "# How far optimality can be proved",
         "",
         f"Seconds to a proof on blocks of the garment classifier (density 0.1, N = 200), "
-        f"compilation aside, at most {limit:g} s; {os.cpu_count()} cores, of which `exact` uses "
-        "one. A gap is what the bound leaves open, as a share of the decrease achieved. Nothing "
-        "is shown after the first size that a solver could not prove. `cpsat` is the default: "
-        "the variables that the convex relaxation decides are fixed, and squares state the "
-        "rest; *alone* is CP-SAT without that reduction.",
+        f"compilation aside, at most {limit:g} s; {os.cpu_count()} cores, of which `exact` and "
+        "`scip` use one. A gap is what the bound leaves open, as a share of the decrease "
+        "achieved. Nothing is shown after the first size that a solver could not prove. `cpsat` "
+        "and `scip` are the defaults: the variables that the convex relaxation decides are "
+        "fixed, and squares state the rest; *alone* is the backend without that reduction.",
         "",
         "| layer | moment | n | " + " | ".join(names) + " |",
         "| --- | --- | ---: | " + "---: | " * len(names),
