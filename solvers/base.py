@@ -156,6 +156,8 @@ class Solver(ABC):
     capabilities: ClassVar[Capabilities]
     requires: ClassVar[dict[str, str]] = {}
     """Modules that must be importable, each with the requirement that pip installs."""
+    extra: ClassVar[str | None] = None
+    """The extra of this project that installs them, for the message that they are missing."""
 
     @abstractmethod
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
@@ -196,9 +198,11 @@ class Solver(ABC):
             If a module is not installed, or can't be imported.
         """
         if missing := cls.missing():
+            remedy = " ".join(map(repr, missing))
+            if cls.extra is not None:
+                remedy = f'"icbs-pruning[{cls.extra}]"'
             raise MissingBackendError(
-                f"solver {cls.name!r} needs {', '.join(missing)}: "
-                f"pip install {' '.join(repr(m) for m in missing)}"
+                f"solver {cls.name!r} needs {', '.join(missing)}: pip install {remedy}"
             )
         for module, requirement in cls.requires.items():
             try:

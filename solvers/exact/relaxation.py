@@ -32,6 +32,7 @@ def relax(
     theta: Array,
     tolerance: float,
     cutoff: float,
+    steps: int,
 ) -> float:
     """Move ``y`` to the minimum and return the bound proven there.
 
@@ -52,6 +53,8 @@ def relax(
         Multipliers wrong by less are left.
     cutoff : float
         Stop once the bound is seen to reach it.
+    steps : int
+        Newton steps at the most, 2 or more: one frees a variable, the next moves it.
     """
     n, groups = len(y), len(k)
     free = np.empty(n, np.int64)
@@ -71,7 +74,7 @@ def relax(
     has_free = np.zeros(groups, np.bool_)
     theta[:] = 0.0
     low, high = np.empty(groups, np.int64), np.empty(groups, np.int64)
-    for _ in range(50 + 5 * n):
+    for _ in range(min(steps, 50 + 5 * n)):
         if count:
             if not newton(P, gradient, group, free, count, step, theta):
                 break

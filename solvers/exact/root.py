@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from solvers.base import Request
 from solvers.exact.convex import Array, Convex, Vector
 from solvers.exact.relaxation import relax
 
 #: Variables that the working set begins with, and that a round may add.
 _WORKING = 256
 _ROUNDS = 50
+#: Newton steps between two looks at the clock.
+_STEPS = 16
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ class Core:
         return x
 
 
-def solve_root(convex: Convex, k: Array, x: Array) -> Root:
-    """Relax the whole problem from a feasible state ``x``.
+def solve_root(convex: Convex, k: Array, x: Array, request: Request) -> Root:
+    """Relax the whole problem from a feasible state ``x``, as far as the time allows.
 
     Works on the variables nearest to changing sides, prices the others with the full
     gradient and takes in those on the wrong side, until there are none (sifting).
@@ -71,13 +74,13 @@ def solve_root(convex: Convex, k: Array, x: Array) -> Root:
         left = k - np.bincount(groups, outside, len(k)).astype(np.int64)
         z = y[inside]
         linear = convex.gradient(outside)[inside]
-        relax(P, linear, labels, left, z, np.empty(len(z)), np.empty(len(k)), accuracy, np.inf)
+        _relax_in_time(P, linear, labels, left, z, accuracy, request)
         y[inside] = z
         gradient = convex.gradient(y)
         reduced, theta = _price(gradient, groups, k)
         wrong = np.where(y == 0, -reduced, np.where(y == 1, reduced, 0.0))
         wrong[working] = 0.0
-        if wrong.max(initial=0.0) <= accuracy:
+        if wrong.max(initial=0.0) <= accuracy or request.remaining <= 0:
             break
         worst = np.argsort(-wrong, kind="stable")[:_WORKING]
         working[worst[wrong[worst] > accuracy]] = True
@@ -85,6 +88,25 @@ def solve_root(convex: Convex, k: Array, x: Array) -> Root:
     bound = convex.value(y, gradient) + float(theta @ short)
     bound += float(np.where(reduced > 0, -reduced * y, reduced * (1 - y)).sum())
     return Root(y, bound - convex.slack, reduced)
+
+
+def _relax_in_time(
+    P: Array,
+    linear: Vector,
+    labels: Array,
+    k: Array,
+    z: Vector,
+    accuracy: float,
+    request: Request,
+) -> None:
+    """Move ``z`` to the minimum, in calls that are short enough for the time limit to bind."""
+    n = len(z)
+    gradient, theta = np.empty(n), np.empty(len(k))
+    for _ in range(0, 50 + 5 * n, _STEPS):
+        before = z.copy()
+        relax(P, linear, labels, k, z, gradient, theta, accuracy, np.inf, _STEPS)
+        if np.array_equal(before, z) or request.remaining <= 0:
+            break
 
 
 def _price(gradient: Vector, groups: Array, k: Array) -> tuple[Vector, Vector]:

@@ -120,7 +120,7 @@ class _Run:
         self.build_seconds = time.perf_counter() - begin
         if self.convex.scale == 0.0:
             return
-        root = solve_root(self.convex, self.cardinalities, self.x)
+        root = solve_root(self.convex, self.cardinalities, self.x, self.request)
         self.bound = root.bound
         self.offer(swap_search(self.problem, self.request, rounded(self.problem, root)))
         while self.bound < self.energy - self.tolerance and not self.limited():

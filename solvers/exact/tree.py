@@ -83,7 +83,7 @@ def explore(
         lower = bounds[slot]
         if m:
             target = cutoff + slack - con
-            proven = relax(sub, lin, labels, wanted, z, gradient, theta, accuracy, target)
+            proven = relax(sub, lin, labels, wanted, z, gradient, theta, accuracy, target, 1 << 40)
             if proven + con - slack > lower:  # also where it is not a number
                 lower = proven + con - slack
         x = rounded(z, labels, wanted)
