@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,8 @@ _COLUMNS = (
     *("solver", "at_best", "median_gap", "primal_integral", "proofs", "failures", "unsupported"),
 )
 _IF_ANY = ("failures", "unsupported")
+#: Seconds from which on it is worth saying how much of the time was not the solvers' own.
+_LONG = 60.0
 
 
 @plain_errors
@@ -146,7 +149,7 @@ def _announce(console: Console, campaign: Campaign) -> None:
             style="dim",
             highlight=False,
         )
-    unknown = [case.name for case in cases if case.best != case.best]
+    unknown = [case.name for case in cases if math.isnan(case.best)]
     if unknown:
         console.print(
             f"no best value known: gaps count to the lowest energy found here ({_few(unknown)})",
@@ -190,8 +193,10 @@ def _carry_out(console: Console, campaign: Campaign, dask: str | None) -> float 
             soft_wrap=True,
         )
         raise typer.Exit(130) from None
-    own = show.solver_seconds / campaign.jobs
-    return (time.monotonic() - began) / own - 1 if own > 0 and executor is None else None
+    own, taken = show.solver_seconds / campaign.jobs, time.monotonic() - began
+    if executor is not None or own < _LONG:
+        return None
+    return taken / own - 1
 
 
 def _write(
@@ -237,5 +242,5 @@ def _summarise(
     console.print(shown)
     if overhead is not None:
         console.print(
-            f"{overhead:.1%} of time on top of the solvers' own", style="dim", highlight=False
+            f"{overhead:.1%} of the time on top of the solvers' own", style="dim", highlight=False
         )

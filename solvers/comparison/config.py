@@ -167,7 +167,8 @@ class CampaignConfig(BaseModel):
     """Whether solvers that take a start get the status quo, where a problem has one."""
     restart: bool = True
     """Whether a solver that comes back early without a proof is started again with another seed,
-    until the time limit; its run is the whole, its answer the best."""
+    until the time limit; its run is the whole, its answer the best. Processors and services of
+    others are asked once."""
     grace: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
     """Seconds past the time limit, and a tenth of it, after which a process is killed."""
 

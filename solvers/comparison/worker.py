@@ -178,6 +178,8 @@ def _goes_on(answer: Answer, solver: Solver, run: Run, trace: Trace) -> bool:
     draws = can.seed or not can.deterministic
     if not (run.restart and draws) or isinstance(answer, SolverError):
         return False
+    if can.hardware in ("qpu", "cloud"):  # each start is paid for
+        return False
     if answer.status is Status.OPTIMAL or answer.stop in (Stop.PROVEN, Stop.TIME_LIMIT):
         return False
     # One more start should have a chance to come to an end.
