@@ -14,7 +14,7 @@ from icbs.config.constraints import group_of
 from icbs.curvature.passes import Pass
 from icbs.model.layer import Layer
 from problems import CardinalityQUBO
-from problems.sealed import read_only
+from problems.read_only import read_only
 
 Float = npt.NDArray[np.float64]
 

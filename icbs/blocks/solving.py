@@ -12,9 +12,9 @@ from icbs import parallel
 from icbs.blocks.block import Block
 from icbs.config import PrunerConfig
 from solvers import Solution, Solver, SolverError, UnsupportedError, get, names, solve_each
-from solvers.accept import is_plain
-from solvers.errors import blaming
+from solvers.errors import wrap_errors
 from solvers.solve import resolve
+from solvers.validation import is_plain
 
 
 def choose_solver(solver: Any, options: dict[str, Any]) -> tuple[Solver, str, dict[str, Any]]:
@@ -80,7 +80,7 @@ def check_solver(solver: Solver, config: PrunerConfig) -> None:
             f"solver {solver.name!r} can't honour a time limit; leave solver_time_limit out"
         )
     if parallel.rank() == 0:  # which alone solves
-        with blaming(solver.name, "is not ready"):
+        with wrap_errors(solver.name, "is not ready"):
             solver.check_ready()
 
 

@@ -7,8 +7,8 @@ import numpy.typing as npt
 from scipy.linalg import eigvalsh, inv
 from scipy.sparse.linalg import eigsh
 
+from solvers._numba import Array, jit
 from solvers.base import Request
-from solvers.compiled import Array, jit
 
 #: Sweeps of the ascent, and the multiply-adds that they may take (a few seconds).
 _SWEEPS, _BUDGET = 60, 2e10
@@ -16,7 +16,7 @@ _SWEEPS, _BUDGET = 60, 2e10
 _DENSE = 1024
 
 
-def ascend(
+def convexifying_diagonal(
     M: npt.NDArray[np.float64], norms: npt.NDArray[np.float64], request: Request
 ) -> npt.NDArray[np.float64]:
     """Return a diagonal ``v`` with small sum and ``M + diag(v)`` about positive definite.

@@ -22,7 +22,7 @@ _MOST = 1 << 30
 _DEEPEST, _LONGEST = 8, 200
 
 
-def accept(solver: str, problem: CardinalityQUBO, raw: Any) -> Outcome:
+def validate_outcome(solver: str, problem: CardinalityQUBO, raw: Any) -> Outcome:
     """Return a new outcome of checked types, whose arrays nobody else holds.
 
     Parameters

@@ -16,7 +16,7 @@ from problems.penalty import Penalty, check_policy, penalised, penalty_for
 from problems.repair import repair
 from solvers.base import Outcome, Request, Solver, State
 from solvers.errors import OptionError
-from solvers.scaling import times_power
+from solvers.scaling import scale_option
 from solvers.solution import Stop
 
 
@@ -61,7 +61,7 @@ class Penalised(Solver):
         """Scale a penalty that is given as a number."""
         if isinstance(self.penalty, str):
             return self
-        return dataclasses.replace(self, penalty=times_power(self.penalty, exponent))
+        return dataclasses.replace(self, penalty=scale_option(self.penalty, exponent))
 
     @abstractmethod
     def sample(self, form: CardinalityQUBO, penalty: Penalty, request: Request) -> Outcome:

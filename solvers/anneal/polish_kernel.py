@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from solvers.anneal.choosing import take
-from solvers.anneal.curvature import add_column, add_row, gradient, gradient_at
+from solvers.anneal.core_selection import select_smallest
+from solvers.anneal.quadratic import add_column, add_row, gradient, gradient_at
 from solvers.anneal.simd import DOT_COLUMNS, DOT_ROWS, Real, dots, fmin, jit, round_up
-from solvers.anneal.thresholds import open_sides, scan, thresholds
+from solvers.anneal.thresholds import group_thresholds, lane_extremes, movable_sides
 
 Array = npt.NDArray[Any]
 
@@ -55,7 +55,7 @@ def _side(
                 score[first + lane] = furthest - score[first + lane] if crowded else none
     if crowded:
         count = len(found)
-        take(score, found)
+        select_smallest(score, found)
         score[:] = none
     past = np.empty(count, np.float32)
     for t in range(count):
@@ -157,9 +157,9 @@ def _polish_factored(
     one = np.float32(1)
     for _ in range(passes):
         found = False
-        open_sides(x, enter, leave, at)
-        scan(g, enter, leave, low, high)
-        thresholds(low, high, group_lanes, down, up)
+        movable_sides(x, enter, leave, at)
+        lane_extremes(g, enter, leave, low, high)
+        group_thresholds(low, high, group_lanes, down, up)
         for group in range(groups):
             if down[group] < up[group]:
                 leaving = _side(x, g, group_lanes, group, one, down[group], score, ones)
@@ -232,7 +232,7 @@ def polish(
     side than ``most``, those that promise most.
 
     ``x`` is binary by position (negative where empty), ``s`` and ``g`` fit it; see
-    :mod:`solvers.anneal.curvature`.
+    :mod:`solvers.anneal.quadratic`.
     """
     if factored:
         _polish_factored(matrix, linear, curv, x, s, g, group_lanes, passes, most)

@@ -13,9 +13,9 @@ from problems import CardinalityQUBO
 from problems.formats.quadratic_program import to_quadratic_program
 from problems.repair import repair
 from problems.scaling import Scaled
+from solvers.adapters.ocean import no_states
 from solvers.base import Capabilities, Outcome, Request, Solver
 from solvers.errors import BackendError, UnsupportedError
-from solvers.ocean import empty
 from solvers.solution import Stop
 
 #: Algorithms keep the problem at hand in their converters: one runs at a time.
@@ -70,7 +70,7 @@ class QiskitOptimizer(Solver):
         values = np.array(rows, dtype=np.float64).reshape(len(rows), problem.n)
         if np.abs(values - values.round()).max(initial=0) > 1e-6:
             raise BackendError(f"solver {self.name!r} returned values that are not binary")
-        states = np.concatenate([values.round().astype(np.uint8), empty(problem.n)])
+        states = np.concatenate([values.round().astype(np.uint8), no_states(problem.n)])
         repaired = ~np.asarray(problem.is_feasible(states), dtype=bool)
         info = {"status": result.status.name, "feasible_share": float(np.mean(~repaired))}
         states = repair(problem, states)

@@ -16,7 +16,7 @@ from solvers.anneal.simd import Real, jit
 Array = npt.NDArray[Any]
 
 
-def seeded(seed: int | None) -> Array:
+def seed_state(seed: int | None) -> Array:
     """Return a state, int64 of shape (1,) and never 0, that any seed stirs well."""
     z = secrets.randbits(64) if seed is None else seed
     # SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): near seeds end far apart.

@@ -14,7 +14,7 @@ _MEMORY = 1 << 28
 _SLOTS = 1 << 18
 
 
-class Search:
+class TreeSearch:
     """Branch and bound on a core, resumable after any number of nodes.
 
     Parameters

@@ -14,7 +14,7 @@ from solvers.qaoa.simulator import tail_mean
 
 
 @dataclass(frozen=True)
-class Device:
+class MeasuredCircuit:
     """A parametrised circuit and the primitive that runs it.
 
     Parameters
@@ -50,7 +50,7 @@ class Device:
         return np.asarray(bits, dtype=np.uint8)
 
 
-def runner(sampler: Any, backend: Any) -> Any:
+def primitive_for(sampler: Any, backend: Any) -> Any:
     """Return the primitive to run on: the one given, or one of the backend."""
     if sampler is not None:
         return sampler

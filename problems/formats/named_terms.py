@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from problems.formats.terms import Row, Terms, constraint, natural_order
-from problems.labels import told
+from problems.formats.terms import EqualityRow, Terms, choose_cardinality, natural_order
+from problems.labels import labels_from_names
 from problems.qubo import CardinalityQUBO
 
 
 @dataclass
-class Named:
+class NamedTerms:
     """What a reader has found so far; variables are numbered in the order of their first use."""
 
     index: dict[str, int] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Named:
         Raises
         ------
         FormatError
-            As :meth:`Terms.problem` and :func:`problems.formats.terms.constraint` do.
+            As :meth:`Terms.problem` and :func:`problems.formats.terms.choose_cardinality` do.
         """
         n = len(self.index)
         names = list(self.index)
@@ -59,15 +59,15 @@ class Named:
             self.offset,
         )
         rows = [
-            Row([int(place[i]) for i in row], list(row.values()), side)
+            EqualityRow([int(place[i]) for i in row], list(row.values()), side)
             for row, side in self.equalities
         ]
-        k, groups = constraint(rows, n, k, groups, source)
+        k, groups = choose_cardinality(rows, n, k, groups, source)
         return terms.problem(
             k,
             groups,
             source=source,
             max_n=max_n,
             maximize=self.maximize,
-            labels=told([names[i] for i in ranked]),
+            labels=labels_from_names([names[i] for i in ranked]),
         )

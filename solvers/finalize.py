@@ -9,15 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from problems import CardinalityQUBO
-from solvers.accept import is_plain
 from solvers.base import Outcome, Request, Solver, State
 from solvers.solution import Solution, Status, Timing
+from solvers.validation import is_plain
 
 #: Share of all absolute coefficients by which energies and bounds may be off.
 _ROUNDING = 1e-9
 
 
-def conclude(
+def finalize(
     solver: Solver, problem: CardinalityQUBO, request: Request, outcome: Outcome, seconds: float
 ) -> Solution:
     """Recompute energies, put feasible samples first, and keep the best state known.
@@ -27,7 +27,7 @@ def conclude(
     solver, problem, request
         Who was asked what.
     outcome : Outcome
-        What the solver handed back, as :func:`solvers.accept.accept` passed it.
+        What the solver handed back, as :func:`solvers.validation.validate_outcome` passed it.
     seconds : float
         Wall time of the run, of which the outcome names its share for building and decoding.
     """

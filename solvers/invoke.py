@@ -9,15 +9,15 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from problems import CardinalityQUBO
+from problems.read_only import read_only, read_only_problem
 from problems.scaling import Scaled
-from problems.sealed import read_only, sealed
-from solvers.accept import accept
 from solvers.base import Outcome, Request, Solver
-from solvers.errors import BackendError, SolverError, blame
-from solvers.scaling import asked, restored
+from solvers.errors import BackendError, SolverError, to_solver_error
+from solvers.scaling import restored_outcome, scaled_request
+from solvers.validation import validate_outcome
 
 
-class Performance(NamedTuple):
+class CallResult(NamedTuple):
     """What a call of a solver came to."""
 
     outcomes: list[Outcome | SolverError]
@@ -26,7 +26,7 @@ class Performance(NamedTuple):
     """Wall time of the call."""
 
 
-def name_of(solver: Any) -> str:
+def solver_name(solver: Any) -> str:
     """Return a solver's name, also where it can't tell it."""
     try:
         return str(solver.name)
@@ -34,13 +34,13 @@ def name_of(solver: Any) -> str:
         return type(solver).__name__
 
 
-def perform(
+def invoke(
     solver: Solver,
     problems: Sequence[CardinalityQUBO],
     requests: Sequence[Request],
     batch: bool,
     trusted: bool = False,
-) -> Performance:
+) -> CallResult:
     """Call a solver on one problem, or on a batch of them, and check what comes back.
 
     One that is not trusted gets copies that it can't write to, and its clocks start now. What
@@ -53,12 +53,12 @@ def perform(
     Exception
         Whatever the solver raised.
     """
-    name = name_of(solver)
+    name = solver_name(solver)
     begin = time.perf_counter()
     scaled = [Scaled.of(problem) for problem in problems]
-    given = [s.problem if trusted else sealed(s.problem) for s in scaled]
+    given = [s.problem if trusted else read_only_problem(s.problem) for s in scaled]
     own = requests if trusted else [_own(request) for request in requests]
-    requests = [asked(r, s) for r, s in zip(own, scaled, strict=True)]
+    requests = [scaled_request(r, s) for r, s in zip(own, scaled, strict=True)]
     if batch:  # whose options are not scaled
         found = list(islice(solver.run_batch(given, requests), len(problems) + 1))
         if len(found) != len(problems):
@@ -71,10 +71,12 @@ def perform(
     outcomes: list[Outcome | SolverError] = []
     for problem, view, raw in zip(problems, scaled, found, strict=True):
         try:
-            outcomes.append(restored(accept(name, view.problem, raw), problem, view))
+            outcomes.append(
+                restored_outcome(validate_outcome(name, view.problem, raw), problem, view)
+            )
         except Exception as error:  # its attributes may be properties, which raise anything
-            outcomes.append(blame(name, error))
-    return Performance(outcomes, seconds)
+            outcomes.append(to_solver_error(name, error))
+    return CallResult(outcomes, seconds)
 
 
 def _own(request: Request) -> Request:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from solvers.anneal.chance import exponential
 from solvers.anneal.layout import lane_groups
+from solvers.anneal.rng import exponential
 from solvers.anneal.simd import Real, jit, round_up
 
 Array = npt.NDArray[Any]
@@ -23,7 +23,7 @@ _FLOOR = np.float32(0.02)
 
 
 @jit
-def reluctance(distance: Array, curv: Array, fractional: int) -> Array:
+def selection_score(distance: Array, curv: Array, fractional: int) -> Array:
     """Score how little a variable promises to leave its bound; 0 between 0 and 1.
 
     Rounding leaves an error ``δ`` in ``Ax``. A flip costs ``distance + curv``, plus or minus
@@ -46,14 +46,15 @@ def reluctance(distance: Array, curv: Array, fractional: int) -> Array:
     tiny = np.float32(1e-30)
     one, two = np.float32(1), np.float32(1)
     if size > 0:
-        one, two = one / max(cut(gain, size)[1], tiny), two / max(cut(cost, size)[1], tiny)
+        one /= max(kth_bracket(gain, size)[1], tiny)
+        two /= max(kth_bracket(cost, size)[1], tiny)
     for v in range(len(distance)):
         gain[v] = min(gain[v] * one, cost[v] * two)
     return gain
 
 
 @jit
-def choose_core(
+def select_core(
     score: Array, group_lanes: Array, size: int, at_random: bool, state: Array
 ) -> tuple[Array, Array]:
     """Take the least reluctant variables, or, at random, such more often.
@@ -63,7 +64,7 @@ def choose_core(
     Parameters
     ----------
     score : (positions,) float32
-        See :func:`reluctance`; infinite where nothing can move.
+        See :func:`selection_score`; infinite where nothing can move.
     size : int
         How many to take, at most as many as can move.
 
@@ -85,7 +86,7 @@ def choose_core(
             score[v] = max(score[v], _FLOOR)
             score[v] *= factor[v % lanes] if together else exponential(state)
     chosen = np.empty(round_up(size), np.int64)
-    take(score, chosen[:size])
+    select_smallest(score, chosen[:size])
     starts = np.array([0, size])
     if groups > 1:
         starts = sort_by_group(chosen[:size], group_lanes)
@@ -94,7 +95,7 @@ def choose_core(
 
 
 @jit
-def cut(score: Array, size: int) -> tuple[Real, Real]:
+def kth_bracket(score: Array, size: int) -> tuple[Real, Real]:
     """Find two neighbouring floats, up to which there are too few scores, and enough.
 
     Scores are not negative, and the bits of such numbers are in the order of their values.
@@ -119,9 +120,9 @@ def cut(score: Array, size: int) -> tuple[Real, Real]:
 
 
 @jit
-def take(score: Array, chosen: Array) -> None:
+def select_smallest(score: Array, chosen: Array) -> None:
     """List the variables with the smallest scores; there must be enough finite ones."""
-    below, enough = cut(score, len(chosen))
+    below, enough = kth_bracket(score, len(chosen))
     count = 0
     for v in range(len(score)):
         if score[v] <= below:

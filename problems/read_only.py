@@ -11,7 +11,7 @@ from problems.checks import is_tensor
 from problems.qubo import CardinalityQUBO
 
 
-def sealed(problem: CardinalityQUBO) -> CardinalityQUBO:
+def read_only_problem(problem: CardinalityQUBO) -> CardinalityQUBO:
     """Return a copy whose arrays are read-only views of the problem's own.
 
     An attribute that is set on the copy leaves the problem as it was, too. Tensors can't be

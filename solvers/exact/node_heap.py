@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from solvers.compiled import Array, jit
+from solvers._numba import Array, jit
 
 
 @jit
@@ -17,13 +17,13 @@ def pop(heap: Array, bounds: Array, position: int, count: int) -> int:
     heap[position] = heap[last]
     heap[last] = slot
     if position < last:
-        down(heap, bounds, position, last)
-        up(heap, bounds, position)
+        sift_down(heap, bounds, position, last)
+        sift_up(heap, bounds, position)
     return int(slot)
 
 
 @jit
-def up(heap: Array, bounds: Array, i: int) -> None:
+def sift_up(heap: Array, bounds: Array, i: int) -> None:
     """Restore the order from position ``i`` towards the root."""
     while i and bounds[heap[i]] < bounds[heap[(i - 1) // 2]]:
         parent = (i - 1) // 2
@@ -32,7 +32,7 @@ def up(heap: Array, bounds: Array, i: int) -> None:
 
 
 @jit
-def down(heap: Array, bounds: Array, i: int, count: int) -> None:
+def sift_down(heap: Array, bounds: Array, i: int, count: int) -> None:
     """Restore the order from position ``i`` towards the leaves."""
     while 2 * i + 1 < count:
         child = 2 * i + 1

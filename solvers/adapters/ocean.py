@@ -21,7 +21,7 @@ SPINS = np.array([-1, 1], dtype=np.int8)
 _REMEDY = "'dwave config create' sets it up and 'dwave ping' tests it"
 
 
-def states_of(sampleset: Any, n: int) -> State:
+def sample_states(sampleset: Any, n: int) -> State:
     """Return the samples of variables ``0 … n - 1``, each as often as it occurred.
 
     Parameters
@@ -51,12 +51,12 @@ def dense_bqm(form: CardinalityQUBO, spin: bool = False) -> dimod.BinaryQuadrati
     return bqm.change_vartype(dimod.SPIN, inplace=True) if spin else bqm
 
 
-def empty(n: int) -> State:
+def no_states(n: int) -> State:
     """Return no states at all, shape (0, n)."""
     return np.zeros((0, n), dtype=np.uint8)
 
 
-def within(request: Request, call: Callable[[], Any]) -> Any:
+def call_within(request: Request, call: Callable[[], Any]) -> Any:
     """Return what a call to a remote service answers, or None once the time is up.
 
     The call goes on in a thread of its own that ends with the process: a queue elsewhere
@@ -72,7 +72,7 @@ def within(request: Request, call: Callable[[], Any]) -> Any:
     return running.result()
 
 
-def check_configured() -> None:
+def check_ocean_config() -> None:
     """Refuse to go on where Ocean finds no token, in its files or the environment.
 
     Raises
@@ -90,7 +90,7 @@ def check_configured() -> None:
         raise BackendError(f"your Ocean configuration has no API token; {_REMEDY}")
 
 
-def connect(sampler: str) -> Any:
+def open_sampler(sampler: str) -> Any:
     """Open a sampler of dwave-system with the user's own configuration.
 
     Raises

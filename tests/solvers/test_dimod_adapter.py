@@ -5,14 +5,13 @@ import dimod
 import dimod.testing
 import numpy as np
 import pytest
-from brute import lowest_energy, random_problem
+from brute_force import lowest_energy, random_problem
 from dwave.samplers import RandomSampler, SimulatedAnnealingSampler, TabuSampler
 
 from problems import CardinalityQUBO, FormatError, InvalidProblemError
 from problems.formats.bqm import to_bqm, to_cqm
 from solvers import OptionError, Status, UnsupportedError, solve
-from solvers.dimod_ import IcbsSampler, as_sampler
-from solvers.foreign import as_solver
+from solvers.adapters import IcbsSampler, as_sampler, as_solver
 
 
 def problem_of(n=8, k=3, seed=0):
@@ -202,3 +201,9 @@ def test_samplers_compose():
 def test_there_and_back_again():
     answer = solve(problem_of(), IcbsSampler("exhaustive"))
     assert answer.status is Status.OPTIMAL  # the solver itself, not a penalty around it
+
+
+def test_the_module_name_of_the_first_release_still_works():
+    with pytest.warns(DeprecationWarning, match=r"solvers\.adapters\.IcbsSampler"):
+        from solvers.dimod_ import IcbsSampler as Old
+    assert Old is IcbsSampler

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from solvers.anneal.choosing import reluctance
-from solvers.anneal.curvature import energy, gradient, project
-from solvers.anneal.model import Model, ranges
-from solvers.anneal.relax import relax
+from solvers.anneal.core_selection import selection_score
+from solvers.anneal.model import KernelModel, ranges
+from solvers.anneal.quadratic import energy, gradient, project
+from solvers.anneal.relaxation_kernel import relax
 from solvers.anneal.rounding import round_off
 from solvers.anneal.sweep import sweeps
-from solvers.anneal.thresholds import distances
+from solvers.anneal.thresholds import threshold_distances
 from solvers.base import Request
 
 Array = npt.NDArray[Any]
@@ -28,7 +28,7 @@ _GROUP_SWEEPS = 20
 
 
 @dataclass
-class State:
+class BinaryPoint:
     """A binary state by position, with what the kernels keep up with it."""
 
     x: Array
@@ -41,14 +41,14 @@ class State:
 
 
 @dataclass(frozen=True)
-class Relaxed:
+class Relaxation:
     """The optimum of the relaxation (or where a time limit cut it short)."""
 
-    model: Model
+    model: KernelModel
     x: Array
     s: Array
     g: Array
-    reluctance: Array
+    selection_score: Array
     """How little each variable promises to leave its bound."""
     fractional: int
     """Number of variables between 0 and 1."""
@@ -67,17 +67,19 @@ class Relaxed:
         x = np.maximum(self.x, 0)
         return float((x - x * x) @ self.model.curv) / max(self.fractional, 1)
 
-    def rounded(self, random: Array, at_random: bool = False) -> State:
+    def rounded(self, random: Array, at_random: bool = False) -> BinaryPoint:
         """Round: the largest up, or, with the state of random numbers, larger ones more often."""
         model, x, s, g = self.model, self.x.copy(), self.s.copy(), self.g.copy()
         rise = round_off(
             model.matrix, model.factored, model.curv, x, s, g,
             model.layout.group_lanes, at_random, random,
         )  # fmt: skip
-        return State(x, s, g, float(rise))
+        return BinaryPoint(x, s, g, float(rise))
 
 
-def solve_relaxation(model: Model, start: Array, request: Request, threads: int) -> Relaxed:
+def solve_relaxation(
+    model: KernelModel, start: Array, request: Request, threads: int
+) -> Relaxation:
     """Solve the relaxation from a feasible state (by position), until time is out."""
     x, s, g = start.copy(), *model.buffers()
     if threads > 1 and model.is_large:
@@ -86,13 +88,18 @@ def solve_relaxation(model: Model, start: Array, request: Request, threads: int)
     else:
         solved = _descend(model, x, s, g, request, None)
     distance = np.empty(model.size, np.float32)
-    fractional, movable = distances(x, g, model.layout.group_lanes, distance)
-    reluctant = reluctance(distance, model.curv, fractional)
-    return Relaxed(model, x, s, g, reluctant, fractional, movable, solved)
+    fractional, movable = threshold_distances(x, g, model.layout.group_lanes, distance)
+    score = selection_score(distance, model.curv, fractional)
+    return Relaxation(model, x, s, g, score, fractional, movable, solved)
 
 
 def _descend(
-    model: Model, x: Array, s: Array, g: Array, request: Request, pool: ThreadPoolExecutor | None
+    model: KernelModel,
+    x: Array,
+    s: Array,
+    g: Array,
+    request: Request,
+    pool: ThreadPoolExecutor | None,
 ) -> bool:
     """Sweep, then make rounds; returns whether the relaxation is solved."""
     each = pool.map if pool else map

@@ -10,12 +10,12 @@ from problems import CardinalityQUBO
 from problems.presolve import Presolved, restrict
 from solvers.base import Request, State
 from solvers.exact.convex import convexify
-from solvers.exact.incumbent import rounded, swap_search
+from solvers.exact.incumbent import round_relaxation, swap_search
 from solvers.exact.root import solve_root
 
 
 @dataclass(frozen=True)
-class Reduced:
+class ReducedProblem:
     """A problem reduced by a bound; energies include the offset."""
 
     rest: Presolved
@@ -30,7 +30,7 @@ class Reduced:
     """Energies closer than this count as equal."""
 
 
-def reduce(problem: CardinalityQUBO, request: Request) -> Reduced:
+def fix_by_reduced_costs(problem: CardinalityQUBO, request: Request) -> ReducedProblem:
     """Fix every variable that no state as good as a swap search's has otherwise.
 
     The better the state, the more is fixed; unlike the dominance of
@@ -40,13 +40,13 @@ def reduce(problem: CardinalityQUBO, request: Request) -> Reduced:
     x = swap_search(problem, request, request.initial_state)
     convex = convexify(problem, request)
     root = solve_root(convex, problem.cardinalities, x)
-    x = min(x, swap_search(problem, request, rounded(problem, root)), key=problem.energy)
+    x = min(x, swap_search(problem, request, round_relaxation(problem, root)), key=problem.energy)
     energy = problem.energy(x) - problem.offset
     cutoff = energy + convex.tolerance
     # The state itself stays, whatever rounding says of it.
     decided = (root.bound + np.abs(root.reduced) >= cutoff) & ((root.reduced < 0) == (x == 1))
     fixed = np.where(decided, x, -1).astype(np.int8)
-    return Reduced(
+    return ReducedProblem(
         rest=Presolved(restrict(problem, fixed == 0, fixed == 1), fixed),
         x=x,
         bound=root.bound + problem.offset,

@@ -17,10 +17,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from solvers.anneal.choosing import sort_by_group
-from solvers.anneal.curvature import commit, gradient, gram
+from solvers.anneal.core_selection import sort_by_group
+from solvers.anneal.quadratic import apply_change, gradient, gram
 from solvers.anneal.simd import Real, fmax, jit, round_up
-from solvers.anneal.thresholds import find, open_sides, optimality_gap, scan, thresholds
+from solvers.anneal.thresholds import (
+    find_in_lane,
+    group_thresholds,
+    lane_extremes,
+    movable_sides,
+    optimality_gap,
+)
 
 Array = npt.NDArray[Any]
 
@@ -81,13 +87,13 @@ def _choose(
     for group in range(len(down)):
         for lane in range(group_lanes[group], group_lanes[group + 1]):
             if count < len(chosen) and high[lane] - down[group] >= bar:
-                v = find(g, leave, lane, lanes, high[lane])
+                v = find_in_lane(g, leave, lane, lanes, high[lane])
                 if marked[v] == 0:
                     chosen[count] = v
                     marked[v] = 1
                     count += 1
             if count < len(chosen) and up[group] - low[lane] >= bar:
-                v = find(g, enter, lane, lanes, low[lane])
+                v = find_in_lane(g, enter, lane, lanes, low[lane])
                 if marked[v] == 0:
                     chosen[count] = v
                     marked[v] = 1
@@ -186,7 +192,7 @@ def relax(
     Parameters
     ----------
     matrix, factored, linear, curv
-        See :mod:`solvers.anneal.curvature`.
+        See :mod:`solvers.anneal.quadratic`.
     x : (size,) float32
         State by position: 0 … 1, negative where a position is empty.
     s, g
@@ -213,10 +219,10 @@ def relax(
     score, curv_w = np.empty(capacity, np.float32), np.empty(capacity, np.float32)
     change = np.empty(capacity, np.float32)
     starts = np.zeros(2, np.int64)
-    between = open_sides(x, enter, leave, inside)
+    between = movable_sides(x, enter, leave, inside)
     for _ in range(rounds):
-        scan(g, enter, leave, low, high)
-        worst = thresholds(low, high, group_lanes, down, up)
+        lane_extremes(g, enter, leave, low, high)
+        worst = group_thresholds(low, high, group_lanes, down, up)
         cost = np.float32(0)
         for t in range(between):
             v = inside[t]
@@ -267,7 +273,7 @@ def relax(
             if 0 < x[v] < 1:
                 inside[between] = v
                 between += 1
-        commit(matrix, factored, curv, chosen[:count], change, s, g)
+        apply_change(matrix, factored, curv, chosen[:count], change, s, g)
         if factored and with_gradient:
             gradient(matrix, linear, s, g, 0, size)
         gained[0] += gain

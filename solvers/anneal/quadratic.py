@@ -187,7 +187,7 @@ def gram(matrix: Array, factored: bool, curv: Array, chosen: Array, C: Array) ->
 
 
 @jit
-def commit(
+def apply_change(
     matrix: Array,
     factored: bool,
     curv: Array,

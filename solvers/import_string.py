@@ -8,10 +8,10 @@ from typing import Any
 
 from solvers.base import Solver
 from solvers.configure import check_attributes, configured, reconfigured
-from solvers.errors import UnknownSolverError, blaming, describe
+from solvers.errors import UnknownSolverError, describe, wrap_errors
 
 
-def load(reference: str, **options: Any) -> Solver:
+def load_solver(reference: str, **options: Any) -> Solver:
     """Import what a string names, call it with the options, and make a solver of the result.
 
     The code is run: only take references from whoever runs the program, never from a file.
@@ -44,11 +44,11 @@ def load(reference: str, **options: Any) -> Solver:
         ) from error
     made = configured(reference, found, options) if callable(found) else found
     if not isinstance(made, Solver):
-        from solvers.foreign import as_solver
+        from solvers.adapters import as_solver
 
-        with blaming(reference, "can't be wrapped"):
+        with wrap_errors(reference, "can't be wrapped"):
             made = as_solver(made)
-    with blaming(reference, "could not be loaded"):
+    with wrap_errors(reference, "could not be loaded"):
         check_attributes(repr(reference), made)
         made.require()
     return made if callable(found) else reconfigured(reference, made, options)
