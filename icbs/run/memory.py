@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from icbs.config import PrunerConfig
-from icbs.config.sizes import spell
+from icbs.formatting import byte_size as spell
 from icbs.curvature.hooks import hooked
 from icbs.curvature.passes import selection_point
 from icbs.data.objective import Objective
