@@ -127,9 +127,7 @@ def prune(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(
-            help="Seed of all randomness, ≥ 0.", show_default="0", rich_help_panel=BUDGET
-        ),
+        typer.Option(help="Seed of all randomness, ≥ 0.", show_default="0", rich_help_panel=BUDGET),
     ] = None,
     settings: Set = [],  # noqa: B006
     run: Annotated[

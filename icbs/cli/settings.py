@@ -62,6 +62,7 @@ class ListsSettings(TyperCommand):
     """Command whose help lists, by group, the settings that have no flag of their own."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help of typer, and the list."""
         super().format_help(ctx, formatter)
         _list_others({parameter.name or "" for parameter in self.params})
 

@@ -6,10 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter
 
 from icbs.config.constraints import parse_pattern
 from icbs.config.names import NameOf
+
+_BYTES = TypeAdapter(ByteSize)
+_SIZE = re.compile(r"\s*[0-9]*\.?[0-9]+\s*[A-Za-z]*\s*")
 
 
 @dataclass(frozen=True)
@@ -40,18 +43,13 @@ def _by_pattern(given: Any) -> Any:
     return named
 
 
-def _byte_size(given: Any) -> Any:
-    """Check a size before pydantic's ``ByteSize``, which reads "1.2.3GB" as one byte."""
-    if isinstance(given, str):
-        if re.fullmatch(r"\s*[0-9]*\.?[0-9]+\s*[A-Za-z]*\s*", given):
-            return given
-        try:
-            given = float(given)
-        except ValueError:
-            given = None
+def _byte_size(given: Any) -> int:
+    """Read a size with pydantic's ``ByteSize``, which would take "1.2.3GB" for one byte."""
     try:
-        return int(given)
-    except (TypeError, ValueError, OverflowError):  # OverflowError: infinite
+        if isinstance(given, str) and not _SIZE.fullmatch(given):
+            given = float(given)  # "6e9"
+        return int(_BYTES.validate_python(int(given) if isinstance(given, float) else given))
+    except (ValueError, OverflowError):  # OverflowError: infinite
         raise ValueError("should be a number of bytes, such as 6e9, '6GB' or '500MiB'") from None
 
 
@@ -67,7 +65,7 @@ Constraint = Annotated[str, AfterValidator(_constraint)]
 Patterns = Annotated[list[str], BeforeValidator(_patterns)]
 KeptShare = Annotated[float, Field(gt=0, le=1)]
 Densities = Annotated[dict[str, KeptShare], BeforeValidator(_by_pattern)]
-Memory = Annotated[ByteSize, BeforeValidator(_byte_size), AfterValidator(int), Field(ge=1)]
+Memory = Annotated[int, BeforeValidator(_byte_size), Field(ge=1)]
 
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]

@@ -44,7 +44,7 @@ class LayerSettings(Group):
     density: Annotated[OpenShare, Unit("share of the weights")] = 0.1
     """Share of weights kept in every layer.
 
-    The default is for small classifiers. Language models break down far earlier: begin at 0.5.
+    The default is for small classifiers. Language models break down far earlier: start at 0.5.
     """
     densities: Annotated[Densities, Unit("layer pattern: share")] = {}
     """Density of single layers, by pattern; the last match counts, and 1 leaves a layer dense.
@@ -132,7 +132,10 @@ class BlockSettings(Group):
     rank of a block's problem is at most ``curvature_samples``.
     """
     selection: SelectionName = "gradient"
-    """Score that picks a block's weights; ``taylor`` is ``gradient`` with its sign."""
+    """Score that picks a block's weights; ``taylor`` is ``gradient`` with its sign.
+
+    Change it to compare scores; ``random`` tells what a score is good for.
+    """
     tabu: Annotated[Share, Unit("share of the movable weights")] = 0.1
     """Length of the FIFO tabu list, for each layer.
 
@@ -247,7 +250,10 @@ class BudgetSettings(Group):
     Raise it as long as the held-out loss falls; 0 sets the initial masks and no more.
     """
     time_limit: Annotated[Positive | None, Unit("seconds")] = None
-    """Wall-clock limit of the run, after which no further pass is begun."""
+    """Wall-clock limit of the run, after which no further pass starts.
+
+    Set it where time is short: the best masks so far are the result.
+    """
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """Seed of all randomness.
 

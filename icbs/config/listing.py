@@ -22,7 +22,8 @@ def _groups() -> Iterator[tuple[str, dict[str, FieldInfo]]]:
             yield _heading(base), base.model_fields
     for name in PrunerConfig.__annotations__:
         nested = PrunerConfig.model_fields[name].annotation
-        assert isinstance(nested, type) and issubclass(nested, BaseModel)
+        assert isinstance(nested, type)
+        assert issubclass(nested, BaseModel)
         yield _heading(nested), {f"{name}.{key}": f for key, f in nested.model_fields.items()}
 
 

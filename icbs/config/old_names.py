@@ -31,7 +31,7 @@ CONSTANTS: dict[str, tuple[float, str]] = {
     "min_share": (MIN_SHARE, "schedule='uniform' gives every layer a block in every pass"),
     "gram_weight": (GRAM_WEIGHT, "leave it out"),
     "selection_share": (SELECTION_SHARE, "leave it out"),
-    "sample_growth": (1.0, "raise gradient_samples and curvature_samples from the beginning"),
+    "sample_growth": (1.0, "raise gradient_samples and curvature_samples instead"),
     "max_samples": (MAX_SAMPLES, "pass fewer batches, such as itertools.islice(batches, 10)"),
 }
 

@@ -51,7 +51,7 @@ BEFORE = {
     ],
 )
 def test_old_settings_are_mapped_with_a_warning(old, present):
-    with pytest.warns(DeprecationWarning) as caught:
+    with pytest.warns(DeprecationWarning, match="goes with the next version") as caught:
         found = PrunerConfig.of(**old)
     assert found == PrunerConfig.of(**present)
     assert all(Path(warning.filename) == Path(__file__) for warning in caught)
