@@ -169,3 +169,11 @@ def test_the_defaults_in_the_help_are_those_of_the_settings():
     for name, task_option in (("length", "length"), ("samples", "samples"), ("text", "text")):
         (option,) = get_type_hints(prune, include_extras=True)[name].__metadata__
         assert option.show_default == str(load[task_option].default), name
+
+
+def test_a_file_is_read_as_people_mean_it(tmp_path):
+    text = "{max_memory: 6e9, constraint: 2:4, acceptance: off, damping: 1e0, densities: {0: 0.5}}"
+    (tmp_path / "a.yaml").write_text(f"pruner: {text}")
+    found = Settings.read(tmp_path / "a.yaml", {}).pruner
+    assert (found.max_memory, found.constraint, found.density) == (6 * 10**9, "2:4", 0.5)
+    assert (found.acceptance, found.damping, found.densities) == ("off", 1.0, {"0": 0.5})
