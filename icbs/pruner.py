@@ -18,7 +18,7 @@ from icbs.blocks.acceptance import attempts, judge
 from icbs.blocks.block import Block, build_block
 from icbs.blocks.failures import Failures
 from icbs.blocks.solving import check_solver, choose_solver, solve_blocks
-from icbs.config import PrunerConfig
+from icbs.config import LayerSettings, PrunerConfig, StartSettings
 from icbs.curvature.passes import Pass
 from icbs.data.objective import Loss
 from icbs.errors import ConfigError, SolverFailureError
@@ -41,9 +41,9 @@ Callback = Callable[[Progress], object]
 
 #: Settings that made the masks which a resumed run goes on with, or drew its samples.
 _FIXED = {
-    *("density", "densities", "allocation", "allocation_floor", "initial", "compare"),
-    *("constraint", "fix_prune", "fix_keep", "include", "exclude"),
-    *("seed", "max_samples", "acceptance_samples"),
+    *LayerSettings.model_fields,
+    *StartSettings.model_fields,
+    *("paper", "fix_prune", "fix_keep", "seed", "acceptance_samples"),
 }
 
 #: Changes under which a resumed run keeps its plan, and so its roundings.

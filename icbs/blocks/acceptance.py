@@ -96,7 +96,7 @@ def attempts(config: PrunerConfig) -> int:
     """How often the blocks of a pass may be solved, more cautiously each time, until kept."""
     # Caution weighs the Fisher; without it the same problem would come again.
     cautious = config.caution > 1 and config.curvature != "gram"
-    return 3 if config.acceptance and config.acceptance_unit == "pass" and cautious else 1
+    return 3 if config.acceptance == "pass" and cautious else 1
 
 
 def judge(
@@ -166,7 +166,7 @@ def _judge_one(work: RunContext, state: RunState, move: Move) -> Row:
         change = torch.where(move.pruned, -dense, dense)
         loss = work.holdout.trial(layer, move.index, change)
         actual = loss - state.loss
-        accepted = actual <= 0 or not work.config.acceptance
+        accepted = actual <= 0 or work.config.acceptance == "off"
     finally:
         # Also on an interruption: the weights never outlive a move that was not accepted.
         if not accepted:
@@ -193,7 +193,7 @@ def _judge_together(work: RunContext, state: RunState, moves: Sequence[Move]) ->
             move.do()
         loss = work.holdout.measure()
         actual = loss - state.loss
-        accepted = actual <= 0 or not work.config.acceptance
+        accepted = actual <= 0 or work.config.acceptance == "off"
     finally:
         if not accepted:
             for move in able:

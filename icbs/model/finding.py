@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from icbs.config import PrunerConfig
+from icbs.config import LayerSettings
 from icbs.errors import LayerError
 from icbs.model.adapters import adapters_in, check_adapters
 from icbs.model.kinds import Kind, kind_of
@@ -29,7 +29,7 @@ _ANY_TYPE = (object, nn.Module)
 log = logging.getLogger("icbs")
 
 
-def find_layers(model: nn.Module, config: PrunerConfig) -> list[Layer]:
+def find_layers(model: nn.Module, config: LayerSettings) -> list[Layer]:
     """Return the layers to prune, in the model's own order.
 
     The output layer of a language model (``lm_head``, or whatever the model calls its
@@ -169,7 +169,7 @@ def matches_any(name: str, module: nn.Module, patterns: Sequence[str]) -> bool:
     return any(matches(name, module, pattern) for pattern in patterns)
 
 
-def density_of(name: str, module: nn.Module, config: PrunerConfig) -> float | None:
+def density_of(name: str, module: nn.Module, config: LayerSettings) -> float | None:
     """Return the density that ``densities`` gives a layer, by the last pattern that matches."""
     found = [d for pattern, d in config.densities.items() if matches(name, module, pattern)]
     return found[-1] if found else None

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from icbs.config import PrunerConfig
-from icbs.config.sizes import spell
 from icbs.curvature.hooks import hooked
 from icbs.curvature.passes import selection_point
 from icbs.data.objective import Objective
 from icbs.data.pytree import tensors, tree_map
 from icbs.data.samples import IGNORED, Samples
 from icbs.errors import DataError, MemoryLimitError
+from icbs.formatting import byte_size as spell
 from icbs.model.layer import Layer
 
 log = logging.getLogger("icbs")

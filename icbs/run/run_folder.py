@@ -27,8 +27,9 @@ from torch import Tensor
 
 from icbs import parallel
 from icbs.config import PrunerConfig
+from icbs.config.old_names import translate
 from icbs.config.plain_yaml import dump_plain, load_plain
-from icbs.errors import RunFolderError
+from icbs.errors import ConfigError, RunFolderError
 from icbs.export.digests import digest, file_digest
 from icbs.export.headers import CheckpointFacts, HistoryMark, Manifest
 from icbs.export.masks import load_masks, save_masks
@@ -130,9 +131,15 @@ class RunFolder(LockedFolder):
             settings = load_plain(text)
             if digest([text.encode()]) != self.manifest.settings:
                 raise ValueError("it is not what the manifest says the run was begun with")
-            return PrunerConfig.of(**settings)
+            present, _ = translate(settings)
+            return PrunerConfig.of(**present)
         except (FileNotFoundError, NotADirectoryError):
             raise RunFolderError(f"{self.path} holds no run (no config.yaml)") from None
+        except ConfigError as error:
+            raise RunFolderError(
+                f"{path} has settings that this version does not take: {error!s:.1000}. Use the "
+                "release that began the run, or begin a new one"
+            ) from error
         except (OSError, ValueError, TypeError) as error:
             raise RunFolderError(f"{path} is damaged: {error!s:.1000}") from error
 

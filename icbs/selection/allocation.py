@@ -23,7 +23,7 @@ def share_out(layers: Sequence[Layer], scores: Mapping[str, Tensor], config: Pru
     """Set the layers' densities so that one threshold on the scores holds for all.
 
     The sum is exact: as many weights are kept as with the same density everywhere. No layer
-    gets less than ``allocation_floor`` of its own, or is left whole. Layers with a density
+    gets less than a tenth of its own, or is left whole. Layers with a density
     of their own in ``densities`` keep it.
 
     Parameters
@@ -61,7 +61,7 @@ def _tell(layers: Sequence[Layer], apart: int) -> None:
     least = [layer.name for layer in layers if layer.num_keep <= 1]
     most = [layer.name for layer in layers if layer.num_keep >= layer.size - 1]
     for names, what, remedy in (
-        (least, "nothing, or a single weight", "raise allocation_floor"),
+        (least, "nothing, or a single weight", "give it a density of its own (densities)"),
         (most, "all their weights, or all but one", "exclude them"),
     ):
         if names:

@@ -13,6 +13,7 @@ import torch
 from icbs import Pruner
 from icbs.blocks.acceptance import judge
 from icbs.blocks.solving import solve_blocks
+from icbs.config.old_names import OldAttributes
 from icbs.run.context import RunContext
 from icbs.run.run_folder import RunFolder
 from icbs.run.start import begin
@@ -25,7 +26,7 @@ SETTINGS = {
     "gradient_samples": 200,
     "curvature_samples": 100,
     "acceptance_samples": 200,
-    "acceptance_unit": "pass",
+    "acceptance": "pass",
     "initial": "random",
 }
 
@@ -83,7 +84,7 @@ def test_a_pass_that_hurts_is_undone_whole(toy, monkeypatch, error):
 
 
 def test_a_pass_is_tried_again_more_cautiously(toy, monkeypatch):
-    work, state, _, _ = looked(toy, schedule="uniform", caution=1.05)
+    work, state, _, _ = looked(toy, schedule="uniform", damping=1.05)
     pruner = Pruner(work.config)
     losses = iter([state.loss + 1e-3, state.loss + 1e-3, state.loss - 1])
     monkeypatch.setattr(work.holdout, "measure", lambda: next(losses))
@@ -182,8 +183,9 @@ def test_trust_follows_what_the_model_was_worth(worth, grows):
 def test_passes_grow_while_their_models_are_worth_little(
     toy, monkeypatch, tmp_path, unit, worth, growth, samples
 ):
-    small = {"gradient_samples": 50, "curvature_samples": 20, "acceptance_unit": unit}
-    pruner = Pruner(**(SETTINGS | small | {"sample_growth": growth, "schedule": "uniform"}))
+    monkeypatch.setattr(OldAttributes, "sample_growth", growth)
+    small = {"gradient_samples": 50, "curvature_samples": 20, "acceptance": unit}
+    pruner = Pruner(**(SETTINGS | small | {"schedule": "uniform"}))
     work = RunContext.prepare(toy.model, toy.batches, toy.loss, pruner.config)
     work.pool = work.pool[:400]
     work.plan = replace(work.plan, samples=min(work.plan.samples, 400))
@@ -231,18 +233,20 @@ def test_trust_in_what_is_no_number_and_in_what_moved_nothing(toy, monkeypatch):
 
 
 def test_without_caution_passes_grow_all_the_same(toy):
-    work, state, blocks, answers = looked(toy, caution=1)
+    work, state, blocks, answers = looked(toy, damping=1)
     state.loss = -1e9
     judge(work, state, blocks, answers)
     assert set(state.caution.values()) == {1.0}
     assert state.worth < 0
 
 
-def test_a_run_of_passes_that_grow_or_move_nothing_resumes_to_the_same_bits(toy, tmp_path):
+def test_a_run_of_passes_that_grow_or_move_nothing_resumes_to_the_same_bits(
+    toy, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(OldAttributes, "sample_growth", 1.3)
     settings = SETTINGS | {
         "gradient_samples": 50,
         "curvature_samples": 20,
-        "sample_growth": 1.3,
         "passes": 14,
         "checkpoint_every": 1,
         "seed": 3,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from icbs import make_blocks
 from icbs.blocks.block import build_block
 from icbs.config import PrunerConfig
+from icbs.config.old_names import OldAttributes
 from icbs.curvature.passes import Pass
 from icbs.curvature.sources import Curvature, Distortion
 from icbs.model.layer import Layer
@@ -42,7 +43,7 @@ def setting(seed: int, *, exact: bool) -> tuple[Layer, torch.Tensor, Pass, torch
 )
 def test_energy_is_the_quadratic_model_of_the_move(seed, exact, gamma, ridge, kappa):
     layer, index, information, C = setting(seed, exact=exact)
-    config = PrunerConfig(gradient_weight=gamma, ridge=ridge)
+    config = PrunerConfig(paper={"gradient_weight": gamma, "ridge": ridge})
     block = build_block(layer, index, information, config, kappa)
     assert block.problem.energy(block.start) == pytest.approx(0.0, abs=1e-9)
     assert block.problem.k == block.start.sum()
@@ -61,14 +62,17 @@ def test_energy_is_the_quadratic_model_of_the_move(seed, exact, gamma, ridge, ka
 
 
 @pytest.mark.parametrize("modelled", [True, False])
-def test_what_is_predicted_is_the_change_of_the_loss_not_of_the_layers_own_error(modelled):
+def test_what_is_predicted_is_the_change_of_the_loss_not_of_the_layers_own_error(
+    modelled, monkeypatch
+):
+    monkeypatch.setattr(OldAttributes, "gram_weight", 3.0)
     layer, index, information, C = setting(0, exact=True)
     rng = np.random.default_rng(0)
     half = torch.from_numpy(rng.standard_normal((24, 24)))
     own = Distortion(torch.from_numpy(rng.standard_normal(24)), half @ half.T)
     both = Curvature(matrix=C if modelled else None, distortion=own)
     information.curvature = lambda layer, index: both
-    block = build_block(layer, index, information, PrunerConfig(gram_weight=3.0, ridge=0.5), 2.0)
+    block = build_block(layer, index, information, PrunerConfig(paper={"ridge": 0.5}), 2.0)
     x = rng.permutation(block.start)
     u = x.astype(float) - block.start
     dense = layer.dense.flatten()[index].numpy()

@@ -229,7 +229,7 @@ def moved(result: Any) -> list[int]:
 
 @pytest.mark.parametrize("unit", ["block", "pass"])
 def test_kappa_is_lowered_until_something_moves(toy, unit):
-    settings = SETTINGS | {"passes": 20, "acceptance_unit": unit}
+    settings = SETTINGS | {"passes": 20, "acceptance": unit}
     with pytest.warns(NothingMovesWarning, match="curvature_weight") as caught:
         result = Pruner(**settings).prune(toy.model, toy.batches, Scaled(1e5))
     assert sum(issubclass(w.category, NothingMovesWarning) for w in caught) == 1
@@ -241,7 +241,7 @@ def test_kappa_is_lowered_until_something_moves(toy, unit):
 
 @pytest.mark.parametrize("passes", [1, 2, 5])
 def test_a_run_that_moves_nothing_says_so_once(toy, passes):
-    settings = SETTINGS | {"passes": passes, "caution": 1}
+    settings = SETTINGS | {"passes": passes, "damping": 1}
     with pytest.warns(NothingMovesWarning) as caught:
         result = Pruner(**settings).prune(toy.model, toy.batches, Scaled(1e5))
     said = [str(w.message) for w in caught if issubclass(w.category, NothingMovesWarning)]

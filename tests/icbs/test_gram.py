@@ -14,6 +14,7 @@ from torch import nn
 from icbs import Pruner, baselines, make_blocks
 from icbs.blocks.block import build_block
 from icbs.config import PrunerConfig
+from icbs.config.old_names import OldAttributes
 from icbs.curvature.gram import Grams, distortion
 from icbs.curvature.layer_io import Call
 from icbs.curvature.passes import Pass
@@ -117,7 +118,6 @@ SETTINGS = {
     "curvature": "gram",
     "gradient_samples": 10_000,
     "curvature_samples": 10_000,
-    "max_samples": 600,
     "acceptance_samples": 1,
 }
 
@@ -125,8 +125,8 @@ SETTINGS = {
 @pytest.mark.parametrize("after", [0, 2])
 @pytest.mark.parametrize("constraint", ["layer", "output", "2:4"])
 def test_energy_of_a_block_is_the_change_of_its_layers_error(toy64, after, constraint):
-    """Whatever κ, γ and caution are: they are of the loss's model, and this one is exact."""
-    changes = {"curvature_weight": 7.0, "gradient_weight": 0.3, "acceptance": False}
+    """Whatever κ, γ and damping are: they are of the loss's model, and this one is exact."""
+    changes = {"curvature_weight": 7.0, "paper": {"gradient_weight": 0.3}, "acceptance": "off"}
     blocks = make_blocks(
         toy64.model,
         toy64.batches,
@@ -198,7 +198,7 @@ def test_a_run_without_couplings_gives_wandas_mask(toy64):
         solver="diagonal",
         solver_options={"about": "nothing"},
         passes=1,
-        acceptance=False,
+        acceptance="off",
         **SETTINGS,
     ).prune(
         toy64.model,
@@ -224,8 +224,10 @@ def test_the_sum_adds_the_error_whole_to_the_model_of_the_loss(seed, rho, kappa)
     gradient = torch.randn(7, 9, generator=generator, dtype=torch.float64)
     both = Curvature(factor=factor, distortion=own)
     information = Pass(1, {"layer": gradient}, {}, 0.0, lambda layer, index: both)
-    config = PrunerConfig(gradient_weight=0.75, gram_weight=rho)
-    block = build_block(layer, index, information, config, kappa)
+    config = PrunerConfig(paper={"gradient_weight": 0.75})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OldAttributes, "gram_weight", rho)
+        block = build_block(layer, index, information, config, kappa)
     assert block.problem.energy(block.start) == pytest.approx(0, abs=1e-8)
     dense = layer.dense.flatten()[index]
     for _ in range(5):

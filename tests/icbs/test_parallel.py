@@ -27,11 +27,10 @@ WAYS: dict[str, dict[str, Any]] = {
 RUNS: dict[str, dict[str, Any]] = {
     "labels of the data": {"curvature": "empirical"},
     "labels of the model": {"curvature": "monte-carlo"},
-    "passes that grow": {
+    "judged by passes": {
         "curvature": "empirical",
-        "acceptance_unit": "pass",
+        "acceptance": "pass",
         "gradient_samples": 5,
-        "sample_growth": 1.5,
     },
 }
 SETTINGS: dict[str, Any] = {

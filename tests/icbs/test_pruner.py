@@ -90,7 +90,7 @@ def test_held_out_loss_never_rises_under_acceptance(toy):
 
 def test_best_masks_are_never_lost_without_acceptance(toy):
     losses: list[float] = []
-    settings = QUICK | {"acceptance": False, "passes": 25, "selection": "random"}
+    settings = QUICK | {"acceptance": "off", "passes": 25, "selection": "random"}
     result = Pruner(**settings).prune(
         toy.model, toy.batches, toy.loss, callback=lambda p: losses.append(p.loss)
     )
