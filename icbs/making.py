@@ -14,7 +14,7 @@ from icbs.model.modes import evaluation_mode
 from icbs.model.wrappers import inside
 from icbs.pruner import Pruner
 from icbs.run.context import RunContext
-from icbs.run.start import begin
+from icbs.run.start import start_run
 
 
 def make_blocks(
@@ -48,8 +48,8 @@ def make_blocks(
     """
     pruner = Pruner(**settings)
     with evaluation_mode(copy.deepcopy(inside(model))) as subject:
-        work = RunContext.prepare(subject, batches, loss, pruner.config)
-        state = begin(work)
+        context = RunContext.prepare(subject, batches, loss, pruner.config)
+        state = start_run(context)
         for _ in range(after):
-            pruner.step(work, state)
-        return pruner.blocks(state, work.layers, pruner.look(work, state, work.layers))
+            pruner.step(context, state)
+        return pruner.build(context, state, pruner.look(context, state, context.layers))

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from icbs import parallel
-from icbs.blocks.acceptance import attempts, judge
 from icbs.blocks.block import Block, build_block
 from icbs.blocks.failures import Failures
 from icbs.blocks.solving import check_solver, choose_solver, solve_blocks
@@ -22,18 +21,19 @@ from icbs.config import PrunerConfig
 from icbs.curvature.passes import Pass
 from icbs.data.objective import Loss
 from icbs.errors import ConfigError, SolverFailureError
+from icbs.model.gates import Gates
 from icbs.model.layer import Layer
 from icbs.model.modes import evaluation_mode
+from icbs.plugins import SCORES
 from icbs.run.context import RunContext
 from icbs.run.progress_lines import progress_printer
 from icbs.run.result import Progress, Result
 from icbs.run.run_folder import RunFolder
-from icbs.run.start import begin, check_masks
-from icbs.run.state import TRUSTED, RunState
+from icbs.run.start import check_masks, start_run
+from icbs.run.state import RunState
 from icbs.selection.allocation import adopt
-from icbs.selection.block_selection import choose_block
+from icbs.selection.block_selection import select_block
 from icbs.selection.schedule import visit_order
-from icbs.selection.scores import SCORES
 from solvers import Solution, SolverError
 
 log = logging.getLogger("icbs")
@@ -155,21 +155,21 @@ class Pruner:
         """
         held = nullcontext() if run is None else RunFolder.new(run)
         with evaluation_mode(model) as plain, held as folder:
-            work = RunContext.prepare(plain, batches, loss, self.config)
-            work.executor = executor
+            context = RunContext.prepare(plain, batches, loss, self.config)
+            context.executor = executor
             if masks is not None and self.config.allocation == "global":
-                adopt(work.layers, masks)
+                adopt(context.layers, masks)
             if masks is not None:
-                check_masks(masks, work.layers, self.config.pattern)
+                check_masks(masks, context.layers, self.config.pattern)
             if folder is not None:
-                folder.create(work, about or {}, masks)
+                folder.create(context, about or {}, masks)
             try:
-                state = _begin(work, masks)
+                state = _start(context, masks)
             except Exception:
                 if folder is not None:
                     folder.abandon()
                 raise
-            return self._descend(work, state, folder, callback, progress)
+            return self._descend(context, state, folder, callback, progress)
 
     @classmethod
     def resume(
@@ -224,81 +224,84 @@ class Pruner:
             pruner = cls(recorded, **changes)
             # Another limit of memory or size of batch makes another plan, and other roundings.
             plan = folder.plan() if set(changes) <= _PLANNED else None
-            work = RunContext.prepare(plain, batches, loss, pruner.config, plan)
-            work.executor = executor
-            folder.check(work)
-            state = folder.load(work)
+            context = RunContext.prepare(plain, batches, loss, pruner.config, plan)
+            context.executor = executor
+            folder.check(context)
+            state = folder.load(context)
             if state is None:
-                state = _begin(work, folder.initial_masks())
-            return pruner._descend(work, state, folder, callback, progress)
+                state = _start(context, folder.initial_masks())
+            return pruner._descend(context, state, folder, callback, progress)
 
-    def step(self, work: RunContext, state: RunState) -> None:
-        """Do one pass: look at a batch, and solve and judge one block per layer due."""
-        due = visit_order(work.layers, work.visits, state.step, state.generator)
-        information = self.look(work, state, due)
-        state.looked, state.worth = information.count, math.inf
-        state.seen += state.looked
+    def step(self, context: RunContext, state: RunState) -> None:
+        """Do one pass: select a block in each layer due, build, solve and judge the problems."""
+        due = visit_order(context.layers, context.visits, state.step, state.generator)
+        pass_info = self.look(context, state, due)
         blocks: list[Block] = []
-        for _ in range(attempts(self.config)):
+        for _ in range(state.acceptance.attempts):
             blocks.clear()  # Two lists of problems would take as much memory again.
-            blocks = self.blocks(state, due, information)
-            answers = self.solve(work, state, blocks)
-            rows = judge(work, state, blocks, answers)
+            blocks = self.build(context, state, pass_info)
+            answers = self.solve(context, state, blocks)
+            rows = state.acceptance.judge(context, state, blocks, answers)
             state.history += rows
-            if any(row.accepted for row in rows) or not any(row.moved for row in rows):
+            if state.acceptance.settled(rows):
                 break
-        if state.worth < TRUSTED:
-            state.effort = max(state.effort, work.grown(state.effort))
-        for layer in due:
-            state.tabus[layer.name].push(information.chosen[layer.name])
-        state.step += 1
+        state.finish_pass(pass_info.blocks)
 
-    def look(self, work: RunContext, state: RunState, layers: Sequence[Layer]) -> Pass:
-        """Take one forward and backward pass and choose a block for each of ``layers``."""
+    def look(self, context: RunContext, state: RunState, layers: Sequence[Layer]) -> Pass:
+        """Take one forward and backward pass and select a block for each of ``layers``."""
         config, generator = self.config, state.generator
-        score = SCORES[config.selection]
+        score = SCORES.get(config.selection)
 
-        def choose(information: Pass) -> dict[str, Tensor]:
-            chosen = {}
+        def select(pass_info: Pass) -> dict[str, Gates]:
+            selected = {}
             for layer in layers:
-                worth, tabu = score(layer, information, generator), state.tabus[layer.name]
-                chosen[layer.name] = choose_block(layer, worth, tabu, config, generator)
-            return chosen
+                scores, tabu = score(layer, pass_info, generator), state.tabus[layer.name]
+                gates = select_block(layer, scores, tabu, config, generator)
+                if gates is not None:
+                    selected[layer.name] = gates
+            return selected
 
-        return work.look(generator, choose, state.effort, state.seen)
+        pass_info = context.take_pass(generator, state.samples_seen, select)
+        state.num_samples = pass_info.count
+        state.samples_seen += pass_info.count
+        return pass_info
 
-    def blocks(self, state: RunState, layers: Sequence[Layer], information: Pass) -> list[Block]:
-        """Build the problems of a pass, as cautious as the run has become."""
-        kappa = self.config.curvature_weight or float(len(layers))
-        blocks = []
-        for layer in layers:
-            index = information.chosen[layer.name]
-            if not len(index):  # nothing in the layer may change places
-                continue
-            weight = kappa * state.caution.get(layer.name, 1.0)
-            blocks.append(build_block(layer, index, information, self.config, weight))
-        return blocks
+    def build(self, context: RunContext, state: RunState, pass_info: Pass) -> list[Block]:
+        """Build the problems of a pass, with the damping that the run has learned."""
+        config = self.config
+        kappa = config.curvature_weight or float(len(pass_info.blocks))
+        damping = state.acceptance.damping
+        return [
+            build_block(
+                gates,
+                pass_info.models(gates),
+                gamma=config.gradient_weight,
+                kappa=kappa * damping.of(layer.name for layer in gates.layers),
+                ridge=config.ridge,
+            )
+            for gates in pass_info.blocks.values()
+        ]
 
     def solve(
-        self, work: RunContext, state: RunState, blocks: Sequence[Block]
+        self, context: RunContext, state: RunState, blocks: Sequence[Block]
     ) -> list[Solution | SolverError]:
         """Solve the blocks of a pass, once for all processes."""
-        solver, config, executor = self.solver, self.config, work.executor
+        solver, config, executor = self.solver, self.config, context.executor
         return parallel.broadcast_from_rank0(
             lambda: solve_blocks(blocks, solver, config, state.step, executor)
         )
 
-    def _tell(self, callbacks: Sequence[Callback], work: RunContext, state: RunState) -> bool:
+    def _tell(self, callbacks: Sequence[Callback], context: RunContext, state: RunState) -> bool:
         """Call back, off the clock; whether that asks for an end."""
         seconds = state.seconds
-        now = Progress.of(work, state)
+        now = Progress.of(context, state)
         answers = [callback(now) for callback in callbacks]
         state.set_clock(seconds)
         return any(answers)
 
     def _descend(
         self,
-        work: RunContext,
+        context: RunContext,
         state: RunState,
         folder: RunFolder | None,
         callback: Callback | None,
@@ -310,8 +313,8 @@ class Pruner:
         limit = config.time_limit or float("inf")
         failures = Failures(self.solver.name)
         if state.step == 0 and math.isnan(state.loss):  # resumed before its first pass was done
-            state.loss = work.holdout.measure()
-        ended = state.step == 0 and self._tell(callbacks, work, state)
+            state.loss = context.holdout.measure()
+        ended = state.step == 0 and self._tell(callbacks, context, state)
 
         def more() -> bool:
             return not ended and state.step < config.passes and state.seconds < limit
@@ -320,14 +323,14 @@ class Pruner:
             while parallel.broadcast_from_rank0(more):
                 if state.step % config.checkpoint_every == 0 or math.isnan(state.loss):
                     # Measured afresh where a resumed run would begin, so that both agree.
-                    state.loss = work.holdout.measure()
+                    state.loss = context.holdout.measure()
                     if folder is not None and not failures.without_answer:
-                        folder.checkpoint(work, state)
+                        folder.checkpoint(context, state)
                 before = len(state.history)
-                self.step(work, state)
+                self.step(context, state)
                 failures.note(state.history[before:])
                 failures.check()
-                ended = self._tell(callbacks, work, state)
+                ended = self._tell(callbacks, context, state)
             failures.check(over=True)
         except KeyboardInterrupt:
             if folder is not None and progress is not False:
@@ -344,19 +347,18 @@ class Pruner:
                 folder.record(state)
             raise
         finally:
-            for layer in work.layers:
-                layer.set_mask(state.best[layer.name])
-        result = Result.of(work, state)
+            state.best.apply(context.layers)
+        result = Result.of(context, state)
         if folder is not None:
-            folder.conclude(work, state, result)
+            folder.conclude(context, state, result)
         return result
 
 
-def _begin(work: RunContext, masks: Mapping[str, Tensor] | None) -> RunState:
+def _start(context: RunContext, masks: Mapping[str, Tensor] | None) -> RunState:
     """Begin a run; if that fails, nothing is left pruned."""
     try:
-        return begin(work, masks)
+        return start_run(context, masks)
     except BaseException:
-        for layer in work.layers:
+        for layer in context.layers:
             layer.set_mask(torch.zeros(layer.size, dtype=torch.bool, device=layer.dense.device))
         raise

@@ -214,6 +214,11 @@ class PrunerConfig(BaseModel):
     """Samples read from ``batches`` and held in memory."""
 
     @property
+    def acceptance_name(self) -> str:
+        """Name of the acceptance rule."""
+        return self.acceptance_unit if self.acceptance else "off"
+
+    @property
     def pattern(self) -> Pattern | None:
         """N:M, where that is the constraint."""
         return parse_pattern(self.constraint)
