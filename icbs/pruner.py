@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import copy
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,29 +14,28 @@ from torch import Tensor, nn
 
 from icbs import parallel
 from icbs.blocks.block import Block, build_block
-from icbs.blocks.failures import Failures
 from icbs.blocks.solving import check_solver, choose_solver, solve_blocks
 from icbs.config import PrunerConfig
 from icbs.curvature.passes import Pass
 from icbs.data.objective import Loss
-from icbs.errors import ConfigError, SolverFailureError
+from icbs.errors import ConfigError
 from icbs.model.gates import Gates
 from icbs.model.layer import Layer
 from icbs.model.modes import evaluation_mode
+from icbs.model.wrappers import inside
 from icbs.plugins import SCORES
 from icbs.run.context import RunContext
+from icbs.run.loop import Callback, run_passes
 from icbs.run.progress_lines import progress_printer
-from icbs.run.result import Progress, Result
+from icbs.run.result import Result
 from icbs.run.run_folder import RunFolder
 from icbs.run.start import check_masks, start_run
 from icbs.run.state import RunState
+from icbs.run.weight_update import WeightUpdate
 from icbs.selection.allocation import adopt
 from icbs.selection.block_selection import select_block
 from icbs.selection.schedule import visit_order
 from solvers import Solution, SolverError
-
-log = logging.getLogger("icbs")
-Callback = Callable[[Progress], object]
 
 #: Settings that made the masks which a resumed run goes on with, or drew its samples.
 _FIXED = {
@@ -104,6 +102,7 @@ class Pruner:
         callback: Callback | None = None,
         executor: Executor | None = None,
         progress: bool | None = None,
+        update: WeightUpdate | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> Result:
         """Prune the model in place; surviving weights keep their values.
@@ -133,6 +132,9 @@ class Pruner:
         progress : bool, optional
             Whether to print a line a pass; by default only in a terminal, and into the log
             (``logging.getLogger("icbs")``, INFO) elsewhere.
+        update : callable, optional
+            ``update(context, state)`` after each pass returns new weights by layer name, which
+            stay if the held-out loss does not rise; see :mod:`icbs.run.weight_update`.
         about : mapping, optional
             Notes kept in the run folder's manifest, for whoever resumes the run.
 
@@ -169,7 +171,7 @@ class Pruner:
                 if folder is not None:
                     folder.abandon()
                 raise
-            return self._descend(context, state, folder, callback, progress)
+            return self._run(context, state, folder, callback, progress, update)
 
     @classmethod
     def resume(
@@ -182,6 +184,7 @@ class Pruner:
         callback: Callback | None = None,
         executor: Executor | None = None,
         progress: bool | None = None,
+        update: WeightUpdate | None = None,
         **changes: Any,
     ) -> Result:
         """Go on with a run that was interrupted, from its last checkpoint.
@@ -195,7 +198,7 @@ class Pruner:
             Folder of the run.
         model, batches, loss
             As given to :meth:`prune`; the model dense, as it was.
-        callback, executor, progress : optional
+        callback, executor, progress, update : optional
             As for :meth:`prune`.
         **changes
             Settings that differ from the recorded ones, such as a larger ``passes``. They
@@ -230,7 +233,27 @@ class Pruner:
             state = folder.load(context)
             if state is None:
                 state = _start(context, folder.initial_masks())
-            return pruner._descend(context, state, folder, callback, progress)
+            return pruner._run(context, state, folder, callback, progress, update)
+
+    def _run(
+        self,
+        context: RunContext,
+        state: RunState,
+        folder: RunFolder | None,
+        callback: Callback | None,
+        progress: bool | None,
+        update: WeightUpdate | None,
+    ) -> Result:
+        return run_passes(
+            self.step,
+            context,
+            state,
+            solver=self.solver.name,
+            folder=folder,
+            callbacks=[progress_printer(progress)] + ([] if callback is None else [callback]),
+            update=update,
+            hint=progress is not False,
+        )
 
     def step(self, context: RunContext, state: RunState) -> None:
         """Do one pass: select a block in each layer due, build, solve and judge the problems."""
@@ -291,68 +314,6 @@ class Pruner:
             lambda: solve_blocks(blocks, solver, config, state.step, executor)
         )
 
-    def _tell(self, callbacks: Sequence[Callback], context: RunContext, state: RunState) -> bool:
-        """Call back, off the clock; whether that asks for an end."""
-        seconds = state.seconds
-        now = Progress.of(context, state)
-        answers = [callback(now) for callback in callbacks]
-        state.set_clock(seconds)
-        return any(answers)
-
-    def _descend(
-        self,
-        context: RunContext,
-        state: RunState,
-        folder: RunFolder | None,
-        callback: Callback | None,
-        progress: bool | None,
-    ) -> Result:
-        """Take passes until the budget is spent, or something fails; set the best masks seen."""
-        config = self.config
-        callbacks = [progress_printer(progress)] + ([] if callback is None else [callback])
-        limit = config.time_limit or float("inf")
-        failures = Failures(self.solver.name)
-        if state.step == 0 and math.isnan(state.loss):  # resumed before its first pass was done
-            state.loss = context.holdout.measure()
-        ended = state.step == 0 and self._tell(callbacks, context, state)
-
-        def more() -> bool:
-            return not ended and state.step < config.passes and state.seconds < limit
-
-        try:
-            while parallel.broadcast_from_rank0(more):
-                if state.step % config.checkpoint_every == 0 or math.isnan(state.loss):
-                    # Measured afresh where a resumed run would begin, so that both agree.
-                    state.loss = context.holdout.measure()
-                    if folder is not None and not failures.without_answer:
-                        folder.checkpoint(context, state)
-                before = len(state.history)
-                self.step(context, state)
-                failures.note(state.history[before:])
-                failures.check()
-                ended = self._tell(callbacks, context, state)
-            failures.check(over=True)
-        except KeyboardInterrupt:
-            if folder is not None and progress is not False:
-                log.warning(
-                    "interrupted in pass %d; icbs.Pruner.resume(%r, …) goes on from the last "
-                    "checkpoint, after pass %d",
-                    state.step + 1,
-                    str(folder.path),
-                    state.step - state.step % config.checkpoint_every,
-                )
-            raise
-        except SolverFailureError:
-            if folder is not None:  # The checkpoint stays: a resumed run does these passes again.
-                folder.record(state)
-            raise
-        finally:
-            state.best.apply(context.layers)
-        result = Result.of(context, state)
-        if folder is not None:
-            folder.conclude(context, state, result)
-        return result
-
 
 def _start(context: RunContext, masks: Mapping[str, Tensor] | None) -> RunState:
     """Begin a run; if that fails, nothing is left pruned."""
@@ -362,3 +323,41 @@ def _start(context: RunContext, masks: Mapping[str, Tensor] | None) -> RunState:
         for layer in context.layers:
             layer.set_mask(torch.zeros(layer.size, dtype=torch.bool, device=layer.dense.device))
         raise
+
+
+def make_blocks(
+    model: nn.Module,
+    batches: Iterable[Any],
+    loss: Loss,
+    *,
+    after: int = 0,
+    **settings: Any,
+) -> list[Block]:
+    """Return the blocks that the pruner would solve next, one for each layer.
+
+    Parameters
+    ----------
+    model, batches, loss
+        As for :meth:`icbs.Pruner.prune`; the model is copied and stays as it is.
+    after : int, default 0
+        Passes of pruning done first: blocks at the initial mask differ from later ones.
+    **settings
+        Of the pruner; see :class:`icbs.PrunerConfig`.
+
+    Returns
+    -------
+    list of Block
+        ``block.problem`` is the QUBO, ``block.start`` the status quo, of energy 0.
+
+    Examples
+    --------
+    >>> blocks = make_blocks(model, batches, loss, density=0.1)  # doctest: +SKIP
+    >>> blocks[0].problem.save("block.npz")  # doctest: +SKIP
+    """
+    pruner = Pruner(**settings)
+    with evaluation_mode(copy.deepcopy(inside(model))) as subject:
+        context = RunContext.prepare(subject, batches, loss, pruner.config)
+        state = start_run(context)
+        for _ in range(after):
+            pruner.step(context, state)
+        return pruner.build(context, state, pruner.look(context, state, context.layers))
