@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import entry_points
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from icbs.errors import ConfigError
@@ -29,9 +30,13 @@ class Registry(Generic[T]):
         self.role, self.group, self.builtin = role, group, builtin
         self._registered: dict[str, T] = {}
 
+    @cached_property
+    def _entries(self) -> dict[str, EntryPoint]:
+        return {entry.name: entry for entry in entry_points(group=self.group)}
+
     def names(self) -> list[str]:
         """Names of all objects, built-in ones first; imports none of them."""
-        others = {entry.name for entry in entry_points(group=self.group)} | set(self._registered)
+        others = {*self._entries, *self._registered}
         return [*self.builtin, *sorted(others - set(self.builtin))]
 
     def register(self, name: str, item: T) -> T:
@@ -59,15 +64,16 @@ class Registry(Generic[T]):
             return self._registered[name]
         if name in self.builtin:
             return _load(self.builtin[name])
-        for entry in entry_points(group=self.group, name=name):
-            try:
-                return entry.load()
-            except Exception as error:
-                raise ConfigError(
-                    f"{self.role} {name!r} ({entry.value}) can't be imported: "
-                    f"{type(error).__name__}: {error}"
-                ) from error
-        raise ConfigError(self.unknown(name))
+        if name not in self._entries:
+            raise ConfigError(self.unknown(name))
+        entry = self._entries[name]
+        try:
+            return entry.load()
+        except Exception as error:
+            raise ConfigError(
+                f"{self.role} {name!r} ({entry.value}) can't be imported: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
     def unknown(self, name: object) -> str:
         """Return the message for a name that is not registered."""

@@ -23,7 +23,6 @@ from icbs.model.gates import Gates
 from icbs.model.layer import Layer
 from icbs.model.modes import evaluation_mode
 from icbs.model.wrappers import inside
-from icbs.plugins import SCORES
 from icbs.run.context import RunContext
 from icbs.run.loop import Callback, run_passes
 from icbs.run.progress_lines import progress_printer
@@ -33,8 +32,8 @@ from icbs.run.start import check_masks, start_run
 from icbs.run.state import RunState
 from icbs.run.weight_update import WeightUpdate
 from icbs.selection.allocation import adopt
-from icbs.selection.block_selection import select_block
 from icbs.selection.schedule import visit_order
+from icbs.selection.selector import PerLayer, Selector
 from solvers import Solution, SolverError
 
 #: Settings that made the masks which a resumed run goes on with, or drew its samples.
@@ -90,6 +89,7 @@ class Pruner:
         self.solver, name, options = choose_solver(solver, options)
         self.config = config.model_copy(update={"solver": name, "solver_options": options})
         check_solver(self.solver, self.config)
+        self.selector: Selector = PerLayer(self.config)
 
     def prune(
         self,
@@ -272,19 +272,11 @@ class Pruner:
 
     def look(self, context: RunContext, state: RunState, layers: Sequence[Layer]) -> Pass:
         """Take one forward and backward pass and select a block for each of ``layers``."""
-        config, generator = self.config, state.generator
-        score = SCORES.get(config.selection)
 
         def select(pass_info: Pass) -> dict[str, Gates]:
-            selected = {}
-            for layer in layers:
-                scores, tabu = score(layer, pass_info, generator), state.tabus[layer.name]
-                gates = select_block(layer, scores, tabu, config, generator)
-                if gates is not None:
-                    selected[layer.name] = gates
-            return selected
+            return self.selector.select(layers, pass_info, state.tabus, state.generator)
 
-        pass_info = context.take_pass(generator, state.samples_seen, select)
+        pass_info = context.take_pass(state.generator, state.samples_seen, select)
         state.num_samples = pass_info.count
         state.samples_seen += pass_info.count
         return pass_info

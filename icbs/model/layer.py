@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from icbs.errors import LayerError
-from icbs.model.kinds import Kind, kind_of
+from icbs.model.kinds import Kind, kind_of, known_types
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Layer:
         kind = kind_of(module)
         if kind is None:
             raise LayerError(
-                f"{name!r} is {type(module).__name__}; what can be pruned is {Kind.names}"
+                f"{name!r} is {type(module).__name__}; what can be pruned is {known_types()}"
             )
         dense = kind.matrix(kind.weight).clone(memory_format=torch.contiguous_format)
         pruned = torch.zeros(dense.numel(), dtype=torch.bool, device=dense.device)

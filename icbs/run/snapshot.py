@@ -54,7 +54,7 @@ class Snapshot:
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """Return all tensors, by keys that begin with a prefix."""
         masks = {f"{prefix}/{name}": pack(pruned) for name, pruned in self.pruned.items()}
-        weights = {f"{prefix}-weights/{name}": w.cpu() for name, w in self.weights.items()}
+        weights = {f"{prefix}-weights/{name}": w.cpu().clone() for name, w in self.weights.items()}
         return masks | weights
 
     @classmethod
