@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
 
-import numpy as np
-
-from icbs import parallel
+from icbs import parallel, streams
 from icbs.blocks.block import Block
 from icbs.config import PrunerConfig
 from solvers import Solution, Solver, SolverError, UnsupportedError, get, names, solve_each
@@ -112,7 +110,7 @@ def solve_blocks(
     if config.solver_time_limit is not None:
         request["time_limit"] = config.solver_time_limit
     if can.seed:
-        request["seed"] = int(np.random.SeedSequence([config.seed, step]).generate_state(1)[0])
+        request["seed"] = streams.solver_seed(config.seed, step)
     if can.initial_state:
         request["initial_state"] = [block.start for block in blocks]
     problems = [block.problem for block in blocks]

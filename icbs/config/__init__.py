@@ -21,10 +21,9 @@ from icbs.config.groups import (
 )
 from icbs.config.messages import brief, explain
 from icbs.config.names import known_names
-from icbs.config.pruner_config import DRAWN, PrunerConfig
+from icbs.config.pruner_config import PrunerConfig
 
 __all__ = [
-    "DRAWN",
     "AcceptanceName",
     "AcceptanceSettings",
     "BlockSettings",

@@ -8,14 +8,8 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from icbs.plugins import ACCEPTANCES, CURVATURES, SCORES
 from problems.suggest import did_you_mean
-
-_NAMES = {
-    "initial": ("magnitude", "wanda", "gradient", "random", "exchange"),
-    "selection": ("taylor", "gradient", "magnitude", "wanda", "random"),
-    "curvature": ("monte-carlo", "empirical", "exact", "gram", "fisher+gram"),
-    "acceptance": ("block", "pass", "off"),
-}
 
 
 def known_names(kind: str) -> tuple[str, ...]:
@@ -25,7 +19,11 @@ def known_names(kind: str) -> tuple[str, ...]:
     ----------
     kind : {"initial", "selection", "curvature", "acceptance"}
     """
-    return _NAMES[kind]
+    if kind in ("initial", "selection"):
+        # Not a score but a search: exchanges of weights, layer after layer.
+        return (*SCORES.names(), *(("exchange",) if kind == "initial" else ()))
+    registry = {"curvature": CURVATURES, "acceptance": ACCEPTANCES}[kind]
+    return tuple(registry.names())
 
 
 @dataclass(frozen=True)

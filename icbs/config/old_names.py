@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -113,49 +113,3 @@ def warn_caller(note: str) -> None:
 
 def _ours(module: str) -> bool:
     return module.partition(".")[0] in ("icbs", "pydantic")
-
-
-class OldAttributes:
-    """Attributes of :class:`icbs.PrunerConfig` by their old names."""
-
-    allocation_floor = ALLOCATION_FLOOR
-    min_share = MIN_SHARE
-    gram_weight = GRAM_WEIGHT
-    selection_share = SELECTION_SHARE
-    sample_growth = 1.0
-    max_samples = MAX_SAMPLES
-
-    if TYPE_CHECKING:  # Pydantic would take annotations for fields.
-        paper: Any
-        acceptance: Any
-        damping: Any
-
-    @property
-    def acceptance_unit(self) -> str:
-        """See ``acceptance``."""
-        return "pass" if self.acceptance == "pass" else "block"
-
-    @property
-    def caution(self) -> float:
-        """See ``damping``."""
-        return float(self.damping)
-
-    @property
-    def gradient_weight(self) -> float:
-        """See ``paper``."""
-        return float(self.paper.gradient_weight)
-
-    @property
-    def ridge(self) -> float:
-        """See ``paper``."""
-        return float(self.paper.ridge)
-
-    @property
-    def fix_prune(self) -> float:
-        """See ``paper``."""
-        return float(self.paper.fix_prune)
-
-    @property
-    def fix_keep(self) -> float:
-        """See ``paper``."""
-        return float(self.paper.fix_keep)

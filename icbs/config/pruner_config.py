@@ -17,11 +17,8 @@ from icbs.config.groups import (
     StartSettings,
 )
 from icbs.config.messages import explain
-from icbs.config.old_names import OldAttributes, translate, warn_caller
+from icbs.config.old_names import translate, warn_caller
 from icbs.errors import ConfigError
-
-#: Sources of curvature that draw targets from the model.
-DRAWN = ("monte-carlo", "fisher+gram")
 
 
 # Pydantic lists the fields of the last base first.
@@ -33,7 +30,6 @@ class PrunerConfig(
     BlockSettings,
     StartSettings,
     LayerSettings,
-    OldAttributes,
 ):
     """Settings of :class:`icbs.Pruner`; the names of methods are those of the paper.
 

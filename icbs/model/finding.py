@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from icbs.config import LayerSettings
 from icbs.errors import LayerError
 from icbs.model.adapters import adapters_in, check_adapters
-from icbs.model.kinds import Kind, kind_of
+from icbs.model.kinds import kind_of, known_types
 from icbs.model.layer import Layer
 from icbs.model.plain import check_weight, check_writable, oddity
 from icbs.model.wrappers import modules_of
@@ -192,7 +192,7 @@ def _check_pattern(
         kinds = sorted({type(modules[name]).__name__ for name in hits})
         raise LayerError(
             f"pattern {pattern!r} matches only {', '.join(kinds)}, and what can be pruned is "
-            f"{Kind.names}; the prunable layers are: {_listed(known)}"
+            f"{known_types()}; the prunable layers are: {_listed(known)}"
         )
 
 

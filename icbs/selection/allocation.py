@@ -11,6 +11,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from icbs.config import PrunerConfig
+from icbs.config.constants import ALLOCATION_FLOOR
 from icbs.errors import DensityWarning, LayerError
 from icbs.model.finding import density_of
 from icbs.model.layer import Layer
@@ -36,7 +37,7 @@ def share_out(layers: Sequence[Layer], scores: Mapping[str, Tensor], config: Pru
     open_ = [layer for layer in layers if density_of(layer.name, layer.module, config) is None]
     if not open_:
         return
-    low = np.array([max(1, int(config.allocation_floor * x.num_keep)) for x in open_])
+    low = np.array([max(1, int(ALLOCATION_FLOOR * x.num_keep)) for x in open_])
     high = np.array([layer.size - 1 for layer in open_])
     values = [scores[layer.name].detach().flatten().float().cpu().numpy() for layer in open_]
     kept = threshold(values, sum(layer.num_keep for layer in open_), low, high)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from icbs.config import PrunerConfig
+from icbs.config.constraints import group_of
+from icbs.model.gates import Gates
 from icbs.model.layer import Layer
 
 _NEVER = -(1 << 31)
@@ -38,9 +40,39 @@ class Tabu:
         self.stamp[index] = self.visits + order
         self.visits += count
 
+    def restore(self, stamp: Tensor, visits: int) -> None:
+        """Take the stamps and the count of a checkpoint.
+
+        Raises
+        ------
+        ValueError
+            If the stamps are not one for each weight.
+        """
+        if stamp.dtype != self.stamp.dtype or stamp.shape != self.stamp.shape:
+            raise ValueError(f"a tabu list is {stamp.dtype}{tuple(stamp.shape)}")
+        # Cloned, since a tensor may be a view of the file, which the next checkpoint replaces.
+        self.stamp, self.visits = stamp.clone().to(self.stamp.device), visits
+
     def active(self) -> Tensor:
         """Weights on the list, bool, shape (size,)."""
         return self.stamp > self.visits - self.length
+
+
+def select_block(
+    layer: Layer, scores: Tensor, tabu: Tabu, config: PrunerConfig, generator: torch.Generator
+) -> Gates | None:
+    """Select the next block of a layer, one gate a weight; None where nothing may move.
+
+    See :func:`choose_block`. Gates are in one group for each set of weights that keeps its
+    count.
+    """
+    index = choose_block(layer, scores, tabu, config, generator)
+    if not len(index):
+        return None
+    labels = None
+    if config.constraint != "layer":
+        labels = group_of(index, layer.shape[1], config.constraint)
+    return Gates.single(layer, index, labels)
 
 
 def choose_block(
