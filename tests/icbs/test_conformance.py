@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from icbs import ConfigError, Pruner
+from icbs import ConfigError
 from icbs.acceptance.per_block import PerBlock
 from icbs.curvature.fisher import Fisher
 from icbs.curvature.sum import Sum
@@ -178,7 +178,9 @@ print(result.density)
     assert done.returncode == 0, done.stderr
 
 
-def test_parts_are_registered_by_a_call() -> None:
+def test_parts_are_registered_by_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ACCEPTANCES, "_registered", {})
+
     class Keeper(PerBlock):
         pass
 
@@ -187,7 +189,6 @@ def test_parts_are_registered_by_a_call() -> None:
     assert "keeper" in ACCEPTANCES.names()
     with pytest.raises(ConfigError, match="built in"):
         ACCEPTANCES.register("block", Keeper)
-    with pytest.raises(ConfigError, match="unknown curvature 'emprical', did you mean|unknown"):
+    with pytest.raises(ConfigError, match="unknown curvature 'emprical'.*empirical"):
         CURVATURES.get("emprical")
     assert KINDS.get("linear") is Linear
-    assert issubclass(Pruner, object)

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 from icbs import CausalLMLoss, DensityWarning, LayerError, Pruner, PrunerConfig
 from icbs.cli import app
-from icbs.config.old_names import OldAttributes
 from icbs.layerwise import prune
 from icbs.model.coverage import Coverage, density_in_words
 from icbs.model.finding import find_layers
@@ -205,7 +204,7 @@ def test_layers_that_densities_leave_out_of_a_density_are_as_asked():
 def test_a_shared_budget_that_leaves_a_layer_next_to_nothing_or_all_says_so(
     toy, caplog, monkeypatch
 ):
-    monkeypatch.setattr(OldAttributes, "allocation_floor", 0.0)
+    monkeypatch.setattr("icbs.selection.allocation.ALLOCATION_FLOOR", 0.0)
     with torch.no_grad():
         toy.model[0].weight.mul_(1e-3)
         toy.model[4].weight.mul_(1e3)

@@ -62,7 +62,7 @@ def test_it_predicts_the_layers_error_exactly(seed):
 
 def test_weights_of_different_outputs_do_not_interact():
     layer, index, inputs = setting(1)
-    gradient, matrix = expanded(layer, index, inputs)
+    _, matrix = expanded(layer, index, inputs)
     rows, _ = layer.unravel(index)
     other = rows[:, None] != rows
     assert (matrix[other] == 0).all()
@@ -74,7 +74,7 @@ def test_the_gradient_is_that_of_the_error():
     weight = layer.module.weight.detach().clone().requires_grad_()
     loss = (inputs @ (weight - layer.dense).T).square().sum() / 2 / len(inputs)
     loss.backward()
-    gradient, matrix = expanded(layer, index, inputs)
+    gradient, _ = expanded(layer, index, inputs)
     torch.testing.assert_close(gradient, weight.grad.flatten()[index])
 
 

@@ -9,13 +9,13 @@ import weakref
 
 import pytest
 import torch
-from icbs.config.sizes import parse_size, spell
 from torch import nn
 
 from icbs import CausalLMLoss, ConfigError, MemoryLimitError, Pruner, PrunerConfig
 from icbs.curvature.named import make_source
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
+from icbs.formatting import byte_size
 from icbs.model.finding import find_layers
 from icbs.run import memory
 from icbs.run.context import RunContext
@@ -27,21 +27,32 @@ MEGA = 10**6
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("6GB", 6e9), ("500 MiB", 500 * 2**20), ("1.5g", 1.5e9), ("12", 12), ("3 kB", 3000), (7, 7)],
+    [
+        *[("6GB", 6e9), ("500 MiB", 500 * 2**20), ("1.5g", 1.5e9), ("12", 12), ("3 kB", 3000)],
+        *[(7, 7), (6e9, 6e9), ("6e9", 6e9), (" 1.5E+3 ", 1500)],
+    ],
 )
 def test_sizes_are_read(text, size):
-    assert parse_size(text) == size
-    assert PrunerConfig.of(max_memory=text).max_memory == size
+    found = PrunerConfig.of(max_memory=text).max_memory
+    assert found == size
+    assert type(found) is int  # which YAML and JSON can hold
 
 
-@pytest.mark.parametrize("text", ["six", "6XB", "GB", "6IB", 0, -1])
+@pytest.mark.parametrize("size", [1, 12, 3.21e6, 6e9, 2**40])
+def test_sizes_are_read_as_they_are_written(size):
+    assert PrunerConfig.of(max_memory=byte_size(size)).max_memory == pytest.approx(size, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "text", ["six", "6XB", "GB", "6IB", "1.2.3GB", "6GB a layer", "", 0, -1, "1e400", 1e400, [6]]
+)
 def test_sizes_that_are_none_are_refused(text):
     with pytest.raises(ConfigError, match="max_memory"):
         PrunerConfig.of(max_memory=text)
 
 
 def test_sizes_are_spelt():
-    assert [spell(x) for x in (12, 3.21e6, 6e9)] == ["12 bytes", "3.21 MB", "6 GB"]
+    assert [byte_size(x) for x in (12, 3.21e6, 6e9)] == ["12 B", "3.2 MB", "6.0 GB"]
 
 
 def test_a_survey_counts_what_the_graph_keeps():
@@ -171,7 +182,9 @@ def test_what_chooses_on_the_way_holds_nothing():
 
 
 def test_what_is_too_little_is_refused_with_the_least_that_would_do():
-    with pytest.raises(MemoryLimitError, match=r"about 33 MB .*10 MB for the forward.*max_memory"):
+    with pytest.raises(
+        MemoryLimitError, match=r"about 33.0 MB .*10.0 MB for the forward.*max_memory"
+    ):
         plan_of(20 * MEGA)
 
 
@@ -208,7 +221,7 @@ def test_a_run_within_little_memory_says_so_and_improves(caplog):
     with caplog.at_level(logging.INFO, logger="icbs"):
         result = Pruner(**SETTINGS, max_memory=limit).prune(model, batches, CausalLMLoss())
     assert ", 8 samples a pass" in caplog.text
-    assert f"of {spell(limit)}" in caplog.text
+    assert f"of {byte_size(limit)}" in caplog.text
     assert result.density == 0.5
     assert result.loss < result.initial_loss
 

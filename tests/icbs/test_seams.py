@@ -80,7 +80,7 @@ def column_masks(model: torch.nn.Module, share: float) -> dict[str, Tensor]:
 def test_gates_of_whole_columns_are_pruned_by_the_same_machinery(toy64, selector, acceptance):
     masks = column_masks(toy64.model, 0.5)
     settings = {k: v for k, v in SETTINGS.items() if k != "density"}
-    pruner = Pruner(density=0.5, **settings, acceptance_unit=acceptance)
+    pruner = Pruner(density=0.5, **settings, acceptance=acceptance)
     pruner.selector = selector()
     result = pruner.prune(toy64.model, toy64.batches, toy64.loss, masks=masks, progress=False)
     assert any(row.accepted for row in result.history)
