@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from icbs import parallel
 from icbs.blocks.block import Block, build_block
-from icbs.blocks.solving import check_solver, choose_solver, solve_blocks
+from icbs.blocks.solving import check_solver, check_whole_model, choose_solver, solve_blocks
 from icbs.config import LayerSettings, PrunerConfig, StartSettings
 from icbs.curvature.passes import Pass
 from icbs.data.objective import Loss
@@ -33,7 +33,7 @@ from icbs.run.state import RunState
 from icbs.run.weight_update import WeightUpdate
 from icbs.selection.allocation import adopt
 from icbs.selection.schedule import visit_order
-from icbs.selection.selector import PerLayer, Selector
+from icbs.selection.selector import make_selector
 from solvers import Solution, SolverError
 
 #: Settings that made the masks which a resumed run goes on with, or drew its samples.
@@ -89,7 +89,7 @@ class Pruner:
         self.solver, name, options = choose_solver(solver, options)
         self.config = config.model_copy(update={"solver": name, "solver_options": options})
         check_solver(self.solver, self.config)
-        self.selector: Selector = PerLayer(self.config)
+        self.selector = make_selector(self.config)
 
     def prune(
         self,
@@ -158,6 +158,7 @@ class Pruner:
         held = nullcontext() if run is None else RunFolder.new(run)
         with evaluation_mode(model) as plain, held as folder:
             context = RunContext.prepare(plain, batches, loss, self.config)
+            check_whole_model(self.solver, self.config, context.layers)
             context.executor = executor
             if masks is not None and self.config.allocation == "global":
                 adopt(context.layers, masks)
@@ -228,6 +229,7 @@ class Pruner:
             # Another limit of memory or size of batch makes another plan, and other roundings.
             plan = folder.plan() if set(changes) <= _PLANNED else None
             context = RunContext.prepare(plain, batches, loss, pruner.config, plan)
+            check_whole_model(pruner.solver, pruner.config, context.layers)
             context.executor = executor
             folder.check(context)
             state = folder.load(context)

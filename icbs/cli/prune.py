@@ -94,9 +94,9 @@ def prune(
         ),
     ] = None,
     block_size: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            help="Weights in a block, 2 at least.",
+            help="Weights in a block, 2 at least; all for one block of all weights.",
             show_default="2048; with --model 1024",
             rich_help_panel=BLOCKS,
         ),

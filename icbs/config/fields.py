@@ -69,5 +69,6 @@ Memory = Annotated[int, BeforeValidator(_byte_size), Field(ge=1)]
 
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+BlockSize = Annotated[int, Field(ge=2)] | Literal["all"]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]

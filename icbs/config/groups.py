@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from icbs.config.constraints import Pattern, parse_pattern, pattern_in
 from icbs.config.fields import (
     AcceptanceName,
+    BlockSize,
     Constraint,
     Count,
     CurvatureName,
@@ -125,8 +126,11 @@ class StartSettings(Group):
 class BlockSettings(Group):
     """Blocks."""
 
-    block_size: Annotated[int, Field(ge=2), Unit("weights")] = 2048
+    block_size: Annotated[BlockSize, Unit("weights, or all")] = 2048
     """Weights in a block, half of them pruned; smaller layers get smaller blocks.
+
+    ``all`` makes one problem of all weights of the model, with one count for each layer, or one
+    in all with ``allocation="global"``: for small models, whose problem a solver can prove.
 
     Lower it for exact solvers, for hardware of few qubits, and where there are few samples: the
     rank of a block's problem is at most ``curvature_samples``.

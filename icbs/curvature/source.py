@@ -48,17 +48,12 @@ class PassSizes:
     layers: Sequence[Layer]
     samples: int
     """Samples of the pass."""
-    block_size: int
-    """Gates of a block, at most."""
+    gates: Sequence[int]
+    """Gates of each block, at most."""
     held: int
     """Bytes of the inputs and outputs of all layers, for one sample."""
     midway: bool
     """Whether the blocks are selected midway through the pass."""
-
-    @property
-    def gates(self) -> list[int]:
-        """Largest number of gates of each layer's block."""
-        return [min(self.block_size, layer.size) for layer in self.layers]
 
     @property
     def itemsize(self) -> int:

@@ -117,7 +117,8 @@ class RunContext:
             plan.batch_size,
             remember=plan.remember,
         )
-        visits = shares(layers, config.schedule, MIN_SHARE)
+        schedule = "uniform" if config.block_size == "all" else config.schedule
+        visits = shares(layers, schedule, MIN_SHARE)
         pool = samples[order[held:]]
         return cls(model, layers, objective, pool, holdout, config, source, visits, plan, coverage)
 

@@ -199,7 +199,12 @@ def make_plan(
         limit = int(SPARE * free_memory(layers[0].dense.device)) + fixed["model"] + dense
     samples = config.samples_of(pool)
     midway = source.selects_midway and selection_point(SELECTION_SHARE, samples) is not None
-    sizes = PassSizes(layers, samples, config.block_size, found.held, midway)
+    gates = [layer.size for layer in layers]
+    if config.block_size == "all":
+        gates = [sum(gates)]
+    else:
+        gates = [min(config.block_size, size) for size in gates]
+    sizes = PassSizes(layers, samples, gates, found.held, midway)
     fixed |= {"samples of a pass": samples * found.sample} | source.memory(sizes)
     # Where all layers move at once, every activation changes: there is nothing to remember.
     cache = 2 * held_out * found.held

@@ -117,9 +117,10 @@ def _exchanged(context: RunContext, samples_seen: int) -> dict[str, Tensor]:
 def _check_block_size(layer: Layer, free: Tensor, config: PrunerConfig) -> None:
     half = min(int((free & layer.pruned).sum()), int((free & ~layer.pruned).sum()))
     # The default takes what a layer has; only a size that was asked for can be missed.
-    if "block_size" in config.model_fields_set and config.block_size > 2 * half:
+    size = config.block_size
+    if "block_size" in config.model_fields_set and size != "all" and size > 2 * half:
         warnings.warn(
-            f"block_size {config.block_size} is more than layer {layer.name!r} can fill "
+            f"block_size {size} is more than layer {layer.name!r} can fill "
             f"({half} of its movable weights are on the smaller side): its blocks are smaller",
             BlockSizeWarning,
             stacklevel=4,

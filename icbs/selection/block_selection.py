@@ -101,9 +101,11 @@ def choose_block(
     Tensor of int64, shape (n,), n ≤ block_size or one run
         Flat indices; the pruned weights first, but under N:M run by run.
     """
+    if config.block_size == "all":
+        raise ValueError("one block of all weights is selected by WholeModel")
     if config.pattern is not None:
         return _choose_runs(layer, scores, tabu, config.block_size, config.pattern.run)
-    lines = _Lines(layer, config, generator)
+    lines = _Lines(layer, config.constraint, config.block_size, generator)
     half = max(1, config.block_size // (2 * lines.count))
     worth, pruned = lines.of(scores), lines.of(layer.pruned)
     free, active = lines.of(tabu.free), lines.of(tabu.active())
@@ -144,12 +146,13 @@ def _choose_runs(layer: Layer, scores: Tensor, tabu: Tabu, block_size: int, run:
 class _Lines:
     """The layer as one line, or some of its outputs or inputs as a line each."""
 
-    def __init__(self, layer: Layer, config: PrunerConfig, generator: torch.Generator) -> None:
-        self.shape = layer.shape
-        self.scope = config.constraint  # no pattern: that has runs
+    def __init__(
+        self, layer: Layer, scope: str, block_size: int, generator: torch.Generator
+    ) -> None:
+        self.shape, self.scope = layer.shape, scope  # no pattern: that has runs
         rows, columns = layer.shape
         most = {"layer": 1, "output": rows, "input": columns}[self.scope]
-        self.count = min(most, max(1, config.block_size // 32))
+        self.count = min(most, max(1, block_size // 32))
         self.chosen: Tensor | None = None
         if self.count < most:
             drawn = torch.randperm(most, generator=generator)[: self.count]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from icbs.config import PrunerConfig
+from icbs.config.constraints import group_of
 from icbs.curvature.passes import Pass
 from icbs.model.gates import Gates
 from icbs.model.layer import Layer
@@ -68,3 +69,45 @@ class PerLayer(Selector):
             if gates is not None:
                 blocks[layer.name] = gates
         return blocks
+
+
+class WholeModel(Selector):
+    """One block of all weights that may move, in all layers.
+
+    Each layer keeps its count of weights, or, with ``allocation="global"``, the model as a
+    whole. The tabu lists have no say.
+
+    Parameters
+    ----------
+    config : PrunerConfig
+    """
+
+    def __init__(self, config: PrunerConfig) -> None:
+        self.config = config
+
+    def select(
+        self,
+        layers: Sequence[Layer],
+        pass_info: Pass,
+        tabus: Mapping[str, Tabu],
+        generator: torch.Generator,
+    ) -> dict[str, Gates]:
+        """Return one block."""
+        blocks, labels, groups = [], [], 0
+        for layer in layers:
+            index = tabus[layer.name].free.nonzero().squeeze(1)
+            if not len(index):
+                continue
+            blocks.append(Gates.single(layer, index))
+            own = group_of(index, layer.shape[1], self.config.constraint)
+            labels.append(own + groups)
+            groups = int(labels[-1].max()) + 1
+        if not blocks:
+            return {}
+        one = self.config.allocation == "global" and self.config.constraint == "layer"
+        return {"all": Gates.joined(blocks, None if one else torch.cat(labels))}
+
+
+def make_selector(config: PrunerConfig) -> Selector:
+    """Make the selector that the settings ask for."""
+    return WholeModel(config) if config.block_size == "all" else PerLayer(config)

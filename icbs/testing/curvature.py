@@ -137,7 +137,7 @@ def _check_memory(source: CurvatureSource) -> None:
     model = toy.make_model()
     layers = toy.make_layers(model)
     for midway in (True, False):
-        estimate = source.memory(PassSizes(layers, 60, 12, 1000, midway))
+        estimate = source.memory(PassSizes(layers, 60, [12, 12, 12], 1000, midway))
         assert all(isinstance(size, int) and size >= 0 for size in estimate.values()), (
             f"memory() returns numbers of bytes, not {estimate}"
         )

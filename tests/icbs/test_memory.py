@@ -182,7 +182,7 @@ def test_what_chooses_on_the_way_holds_nothing():
 
 
 def test_what_is_too_little_is_refused_with_the_least_that_would_do():
-    with pytest.raises(MemoryLimitError, match=r"about 33.0 MB .*(10.0 MB for.*max_memory"):
+    with pytest.raises(MemoryLimitError, match=r"about 33.0 MB .*\(10.0 MB for.*max_memory"):
         plan_of(20 * MEGA)
 
 
