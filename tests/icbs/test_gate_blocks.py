@@ -146,7 +146,7 @@ def make_gates(kind: str, rng: np.random.Generator, layers: list[Layer]) -> tupl
             Part(second, kernels.flatten(), of_second),
         ]
         return members, Gates(parts, count)
-    return sum((m for m, _ in blocks), []), Gates.joined([g for _, g in blocks])
+    return [gate for own, _ in blocks for gate in own], Gates.joined([g for _, g in blocks])
 
 
 KINDS = [

@@ -160,9 +160,8 @@ def test_what_is_remembered_after_a_move_serves_the_next(toy64, way):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_all_weights_of_a_block_go_on_the_tabu_lists_of_their_layers(toy, way):
-    _, context, state, block = begin(toy, way)
-    expected = {name: torch.zeros_like(tabu.stamp, dtype=torch.bool) for name, tabu in
-                state.tabus.items()}  # fmt: skip
+    _, _, state, block = begin(toy, way)
+    expected = {name: torch.zeros_like(tabu.free) for name, tabu in state.tabus.items()}
     for part in block.gates.parts:
         expected[part.layer.name][part.index] = True
     for tabu in state.tabus.values():
