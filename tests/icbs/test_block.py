@@ -89,6 +89,21 @@ def test_what_is_predicted_is_the_change_of_the_loss_not_of_the_layers_own_error
     assert block.predicted(x, energy) == pytest.approx(loss if modelled else error)
 
 
+def test_a_factor_of_something_else_than_the_loss_is_not_predicted_either():
+    gates, quadratic, C = setting(0, exact=True)
+    rng = np.random.default_rng(0)
+    factor = rng.standard_normal((5, 24))
+    other = QuadraticModel(factor=torch.from_numpy(factor), models_loss=False, weight=3.0)
+    for first in (quadratic, setting(0, exact=False)[1]):
+        block = build_block(gates, [first, other], kappa=2.0)
+        x = rng.permutation(block.start)
+        u = x.astype(float) - block.start
+        loss = -gate_gradient(gates, quadratic) @ u + u @ C.numpy() @ u
+        energy = block.problem.energy(x)
+        assert energy == pytest.approx(loss + 1.5 * ((factor @ u) ** 2).sum())
+        assert block.predicted(x, energy) == pytest.approx(loss)
+
+
 def test_first_order_term_predicts_the_change_of_a_linear_loss():
     """Pruning takes a gate from 1 to 0, so the loss falls where w·g is positive."""
     gates, quadratic, _ = setting(0, exact=True)

@@ -14,6 +14,7 @@ from icbs import DataError, LayerError, Pruner, PrunerConfig
 from icbs.data.samples import Samples
 from icbs.layerwise import prune
 from icbs.model.finding import find_layers
+from icbs.model.gates import Gates
 from icbs.run.context import RunContext
 from tests.icbs.passes import empirical, factor_of, look
 
@@ -97,6 +98,35 @@ def test_gradients_are_those_of_each_sample_alone(shape, empty):
         factor = factor_of(pass_info, layer, torch.arange(layer.size))
         gates = each * layer.dense.flatten()
         torch.testing.assert_close(factor.T @ factor, gates.T @ gates / len(samples))
+
+
+@pytest.mark.parametrize("after", [None, 11])
+@pytest.mark.parametrize("shape", [(8,), (5, 8)])
+def test_rows_of_several_layers_are_those_of_the_same_samples(shape, after):
+    """Each expert sees samples of its own."""
+    model, batches = build(*shape)
+    config = PrunerConfig.of(**SETTINGS, curvature="empirical")
+    context = RunContext.prepare(model, batches, LOSS, config)
+    layers = [layer for layer in context.layers if "experts" in layer.name]
+    gates = Gates.joined([Gates.single(layer, torch.arange(9)) for layer in layers])
+    samples = Samples(*batches[0])
+    found = look(
+        model,
+        context.layers,
+        context.objective,
+        samples,
+        empirical(20),
+        batch_size=1,
+        select=lambda _: {"experts": gates},
+        select_after=after,
+    )
+    (fisher,) = found.models(gates)
+    expected = per_sample(model, samples)
+    rows = [expected[f"{x.name}.weight"][:, :9] * x.dense.flatten()[:9] for x in layers]
+    each = torch.cat(rows, dim=1)[after or 0 :]
+    torch.testing.assert_close(fisher.factor.T @ fisher.factor, each[:20].T @ each[:20] / 20)
+    slope = torch.cat(fisher.gradients) * torch.cat([x.dense.flatten()[:9] for x in layers])
+    torch.testing.assert_close(slope, each.mean(dim=0))
 
 
 @pytest.mark.parametrize("shape", [(8,), (5, 8)])
