@@ -141,7 +141,7 @@ def build_block(
             scale = bend * model.weight / model.dispersion
             factors.append((model.factor * (scale / 2) ** 0.5).cpu().numpy())
         if model.matrix is not None:
-            dense = bend * model.weight / model.dispersion * _wide(model.matrix)
+            dense = bend * model.weight / model.dispersion * _symmetric(model.matrix)
             matrix = matrix + dense if len(matrix) else dense
             if not model.models_loss:
                 others.append(Quadratic(own, dense))
@@ -170,8 +170,10 @@ def build_block(
     return Block(gates, start, problem, penalty, others)
 
 
-def _wide(tensor: Tensor) -> Float:
-    return tensor.double().cpu().numpy()
+def _symmetric(matrix: Tensor) -> Float:
+    """Remove the asymmetry of rounding: sums in float32 depend on their order."""
+    wide: Float = matrix.double().cpu().numpy()
+    return (wide + wide.T) / 2
 
 
 def _cardinalities(

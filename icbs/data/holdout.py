@@ -130,12 +130,16 @@ class HoldOut:
         if not self.remember:
             return self.measure()
         self._pending, total = [], 0.0
-        changed = {layer.name: (layer, index, change) for layer, index, change in changes}
+        changed: dict[str, list[tuple[Layer, Tensor, Tensor]]] = {}
+        for change in changes:
+            changed.setdefault(change[0].name, []).append(change)
         for piece in self.pieces:
             order = list(piece.memos)
             first = min(order.index(name) for name in changed)
-            layer, index, change = changed[order[first]]
-            memo = piece.memos[layer.name].changed(*layer.unravel(index), change)
+            own = changed[order[first]]
+            layer, index = own[0][0], torch.cat([index for _, index, _ in own])
+            difference = torch.cat([difference for _, _, difference in own])
+            memo = piece.memos[layer.name].changed(*layer.unravel(index), difference)
             fresh = {} if memo is None else {layer.name: memo}
             known = {name: piece.memos[name] for name in order[:first]} | fresh
             total += self._run(piece, known, fresh)

@@ -81,7 +81,8 @@ class Gates:
     Parameters
     ----------
     parts : sequence of Part
-        No weight twice. All weights of a gate are pruned, or all are kept.
+        No weight twice. All weights of a gate are pruned, or all are kept. Parts of one layer
+        are joined into one.
     count : int
         Number of gates n.
     labels : Tensor of int64, shape (n,), optional
@@ -97,7 +98,11 @@ class Gates:
     def __init__(self, parts: Sequence[Part], count: int, labels: Tensor | None = None) -> None:
         if not count or not parts:
             raise ValueError("a block needs a gate at least")
-        self.parts, self.count, self.labels = tuple(parts), count, labels
+        by_layer: dict[int, list[Part]] = {}
+        for part in parts:
+            by_layer.setdefault(id(part.layer), []).append(part)
+        self.parts = tuple(_joined(own) for own in by_layer.values())
+        self.count, self.labels = count, labels
 
     @classmethod
     def single(cls, layer: Layer, index: Tensor, labels: Tensor | None = None) -> Gates:
@@ -128,7 +133,7 @@ class Gates:
     @property
     def layers(self) -> list[Layer]:
         """Layers that the gates belong to, each once."""
-        return list({id(part.layer): part.layer for part in self.parts}.values())
+        return [part.layer for part in self.parts]
 
     @property
     def name(self) -> str:
@@ -216,3 +221,17 @@ class Gates:
         for number, part in enumerate(self.parts):
             if part.layer is layer:
                 yield number, part
+
+
+def _joined(parts: list[Part]) -> Part:
+    """Join parts of one layer into one."""
+    if len(parts) == 1:
+        return parts[0]
+    gates = [
+        part.first + torch.arange(len(part.index), device=part.index.device)
+        if part.gate is None
+        else part.gate
+        for part in parts
+    ]
+    index = torch.cat([part.index for part in parts])
+    return Part(parts[0].layer, index, torch.cat(gates))

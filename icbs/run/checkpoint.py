@@ -64,7 +64,7 @@ def _renewed(
     """Convert a checkpoint of the format before, which knew masks of one set of weights alone."""
     kept = {
         name: {"current": counts["pruned"], "best": counts["best"]}
-        for name, counts in facts["kept"].items()
+        for name, counts in dict(facts["kept"]).items()
     }
     new = {
         "kept": kept,

@@ -126,7 +126,6 @@ SETTINGS = {
     "curvature": "gram",
     "gradient_samples": 10_000,
     "curvature_samples": 10_000,
-    "max_samples": 600,
     "acceptance_samples": 1,
 }
 
@@ -135,7 +134,7 @@ SETTINGS = {
 @pytest.mark.parametrize("constraint", ["layer", "output", "2:4"])
 def test_energy_of_a_block_is_the_change_of_its_layers_error(toy64, after, constraint):
     """Whatever κ, γ and caution are: they are of the loss's model, and this one is exact."""
-    changes = {"curvature_weight": 7.0, "gradient_weight": 0.3, "acceptance": "off"}
+    changes = {"curvature_weight": 7.0, "paper": {"gradient_weight": 0.3}, "acceptance": "off"}
     blocks = make_blocks(
         toy64.model,
         toy64.batches,

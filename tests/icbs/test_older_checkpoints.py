@@ -100,7 +100,7 @@ def interrupted(run: Path, **changes: Any) -> Result:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"acceptance_unit": "pass", "initial": "random"}, {"curvature": "gram"}]
+    "changes", [{}, {"acceptance": "pass", "initial": "random"}, {"curvature": "gram"}]
 )
 def test_resumes_to_the_same_bits(tmp_path, changes):
     whole = interrupted(tmp_path / "run", **changes)
