@@ -23,6 +23,7 @@ def compress(
     """Write a run's pruned model as a small file: mask bits and kept values."""
     from icbs.export.compressed import save_compressed
     from icbs.export.masks import load_masks
+    from icbs.formatting import byte_size
     from icbs.report.screen import Screen
     from icbs.run.run_folder import RunFolder
 
@@ -35,7 +36,7 @@ def compress(
     kept = sum(int(mask.sum()) for mask in masks.values())
     share = kept / max(1, sum(mask.numel() for mask in masks.values()))
     Screen(soft_wrap=True).print(
-        f"{target}: {size / 1e6:.1f} MB, {size / whole:.0%} of the {whole / 1e6:.1f} MB of the "
+        f"{target}: {byte_size(size)}, {size / whole:.0%} of the {byte_size(whole)} of the "
         f"whole model, whose prunable weights have density {share:.4f}",
         highlight=False,
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from icbs.cli.console import tell_renamed
 from icbs.config import PrunerConfig, explain
 from icbs.config.constraints import pattern_in
 from icbs.config.plain_yaml import PlainYamlError, load_plain
@@ -39,8 +41,9 @@ class Settings(BaseModel):
         ----------
         path : Path, optional
         changes : dict
-            Settings by name; those of the pruner as ``pruner.NAME``. A ``constraint`` of N:M says
-            the density itself, so that the file's own no longer counts.
+            Settings by name; those of the pruner as ``pruner.NAME``, those in a group or mapping
+            of its as ``pruner.paper.NAME``. A ``constraint`` of N:M says the density itself, so
+            that the file's own no longer counts.
 
         Raises
         ------
@@ -53,14 +56,15 @@ class Settings(BaseModel):
         if isinstance(own, dict) and pattern_in(changes.get("pruner.constraint")):
             own.pop("density", None)
         for name, value in changes.items():
-            section, dot, inner = name.partition(".")
-            if dot:
-                part = content.setdefault(section, {})
+            *sections, last = name.split(".", 2 if name.startswith("pruner.") else 1)
+            part = content
+            for section in sections:
+                part = part.setdefault(section, {})
                 if not isinstance(part, dict):
                     raise ConfigError(f"{section!r} in {path} must be a section of settings")
-                part[inner] = value
-            else:
-                content[section] = value
+            part[last] = value
+        if isinstance(content.get("pruner"), dict):
+            content["pruner"] = tell_renamed(content["pruner"])
         try:
             chosen = cls.model_validate(content)
         except ValidationError as error:
@@ -98,26 +102,40 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     """Turn ``name=value`` words into a dict; values are read as YAML.
 
+    A value that begins with ``*`` is a pattern: YAML's aliases are not read anyway.
+
     Raises
     ------
     ConfigError
-        If a word is no assignment, or its value is no YAML.
+        If a word is not an assignment, or its value is not YAML.
     """
     found = {}
     for word in assignments:
         name, equals, value = word.partition("=")
         if not (name and equals):
-            raise ConfigError(f"{word!r} is no setting; write name=value")
+            raise ConfigError(f"{word!r} is not a setting; write name=value")
         try:
-            found[name] = _number(load_plain(value))
+            found[name] = value if value.startswith("*") else load_plain(value)
         except PlainYamlError as error:
             raise ConfigError(f"the value of {name!r} can't be read: {error}") from error
     return found
 
 
-def _number(value: Any) -> Any:
-    """Take ``1e-3`` for a number, which YAML 1.1 takes for a word."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+def in_groups(assignments: Mapping[str, Any]) -> dict[str, Any]:
+    """Put settings named ``group.name`` into their group, and old ones under their present names.
+
+    Raises
+    ------
+    ConfigError
+        If a group is given a value as well, or an old setting has no equal.
+    """
+    found: dict[str, Any] = {}
+    for name, value in assignments.items():
+        group, dot, inner = name.partition(".")
+        if not dot:
+            found[name] = value
+        elif isinstance(part := found.setdefault(group, {}), dict):
+            part[inner] = value
+        else:
+            raise ConfigError(f"{group!r} has a value, and so can't hold {inner!r}")
+    return tell_renamed(found)

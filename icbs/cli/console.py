@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import typer
 
@@ -43,3 +43,21 @@ def _expected(error: Exception) -> bool:
         return True
     safetensors = sys.modules.get("safetensors")  # Without it nobody can have raised its error.
     return safetensors is not None and isinstance(error, safetensors.SafetensorError)
+
+
+def tell_renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the pruner's settings by their present names, with a line for each old one.
+
+    Raises
+    ------
+    ConfigError
+        For an old setting that nothing of today equals.
+    """
+    from icbs.config.old_names import translate
+    from icbs.report.screen import Screen
+
+    present, notes = translate(settings)
+    for note in notes:
+        line = f"DeprecationWarning: {note}"
+        Screen(stderr=True, soft_wrap=True).print(line, style="yellow", highlight=False)
+    return present

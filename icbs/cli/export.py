@@ -29,12 +29,16 @@ def export(
     """Convert a problem between npz, coordinate texts, LP, MPS, QPLIB, BQM and CQM."""
     from icbs.report.screen import Screen
     from problems import formats
-    from problems.free import base
+    from problems.free import original_problem
 
-    target = formats.name_of(output, to)
+    target = formats.format_name(output, to)
     problem = formats.read(file, format, k=k, max_n=max_n, free=free)
     formats.write(problem, output, target, free=free)
-    what = f"QUBO of {base(problem).n} variables without a cardinality" if free else problem
+    what = (
+        f"QUBO of {original_problem(problem).n} variables without a cardinality"
+        if free
+        else problem
+    )
     screen = Screen(soft_wrap=True)
     screen.print(f"{what} written to {output}", highlight=False)
     if not (free or formats.FORMATS[target].cardinality):

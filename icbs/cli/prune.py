@@ -17,7 +17,10 @@ LANGUAGE = "language_model"
 DEFAULTS = Path(__file__).parents[1] / "zoo" / "language_model.yaml"
 """Settings for language models, where no file of settings is named."""
 
-WHAT, HOW, MORE = "What to prune (one of the first three)", "How", "Settings and results"
+WHAT, MORE = "What to prune (one of the first three)", "Other settings, and results"
+#: Headings of the groups of settings (:mod:`icbs.config.groups`) that have flags.
+LAYERS, START, BLOCKS = "Layers and density", "Initial masks", "Blocks"
+SOLVER, BUDGET = "Solver", "Budget and numbers"
 
 #: What ``--set`` can name beside the pruner's settings.
 OUTER = ("evaluate_every", "task_options")
@@ -27,7 +30,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="Any setting of 'icbs settings'; repeatable.",
+        help="Any setting of 'icbs settings', such as tabu=0.2 or paper.ridge=1e-3; repeatable.",
         rich_help_panel=MORE,
         show_default=False,
     ),
@@ -79,15 +82,39 @@ def prune(
         typer.Option(
             help="Share of weights kept, between 0 and 1.",
             show_default="0.1; with --model 0.5",
-            rich_help_panel=HOW,
+            rich_help_panel=LAYERS,
+        ),
+    ] = None,
+    initial: Annotated[
+        str | None,
+        typer.Option(
+            help="Score of the initial masks: magnitude, wanda, gradient, random or exchange.",
+            show_default="magnitude; with --model exchange",
+            rich_help_panel=START,
+        ),
+    ] = None,
+    block_size: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights in a block, 2 at least; all for one block of all weights.",
+            show_default="2048; with --model 1024",
+            rich_help_panel=BLOCKS,
+        ),
+    ] = None,
+    solver: Annotated[
+        str | None,
+        typer.Option(
+            help="Solver by name ('icbs solvers' lists them), or module:Class, which is run.",
+            show_default="anneal",
+            rich_help_panel=SOLVER,
         ),
     ] = None,
     passes: Annotated[
         int | None,
         typer.Option(
-            help="Forward and backward passes.",
+            help="Forward and backward passes; 0 sets the initial masks.",
             show_default="100; with --model 10",
-            rich_help_panel=HOW,
+            rich_help_panel=BUDGET,
         ),
     ] = None,
     time_limit: Annotated[
@@ -95,36 +122,12 @@ def prune(
         typer.Option(
             help="Seconds after which no further pass is begun.",
             show_default="none",
-            rich_help_panel=HOW,
-        ),
-    ] = None,
-    solver: Annotated[
-        str | None,
-        typer.Option(
-            help="Who solves the blocks: a name of 'icbs solvers', or module:Class, which is run.",
-            show_default="anneal",
-            rich_help_panel=HOW,
-        ),
-    ] = None,
-    block_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Weights in a block.",
-            show_default="2048; with --model 1024",
-            rich_help_panel=HOW,
-        ),
-    ] = None,
-    initial: Annotated[
-        str | None,
-        typer.Option(
-            help="Initial mask: magnitude, wanda, gradient, random or exchange.",
-            show_default="magnitude; with --model exchange",
-            rich_help_panel=HOW,
+            rich_help_panel=BUDGET,
         ),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="Seed of all randomness.", show_default="0", rich_help_panel=HOW),
+        typer.Option(help="Seed of all randomness, ≥ 0.", show_default="0", rich_help_panel=BUDGET),
     ] = None,
     settings: Set = [],  # noqa: B006
     run: Annotated[
@@ -226,5 +229,5 @@ def _prune(chosen: Settings) -> None:
             about=about,
         ),
     )
-    by_pass = chosen.pruner.acceptance_unit == "pass"
+    by_pass = chosen.pruner.acceptance == "pass"
     close(console, work, evaluator, result, folder, dense, by_pass=by_pass)

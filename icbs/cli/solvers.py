@@ -64,10 +64,10 @@ def solvers(
 def describe(name: str) -> dict[str, Any]:
     """Return what a registered solver says of itself, or why it can't."""
     import solvers as registry
-    from solvers.errors import blaming
+    from solvers.errors import wrap_errors
 
     try:
-        with blaming(name, "can't describe itself"):
+        with wrap_errors(name, "can't describe itself"):
             solver = registry.get(name)
             missing = solver.missing()
             return {
@@ -89,14 +89,14 @@ def describe(name: str) -> dict[str, Any]:
 def _setup(solver: type[Solver]) -> str | None:
     """Say what is to be set up before it can run, if anything is."""
     from solvers import SolverError
-    from solvers.errors import blaming
+    from solvers.errors import wrap_errors
 
     try:
         usual = solver()
     except Exception:  # it has no defaults
         return None
     try:
-        with blaming(solver.name, "is not ready"):
+        with wrap_errors(solver.name, "is not ready"):
             usual.check_ready()
     except SolverError as error:
         return str(error)

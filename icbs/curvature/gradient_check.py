@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from icbs import parallel
-from icbs.curvature.collectors import check_finite
 from icbs.curvature.hooks import hooked
 from icbs.curvature.layer_io import Call
+from icbs.curvature.means import check_finite
 from icbs.data.objective import RANDOM, REMEDY, Objective
 from icbs.data.samples import Samples
 from icbs.errors import DataError, LayerError

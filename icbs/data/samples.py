@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from icbs import streams
 from icbs.data.pytree import concatenate, tensors, tree_map
 from icbs.errors import DataError, IgnoredSamplesWarning
 from icbs.model.plain import oddity
@@ -144,7 +145,7 @@ def unlike(samples: Samples, count: int, seed: int, ignored: int = IGNORED) -> T
         Indices. Samples are spread evenly over the values of what they differ in, the smallest
         and the largest included.
     """
-    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(samples), generator=streams.samples(seed))
     for key in _differences(samples, ignored):
         values, kind, sizes = key.cpu()[order].unique(return_inverse=True, return_counts=True)
         if len(values) > 1:
@@ -175,27 +176,27 @@ def _differences(samples: Samples, ignored: int) -> Iterator[Tensor]:
 
 
 def epoch_order(size: int, seen: int, count: int, seed: int) -> Tensor:
-    """Say which samples come next: none a second time before all others have come.
+    """Return the next indices of a fixed permutation, cycling through the pool.
 
-    A mask fits the samples that it was chosen by; their gradients promise more than others
-    keep.
+    A mask fits the samples that selected it, whose gradients overestimate the gain on others:
+    so no sample is used twice before all have been used once.
 
     Parameters
     ----------
     size : int
-        Samples there are.
+        Number of samples.
     seen : int
-        How many have come before, in all rounds.
+        Samples used before, over all epochs.
     count : int
-        How many are asked for, at most ``size``.
+        Number of indices, at most ``size``.
     seed : int
-        Of the order, which is that of every round: so no two passes that follow one another
-        share a sample where the rest would do.
+        Of the permutation, which is that of every epoch: two consecutive passes share a sample
+        only where there are too few.
 
     Returns
     -------
     Tensor of int64, shape (count,)
         Indices, none of them twice.
     """
-    order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(size, generator=streams.samples(seed))
     return order.roll(-seen)[:count]

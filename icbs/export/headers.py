@@ -86,27 +86,35 @@ class HistoryMark(Header):
 class Kept(Header):
     """Weights that a layer keeps."""
 
-    pruned: Count
+    current: Count
     """In the current mask."""
     best: Count
     """In the best mask."""
 
 
+class AcceptanceFacts(Header):
+    """State of an acceptance rule; rules of others may have more."""
+
+    model_config = ConfigDict(extra="allow")
+
+    damping: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+    warned: bool
+
+
 class CheckpointFacts(Header):
-    """Figures of a run's state in its checkpoint, beside the tensors."""
+    """Figures of a run's state in its checkpoint, in addition to the tensors."""
 
     manifest: str
     """Digest of the manifest of the run."""
     history: HistoryMark
     kept: dict[str, Kept]
     step: Count
-    seen: Count
+    samples_seen: Count
     seconds: Seconds
     initial_loss: float
     best_loss: float
-    caution: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
-    effort: Annotated[float, Field(ge=1, allow_inf_nan=False)]
-    started: Seconds
+    acceptance: AcceptanceFacts
+    start_seconds: Seconds
     visits: dict[str, Annotated[int, Field(ge=0, lt=1 << 31)]]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from icbs.config import PrunerConfig
+from icbs.config import LayerSettings
 from icbs.errors import DensityWarning
 from icbs.formatting import counted
 from icbs.model.adapters import adapters_in
@@ -65,14 +65,14 @@ class Coverage:
         left = sum(self.left_dense.values())
         return (kept + left) / (self.pruned + left)
 
-    def tell(self, layers: Sequence[Layer], config: PrunerConfig) -> None:
+    def tell(self, layers: Sequence[Layer], config: LayerSettings) -> None:
         """Say what is left dense, and what else the density does not say; warn where it is much.
 
         Parameters
         ----------
         layers : sequence of Layer
             Dense.
-        config : PrunerConfig
+        config : LayerSettings
         """
         left = sum(self.left_dense.values())
         if left:
@@ -113,7 +113,7 @@ def _can_be_dense(module: nn.Module) -> bool:
     return kind_of(module) is not None or isinstance(module, nn.Embedding | nn.EmbeddingBag)
 
 
-def _tell_default(layers: Sequence[Layer], config: PrunerConfig) -> None:
+def _tell_default(layers: Sequence[Layer], config: LayerSettings) -> None:
     """Warn of layers whose density nobody has chosen."""
     rest = [layer.name for layer in layers if density_of(layer.name, layer.module, config) is None]
     if config.densities and rest and "density" not in config.model_fields_set:

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from icbs.config import PrunerConfig
+from icbs.config import LayerSettings
 from icbs.errors import LayerError
 from icbs.model.adapters import adapters_in, check_adapters
-from icbs.model.kinds import Kind, kind_of
+from icbs.model.kinds import kind_of, known_types
 from icbs.model.layer import Layer
 from icbs.model.plain import check_weight, check_writable, oddity
 from icbs.model.wrappers import modules_of
@@ -29,7 +29,7 @@ _ANY_TYPE = (object, nn.Module)
 log = logging.getLogger("icbs")
 
 
-def find_layers(model: nn.Module, config: PrunerConfig) -> list[Layer]:
+def find_layers(model: nn.Module, config: LayerSettings) -> list[Layer]:
     """Return the layers to prune, in the model's own order.
 
     The output layer of a language model (``lm_head``, or whatever the model calls its
@@ -169,7 +169,7 @@ def matches_any(name: str, module: nn.Module, patterns: Sequence[str]) -> bool:
     return any(matches(name, module, pattern) for pattern in patterns)
 
 
-def density_of(name: str, module: nn.Module, config: PrunerConfig) -> float | None:
+def density_of(name: str, module: nn.Module, config: LayerSettings) -> float | None:
     """Return the density that ``densities`` gives a layer, by the last pattern that matches."""
     found = [d for pattern, d in config.densities.items() if matches(name, module, pattern)]
     return found[-1] if found else None
@@ -192,7 +192,7 @@ def _check_pattern(
         kinds = sorted({type(modules[name]).__name__ for name in hits})
         raise LayerError(
             f"pattern {pattern!r} matches only {', '.join(kinds)}, and what can be pruned is "
-            f"{Kind.names}; the prunable layers are: {_listed(known)}"
+            f"{known_types()}; the prunable layers are: {_listed(known)}"
         )
 
 

@@ -17,13 +17,13 @@ import numpy.typing as npt
 from problems import CardinalityQUBO, FormatError, InvalidProblemError
 from problems.files import atomic, regular
 from problems.formats import FORMATS, read
+from problems.read_only import read_only
 from problems.scaling import check_energies
-from problems.sealed import read_only
 from problems.suggest import did_you_mean
 from solvers.base import State
 from solvers.comparison.config import ProblemSpec
-from solvers.conclude import magnitude
 from solvers.errors import CampaignError
+from solvers.finalize import magnitude
 
 _LIBRARY = "library:"
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from problems import CardinalityQUBO
-from solvers.accept import is_plain
 from solvers.base import Solver
 from solvers.comparison.cases import Case
 from solvers.comparison.config import CampaignConfig, SolverSpec
 from solvers.comparison.extra import importing
-from solvers.errors import CampaignError, SolverError, UnsupportedError, blaming, describe
+from solvers.errors import CampaignError, SolverError, UnsupportedError, describe, wrap_errors
 from solvers.request import checked_reads, make_request
 from solvers.solve import resolve
+from solvers.validation import is_plain
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _importable(module: str) -> bool:
 def _missing(solver: Solver) -> str:
     """Say what keeps a solver from running here at all, such as a missing account."""
     try:
-        with blaming(solver.name, "is not ready"):
+        with wrap_errors(solver.name, "is not ready"):
             solver.check_ready()
     except SolverError as error:
         return str(error)

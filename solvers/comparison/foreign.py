@@ -23,8 +23,8 @@ from problems.suggest import did_you_mean
 from solvers.comparison.cases import Case
 from solvers.comparison.records import digest
 from solvers.comparison.refute import CLAIMED
-from solvers.conclude import ROUNDING
 from solvers.errors import TableError
+from solvers.finalize import ROUNDING
 
 if TYPE_CHECKING:
     from solvers.comparison.campaign import Campaign

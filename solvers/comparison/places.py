@@ -160,7 +160,7 @@ class Place:
     def _alive(self) -> bool:
         if self.peer is not None and time.monotonic() - self.used > IDLE / 2:
             self.end()  # before it ends by itself, and takes a message with it
-        return self.peer is not None and self.peer.lives
+        return self.peer is not None and self.peer.is_alive
 
     def _ask(self, limit: float, *message: Any, hear: Callable[[Any], object] | None = None) -> Any:
         """Ask the process, started if need be; kill it if it takes longer than the limit.

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from solvers.comparison.cases import Case
-from solvers.conclude import ROUNDING
+from solvers.finalize import ROUNDING
 
 #: Key of the rows whose energies could not be recomputed.
 CLAIMED = "claimed"

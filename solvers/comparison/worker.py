@@ -32,10 +32,11 @@ from solvers.errors import (
     CampaignError,
     SolverError,
     TimeLimitError,
-    blame,
     describe,
+    to_solver_error,
 )
-from solvers.guard import is_own, is_trusted, name_of
+from solvers.guard import is_own, is_trusted
+from solvers.invoke import solver_name
 from solvers.request import make_request
 from solvers.solution import Solution, Status, Stop
 
@@ -162,7 +163,7 @@ def _started(
         request = dataclasses.replace(request, observer=trace if can.callback else None)
         return attempt(solver, problem, request)
     except Exception as error:
-        return blame(name_of(solver), error)
+        return to_solver_error(solver_name(solver), error)
 
 
 def _seeds(seed: int) -> Any:

@@ -18,7 +18,6 @@ from scipy.linalg import eigh
 from problems import CardinalityQUBO
 from solvers.base import Request
 from solvers.cpsat.model import largest
-from solvers.dense import float64_matrix
 from solvers.exact.convex import convexify
 
 Array = npt.NDArray[Any]
@@ -148,7 +147,7 @@ def products(problem: CardinalityQUBO, request: Request, start: Array) -> Model 
     # Not the largest of Q: where factor and linear terms cancel, that is rounding.
     size = len(problem.A) * first**2 + second if problem.is_factored else first
     scale = _power_of_four(_SIZE / size) if size else 1.0
-    Q = float64_matrix(problem) * scale
+    Q = problem.float64_matrix() * scale
     model, x = _states(problem)
     y = {}
     for i in range(problem.n):

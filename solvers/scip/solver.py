@@ -49,7 +49,7 @@ class Scip(Solver):
     formulation : {"squares", "products"}
     relax : bool, default True
         Before SCIP sees the problem, fix what the convex relaxation decides against the state
-        that a swap search finds (:mod:`solvers.exact.reduce`). Without it, fix what dominance
+        that a swap search finds (:mod:`solvers.exact.fixing`). Without it, fix what dominance
         decides (:mod:`problems.presolve`), and leave the rest to SCIP alone.
     tolerance : float, default 1e-6
         Share of the energy (offset left out) that a proof may leave open; it may always

@@ -133,7 +133,7 @@ def test_demo_compares_all_starts(tmp_path):
     [
         (["--density", "1.5"], "pruner.density = 1.5"),
         (["--solver", "nope"], "unknown solver 'nope'"),
-        (["--set", "tabu"], "'tabu' is no setting; write name=value"),
+        (["--set", "tabu"], "'tabu' is not a setting; write name=value"),
         (["--set", "speed=3"], "unknown setting 'pruner.speed'"),
         (["--set", "densty=0.3"], "did you mean 'density'"),
         (["--set", "include=[nothing]"], "'nothing' matches no module"),
