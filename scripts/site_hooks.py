@@ -1,7 +1,8 @@
 """What mkdocs does for this site beside its plugins.
 
 - Notebooks, benchmark results, the changelog and CONTRIBUTING.md are pages, from where they are.
-- The references of the console command and of the settings are written from the code.
+- The references of the console command and of the settings are written from the code, and the
+  table of the library of problems from its index.
 - Formulas become MathML, which browsers draw without a script.
 """
 
@@ -20,7 +21,7 @@ from mkdocs.structure.pages import Page
 from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).parents[1]
-COMMANDS, SETTINGS = "<!-- commands -->", "<!-- settings -->"
+COMMANDS, SETTINGS, LIBRARY = "<!-- commands -->", "<!-- settings -->", "<!-- library -->"
 COLUMNS = "<!-- table columns -->"
 FORMULA = re.compile(
     r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<tex>.*?)\\[)\]]</(?P=tag)>',
@@ -54,7 +55,8 @@ def notebook(path: Path) -> dict[str, str | bytes]:
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Write what the code says where a page asks for it."""
-    for mark, write in ((COMMANDS, commands), (SETTINGS, settings), (COLUMNS, columns)):
+    written = {COMMANDS: commands, SETTINGS: settings, LIBRARY: library, COLUMNS: columns}
+    for mark, write in written.items():
         if mark in markdown:
             markdown = markdown.replace(mark, write())
     return markdown
@@ -94,6 +96,14 @@ def columns() -> str:
     rows = ["| column | type | meaning |", "| --- | --- | --- |"]
     rows += [f"| `{name}` | {kind} | {what} |" for name, (kind, what) in KNOWN.items()]
     return "\n".join(rows)
+
+
+def library() -> str:
+    """Tabulate the problems of the library, as Markdown."""
+    from problems.library import table
+    from problems.library.tables import markdown
+
+    return markdown(table())
 
 
 def _definition(docstring: str) -> str:
