@@ -92,7 +92,8 @@ class Gates:
     Raises
     ------
     ValueError
-        If there is no gate, or some weights of a gate are pruned and others are kept.
+        If there is no gate, or a gate has no weight. :meth:`closed` raises it too, where some
+        weights of a gate are pruned and others are kept.
     """
 
     def __init__(self, parts: Sequence[Part], count: int, labels: Tensor | None = None) -> None:
@@ -103,6 +104,9 @@ class Gates:
             by_layer.setdefault(id(part.layer), []).append(part)
         self.parts = tuple(_joined(own) for own in by_layer.values())
         self.count, self.labels = count, labels
+        empty = self.total([torch.ones(len(part.index)) for part in self.parts]) == 0
+        if empty.any():
+            raise ValueError(f"gate {int(empty.argmax())} of {count} has no weight")
 
     @classmethod
     def single(cls, layer: Layer, index: Tensor, labels: Tensor | None = None) -> Gates:
