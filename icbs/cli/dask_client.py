@@ -28,7 +28,7 @@ def executor_of(address: str | None) -> Iterator[Executor | None]:
             f"--dask needs {error.name or error}: pip install 'icbs-pruning[dask]'"
         ) from error
     try:
-        client = Client(address, timeout=10)
+        client = Client(address, timeout=5)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"no Dask scheduler answers at {address!r} ({error}); start one: dask scheduler"

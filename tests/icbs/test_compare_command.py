@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from icbs.cli import app
 from problems import CardinalityQUBO
 from solvers.comparison import table as tables
-from tests.solvers.comparison_solvers import first_state
-from tests.solvers.test_campaign import dense, ends, grouped
+from tests.solvers.comparison_solvers import dense, first_state, grouped
+from tests.solvers.test_campaign import ends
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,7 +52,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-COMMON = ("--seeds", "2", "--time-limit", "0.05", "--out", "out")
+COMMON = ("--seeds", "2", "--time-limit", "0.5", "--out", "out")
 
 
 def test_one_command_compares(here):

@@ -1,4 +1,4 @@
-"""Solvers that hang, raise, kill their process, lie or say nothing, for comparisons."""
+"""Tiny problems, and solvers that hang, raise, kill their process, lie or say nothing."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from problems import CardinalityQUBO
 from solvers import Capabilities, Outcome, Solver, Stop
 
 
@@ -116,3 +117,14 @@ def first_state(problem):
     for group, k in enumerate(problem.cardinalities):
         x[np.flatnonzero(problem.groups == group)[:k]] = 1
     return x
+
+
+def dense(n=8, k=3, seed=0):
+    Q = np.random.default_rng(seed).normal(size=(n, n))
+    return CardinalityQUBO(Q + Q.T, k, offset=0.25)
+
+
+def grouped(seed=0):
+    rng = np.random.default_rng(seed)
+    A, linear = rng.normal(size=(4, 8)), rng.normal(size=8)
+    return CardinalityQUBO.from_factors(A, linear, [1, 2], groups=[0, 0, 0, 1, 1, 1, 1, 1])

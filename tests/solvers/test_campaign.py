@@ -25,20 +25,17 @@ from solvers.comparison import table as tables
 from solvers.comparison.cases import mean_energy, packed, unpacked
 from solvers.comparison.journal import RUNS
 from solvers.errors import CampaignError, TableError
-from tests.solvers.comparison_solvers import Account, Claiming, Odd, Small, first_state
+from tests.solvers.comparison_solvers import (
+    Account,
+    Claiming,
+    Odd,
+    Small,
+    dense,
+    first_state,
+    grouped,
+)
 
 ROOT = Path(__file__).parents[2]
-
-
-def dense(n=8, k=3, seed=0):
-    Q = np.random.default_rng(seed).normal(size=(n, n))
-    return CardinalityQUBO(Q + Q.T, k, offset=0.25)
-
-
-def grouped(seed=0):
-    rng = np.random.default_rng(seed)
-    A, linear = rng.normal(size=(4, 8)), rng.normal(size=8)
-    return CardinalityQUBO.from_factors(A, linear, [1, 2], groups=[0, 0, 0, 1, 1, 1, 1, 1])
 
 
 def feasible_states(problem):
@@ -305,8 +302,7 @@ def lines_of(path):
 
 def script(folder, place):
     return f"""
-from tests.solvers.comparison_solvers import Odd
-from tests.solvers.test_campaign import dense, grouped
+from tests.solvers.comparison_solvers import Odd, dense, grouped
 from solvers import compare
 if __name__ == "__main__":
     compare({{"a": dense(), "b": grouped(), "c": dense(10, 4)}},
@@ -327,7 +323,7 @@ def test_a_campaign_that_is_killed_goes_on_where_it_stopped(tmp_path):
         before = len(lines_of(folder / RUNS))
         deadline = time.monotonic() + 60
         while running.poll() is None and time.monotonic() < deadline:
-            if kills < 3 and len(lines_of(folder / RUNS)) >= before + 4:
+            if kills < 2 and len(lines_of(folder / RUNS)) >= before + 4:
                 time.sleep(rng.uniform(0, 0.1))
                 running.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
                 kills += 1
@@ -337,7 +333,7 @@ def test_a_campaign_that_is_killed_goes_on_where_it_stopped(tmp_path):
             break
         with (folder / RUNS).open("ab") as file:
             file.write(b'{"run": "cut in the mid')  # as a kill in the midst of a write leaves it
-    assert kills == 3
+    assert kills == 2
     frame = tables.read(folder)
     found = ends(frame)
     assert len(found) == 3 * 4 * 3
@@ -495,13 +491,13 @@ def test_solvers_are_named_in_many_ways():
 def test_solvers_of_a_script_are_sent_by_value(tmp_path):
     file = tmp_path / "script.py"
     file.write_text(
-        "from tests.solvers.test_campaign import dense, ends\n"
-        "from tests.solvers.comparison_solvers import Small\n"
+        "from tests.solvers.comparison_solvers import Small, dense\n"
         "from solvers import compare\n"
         "class Mine(Small):\n    name = 'mine'\n"
         "if __name__ == '__main__':\n"
         "    frame = compare({'p': dense()}, [Mine()], seeds=1, time_limit=0.05)\n"
-        "    print(ends(frame)['status'].item(), ends(frame)['solver'].item())\n"
+        "    end = frame[frame['row'] == 'end'].iloc[0]\n"
+        "    print(end['status'], end['solver'])\n"
     )
     path = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, *sys.path)))}
     done = subprocess.run(

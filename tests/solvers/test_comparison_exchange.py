@@ -15,8 +15,8 @@ from solvers.comparison import table as tables
 from solvers.comparison.foreign import read_foreign
 from solvers.comparison.qoblib import export
 from solvers.errors import TableError
-from tests.solvers.comparison_solvers import Odd, first_state
-from tests.solvers.test_campaign import dense, ends, feasible_states, grouped
+from tests.solvers.comparison_solvers import Odd, dense, first_state, grouped
+from tests.solvers.test_campaign import ends, feasible_states
 
 
 @pytest.fixture(scope="module")
