@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-
-from icbs import Pruner
 from icbs.beginning import begin
-from icbs.blocks.block import Block
 from icbs.curvature.collectors import Gathered
 from icbs.curvature.gram import Grams
-from icbs.curvature.passes import Pass
 from icbs.curvature.trace import Call
 from icbs.layers.layer import Layer
 from icbs.layers.modes import evaluation_mode
 from icbs.state import State
 from icbs.tasks import Task
 from icbs.workspace import Workspace
+
+from icbs import Pruner
+from icbs.blocks.block import Block
+from icbs.curvature.passes import Pass
 
 Float = npt.NDArray[np.float64]
 
@@ -178,7 +178,9 @@ def energy(parts: Parts, u: Float) -> float:
         for row in np.unique(parts.rows):
             own = parts.rows == row
             moved = np.bincount(
-                parts.columns[own], weights=parts.weights[own] * u[own], minlength=len(parts.moments)
+                parts.columns[own],
+                weights=parts.weights[own] * u[own],
+                minlength=len(parts.moments),
             )
             total += moved @ parts.moments @ moved
     return float(total)

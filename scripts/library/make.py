@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from icbs.tasks import Task, load_task
 from torch import nn
 
-from icbs.tasks import Task, load_task
 from problems.files import atomic, write_text
 from problems.library.best import write_best
 from problems.library.catalogue import DATA, INDEX, best_values, index

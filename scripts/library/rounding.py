@@ -91,7 +91,9 @@ class Fidelity:
     def of(cls, original: CardinalityQUBO, rounded: CardinalityQUBO, start: Array) -> Fidelity:
         """Compare 2000 states: half at random, half near the status quo."""
         rng = np.random.default_rng(0)
-        states = [shuffled(rng, original, start, share) for share in (1.0, 0.1) for _ in range(1000)]
+        states = [
+            shuffled(rng, original, start, share) for share in (1.0, 0.1) for _ in range(1000)
+        ]
         one, two = original.energy(states), rounded.energy(states)
         spread = float(np.std(one))
         return cls(
@@ -100,7 +102,9 @@ class Fidelity:
         )
 
 
-def shuffled(rng: np.random.Generator, problem: CardinalityQUBO, start: Array, share: float) -> Array:
+def shuffled(
+    rng: np.random.Generator, problem: CardinalityQUBO, start: Array, share: float
+) -> Array:
     """Deal a random share of a state's entries out anew, within their groups."""
     x = start.copy()
     for group in range(problem.num_groups):

@@ -7,9 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from problems import CardinalityQUBO, InvalidProblemError
+from problems import InvalidProblemError
 from problems.library.best import closed, improve, write_best
 from problems.library.catalogue import LibraryProblem, best_values, load, names, record_of
 from problems.library.recipe import magnitude
@@ -81,5 +79,3 @@ def status_quo(entry: LibraryProblem) -> dict[str, Any]:
     from problems.library.catalogue import pack
 
     return {"energy": 0.0, "state": pack(entry.start), "by": "the status quo"}
-
-
