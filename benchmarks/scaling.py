@@ -79,10 +79,9 @@ def _sweep_seconds(problem: CardinalityQUBO, turns: int) -> float:
         state = np.zeros(problem.n, np.uint8)
         state[np.argsort(problem.linear)[: problem.k]] = 1
         x = model.start(state)
-        s, g = model.buffers()
-        model.refresh(x, s, g)
+        point = model.point(x)
         began = time.perf_counter()
-        sweeps(model.matrix, model.linear, x, s, g, model.layout.group_lanes, 1, True)
+        sweeps(model.quadratic, point, model.layout.group_lanes, 1, True)
         times.append(time.perf_counter() - began)
     return median(times[1:])
 

@@ -122,4 +122,5 @@ def _measure(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     if not len(samples):
         return np.zeros(0), np.zeros(0, dtype=bool)
-    return problem.energy(samples), np.asarray(problem.is_feasible(samples))
+    feasible = (problem.count(samples) == problem.cardinalities).all(axis=1)
+    return problem.energy(samples), feasible
