@@ -22,7 +22,7 @@ import typer
 
 from benchmarks.plain_annealer import plain_anneal
 from icbs import Block, make_blocks
-from icbs.tasks import load_task
+from icbs.zoo import load_task
 from problems import CardinalityQUBO
 from solvers import solve
 

@@ -129,7 +129,7 @@ def _warm_up(known: dict[str, Prover]) -> None:
 def _from_task(sizes: list[int], stages: tuple[int, ...] = (0, 10)) -> Iterator[Series]:
     """Yield the blocks that the pruner makes of the garment classifier."""
     from icbs import make_blocks
-    from icbs.tasks import load_task
+    from icbs.zoo import load_task
 
     task = load_task("garment")
     settings = {"density": 0.1, "curvature_samples": 200, "initial": "wanda"}

@@ -17,8 +17,8 @@ from typing import Annotated, Any
 
 import typer
 
-from icbs.making import make_blocks
-from icbs.tasks import load_task
+from icbs import make_blocks
+from icbs.zoo import load_task
 from problems import CardinalityQUBO
 from problems.penalty import POLICIES, penalty_for
 from solvers import Solution, solve

@@ -17,7 +17,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -28,11 +28,12 @@ import typer
 
 from benchmarks.pruning_tables import write_tables
 from icbs import Progress, Pruner, load_compressed, save_compressed
-from icbs.baselines import prune
-from icbs.commands.prune import DEFAULTS
-from icbs.records.settings import Settings
-from icbs.tasks import Task, load_task
-from icbs.text import zero_shot
+from icbs.cli.config_file import Settings
+from icbs.cli.prune import DEFAULTS
+from icbs.data.samples import Samples
+from icbs.layerwise import prune
+from icbs.lm import zero_shot
+from icbs.zoo import Task, load_task
 from problems.files import write_text
 
 METHODS = ("magnitude", "wanda", "sparsegpt", "exchange", "icbs")
@@ -60,7 +61,7 @@ class Job:
     def settings(self) -> dict[str, Any]:
         """Return what iCBS is told."""
         if self.config is None:
-            return {"max_samples": self.max_samples} | self.icbs
+            return self.icbs
         return Settings.read(self.config, {}).pruner.model_dump(exclude_unset=True) | self.icbs
 
 
@@ -132,11 +133,10 @@ class Cell:
     def told(self) -> dict[str, Any]:
         """What decides the outcome, as JSON keeps it."""
         job = self.job
-        told = {"options": job.options, "exclude": job.exclude}
+        told: dict[str, Any] = {"options": job.options, "exclude": job.exclude}
+        told |= {"max_samples": job.max_samples}
         if self.method == "icbs":
             told |= {"start": job.start, "icbs": job.settings()}
-        else:
-            told |= {"max_samples": job.max_samples}
         return dict(json.loads(json.dumps(told, default=str)))
 
     @property
@@ -192,8 +192,8 @@ def prune_cell(cell: Cell, task: Task) -> dict[str, Any]:
         masks, density, facts = result.masks, result.density, result.summary()
     else:
         level: dict[str, Any] = {"pattern": cell.level} if nm else {"density": float(cell.level)}
-        level["max_samples"] = cell.job.max_samples
-        baseline = prune(task.model, task.batches, cell.method, exclude=exclude, **level)
+        batches = first(task.batches, cell.job.max_samples)
+        baseline = prune(task.model, batches, cell.method, exclude=exclude, **level)
         masks, density = baseline.masks, baseline.density
     seconds = facts.get("seconds", time.perf_counter() - began)
     size = save_compressed(task.model.state_dict(), masks, cell.folder / "model.safetensors")
@@ -209,9 +209,20 @@ def prune_cell(cell: Cell, task: Task) -> dict[str, Any]:
     }
 
 
+def first(batches: Iterable[Any], most: int) -> Iterator[tuple[Any, Any]]:
+    """Yield the first ``most`` samples, in batches."""
+    for inputs, targets in batches:
+        if most <= 0:
+            return
+        some = Samples(inputs, targets)[:most]
+        most -= len(some)
+        yield some.inputs, some.targets
+
+
 def descend(cell: Cell, task: Task, masks: Any, nm: bool, exclude: list[str]) -> Any:
     """Run iCBS from given masks, or go on with a run that was stopped."""
     folder = cell.folder / "run"
+    batches = first(task.batches, cell.job.max_samples)
 
     def tell(progress: Progress) -> None:
         left = f", {progress.remaining / 60:.0f} min left" if progress.step else ""
@@ -222,11 +233,11 @@ def descend(cell: Cell, task: Task, masks: Any, nm: bool, exclude: list[str]) ->
         )
 
     if (folder / "config.yaml").exists():
-        return Pruner.resume(folder, task.model, task.batches, task.loss, callback=tell)
+        return Pruner.resume(folder, task.model, batches, task.loss, callback=tell)
     level = {"constraint": cell.level} if nm else {"density": float(cell.level)}
     settings = cell.job.settings() | level | {"exclude": exclude, "seed": cell.seed}
     return Pruner(**settings).prune(
-        task.model, task.batches, task.loss, masks=masks, run=folder, callback=tell
+        task.model, batches, task.loss, masks=masks, run=folder, callback=tell
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from icbs.text import Perplexity
+from icbs.lm import Perplexity
 from problems.files import write_text
 
 TITLES = {

@@ -105,7 +105,7 @@ def main(
 def _real(n: int) -> Iterator[Case]:
     """Yield the blocks of this size that the layers can fill."""
     from icbs import make_blocks
-    from icbs.tasks import load_task
+    from icbs.zoo import load_task
 
     task = load_task("garment")
     for density in (0.05, 0.1, 0.2, 0.5):

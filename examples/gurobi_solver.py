@@ -64,8 +64,7 @@ class Gurobi(Solver):
 
         with _environment() as env, gurobipy.Model(env=env) as model:
             x = model.addMVar(problem.n, vtype=GRB.BINARY)
-            for g, k in enumerate(problem.cardinalities):
-                members = np.flatnonzero(problem.groups == g)
+            for members, k in zip(problem.group_members, problem.cardinalities, strict=True):
                 if len(members):
                     model.addConstr(x[members].sum() == int(k))
             # Gurobi's tolerances are absolute: coefficients are brought to the order of 1000.

@@ -37,14 +37,14 @@ def share(start: int, stop: int) -> tuple[int, int]:
     return start + count * number // size, start + count * (number + 1) // size
 
 
-def add_up(*tensors: Tensor) -> None:
+def all_reduce_(*tensors: Tensor) -> None:
     """Add tensors up over the processes, in place."""
     if active():
         for tensor in tensors:
             dist.all_reduce(tensor)
 
 
-def added(*numbers: float) -> list[float]:
+def all_reduced(*numbers: float) -> list[float]:
     """Add numbers up over the processes."""
     if not active():
         return list(numbers)
@@ -55,7 +55,7 @@ def added(*numbers: float) -> list[float]:
     return tensor.tolist()
 
 
-def own(generator: torch.Generator) -> torch.Generator:
+def rank_generator(generator: torch.Generator) -> torch.Generator:
     """Return a stream of randomness of this process's own, the shared one advanced alike."""
     if not active():
         return generator
@@ -63,7 +63,7 @@ def own(generator: torch.Generator) -> torch.Generator:
     return torch.Generator().manual_seed(seed + rank())
 
 
-def from_first(compute: Callable[[], T]) -> T:
+def broadcast_from_rank0(compute: Callable[[], T]) -> T:
     """Let the first process compute something that can be pickled; all return its answer."""
     if not active():
         return compute()
@@ -72,7 +72,7 @@ def from_first(compute: Callable[[], T]) -> T:
     return held[0]  # type: ignore[return-value]
 
 
-def by_first(act: Callable[[], object]) -> None:
+def on_rank0(act: Callable[[], object]) -> None:
     """Let the first process alone act on what all share; an error of it is raised by all."""
 
     def attempt() -> Exception | None:
@@ -82,5 +82,5 @@ def by_first(act: Callable[[], object]) -> None:
             return error
         return None
 
-    if (error := from_first(attempt)) is not None:
+    if (error := broadcast_from_rank0(attempt)) is not None:
         raise error

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from icbs import Pruner, Result, make_blocks
-from icbs.tasks import Task, load_task
+from icbs.zoo import Task, load_task
 from solvers import solve
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"

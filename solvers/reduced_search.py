@@ -9,10 +9,8 @@ import numpy as np
 from problems import CardinalityQUBO
 from problems.presolve import Presolved, presolve
 from solvers.base import Outcome, Request, State
-from solvers.dense import float64_matrix
-from solvers.diagonal import Diagonal
 from solvers.exact.convex import TIE
-from solvers.exact.reduce import reduce
+from solvers.exact.fixing import fix_by_reduced_costs
 from solvers.solution import Stop
 
 
@@ -24,7 +22,7 @@ class ReducedSearch:
     problem : CardinalityQUBO
     request : Request
     relax : bool
-        Whether to fix what the convex relaxation decides (:mod:`solvers.exact.reduce`); else
+        Whether to fix what the convex relaxation decides (:mod:`solvers.exact.fixing`); else
         what dominance decides (:mod:`problems.presolve`).
 
     Attributes
@@ -50,15 +48,15 @@ class ReducedSearch:
         self.rest: Presolved
         start = request.initial_state
         if relax:
-            reduced = reduce(problem, request)
+            reduced = fix_by_reduced_costs(problem, request)
             self.rest, start = reduced.rest, reduced.x
             self.bound, self.cutoff = reduced.bound, reduced.cutoff
             self.least = reduced.tolerance
         else:
             self.rest = presolve(problem, pairs_up_to=128)
-            self.least = TIE * float(np.abs(float64_matrix(problem)).sum())
+            self.least = TIE * float(np.abs(problem.float64_matrix()).sum())
             if start is None:
-                start = Diagonal().run(problem, Request()).samples[0]
+                start = problem.minimise_linear(problem.diagonal)
         self.offer(start)
         rest = self.rest.problem
         spread = _spread(rest)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from icbs.config import Precision
 from icbs.data.dispersion import dispersion
 from icbs.data.losses import CausalLMLoss, ClassificationLoss, logits_of, widened
+from icbs.data.pytree import call, tensors
 from icbs.data.samples import IGNORED, Samples
-from icbs.data.trees import call, tensors
 from icbs.errors import DataError
 from problems import IcbsError
 

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icbs.data.trees import concatenate, tensors, tree_map
+from icbs import streams
+from icbs.data.pytree import concatenate, tensors, tree_map
 from icbs.errors import DataError, IgnoredSamplesWarning
-from icbs.layers.plain import oddity
+from icbs.model.plain import oddity
 
 IGNORED = -100
 """Label of what does not count, as in torch's cross-entropy."""
@@ -144,7 +145,7 @@ def unlike(samples: Samples, count: int, seed: int, ignored: int = IGNORED) -> T
         Indices. Samples are spread evenly over the values of what they differ in, the smallest
         and the largest included.
     """
-    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(samples), generator=streams.samples(seed))
     for key in _differences(samples, ignored):
         values, kind, sizes = key.cpu()[order].unique(return_inverse=True, return_counts=True)
         if len(values) > 1:
@@ -172,3 +173,30 @@ def _differences(samples: Samples, ignored: int) -> Iterator[Tensor]:
         for name, none in (("labels", ignored), ("attention_mask", 0)):
             if isinstance(given := inputs.get(name), Tensor):
                 yield (given != none).flatten(1).sum(dim=1) if given.ndim > 1 else given.long()
+
+
+def epoch_order(size: int, seen: int, count: int, seed: int) -> Tensor:
+    """Return the next indices of a fixed permutation, cycling through the pool.
+
+    A mask fits the samples that selected it, whose gradients overestimate the gain on others:
+    so no sample is used twice before all have been used once.
+
+    Parameters
+    ----------
+    size : int
+        Number of samples.
+    seen : int
+        Samples used before, over all epochs.
+    count : int
+        Number of indices, at most ``size``.
+    seed : int
+        Of the permutation, which is that of every epoch: two consecutive passes share a sample
+        only where there are too few.
+
+    Returns
+    -------
+    Tensor of int64, shape (count,)
+        Indices, none of them twice.
+    """
+    order = torch.randperm(size, generator=streams.samples(seed))
+    return order.roll(-seen)[:count]

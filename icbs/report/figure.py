@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from icbs.figures import STANDARD_ERROR, counted, is_share, label, metrics, number, significant
-from icbs.history import Row
-from icbs.records.evaluations import Evaluation
-from icbs.records.screen import visible
+from icbs.formatting import STANDARD_ERROR, counted, is_share, label, metrics, number, significant
+from icbs.report.evaluations import Evaluation
 from icbs.report.judgements import Judgement, held_out_loss, judgements
 from icbs.report.layers import natural
+from icbs.report.screen import visible
+from icbs.run.history import Row
 from problems.files import atomic
 
 if TYPE_CHECKING:

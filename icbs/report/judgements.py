@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from icbs.history import Row
+from icbs.run.history import Row
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from icbs.history import Row
+from icbs.run.history import Row
 
 
 @dataclass(frozen=True)

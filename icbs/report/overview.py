@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from icbs.history import Row
-from icbs.records.evaluations import FILE, Evaluation, read_evaluations
-from icbs.records.runfolder import RunFolder
+from icbs.export.headers import TaskNotes
+from icbs.report.evaluations import FILE, Evaluation, read_evaluations
 from icbs.report.figure import Curve
 from icbs.report.layers import LayerFigures, layer_figures
-from icbs.saving.headers import TaskNotes
+from icbs.run.history import Row
+from icbs.run.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Overview:
     @property
     def by_pass(self) -> bool:
         """Whether all moves of a pass were judged together."""
-        return self.settings["acceptance_unit"] == "pass"
+        return self.settings["acceptance"] == "pass"
 
     @property
     def curve(self) -> Curve:

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from icbs.figures import label, metrics, spell
+from icbs.formatting import label, metrics, spell
 from icbs.report.figure import picture
 from icbs.report.layers import by_depth, by_kind
 from icbs.report.overview import Overview

@@ -10,10 +10,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from icbs.figures import counted, duration, label, metrics, significant, spell
-from icbs.records.screen import visible
+from icbs.formatting import counted, duration, label, metrics, significant, spell
 from icbs.report.layers import LayerFigures, by_depth, by_kind
 from icbs.report.overview import Overview
+from icbs.report.screen import visible
 
 LEGEND = (
     "kept: blocks whose move was kept, of all; moved: weights that changed sides in them; "
@@ -31,7 +31,7 @@ def outcome_table(stages: Mapping[str, Mapping[str, float]], title: str = "") ->
     Parameters
     ----------
     stages : mapping
-        Name of a stage → test figures; see :mod:`icbs.figures`.
+        Name of a stage → test figures; see :mod:`icbs.formatting`.
     title : str
     """
     names: dict[str, None] = {}

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from icbs.figures import counted, duration, significant
-from icbs.history import Row
-from icbs.layers.coverage import density_in_words
+from icbs.formatting import counted, duration, significant
+from icbs.model.coverage import density_in_words
 from icbs.report.layers import by_kind, layer_figures
+from icbs.run.history import Row
 
 MOST = 6
 """Lines of layers, at most."""

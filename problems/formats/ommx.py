@@ -27,7 +27,7 @@ from problems.formats.ommx_schema import (
     MINIMIZE,
     message_class,
 )
-from problems.formats.terms import Row, Terms, constraint, group_rows
+from problems.formats.terms import EqualityRow, Terms, cardinality_rows, choose_cardinality
 from problems.qubo import CardinalityQUBO
 
 if TYPE_CHECKING:
@@ -119,15 +119,14 @@ def encode(problem: CardinalityQUBO, *, free: bool = False) -> bytes:
     linear.constant = terms.offset
     for i in map(int, np.flatnonzero(terms.linear)):
         linear.terms.add(id=i, coefficient=float(terms.linear[i]))
-    for number, members in enumerate(group_rows(problem, free)):
-        g = int(problem.groups[members[0]])
+    for number, (g, members, wanted) in enumerate(cardinality_rows(problem, free)):
         row = instance.constraints.add(
             id=number, equality=EQUAL_TO_ZERO, name="cardinality", subscripts=[g]
         )
         count = row.function.linear
-        count.constant = -float(problem.cardinalities[g])
+        count.constant = -float(wanted)
         for i in members:
-            count.terms.add(id=int(i), coefficient=1.0)
+            count.terms.add(id=i, coefficient=1.0)
     content: bytes = instance.SerializeToString(deterministic=True)
     return content
 
@@ -155,7 +154,7 @@ def decode(
         _row(item, place, f"{source}: constraint {item.name or item.id!r:.80}")
         for item in instance.constraints
     ]
-    k, groups = constraint(rows, len(variables), k, groups, source)
+    k, groups = choose_cardinality(rows, len(variables), k, groups, source)
     labels = _labels(variables)
     maximize = instance.sense == MAXIMIZE
     return terms.problem(k, groups, source=source, max_n=max_n, maximize=maximize, labels=labels)
@@ -245,14 +244,14 @@ def _terms(function: Any, place: dict[int, int], where: str) -> Terms:
     return Terms(first, second, np.array(values, dtype=np.float64), linear, constant)
 
 
-def _row(item: Any, place: dict[int, int], where: str) -> Row:
+def _row(item: Any, place: dict[int, int], where: str) -> EqualityRow:
     if item.equality != EQUAL_TO_ZERO:
         raise FormatError(f"{where} is an inequality; a cardinality reads Σ x_i - k = 0")
     terms = _terms(item.function, place, where)
     if terms.values.any():
         raise FormatError(f"{where} has products; a cardinality reads Σ x_i - k = 0")
     used = np.flatnonzero(terms.linear)
-    return Row(used.tolist(), terms.linear[used].tolist(), -terms.offset)
+    return EqualityRow(used.tolist(), terms.linear[used].tolist(), -terms.offset)
 
 
 def _names(problem: CardinalityQUBO) -> list[tuple[str, list[int]]]:

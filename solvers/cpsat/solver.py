@@ -10,7 +10,7 @@ import numpy as np
 
 from problems import CardinalityQUBO
 from solvers.base import Capabilities, Outcome, Request, Solver
-from solvers.cpsat.model import Model
+from solvers.cpsat.model import CpSatModel
 from solvers.cpsat.products import products
 from solvers.cpsat.squares import squares
 from solvers.errors import BackendError, OptionError
@@ -44,7 +44,7 @@ class CpSat(Solver):
     formulation : {"auto", "products", "squares"}
     relax : bool, default True
         Before CP-SAT sees the problem, fix what the convex relaxation decides against the
-        state that a swap search finds (:mod:`solvers.exact.reduce`). Without it, fix what
+        state that a swap search finds (:mod:`solvers.exact.fixing`). Without it, fix what
         dominance decides (:mod:`problems.presolve`), and leave the rest to CP-SAT alone.
     workers : int, optional
         Parallel workers; all cores when omitted. One alone is deterministic.
@@ -117,7 +117,7 @@ class _Search(ReducedSearch):
         super().__init__(problem, request, options.relax)
         self.options = options
 
-    def build(self) -> Model | None:
+    def build(self) -> CpSatModel | None:
         """State the rest in integers; None if time ran out."""
         options, rest = self.options, self.rest.problem
         few = rest.n <= _FEW
@@ -129,7 +129,7 @@ class _Search(ReducedSearch):
         model = squares(rest, self.request, start, options.tangents)
         return model if self.request.remaining > 0 else None
 
-    def run(self, model: Model) -> None:
+    def run(self, model: CpSatModel) -> None:
         """Let CP-SAT search from the incumbent; every solution on the way is offered."""
         from ortools.sat.python import cp_model
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from icbs import RunFolderError, load_compressed, load_masks, save_compressed
-from icbs.commands.compress import read_state
-from icbs.records.runfolder import RunFolder
+from icbs.cli.compress import read_state
+from icbs.run.run_folder import RunFolder
 from tests.campaigns.small import Case, child, facts, make_case
 
 Use = Callable[[Path], Any]

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from icbs import CausalLMLoss, Pruner, Result, load_masks
-from icbs.history import TIMES, Row, read_history
+from icbs.run.history import TIMES, Row, read_history
 from tests.icbs.conftest import make_toy
 from tests.icbs.language import make_language_model
 

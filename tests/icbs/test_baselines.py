@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from icbs import ConfigError, DataError, LayerError, Pruner, baselines
-from icbs.baselines.walk import walk
 from icbs.config import PrunerConfig
 from icbs.data.samples import Samples
-from icbs.layers.finding import find_layers
+from icbs.layerwise.walk import walk
+from icbs.model.finding import find_layers
 
 WIDTH = 16
 

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from icbs import ModelError
-from icbs.text import load_language_model
-from icbs.text.claims import in_folder, in_gguf
+from icbs.lm import load_language_model
+from icbs.lm.claims import in_folder, in_gguf
 from tests.campaigns.fuzz.corpus import gguf_model
 from tests.campaigns.fuzz.hostile import HOSTILE
 from tests.icbs.language import make_language_model, save

@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 import icbs as icbs_package
 from icbs import load_masks
 from icbs.cli import app
-from icbs.commands.own import resolved
-from icbs.commands.session import plain_warnings
-from icbs.commands.solve import FORMATS as command_formats  # noqa: N811
-from icbs.tasks import Task
+from icbs.cli.session import plain_warnings
+from icbs.cli.solve import FORMATS as command_formats  # noqa: N811
+from icbs.cli.user_code import resolved
+from icbs.zoo import Task
 from problems.formats import FORMATS
 from tests.icbs.conftest import make_toy
 from tests.icbs.language import make_texts, save
@@ -133,7 +133,7 @@ def test_demo_compares_all_starts(tmp_path):
     [
         (["--density", "1.5"], "pruner.density = 1.5"),
         (["--solver", "nope"], "unknown solver 'nope'"),
-        (["--set", "tabu"], "'tabu' is no setting; write name=value"),
+        (["--set", "tabu"], "'tabu' is not a setting; write name=value"),
         (["--set", "speed=3"], "unknown setting 'pruner.speed'"),
         (["--set", "densty=0.3"], "did you mean 'density'"),
         (["--set", "include=[nothing]"], "'nothing' matches no module"),
@@ -217,7 +217,7 @@ def load(fail=False):
     if fail:
         raise RuntimeError("my own mistake")
     import torch
-    from icbs.tasks import Task
+    from icbs.zoo import Task
     x = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
     y = (x[:, 0] > 0).long()
     model = torch.nn.Sequential(torch.nn.Linear(5, 2))

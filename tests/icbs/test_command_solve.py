@@ -13,11 +13,11 @@ import typer
 from typer.testing import CliRunner
 
 import solvers as registry
-from icbs.commands.answers import read_state
-from icbs.commands.errors import plain_errors
-from icbs.commands.export import export
-from icbs.commands.solve import solve
-from icbs.commands.solvers import solvers
+from icbs.cli.console import plain_errors
+from icbs.cli.export import export
+from icbs.cli.solution_io import read_state
+from icbs.cli.solve import solve
+from icbs.cli.solvers import solvers
 from problems import CardinalityQUBO, FormatError
 from problems.formats import FORMATS, read, write
 from solvers import Capabilities, Outcome, Request, Solver, SolverError, Stop
@@ -132,7 +132,7 @@ def echo(monkeypatch):
         ("null", None),
         ("word", "word"),
         ("[1, 2]", [1, 2]),
-        ("'1'", 1.0),
+        ("'1'", "1"),
         ("a=b", "a=b"),
     ],
 )
@@ -217,7 +217,7 @@ def test_a_file_of_another_problem_is_refused_in_one_line(tmp_path):
     [
         (["--solver", "nonsense"], "UnknownSolverError: unknown solver 'nonsense'; known solvers:"),
         (["--option", "colour=3"], "OptionError: solver 'anneal' has no option 'colour'"),
-        (["--option", "tenure"], "'tenure' is no setting; write name=value"),
+        (["--option", "tenure"], "'tenure' is not a setting; write name=value"),
         (["--option", "tenure=[1"], "the value of 'tenure' can't be read"),
         (["--time-limit", "-1"], "OptionError: time_limit is -1.0"),
         (["--time-limit", "nan"], "OptionError: time_limit is nan"),

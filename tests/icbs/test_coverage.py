@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from icbs import CausalLMLoss, DensityWarning, LayerError, Pruner, PrunerConfig
-from icbs.baselines import prune
 from icbs.cli import app
-from icbs.layers.coverage import Coverage, density_in_words
-from icbs.layers.finding import find_layers
-from icbs.tasks import Task
+from icbs.layerwise import prune
+from icbs.model.coverage import Coverage, density_in_words
+from icbs.model.finding import find_layers
+from icbs.zoo import Task
 from tests.icbs.architectures import make
 from tests.icbs.conftest import Toy, make_toy
 
@@ -201,11 +201,14 @@ def test_layers_that_densities_leave_out_of_a_density_are_as_asked():
         Pruner(density=0.4, densities={"0": 0.5}, passes=0).prune(toy.model, toy.batches, toy.loss)
 
 
-def test_a_shared_budget_that_leaves_a_layer_next_to_nothing_or_all_says_so(toy, caplog):
+def test_a_shared_budget_that_leaves_a_layer_next_to_nothing_or_all_says_so(
+    toy, caplog, monkeypatch
+):
+    monkeypatch.setattr("icbs.selection.allocation.ALLOCATION_FLOOR", 0.0)
     with torch.no_grad():
         toy.model[0].weight.mul_(1e-3)
         toy.model[4].weight.mul_(1e3)
-    settings = {"density": 0.4, "passes": 0, "allocation": "global", "allocation_floor": 0.0}
+    settings = {"density": 0.4, "passes": 0, "allocation": "global"}
     with (
         caplog.at_level(logging.INFO, logger="icbs"),
         pytest.warns(DensityWarning) as caught,

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icbs.baselines import exchange
-from icbs.constraints import Pattern
+from icbs.config.constraints import Pattern
+from icbs.layerwise import exchange
 
 
 def problem(rows: int, columns: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from icbs import Pruner, SolverFailureError
 from icbs.blocks.failures import failure_text
 from icbs.cli import app
-from icbs.history import read_history
+from icbs.run.history import read_history
 from problems import IcbsError
 from solvers import BackendError, Capabilities, Solver, SolverError, registry
 from solvers.diagonal import Diagonal
@@ -82,7 +82,7 @@ def test_a_run_without_answers_ends_with_the_first_reason(
             SolverFailureError, match=f"none of the {3 * done} blocks.*{FAULT}"
         ) as caught,
     ):
-        Pruner(**SETTINGS, passes=passes, acceptance_unit=unit).prune(
+        Pruner(**SETTINGS, passes=passes, acceptance=unit).prune(
             toy.model, toy.batches, toy.loss, run=run
         )
     assert isinstance(caught.value, SolverError)

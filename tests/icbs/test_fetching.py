@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 
 from icbs import DataError, MissingDataError
 from icbs.cli import app
-from icbs.fetching import catalogue, fashion_mnist, index
-from icbs.fetching.wheels import Distribution
-from icbs.tasks import load_task
-from icbs.text import load_language_model, read_texts
-from icbs.text.local_tasks import write_local_tasks
+from icbs.downloads import catalogue, fashion_mnist, index
+from icbs.downloads.wheels import Distribution
+from icbs.lm import load_language_model, read_texts
+from icbs.lm.local_tasks import write_local_tasks
+from icbs.zoo import load_task
 
 FILE = "bait-1.0.tar.gz"
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from icbs import LayerError, PrunerConfig
 from icbs.cli import app
-from icbs.layers.finding import find_layers
+from icbs.model.finding import find_layers
 
 
 class Language(nn.Module):

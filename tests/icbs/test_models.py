@@ -22,9 +22,9 @@ from icbs import (
     make_blocks,
     save_masks,
 )
-from icbs.baselines import prune as baseline
-from icbs.saving.compressed import save_compressed
-from icbs.saving.folder import PLAIN, save_pruned
+from icbs.export.compressed import save_compressed
+from icbs.export.pretrained import PLAIN, save_pruned
+from icbs.layerwise import prune as baseline
 
 LOSS = nn.CrossEntropyLoss()
 

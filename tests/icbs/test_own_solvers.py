@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from icbs import ConfigError, Pruner
-from icbs.records.settings import Settings
+from icbs.cli.config_file import Settings
 from problems import CardinalityQUBO
 from solvers import (
     Capabilities,

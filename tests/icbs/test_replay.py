@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from icbs import DataError, Pruner
-from icbs.baselines import prune
+from icbs.layerwise import prune
 from tests.icbs.architectures import Wrapped, make
 from tests.icbs.language import make_language_model
 

@@ -13,15 +13,15 @@ from typer.testing import CliRunner
 
 from icbs import Pruner
 from icbs.cli import app
-from icbs.figures import significant, spell
-from icbs.history import Row
-from icbs.records.evaluations import Evaluation
+from icbs.formatting import significant, spell
+from icbs.report.evaluations import Evaluation
 from icbs.report.figure import COLOURED, Curve, draw, picture
 from icbs.report.judgements import held_out_loss, judgements
 from icbs.report.layers import by_depth, by_kind, layer_figures, natural
 from icbs.report.overview import Overview, resume_command
 from icbs.report.page import write_page
 from icbs.report.tables import common_prefix, facts
+from icbs.run.history import Row
 
 BLANK = {field.name: 0 for field in dataclasses.fields(Row)} | {"failure": ""}
 
@@ -32,7 +32,7 @@ def row(**given) -> Row:
 
 @pytest.mark.parametrize("unit", ["block", "pass"])
 def test_the_held_out_loss_of_a_run_is_told_by_its_judgements(toy, unit):
-    pruner = Pruner(density=0.3, passes=12, block_size=32, acceptance_unit=unit, seed=1)
+    pruner = Pruner(density=0.3, passes=12, block_size=32, acceptance=unit, seed=1)
     result = pruner.prune(toy.model, toy.batches, toy.loss)
     judged = judgements(result.history, by_pass=unit == "pass")
     points = held_out_loss(result.initial_loss, judged)

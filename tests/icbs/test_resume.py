@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from icbs import ConfigError, Pruner, Result, RunFolderError, load_masks, save_masks
-from icbs.commands.compress import read_state
-from icbs.history import TIMES, Row, read_history
-from icbs.records.runfolder import RunFolder
-from icbs.saving.reading import header
-from icbs.saving.writing import write
+from icbs.cli.compress import read_state
+from icbs.export.reading import header
+from icbs.export.writing import write
+from icbs.run.history import TIMES, Row, read_history
+from icbs.run.run_folder import RunFolder
 from tests.icbs.conftest import Toy, make_toy
 
 SETTINGS = {
@@ -224,7 +224,7 @@ def test_refuses_masks_that_keep_another_count(interrupted, toy):
     tensors["best/0"] ^= 1 << 7
     del facts["digest"]
     write(path, facts.pop("format"), facts, tensors)
-    refuse(interrupted, toy, "'0' does not keep the 72 weights that it should")
+    refuse(interrupted, toy, "the best mask of '0' keeps 90 weights; the header records 72")
 
 
 def test_the_report_refuses_a_history_that_has_changed(interrupted):

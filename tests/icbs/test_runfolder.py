@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from icbs import CausalLMLoss, ConfigError, LayerError, Pruner, Result, RunFolderError
-from icbs.commands.folders import new_folder
-from icbs.curvature.memory import Plan
-from icbs.records.locking import LOCK, FolderLock
-from icbs.records.runfolder import RunFolder
-from icbs.saving.headers import PlanFacts
+from icbs.cli.output_folders import new_folder
+from icbs.export.headers import PlanFacts
+from icbs.run.locking import LOCK, FolderLock
+from icbs.run.memory import Plan
+from icbs.run.run_folder import RunFolder
 from tests.icbs.conftest import Toy, make_toy
 from tests.icbs.language import make_language_model
 from tests.icbs.test_resume import SETTINGS, InterruptionError

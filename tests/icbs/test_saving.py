@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 
 from icbs import RunFolderError, load_compressed, load_masks, save_compressed, save_masks
 from icbs.errors import UncheckedFileWarning
-from icbs.saving.digests import contents_of, json_digest, tensors_digest
-from icbs.saving.masks import pack
+from icbs.export.digests import contents_of, json_digest, tensors_digest
+from icbs.export.masks import pack
 
 SHAPES = {"first": (9, 7), "second": (4, 3, 2), "last.one": (1, 1)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from icbs.tasks.scoring import classification
+from icbs.zoo.scoring import classification
 
 
 def test_standard_errors_are_those_of_a_bootstrap():

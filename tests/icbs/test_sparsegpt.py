@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icbs.baselines import sparsegpt
-from icbs.constraints import Pattern
+from icbs.config.constraints import Pattern
+from icbs.layerwise import sparsegpt
 
 
 def problem(

@@ -7,11 +7,11 @@ import copy
 import pytest
 import torch
 
-from icbs import LayerError, Pruner, baselines
+from icbs import LayerError, Pruner, layerwise
 from icbs.config import PrunerConfig
-from icbs.layers.finding import find_layers
+from icbs.model.finding import find_layers
 from icbs.pruner import RunFolder
-from icbs.result import Progress
+from icbs.run.result import Progress
 from tests.icbs.conftest import Toy, make_toy
 
 SETTINGS = {
@@ -63,7 +63,7 @@ def test_exchanges_are_a_start_by_name(toy64, constraint):
     x, y = toy64.samples
     order = torch.randperm(600, generator=torch.Generator().manual_seed(0))[200:]
     pattern = constraint if constraint != "output" else None
-    expected = baselines.prune(
+    expected = layerwise.prune(
         copy.deepcopy(toy64.model), [(x[order], y[order])], "exchange", density=0.5, pattern=pattern
     )
     result = Pruner(

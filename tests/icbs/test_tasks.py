@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from icbs import ConfigError, DataError
-from icbs.tasks import fashion_mnist, garment, load_task
+from icbs.zoo import fashion_mnist, garment, load_task
 
 
 def write_idx(path: Path, array: np.ndarray, kind: int = 8) -> None:
@@ -152,8 +152,8 @@ def test_dense_model_is_trained_once_and_cached(data):
             "unknown task 'garments' .did you mean 'garment'.*declared tasks: deit, .*garment",
         ),
         ("no.such.module:load", {}, "can't be imported"),
-        ("icbs.tasks.garment:nothing", {}, "can't be imported"),
-        ("builtins:dict", {}, "not icbs.tasks.Task"),
+        ("icbs.zoo.garment:nothing", {}, "can't be imported"),
+        ("builtins:dict", {}, "not icbs.zoo.Task"),
         ("garment", {"colour": "red"}, "does not take"),
     ],
 )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from icbs import DataError, ModelError
 from icbs.data.losses import CausalLMLoss
-from icbs.text import (
+from icbs.lm import (
     Perplexity,
     batches_of,
     load_language_model,
@@ -23,8 +23,8 @@ from icbs.text import (
     read_texts,
     split_texts,
 )
-from icbs.text.corpora import is_english, without_overlap
-from icbs.text.windows import check_windows
+from icbs.lm.corpora import is_english, without_overlap
+from icbs.lm.windows import check_windows
 from tests.icbs.language import make_language_model, make_texts, make_tokenizer, save
 
 TOKENIZER = make_tokenizer()

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icbs.figures import clock
-from icbs.history import Row
-from icbs.records.evaluations import Evaluator
-from icbs.result import seconds_a_sample
+from icbs.formatting import clock
+from icbs.report.evaluations import Evaluator
+from icbs.run.history import Row
+from icbs.run.result import seconds_a_sample
 
 
 def row(step: int, seconds: float, samples: int = 4) -> Row:

@@ -19,13 +19,13 @@ from typer.testing import CliRunner
 
 from icbs import ConfigError
 from icbs.cli import app
-from icbs.history import HistoryFile, read_history
-from icbs.records.evaluations import read_evaluations, write_evaluations
-from icbs.records.runfolder import RunFolder
-from icbs.records.screen import Screen, visible
-from icbs.saving.digests import digest, json_digest
-from icbs.tasks import declared, load_task
-from icbs.tasks import names as task_names
+from icbs.export.digests import digest, json_digest
+from icbs.report.evaluations import read_evaluations, write_evaluations
+from icbs.report.screen import Screen, visible
+from icbs.run.history import HistoryFile, read_history
+from icbs.run.run_folder import RunFolder
+from icbs.zoo import declared, load_task
+from icbs.zoo import names as task_names
 from tests.icbs.test_cli import FLAGS
 
 OWN = "tests.icbs.test_cli:load"
@@ -100,12 +100,12 @@ def test_a_function_named_again_is_run(run, tmp_path):
 
 def test_declared_tasks_of_other_distributions_are_taken(monkeypatch):
     entries = [
-        importlib.metadata.EntryPoint("toy", OWN, "icbs.tasks"),
-        importlib.metadata.EntryPoint("garment", "os:system", "icbs.tasks"),
+        importlib.metadata.EntryPoint("toy", OWN, "icbs.zoo"),
+        importlib.metadata.EntryPoint("garment", "os:system", "icbs.zoo"),
     ]
     monkeypatch.setattr(task_names, "entry_points", lambda group: entries)
     assert declared()["toy"] == OWN
-    assert declared()["garment"] == "icbs.tasks.garment:load"
+    assert declared()["garment"] == "icbs.zoo.garment:load"
     task_names.check_declared("toy", "a file")
     assert load_task("toy").name == "toy"
 
@@ -182,7 +182,7 @@ def test_whatever_is_printed_is_spelled():
 LAYERS = """
 import torch
 from torch import nn
-from icbs.tasks import Task
+from icbs.zoo import Task
 from tests.icbs.conftest import make_toy
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from icbs import LayerError, Pruner, apply_masks, check_pattern, hold_masks, make_blocks
-from icbs.baselines import prune
-from icbs.layers.wrappers import modules_of
+from icbs.layerwise import prune
+from icbs.model.wrappers import modules_of
 
 LOSS = nn.CrossEntropyLoss()
 SETTINGS: dict[str, Any] = {"density": 0.4, "passes": 3, "block_size": 32}

@@ -9,9 +9,9 @@ import torch
 import yaml
 
 from icbs import DataError
-from icbs.text import local_tasks, zero_shot
-from icbs.text.corpora import ARTICLES
-from icbs.text.local_tasks import DIALOGUES, LOCAL_TASKS, MOVIES, next_sentences
+from icbs.lm import local_tasks, zero_shot
+from icbs.lm.corpora import ARTICLES
+from icbs.lm.local_tasks import DIALOGUES, LOCAL_TASKS, MOVIES, next_sentences
 from tests.icbs.language import make_language_model, make_texts, make_tokenizer
 
 SENTENCE = "This is the sentence number {} of the article {}."

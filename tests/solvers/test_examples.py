@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from brute import lowest_energy, random_problem
+from brute_force import lowest_energy, random_problem
 
 from problems import CardinalityQUBO
 from solvers import BackendError, MissingBackendError, OptionError, Status, Stop, create, solve

@@ -7,14 +7,14 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from brute import lowest_energy, random_problem
+from brute_force import lowest_energy, random_problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from problems import CardinalityQUBO
 from problems.penalty import Penalty
 from solvers import Capabilities, Outcome, Request, Status, Stop, solve
-from solvers.penalty import Penalised
+from solvers.penalised import Penalised
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from brute import random_problem
+from brute_force import random_problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from icbs import Pruner, save_compressed, save_masks
-from icbs.baselines import prune
-from icbs.commands.answers import write_solution
-from icbs.records.evaluations import Evaluation, write_evaluations
+from icbs.cli.solution_io import write_solution
+from icbs.layerwise import prune
+from icbs.report.evaluations import Evaluation, write_evaluations
 from problems import CardinalityQUBO
 from problems.formats import FORMATS, write
 from solvers import solve
@@ -101,7 +101,7 @@ def _tensors(folder: Path) -> None:
 
 def _texts(folder: Path) -> None:
     configs = Path(__file__).parents[3]
-    for number, name in enumerate(("configs/paper.yaml", "icbs/tasks/language_model.yaml")):
+    for number, name in enumerate(("configs/paper.yaml", "icbs/zoo/language_model.yaml")):
         shutil.copy(configs / name, folder / "yaml" / f"{number}.yaml")
     whole = "task: garment\ntask_options: {epochs: 2}\nrun: somewhere\nevaluate_every: 3\n"
     more = "pruner:\n  density: 0.2\n  densities: {'0': 0.3, 're:a.*': 0.1}\n  max_memory: 6GB\n"

@@ -1,0 +1,86 @@
+"""``icbs compress`` and ``icbs expand``: a pruned model as a small file, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from icbs.cli.console import plain_errors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@plain_errors
+def compress(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    file: Annotated[
+        Path | None, typer.Argument(help="File to write; compressed.safetensors in the folder.")
+    ] = None,
+) -> None:
+    """Write a run's pruned model as a small file: mask bits and kept values."""
+    from icbs.export.compressed import save_compressed
+    from icbs.export.masks import load_masks
+    from icbs.formatting import byte_size
+    from icbs.report.screen import Screen
+    from icbs.run.run_folder import RunFolder
+
+    RunFolder(run).config()
+    state = read_state(run)
+    masks = load_masks(run / "masks.safetensors")
+    target = file or run / "compressed.safetensors"
+    size = save_compressed(state, masks, target)
+    whole = max(1, sum(tensor.nbytes for tensor in state.values()))
+    kept = sum(int(mask.sum()) for mask in masks.values())
+    share = kept / max(1, sum(mask.numel() for mask in masks.values()))
+    Screen(soft_wrap=True).print(
+        f"{target}: {byte_size(size)}, {size / whole:.0%} of the {byte_size(whole)} of the "
+        f"whole model, whose prunable weights have density {share:.4f}",
+        highlight=False,
+    )
+
+
+@plain_errors
+def expand(
+    file: Annotated[Path, typer.Argument(help="What 'icbs compress' wrote.")],
+    output: Annotated[Path, typer.Argument(dir_okay=False, help="Safetensors file to write.")],
+) -> None:
+    """Write the whole model that a compressed file holds, bit for bit."""
+    from safetensors.torch import save_file
+
+    from icbs.export.compressed import load_compressed
+    from icbs.report.screen import Screen
+    from problems.files import atomic
+
+    state, masks = load_compressed(file)
+    once: dict[int, str] = {}
+    for name, tensor in state.items():
+        # Tied weights are one tensor, and the libraries tie them again as they load.
+        once.setdefault(id(tensor), name)
+    with atomic(output) as temporary:
+        save_file({name: state[name] for name in once.values()}, temporary, {"format": "pt"})
+    Screen(soft_wrap=True).print(f"{len(masks)} masked layers in {output}", highlight=False)
+
+
+def read_state(run: Path) -> dict[str, Tensor]:
+    """Read the tensors of a run's pruned model, in whatever layout it was saved.
+
+    Raises
+    ------
+    RunFolderError
+        If the run is not finished, or its model is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from icbs.errors import RunFolderError
+    from icbs.run.results_files import model_files
+    from problems.files import regular
+
+    try:
+        parts = [load_file(regular(file)) for file in model_files(run)]
+    except (OSError, SafetensorError, ValueError, LookupError, RuntimeError, TypeError) as error:
+        raise RunFolderError(f"the model in {run} is damaged: {error}") from error
+    return {name: tensor for part in parts for name, tensor in part.items()}

@@ -1,0 +1,141 @@
+"""A configuration file: which task, which run folder, and the pruner's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from icbs.cli.console import tell_renamed
+from icbs.config import PrunerConfig, explain
+from icbs.config.constraints import pattern_in
+from icbs.config.plain_yaml import PlainYamlError, load_plain
+from icbs.errors import ConfigError
+from icbs.export.reading import text_of
+from icbs.zoo import check_declared
+
+
+class Settings(BaseModel):
+    """Contents of ``icbs prune --config FILE.yaml``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str = "garment"
+    """Declared task (:func:`icbs.zoo.declared`); ``module:function`` from the command line."""
+    task_options: dict[str, Any] = {}
+    """Keyword arguments of the task."""
+    run: Path | None = None
+    """Folder to make for checkpoints and results."""
+    evaluate_every: Annotated[int, Field(ge=1)] = 5
+    """Passes between evaluations on test samples."""
+    pruner: PrunerConfig = PrunerConfig()
+    """The pruner's own settings."""
+
+    @classmethod
+    def read(cls, path: Path | None, changes: dict[str, Any]) -> Settings:
+        """Read a file (or start from the defaults) and apply changes on top.
+
+        Parameters
+        ----------
+        path : Path, optional
+        changes : dict
+            Settings by name; those of the pruner as ``pruner.NAME``, those in a group or mapping
+            of its as ``pruner.paper.NAME``. A ``constraint`` of N:M says the density itself, so
+            that the file's own no longer counts.
+
+        Raises
+        ------
+        ConfigError
+            If the file can't be read, a setting is unknown or out of range, or the file names a
+            function as its task that ``changes`` do not name again.
+        """
+        content = {} if path is None else read_yaml(path)
+        own = content.get("pruner")
+        if isinstance(own, dict) and pattern_in(changes.get("pruner.constraint")):
+            own.pop("density", None)
+        for name, value in changes.items():
+            *sections, last = name.split(".", 2 if name.startswith("pruner.") else 1)
+            part = content
+            for section in sections:
+                part = part.setdefault(section, {})
+                if not isinstance(part, dict):
+                    raise ConfigError(f"{section!r} in {path} must be a section of settings")
+            part[last] = value
+        if isinstance(content.get("pruner"), dict):
+            content["pruner"] = tell_renamed(content["pruner"])
+        try:
+            chosen = cls.model_validate(content)
+        except ValidationError as error:
+            raise ConfigError(explain(error, cls)) from error
+        if "task" not in changes:
+            check_declared(chosen.task, path)
+        if ":" in chosen.pruner.solver and "pruner.solver" not in changes:
+            raise ConfigError(
+                f"{path} names {chosen.pruner.solver!r:.200} as its solver, which would be run; "
+                "from a file only registered solvers are taken ('icbs solvers'). If you know it, "
+                f"name it again yourself: --solver {chosen.pruner.solver:.200}"
+            )
+        return chosen
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a file of settings as it stands.
+
+    Raises
+    ------
+    ConfigError
+        If it can't be read, is not plain YAML (:mod:`icbs.config.plain_yaml`), or not a mapping.
+    """
+    try:
+        content = load_plain(text_of(path))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"configuration {path} can't be read: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"configuration {path} must be a mapping of settings to values")
+    return content
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """Turn ``name=value`` words into a dict; values are read as YAML.
+
+    A value that begins with ``*`` is a pattern: YAML's aliases are not read anyway.
+
+    Raises
+    ------
+    ConfigError
+        If a word is not an assignment, or its value is not YAML.
+    """
+    found = {}
+    for word in assignments:
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            raise ConfigError(f"{word!r} is not a setting; write name=value")
+        try:
+            found[name] = value if value.startswith("*") else load_plain(value)
+        except PlainYamlError as error:
+            raise ConfigError(f"the value of {name!r} can't be read: {error}") from error
+    return found
+
+
+def in_groups(assignments: Mapping[str, Any]) -> dict[str, Any]:
+    """Put settings named ``group.name`` into their group, and old ones under their present names.
+
+    Raises
+    ------
+    ConfigError
+        If a group is given a value as well, or an old setting has no equal.
+    """
+    found: dict[str, Any] = {}
+    for name, value in assignments.items():
+        group, dot, inner = name.partition(".")
+        if not dot:
+            found[name] = value
+        elif isinstance(part := found.setdefault(group, {}), dict):
+            part[inner] = value
+        else:
+            raise ConfigError(f"{group!r} has a value, and so can't hold {inner!r}")
+    return tell_renamed(found)

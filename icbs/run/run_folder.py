@@ -1,0 +1,342 @@
+"""A run on disk: configuration, checkpoint, history and results.
+
+- ``config.yaml``: the pruner's settings
+- ``manifest.json``: versions, and hashes of the settings, the model and the samples
+- ``initial.safetensors``: the masks that the run was begun with, where they were given
+- ``checkpoint.safetensors``: the whole state after some pass
+- ``history.csv``: one row a block
+- ``masks.safetensors``, ``summary.json``, and ``model.safetensors`` or the folder
+  ``pretrained`` (models of transformers): the result
+
+The history is appended to; each other file is written under a temporary name and moved. A
+checkpoint and its history may differ in age when a run is killed between the two: rows beyond
+the checkpoint are dropped and made again. One process at a time uses a folder.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from icbs import parallel
+from icbs.config import PrunerConfig
+from icbs.config.old_names import translate
+from icbs.config.plain_yaml import dump_plain, load_plain
+from icbs.errors import ConfigError, RunFolderError
+from icbs.export.digests import digest, file_digest
+from icbs.export.headers import HistoryMark, Manifest
+from icbs.export.masks import load_masks, save_masks
+from icbs.export.reading import header, text_of
+from icbs.export.writing import cant_write
+from icbs.model.coverage import density_in_words
+from icbs.run import checkpoint
+from icbs.run.context import RunContext
+from icbs.run.history import HistoryFile, Row, read_history
+from icbs.run.locked_folder import CONFIG, INITIAL, MANIFEST, LockedFolder
+from icbs.run.manifest import fingerprints, make_manifest, read_manifest
+from icbs.run.memory import Plan
+from icbs.run.result import Result
+from icbs.run.results_files import MASKS, SUMMARY, read_summary, write_masks, write_model
+from icbs.run.state import RunState
+from problems.files import regular, remove_leftovers, write_text
+
+CHECKPOINT = "checkpoint.safetensors"
+log = logging.getLogger("icbs")
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """How far a run came."""
+
+    finished: bool
+    passes: int
+    """Passes done."""
+    seconds: float
+    """Wall seconds spent on pruning."""
+    initial_loss: float
+    """Held-out loss of the start; NaN where it is not known yet."""
+    loss: float
+    """Lowest held-out loss so far; NaN where it is not known yet."""
+    density: str = ""
+    """Of what the density is the density, in words; empty while the run goes on."""
+
+
+class RunFolder(LockedFolder):
+    """Folder of one run.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._history = HistoryFile(path / "history.csv")
+        self._begun = False
+
+    def create(
+        self,
+        context: RunContext,
+        about: Mapping[str, Any],
+        masks: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Write given masks, manifest and configuration; the last makes the folder a run.
+
+        Raises
+        ------
+        ConfigError
+            If JSON can't hold ``about``.
+        RunFolderError
+            If the folder can't be written.
+        """
+        settings = dump_plain(context.config.model_dump())
+
+        def write() -> None:
+            try:
+                remove_leftovers(self.path)
+                (self.path / INITIAL).unlink(missing_ok=True)
+                if masks is not None:
+                    save_masks(masks, self.path / INITIAL)
+                given = None if masks is None else file_digest(self.path / INITIAL)
+                write_text(self.path / MANIFEST, make_manifest(context, settings, given, about))
+                write_text(self.path / CONFIG, settings)
+            except OSError as error:
+                raise cant_write(self.path, error) from error
+
+        parallel.on_rank0(write)
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What the run was begun with; see :mod:`icbs.run.manifest`."""
+        return read_manifest(self.path / MANIFEST)
+
+    def config(self) -> PrunerConfig:
+        """Read the settings that the run was begun with.
+
+        Raises
+        ------
+        RunFolderError
+            If there is no run, or its configuration is damaged.
+        """
+        path = self.path / CONFIG
+        try:
+            text = text_of(path)
+            settings = load_plain(text)
+            if digest([text.encode()]) != self.manifest.settings:
+                raise ValueError("it is not what the manifest says the run was begun with")
+            present, _ = translate(settings)
+            return PrunerConfig.of(**present)
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunFolderError(f"{self.path} holds no run (no config.yaml)") from None
+        except ConfigError as error:
+            raise RunFolderError(
+                f"{path} has settings that this version does not take: {error!s:.1000}. Use the "
+                "release that began the run, or begin a new one"
+            ) from error
+        except (OSError, ValueError, TypeError) as error:
+            raise RunFolderError(f"{path} is damaged: {error!s:.1000}") from error
+
+    def about(self) -> dict[str, Any]:
+        """Return the notes given to :meth:`create`."""
+        self.config()
+        return self.manifest.about
+
+    def plan(self) -> Plan | None:
+        """Return how the run kept within its memory; None for a run of an older version."""
+        plan = self.manifest.plan
+        return None if plan is None else Plan(**plan.model_dump())
+
+    def facts(self) -> Progressed:
+        """Read how far the run came: its summary, or else its last checkpoint.
+
+        Raises
+        ------
+        RunFolderError
+            If either is damaged.
+        """
+        if (self.path / SUMMARY).exists():
+            found = read_summary(self.path / SUMMARY)
+            words = density_in_words(found.model_dump())
+            return Progressed(
+                True, found.passes, found.seconds, found.initial_loss, found.loss, words
+            )
+        path = self.path / CHECKPOINT
+        if not path.exists():
+            return Progressed(False, 0, 0.0, float("nan"), float("nan"))
+        with checkpoint.read_checkpoint(path) as (state, _):
+            pass
+        return Progressed(False, state.step, state.seconds, state.initial_loss, state.best_loss)
+
+    def final_masks(self) -> dict[str, Tensor]:
+        """Masks that the run ended with; none while it goes on.
+
+        Raises
+        ------
+        RunFolderError
+            If the file is damaged.
+        """
+        path = self.path / MASKS
+        return load_masks(path) if path.exists() else {}
+
+    def initial_masks(self) -> dict[str, Tensor] | None:
+        """Masks that the run was begun with; None where ``initial`` made them.
+
+        Raises
+        ------
+        RunFolderError
+            If the file is damaged, missing or another.
+        """
+        path = self.path / INITIAL
+        try:
+            there = file_digest(regular(path)) if path.exists() else None
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{path} can't be read: {error}") from error
+        # Manifests of earlier releases say nothing of it.
+        if "initial" in self.manifest.model_fields_set and there != self.manifest.initial:
+            raise RunFolderError(
+                f"{path} is not the file of masks that the run was begun with: restore it, or "
+                "begin a new run"
+            )
+        return None if there is None else load_masks(path)
+
+    def check(self, context: RunContext) -> None:
+        """Refuse a model or samples other than the run's own.
+
+        Raises
+        ------
+        RunFolderError
+        """
+        recorded = self.manifest
+        for what, found in fingerprints(context).items():
+            if getattr(recorded, what) != found:
+                raise RunFolderError(
+                    f"the run in {self.path} was begun with other {what}; "
+                    "resume it with those, or begin a new run"
+                )
+
+    def checkpoint(self, context: RunContext, state: RunState) -> None:
+        """Save the state; only the first failure ends the run, since no pass is lost by it.
+
+        Raises
+        ------
+        RunFolderError
+            If the first of the checkpoints can't be written.
+        """
+        first, self._begun = not self._begun, True
+        if first:
+            parallel.on_rank0(lambda: self.save(context, state))
+        elif parallel.rank() == 0:
+            try:
+                self.save(context, state)
+            except RunFolderError as error:
+                log.warning(
+                    "no checkpoint after pass %d: %s. The run goes on, and tries again after %d "
+                    "more passes",
+                    state.step,
+                    error,
+                    context.config.checkpoint_every,
+                )
+
+    def save(self, context: RunContext, state: RunState) -> None:
+        """Write history and checkpoint, in this order; the run is not finished, or no longer.
+
+        Raises
+        ------
+        RunFolderError
+            If they can't be written; the last checkpoint is then as it was.
+        """
+        self.lock.check()
+        try:
+            self._history.append(state.history)
+        except OSError as error:
+            raise cant_write(self._history.path, error) from error
+        # The summary of a finished run that goes on would be taken for its result.
+        (self.path / SUMMARY).unlink(missing_ok=True)
+        manifest, mark = self.manifest.digest, self._history.mark()
+        path = self.path / CHECKPOINT
+        checkpoint.write_checkpoint(path, context, state, manifest, mark)
+
+    def load(self, context: RunContext) -> RunState | None:
+        """Restore the state of the last checkpoint into the model; None if there is none.
+
+        Raises
+        ------
+        RunFolderError
+            If the checkpoint or the history is damaged, or of another run.
+        """
+        path = self.path / CHECKPOINT
+        if not path.exists():
+            return None
+        with checkpoint.read_checkpoint(path) as (facts, tensors):
+            if facts.manifest != self.manifest.digest:
+                raise RunFolderError(
+                    f"{path} is of another run than manifest.json; restore the one that belongs "
+                    "to it, or begin a new run"
+                )
+            history = self._history.restore(facts.history.model_dump())
+            layers, tabu = context.layers, context.config.tabu
+            return RunState.restored(
+                layers, context.acceptance_rule(), tabu, facts, tensors, history
+            )
+
+    def record(self, state: RunState) -> None:
+        """Append the history, for whoever looks for what went wrong; the checkpoint stays.
+
+        A resumed run does these passes again. A folder that can't be written is left as it is.
+        """
+        with suppress(OSError):
+            self._history.append(state.history)
+
+    def history(self) -> list[Row]:
+        """Read the history; rows that a checkpoint counts on must be as they were.
+
+        Raises
+        ------
+        RunFolderError
+            If the history is missing or damaged.
+        """
+        path = self.path / CHECKPOINT
+        # Those of earlier releases say nothing of it.
+        if path.exists() and "history" in (facts := header(path, "checkpoint")):
+            try:
+                mark = HistoryMark.of(facts["history"])
+            except ValueError as error:
+                raise RunFolderError(f"{path} is damaged: {error}") from error
+            HistoryFile(self._history.path).restore(mark.model_dump())
+        return read_history(self._history.path)
+
+    def conclude(self, context: RunContext, state: RunState, result: Result) -> None:
+        """Write what the run came to: each part, whatever becomes of the others.
+
+        Raises
+        ------
+        RunFolderError
+            If something can't be written; it carries the result.
+        """
+        if parallel.rank() > 0:
+            return
+        failures = []
+        for write in (
+            lambda: self.save(context, state),
+            lambda: write_masks(self.path, result),
+            lambda: write_model(self.path, context.model, result),
+        ):
+            try:
+                self.lock.check()
+                write()
+            except RunFolderError as error:
+                failures.append(str(error))
+        if failures:
+            raise RunFolderError(
+                f"the run is done, but not all of it is in {self.path}: "
+                f"{'; '.join(dict.fromkeys(failures))}. Its masks are in error.result.masks, for "
+                "save_masks; or resume the run once the folder can be written",
+                result,
+            )

@@ -1,0 +1,33 @@
+"""Import paths that have changed still lead to the same objects, with a warning."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import pytest
+
+from icbs._renamed import RENAMED
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_old_paths_lead_to_the_new_modules(old: str, new: str) -> None:
+    sys.modules.pop(f"icbs.{old}", None)
+    with pytest.warns(DeprecationWarning, match=f"icbs.{old} is now icbs.{new}"):
+        found = importlib.import_module(f"icbs.{old}")
+    module = importlib.import_module(f"icbs.{new}")
+    public = [name for name in dir(module) if not name.startswith("_")]
+    assert public
+    assert all(getattr(found, name) is getattr(module, name) for name in public)
+
+
+def test_modules_within_old_packages() -> None:
+    from icbs.layerwise.prune import prune
+
+    sys.modules.pop("icbs.baselines.prune", None)
+    with pytest.warns(
+        DeprecationWarning, match=r"icbs.baselines.prune is now icbs.layerwise.prune"
+    ):
+        module = importlib.import_module("icbs.baselines.prune")
+    assert module.prune is prune
+    assert importlib.import_module("icbs.layerwise").prune is prune
