@@ -20,6 +20,9 @@ venv: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	# OMMX 2 runs with the protobuf and pandas that are pinned, but asks for older ones.
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-deps \
+	  ommx ommx-pyscipopt-adapter
 	touch $@
 
 # Installs or downloads Fashion-MNIST (31 MB) unless it is there, and says so before.

@@ -82,8 +82,8 @@ class Sampler:
 
     def __init__(self, problem: CardinalityQUBO, seed: int | None) -> None:
         self._rng = np.random.default_rng(seed)
-        self._order = np.argsort(problem.groups, kind="stable")
-        self._sizes = np.bincount(problem.groups, minlength=problem.num_groups)
+        self._order = np.concatenate(problem.group_members)
+        self._sizes = problem.group_sizes
         self._cardinalities = problem.cardinalities
 
     def draw(self, count: int) -> State:

@@ -9,7 +9,6 @@ import numpy as np
 from problems import CardinalityQUBO
 from problems.presolve import Presolved, presolve
 from solvers.base import Outcome, Request, State
-from solvers.diagonal import Diagonal
 from solvers.exact.convex import TIE
 from solvers.exact.fixing import fix_by_reduced_costs
 from solvers.solution import Stop
@@ -57,7 +56,7 @@ class ReducedSearch:
             self.rest = presolve(problem, pairs_up_to=128)
             self.least = TIE * float(np.abs(problem.float64_matrix()).sum())
             if start is None:
-                start = Diagonal().run(problem, Request()).samples[0]
+                start = problem.minimise_linear(problem.diagonal)
         self.offer(start)
         rest = self.rest.problem
         spread = _spread(rest)

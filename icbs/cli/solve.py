@@ -13,7 +13,9 @@ from icbs.cli.console import plain_errors
 Problem = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, help="Problem; see 'icbs export'.")
 ]
-FORMATS = ("npz", "ubqp", "mqlib", "qubo", "coo", "lp", "mps", "qplib", "bqm", "cqm", "json")
+FORMATS = (
+    *("npz", "ubqp", "mqlib", "qubo", "coo", "lp", "mps", "qplib", "bqm", "cqm", "json", "ommx"),
+)
 """Keys of :data:`problems.formats.FORMATS`, which takes longer to import than to print."""
 Format = Annotated[
     str | None,

@@ -34,7 +34,7 @@ _EPSILON = 1e-9
 
 
 @dataclass(frozen=True)
-class Model:
+class ScipModel:
     """A SCIP model whose objective, over ``scale``, is the energy less ``constant``."""
 
     model: Any
@@ -61,7 +61,7 @@ class Model:
         return (objective - error) / self.scale + self.constant - self.rounding
 
 
-def squares(problem: CardinalityQUBO, request: Request, start: Array) -> Model | None:
+def squares(problem: CardinalityQUBO, request: Request, start: Array) -> ScipModel | None:
     """Minimise ``t + lᵀx`` where ``Σ_r z_r² ≤ t`` and ``z = Bx``.
 
     ``B`` is the factor of a factored problem. Where that has more rows than columns, or the
@@ -110,7 +110,7 @@ def squares(problem: CardinalityQUBO, request: Request, start: Array) -> Model |
         return [(variable, float(value)) for variable, value in pairs]
 
     reach = n + float((high - low).sum()) + top
-    return Model(model, x, scale, constant + problem.offset, reach, rounding, complete)
+    return ScipModel(model, x, scale, constant + problem.offset, reach, rounding, complete)
 
 
 def _directions(problem: CardinalityQUBO, request: Request) -> tuple[Array, Array, float, float]:
@@ -126,7 +126,7 @@ def _directions(problem: CardinalityQUBO, request: Request) -> tuple[Array, Arra
     return B, convex.linear, convex.constant, rounding
 
 
-def products(problem: CardinalityQUBO, request: Request, start: Array) -> Model | None:
+def products(problem: CardinalityQUBO, request: Request, start: Array) -> ScipModel | None:
     """Minimise ``Σ 2Q_ij y_ij + Σ Q_ii x_i`` with a variable for each product.
 
     The objective pulls ``y_ij`` down where its coefficient is positive and up where it is
@@ -168,7 +168,7 @@ def products(problem: CardinalityQUBO, request: Request, start: Array) -> Model 
         values = [(v, float(s)) for v, s in zip(x, state, strict=True)]
         return values + [(v, float(state[i] & state[j])) for (i, j), v in y.items()]
 
-    return Model(model, x, scale, problem.offset, problem.n + len(y), 0.0, complete)
+    return ScipModel(model, x, scale, problem.offset, problem.n + len(y), 0.0, complete)
 
 
 def _states(problem: CardinalityQUBO) -> tuple[Any, list[Any]]:
@@ -178,10 +178,9 @@ def _states(problem: CardinalityQUBO) -> tuple[Any, list[Any]]:
     model = pyscipopt.Model()
     model.hideOutput()
     x = [model.addVar(vtype="B") for _ in range(problem.n)]
-    for g, wanted in enumerate(problem.cardinalities):
-        members = [x[i] for i in np.flatnonzero(problem.groups == g)]
-        if members:
-            model.addCons(pyscipopt.quicksum(members) == int(wanted))
+    for members, wanted in zip(problem.group_members, problem.cardinalities, strict=True):
+        if len(members):
+            model.addCons(pyscipopt.quicksum(x[i] for i in members) == int(wanted))
     return model, x
 
 

@@ -15,10 +15,10 @@ from solvers.errors import BackendError, OptionError
 from solvers.exact import Exact
 from solvers.interrupt import interruptible
 from solvers.reduced_search import ReducedSearch
-from solvers.scip.model import DUAL_TOLERANCE, Model, products, squares
+from solvers.scip.model import DUAL_TOLERANCE, ScipModel, products, squares
 from solvers.solution import Stop
 
-_FORMULATIONS: dict[str, Callable[..., Model | None]] = {
+_FORMULATIONS: dict[str, Callable[..., ScipModel | None]] = {
     "squares": squares,
     "products": products,
 }
@@ -101,7 +101,7 @@ class Scip(Solver):
 class _Search(ReducedSearch):
     """One call of SCIP."""
 
-    def run(self, form: Model) -> None:
+    def run(self, form: ScipModel) -> None:
         """Let SCIP search from the incumbent; every better solution on the way is offered."""
         model = form.model
         self._configure(model)
@@ -137,19 +137,19 @@ class _Search(ReducedSearch):
         if self.request.time_limit is not None:
             model.setParam("limits/time", max(self.request.remaining, 1e-3))
 
-    def _warm_start(self, form: Model) -> None:
+    def _warm_start(self, form: ScipModel) -> None:
         solution = form.model.createSol()
         for variable, value in form.complete(self.rest.reduce(self.x)):
             form.model.setSolVal(solution, variable, value)
         form.model.addSol(solution)
 
-    def _state_of(self, form: Model) -> State:
+    def _state_of(self, form: ScipModel) -> State:
         """Return the whole problem's state of SCIP's best solution."""
         best = form.model.getBestSol()
         values = [form.model.getSolVal(best, v) for v in form.x]
         return self.rest.restore(np.rint(values).astype(np.uint8))
 
-    def _watch(self, form: Model) -> Any:
+    def _watch(self, form: ScipModel) -> Any:
         """Offer each incumbent of SCIP as it is found; keep what a callback raises."""
         from pyscipopt import SCIP_EVENTTYPE, Eventhdlr
 
