@@ -12,7 +12,7 @@ from torch import Tensor
 
 from icbs.data.pytree import concatenate, tensors, tree_map
 from icbs.errors import DataError, IgnoredSamplesWarning
-from icbs.model.plain import oddity
+from icbs.model.plain import storage_problem
 
 IGNORED = -100
 """Label of what does not count, as in torch's cross-entropy."""
@@ -108,7 +108,7 @@ def _check_batch(inputs: Any, targets: Any, first: int) -> None:
             "batch_size=None gives; the first dimension must be the sample: set batch_size"
         )
     for tensor in [*found, targets]:
-        if odd := oddity(tensor):
+        if odd := storage_problem(tensor):
             raise DataError(f"a batch holds a tensor that is {odd}; give plain tensors in memory")
         if tensor.ndim == 0 or len(tensor) != len(targets):
             raise DataError(

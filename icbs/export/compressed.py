@@ -13,7 +13,7 @@ from icbs.export.headers import CompressedHeader
 from icbs.export.masks import pack, unpack
 from icbs.export.reading import opened
 from icbs.export.writing import write
-from icbs.model.plain import check_mask, oddity
+from icbs.model.plain import check_mask, storage_problem
 
 FORMAT, OLDER = "icbs-compressed-2", "icbs-compressed-1"
 
@@ -56,7 +56,7 @@ def save_compressed(
                 f"{key!r} of the state is {type(tensor).__name__}, no tensor; leave it out, and "
                 "keep it elsewhere"
             )
-        if odd := oddity(tensor):
+        if odd := storage_problem(tensor):
             raise LayerError(f"{key!r} of the state is {odd}; load the model's weights first")
         place = (tensor.data_ptr(), tensor.shape, tensor.stride())
         if tensor.numel() and place in seen:
@@ -117,7 +117,7 @@ def _check(name: str, weight: Tensor | None, mask: Tensor) -> None:
             f"the mask of {name!r} has shape {tuple(mask.shape)}, the state has {there} there; "
             "use the model that the masks were made for"
         )
-    if odd := oddity(weight):
+    if odd := storage_problem(weight):
         raise LayerError(f"the weight of {name!r} is {odd}; load the model's weights first")
     if weight[~mask.to(weight.device)].any():
         raise LayerError(f"layer {name!r} is not zero where it is pruned; apply the masks first")

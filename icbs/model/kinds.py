@@ -1,7 +1,7 @@
-"""Kinds of layers: how a module's weights, inputs and outputs become matrices.
+"""Kinds of layers: a module's weights, inputs and outputs as matrices.
 
-Everything else sees a layer as a matrix (out, in) that multiplies the features of each
-position. A kind alone knows the module behind it, so that a new kind is one class here.
+All other code sees a layer as a matrix (out, in) that multiplies the features of each
+position. Only its kind knows the module, so that a new kind is one class here.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ class Kind:
 
     names: ClassVar[str] = "nn.Linear, nn.Conv2d and transformers' Conv1D"
     pointwise: ClassVar[bool] = True
-    """Whether features are the last dimension of inputs and outputs, each position alone."""
+    """Whether each position's output depends on that position's inputs only, features last."""
     groups: int = 1
-    """Parts into which outputs and features are split, one part of each belonging together."""
+    """Number of parts of outputs and features; each part of outputs uses one of features."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module: Any = module
 
     @property
     def weight(self) -> Tensor:
-        """Weights as they are in the module, in its own shape."""
+        """Current weights in the module's own shape."""
         return self.module.weight.detach()
 
     def matrix(self, weight: Tensor) -> Tensor:
@@ -45,32 +45,32 @@ class Kind:
         return matrix
 
     def at(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, ...]:
-        """Find the weights at (rows, columns) of the matrix in the module's shape."""
+        """Return the index in the module's weight of entries (rows, columns) of the matrix."""
         return rows, columns
 
     def features(self, inputs: Tensor, outputs: torch.Size, samples: int) -> Tensor:
-        """Lay out what the matrix multiplies, shape (samples, T, groups · in).
+        """Arrange the inputs that the matrix multiplies, shape (samples, T, groups · in).
 
         Parameters
         ----------
         inputs : Tensor
             First argument of a call.
         outputs : torch.Size
-            Shape of what the call returned.
+            Shape of the call's output.
         samples : int
-            Samples in the call, which lie one after another in the first dimension.
+            Samples in the call, one after another in the first dimension.
         """
         return inputs.reshape(samples, -1, inputs.shape[-1])
 
     def positions(self, outputs: Tensor, samples: int) -> Tensor:
-        """Lay out outputs, or their gradients, by position, shape (samples, T, out)."""
+        """Arrange outputs, or their gradients, by position, shape (samples, T, out)."""
         return outputs.reshape(samples, -1, outputs.shape[-1])
 
     @torch.no_grad()
     def explains(self, inputs: Tensor, outputs: Tensor, samples: int) -> bool:
-        """Whether a call did what this kind of layer does, and nothing else.
+        """Whether a call's output is the matrix times the features plus the bias.
 
-        Subclasses may do more than their name says: scale the weight, add an adapter.
+        Subclasses of a module may do more: scale the weight, add an adapter.
         """
         features = self.features(inputs, outputs.shape, samples).unflatten(2, (self.groups, -1))
         matrix = self.matrix(self.weight).unflatten(0, (self.groups, -1))
@@ -89,7 +89,7 @@ class Linear(Kind):
 
 
 class Transposed(Kind):
-    """``Conv1D`` of transformers (GPT-2): a linear layer whose weight is (in, out)."""
+    """``Conv1D`` of transformers (GPT-2): a linear layer with a weight of shape (in, out)."""
 
     def matrix(self, weight: Tensor) -> Tensor:
         """Arrange values in the module's shape as (out, in)."""
@@ -100,12 +100,12 @@ class Transposed(Kind):
         return matrix.T
 
     def at(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, ...]:
-        """Find the weights at (rows, columns) in the module's shape."""
+        """Return the index in the module's weight of entries (rows, columns) of the matrix."""
         return columns, rows
 
 
 class Convolution(Kind):
-    """``nn.Conv2d``, unfolded: in = channels of a group · height · width of the kernel."""
+    """``nn.Conv2d``, unfolded: in = channels of a group × height × width of the kernel."""
 
     pointwise = False
 
@@ -122,7 +122,7 @@ class Convolution(Kind):
         return matrix.reshape(self.module.weight.shape)
 
     def at(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, ...]:
-        """Find the weights at (rows, columns) in the module's shape."""
+        """Return the index in the module's weight of entries (rows, columns) of the matrix."""
         _, _, height, width = self.module.weight.shape
         rest = columns % (height * width)
         return rows, columns // (height * width), rest // width, rest % width
@@ -139,12 +139,12 @@ class Convolution(Kind):
         return places.reshape(samples, -1, places.shape[-1])
 
     def positions(self, outputs: Tensor, samples: int) -> Tensor:
-        """Lay out channels last, shape (samples, T, out)."""
+        """Move channels last, shape (samples, T, out)."""
         places = outputs.flatten(2).transpose(1, 2)
         return places.reshape(samples, -1, places.shape[-1])
 
     def _padded(self, inputs: Tensor, size: tuple[int, int]) -> Tensor:
-        """Pad as the module does; subclasses that do it themselves pad to keep the size."""
+        """Pad as the module does; for subclasses that pad by themselves, to fit the output."""
         sides: list[int] = []
         for axis in (1, 0):
             before, after = self._padding(axis)
@@ -160,7 +160,7 @@ class Convolution(Kind):
         return F.pad(inputs, sides, mode="constant" if mode == "zeros" else mode)
 
     def _reach(self, axis: int) -> int:
-        """Length that a dilated kernel covers."""
+        """Return the length that a dilated kernel covers along an axis."""
         return int(self.module.dilation[axis] * (self.module.kernel_size[axis] - 1) + 1)
 
     def _padding(self, axis: int) -> tuple[int, int]:
@@ -174,12 +174,12 @@ class Convolution(Kind):
 
 
 def kind_of(module: nn.Module) -> Kind | None:
-    """Return how a module is pruned; None if it is of no known kind."""
+    """Return the kind of a module; None for an unsupported one."""
     if isinstance(module, nn.Linear):
         return Linear(module)
     if isinstance(module, nn.Conv2d):
         return Convolution(module)
-    # A model that holds one has loaded the library; nobody else should have to.
+    # Not imported: a model with such a layer has loaded the library already.
     transformers = sys.modules.get("transformers.pytorch_utils")
     if transformers is not None and isinstance(module, transformers.Conv1D):
         return Transposed(module)

@@ -1,4 +1,4 @@
-"""A prunable layer: its dense weights as a matrix, and the state of its mask."""
+"""A prunable layer: its dense weights as a matrix, and its mask."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from icbs.model.kinds import Kind, kind_of
 
 @dataclass
 class Layer:
-    """A layer of any kind, seen as a matrix (out, in), and the state of its mask.
+    """A layer of any kind as a matrix (out, in), with its mask.
 
-    The mask is the only truth: weights are always ``dense`` where kept and 0 where pruned.
+    The mask determines the weights: ``dense`` where kept, 0 where pruned.
     """
 
     name: str
     module: nn.Module
     kind: Kind = field(repr=False)
-    """How the module's weights, inputs and outputs become matrices."""
+    """Conversion of the module's weights, inputs and outputs to matrices."""
     density: float
     dense: Tensor = field(repr=False)
-    """Weights before pruning, shape (out, in), contiguous; never written to."""
+    """Weights before pruning, shape (out, in), contiguous; never changed."""
     pruned: Tensor = field(repr=False)
     """Which weights are pruned, bool, flat, shape (out · in,)."""
 
@@ -35,12 +35,12 @@ class Layer:
         Raises
         ------
         LayerError
-            If the module is of no kind that can be pruned.
+            If the module is of a type that can't be pruned.
         """
         kind = kind_of(module)
         if kind is None:
             raise LayerError(
-                f"{name!r} is {type(module).__name__}; what can be pruned is {Kind.names}"
+                f"{name!r} is {type(module).__name__}; only {Kind.names} can be pruned"
             )
         dense = kind.matrix(kind.weight).clone(memory_format=torch.contiguous_format)
         pruned = torch.zeros(dense.numel(), dtype=torch.bool, device=dense.device)
@@ -58,32 +58,32 @@ class Layer:
 
     @property
     def num_keep(self) -> int:
-        """Number of weights to keep: the density, exact to the weight."""
+        """Number of weights to keep: density times size, rounded."""
         return round(self.density * self.size)
 
     @property
     def num_kept(self) -> int:
-        """Number of weights kept by the mask as it stands."""
+        """Number of weights that the current mask keeps."""
         return self.size - int(self.pruned.sum())
 
     @property
     def weight(self) -> Tensor:
-        """Weights as they stand, shape (out, in); to read, not to write."""
+        """Current weights, shape (out, in); read-only by convention."""
         return self.kind.matrix(self.kind.weight)
 
     @property
     def mask(self) -> Tensor:
-        """Which weights are kept, bool, in the shape of the module's own weight."""
+        """Current mask, bool, True where kept, in the shape of the module's own weight."""
         return self.kind.shaped(~self.pruned.view_as(self.dense)).contiguous()
 
     def unravel(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows (outputs) and columns (inputs) of flat indices."""
+        """Return rows (outputs) and columns (inputs) of flat indices."""
         columns = self.shape[1]
         return index // columns, index % columns
 
     @torch.no_grad()
     def set_mask(self, pruned: Tensor) -> None:
-        """Take a whole mask, flat bool, and write the weights that follow from it."""
+        """Set the whole mask, flat bool, True where pruned, and the weights accordingly."""
         self.pruned = pruned.clone()
         zero = self.dense.new_zeros(())
         matrix = torch.where(pruned.view_as(self.dense), zero, self.dense)
@@ -91,7 +91,7 @@ class Layer:
 
     @torch.no_grad()
     def set_block(self, index: Tensor, pruned: Tensor) -> None:
-        """Set the mask at flat indices, and the weights there; exact in both directions."""
+        """Set the mask and the weights at flat indices; kept weights get their dense values."""
         self.pruned[index] = pruned
         rows, columns = self.unravel(index)
         values = torch.where(pruned, self.dense.new_zeros(()), self.dense[rows, columns])

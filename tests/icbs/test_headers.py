@@ -289,8 +289,8 @@ def test_weights_without_values_are_refused(use, weight, match):
         (MASKS["a"].to_sparse(), "sparse"),
         (MASKS["a"].float(), "torch.float32"),
         (QUANTISED, "qint8"),
-        (MASKS["a"].numpy(), "is ndarray; it must be a tensor"),
-        (None, "is NoneType; it must be a tensor"),
+        (MASKS["a"].numpy(), "is ndarray; it must be a dense tensor"),
+        (None, "is NoneType; it must be a dense tensor"),
     ],
 )
 def test_masks_that_are_not_plain_tensors_of_bools(tmp_path, mask, match):

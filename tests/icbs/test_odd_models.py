@@ -97,7 +97,7 @@ ODD: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "tuple": (lambda: Net(Pair(12, 16)), r"'a' \(Pair\) returns tuple.*exclude it"),
     "gradients": (lambda: Forces(), "takes gradients through layer 'a' in its forward pass"),
     "vmap": (lambda: Mapped(), "'a' runs inside of a transformation of torch.func"),
-    "inference": (inferred, "'a.weight' of the model was made under torch.inference_mode"),
+    "inference": (inferred, "'a.weight' of the model was created under torch.inference_mode"),
     "expanded": (lambda: with_weight(lambda w: w[:1].expand(16, 12)), "'a' has an expanded weight"),
     "meta": (lambda: with_weight(lambda w: w.to("meta")), "'a' has its weights on the meta device"),
     "sparse": (lambda: with_weight(Tensor.to_sparse), "'a' has weights that are sparse"),

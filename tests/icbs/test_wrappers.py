@@ -1,4 +1,4 @@
-"""Compiled and data-parallel models are pruned as what they wrap; others are refused by name."""
+"""Compiled and data-parallel models are pruned as if unwrapped; others are refused by name."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def compiled(model: nn.Module) -> Any:
 
 
 def run_before(model: nn.Module) -> nn.Module:
-    """Dynamo does not see hooks that come after a first call."""
+    """Dynamo ignores hooks that are registered after a first call."""
     wrapper = compiled(model)
     with torch.no_grad():
         wrapper(data()[0][0])
@@ -134,7 +134,7 @@ def test_compiled_calls_are_back_after_a_run():
 
 
 @pytest.mark.parametrize("name", ["compiled, has run", "compiled parts", "data-parallel"])
-def test_baselines_and_blocks_see_through_wrappers(name):
+def test_layerwise_methods_and_blocks_ignore_wrappers(name):
     expected, wrapped = prune(mlp(), data(), "wanda", density=0.5), WRAPPERS[name](mlp())
     found = prune(wrapped, data(), "wanda", density=0.5)
     assert found.masks.keys() == expected.masks.keys()
@@ -186,9 +186,9 @@ def exported() -> nn.Module:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (exported, "module of an exported program.*prune the module that was exported"),
+        (exported, "module of an exported program.*prune the original module"),
         (lambda: nn.Sequential(exported(), nn.Linear(4, 4)), "'0' is the module of an exported"),
-        (lambda: torch.jit.script(mlp()), "scripted.*prune the module that it was made from"),
+        (lambda: torch.jit.script(mlp()), "scripted.*prune the module that it was scripted from"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*")
