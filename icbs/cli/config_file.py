@@ -11,7 +11,7 @@ from icbs.config import PrunerConfig, explain
 from icbs.config.constraints import pattern_in
 from icbs.config.plain_yaml import PlainYamlError, load_plain
 from icbs.errors import ConfigError
-from icbs.export.reading import text_of
+from icbs.export.safetensors_files import read_text
 from icbs.zoo import check_declared
 
 
@@ -85,7 +85,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         If it can't be read, is not plain YAML (:mod:`icbs.config.plain_yaml`), or not a mapping.
     """
     try:
-        content = load_plain(text_of(path))
+        content = load_plain(read_text(path))
     except (OSError, ValueError) as error:
         raise ConfigError(f"configuration {path} can't be read: {error}") from error
     if content is None:

@@ -20,7 +20,7 @@ import torch
 from safetensors import safe_open
 
 from icbs.errors import ModelError
-from icbs.export.reading import regular
+from icbs.export.safetensors_files import regular
 
 #: Bytes of each scalar type of a GGUF value.
 _SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}

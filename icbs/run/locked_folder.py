@@ -9,7 +9,7 @@ from typing import Self
 
 from icbs import parallel
 from icbs.errors import RunFolderError
-from icbs.export.writing import cant_write
+from icbs.export.safetensors_files import write_error
 from icbs.run.locking import LOCK, FolderLock
 from problems.files import is_leftover, remove_leftovers
 
@@ -100,7 +100,7 @@ class LockedFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise cant_write(self.path, error) from error
+            raise write_error(self.path, error) from error
         self.lock.acquire()
         try:
             self.reserve(self.path)  # it may have become another's in between
@@ -114,7 +114,7 @@ class LockedFolder:
             remove_leftovers(self.path)
         except OSError as error:
             self.lock.release()
-            raise cant_write(self.path, error) from error
+            raise write_error(self.path, error) from error
 
     def abandon(self) -> None:
         """Give up a run that never began: its folder is free again."""

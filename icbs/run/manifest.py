@@ -18,7 +18,7 @@ from icbs.data.pytree import tensors
 from icbs.errors import ConfigError, RunFolderError
 from icbs.export.digests import described, digest, json_digest
 from icbs.export.headers import Manifest
-from icbs.export.reading import text_of
+from icbs.export.safetensors_files import read_text
 from icbs.run.context import RunContext
 
 
@@ -69,7 +69,7 @@ def read_manifest(path: Path) -> Manifest:
         If it is missing or damaged.
     """
     try:
-        content = dict(json.loads(text_of(path)))
+        content = dict(json.loads(read_text(path)))
         stated = content.pop("digest", None)
         found = json_digest(content)
         if stated not in (None, found):

@@ -13,8 +13,7 @@ from icbs.export.digests import file_digest
 from icbs.export.headers import Summary
 from icbs.export.masks import save_masks
 from icbs.export.pretrained import PLAIN, PRETRAINED, save_pruned
-from icbs.export.reading import text_of
-from icbs.export.writing import cant_write
+from icbs.export.safetensors_files import read_text, write_error
 from icbs.run.result import Result
 from problems.files import write_text
 
@@ -47,7 +46,7 @@ def write_model(folder: Path, model: nn.Module, result: Result) -> None:
         text = json.dumps(result.summary() | {"files": digests}, indent=2)
         write_text(folder / SUMMARY, text)
     except (OSError, SafetensorError) as error:
-        raise cant_write(folder, error) from error
+        raise write_error(folder, error) from error
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -83,6 +82,6 @@ def read_summary(path: Path) -> Summary:
         If it is missing or damaged.
     """
     try:
-        return Summary.from_json(text_of(path))
+        return Summary.from_json(read_text(path))
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} is damaged: {error!s:.1000}; resume the run") from error

@@ -32,8 +32,7 @@ from icbs.errors import RunFolderError
 from icbs.export.digests import digest, file_digest
 from icbs.export.headers import CheckpointFacts, HistoryMark, Manifest
 from icbs.export.masks import load_masks, save_masks
-from icbs.export.reading import header, opened, text_of
-from icbs.export.writing import cant_write
+from icbs.export.safetensors_files import open_tensors, read_header, read_text, write_error
 from icbs.model.coverage import density_in_words
 from icbs.run import checkpoint
 from icbs.run.context import RunContext
@@ -107,7 +106,7 @@ class RunFolder(LockedFolder):
                 write_text(self.path / MANIFEST, make_manifest(work, settings, given, about))
                 write_text(self.path / CONFIG, settings)
             except OSError as error:
-                raise cant_write(self.path, error) from error
+                raise write_error(self.path, error) from error
 
         parallel.on_rank0(write)
 
@@ -126,7 +125,7 @@ class RunFolder(LockedFolder):
         """
         path = self.path / CONFIG
         try:
-            text = text_of(path)
+            text = read_text(path)
             settings = load_plain(text)
             if digest([text.encode()]) != self.manifest.settings:
                 raise ValueError("it is not what the manifest says the run was begun with")
@@ -163,7 +162,7 @@ class RunFolder(LockedFolder):
         path = self.path / CHECKPOINT
         if not path.exists():
             return Progressed(False, 0, 0.0, float("nan"), float("nan"))
-        with opened(path, "checkpoint", checkpoint.FORMAT) as (_, read):
+        with open_tensors(path, "checkpoint", checkpoint.FORMAT) as (_, read):
             state = CheckpointFacts.of(read)
         return Progressed(False, state.step, state.seconds, state.initial_loss, state.best_loss)
 
@@ -249,7 +248,7 @@ class RunFolder(LockedFolder):
         try:
             self._history.append(state.history)
         except OSError as error:
-            raise cant_write(self._history.path, error) from error
+            raise write_error(self._history.path, error) from error
         # The summary of a finished run that goes on would be taken for its result.
         (self.path / SUMMARY).unlink(missing_ok=True)
         manifest, mark = self.manifest.digest, self._history.mark()
@@ -267,7 +266,7 @@ class RunFolder(LockedFolder):
         path = self.path / CHECKPOINT
         if not path.exists():
             return None
-        with opened(path, "checkpoint", checkpoint.FORMAT) as (tensors, found):
+        with open_tensors(path, "checkpoint", checkpoint.FORMAT) as (tensors, found):
             facts = CheckpointFacts.of(found)
             if facts.manifest != self.manifest.digest:
                 raise RunFolderError(
@@ -295,7 +294,7 @@ class RunFolder(LockedFolder):
         """
         path = self.path / CHECKPOINT
         # Those of earlier releases say nothing of it.
-        if path.exists() and "history" in (facts := header(path, "checkpoint")):
+        if path.exists() and "history" in (facts := read_header(path, "checkpoint")):
             try:
                 mark = HistoryMark.of(facts["history"])
             except ValueError as error:

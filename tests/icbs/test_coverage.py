@@ -252,4 +252,4 @@ def test_the_command_line_reports_which_weights_the_density_counts(tmp_path):
     assert "DensityWarning: 92% of the weights are in layers of unsupported types" in text
     kept = "44 of 88 weights kept in 2 layers (density 0.5000)"
     assert f"{kept}; 1,036 matrix weights are left" in text
-    assert "over all of them the density is 0.9609" in text
+    assert "over all matrix weights the density is 0.9609" in text

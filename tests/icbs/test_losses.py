@@ -68,7 +68,7 @@ def test_outputs_without_logits_are_named(outputs):
 
 
 def test_logits_of_another_shape_are_refused():
-    with pytest.raises(DataError, match=r"shape \(2, 4\) beside labels of shape \(2, 3\)"):
+    with pytest.raises(DataError, match=r"shape \(2, 4\) do not match labels of shape \(2, 3\)"):
         CausalLMLoss()(torch.ones(2, 4), torch.ones(2, 3, dtype=torch.long))
 
 

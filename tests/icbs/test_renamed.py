@@ -1,4 +1,4 @@
-"""Import paths that have changed still lead to the same objects, with a warning."""
+"""Old import paths give the same objects as the new ones, with a warning."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ def test_old_paths_lead_to_the_new_modules(old: str, new: str) -> None:
 
 
 def test_modules_within_old_packages() -> None:
-    from icbs.layerwise.prune import prune
+    from icbs.layerwise.sweep import sweep
 
-    sys.modules.pop("icbs.baselines.prune", None)
+    sys.modules.pop("icbs.baselines.sweep", None)
     with pytest.warns(
-        DeprecationWarning, match=r"icbs.baselines.prune is now icbs.layerwise.prune"
+        DeprecationWarning, match=r"icbs.baselines.sweep is now icbs.layerwise.sweep"
     ):
-        module = importlib.import_module("icbs.baselines.prune")
-    assert module.prune is prune
-    assert importlib.import_module("icbs.layerwise").prune is prune
+        module = importlib.import_module("icbs.baselines.sweep")
+    assert module.sweep is sweep

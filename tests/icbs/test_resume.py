@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from icbs import ConfigError, Pruner, Result, RunFolderError, load_masks, save_masks
 from icbs.cli.compress import read_state
-from icbs.export.reading import header
-from icbs.export.writing import write
+from icbs.export.safetensors_files import read_header
+from icbs.export.safetensors_files import write_tensors
 from icbs.run.history import TIMES, Row, read_history
 from icbs.run.run_folder import RunFolder
 from tests.icbs.conftest import Toy, make_toy
@@ -214,16 +214,16 @@ def test_refuses_a_checkpoint_of_an_earlier_release_by_name(interrupted, toy):
     path = interrupted / "checkpoint.safetensors"
     header = {"format": "icbs-checkpoint-2", "state": "{}"}
     save_file(load_file(path), path, header)
-    refuse(interrupted, toy, "'icbs-checkpoint-2'; it is of another release: use that one")
+    refuse(interrupted, toy, "'icbs-checkpoint-2'; it is of another release: use that release")
 
 
 def test_refuses_masks_that_keep_another_count(interrupted, toy):
     """In a file whose digest fits: what a defect of our own would write."""
     path = interrupted / "checkpoint.safetensors"
-    facts, tensors = header(path, "checkpoint"), load_file(path)
+    facts, tensors = read_header(path, "checkpoint"), load_file(path)
     tensors["best/0"] ^= 1 << 7
     del facts["digest"]
-    write(path, facts.pop("format"), facts, tensors)
+    write_tensors(path, facts.pop("format"), facts, tensors)
     refuse(interrupted, toy, "'0' does not keep the 72 weights that it should")
 
 

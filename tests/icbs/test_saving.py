@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from icbs import RunFolderError, load_compressed, load_masks, save_compressed, save_masks
 from icbs.errors import UncheckedFileWarning
 from icbs.export.digests import contents_of, json_digest, tensors_digest
-from icbs.export.masks import pack
+from icbs.export.masks import pack_bits
 
 SHAPES = {"first": (9, 7), "second": (4, 3, 2), "last.one": (1, 1)}
 
@@ -99,7 +99,7 @@ def test_no_flipped_bit_is_silent(tmp_path, kind):
 
 def test_masks_of_another_count_are_refused(tmp_path):
     """A file whose digest fits, written by something that is wrong."""
-    tensors = {"layer": pack(torch.ones(3, 3, dtype=torch.bool))}
+    tensors = {"layer": pack_bits(torch.ones(3, 3, dtype=torch.bool))}
     facts = {"format": "icbs-masks-2", "shapes": {"layer": [3, 3]}, "kept": {"layer": 8}}
     refuse(tmp_path, tensors, facts, "keep the 8")
     facts = facts | {"shapes": {"layer": [3, 6]}, "kept": {"layer": 9}}
@@ -118,12 +118,12 @@ def test_files_of_the_first_format_are_read_with_a_warning(tmp_path):
     shapes = {name: list(mask.shape) for name, mask in masks.items()}
     kept = {name: int(mask.sum()) for name, mask in masks.items()}
     header = {"format": "icbs-masks-1", "shapes": json.dumps(shapes), "kept": json.dumps(kept)}
-    save_file({name: pack(mask) for name, mask in masks.items()}, tmp_path / "masks", header)
+    save_file({name: pack_bits(mask) for name, mask in masks.items()}, tmp_path / "masks", header)
     with pytest.warns(UncheckedFileWarning, match="save it again"):
         assert same(load_masks(tmp_path / "masks"), masks)
     weight = torch.randn(9, 7) * masks["first"]
     arrays = {
-        "first.weight:bits": pack(masks["first"]),
+        "first.weight:bits": pack_bits(masks["first"]),
         "first.weight:values": weight[masks["first"]],
     }
     header = {

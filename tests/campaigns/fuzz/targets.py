@@ -20,7 +20,7 @@ from icbs.cli.config_file import Settings, parse_assignments
 from icbs.cli.solution_io import read_state
 from icbs.config import PrunerConfig
 from icbs.export.digests import digest, json_digest, tensors_digest
-from icbs.export.writing import KEY
+from icbs.export.safetensors_files import KEY
 from icbs.lm import load_language_model, read_texts
 from icbs.report.evaluations import read_evaluations
 from icbs.run.context import RunContext
