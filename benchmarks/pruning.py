@@ -30,7 +30,7 @@ from benchmarks.pruning_tables import write_tables
 from icbs import Progress, Pruner, load_compressed, save_compressed
 from icbs.cli.config_file import Settings
 from icbs.cli.prune import DEFAULTS
-from icbs.layerwise import prune
+from icbs.layerwise import prune_layerwise
 from icbs.lm import zero_shot
 from icbs.zoo import Task, load_task
 from problems.files import write_text
@@ -193,7 +193,7 @@ def prune_cell(cell: Cell, task: Task) -> dict[str, Any]:
     else:
         level: dict[str, Any] = {"pattern": cell.level} if nm else {"density": float(cell.level)}
         level["max_samples"] = cell.job.max_samples
-        baseline = prune(task.model, task.batches, cell.method, exclude=exclude, **level)
+        baseline = prune_layerwise(task.model, task.batches, cell.method, exclude=exclude, **level)
         masks, density = baseline.masks, baseline.density
     seconds = facts.get("seconds", time.perf_counter() - began)
     size = save_compressed(task.model.state_dict(), masks, cell.folder / "model.safetensors")

@@ -21,7 +21,6 @@ RENAMED = {
     "baselines.exchange": "layerwise.weight_exchange",
     "baselines.prune": "layerwise.pruning",
     "baselines.walk": "layerwise.execution_order",
-    "export.writing": "export.safetensors_files",
     "fetching": "downloads",
     "fetching.caching": "downloads",
     "history": "run.history",

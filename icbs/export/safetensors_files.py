@@ -58,9 +58,6 @@ def write_tensors(
         raise write_error(path, error) from error
 
 
-write = write_tensors  # name in version 0.1
-
-
 def write_error(path: str | Path, error: Exception) -> RunFolderError:
     """Return the error for a file that can't be written, with the cause and the remedy."""
     return RunFolderError(

@@ -14,7 +14,7 @@ from icbs.config import PrunerConfig
 from icbs.curvature.passes import take_pass
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
-from icbs.layerwise import prune
+from icbs.layerwise import prune_layerwise
 from icbs.model.finding import find_layers
 from icbs.model.modes import evaluation_mode
 from tests.icbs.language import make_language_model
@@ -88,23 +88,23 @@ def test_gradients_are_those_of_the_adapted_model():
 
 def test_adapters_are_left_dense_with_a_warning_unless_they_are_named():
     with pytest.warns(DensityWarning, match="8 matrices of adapters are left dense"):
-        found = prune(adapted(make_language_model()), data(), "wanda", density=0.5)
+        found = prune_layerwise(adapted(make_language_model()), data(), "wanda", density=0.5)
     assert not any("lora" in name for name in found.masks)
     assert any("lora_A" in name for name in found.left_dense)
     model = adapted(make_language_model())
-    found = prune(model, data(), "wanda", density=0.5, include=["*", "*lora_A*"])
+    found = prune_layerwise(model, data(), "wanda", density=0.5, include=["*", "*lora_A*"])
     assert sum("lora_A" in name for name in found.masks) == 4
 
 
 @pytest.mark.filterwarnings("ignore::icbs.DensityWarning")
 def test_layerwise_methods_replay_blocks_with_adapters():
     """An adapter that adds nothing gives the result of the plain model."""
-    plain = prune(make_language_model(), data(), "wanda", density=0.5).masks
+    plain = prune_layerwise(make_language_model(), data(), "wanda", density=0.5).masks
     model = adapted(make_language_model())
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             parameter.data.zero_()
-    found = prune(model, data(), "wanda", density=0.5).masks
+    found = prune_layerwise(model, data(), "wanda", density=0.5).masks
     assert found.keys() == plain.keys()
     assert all(torch.equal(found[name], mask) for name, mask in plain.items())
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from icbs import CausalLMLoss, DensityWarning, LayerError, Pruner, PrunerConfig
 from icbs.cli import app
-from icbs.layerwise import prune
+from icbs.layerwise import prune_layerwise
 from icbs.model.coverage import Coverage, density_in_words
 from icbs.model.finding import find_layers
 from icbs.zoo import Task
@@ -107,7 +107,7 @@ def test_models_with_attention_of_torch_are_pruned_and_report_dense_weights(capl
     """The output projection's weight is used without a call, so that no hook runs."""
     for use in (
         lambda: Pruner(**SETTINGS).prune(Zoo(), zoo_data(), nn.CrossEntropyLoss()),
-        lambda: prune(Zoo(), zoo_data(), "wanda", density=0.5),
+        lambda: prune_layerwise(Zoo(), zoo_data(), "wanda", density=0.5),
     ):
         caplog.clear()
         with (
@@ -135,7 +135,7 @@ class Projecting(nn.MultiheadAttention):
 def test_attention_that_runs_its_projection_is_pruned():
     model = nn.Sequential(Projecting(12, 2), nn.Linear(12, 4))
     toy = make_toy()
-    found = prune(model, toy.batches, "wanda", density=0.5)
+    found = prune_layerwise(model, toy.batches, "wanda", density=0.5)
     assert set(found.masks) == {"0.out_proj", "1"}
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from icbs import DataError, LayerError, Pruner, PrunerConfig
 from icbs.curvature.passes import take_pass
 from icbs.data.samples import Samples
-from icbs.layerwise import prune
+from icbs.layerwise import prune_layerwise
 from icbs.model.finding import find_layers
 from icbs.run.context import RunContext
 
@@ -138,7 +138,7 @@ def test_an_expert_that_few_samples_reach_is_found_and_one_that_none_reaches_is_
     x[35, 0] = -5.0
     for use in (
         lambda **more: Pruner(**SETTINGS, **more).prune(model, [(x, y)], LOSS),
-        lambda **more: prune(model, [(x, y)], "wanda", density=0.5, **more),
+        lambda **more: prune_layerwise(model, [(x, y)], "wanda", density=0.5, **more),
     ):
         before = copy.deepcopy(model.state_dict())
         message = "'experts.2' did not run in the forward pass of any of 40 samples"
@@ -159,7 +159,7 @@ def test_positions_as_samples_are_refused_for_experts():
 def test_wanda_scores_an_expert_by_what_it_is_given(empty):
     model, [(x, y)] = build(5, 8, empty=empty)
     slow = copy.deepcopy(model)
-    found = prune(model, [(x, y)], "wanda", density=0.5, batch_size=7).masks
+    found = prune_layerwise(model, [(x, y)], "wanda", density=0.5, batch_size=7).masks
     for name in ("router", "experts.0", "experts.1", "experts.2", "head"):
         linear, seen = slow.get_submodule(name), []
 
@@ -193,7 +193,7 @@ def test_an_expert_that_pruning_cuts_off_keeps_its_largest_weights(caplog):
     x[:, 1:5] = 10.0
     x[:, 0] = torch.tensor([0.0, 2.0, -2.0, 2.0]).repeat(10)
     sizes = {e: model.experts[e].weight.detach().abs() for e in (1, 2)}
-    found = prune(model, [(x, y)], "wanda", density=0.5).masks
+    found = prune_layerwise(model, [(x, y)], "wanda", density=0.5).masks
     for e, size in sizes.items():
         assert f"no sample reaches experts.{e} now" in caplog.text
         kept = size.topk(4, dim=1).indices

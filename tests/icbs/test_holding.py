@@ -33,7 +33,7 @@ from icbs import (
     save_masks,
     to_torch_pruning,
 )
-from icbs.layerwise import prune
+from icbs.layerwise import prune_layerwise
 from tests.icbs.conftest import Toy, make_toy
 from tests.icbs.language import make_language_model
 
@@ -47,7 +47,7 @@ OPTIMISERS = {
 
 def masked(toy: Toy) -> dict[str, torch.Tensor]:
     """Magnitude masks at density 0.4, applied."""
-    return prune(toy.model, None, "magnitude", density=0.4).masks
+    return prune_layerwise(toy.model, None, "magnitude", density=0.4).masks
 
 
 def train(toy: Toy, optimiser: torch.optim.Optimizer, steps: int = 10) -> None:
@@ -224,7 +224,7 @@ def test_masks_of_another_model_are_refused_before_anything_changes(toy, use):
 
 def test_two_of_four_passes_the_conversion_that_torch_does():
     model = nn.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 32)).to(torch.bfloat16)
-    masks = prune(model, None, "magnitude", pattern="2:4").masks
+    masks = prune_layerwise(model, None, "magnitude", pattern="2:4").masks
     check_pattern(masks)
     for layer in masks:
         dense = model.get_submodule(layer).weight.detach()
@@ -267,7 +267,7 @@ def test_masks_carry_a_manifest_that_is_checked(toy, tmp_path):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_compressed_models_come_back_bit_for_bit(tmp_path, dtype):
     model = make_language_model().to(dtype)
-    result = prune(model, None, "magnitude", density=0.3, exclude=["lm_head"])
+    result = prune_layerwise(model, None, "magnitude", density=0.3, exclude=["lm_head"])
     path = tmp_path / "small.safetensors"
     size = save_compressed(model.state_dict(), result.masks, path)
     state, masks = load_compressed(path)

@@ -27,7 +27,7 @@ from icbs.curvature.sources import hessian
 from icbs.data.losses import CausalLMLoss
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
-from icbs.layerwise import prune
+from icbs.layerwise import prune_layerwise
 from icbs.model.finding import find_layers
 from problems import IcbsError
 from tests.icbs.language import make_language_model
@@ -121,7 +121,7 @@ def test_models_are_refused_by_name_and_left_as_they_were(name, tmp_path):
     before = copy.deepcopy(model.state_dict()) if name != "inference" else {}
     uses = [lambda: Pruner(**SETTINGS).prune(model, data(), LOSS, run=tmp_path / "run")]
     if name not in HARMLESS:
-        uses.append(lambda: prune(model, data(), "wanda", density=0.5))
+        uses.append(lambda: prune_layerwise(model, data(), "wanda", density=0.5))
     for use in uses:
         with pytest.raises(LayerError, match=message):
             use()
@@ -146,8 +146,8 @@ def test_inputs_made_under_inference_mode_are_for_baselines_alone():
 
     with pytest.raises(LayerError, match="inputs of layer 'a' are made under torch.inference_mode"):
         Pruner(**SETTINGS).prune(Features(), data(), LOSS)
-    found = prune(Features(), data(), "wanda", density=0.5).masks
-    expected = prune(Net(), data(), "wanda", density=0.5).masks
+    found = prune_layerwise(Features(), data(), "wanda", density=0.5).masks
+    expected = prune_layerwise(Net(), data(), "wanda", density=0.5).masks
     assert torch.equal(found["a"], expected["a"])
 
 
@@ -156,7 +156,7 @@ def test_samples_one_by_one_are_named_for_what_they_are():
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=None)
     for use in (
         lambda: Pruner(**SETTINGS).prune(Net(), loader, LOSS),
-        lambda: prune(Net(), loader, "wanda", density=0.5),
+        lambda: prune_layerwise(Net(), loader, "wanda", density=0.5),
     ):
         with pytest.raises(DataError, match="batch_size=None; .*set batch_size"):
             use()
@@ -177,7 +177,7 @@ def test_samples_one_by_one_are_named_for_what_they_are():
 def test_tensors_without_plain_values_are_refused_wherever_they_are_given(odd, message, tmp_path):
     x, y = data()[0]
     model = Net()
-    masks = prune(model, None, "magnitude", density=0.5).masks
+    masks = prune_layerwise(model, None, "magnitude", density=0.5).masks
     wrong = {name: odd(mask) for name, mask in masks.items()}
     path = tmp_path / "file.safetensors"
     uses: list[Callable[[], object]] = [

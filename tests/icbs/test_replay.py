@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from icbs import DataError, Pruner
-from icbs.layerwise import prune
+from icbs.layerwise import prune_layerwise
 from tests.icbs.architectures import Wrapped, make
 from tests.icbs.language import make_language_model
 
@@ -105,7 +105,7 @@ def by_hand(model: nn.Module, names: list[str], chain: str, data: Any) -> dict[s
 def test_masks_are_those_of_whole_passes_without_caches(name):
     model, (chain, encoder, exclude) = make(name), CHAINS[name]
     dense, data = copy.deepcopy(model), batches(encoder)
-    found = prune(model, data, "wanda", density=0.5, exclude=exclude).masks
+    found = prune_layerwise(model, data, "wanda", density=0.5, exclude=exclude).masks
     expected = by_hand(dense, list(found), chain, data)
     assert any(key.startswith(chain) for key in found)
     for key, mask in found.items():
@@ -114,8 +114,8 @@ def test_masks_are_those_of_whole_passes_without_caches(name):
 
 @pytest.mark.parametrize("method", ["wanda", "sparsegpt", "exchange"])
 def test_a_wrapped_model_is_pruned_as_it_is_alone(method):
-    alone = prune(make("llama"), batches(), method, density=0.5).masks
-    wrapped = prune(Wrapped(make("llama")), batches(), method, density=0.5).masks
+    alone = prune_layerwise(make("llama"), batches(), method, density=0.5).masks
+    wrapped = prune_layerwise(Wrapped(make("llama")), batches(), method, density=0.5).masks
     assert wrapped.keys() == {f"lm.{name}" for name in alone}
     assert all(torch.equal(mask, wrapped[f"lm.{name}"]) for name, mask in alone.items())
 
@@ -136,9 +136,9 @@ def test_exchanges_that_start_a_run_see_no_cache_either():
 
 def test_a_cache_that_is_asked_for_is_left_out_of_the_replay():
     """No configuration has a say where the call itself says use_cache=True."""
-    alone = prune(make("llama"), batches(), "wanda", density=0.5).masks
+    alone = prune_layerwise(make("llama"), batches(), "wanda", density=0.5).masks
     model = Wrapped(make("llama"), use_cache=True)
-    wrapped = prune(model, batches(), "wanda", density=0.5).masks
+    wrapped = prune_layerwise(model, batches(), "wanda", density=0.5).masks
     assert all(torch.equal(mask, wrapped[f"lm.{name}"]) for name, mask in alone.items())
 
 
@@ -147,10 +147,10 @@ def test_configurations_are_as_before_also_after_a_failure():
     parts = [module for module in model.modules() if hasattr(module, "config")]
     before = [part.config.use_cache for part in parts]
     assert True in before
-    prune(model, batches(encoder=True), "wanda", density=0.5)
+    prune_layerwise(model, batches(encoder=True), "wanda", density=0.5)
     assert [part.config.use_cache for part in parts] == before
     with pytest.raises(DataError):
-        prune(model, [], "wanda", density=0.5)
+        prune_layerwise(model, [], "wanda", density=0.5)
     assert [part.config.use_cache for part in parts] == before
 
 
@@ -199,13 +199,13 @@ def test_blocks_that_can_not_be_replayed_take_whole_passes(kind, caplog):
     data = [(x[:4], x[:4]), (x[4:], x[4:])]
     dense = copy.deepcopy(model)
     with caplog.at_level("INFO", logger="icbs"):
-        found = prune(model, data, "wanda", density=0.5).masks
-    assert "depend on more than their arguments" in caplog.text
+        found = prune_layerwise(model, data, "wanda", density=0.5).masks
+    assert "each layer needs its own forward pass" in caplog.text
     expected = by_hand(dense, list(found), "nothing", [({"x": x}, y) for x, y in data])
     assert all(torch.equal(mask, expected[name]) for name, mask in found.items())
 
 
 def test_a_plain_chain_is_carried_from_block_to_block(caplog):
     with caplog.at_level("INFO", logger="icbs"):
-        prune(make_language_model(), batches(), "wanda", density=0.5)
+        prune_layerwise(make_language_model(), batches(), "wanda", density=0.5)
     assert "depend on more" not in caplog.text

@@ -12,8 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from icbs import ConfigError, Pruner, Result, RunFolderError, load_masks, save_masks
 from icbs.cli.compress import read_state
-from icbs.export.safetensors_files import read_header
-from icbs.export.safetensors_files import write_tensors
+from icbs.export.safetensors_files import read_header, write_tensors
 from icbs.run.history import TIMES, Row, read_history
 from icbs.run.run_folder import RunFolder
 from tests.icbs.conftest import Toy, make_toy

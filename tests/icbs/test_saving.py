@@ -101,9 +101,9 @@ def test_masks_of_another_count_are_refused(tmp_path):
     """A file whose digest fits, written by something that is wrong."""
     tensors = {"layer": pack_bits(torch.ones(3, 3, dtype=torch.bool))}
     facts = {"format": "icbs-masks-2", "shapes": {"layer": [3, 3]}, "kept": {"layer": 8}}
-    refuse(tmp_path, tensors, facts, "keep the 8")
+    refuse(tmp_path, tensors, facts, "keeps 9 weights, but its header says 8")
     facts = facts | {"shapes": {"layer": [3, 6]}, "kept": {"layer": 9}}
-    refuse(tmp_path, tensors, facts, "takes 3 bytes, the file has")
+    refuse(tmp_path, tensors, facts, "takes 3 bytes, but the file has")
 
 
 def refuse(folder: Path, tensors: dict[str, torch.Tensor], facts: Any, match: str) -> None:

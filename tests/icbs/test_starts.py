@@ -63,7 +63,7 @@ def test_exchanges_are_a_start_by_name(toy64, constraint):
     x, y = toy64.samples
     order = torch.randperm(600, generator=torch.Generator().manual_seed(0))[200:]
     pattern = constraint if constraint != "output" else None
-    expected = layerwise.prune(
+    expected = layerwise.prune_layerwise(
         copy.deepcopy(toy64.model), [(x[order], y[order])], "exchange", density=0.5, pattern=pattern
     )
     result = Pruner(

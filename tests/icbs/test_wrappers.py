@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from icbs import LayerError, Pruner, apply_masks, check_pattern, hold_masks, make_blocks
-from icbs.layerwise import prune
+from icbs.layerwise import prune_layerwise
 from icbs.model.wrappers import modules_of
 
 LOSS = nn.CrossEntropyLoss()
@@ -135,8 +135,8 @@ def test_compiled_calls_are_back_after_a_run():
 
 @pytest.mark.parametrize("name", ["compiled, has run", "compiled parts", "data-parallel"])
 def test_layerwise_methods_and_blocks_ignore_wrappers(name):
-    expected, wrapped = prune(mlp(), data(), "wanda", density=0.5), WRAPPERS[name](mlp())
-    found = prune(wrapped, data(), "wanda", density=0.5)
+    expected, wrapped = prune_layerwise(mlp(), data(), "wanda", density=0.5), WRAPPERS[name](mlp())
+    found = prune_layerwise(wrapped, data(), "wanda", density=0.5)
     assert found.masks.keys() == expected.masks.keys()
     assert all(torch.equal(found.masks[key], mask) for key, mask in expected.masks.items())
     blocks = make_blocks(WRAPPERS[name](mlp()), data(), LOSS, **SETTINGS)
@@ -146,7 +146,7 @@ def test_layerwise_methods_and_blocks_ignore_wrappers(name):
 
 @pytest.mark.parametrize("name", ["compiled", "compiled parts", "data-parallel"])
 def test_masks_of_the_plain_model_fit_the_wrapped_one(name):
-    masks = prune(mlp(), None, "magnitude", pattern="2:4").masks
+    masks = prune_layerwise(mlp(), None, "magnitude", pattern="2:4").masks
     wrapped = WRAPPERS[name](mlp())
     apply_masks(wrapped, masks)
     check_pattern(masks, model=wrapped)
@@ -197,7 +197,7 @@ def test_models_that_do_not_run_as_modules_are_refused_by_name(make, message):
     before = copy.deepcopy(model.state_dict())
     for use in (
         lambda: Pruner(**SETTINGS).prune(model, data(), LOSS),
-        lambda: prune(model, data(), "wanda", density=0.5),
+        lambda: prune_layerwise(model, data(), "wanda", density=0.5),
     ):
         with pytest.raises(LayerError, match=message):
             use()
