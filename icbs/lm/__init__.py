@@ -1,13 +1,13 @@
-"""Language models: loading them, the text that drives their pruning, and how well they do.
+"""Language models: loading, texts for pruning, perplexity and zero-shot accuracy.
 
-Needs the extra ``llm`` (``pip install 'icbs-pruning[llm]'``) where models or data sets are
-loaded; :mod:`icbs.lm.zero_shot` needs ``eval``.
+Loading models or data sets needs the extra ``llm`` (``pip install 'icbs-pruning[llm]'``);
+:mod:`icbs.lm.zero_shot` needs ``eval``.
 """
 
 from icbs.lm.corpora import CORPORA, read_texts, split_texts
 from icbs.lm.loading import load_language_model
 from icbs.lm.perplexity import Perplexity, perplexity
-from icbs.lm.windows import batches_of, pack
+from icbs.lm.windows import batches_of, pack_windows
 from icbs.lm.zero_shot import zero_shot
 
 __all__ = [
@@ -15,9 +15,11 @@ __all__ = [
     "Perplexity",
     "batches_of",
     "load_language_model",
-    "pack",
+    "pack_windows",
     "perplexity",
     "read_texts",
     "split_texts",
     "zero_shot",
 ]
+
+pack = pack_windows  # name in version 0.1

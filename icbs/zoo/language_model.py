@@ -14,7 +14,7 @@ from icbs.formatting import counted
 from icbs.lm.corpora import read_texts, shuffled, split_texts, without_overlap
 from icbs.lm.loading import load_language_model
 from icbs.lm.perplexity import perplexity
-from icbs.lm.windows import batches_of, check_windows, pack
+from icbs.lm.windows import batches_of, check_windows, pack_windows
 from icbs.zoo.task import Count, Seed, Task
 
 MOST_TEXTS = 20_000
@@ -77,8 +77,8 @@ def load(
     network, tokenizer = load_language_model(model, dtype=dtype, device_map=device_map)
     if layers is not None:
         cut(network, layers)
-    windows = pack(own, tokenizer, length, windows=samples)
-    test_windows = pack(other, tokenizer, length, windows=test_samples)
+    windows = pack_windows(own, tokenizer, length, windows=samples)
+    test_windows = pack_windows(other, tokenizer, length, windows=test_samples)
     for found in (windows, test_windows):
         check_windows(network, found)
 

@@ -112,9 +112,9 @@ def test_from_a_folder_to_a_folder(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (["--length", "500"], "the model takes at most 128 tokens"),
+        (["--length", "500"], "the model allows at most 128 tokens"),
         (["--length", "100", "--text", "{folder}/short.txt"], "shorter than one window of 100"),
-        (["--text", "absent.txt"], "text 'absent.txt' is no file"),
+        (["--text", "absent.txt"], "text 'absent.txt' is not a file"),
         (["--model", "no/such-model"], "'no/such-model' can't be loaded"),
         (["--task", "garment"], "are not for task 'garment'"),
     ],

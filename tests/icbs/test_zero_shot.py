@@ -115,7 +115,7 @@ def test_groups_tags_and_filters_come_as_their_tasks(files):
 
 def test_tasks_without_an_accuracy_are_refused_before_the_model_is_asked(files):
     describe("talk", output_type="generate_until", metric_list=[{"metric": "exact_match"}])
-    with pytest.raises(DataError, match="'talk' reports exact_match and no accuracy"):
+    with pytest.raises(DataError, match="'talk' reports exact_match but not accuracy"):
         zero_shot(None, make_tokenizer(), ["timedial", "talk"])
     describe("gone", dataset_kwargs={"data_files": {"validation": "/nowhere/at/all.jsonl"}})
     with pytest.raises(DataError, match="'gone' can't be loaded"):
