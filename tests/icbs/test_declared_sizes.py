@@ -72,7 +72,7 @@ def test_tensors_do_not_overlap_and_lie_in_the_file(tmp_path, corpus):
         with pytest.raises(ModelError, match="its tensors need more than the"):
             declared_in_gguf(path)
     path.write_bytes(content[:-4])
-    with pytest.raises(ModelError, match="its tensors claim more"):
+    with pytest.raises(ModelError, match="its tensors need more"):
         declared_in_gguf(path)
 
 

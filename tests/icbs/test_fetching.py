@@ -132,7 +132,9 @@ def test_another_file_of_that_name_is_refused_and_not_kept(server, pip, bait):
     distribution, content = bait
     server.pages |= {"/simple/bait/": json_page(f"/files/{FILE}"), f"/files/{FILE}": content + b"!"}
     pip.setenv("PIP_INDEX_URL", f"http://user:secret@{server.at}/simple")
-    with pytest.raises(DataError, match=r"bait-1\.0\.tar\.gz can't be fetched.*by hand") as caught:
+    with pytest.raises(
+        DataError, match=r"bait-1\.0\.tar\.gz can't be fetched.*copy the file"
+    ) as caught:
         distribution.fetch()
     assert "secret" not in str(caught.value)
     assert server.asked[0][1]["Authorization"].startswith("Basic ")
@@ -144,7 +146,7 @@ def test_an_index_leads_to_no_file_of_this_machine(tmp_path, server, pip, bait):
     (tmp_path / FILE).write_bytes(content)
     server.pages["/simple/bait/"] = json_page((tmp_path / FILE).as_uri())
     pip.setenv("PIP_INDEX_URL", f"http://{server.at}/simple")
-    with pytest.raises(DataError, match="it is not listed where pip would look"):
+    with pytest.raises(DataError, match="it is not listed where pip searches"):
         distribution.fetch()
 
 
@@ -163,13 +165,13 @@ def test_settings_of_pip_itself_are_read(tmp_path, monkeypatch):
         "  file:///c\n[download]\nindex-url = https://d.example/simple\n"
     )
     monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
-    found = index.Places.of_pip()
+    found = index.Indexes.of_pip()
     assert found.pages[:3] == ("https://d.example/simple", "https://b.example/s", "file:///c")
     monkeypatch.setenv("PIP_INDEX_URL", "https://e.example/simple")
-    assert index.Places.of_pip().pages[0] == "https://e.example/simple"
+    assert index.Indexes.of_pip().pages[0] == "https://e.example/simple"
     monkeypatch.setattr(index, "_configuration", dict)
     monkeypatch.delenv("PIP_INDEX_URL")
-    assert index.Places.of_pip() == index.Places((index.DEFAULT,))
+    assert index.Indexes.of_pip() == index.Indexes((index.DEFAULT,))
 
 
 @pytest.fixture
@@ -206,7 +208,7 @@ def test_loading_fetches_nothing_and_names_the_command(nothing_here, load, comma
 def test_unknown_names_fetch_nothing(nothing_here):
     result = CliRunner().invoke(app, ["fetch", "fashion-mnist", "nothing"])
     assert result.exit_code == 2
-    assert "unknown: nothing; there are: fashion-mnist, smollm2-135m" in result.output
+    assert "unknown names: nothing; choose from fashion-mnist, smollm2-135m" in result.output
 
 
 def test_what_is_fetched_is_told_before_and_checked(tmp_path, server, pip):

@@ -17,15 +17,14 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from icbs import ConfigError
+from icbs import ConfigError, zoo
 from icbs.cli import app
 from icbs.export.digests import digest, json_digest
 from icbs.report.evaluations import read_evaluations, write_evaluations
 from icbs.report.screen import Screen, visible
 from icbs.run.history import HistoryFile, read_history
 from icbs.run.run_folder import RunFolder
-from icbs.zoo import declared, load_task
-from icbs.zoo import names as task_names
+from icbs.zoo import check_declared, declared, load_task
 from tests.icbs.test_cli import FLAGS
 
 OWN = "tests.icbs.test_cli:load"
@@ -72,7 +71,7 @@ def test_a_configuration_runs_no_function(tmp_path, no_calls):
     config.write_text("task: os:system\ntask_options: {command: echo}\n")
     result = icbs("prune", "--config", config, "--run", tmp_path / "run")
     assert result.exit_code == 2
-    assert f"{config} names 'os:system' as its task" in result.output
+    assert f"{config} names the function 'os:system' as its task" in result.output
     assert "--task os:system" in result.output
     assert no_calls == []
     assert not (tmp_path / "run").exists()
@@ -100,13 +99,13 @@ def test_a_function_named_again_is_run(run, tmp_path):
 
 def test_declared_tasks_of_other_distributions_are_taken(monkeypatch):
     entries = [
-        importlib.metadata.EntryPoint("toy", OWN, "icbs.zoo"),
-        importlib.metadata.EntryPoint("garment", "os:system", "icbs.zoo"),
+        importlib.metadata.EntryPoint("toy", OWN, "icbs.tasks"),
+        importlib.metadata.EntryPoint("garment", "os:system", "icbs.tasks"),
     ]
-    monkeypatch.setattr(task_names, "entry_points", lambda group: entries)
+    monkeypatch.setattr(zoo, "entry_points", lambda group: entries)
     assert declared()["toy"] == OWN
     assert declared()["garment"] == "icbs.zoo.garment:load"
-    task_names.check_declared("toy", "a file")
+    check_declared("toy", "a file")
     assert load_task("toy").name == "toy"
 
 
