@@ -1,4 +1,4 @@
-"""A configuration file: which task, which run folder, and the pruner's settings."""
+"""Configuration files: the task, the run folder and the pruner's settings."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: str = "garment"
-    """Declared task (:func:`icbs.zoo.declared`); ``module:function`` from the command line."""
+    """Declared task (:func:`icbs.zoo.declared`), or, on the command line, ``module:function``."""
     task_options: dict[str, Any] = {}
     """Keyword arguments of the task."""
     run: Path | None = None
-    """Folder to make for checkpoints and results."""
+    """New folder for checkpoints and results."""
     evaluate_every: Annotated[int, Field(ge=1)] = 5
     """Passes between evaluations on test samples."""
     pruner: PrunerConfig = PrunerConfig()
-    """The pruner's own settings."""
+    """Settings of the pruner."""
 
     @classmethod
     def read(cls, path: Path | None, changes: dict[str, Any]) -> Settings:
-        """Read a file (or start from the defaults) and apply changes on top.
+        """Read a file, if given, and replace some of its settings.
 
         Parameters
         ----------
         path : Path, optional
         changes : dict
-            Settings by name; those of the pruner as ``pruner.NAME``. A ``constraint`` of N:M says
-            the density itself, so that the file's own no longer counts.
+            Settings by name; those of the pruner as ``pruner.NAME``. A ``constraint`` of N:M
+            replaces the file's density.
 
         Raises
         ------
         ConfigError
-            If the file can't be read, a setting is unknown or out of range, or the file names a
-            function as its task that ``changes`` do not name again.
+            If the file can't be read; if a setting is unknown or out of range; or if the file's
+            task is a function, or its solver a class, that ``changes`` do not repeat.
         """
         content = {} if path is None else read_yaml(path)
-        own = content.get("pruner")
-        if isinstance(own, dict) and pattern_in(changes.get("pruner.constraint")):
-            own.pop("density", None)
+        in_file = content.get("pruner")
+        if isinstance(in_file, dict) and pattern_in(changes.get("pruner.constraint")):
+            in_file.pop("density", None)
         for name, value in changes.items():
             section, dot, inner = name.partition(".")
             if dot:
@@ -70,14 +70,14 @@ class Settings(BaseModel):
         if ":" in chosen.pruner.solver and "pruner.solver" not in changes:
             raise ConfigError(
                 f"{path} names {chosen.pruner.solver!r:.200} as its solver, which would be run; "
-                "from a file only registered solvers are taken ('icbs solvers'). If you know it, "
-                f"name it again yourself: --solver {chosen.pruner.solver:.200}"
+                "files may name only registered solvers ('icbs solvers'). If you trust it, name it "
+                f"on the command line: --solver {chosen.pruner.solver:.200}"
             )
         return chosen
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a file of settings as it stands.
+    """Read a file of settings without validation.
 
     Raises
     ------
@@ -96,18 +96,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """Turn ``name=value`` words into a dict; values are read as YAML.
+    """Convert strings ``name=value`` to a dict, with values parsed as YAML.
 
     Raises
     ------
     ConfigError
-        If a word is no assignment, or its value is no YAML.
+        If a string is not an assignment, or its value is not YAML.
     """
     found = {}
-    for word in assignments:
-        name, equals, value = word.partition("=")
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
         if not (name and equals):
-            raise ConfigError(f"{word!r} is no setting; write name=value")
+            raise ConfigError(f"{assignment!r} is not an assignment; write name=value")
         try:
             found[name] = _number(load_plain(value))
         except PlainYamlError as error:
@@ -116,7 +116,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
 
 
 def _number(value: Any) -> Any:
-    """Take ``1e-3`` for a number, which YAML 1.1 takes for a word."""
+    """Convert numbers such as ``1e-3``, which YAML 1.1 reads as strings."""
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:

@@ -1,4 +1,4 @@
-"""``icbs settings``: every setting of a run, its default, its range and what it means."""
+"""``icbs settings``: all settings of a run with defaults, ranges and descriptions."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from icbs.cli.console import plain_errors
 
 @plain_errors
 def settings(
-    name: Annotated[str | None, typer.Argument(help="A setting, for its full description.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Setting to describe in full.")] = None,
 ) -> None:
-    """List the settings of a run by group, or explain one."""
+    """List the settings of a run by group, or describe one."""
     from rich.padding import Padding
     from rich.text import Text
 
@@ -43,4 +43,4 @@ def settings(
             head = Text(f"  {setting}", style="cyan").append(f" = {default_of(setting)}", "default")
             console.print(head.append(f"  ({values_of(setting)})", "dim"))
             console.print(Padding(Text(summary_of(setting)), (0, 0, 0, 6)))
-    console.print("\n'icbs settings NAME' explains one", style="dim")
+    console.print("\n'icbs settings NAME' describes a setting in full", style="dim")

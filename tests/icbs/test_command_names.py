@@ -150,6 +150,6 @@ def test_export_refuses_what_it_cant_hold(qubo, tmp_path):
 
 def test_export_says_what_a_bqm_does_not_hold(named, tmp_path):
     said = succeed("export", named, tmp_path / "named.bqm")
-    assert "bqm holds no cardinality; give --k 2 to read it" in said
+    assert "the format bqm has no cardinality; pass --k 2 when reading the file" in said
     text = succeed("solve", tmp_path / "named.bqm", "--k", 2, "--solver", "exhaustive")
     assert row(text, "x = 1") == "gain, the[red]"

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import solvers as registry
 from icbs.cli.console import plain_errors
 from icbs.cli.export import export
-from icbs.cli.solution_io import read_state
+from icbs.cli.solution_io import read_initial_state
 from icbs.cli.solve import solve
 from icbs.cli.solvers import solvers
 from problems import CardinalityQUBO, FormatError
@@ -150,7 +150,7 @@ def test_no_solution_is_said_in_valid_json(file, tmp_path):
     assert said["status"] == "no solution found"
     assert said["info"]["extra"] == 1.0
     assert "no solution found" in succeed("solve", file)
-    assert "holds no state 'x'" in fail("solve", file, "--initial-state", output)
+    assert "has no state 'x'" in fail("solve", file, "--initial-state", output)
 
 
 @pytest.mark.usefixtures("echo")
@@ -217,7 +217,7 @@ def test_a_file_of_another_problem_is_refused_in_one_line(tmp_path):
     [
         (["--solver", "nonsense"], "UnknownSolverError: unknown solver 'nonsense'; known solvers:"),
         (["--option", "colour=3"], "OptionError: solver 'anneal' has no option 'colour'"),
-        (["--option", "tenure"], "'tenure' is no setting; write name=value"),
+        (["--option", "tenure"], "'tenure' is not an assignment; write name=value"),
         (["--option", "tenure=[1"], "the value of 'tenure' can't be read"),
         (["--time-limit", "-1"], "OptionError: time_limit is -1.0"),
         (["--time-limit", "nan"], "OptionError: time_limit is nan"),
@@ -225,10 +225,10 @@ def test_a_file_of_another_problem_is_refused_in_one_line(tmp_path):
         (["--num-reads", "0"], "OptionError: num_reads is 0"),
         (["--solver", "diagonal", "--time-limit", "1"], "can't honour time_limit; leave it out"),
         (["--k", "3"], "FormatError"),
-        (["--output", "solution.csv"], "a solution is saved as .npz, .json or .txt"),
+        (["--output", "solution.csv"], "a solution can only be saved as .npz, .json or .txt"),
         (["--free"], "holds its own cardinality; leave k, groups and free out"),
         (["--free", "--k", "3"], "a free problem has no cardinality; leave out k and groups"),
-        (["--output", "no/such/folder/solution.npz"], "its folder is missing; make it first"),
+        (["--output", "no/such/folder/solution.npz"], "its folder does not exist; create it first"),
     ],
 )
 def test_mistakes_are_one_line(file, words, message):
@@ -256,18 +256,18 @@ def test_a_defect_keeps_its_traceback():
 
 
 STATES = {
-    "text.npy": (b"hello", "holds no state"),
+    "text.npy": (b"hello", "not a readable state"),
     "text.npz": (b"hello", "not a readable .npz"),
-    "text.json": (b"hello", "holds no state"),
+    "text.json": (b"hello", "not a readable state"),
     "word.json": (b'"x"', "a state may hold 0 and 1 only|state has shape"),
-    "deep.json": (b"[" * 100_000, "holds no state"),
-    "other.json": (b'{"y": 1}', "holds no state 'x'"),
-    "state.txt": (b"0 1", "a state is read from"),
+    "deep.json": (b"[" * 100_000, "not a readable state"),
+    "other.json": (b'{"y": 1}', "has no state 'x'"),
+    "state.txt": (b"0 1", "a state can only be read from"),
     "claim.npy": (
         b"\x93NUMPY\x01\x00v\x00"
         + b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000,), }".ljust(117)
         + b"\n",
-        "holds no state",
+        "not a readable state",
     ),
     "short.json": (b"[1, 0]", r"state has shape \(2,\)"),
     "twos.json": (b"[2, 0, 0, 0, 0, 0, 0, 0, 0, 0]", "0 and 1 only"),
@@ -287,8 +287,8 @@ def test_states_that_are_none(file, tmp_path, name):
 def test_a_pickled_state_is_not_loaded(tmp_path):
     path = tmp_path / "state.npy"
     np.save(path, np.array([print], dtype=object), allow_pickle=True)
-    with pytest.raises(FormatError, match="holds no state"):
-        read_state(path)
+    with pytest.raises(FormatError, match="not a readable state"):
+        read_initial_state(path)
 
 
 # -- solvers -----------------------------------------------------------------------------
@@ -332,7 +332,8 @@ def test_what_is_missing_is_told_with_its_pip_line(monkeypatch):
     assert not broken["available"]
     text = succeed("solvers")
     assert "pip install 'no-such-package[all]>=1'" in text
-    assert "exact; n ≤ 7; k by penalty; honours time, seed, start, reads; runs on: gpu" in text
+    assert "exact; n ≤ 7; penalised cardinality; honours time, seed, start, reads" in text
+    assert "runs on gpu" in text
     assert "can't be imported: no x" in text
 
 
@@ -359,13 +360,13 @@ def test_export_between_formats(problem, tmp_path, source, target):
         assert "holds no cardinality; pass k" in fail("export", first, second)
         first = tmp_path / "block.npz"
         write(problem, first)
-    told = {}
-    said = succeed("export", first, second)
-    assert "n=10, k=5, groups=2" in said
+    given = {}
+    output = succeed("export", first, second)
+    assert "n=10, k=5, groups=2" in output
     if not FORMATS[target].cardinality:
-        assert f"{target} holds no cardinality; give k and groups to problems.formats.read" in said
-        told = {"k": [2, 3], "groups": problem.groups}
-    again = read(second, **told)
+        assert f"the format {target} has no cardinality; pass k and groups to" in output
+        given = {"k": [2, 3], "groups": problem.groups}
+    again = read(second, **given)
     x = np.uint8([1, 1, 0, 0, 0, 1, 0, 1, 0, 1])
     assert again.energy(x) == pytest.approx(problem.energy(x), abs=1e-12)
     assert again.is_feasible(x)

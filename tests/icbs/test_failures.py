@@ -151,11 +151,11 @@ def test_the_command_says_why(tmp_path, faulty):
     result = prune_by_command(tmp_path / "other", "--solver", "faulty")
     assert result.exit_code == 0
     words = " ".join(result.output.split())
-    assert "4 blocks without an answer" in words
-    assert re.search(f"the first solver failure, pass 0, layer '.': BackendError: {FAULT}", words)
+    assert "4 solver failures" in words
+    assert re.search(f"first solver failure, pass 0, layer '.': BackendError: {FAULT}", words)
     report = CliRunner().invoke(app, ["report", str(tmp_path / "other")])
     words = " ".join(report.output.split())
-    assert f"4 blocks without an answer: 4 × BackendError: {FAULT}" in words
+    assert f"4 solver failures: 4 × BackendError: {FAULT}" in words
 
 
 @pytest.mark.usefixtures("faulty")

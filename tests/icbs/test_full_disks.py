@@ -79,7 +79,8 @@ def test_results_outlive_a_disk_that_is_full_at_the_end(disk, whole):
         if progress.step == 10:
             fill(disk)
 
-    with pytest.raises(RunFolderError, match=f"not all of it is in {run}.*No space left") as caught:
+    message = f"not all results are in {run}.*No space left"
+    with pytest.raises(RunFolderError, match=message) as caught:
         prune(toy, run, callback)
     result = caught.value.result
     assert result is not None

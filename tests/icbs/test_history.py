@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from icbs import RunFolderError
-from icbs.run.history import HistoryFile, Row, read_history
+from icbs.run.history import BlockRecord, HistoryFile, read_history
 
 
-def make_rows(count: int, start: int = 0) -> list[Row]:
+def make_rows(count: int, start: int = 0) -> list[BlockRecord]:
     return [
-        Row(
+        BlockRecord(
             step=i,
             samples=200,
             layer='a "strange", name\nof a layer' if i % 3 else "0.ü",
@@ -81,7 +81,7 @@ def test_a_last_row_that_is_torn_is_not_read(tmp_path):
     path.write_bytes(path.read_bytes()[:-9])
     assert read_history(path) == rows[:4]
     path.write_bytes(b"step,sam")
-    with pytest.raises(RunFolderError, match="no first line"):
+    with pytest.raises(RunFolderError, match="no complete line"):
         read_history(path)
 
 
@@ -91,7 +91,7 @@ def test_a_history_that_has_changed_is_refused(tmp_path):
     text = file.path.read_bytes()
     for damaged in (text[:-1], text.replace(b"32", b"33", 1), b""):
         file.path.write_bytes(damaged)
-        with pytest.raises(RunFolderError, match="its first 5 rows are not those"):
+        with pytest.raises(RunFolderError, match="its first 5 rows don't match the checkpoint"):
             HistoryFile(file.path).restore(file.mark())
     file.path.unlink()
     with pytest.raises(RunFolderError, match="not a readable history"):

@@ -98,7 +98,7 @@ def test_from_a_folder_to_a_folder(folder, tmp_path):
 
     result = icbs("compress", run)
     assert result.exit_code == 0, result.output
-    assert "density 0.5000" in result.output
+    assert "density of the masks 0.5000" in result.output
     again = tmp_path / "again"
     shutil.copytree(run / "pretrained", again)
     (again / "model.safetensors").unlink()
@@ -116,7 +116,7 @@ def test_from_a_folder_to_a_folder(folder, tmp_path):
         (["--length", "100", "--text", "{folder}/short.txt"], "shorter than one window of 100"),
         (["--text", "absent.txt"], "text 'absent.txt' is not a file"),
         (["--model", "no/such-model"], "'no/such-model' can't be loaded"),
-        (["--task", "garment"], "are not for task 'garment'"),
+        (["--task", "garment"], "don't apply to the task 'garment'"),
     ],
 )
 def test_bad_input_is_one_clear_line(folder, tmp_path, arguments, match):

@@ -15,7 +15,7 @@ from icbs.report.evaluations import Evaluator
 
 
 def written(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, every: float) -> list[str]:
-    monkeypatch.setattr(live, "_LINE_EVERY", every)
+    monkeypatch.setattr(live, "_LINE_INTERVAL", every)
     console = Console(file=io.StringIO(), force_terminal=terminal, width=60)
     evaluator = Evaluator(lambda model: {"accuracy": 0.75}, 2)
     with Live(console, "iCBS", evaluator) as show:
@@ -31,7 +31,7 @@ def written(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, every: float) ->
 
 def test_a_file_gets_a_line_a_pass_and_no_bar(monkeypatch):
     lines = written(monkeypatch, terminal=False, every=-1.0)
-    assert [line.split("  ")[0] for line in lines] == [f"iCBS: pass {i} of 4" for i in range(5)]
+    assert [line.split("  ")[0] for line in lines] == [f"iCBS: pass {i}/4" for i in range(5)]
     for word in ("held-out loss 0.500", "test accuracy 75.00% (pass 0)", "3:00 left"):
         assert word in lines[1]
     assert "test accuracy 75.00%  " in lines[2]  # of these masks
@@ -39,12 +39,12 @@ def test_a_file_gets_a_line_a_pass_and_no_bar(monkeypatch):
 
 def test_quick_passes_write_few_lines_and_the_last_always(monkeypatch):
     lines = written(monkeypatch, terminal=False, every=3600.0)
-    assert [line.split("  ")[0] for line in lines] == ["iCBS: pass 0 of 4", "iCBS: pass 4 of 4"]
+    assert [line.split("  ")[0] for line in lines] == ["iCBS: pass 0/4", "iCBS: pass 4/4"]
 
 
 def test_a_terminal_gets_the_bar_alone(monkeypatch):
     lines = written(monkeypatch, terminal=True, every=-1.0)
-    assert not any("pass 2 of 4" in line for line in lines)
+    assert not any("iCBS: pass" in line for line in lines)
     assert any("loss 0.200" in line for line in lines)
 
 

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from icbs import ConfigError, Pruner, Result, RunFolderError, load_masks, save_masks
-from icbs.cli.compress import read_state
+from icbs.cli.compress import read_model_state
 from icbs.export.safetensors_files import read_header, write_tensors
-from icbs.run.history import TIMES, Row, read_history
+from icbs.run.history import TIMES, BlockRecord, read_history
 from icbs.run.run_folder import RunFolder
 from tests.icbs.conftest import Toy, make_toy
 
@@ -29,9 +29,9 @@ SETTINGS = {
 }
 
 
-def facts(history: list[Row]) -> list[tuple[object, ...]]:
+def facts(history: list[BlockRecord]) -> list[tuple[object, ...]]:
     """All of the history but its wall times."""
-    names = [f.name for f in dataclasses.fields(Row) if f.name not in TIMES]
+    names = [f.name for f in dataclasses.fields(BlockRecord) if f.name not in TIMES]
     return [tuple(getattr(row, name) for name in names) for row in history]
 
 
@@ -134,11 +134,11 @@ def refuse(run: Path, toy: Toy, match: str) -> None:
 
 
 def test_refuses_a_folder_that_is_no_run(toy, tmp_path):
-    refuse(tmp_path / "nothing", toy, "holds no run")
+    refuse(tmp_path / "nothing", toy, "has no run")
 
 
 def test_refuses_another_model(interrupted):
-    refuse(interrupted, make_toy(seed=1), "other model")
+    refuse(interrupted, make_toy(seed=1), "not the model of the run")
 
 
 def test_refuses_a_model_whose_biases_are_others(interrupted):
@@ -146,13 +146,13 @@ def test_refuses_a_model_whose_biases_are_others(interrupted):
     bias = next(value for name, value in toy.model.named_parameters() if name.endswith("bias"))
     with torch.no_grad():
         bias += 1
-    refuse(interrupted, toy, "other model")
+    refuse(interrupted, toy, "not the model of the run")
 
 
 def test_refuses_other_samples(interrupted):
     toy = make_toy()
     toy.batches[0][0][0, 0] += 1
-    refuse(interrupted, toy, "other samples")
+    refuse(interrupted, toy, "not the samples of the run")
 
 
 @pytest.mark.parametrize(
@@ -204,9 +204,9 @@ def test_refuses_given_masks_that_are_others_or_gone(toy, tmp_path):
             toy.model, toy.batches, toy.loss, run=run, masks=masks[0], callback=stop
         )
     save_masks(masks[1], run / "initial.safetensors")
-    refuse(run, make_toy(), "initial.safetensors is not the file of masks")
+    refuse(run, make_toy(), "initial.safetensors is not the file of initial masks")
     (run / "initial.safetensors").unlink()
-    refuse(run, make_toy(), "initial.safetensors is not the file of masks")
+    refuse(run, make_toy(), "initial.safetensors is not the file of initial masks")
 
 
 def test_refuses_a_checkpoint_of_an_earlier_release_by_name(interrupted, toy):
@@ -234,21 +234,23 @@ def test_the_report_refuses_a_history_that_has_changed(interrupted):
     assert folder.history() == rows
     moved = f",{rows[1].moved},".encode()
     path.write_bytes(text.replace(moved, b",1" + moved[1:]))
-    with pytest.raises(RunFolderError, match="damaged, or of another run"):
+    with pytest.raises(RunFolderError, match="damaged or of another run"):
         folder.history()
 
 
 def test_compressing_refuses_a_model_that_has_changed(interrupted):
-    before = {name: value.clone() for name, value in read_state(interrupted).items()}
+    before = {name: value.clone() for name, value in read_model_state(interrupted).items()}
     path = interrupted / "model.safetensors"
     data = bytearray(path.read_bytes())
     data[-3] ^= 4
     path.write_bytes(data)
-    with pytest.raises(RunFolderError, match="model.safetensors is not as the run wrote it"):
-        read_state(interrupted)
+    with pytest.raises(RunFolderError, match="model.safetensors has been changed after the run"):
+        read_model_state(interrupted)
     toy = make_toy()
     Pruner.resume(interrupted, toy.model, toy.batches, toy.loss)  # as the message says
-    assert all(torch.equal(value, before[name]) for name, value in read_state(interrupted).items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in read_model_state(interrupted).items()
+    )
 
 
 def test_what_the_masks_were_begun_with_can_not_change(toy, tmp_path):
@@ -266,7 +268,7 @@ def test_what_the_masks_were_begun_with_can_not_change(toy, tmp_path):
 def test_a_finished_run_that_goes_on_and_is_killed_is_not_finished(tmp_path):
     toy, run = make_toy(), tmp_path / "run"
     Pruner(**SETTINGS | {"passes": 4}).prune(toy.model, toy.batches, toy.loss, run=run)
-    assert RunFolder(run).facts().finished
+    assert RunFolder(run).status().finished
 
     def interrupt(progress):
         if progress.step == 9:
@@ -275,8 +277,8 @@ def test_a_finished_run_that_goes_on_and_is_killed_is_not_finished(tmp_path):
     fresh = make_toy()
     with pytest.raises(KeyboardInterrupt):
         Pruner.resume(run, fresh.model, fresh.batches, fresh.loss, passes=50, callback=interrupt)
-    found = RunFolder(run).facts()
+    found = RunFolder(run).status()
     assert not found.finished
     assert 4 < found.passes <= 9
-    with pytest.raises(RunFolderError, match="is the run finished"):
-        read_state(run)
+    with pytest.raises(RunFolderError, match="has no pruned model"):
+        read_model_state(run)

@@ -176,7 +176,7 @@ def test_a_folder_without_a_run_is_given_up(tmp_path, toy):
     with pytest.raises(LayerError):
         prune(toy, tmp_path / "run", include=["nothing"])
     assert not (tmp_path / "run").exists()
-    with pytest.raises(ConfigError, match="about can't be kept as JSON"):
+    with pytest.raises(ConfigError, match="about can't be saved as JSON"):
         Pruner(**SETTINGS).prune(
             toy.model, toy.batches, toy.loss, run=tmp_path / "run", about={"what": object()}
         )

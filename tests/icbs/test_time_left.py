@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from icbs.formatting import clock
 from icbs.report.evaluations import Evaluator
-from icbs.run.history import Row
+from icbs.run.history import BlockRecord
 from icbs.run.result import seconds_a_sample
 
 
-def row(step: int, seconds: float, samples: int = 4) -> Row:
-    values = {field.name: 0 for field in dataclasses.fields(Row)}
-    return Row(**values | {"step": step, "seconds": seconds, "samples": samples})
+def row(step: int, seconds: float, samples: int = 4) -> BlockRecord:
+    values = {field.name: 0 for field in dataclasses.fields(BlockRecord)}
+    return BlockRecord(**values | {"step": step, "seconds": seconds, "samples": samples})
 
 
 @given(st.floats(0, 1e4), st.floats(0.01, 1e3), st.integers(2, 40), st.integers(1, 5))

@@ -227,7 +227,7 @@ def test_a_model_with_hostile_names_is_pruned_resumed_and_reported(tmp_path, nam
 def test_a_changed_configuration_is_still_refused(run):
     text = (run / "config.yaml").read_text().replace("passes: 2", "passes: 3")
     (run / "config.yaml").write_text(text)
-    assert "is not what the manifest says" in icbs("report", run).output
+    assert "its digest is not that in the manifest" in icbs("report", run).output
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["settings"] = digest([text.encode()])
     del manifest["digest"]
