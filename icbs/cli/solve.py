@@ -29,7 +29,7 @@ Cardinality = Annotated[
 Free = Annotated[bool, typer.Option("--free", help="Read FILE as a QUBO without a cardinality.")]
 MaxN = Annotated[
     int | None,
-    typer.Option(help="Largest number of variables to read from a small file.", metavar="N"),
+    typer.Option(help="Accept up to N variables even if FILE is small for so many.", metavar="N"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 

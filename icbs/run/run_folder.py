@@ -270,8 +270,8 @@ class RunFolder(LockedFolder):
             facts = CheckpointFacts.of(found)
             if facts.manifest != self.manifest.digest:
                 raise RunFolderError(
-                    f"{path} is of another run than manifest.json; restore the file of this run, or "
-                    "start a new run"
+                    f"{path} is of another run than manifest.json; restore the file of this run, "
+                    "or start a new run"
                 )
             history = self._history.restore(facts.history.model_dump())
             return checkpoint.restore(work, facts, tensors, history)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
@@ -17,7 +19,7 @@ from icbs.cli.console import plain_errors
 from icbs.cli.export import export
 from icbs.cli.solution_io import read_initial_state
 from icbs.cli.solve import solve
-from icbs.cli.solvers import solvers
+from icbs.cli.solvers import describe, solvers
 from problems import CardinalityQUBO, FormatError
 from problems.formats import FORMATS, read, write
 from solvers import Capabilities, Outcome, Request, Solver, SolverError, Stop
@@ -307,9 +309,66 @@ def test_every_registered_solver_is_listed():
     assert list(anneal["options"]) == list(registry.get("anneal").options())
 
 
+def test_the_description_of_a_solver_has_the_allowed_values():
+    text = succeed("solvers", "cpsat")
+    assert "formulation = auto  (auto, products, squares)" in text
+    assert "workers = none  (int)" in text
+    assert "form = cardinality  (cardinality, penalty)" in succeed("solvers", "qaoa")
+
+
+@dataclass(frozen=True)
+class Listed(Echo):
+    """Echo with options.
+
+    Parameters
+    ----------
+    weights : list of float, optional
+        A list that is made for each instance.
+    """
+
+    weights: list[float] = field(default_factory=lambda: [0.5])
+
+    name: ClassVar[str] = "listed"
+
+
+def test_a_class_of_the_user_is_described_with_its_defaults():
+    name = f"{__name__}:Listed"
+    text = succeed("solvers", name)
+    assert text.startswith(f"{name}: ")
+    assert "weights = [0.5]  (list of float)" in text
+    assert "A list that is made for each instance." in text
+    assert json.loads(succeed("solvers", name, "--json"))["options"] == {
+        "value": None,
+        "weights": "[0.5]",
+    }
+    assert describe("listed", Listed)["options"] == {"value": None, "weights": "[0.5]"}
+
+
+def test_a_search_on_a_gpu_says_which_solver_answers_without_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    text = succeed("solvers", "anneal-gpu")
+    assert "the CPU solver 'anneal' is used instead" in text
+
+
+@dataclass(frozen=True)
+class Warner(Echo):
+    name: ClassVar[str] = "warner"
+
+    def run(self, problem, request):
+        warnings.warn("a hint for the user", UserWarning, stacklevel=1)
+        return super().run(problem, request)
+
+
+def test_warnings_are_one_line_each_on_standard_error(file):
+    result = run("solve", file, "--solver", f"{__name__}:Warner", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["status"]
+    assert result.stderr.strip() == "UserWarning: a hint for the user"
+
+
 @dataclass(frozen=True)
 class Absent(Echo):
-    """Stands on a package that nobody has."""
+    """Needs a package that does not exist."""
 
     name: ClassVar[str] = "absent"
     requires: ClassVar[dict[str, str]] = {"no_such_module": "no-such-package[all]>=1"}

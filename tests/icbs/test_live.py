@@ -69,6 +69,9 @@ def test_a_result_prints_in_ten_lines(toy):
     result = Pruner(density=0.25, passes=2, block_size=16).prune(
         toy.model, toy.batches, toy.loss, progress=False
     )
+    assert len(repr(result).splitlines()) == 1
+    assert len(repr(result)) < 160
+    assert f"density={result.density:.4g}" in repr(result)
     lines = str(result).splitlines()
     assert len(lines) <= 10
     kept = sum(int(mask.sum()) for mask in result.masks.values())
