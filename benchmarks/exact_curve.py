@@ -1,10 +1,10 @@
-"""How far optimality can be proved: seconds against n on the demo's own blocks.
+"""Time of proofs of optimality as a function of n, on blocks of the demo.
 
     python -m benchmarks.exact_curve                 # blocks of the garment classifier
     python -m benchmarks.exact_curve --blocks DIR    # NAME_nSIZE.npz files instead
 
-``exact`` runs on one thread, the others on all cores. A solver is dropped from a series of
-blocks (one layer at one time) after the first size at which it proves nothing.
+``exact`` runs on one thread, the others on all cores. In a series of blocks (one layer after the
+same number of passes) a solver is not run after the first size that it can't prove.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from solvers import solve
 RESULTS = Path(__file__).parent / "results"
 SIZES = (32, 64, 128, 256, 512, 1024, 2048)
 
-#: Proves the optimum, or leaves a gap: seconds, energy, bound.
+#: Function of a problem, a time limit and an initial state; returns seconds, energy and bound.
 Prover = Callable[[CardinalityQUBO, float, np.ndarray], tuple[float, float, float]]
 
 
 @dataclass(frozen=True)
 class Series:
-    """Blocks of one layer at one time, by size; status quo beside each problem."""
+    """Blocks of one layer after some passes: size → problem and initial state."""
 
     layer: str
     moment: str
@@ -43,7 +43,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Result:
-    """One run; ``gap`` is relative to the decrease from the status quo, None if proved."""
+    """One run; ``gap`` is relative to the decrease from the initial state, None if proved."""
 
     seconds: float
     decrease: float
@@ -51,7 +51,7 @@ class Result:
 
 
 def prover(name: str, **options: object) -> Prover:
-    """Return one of the project's solvers, with a warm start from the status quo."""
+    """Return one of the project's solvers, with a warm start from the initial state."""
 
     def prove(
         problem: CardinalityQUBO, limit: float, start: np.ndarray
@@ -66,7 +66,7 @@ def prover(name: str, **options: object) -> Prover:
 
 
 def provers() -> dict[str, Prover]:
-    """Return what is compared, by name."""
+    """Return the solvers to compare, by name."""
     alone = {"formulation": "products", "rlt": True, "relax": False}
     known = {
         "exact": prover("exact"),
@@ -107,7 +107,7 @@ def main(
 def _measure(
     prove: Prover, problem: CardinalityQUBO, limit: float, start: np.ndarray, turns: int = 3
 ) -> Result:
-    """Take the median of a few turns where they are short."""
+    """Measure a proof; short ones are repeated, with the median as the result."""
     seconds: list[float] = []
     while not seconds or (len(seconds) < turns and sum(seconds) < 1.0):
         spent, energy, bound = prove(problem, limit, start)
@@ -126,7 +126,7 @@ def _warm_up(known: dict[str, Prover]) -> None:
 
 
 def _from_task(sizes: list[int], stages: tuple[int, ...] = (0, 10)) -> Iterator[Series]:
-    """Yield the blocks that the pruner makes of the garment classifier."""
+    """Yield blocks of the garment classifier."""
     from icbs import make_blocks
     from icbs.zoo import load_task
 
@@ -149,7 +149,7 @@ def _from_task(sizes: list[int], stages: tuple[int, ...] = (0, 10)) -> Iterator[
 
 
 def _from_folder(folder: Path, sizes: list[int], pattern: str) -> Iterator[Series]:
-    """Yield the problems of a folder; ``NAME_nSIZE.x0.npy`` is the status quo."""
+    """Yield the problems of a folder; ``NAME_nSIZE.x0.npy`` is the initial state."""
     found: dict[str, dict[int, tuple[CardinalityQUBO, np.ndarray]]] = {}
     for path in sorted(folder.glob("*.npz")):
         match = re.fullmatch(r"(.+)_n(\d+)", path.stem)
@@ -173,14 +173,14 @@ def _record(table: dict[tuple[str, str, int, str], Result], names: list[str], li
     """Write the table, a summary, and the curves."""
     keys = list(dict.fromkeys(key[:3] for key in table))
     lines = [
-        "# How far optimality can be proved",
+        "# Proofs of optimality",
         "",
         f"Seconds to a proof on blocks of the garment classifier (density 0.1, N = 200), "
-        f"compilation aside, at most {limit:g} s; {os.cpu_count()} cores, of which `exact` uses "
-        "one. A gap is what the bound leaves open, as a share of the decrease achieved. Nothing "
-        "is shown after the first size that a solver could not prove. `cpsat` is the default: "
-        "the variables that the convex relaxation decides are fixed, and squares state the "
-        "rest; *alone* is CP-SAT without that reduction.",
+        f"without compilation, at most {limit:g} s; {os.cpu_count()} cores, of which `exact` uses "
+        "one. The gap is the difference to the bound, as a share of the decrease achieved. "
+        "Sizes after the first that a solver could not prove are not shown. `cpsat` has default "
+        "options: the variables that the convex relaxation decides are fixed, and the others are "
+        "formulated with squares; *alone* is CP-SAT without that reduction.",
         "",
         "| layer | moment | n | " + " | ".join(names) + " |",
         "| --- | --- | ---: | " + "---: | " * len(names),
@@ -198,8 +198,8 @@ def _record(table: dict[tuple[str, str, int, str], Result], names: list[str], li
 def _summary(
     table: dict[tuple[str, str, int, str], Result], names: list[str], limit: float
 ) -> Iterator[str]:
-    """Say at each n how many blocks were proved, and how much sooner ``exact`` was."""
-    yield "| n | solver | proved | median s (proved) | `exact` sooner, median (least) |"
+    """Yield a table with the number of proved blocks and the speed-up of ``exact`` for each n."""
+    yield "| n | solver | proved | median s (proved) | speed-up of `exact`, median (minimum) |"
     yield "| ---: | --- | ---: | ---: | ---: |"
     for n in sorted({key[2] for key in table}):
         for name in names:
@@ -217,7 +217,7 @@ def _summary(
 
 
 def _draw(table: dict[tuple[str, str, int, str], Result], names: list[str], path: Path) -> None:
-    """Plot seconds against n: the first layer and the deeper ones apart; hollow = no proof."""
+    """Plot seconds over n, in separate panels for the first layer and deeper layers."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.5), layout="constrained")

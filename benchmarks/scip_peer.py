@@ -1,4 +1,4 @@
-"""SCIP on the same convex quadratic, through PySCIPOpt: a peer for the exact solvers."""
+"""SCIP on the same convex quadratic problem, through PySCIPOpt, for comparison."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What mkdocs does for this site beside its plugins.
+"""Hooks of mkdocs for this site.
 
-- Notebooks, benchmark results, the changelog and CONTRIBUTING.md are pages, from where they are.
-- The references of the console command and of the settings are written from the code.
-- Formulas become MathML, which browsers draw without a script.
+- Notebooks, benchmark results, the changelog and CONTRIBUTING.md are added as pages.
+- The references of the console command and of the settings are generated from the code.
+- Formulas are converted to MathML, which browsers render without a script.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ELSEWHERE = re.compile(r'<(?:script|link|img|iframe|source)\b[^>]*\b(?:src|href)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add what is kept outside ``docs``."""
+    """Add the pages outside of ``docs``."""
     found: dict[str, str | bytes] = {}
     for path in sorted((ROOT / "benchmarks" / "results").iterdir()):
         if path.suffix in (".md", ".png"):
@@ -47,14 +47,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def notebook(path: Path) -> dict[str, str | bytes]:
-    """Turn a notebook with its outputs into a page and its pictures."""
+    """Convert a notebook with its outputs to a page and its figures."""
     names = {"unique_key": path.stem, "output_files_dir": ""}
     text, resources = MarkdownExporter().from_filename(str(path), resources=names)
     return {f"{path.stem}.md": text, **resources["outputs"]}
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Write what the code says where a page asks for it."""
+    """Replace the marks of a page by generated references."""
     for mark, write in ((COMMANDS, commands), (SETTINGS, settings)):
         if mark in markdown:
             markdown = markdown.replace(mark, write())
@@ -76,7 +76,7 @@ def commands() -> str:
 
 
 def settings() -> str:
-    """Tabulate every setting with what it takes and its default, as Markdown."""
+    """Return a Markdown table of all settings with allowed values and defaults."""
     from icbs import PrunerConfig
 
     schema = PrunerConfig.model_json_schema()
@@ -88,7 +88,7 @@ def settings() -> str:
 
 
 def _fields(schema: Any, known: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the settings by name; those in groups under the name of the group."""
+    """Yield the settings by name, with the name of the group as a prefix."""
     for name, field in schema["properties"].items():
         group = known.get(field.get("$ref", "").rpartition("/")[2])
         if group is None or "properties" not in group:
@@ -98,7 +98,7 @@ def _fields(schema: Any, known: Any, prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _takes(field: Any) -> str:
-    """Say what values a setting takes, in words."""
+    """Describe the allowed values of a setting."""
     if "anyOf" in field:
         return " or ".join(_takes(part) for part in field["anyOf"])
     if "enum" in field:
@@ -121,7 +121,7 @@ def _takes(field: Any) -> str:
 
 
 def on_post_page(output: str, page: Page, **_: Any) -> str:
-    """Refuse a page that needs another host to be read.
+    """Refuse a page that loads something from another host.
 
     Raises
     ------
@@ -129,14 +129,12 @@ def on_post_page(output: str, page: Page, **_: Any) -> str:
         Naming what it would load.
     """
     if found := ELSEWHERE.search(output):
-        raise PluginError(
-            f"{page.file.src_uri} loads {found[0]}; pages must be whole without a network"
-        )
+        raise PluginError(f"{page.file.src_uri} loads {found[0]}; pages must not need a network")
     return output
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Draw the formulas of a page."""
+    """Convert the formulas of a page to MathML."""
 
     def drawn(found: re.Match[str]) -> str:
         display = "block" if found["tag"] == "div" else "inline"
