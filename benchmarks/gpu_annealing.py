@@ -37,12 +37,12 @@ from torch import Tensor
 
 from problems import CardinalityQUBO
 from solvers import solve
-from solvers.gpu.batch import Batch, Plan, default_warps, padded
+from solvers.gpu.batch import Batch, TabuParameters, default_warps, padded
 from solvers.gpu.device import device_name, find_device
 
 RESULTS = Path(__file__).parent / "results" / "gpu_annealing.md"
 SAMPLES = 200
-PLAN = Plan(tenure=4, stall=25, kick=6, patience=2**31 - 1)
+PLAN = TabuParameters(tenure=4, stall=25, kick=6, patience=2**31 - 1)
 HEAD = "# Annealing on a GPU\n\n"
 HOW = "    pip install 'icbs-pruning[gpu]'\n    python -m benchmarks.gpu_annealing\n"
 

@@ -22,15 +22,14 @@ import typer
 from torch import nn
 
 from icbs import Pruner
-from icbs.blocks.block import build_block
-from icbs.blocks.solving import solve_blocks
+from icbs.curvature.passes import Pass
 from icbs.data.pytree import call
+from icbs.model.gates import Gates
 from icbs.model.layer import Layer
 from icbs.run.context import RunContext
-from icbs.run.start import begin
+from icbs.run.start import start_run
 from icbs.run.state import RunState
-from icbs.selection.block_selection import choose_block
-from icbs.selection.scores import SCORES, initial_mask
+from icbs.selection.scores import initial_mask
 from icbs.zoo import load_task
 
 RESULTS = Path(__file__).parent / "results" / "pass_speed.md"
@@ -66,46 +65,37 @@ def _clock(spent: dict[str, float], name: str) -> Iterator[None]:
     spent[name] = spent.get(name, 0.0) + time.perf_counter() - began
 
 
-def plain(work: RunContext, start: int, stop: int) -> None:
+def plain(context: RunContext, start: int, stop: int) -> None:
     """Run a training step without an update: forward, loss, and gradients of all weights."""
     for i in range(start, stop):
-        piece = work.pool[i : i + 1]
-        work.objective.total(call(work.model, piece.inputs), piece.targets).backward()
-    work.model.zero_grad(set_to_none=True)
+        piece = context.pool[i : i + 1]
+        context.objective.total(call(context.model, piece.inputs), piece.targets).backward()
+    context.model.zero_grad(set_to_none=True)
 
 
 def blocks_of_a_pass(
-    pruner: Pruner, work: RunContext, state: RunState, layers: list[Layer], spent: dict[str, float]
+    pruner: Pruner,
+    context: RunContext,
+    state: RunState,
+    layers: list[Layer],
+    spent: dict[str, float],
 ) -> int:
     """Take one pass for some layers and solve their blocks; return the number of weights."""
-    config, generator = pruner.config, state.generator
 
-    def choose(information):  # type: ignore[no-untyped-def]
+    def select(pass_info: Pass) -> dict[str, Gates]:
         with _clock(spent, "choose"):
-            return {
-                layer.name: choose_block(
-                    layer,
-                    SCORES[config.selection](layer, information, generator),
-                    state.tabus[layer.name],
-                    config,
-                    generator,
-                )
-                for layer in layers
-            }
+            return pruner.selector.select(layers, pass_info, state.tabus, state.generator)
 
-    everything, work.layers = work.layers, layers
+    everything, context.layers = context.layers, layers
     try:
         with _clock(spent, "pass"):
-            information = work.look(generator, choose)
+            pass_info = context.take_pass(state.generator, select=select)
         with _clock(spent, "build"):
-            blocks = [
-                build_block(x, information.chosen[x.name], information, config, len(layers))
-                for x in layers
-            ]
+            blocks = pruner.build(context, state, pass_info)
         with _clock(spent, "solve"):
-            solve_blocks(blocks, pruner.solver, config, state.step)
+            pruner.solve(context, state, blocks)
     finally:
-        work.layers = everything
+        context.layers = everything
     return sum(block.problem.n for block in blocks)
 
 
@@ -136,25 +126,25 @@ def main(
     )
     spent: dict[str, float] = {}
     with Peak() as peak:
-        work = RunContext.prepare(task.model, task.batches, task.loss, pruner.config)
-        print(work.plan)
+        context = RunContext.prepare(task.model, task.batches, task.loss, pruner.config)
+        print(context.plan)
         masks = {
             x.name: x.kind.shaped(~initial_mask(x.dense.abs(), x.num_keep, "layer").view(x.shape))
-            for x in work.layers
+            for x in context.layers
         }
-        state = begin(work, masks)
+        state = start_run(context, masks)
         del masks
     half = sequences // 2
     with _clock(spent, "plain"):
-        plain(work, 0, half)
+        plain(context, 0, half)
     with peak_again(peak):
-        weights = blocks_of_a_pass(pruner, work, state, work.layers, spent)
+        weights = blocks_of_a_pass(pruner, context, state, context.layers, spent)
     with _clock(spent, "plain"):
-        plain(work, half, sequences)
+        plain(context, half, sequences)
     singly: dict[str, float] = {}
-    few = [work.layers[len(work.layers) * (2 * i + 1) // (2 * alone)] for i in range(alone)]
-    served = sum(blocks_of_a_pass(pruner, work, state, [layer], singly) for layer in few)
-    report(work, spent, singly, weights, served, alone, peak.bytes, record, sequences, length)
+    few = [context.layers[len(context.layers) * (2 * i + 1) // (2 * alone)] for i in range(alone)]
+    served = sum(blocks_of_a_pass(pruner, context, state, [layer], singly) for layer in few)
+    report(context, spent, singly, weights, served, alone, peak.bytes, record, sequences, length)
 
 
 @contextmanager
@@ -166,7 +156,7 @@ def peak_again(peak: Peak) -> Iterator[None]:
 
 
 def report(
-    work: RunContext,
+    context: RunContext,
     spent: dict[str, float],
     singly: dict[str, float],
     weights: int,
@@ -181,22 +171,23 @@ def report(
     outside = spent["pass"] + spent["build"]
     together = weights / (outside + spent["solve"])
     apart = served / (singly["pass"] + singly["build"] + singly["solve"])
-    size = sum(p.numel() for p in nn.Module.parameters(work.model))
+    size = sum(p.numel() for p in nn.Module.parameters(context.model))
+    prunable = sum(layer.size for layer in context.layers)
     lines = [
         "# One pass over a language model",
         "",
-        f"SmolLM2 with {size / 1e6:.0f} M parameters in float32, {len(work.layers)} layers of "
-        f"{sum(x.size for x in work.layers) / 1e6:.0f} M prunable weights, {sequences} sequences "
-        f"of {length} tokens, blocks of {work.config.block_size}, curvature "
-        f"{work.config.curvature!r}, {torch.get_num_threads()} thread; one run.",
+        f"SmolLM2 with {size / 1e6:.0f} M parameters in float32, {len(context.layers)} layers of "
+        f"{prunable / 1e6:.0f} M prunable weights, {sequences} sequences "
+        f"of {length} tokens, blocks of {context.config.block_size}, curvature "
+        f"{context.config.curvature!r}, {torch.get_num_threads()} thread; one run.",
         "",
-        f"Estimate before the run: {work.plan}.",
+        f"Estimate before the run: {context.plan}.",
         "",
         "| what | measured |",
         "| --- | ---: |",
         f"| peak of resident memory, preparation and pass | {peak / 1e9:.2f} GB |",
         f"| plain forward and backward pass | {spent['plain']:.1f} s |",
-        f"| pass with the choice of {len(work.layers)} blocks, and building their problems "
+        f"| pass with the choice of {len(context.layers)} blocks, and building their problems "
         f"| {outside:.1f} s |",
         f"| the same, over the plain one | {outside / spent['plain']:.2f} |",
         f"| of it, choosing | {spent['choose']:.1f} s |",

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from icbs.making import make_blocks
+from icbs import make_blocks
 from icbs.zoo import load_task
 from problems import CardinalityQUBO
 from problems.penalty import POLICIES, penalty_for

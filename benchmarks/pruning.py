@@ -17,7 +17,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -30,6 +30,7 @@ from benchmarks.pruning_tables import write_tables
 from icbs import Progress, Pruner, load_compressed, save_compressed
 from icbs.cli.config_file import Settings
 from icbs.cli.prune import DEFAULTS
+from icbs.data.samples import Samples
 from icbs.layerwise import prune_layerwise
 from icbs.lm import zero_shot
 from icbs.zoo import Task, load_task
@@ -60,7 +61,7 @@ class Job:
     def settings(self) -> dict[str, Any]:
         """Return the settings of iCBS."""
         if self.config is None:
-            return {"max_samples": self.max_samples} | self.icbs
+            return self.icbs
         return Settings.read(self.config, {}).pruner.model_dump(exclude_unset=True) | self.icbs
 
 
@@ -132,11 +133,10 @@ class Cell:
     def settings(self) -> dict[str, Any]:
         """The settings that determine the result, in types of JSON."""
         job = self.job
-        found = {"options": job.options, "exclude": job.exclude}
+        found: dict[str, Any] = {"options": job.options, "exclude": job.exclude}
+        found |= {"max_samples": job.max_samples}
         if self.method == "icbs":
             found |= {"start": job.start, "icbs": job.settings()}
-        else:
-            found |= {"max_samples": job.max_samples}
         return dict(json.loads(json.dumps(found, default=str)))
 
     @property
@@ -192,8 +192,8 @@ def prune_cell(cell: Cell, task: Task) -> dict[str, Any]:
         masks, density, facts = result.masks, result.density, result.summary()
     else:
         level: dict[str, Any] = {"pattern": cell.level} if nm else {"density": float(cell.level)}
-        level["max_samples"] = cell.job.max_samples
-        found = prune_layerwise(task.model, task.batches, cell.method, exclude=exclude, **level)
+        batches = first(task.batches, cell.job.max_samples)
+        found = prune_layerwise(task.model, batches, cell.method, exclude=exclude, **level)
         masks, density = found.masks, found.density
     seconds = facts.get("seconds", time.perf_counter() - begin)
     size = save_compressed(task.model.state_dict(), masks, cell.folder / "model.safetensors")
@@ -209,9 +209,20 @@ def prune_cell(cell: Cell, task: Task) -> dict[str, Any]:
     }
 
 
+def first(batches: Iterable[Any], most: int) -> Iterator[tuple[Any, Any]]:
+    """Yield the first ``most`` samples, in batches."""
+    for inputs, targets in batches:
+        if most <= 0:
+            return
+        some = Samples(inputs, targets)[:most]
+        most -= len(some)
+        yield some.inputs, some.targets
+
+
 def descend(cell: Cell, task: Task, masks: Any, nm: bool, exclude: list[str]) -> Any:
     """Run iCBS from given masks, or resume an interrupted run."""
     folder = cell.folder / "run"
+    batches = first(task.batches, cell.job.max_samples)
 
     def report(progress: Progress) -> None:
         left = f", {progress.remaining / 60:.0f} min left" if progress.step else ""
@@ -222,11 +233,11 @@ def descend(cell: Cell, task: Task, masks: Any, nm: bool, exclude: list[str]) ->
         )
 
     if (folder / "config.yaml").exists():
-        return Pruner.resume(folder, task.model, task.batches, task.loss, callback=report)
+        return Pruner.resume(folder, task.model, batches, task.loss, callback=report)
     level = {"constraint": cell.level} if nm else {"density": float(cell.level)}
     settings = cell.job.settings() | level | {"exclude": exclude, "seed": cell.seed}
     return Pruner(**settings).prune(
-        task.model, task.batches, task.loss, masks=masks, run=folder, callback=report
+        task.model, batches, task.loss, masks=masks, run=folder, callback=report
     )
 
 

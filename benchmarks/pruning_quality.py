@@ -14,10 +14,10 @@ from typing import Annotated, Any
 
 import torch
 import typer
-import yaml
 
 from benchmarks.straight_through import straight_through
 from icbs import Pruner
+from icbs.cli.config_file import Settings
 from icbs.report.evaluations import Evaluator
 from icbs.report.figure import Curve, draw
 from icbs.zoo import Task, load_task
@@ -29,7 +29,7 @@ BASELINES = ("random", "magnitude", "gradient", "wanda")
 
 def contenders(passes: int) -> dict[str, dict[str, Any]]:
     """Return settings by name; most differ from the defaults in one setting."""
-    paper = yaml.safe_load(PAPER.read_text())["pruner"] | {"passes": passes}
+    paper = Settings.read(PAPER, {"pruner.passes": passes}).pruner.model_dump(exclude_unset=True)
     shipped = {"density": 0.1, "initial": "wanda", "passes": passes}
     return {
         "shipped": shipped,
@@ -37,13 +37,13 @@ def contenders(passes: int) -> dict[str, dict[str, Any]]:
         "from magnitude": shipped | {"initial": "magnitude"},
         "blocks of 1024": shipped | {"block_size": 1024},
         "no curvature weight (κ = 1)": shipped | {"curvature_weight": 1.0},
-        "no caution": shipped | {"caution": 1.0},
+        "no damping": shipped | {"damping": 1.0},
         "labels of the data in the Fisher": shipped | {"curvature": "empirical"},
         "signed selection": shipped | {"selection": "taylor"},
-        "no acceptance test": shipped | {"acceptance": False},
+        "no acceptance test": shipped | {"acceptance": "off"},
         "no couplings (diagonal solver)": shipped | {"solver": "diagonal"},
         "the paper's settings": paper,
-        "the paper's settings, with acceptance": paper | {"acceptance": True},
+        "the paper's settings, with acceptance": paper | {"acceptance": "block"},
     }
 
 

@@ -21,12 +21,14 @@ from typing import Annotated
 import torch
 import typer
 
-import icbs.pruner as pruner_module
-from icbs import Pruner
-from icbs.pruner import visit_order
+from icbs import Pruner, pruner
+from icbs.acceptance.rule import AcceptanceRule
+from icbs.run import context as run_context
 from icbs.run.context import RunContext
-from icbs.run.start import begin
+from icbs.run.start import start_run
 from icbs.run.state import RunState
+from icbs.selection import selector
+from icbs.selection.schedule import visit_order
 from icbs.zoo import load_task
 
 RESULTS = Path(__file__).parent / "results" / "pruning_speed.md"
@@ -46,10 +48,10 @@ class Contender:
     def __init__(self, task, *, remember: bool = True, shared: bool = True) -> None:  # type: ignore[no-untyped-def]
         self.pruner = Pruner(**SETTINGS)
         model = copy.deepcopy(task.model)
-        self.work = RunContext.prepare(model, task.batches, task.loss, self.pruner.config)
-        self.work.holdout.remember = remember
+        self.context = RunContext.prepare(model, task.batches, task.loss, self.pruner.config)
+        self.context.holdout.remember = remember
         self.shared = shared
-        self.state: RunState = begin(self.work)
+        self.state: RunState = start_run(self.context)
         self.rates: list[float] = []
 
     def turn(self, blocks: int) -> None:
@@ -57,7 +59,7 @@ class Contender:
         with _order(self.shared):
             first, began = len(self.state.history), time.perf_counter()
             while len(self.state.history) < first + blocks:
-                self.pruner.step(self.work, self.state)
+                self.pruner.step(self.context, self.state)
             done = len(self.state.history) - first
             self.rates.append(done / (time.perf_counter() - began))
 
@@ -69,46 +71,47 @@ def _order(shared: bool) -> Iterator[None]:
     def one(layers, visits, step, generator):  # type: ignore[no-untyped-def]
         return [layers[step % len(layers)]]
 
-    pruner_module.visit_order = visit_order if shared else one
+    vars(pruner)["visit_order"] = visit_order if shared else one
     try:
         yield
     finally:
-        pruner_module.visit_order = visit_order
+        vars(pruner)["visit_order"] = visit_order
 
 
-PHASES = ("take_pass", "choose_block", "build_block", "solve_blocks", "judge")
+PHASES = {
+    "take_pass": vars(run_context),
+    "select_block": vars(selector),
+    "build_block": vars(pruner),
+    "solve_blocks": vars(pruner),
+}
+"""Functions that a pass calls, and where it finds them."""
 
 
 @contextmanager
 def _phases(spent: Counter[str]) -> Iterator[None]:
-    """Sum the seconds in each phase of a pass."""
+    """Sum the seconds in each phase of a pass, without those of nested phases."""
 
     def timed(name, function):  # type: ignore[no-untyped-def]
         def call(*args, **kwargs):  # type: ignore[no-untyped-def]
-            began = time.perf_counter()
+            began, within = time.perf_counter(), spent.total()
             try:
                 return function(*args, **kwargs)
             finally:
-                spent[name] += time.perf_counter() - began
+                spent[name] += time.perf_counter() - began - (spent.total() - within)
 
         return call
 
-    import icbs.run.context as workspace_module
-
-    places = [
-        (vars(module), name)
-        for module in (pruner_module, workspace_module)
-        for name in PHASES
-        if name in vars(module)
-    ]
-    plain = [space[name] for space, name in places]
-    for (space, name), function in zip(places, plain, strict=True):
-        space[name] = timed(name, function)
+    plain = {name: space[name] for name, space in PHASES.items()}
+    judge = AcceptanceRule.judge
+    for name, function in plain.items():
+        PHASES[name][name] = timed(name, function)
+    AcceptanceRule.judge = timed("judge", judge)  # type: ignore[method-assign]
     try:
         yield
     finally:
-        for (space, name), function in zip(places, plain, strict=True):
-            space[name] = function
+        for name, function in plain.items():
+            PHASES[name][name] = function
+        AcceptanceRule.judge = judge  # type: ignore[method-assign]
 
 
 def main(
@@ -148,7 +151,7 @@ def main(
     lines += [
         "",
         "Time of a pass by phase: "
-        + ", ".join(f"{name} {spent[name] / total:.0%}" for name in PHASES)
+        + ", ".join(f"{name} {spent[name] / total:.0%}" for name in (*PHASES, "judge"))
         + ".",
     ]
     text = "\n".join(lines) + "\n"

@@ -21,7 +21,7 @@ import typer
 from problems import CardinalityQUBO
 from problems.planted import planted
 from solvers import solve
-from solvers.anneal.model import Model
+from solvers.anneal.model import KernelModel
 from solvers.anneal.sweep import sweeps
 
 RESULTS = Path(__file__).parent / "results"
@@ -73,7 +73,7 @@ def main(
 
 def _sweep_seconds(problem: CardinalityQUBO, turns: int) -> float:
     """Return the median time of one gradient and one round of pair steps."""
-    model = Model.of(problem)
+    model = KernelModel.of(problem)
     times = []
     for _ in range(turns + 1):
         state = np.zeros(problem.n, np.uint8)

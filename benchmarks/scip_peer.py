@@ -31,7 +31,7 @@ def solve_with_scip(
     model.hideOutput()
     x = [model.addVar(vtype="B") for _ in range(problem.n)]
     for g, k in enumerate(problem.cardinalities):
-        model.addCons(pyscipopt.quicksum(x[i] for i in np.flatnonzero(problem.groups == g)) == k)
+        model.addCons(pyscipopt.quicksum(x[i] for i in problem.group_members[g]) == k)
     z = [model.addVar(lb=None) for _ in A]
     for row, form in zip(A, z, strict=True):
         terms = pyscipopt.quicksum(float(a) * x[i] for i, a in enumerate(row) if a)

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from icbs.export.compressed import load_compressed, save_compressed
     from icbs.export.masks import apply_masks, load_masks, save_masks
     from icbs.export.training import check_pattern, hold_masks, to_torch_pruning
-    from icbs.making import make_blocks
-    from icbs.pruner import Pruner
+    from icbs.pruner import Pruner, make_blocks
     from icbs.run.result import Progress, Result
     from problems import IcbsError
 
@@ -72,7 +71,7 @@ _HOME = {
     "hold_masks": "icbs.export.training",
     "load_compressed": "icbs.export.compressed",
     "load_masks": "icbs.export.masks",
-    "make_blocks": "icbs.making",
+    "make_blocks": "icbs.pruner",
     "save_compressed": "icbs.export.compressed",
     "save_masks": "icbs.export.masks",
     "to_torch_pruning": "icbs.export.training",

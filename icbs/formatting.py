@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from pydantic import ByteSize
+
 STANDARD_ERROR = "_standard_error"
 """Suffix of the name of a figure's standard error."""
 _SHARES = ("accuracy", "agreement")
@@ -71,3 +73,8 @@ def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{clock(seconds)} {'min' if seconds < 3600 else 'h'}"
+
+
+def byte_size(size: float) -> str:
+    """Write a number of bytes for people: ``6.0 GB``."""
+    return ByteSize(size).human_readable(decimal=True, separator=" ")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from problems.checks import coefficients, symmetric
+from problems.checks import checked_coefficients, symmetrised
 from problems.errors import InvalidProblemError
 
 Array = npt.NDArray[Any]
@@ -32,16 +32,16 @@ class Arrays:
     @classmethod
     def of_matrix(cls, Q: Any) -> Arrays:
         """Check a symmetric matrix; errors as those of the problem."""
-        matrix = coefficients(Q, "Q", ndim=2)
+        matrix = checked_coefficients(Q, "Q", ndim=2)
         if matrix.shape[0] != matrix.shape[1]:
             raise InvalidProblemError(f"Q has shape {matrix.shape}; it must be square, (n, n)")
-        return cls(symmetric(matrix), None, None)
+        return cls(symmetrised(matrix), None, None)
 
     @classmethod
     def of_factors(cls, A: Any, linear: Any) -> Arrays:
         """Check factors; errors as those of the problem."""
-        factor = coefficients(A, "A", ndim=2)
-        vector = coefficients(linear, "linear", ndim=1).astype(np.float64, copy=False)
+        factor = checked_coefficients(A, "A", ndim=2)
+        vector = checked_coefficients(linear, "linear", ndim=1).astype(np.float64, copy=False)
         if factor.shape[1] != vector.shape[0]:
             raise InvalidProblemError(
                 f"A has {factor.shape[1]} columns but linear has {vector.shape[0]} entries; "

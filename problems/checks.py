@@ -22,7 +22,7 @@ def is_tensor(values: Any) -> bool:
     return torch is not None and isinstance(values, torch.Tensor)
 
 
-def stays(values: Any) -> bool:
+def stays_on_device(values: Any) -> bool:
     """Whether coefficients are kept where they are rather than brought to NumPy."""
     return is_tensor(values) and bool(values.is_cuda)
 
@@ -39,7 +39,7 @@ def as_array(values: Any, name: str) -> Array:
         raise InvalidProblemError(f"{name} can't be read as an array: {error}") from error
 
 
-def coefficients(values: Any, name: str, ndim: int) -> Array:
+def checked_coefficients(values: Any, name: str, ndim: int) -> Array:
     """Return finite float32/float64 coefficients of the wanted dimension."""
     array = as_array(values, name)
     if array.dtype.kind in "iu":
@@ -58,7 +58,7 @@ def coefficients(values: Any, name: str, ndim: int) -> Array:
     return array
 
 
-def symmetric(Q: Array) -> Array:
+def symmetrised(Q: Array) -> Array:
     """Average rounding away; refuse a matrix that is asymmetric beyond it."""
     if np.array_equal(Q, Q.T):
         return Q
@@ -74,7 +74,7 @@ def symmetric(Q: Array) -> Array:
     return half + half.T
 
 
-def constraint(n: int, k: Any, groups: Any) -> tuple[Array, Array]:
+def checked_cardinalities(n: int, k: Any, groups: Any) -> tuple[Array, Array]:
     """Return the checked group of each variable (int32) and k of each group (int64)."""
     given = as_array(k, "k")
     wanted = np.atleast_1d(given)

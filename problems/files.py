@@ -79,11 +79,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
     with private_folder(target.parent) as folder:
         temporary = folder / target.name
         yield temporary
-        settle(folder)
+        finish_files(folder)
         os.replace(temporary, target)
 
 
-def settle(folder: Path) -> None:
+def finish_files(folder: Path) -> None:
     """Give a folder's files the permissions that the umask asks for, and put them on the disk.
 
     Some libraries write a temporary file of their own, which is for its owner alone, and move

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from problems.errors import InvalidProblemError
+from problems.lazy import attach
 from problems.qubo import CardinalityQUBO
 
 
@@ -28,14 +29,15 @@ def free(problem: CardinalityQUBO) -> CardinalityQUBO:
     Returns
     -------
     CardinalityQUBO
-        Of 2n variables, the first n of which are the problem's; :func:`own` takes them out of
-        a state, :func:`paired` completes one, and :func:`base` is the way back. Named
-        variables have partners named ``("not", name)``.
+        Of 2n variables, the first n of which are the problem's. :func:`original_states` takes
+        those out of a state, :func:`add_partners` completes a state of n variables, and
+        :func:`original_problem` undoes the conversion. The partner of a named variable is
+        named ``("not", name)``.
 
     Examples
     --------
     >>> lifted = free(CardinalityQUBO([[1.0, -2.0], [-2.0, 1.0]], k=0))
-    >>> lifted.energy(paired([1, 1]))
+    >>> lifted.energy(add_partners([1, 1]))
     -2.0
     """
     n = problem.n
@@ -51,7 +53,7 @@ def free(problem: CardinalityQUBO) -> CardinalityQUBO:
     return CardinalityQUBO(_widened(problem.Q, 2 * n), offset=problem.offset, **pairs)
 
 
-def base(lifted: CardinalityQUBO) -> CardinalityQUBO:
+def original_problem(lifted: CardinalityQUBO) -> CardinalityQUBO:
     """Return the problem of the first n variables of one that :func:`free` made, with k = 0.
 
     Raises
@@ -75,12 +77,12 @@ def base(lifted: CardinalityQUBO) -> CardinalityQUBO:
     return CardinalityQUBO(lifted.Q[:n, :n], 0, offset=lifted.offset, labels=labels)
 
 
-def own(states: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def original_states(states: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the first half of states, shape (…, 2n)."""
     return states[..., : states.shape[-1] // 2]
 
 
-def paired(states: Any) -> npt.NDArray[np.uint8]:
+def add_partners(states: Any) -> npt.NDArray[np.uint8]:
     """Complete states, array_like of 0/1 of shape (…, n), by those of the partners."""
     ones = np.asarray(states)
     if ones.dtype.kind not in "biuf" or not ((ones == 0) | (ones == 1)).all():
@@ -94,3 +96,12 @@ def _widened(matrix: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
     wide = np.zeros((rows, 2 * width), dtype=matrix.dtype)
     wide[:height, :width] = matrix
     return wide
+
+
+#: Names of the first release.
+_RENAMED = {
+    "base": "problems.free.original_problem",
+    "own": "problems.free.original_states",
+    "paired": "problems.free.add_partners",
+}
+__getattr__, _ = attach(globals(), {}, _RENAMED)

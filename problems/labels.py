@@ -21,7 +21,7 @@ Labels = tuple[Hashable, ...]
 DEPTH = 32
 
 
-def checked(labels: Any, n: int) -> Labels | None:
+def checked_labels(labels: Any, n: int) -> Labels | None:
     """Return the names of n variables, or None if they are numbered 0 … n - 1.
 
     Raises
@@ -61,10 +61,10 @@ def from_json(text: str | bytes) -> list[Any]:
         raise ValueError("lists are nested too deep") from None
     if not isinstance(found, list):
         raise ValueError(f"a {type(found).__name__} stands where a list of names should")
-    return tuples(found)
+    return nested_tuples(found)
 
 
-def tuples(values: list[Any], depth: int = 0) -> list[Any]:
+def nested_tuples(values: list[Any], depth: int = 0) -> list[Any]:
     """Turn the inner lists of parsed JSON into tuples.
 
     Raises
@@ -74,10 +74,10 @@ def tuples(values: list[Any], depth: int = 0) -> list[Any]:
     """
     if depth > DEPTH:
         raise ValueError("lists are nested too deep")
-    return [tuple(tuples(v, depth + 1)) if isinstance(v, list) else v for v in values]
+    return [tuple(nested_tuples(v, depth + 1)) if isinstance(v, list) else v for v in values]
 
 
-def texts(labels: Labels | None, n: int) -> list[str]:
+def display_names(labels: Labels | None, n: int) -> list[str]:
     """Return a distinct text of one line for each variable: a string as it is, others as JSON."""
     if labels is None:
         return list(map(str, range(n)))
@@ -90,7 +90,7 @@ def texts(labels: Labels | None, n: int) -> list[str]:
     return [to_json((label,))[1:-1] for label in labels]  # the number 1 and the string "1"
 
 
-def named(labels: Labels | None, n: int, valid: Callable[[str], bool]) -> list[str]:
+def text_names(labels: Labels | None, n: int, valid: Callable[[str], bool]) -> list[str]:
     """Return names that a text format can hold: the labels if all are valid, else ``x0 …``."""
     if labels is not None:
         strings = [label for label in labels if isinstance(label, str) and valid(label)]
@@ -99,8 +99,8 @@ def named(labels: Labels | None, n: int, valid: Callable[[str], bool]) -> list[s
     return [f"x{i}" for i in range(n)]
 
 
-def told(names: Sequence[str]) -> Sequence[str] | None:
-    """Return names that were read, or None for ``x0 … x(n-1)``, which :func:`named` makes."""
+def labels_from_names(names: Sequence[str]) -> Sequence[str] | None:
+    """Return names that were read, or None for ``x0 … x(n-1)``, which :func:`text_names` makes."""
     return None if list(names) == [f"x{i}" for i in range(len(names))] else names
 
 

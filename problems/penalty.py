@@ -113,7 +113,7 @@ def check_policy(policy: str | float) -> None:
         )
 
 
-def exchange(problem: CardinalityQUBO) -> Penalty:
+def exchange_penalty(problem: CardinalityQUBO) -> Penalty:
     """Strength that provably suffices, from the dearest repair of a broken cardinality.
 
     Adding the cheapest absent variable to a state with fewer than ``k`` ones costs at most
@@ -126,7 +126,7 @@ def exchange(problem: CardinalityQUBO) -> Penalty:
     without loss. Couplings to other groups enter both bounds at their worst.
     """
     up, down = np.zeros(problem.num_groups), np.zeros(problem.num_groups)
-    for g, members in enumerate(_members(problem)):
+    for g, members in enumerate(problem.group_members):
         up[g], down[g] = _repair_costs(problem, members, int(problem.cardinalities[g]))
     strength = np.maximum((up + down) / 2, _FLOOR * float(_moves(problem).mean()))
     return Penalty(strength, (down - up) / 2)
@@ -154,7 +154,7 @@ def _repair_costs(
     return (float(u[k - 1]) if k else -float(d[-1])), float(d[size - k - 1])
 
 
-def verma_lewis(problem: CardinalityQUBO) -> Penalty:
+def verma_lewis_penalty(problem: CardinalityQUBO) -> Penalty:
     """Largest change of the cost by one flip from any state (Verma and Lewis 2022)."""
     Q = _off_diagonal(problem)
     rise = problem.diagonal + 2 * np.maximum(Q, 0).sum(axis=1)
@@ -162,23 +162,23 @@ def verma_lewis(problem: CardinalityQUBO) -> Penalty:
     return _uniform(problem, float(np.maximum(rise, fall).max()))
 
 
-def max_coefficient(problem: CardinalityQUBO) -> Penalty:
+def max_coefficient_penalty(problem: CardinalityQUBO) -> Penalty:
     """Largest coefficient of the QUBO, a coupling counted once (MQC in arXiv 2206.11040)."""
     coupling = 2 * np.abs(_off_diagonal(problem)).max(initial=0)
     return _uniform(problem, float(max(np.abs(problem.diagonal).max(initial=0), coupling)))
 
 
-def sum_abs(problem: CardinalityQUBO) -> Penalty:
+def sum_abs_penalty(problem: CardinalityQUBO) -> Penalty:
     """Sum of all absolute coefficients: the bluntest strength that surely suffices."""
     return _uniform(problem, float(np.abs(problem.Q).sum(dtype=np.float64)))
 
 
-def mean_move(problem: CardinalityQUBO) -> Penalty:
+def mean_move_penalty(problem: CardinalityQUBO) -> Penalty:
     """Mean absolute change by one flip at the mean-field state: small, meant to be raised."""
     return _uniform(problem, float(_moves(problem).mean()))
 
 
-def balanced(problem: CardinalityQUBO) -> Penalty:
+def balanced_penalty(problem: CardinalityQUBO) -> Penalty:
     """Mean-field multiplier with the mean distance from its threshold as strength.
 
     At the mean-field state ``x_i = k/n`` the flips cost ``f_i``; the multiplier puts the
@@ -187,7 +187,7 @@ def balanced(problem: CardinalityQUBO) -> Penalty:
     """
     fields = _mean_fields(problem)
     strength, shift = np.zeros(problem.num_groups), np.zeros(problem.num_groups)
-    for g, members in enumerate(_members(problem)):
+    for g, members in enumerate(problem.group_members):
         k, own = int(problem.cardinalities[g]), np.sort(fields[members])
         if len(own) == 0:
             continue
@@ -196,26 +196,26 @@ def balanced(problem: CardinalityQUBO) -> Penalty:
     return Penalty(np.maximum(strength, _FLOOR * float(_moves(problem).mean())), shift)
 
 
-def adaptive(problem: CardinalityQUBO) -> Penalty:
+def adaptive_penalty(problem: CardinalityQUBO) -> Penalty:
     """Start far below what suffices, for backends that raise it as samples ask for it.
 
     A strength near the least that gives feasible samples leaves the landscape of the cost
     itself, which single flips can then walk. Starts at 2⁻⁸ of the lower of ``exchange`` and
     ``balanced``: eight doublings reach it.
     """
-    bounds = exchange(problem), balanced(problem)
+    bounds = exchange_penalty(problem), balanced_penalty(problem)
     return min(bounds, key=lambda penalty: float(penalty.strength.sum())).scaled(2.0**-8)
 
 
 #: Penalty policies by name.
 POLICIES: dict[str, Callable[[CardinalityQUBO], Penalty]] = {
-    "adaptive": adaptive,
-    "exchange": exchange,
-    "balanced": balanced,
-    "verma-lewis": verma_lewis,
-    "max-coefficient": max_coefficient,
-    "mean-move": mean_move,
-    "sum-abs": sum_abs,
+    "adaptive": adaptive_penalty,
+    "exchange": exchange_penalty,
+    "balanced": balanced_penalty,
+    "verma-lewis": verma_lewis_penalty,
+    "max-coefficient": max_coefficient_penalty,
+    "mean-move": mean_move_penalty,
+    "sum-abs": sum_abs_penalty,
 }
 
 #: Least strength of a policy that may find none needed, in mean moves.
@@ -226,13 +226,6 @@ def _uniform(problem: CardinalityQUBO, strength: float) -> Penalty:
     return Penalty(np.full(problem.num_groups, strength), np.zeros(problem.num_groups))
 
 
-def _members(problem: CardinalityQUBO) -> list[npt.NDArray[np.intp]]:
-    """List the indices of each group's variables."""
-    order = np.argsort(problem.groups, kind="stable")
-    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
-    return np.split(order, np.cumsum(sizes)[:-1])
-
-
 def _off_diagonal(problem: CardinalityQUBO) -> Vector:
     Q = problem.Q.astype(np.float64)
     np.fill_diagonal(Q, 0)
@@ -241,8 +234,7 @@ def _off_diagonal(problem: CardinalityQUBO) -> Vector:
 
 def _mean_fields(problem: CardinalityQUBO) -> Vector:
     """Local fields at the state that holds each group's density everywhere."""
-    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
-    density = (problem.cardinalities / np.maximum(sizes, 1))[problem.groups]
+    density = (problem.cardinalities / np.maximum(problem.group_sizes, 1))[problem.groups]
     return problem.diagonal + 2 * (_off_diagonal(problem) @ density)
 
 

@@ -118,7 +118,7 @@ def presolve(problem: CardinalityQUBO, *, pairs_up_to: int = 256) -> Presolved:
     fixed = np.full(problem.n, -1, dtype=np.int8)
     free, reduced = np.arange(problem.n), problem
     while reduced.n:
-        zeros, ones = _forced(reduced)
+        zeros, ones = reduced.forced_variables()
         if not (zeros | ones).any():
             zeros, ones = _by_fields(reduced)
         if not (zeros | ones).any() and reduced.n <= pairs_up_to:
@@ -146,7 +146,7 @@ def restrict(problem: CardinalityQUBO, zeros: Mask, ones: Mask) -> CardinalityQU
         If a group is left with fewer variables, or more ones, than its k.
     """
     rest = ~(zeros | ones)
-    taken = np.bincount(problem.groups[ones], minlength=problem.num_groups)
+    taken = problem.count(ones[None])[0]
     labels = problem.labels
     constraint: dict[str, Any] = {
         "k": problem.cardinalities - taken,
@@ -166,18 +166,10 @@ def restrict(problem: CardinalityQUBO, zeros: Mask, ones: Mask) -> CardinalityQU
     return CardinalityQUBO(Q, **constraint)
 
 
-def _forced(problem: CardinalityQUBO) -> tuple[Mask, Mask]:
-    """Return the variables of groups that leave no choice."""
-    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
-    ones = (problem.cardinalities == sizes)[problem.groups]
-    return (problem.cardinalities == 0)[problem.groups], ones
-
-
 def _decide(problem: CardinalityQUBO, over: Vector, under: Vector) -> tuple[Mask, Mask]:
     """Fix by counts: how many others dominate each variable, and how many it dominates."""
-    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
     k = problem.cardinalities[problem.groups]
-    return over >= k, under >= sizes[problem.groups] - k
+    return over >= k, under >= problem.group_sizes[problem.groups] - k
 
 
 def _by_fields(problem: CardinalityQUBO) -> tuple[Mask, Mask]:
@@ -187,7 +179,7 @@ def _by_fields(problem: CardinalityQUBO) -> tuple[Mask, Mask]:
     for rows, Q in _row_chunks(problem):
         own, diagonal = problem.groups[rows], Q[np.arange(len(rows)), rows].copy()
         low[rows], high[rows] = diagonal - slack[rows], diagonal + slack[rows]
-        for g, members in enumerate(_members(problem)):
+        for g, members in enumerate(problem.group_members):
             k = int(problem.cardinalities[g])
             for inside in (False, True):
                 at = np.flatnonzero((own == g) == inside)
@@ -202,7 +194,7 @@ def _by_fields(problem: CardinalityQUBO) -> tuple[Mask, Mask]:
                     high[rows[at]] += 2 * _largest(entries, k)
                     low[rows[at]] -= 2 * _largest(-entries, k)
     over, under = np.zeros(problem.n), np.zeros(problem.n)
-    for members in _members(problem):
+    for members in problem.group_members:
         ceilings, floors = np.sort(high[members]), np.sort(low[members])
         over[members] = np.searchsorted(ceilings, low[members], side="left")
         under[members] = len(members) - np.searchsorted(floors, high[members], side="right")
@@ -212,7 +204,7 @@ def _by_fields(problem: CardinalityQUBO) -> tuple[Mask, Mask]:
 def _by_pairs(problem: CardinalityQUBO) -> tuple[Mask, Mask]:
     """Fix by the bounds of the difference of two rows."""
     over, under = np.zeros(problem.n), np.zeros(problem.n)
-    slack, groups = _slack(problem), _members(problem)
+    slack, groups = _slack(problem), problem.group_members
     Q = np.concatenate([rows for _, rows in _row_chunks(problem)])
     diagonal = Q.diagonal()
     for g, members in enumerate(groups):
@@ -254,10 +246,6 @@ def _slack(problem: CardinalityQUBO) -> Vector:
     # Where products are subnormal, each may miss by half the least number there is.
     least = problem.n * float(limits.smallest_subnormal)
     return 8 * (terms + 2) * (limits.eps * sizes + least)
-
-
-def _members(problem: CardinalityQUBO) -> list[npt.NDArray[np.intp]]:
-    return [np.flatnonzero(problem.groups == g) for g in range(problem.num_groups)]
 
 
 def _row_chunks(problem: CardinalityQUBO) -> Iterator[tuple[npt.NDArray[np.intp], Vector]]:

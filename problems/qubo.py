@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from problems import npz
 from problems.arrays import Arrays
-from problems.checks import as_array, constraint, stays
+from problems.checks import checked_cardinalities, stays_on_device
 from problems.errors import FormatError, InvalidProblemError
-from problems.labels import checked, to_json
+from problems.groups import CardinalityGroups
+from problems.labels import checked_labels, to_json
 
 if TYPE_CHECKING:  # Importing torch takes a second, which problems of arrays never need.
     import torch
@@ -25,7 +26,7 @@ if TYPE_CHECKING:  # Importing torch takes a second, which problems of arrays ne
 Array = npt.NDArray[Any]
 
 
-class CardinalityQUBO:
+class CardinalityQUBO(CardinalityGroups):
     """Minimise ``xᵀQx + offset`` over ``x ∈ {0,1}ⁿ`` with ``Σx = k``.
 
     ``x[i] = 1`` means "weight i is pruned" (iCBS, arXiv 2411.17796, section 3). ``Q`` is
@@ -38,7 +39,7 @@ class CardinalityQUBO:
     Q : array_like or torch.Tensor, shape (n, n)
         Symmetric coefficients; float32 and float64 are kept, integers become float64,
         half precision becomes float32. The array is not copied where that can be helped.
-        A CUDA tensor stays on its device: energies are evaluated there, and it comes to
+        A CUDA tensor stays_on_device on its device: energies are evaluated there, and it comes to
         the host only when an array is asked for (:attr:`Q`, a file, a CPU solver).
     k : int or sequence of int
         How many variables are 1; one number for each group when ``groups`` is given.
@@ -91,7 +92,7 @@ class CardinalityQUBO:
         ----------
         A : array_like or torch.Tensor, shape (m, n)
             Factor of the curvature, one row a sample; m = 0 leaves a linear problem. A
-            CUDA tensor stays on its device, as for the class.
+            CUDA tensor stays_on_device on its device, as for the class.
         linear : array_like or torch.Tensor, shape (n,)
             Linear coefficients besides the diagonal of ``AᵀA``; kept in float64.
         k, groups, offset, labels
@@ -112,8 +113,8 @@ class CardinalityQUBO:
         self._form = form
         self._copies: dict[torch.device, Tensors] = {}
         self.n = int(form.coefficients.shape[1])
-        self.groups, self.cardinalities = constraint(self.n, k, groups)
-        self.labels = checked(labels, self.n)
+        self.groups, self.cardinalities = checked_cardinalities(self.n, k, groups)
+        self.labels = checked_labels(labels, self.n)
         try:
             self.offset = float(offset)
         except (TypeError, ValueError):
@@ -122,16 +123,6 @@ class CardinalityQUBO:
             raise InvalidProblemError(f"offset is {self.offset}; it must be finite")
 
     # -- what it holds ------------------------------------------------------------------
-
-    @property
-    def k(self) -> int:
-        """Total number of variables that are 1, over all groups."""
-        return int(self.cardinalities.sum())
-
-    @property
-    def num_groups(self) -> int:
-        """Number of disjoint groups with a cardinality of their own."""
-        return len(self.cardinalities)
 
     @property
     def is_factored(self) -> bool:
@@ -228,6 +219,19 @@ class CardinalityQUBO:
         Q[np.diag_indices(self.n)] += self.linear
         return Q
 
+    def float64_matrix(self) -> npt.NDArray[np.float64]:
+        """Return ``Q`` in float64, C-contiguous, shape (n, n), for proofs that rest on it.
+
+        A factored problem is multiplied out in float64 whatever its dtype, and the product is
+        not kept: one formed in float32 would differ from the energies that are reported.
+        """
+        if not self.is_factored:
+            return np.ascontiguousarray(self.Q, dtype=np.float64)
+        A = self.A.astype(np.float64, copy=False)
+        Q: npt.NDArray[np.float64] = np.ascontiguousarray(A.T @ A)
+        Q[np.diag_indices(self.n)] += self.linear
+        return Q
+
     @property
     def peaks(self) -> tuple[float, float]:
         """Largest magnitudes: of ``Q``, or of ``A``, and of ``linear`` (0 where there is none)."""
@@ -305,50 +309,8 @@ class CardinalityQUBO:
 
         return self._form.fields(torch.from_numpy(state[None]))[0].cpu().numpy()
 
-    def is_feasible(self, x: Any) -> Any:
-        """Whether each state has the right number of ones in every group.
-
-        Parameters
-        ----------
-        x : array_like of 0/1, shape (n,) or (batch, n)
-
-        Returns
-        -------
-        bool or ndarray of bool, shape (batch,)
-        """
-        X = self.as_states(x)
-        counts = self.count(np.atleast_2d(X))
-        feasible = (counts == self.cardinalities).all(axis=1)
-        return bool(feasible[0]) if X.ndim == 1 else feasible
-
-    def count(self, X: Array) -> Array:
-        """Count the ones per group, shape (batch, num_groups), of states (batch, n)."""
-        if self.num_groups == 1:
-            return X.sum(axis=1, dtype=np.int64)[:, None]
-        counts = np.zeros((len(X), self.num_groups), dtype=np.int64)
-        for row, state in zip(counts, X, strict=True):
-            row += np.bincount(self.groups[state != 0], minlength=self.num_groups)
-        return counts
-
-    def as_states(self, x: Any) -> npt.NDArray[np.uint8]:
-        """Check states and return them as uint8, shape (n,) or (batch, n).
-
-        Raises
-        ------
-        InvalidProblemError
-            Wrong shape, or an entry that is neither 0 nor 1.
-        """
-        X = as_array(x, "state")
-        if X.ndim not in (1, 2) or X.shape[-1] != self.n:
-            raise InvalidProblemError(
-                f"state has shape {X.shape}; this problem takes ({self.n},) or (batch, {self.n})"
-            )
-        if X.dtype.kind not in "biuf" or not ((X == 0) | (X == 1)).all():
-            raise InvalidProblemError("a state may hold 0 and 1 only")
-        return X.astype(np.uint8)
-
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_copies": {}}  # copies on devices stay behind
+        return super().__getstate__() | {"_copies": {}}  # copies on devices stay behind
 
     # -- files --------------------------------------------------------------------------
 
@@ -388,7 +350,7 @@ class CardinalityQUBO:
 
 def _form_of(matrix: Any, linear: Any = None) -> Arrays | Tensors:
     """Check a matrix, or a factor with its linear terms, and hold it where it lies."""
-    if stays(matrix):
+    if stays_on_device(matrix):
         from problems.tensors import Tensors
 
         return Tensors.of_matrix(matrix) if linear is None else Tensors.of_factors(matrix, linear)

@@ -43,9 +43,9 @@ def _repair_one(problem: CardinalityQUBO, x: npt.NDArray[np.uint8]) -> None:
     fields = problem.fields(x)
     excess = problem.count(x[None])[0] - problem.cardinalities
     for g in np.flatnonzero(excess):
-        value = 1 if excess[g] > 0 else 0
+        value, members = int(excess[g] > 0), problem.group_members[g]
         for _ in range(abs(int(excess[g]))):
-            candidates = np.flatnonzero((problem.groups == g) & (x == value))
+            candidates = members[x[members] == value]
             worst = np.argmax(fields[candidates]) if value else np.argmin(fields[candidates])
             i = candidates[worst]
             x[i] = 1 - value

@@ -8,9 +8,7 @@
 from __future__ import annotations
 
 import html
-import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,48 +74,22 @@ def commands() -> str:
 
 
 def settings() -> str:
-    """Return a Markdown table of all settings with allowed values and defaults."""
-    from icbs import PrunerConfig
+    """Describe all settings by group, with allowed values and defaults, as Markdown."""
+    from icbs.config.listing import FIELDS, GROUPS, default_of, values_of
 
-    schema = PrunerConfig.model_json_schema()
-    rows = ["| setting | takes | default |", "| --- | --- | --- |"]
-    for name, field in _fields(schema, schema.get("$defs", {})):
-        default = json.dumps(field.get("default"), ensure_ascii=False)
-        rows.append(f"| `{name}` | {_takes(field)} | `{default}` |")
-    return "\n".join(rows)
-
-
-def _fields(schema: Any, known: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the settings by name, with the name of the group as a prefix."""
-    for name, field in schema["properties"].items():
-        group = known.get(field.get("$ref", "").rpartition("/")[2])
-        if group is None or "properties" not in group:
-            yield prefix + name, field
-        else:
-            yield from _fields(group, known, f"{prefix}{name}.")
+    parts = []
+    for heading, names in GROUPS.items():
+        rows = ["| setting | takes | default |", "| --- | --- | --- |"]
+        rows += [f"| `{name}` | {values_of(name)} | `{default_of(name)}` |" for name in names]
+        texts = [f"`{name}`\n:   {_definition(FIELDS[name].description or '')}" for name in names]
+        parts += [f"## {heading}", "\n".join(rows), *texts]
+    return "\n\n".join(parts)
 
 
-def _takes(field: Any) -> str:
-    """Describe the allowed values of a setting."""
-    if "anyOf" in field:
-        return " or ".join(_takes(part) for part in field["anyOf"])
-    if "enum" in field:
-        return ", ".join(f"`{value}`" for value in field["enum"])
-    if field.get("type") == "array":
-        return f"list of {_takes(field['items'])}"
-    if field.get("type") == "object":
-        inner = field.get("additionalProperties")
-        return f"name → {_takes(inner)}" if isinstance(inner, dict) else "name → value"
-    kinds = {"boolean": "yes or no", "string": "text", "null": "nothing"}
-    signs = {
-        "minimum": "≥",
-        "exclusiveMinimum": ">",
-        "maximum": "≤",
-        "exclusiveMaximum": "<",
-    }
-    limits = [f"{sign} {field[key]:g}" for key, sign in signs.items() if key in field]
-    kind = kinds.get(field.get("type", ""), field.get("type", "value"))
-    return " ".join([kind, ", ".join(limits)]).strip()
+def _definition(docstring: str) -> str:
+    """Write a docstring as the text of a definition list."""
+    text = re.sub(r":\w+:`~?([^`]*)`", r"`\1`", docstring).replace("``", "`")
+    return "\n\n    ".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 def on_post_page(output: str, page: Page, **_: Any) -> str:

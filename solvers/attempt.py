@@ -13,11 +13,11 @@ import numpy as np
 from problems import CardinalityQUBO
 from solvers.background import DaemonThreads, error_of
 from solvers.base import Interrupt, Outcome, Request, Solver, State
-from solvers.conclude import conclude
 from solvers.cpus import usable_cpus
-from solvers.errors import BackendError, SolverError, blame, describe
-from solvers.guard import call, is_trusted, name_of
-from solvers.interrupt import announced
+from solvers.errors import BackendError, SolverError, describe, to_solver_error
+from solvers.finalize import finalize
+from solvers.guard import call, is_trusted, solver_name
+from solvers.interrupt import propagate_interrupt
 from solvers.solution import Solution, Stop
 
 Answer = Solution | SolverError
@@ -44,7 +44,7 @@ def attempt(
         (outcome,), seconds = call(solver, [problem], [request], apart=apart)
         return _concluded(solver, problem, request, outcome, seconds)
     except Exception as error:
-        return blame(name_of(solver), error)
+        return to_solver_error(solver_name(solver), error)
 
 
 def attempt_batch(
@@ -63,7 +63,7 @@ def attempt_batch(
         try:
             outcomes, seconds = call(solver, chosen, asked, batch=True)
         except Exception as error:
-            failure = blame(name_of(solver), error)
+            failure = to_solver_error(solver_name(solver), error)
             if len(open_) == 1:
                 return [answers.get(i, failure) for i in range(len(problems))]
             log.warning("a batch failed, its problems are solved one by one: %s", failure)
@@ -96,11 +96,11 @@ def attempt_each(
     if solver.capabilities.batches and executor is None:
         return attempt_batch(solver, problems, requests)
     if executor is not None:
-        with announced(interrupt):
+        with propagate_interrupt(interrupt):
             return _through(executor, solver, problems, requests)
     # An interruption waits for our own solvers, which end; not for any other.
     threads = ThreadPoolExecutor if is_trusted(solver) else DaemonThreads
-    with threads(min(32, usable_cpus() + 4)) as pool, announced(interrupt):
+    with threads(min(32, usable_cpus() + 4)) as pool, propagate_interrupt(interrupt):
         return _through(pool, solver, problems, requests)
 
 
@@ -163,7 +163,7 @@ def _collect(solver: Solver, future: Future[Answer]) -> Answer | None:
     if not isinstance(error, Exception):  # an interruption, of a worker as well
         raise error
     return BackendError(
-        f"the executor could not run solver {name_of(solver)!r}: {describe(error)}; solvers "
+        f"the executor could not run solver {solver_name(solver)!r}: {describe(error)}; solvers "
         "for processes must be importable there and picklable, others run in threads"
     )
 
@@ -178,9 +178,9 @@ def _concluded(
     if isinstance(outcome, SolverError):
         return outcome
     try:
-        return conclude(solver, problem, request, outcome, seconds)
+        return finalize(solver, problem, request, outcome, seconds)
     except Exception as error:  # of what the solver says of itself, such as its options
-        return blame(name_of(solver), error)
+        return to_solver_error(solver_name(solver), error)
 
 
 def _forced(solver: Solver, problem: CardinalityQUBO, request: Request) -> Solution | None:
@@ -189,13 +189,10 @@ def _forced(solver: Solver, problem: CardinalityQUBO, request: Request) -> Solut
         return None
     bound = problem.energy(only) if solver.capabilities.exact else None
     outcome = Outcome(only[None], Stop.PROVEN, proven=solver.capabilities.exact, bound=bound)
-    return conclude(solver, problem, request, outcome, 0.0)
+    return finalize(solver, problem, request, outcome, 0.0)
 
 
 def _only_state(problem: CardinalityQUBO) -> State | None:
     """Return the one feasible state where k leaves no choice in any group."""
-    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
-    full = problem.cardinalities == sizes
-    if (full | (problem.cardinalities == 0)).all():
-        return full[problem.groups].astype(np.uint8)
-    return None
+    zeros, ones = problem.forced_variables()
+    return ones.astype(np.uint8) if (zeros | ones).all() else None

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
-
 from problems import CardinalityQUBO
 from solvers.base import Capabilities, Outcome, Request, Solver
 from solvers.solution import Stop
@@ -41,11 +39,4 @@ class Diagonal(Solver):
         """Choose the ``k`` smallest fields of each group."""
         start = request.initial_state if self.about == "start" else None
         fields = problem.diagonal if start is None else problem.fields(start)
-        # Sorted by group, then by field: the rank within a group decides.
-        order = np.lexsort((fields, problem.groups))
-        sizes = np.bincount(problem.groups, minlength=problem.num_groups)
-        first = np.repeat(np.cumsum(sizes) - sizes, sizes)
-        rank = np.arange(problem.n) - first
-        x = np.zeros(problem.n, dtype=np.uint8)
-        x[order] = rank < problem.cardinalities[problem.groups[order]]
-        return Outcome(x[None], Stop.CONVERGED)
+        return Outcome(problem.minimise_linear(fields)[None], Stop.CONVERGED)

@@ -54,7 +54,7 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"
 
 
-def blame(solver: str, error: BaseException) -> SolverError:
+def to_solver_error(solver: str, error: BaseException) -> SolverError:
     """Return an error of this tree for whatever a solver raised.
 
     Errors of this module stay as they are. Any other, also one that is not an ``Exception``
@@ -76,7 +76,7 @@ def blame(solver: str, error: BaseException) -> SolverError:
 
 
 @contextmanager
-def blaming(solver: str, doing: str) -> Iterator[None]:
+def wrap_errors(solver: str, doing: str) -> Iterator[None]:
     """Raise what a plug-in's own code raises as an error of this tree.
 
     Parameters

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from problems import CardinalityQUBO
+from solvers._numba import jit
 from solvers.base import Capabilities, Outcome, Request, Solver
-from solvers.compiled import jit
-from solvers.dense import Matrix, float64_matrix
 from solvers.errors import OptionError, UnsupportedError
 from solvers.solution import Stop
 
 Integers = npt.NDArray[np.int64]
+Matrix = npt.NDArray[np.float64]
 
 #: States visited between two looks at the clock (about a millisecond). The energy and the
 #: fields are recomputed at each, so that rounding never builds up.
@@ -65,16 +65,14 @@ class Exhaustive(Solver):
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
         """Enumerate until all states are seen, the time is over or the callback stops it."""
-        sizes = np.bincount(problem.groups, minlength=problem.num_groups)
-        radices = [
-            math.comb(int(n), int(k)) for n, k in zip(sizes, problem.cardinalities, strict=True)
-        ]
+        pairs = zip(problem.group_sizes, problem.cardinalities, strict=True)
+        radices = [math.comb(int(n), int(k)) for n, k in pairs]
         if (count := math.prod(radices)) > self.max_states:
             raise UnsupportedError(
                 f"the problem has {count:,} feasible states, more than max_states = "
                 f"{self.max_states:,}; use solver 'exact', smaller blocks or a larger max_states"
             )
-        walk = _Walk(problem, sizes, np.array(radices, dtype=np.int64))
+        walk = _Walk(problem, np.array(radices, dtype=np.int64))
         best, energy = walk.x.copy(), math.inf
         left, stop = count, Stop.PROVEN
         while left and stop is Stop.PROVEN:
@@ -99,8 +97,9 @@ class Exhaustive(Solver):
 class _Walk:
     """Position in the enumeration: the state and, for each group, its combination."""
 
-    def __init__(self, problem: CardinalityQUBO, sizes: Integers, radices: Integers) -> None:
-        self.Q: Matrix = float64_matrix(problem)
+    def __init__(self, problem: CardinalityQUBO, radices: Integers) -> None:
+        self.Q, self.sizes = problem.float64_matrix(), problem.group_sizes
+        sizes = self.sizes
         self.radices = radices
         self.digits = np.zeros(len(radices), dtype=np.int64)
         #: Variables of group g: members[g, :sizes[g]].
@@ -110,11 +109,10 @@ class _Walk:
         self.x = np.zeros(problem.n, dtype=np.uint8)
         self.cardinalities = problem.cardinalities
         for g, (n, k) in enumerate(zip(sizes, problem.cardinalities, strict=True)):
-            self.members[g, :n] = np.flatnonzero(problem.groups == g)
+            self.members[g, :n] = problem.group_members[g]
             self.chosen[g, 1 : k + 1] = np.arange(k)
             self.chosen[g, k + 1] = n
             self.x[self.members[g, :k]] = 1
-        self.sizes = sizes
 
     def visit(self, states: int) -> tuple[float, npt.NDArray[np.uint8]]:
         """Visit ``states`` states from the present one on; return the best of them."""

@@ -17,12 +17,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from problems import CardinalityQUBO
-from solvers.accept import is_plain
 from solvers.background import Background
 from solvers.base import Request, Solver
-from solvers.errors import BackendError, TimeLimitError, blame
+from solvers.errors import BackendError, TimeLimitError, to_solver_error
+from solvers.invoke import CallResult, invoke, solver_name
 from solvers.isolation import Worker, worker_for
-from solvers.perform import Performance, name_of, perform
+from solvers.validation import is_plain
 
 #: Seconds after the time limit, and a tenth of it, at which a solver is given up.
 GRACE = 5.0
@@ -44,7 +44,7 @@ def call(
     requests: Sequence[Request],
     batch: bool = False,
     apart: bool = False,
-) -> Performance:
+) -> CallResult:
     """Call a solver as far as it is trusted.
 
     Parameters
@@ -64,27 +64,27 @@ def call(
     KeyboardInterrupt
     """
     if is_trusted(solver) and not apart:
-        return perform(solver, problems, requests, batch, trusted=True)
+        return invoke(solver, problems, requests, batch, trusted=True)
     limits = [request.time_limit for request in requests]
     limit = None if None in limits else sum(limit for limit in limits if limit is not None)
     worker = None
     if apart or (limit is not None and not is_own(solver)):
         worker = worker_for(solver, problems, requests)
     if worker is not None:
-        work: Callable[[], Performance] = partial(worker.perform, problems, requests, batch)
+        work: Callable[[], CallResult] = partial(worker.invoke, problems, requests, batch)
     elif apart:
         raise BackendError(
-            f"solver {name_of(solver)!r} ended the process that it ran in, and can't be "
+            f"solver {solver_name(solver)!r} ended the process that it ran in, and can't be "
             "loaded in another; solve in threads (no executor) to see why"
         )
     else:
-        work = partial(perform, solver, problems, requests, batch)
+        work = partial(invoke, solver, problems, requests, batch)
     return _awaited(solver, work, worker, limit)
 
 
 def _awaited(
-    solver: Solver, work: Callable[[], Performance], worker: Worker | None, limit: float | None
-) -> Performance:
+    solver: Solver, work: Callable[[], CallResult], worker: Worker | None, limit: float | None
+) -> CallResult:
     """Wait for work in another thread or process, no longer than its time limit allows."""
     running = Background(work)
     ended = False
@@ -94,19 +94,19 @@ def _awaited(
     except TimeoutError:
         how = "its thread is left behind" if worker is None else "its process was ended"
         raise TimeLimitError(
-            f"solver {name_of(solver)!r} was still running {GRACE:g} s and a tenth after its "
+            f"solver {solver_name(solver)!r} was still running {GRACE:g} s and a tenth after its "
             f"time limit of {limit:g} s; {how}"
         ) from None
     finally:
         if worker is not None:
             if not ended:
                 worker.end()
-            worker.give_back()
+            worker.release()
         elif not ended:
             running.abandon()
     if isinstance(error, KeyboardInterrupt):
         raise error
     if error is not None:
-        raise blame(name_of(solver), error)
-    performance: Performance = running.result()
+        raise to_solver_error(solver_name(solver), error)
+    performance: CallResult = running.result()
     return performance

@@ -11,9 +11,15 @@ from typing import Any, ClassVar
 
 from problems import CardinalityQUBO
 from problems.formats.bqm import to_cqm
+from solvers.adapters.ocean import (
+    call_within,
+    check_ocean_config,
+    no_states,
+    open_sampler,
+    sample_states,
+)
 from solvers.base import Capabilities, Outcome, Request, Solver
 from solvers.errors import OptionError, UnsupportedError
-from solvers.ocean import check_configured, connect, empty, states_of, within
 from solvers.solution import Stop
 
 #: Share of the time limit that is left to the cloud for searching; the rest is for the way.
@@ -52,17 +58,17 @@ class Hybrid(Solver):
     def check_ready(self) -> None:
         """Look for a token, unless a sampler was given."""
         if self.sampler is None:
-            check_configured()
+            check_ocean_config()
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
         """Check the limits, send, and wait as long as the time allows."""
         sampler = (
-            within(request, lambda: connect("LeapHybridCQMSampler"))
+            call_within(request, lambda: open_sampler("LeapHybridCQMSampler"))
             if self.sampler is None
             else self.sampler
         )
         if sampler is None:
-            return Outcome(empty(problem.n), Stop.TIME_LIMIT)
+            return Outcome(no_states(problem.n), Stop.TIME_LIMIT)
         try:
             return self._send(problem, sampler, request)
         finally:
@@ -94,11 +100,11 @@ class Hybrid(Solver):
             sampleset.resolve()
             return sampleset
 
-        sampleset = within(request, answer)
+        sampleset = call_within(request, answer)
         if sampleset is None:
-            return Outcome(empty(problem.n), Stop.TIME_LIMIT, build_seconds=build)
+            return Outcome(no_states(problem.n), Stop.TIME_LIMIT, build_seconds=build)
         info = {key: sampleset.info[key] for key in _REPORTED if key in sampleset.info}
-        states = states_of(sampleset, problem.n)
+        states = sample_states(sampleset, problem.n)
         return Outcome(states, Stop.CONVERGED, build_seconds=build, info={"backend": info})
 
 

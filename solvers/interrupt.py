@@ -60,7 +60,7 @@ def interruptible(
 
 
 @contextmanager
-def announced(interrupt: Interrupt | None) -> Iterator[None]:
+def propagate_interrupt(interrupt: Interrupt | None) -> Iterator[None]:
     """Tell the searches of other threads (:attr:`Request.interrupt`) of an exception here.
 
     To be entered after the pool that they run in: the pool waits for them when it is left.

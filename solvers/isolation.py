@@ -72,11 +72,11 @@ class Worker:
             self._held = code
             self._sources[_full_name(kind)] = _source(kind)
 
-    def perform(
+    def invoke(
         self, problems: Sequence[CardinalityQUBO], requests: Sequence[Request], batch: bool
     ) -> Any:
-        """Run the solver there; see :func:`solvers.perform.perform`."""
-        return self._ask("perform", problems, requests, batch)
+        """Run the solver there; see :func:`solvers.invoke.invoke`."""
+        return self._ask("invoke", problems, requests, batch)
 
     def _ask(self, *message: Any) -> Any:
         assert self._process.stdin is not None
@@ -101,7 +101,7 @@ class Worker:
             return f" by signal {-code}"
 
     @property
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether the process has not ended."""
         return self._process.poll() is None
 
@@ -110,9 +110,9 @@ class Worker:
         self._process.kill()
         self._process.wait()
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Keep it for another call, if it lives, and make room for the next."""
-        if self.lives:
+        if self.is_alive:
             with _lock:
                 _idle.append(self)
         _places.release()
@@ -168,7 +168,7 @@ def _idle_worker(kind: type) -> Worker | None:
     with _lock:
         while _idle:
             worker = _idle.pop()
-            if worker.lives and worker.is_current(kind):
+            if worker.is_alive and worker.is_current(kind):
                 return worker
             worker.end()
     return None

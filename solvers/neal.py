@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from problems import CardinalityQUBO
 from problems.penalty import Penalty
+from solvers.adapters.ocean import SPINS, dense_bqm, no_states, sample_states
 from solvers.base import Capabilities, Outcome, Request, State
 from solvers.errors import OptionError
-from solvers.ocean import SPINS, dense_bqm, empty, states_of
-from solvers.penalty import Penalised
-from solvers.scaling import times_power
+from solvers.penalised import Penalised
+from solvers.scaling import scale_option
 from solvers.solution import Stop
 
 #: Flips judged in one call of the sampler, which can't be interrupted, under a time limit.
@@ -65,7 +65,7 @@ class Neal(Penalised):
         assert isinstance(solver, Neal)
         if self.beta_range is None:
             return solver
-        hot, cold = (times_power(beta, -exponent) for beta in self.beta_range)
+        hot, cold = (scale_option(beta, -exponent) for beta in self.beta_range)
         return dataclasses.replace(solver, beta_range=(hot, cold))
 
     def sample(self, form: CardinalityQUBO, penalty: Penalty, request: Request) -> Outcome:
@@ -78,7 +78,7 @@ class Neal(Penalised):
         build = time.perf_counter() - begin
         # Under a limit a short anneal first: what a call costs, and an answer if time is out.
         limited = request.time_limit is not None
-        states, done = [walk(_thinned(betas, _SHORTEST)) if limited else empty(form.n)], 0
+        states, done = [walk(_thinned(betas, _SHORTEST)) if limited else no_states(form.n)], 0
         while done < request.num_reads and request.remaining > 2 * walk.price:
             states.append(walk(betas))
             done += 1
@@ -110,7 +110,7 @@ class _Walk:
             spins = answer.record.sample[0][np.argsort(list(answer.variables))]
             calls = self.request.remaining // self.price
             betas = _thinned(betas[step:], max(_SHORTEST, calls * step))
-        return states_of(answer, n)
+        return sample_states(answer, n)
 
     def _call(self, spins: Any, betas: npt.NDArray[np.float64]) -> Any:
         from neal import SimulatedAnnealingSampler
@@ -136,8 +136,8 @@ def _thinned(betas: npt.NDArray[np.float64], count: float) -> npt.NDArray[np.flo
 
 def _beta_range(form: CardinalityQUBO, penalty: Penalty, rng: Any) -> tuple[float, float]:
     x = np.zeros(form.n, dtype=np.uint8)
-    for g, k in enumerate(form.cardinalities):
-        x[rng.permutation(np.flatnonzero(form.groups == g))[:k]] = 1
+    for members, k in zip(form.group_members, form.cardinalities, strict=True):
+        x[rng.permutation(members)[:k]] = 1
     price = penalty.strength[form.groups]
     # A flip pays the penalty's price either way; what it costs besides is the field.
     moves = np.abs(form.fields(x) - price * (1.0 - 2.0 * x))

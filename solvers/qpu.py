@@ -16,11 +16,18 @@ import numpy as np
 
 from problems import CardinalityQUBO
 from problems.penalty import Penalty
+from solvers.adapters.ocean import (
+    call_within,
+    check_ocean_config,
+    dense_bqm,
+    no_states,
+    open_sampler,
+    sample_states,
+)
 from solvers.base import Capabilities, Outcome, Request
 from solvers.errors import OptionError, UnsupportedError
-from solvers.ocean import check_configured, connect, dense_bqm, empty, states_of, within
-from solvers.penalty import Penalised
-from solvers.scaling import times_power
+from solvers.penalised import Penalised
+from solvers.scaling import scale_option
 from solvers.solution import Stop
 
 Embedding = dict[int, tuple[int, ...]]
@@ -89,7 +96,7 @@ class Qpu(Penalised):
     def check_ready(self) -> None:
         """Look for a token, unless a sampler was given."""
         if self.sampler is None:
-            check_configured()
+            check_ocean_config()
 
     def scaled(self, exponent: int) -> Qpu:
         """Scale the strength of the chains, if it is given, beside the penalty."""
@@ -97,7 +104,7 @@ class Qpu(Penalised):
         assert isinstance(solver, Qpu)
         if self.chain_strength is None:
             return solver
-        strength = times_power(self.chain_strength, exponent)
+        strength = scale_option(self.chain_strength, exponent)
         return dataclasses.replace(solver, chain_strength=strength)
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
@@ -105,12 +112,12 @@ class Qpu(Penalised):
         if self.sampler is not None and self.embedding is not None:
             return super().run(problem, request)
         sampler = (
-            within(request, lambda: connect("DWaveSampler"))
+            call_within(request, lambda: open_sampler("DWaveSampler"))
             if self.sampler is None
             else self.sampler
         )
         if sampler is None:
-            return Outcome(empty(problem.n), Stop.TIME_LIMIT)
+            return Outcome(no_states(problem.n), Stop.TIME_LIMIT)
         try:
             begin = time.perf_counter()
             embedding = self.embedding
@@ -173,9 +180,9 @@ class Qpu(Penalised):
             sampleset.resolve()
             return sampleset
 
-        sampleset = within(request, answer)
+        sampleset = call_within(request, answer)
         if sampleset is None:
-            return Outcome(empty(form.n), Stop.TIME_LIMIT, build_seconds=build)
+            return Outcome(no_states(form.n), Stop.TIME_LIMIT, build_seconds=build)
         chains = [len(chain) for chain in self.embedding.values()]
         properties = self.sampler.properties
         broken = sampleset.record.chain_break_fraction
@@ -190,7 +197,7 @@ class Qpu(Penalised):
             ),
             "processor_timing": sampleset.info.get("timing"),
         }
-        states = states_of(sampleset, form.n)
+        states = sample_states(sampleset, form.n)
         return Outcome(states, Stop.ITERATION_LIMIT, build_seconds=build, info=info)
 
 

@@ -15,8 +15,8 @@ from solvers.errors import (
     SolverError,
     SolverNameWarning,
     UnknownSolverError,
-    blaming,
     describe,
+    wrap_errors,
 )
 
 GROUP = "icbs.solvers"
@@ -73,7 +73,7 @@ def available() -> list[str]:
 
 def _runs(name: str) -> bool:
     try:
-        with blaming(name, "can't say what it needs"):
+        with wrap_errors(name, "can't say what it needs"):
             return not get(name).missing()
     except SolverError:  # someone's broken plug-in must not hide the others; get() explains it
         return False
@@ -124,7 +124,7 @@ def create(name: str, **options: Any) -> Solver:
     Parameters
     ----------
     name : str
-        A registered name, or ``module:Class``; see :mod:`solvers.reference`.
+        A registered name, or ``module:Class``; see :mod:`solvers.import_string`.
     **options
         The solver's own.
 
@@ -138,11 +138,11 @@ def create(name: str, **options: Any) -> Solver:
         If its own code fails while it is loaded.
     """
     if ":" in name:
-        from solvers.reference import load
+        from solvers.import_string import load_solver
 
-        return load(name, **options)
+        return load_solver(name, **options)
     solver = get(name)
     check_options(name, solver, options)
-    with blaming(name, "could not be loaded"):
+    with wrap_errors(name, "could not be loaded"):
         solver.require()
     return configured(name, solver, options)

@@ -8,8 +8,8 @@ from numbers import Integral, Real
 from typing import Any
 
 from problems import CardinalityQUBO, InvalidProblemError
+from problems.read_only import read_only
 from problems.scaling import check_energies
-from problems.sealed import read_only
 from solvers.base import Callback, Request, Solver, State
 from solvers.errors import OptionError, UnsupportedError
 

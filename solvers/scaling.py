@@ -16,7 +16,7 @@ from solvers.base import Outcome, Request
 _LIMIT = 200
 
 
-def times_power(option: float, exponent: int) -> float:
+def scale_option(option: float, exponent: int) -> float:
     """Return an option that is an energy, times ``2**exponent``, for :meth:`Solver.scaled`."""
     if option == 0:
         return option
@@ -26,7 +26,7 @@ def times_power(option: float, exponent: int) -> float:
     return math.ldexp(option, exponent)
 
 
-def asked(request: Request, scaled: Scaled) -> Request:
+def scaled_request(request: Request, scaled: Scaled) -> Request:
     """Return a request whose callback is told the energies of the problem itself."""
     callback = request.callback
     if callback is None or scaled.exponent == 0:
@@ -36,7 +36,7 @@ def asked(request: Request, scaled: Scaled) -> Request:
     )
 
 
-def restored(outcome: Outcome, problem: CardinalityQUBO, scaled: Scaled) -> Outcome:
+def restored_outcome(outcome: Outcome, problem: CardinalityQUBO, scaled: Scaled) -> Outcome:
     """Return a checked answer to the scaled problem as one to the problem itself.
 
     Bounds are those of the problem. ``info["exponent"]`` is that of the power of two, and what

@@ -12,8 +12,8 @@ from problems import CardinalityQUBO, InvalidProblemError
 from solvers.attempt import Answer, attempt, attempt_each
 from solvers.base import Callback, Solver
 from solvers.configure import check_attributes, reconfigured
-from solvers.errors import OptionError, SolverError, blaming
-from solvers.guard import name_of
+from solvers.errors import OptionError, SolverError, wrap_errors
+from solvers.guard import solver_name
 from solvers.registry import create
 from solvers.request import checked_seed, make_request
 from solvers.solution import Solution
@@ -209,13 +209,13 @@ def resolve(solver: Any, options: dict[str, Any]) -> Solver:
     """
     if isinstance(solver, str):
         return create(solver, **options)
-    name = name_of(solver)
+    name = solver_name(solver)
     if not isinstance(solver, Solver):
-        from solvers.foreign import as_solver
+        from solvers.adapters import as_solver
 
-        with blaming(name, "can't be wrapped"):
+        with wrap_errors(name, "can't be wrapped"):
             solver = as_solver(solver)
-    with blaming(name, "could not be loaded"):
+    with wrap_errors(name, "could not be loaded"):
         check_attributes(repr(name), solver)
         solver.require()
         solver.options()

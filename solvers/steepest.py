@@ -10,9 +10,9 @@ import numpy as np
 
 from problems import CardinalityQUBO
 from problems.penalty import Penalty
+from solvers.adapters.ocean import SPINS, dense_bqm, no_states, sample_states
 from solvers.base import Capabilities, Outcome, Request
-from solvers.ocean import SPINS, dense_bqm, empty, states_of
-from solvers.penalty import Penalised
+from solvers.penalised import Penalised
 from solvers.solution import Stop
 
 #: Flips judged in one call of the sampler, which can't be interrupted.
@@ -44,7 +44,7 @@ class Steepest(Penalised):
         rng = np.random.default_rng(request.seed)
         bqm = dense_bqm(form, spin=True)
         build = time.perf_counter() - begin
-        states = [empty(form.n)]
+        states = [no_states(form.n)]
         chunk = max(1, int(_FLIPS_PER_CALL / form.n**2))
         for done in range(0, request.num_reads, chunk):
             if done and request.remaining == 0:
@@ -53,7 +53,7 @@ class Steepest(Penalised):
             if done == 0 and request.initial_state is not None:
                 spins[0] = 2 * request.initial_state.astype(np.int8) - 1
             answer = SteepestDescentSampler().sample(bqm, initial_states=(spins, range(form.n)))
-            states.append(states_of(answer, form.n))
+            states.append(sample_states(answer, form.n))
         found = np.concatenate(states)
         cut = len(found) < request.num_reads
         return Outcome(found, Stop.TIME_LIMIT if cut else Stop.CONVERGED, build_seconds=build)

@@ -10,10 +10,10 @@ import numpy as np
 
 from problems import CardinalityQUBO
 from problems.penalty import Penalty
+from solvers.adapters.ocean import dense_bqm, no_states, sample_states
 from solvers.base import Capabilities, Outcome, Request
 from solvers.errors import OptionError
-from solvers.ocean import dense_bqm, empty, states_of
-from solvers.penalty import Penalised
+from solvers.penalised import Penalised
 from solvers.solution import Stop
 
 #: Under a time limit a read gets at least this part of what is left: fewer, but not worthless.
@@ -69,7 +69,7 @@ class Tabu(Penalised):
         bqm = dense_bqm(form)
         start = request.initial_state
         build = time.perf_counter() - begin
-        states = [empty(form.n)]
+        states = [no_states(form.n)]
         for read in range(request.num_reads):
             if read and request.remaining == 0:
                 break
@@ -86,7 +86,7 @@ class Tabu(Penalised):
                 coefficient_z_restart=self.updates_restart,
                 lower_bound_z=self.updates_least,
             )
-            states.append(states_of(answer, form.n))
+            states.append(sample_states(answer, form.n))
         return Outcome(
             np.concatenate(states),
             Stop.TIME_LIMIT if request.remaining == 0 else Stop.ITERATION_LIMIT,

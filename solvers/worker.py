@@ -80,15 +80,15 @@ class _Handler:
 
     def __call__(self, message: bytes) -> tuple[bool, Any]:
         """Return whether it went well, and the answer or the error."""
-        from solvers.errors import blame
-        from solvers.perform import name_of
+        from solvers.errors import to_solver_error
+        from solvers.invoke import solver_name
 
         try:
             name, *content = pickle.loads(message)
             step: Callable[..., Any] = getattr(self, name)
             return True, step(*content)
         except BaseException as error:
-            return False, blame(name_of(self.solver), error)
+            return False, to_solver_error(solver_name(self.solver), error)
 
     def load(self, code: bytes, path: list[str]) -> None:
         """Unpickle a solver, found as there, and load what it stands on."""
@@ -97,8 +97,8 @@ class _Handler:
         self.solver = pickle.loads(code)
         self.solver.require()
 
-    def perform(self, problems: Any, requests: Any, batch: bool) -> Any:
-        """Run it; see :func:`solvers.perform.perform`."""
-        from solvers.perform import perform
+    def invoke(self, problems: Any, requests: Any, batch: bool) -> Any:
+        """Run it; see :func:`solvers.invoke.invoke`."""
+        from solvers.invoke import invoke
 
-        return perform(self.solver, problems, requests, batch)
+        return invoke(self.solver, problems, requests, batch)

@@ -69,9 +69,8 @@ def best_swap(
 ) -> tuple[int, int, float]:
     """Return ``(i, j, change)``: clear the one ``i``, set the zero ``j`` of the same group."""
     best = (0, 0, 0.0)
-    for group in range(problem.num_groups):
-        members = problem.groups == group
-        ones, zeros = np.flatnonzero(members & (x == 1)), np.flatnonzero(members & (x == 0))
+    for members in problem.group_members:
+        ones, zeros = members[x[members] == 1], members[x[members] == 0]
         if len(ones) and len(zeros):
             couplings = problem.Q[np.ix_(ones, zeros)].astype(np.float64)
             changes = fields[zeros][None, :] - fields[ones][:, None] - 2 * couplings
@@ -85,6 +84,6 @@ def best_swap(
 def random_state(problem: CardinalityQUBO, rng: np.random.Generator) -> np.ndarray[Any, Any]:
     """Draw a feasible state."""
     x = np.zeros(problem.n, dtype=np.uint8)
-    for group, k in enumerate(problem.cardinalities):
-        x[rng.permutation(np.flatnonzero(problem.groups == group))[:k]] = 1
+    for members, k in zip(problem.group_members, problem.cardinalities, strict=True):
+        x[rng.permutation(members)[:k]] = 1
     return x

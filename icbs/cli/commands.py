@@ -15,7 +15,7 @@ from icbs.cli.layers import layers
 from icbs.cli.prune import prune
 from icbs.cli.report import report
 from icbs.cli.resume import resume
-from icbs.cli.settings import settings
+from icbs.cli.settings import ListsSettings, settings
 from icbs.cli.solve import solve
 from icbs.cli.solvers import solvers
 
@@ -53,7 +53,8 @@ PANELS = {
 }
 for panel, commands in PANELS.items():
     for command in commands:
-        app.command(rich_help_panel=panel)(command)
+        kind = ListsSettings if command is prune else None
+        app.command(rich_help_panel=panel, cls=kind)(command)
 
 
 def main() -> None:

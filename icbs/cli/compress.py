@@ -22,9 +22,9 @@ def compress(
     ] = None,
 ) -> None:
     """Write the pruned model of a run as a small file of mask bits and kept values."""
-    from icbs.config.sizes import spell
     from icbs.export.compressed import save_compressed
     from icbs.export.masks import load_masks
+    from icbs.formatting import byte_size
     from icbs.report.screen import Screen
     from icbs.run.run_folder import RunFolder
 
@@ -37,8 +37,8 @@ def compress(
     kept = sum(int(mask.sum()) for mask in masks.values())
     share = kept / max(1, sum(mask.numel() for mask in masks.values()))
     Screen(soft_wrap=True).print(
-        f"{target}: {spell(size)}, {size / whole:.0%} of the {spell(whole)} of the whole model; "
-        f"density of the masks {share:.4f}",
+        f"{target}: {byte_size(size)}, {size / whole:.0%} of the {byte_size(whole)} of the whole "
+        f"model; density of the masks {share:.4f}",
         highlight=False,
     )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from icbs.cli.console import rename_settings
 from icbs.config import PrunerConfig, explain
 from icbs.config.constraints import pattern_in
 from icbs.config.plain_yaml import PlainYamlError, load_plain
@@ -39,8 +41,9 @@ class Settings(BaseModel):
         ----------
         path : Path, optional
         changes : dict
-            Settings by name; those of the pruner as ``pruner.NAME``. A ``constraint`` of N:M
-            replaces the file's density.
+            Settings by name; those of the pruner as ``pruner.NAME``, those in a group or mapping
+            of the pruner as ``pruner.paper.NAME``. A ``constraint`` of N:M replaces the file's
+            density.
 
         Raises
         ------
@@ -53,14 +56,15 @@ class Settings(BaseModel):
         if isinstance(in_file, dict) and pattern_in(changes.get("pruner.constraint")):
             in_file.pop("density", None)
         for name, value in changes.items():
-            section, dot, inner = name.partition(".")
-            if dot:
-                part = content.setdefault(section, {})
+            *sections, last = name.split(".", 2 if name.startswith("pruner.") else 1)
+            part = content
+            for section in sections:
+                part = part.setdefault(section, {})
                 if not isinstance(part, dict):
                     raise ConfigError(f"{section!r} in {path} must be a section of settings")
-                part[inner] = value
-            else:
-                content[section] = value
+            part[last] = value
+        if isinstance(content.get("pruner"), dict):
+            content["pruner"] = rename_settings(content["pruner"])
         try:
             chosen = cls.model_validate(content)
         except ValidationError as error:
@@ -98,6 +102,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     """Convert strings ``name=value`` to a dict, with values parsed as YAML.
 
+    A value that begins with ``*`` is a pattern: YAML's aliases are not read anyway.
+
     Raises
     ------
     ConfigError
@@ -109,15 +115,27 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         if not (name and equals):
             raise ConfigError(f"{assignment!r} is not an assignment; write name=value")
         try:
-            found[name] = _number(load_plain(value))
+            found[name] = value if value.startswith("*") else load_plain(value)
         except PlainYamlError as error:
             raise ConfigError(f"the value of {name!r} can't be read: {error}") from error
     return found
 
 
-def _number(value: Any) -> Any:
-    """Convert numbers such as ``1e-3``, which YAML 1.1 reads as strings."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+def in_groups(assignments: Mapping[str, Any]) -> dict[str, Any]:
+    """Put settings named ``group.name`` into their groups, and rename old settings.
+
+    Raises
+    ------
+    ConfigError
+        If a group also has a value of its own, or an old setting has no equivalent.
+    """
+    found: dict[str, Any] = {}
+    for name, value in assignments.items():
+        group, dot, inner = name.partition(".")
+        if not dot:
+            found[name] = value
+        elif isinstance(part := found.setdefault(group, {}), dict):
+            part[inner] = value
+        else:
+            raise ConfigError(f"{group!r} has a value, and can't contain {inner!r} as well")
+    return rename_settings(found)

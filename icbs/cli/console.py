@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -74,3 +74,21 @@ def plain_warnings(console: Console, level: int = logging.INFO) -> Iterator[None
     finally:
         log.removeHandler(handler)
         log.setLevel(before)
+
+
+def rename_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the pruner's settings by their current names; print a line for each old one.
+
+    Raises
+    ------
+    ConfigError
+        For an old setting without an equivalent.
+    """
+    from icbs.config.old_names import translate
+    from icbs.report.screen import Screen
+
+    present, notes = translate(settings)
+    for note in notes:
+        line = f"DeprecationWarning: {note}"
+        Screen(stderr=True, soft_wrap=True).print(line, style="yellow", highlight=False)
+    return present

@@ -28,11 +28,11 @@ def demo(
     settings: Set = [],  # noqa: B006
 ) -> None:
     """Prune the garment classifier with iCBS, and compare with all initial masks."""
-    from icbs.cli.config_file import parse_assignments
+    from icbs.cli.config_file import in_groups, parse_assignments
     from icbs.cli.demo_run import demonstrate
     from icbs.cli.user_code import allow_local_imports
 
     allow_local_imports(solver)
     budget = {"passes": passes, "time_limit": time_limit}
     common = {"solver": solver, "density": density, "seed": seed}
-    demonstrate(task, out, budget, common, parse_assignments(settings))
+    demonstrate(task, out, budget, common, in_groups(parse_assignments(settings)))

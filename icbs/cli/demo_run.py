@@ -145,7 +145,7 @@ def _prune(
         evaluator.rows,
         result.history,
         result.initial_loss,
-        pruner.config.acceptance_unit == "pass",
+        pruner.config.acceptance == "pass",
     )
 
 

@@ -30,12 +30,14 @@ def export(
     """Convert a problem file to another format."""
     from icbs.report.screen import Screen
     from problems import formats
-    from problems.free import base
+    from problems.free import original_problem
 
-    target = formats.name_of(output, to)
+    target = formats.format_name(output, to)
     problem = formats.read(file, format, k=k, max_n=max_n, free=free)
     formats.write(problem, output, target, free=free)
-    what = f"QUBO of {base(problem).n} variables without a cardinality" if free else str(problem)
+    what = str(problem)
+    if free:
+        what = f"QUBO of {original_problem(problem).n} variables without a cardinality"
     screen = Screen(soft_wrap=True)
     screen.print(f"{what} written to {output}", highlight=False)
     if not (free or formats.FORMATS[target].cardinality):

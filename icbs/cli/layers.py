@@ -42,7 +42,7 @@ def layers(
     ] = [],  # noqa: B006
 ) -> None:
     """List the layers of a model that would be pruned, and the weights left dense."""
-    from icbs.cli.config_file import parse_assignments
+    from icbs.cli.config_file import in_groups, parse_assignments
     from icbs.cli.user_code import allow_local_imports
     from icbs.config import PrunerConfig
     from icbs.model.coverage import Coverage
@@ -50,7 +50,7 @@ def layers(
     from icbs.report.screen import Screen
 
     allow_local_imports(model)
-    config = PrunerConfig.of(**parse_assignments(settings))
+    config = PrunerConfig.of(**in_groups(parse_assignments(settings)))
     console = Screen()
     network = _model(model)
     found = find_layers(network, config)

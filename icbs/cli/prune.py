@@ -17,7 +17,10 @@ LANGUAGE = "language_model"
 DEFAULTS = Path(__file__).parents[1] / "zoo" / "language_model.yaml"
 """Settings for language models without --config."""
 
-WHAT, HOW, MORE = "Model and data (--model, --task or --config)", "Method", "Settings and results"
+WHAT, MORE = "Model and data (--model, --task or --config)", "Other settings, and results"
+#: Headings of the groups of settings (:mod:`icbs.config.groups`) that have flags.
+LAYERS, START, BLOCKS = "Layers and density", "Initial masks", "Blocks"
+SOLVER, BUDGET = "Solver", "Budget and numbers"
 
 #: Settings for ``--set`` other than the pruner's.
 OUTER = ("evaluate_every", "task_options")
@@ -27,7 +30,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="Any other setting; see 'icbs settings'; repeatable.",
+        help="Any setting of 'icbs settings', such as tabu=0.2 or paper.ridge=1e-3; repeatable.",
         rich_help_panel=MORE,
         show_default=False,
     ),
@@ -79,15 +82,39 @@ def prune(
         typer.Option(
             help="Share of weights kept, between 0 and 1.",
             show_default="0.1; with --model 0.5",
-            rich_help_panel=HOW,
+            rich_help_panel=LAYERS,
+        ),
+    ] = None,
+    initial: Annotated[
+        str | None,
+        typer.Option(
+            help="Score of the initial masks: magnitude, wanda, gradient, random or exchange.",
+            show_default="magnitude; with --model exchange",
+            rich_help_panel=START,
+        ),
+    ] = None,
+    block_size: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights in a block, 2 at least; all for one block of all weights.",
+            show_default="2048; with --model 1024",
+            rich_help_panel=BLOCKS,
+        ),
+    ] = None,
+    solver: Annotated[
+        str | None,
+        typer.Option(
+            help="Solver by name ('icbs solvers' lists them), or module:Class, which is run.",
+            show_default="anneal",
+            rich_help_panel=SOLVER,
         ),
     ] = None,
     passes: Annotated[
         int | None,
         typer.Option(
-            help="Number of passes.",
+            help="Number of passes; 0 sets the initial masks only.",
             show_default="100; with --model 10",
-            rich_help_panel=HOW,
+            rich_help_panel=BUDGET,
         ),
     ] = None,
     time_limit: Annotated[
@@ -95,36 +122,14 @@ def prune(
         typer.Option(
             help="Seconds after which no new pass starts.",
             show_default="none",
-            rich_help_panel=HOW,
-        ),
-    ] = None,
-    solver: Annotated[
-        str | None,
-        typer.Option(
-            help="Solver of the blocks: a name of 'icbs solvers', or module:Class, which is run.",
-            show_default="anneal",
-            rich_help_panel=HOW,
-        ),
-    ] = None,
-    block_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Number of weights in a block.",
-            show_default="2048; with --model 1024",
-            rich_help_panel=HOW,
-        ),
-    ] = None,
-    initial: Annotated[
-        str | None,
-        typer.Option(
-            help="Initial mask: magnitude, wanda, gradient, random or exchange.",
-            show_default="magnitude; with --model exchange",
-            rich_help_panel=HOW,
+            rich_help_panel=BUDGET,
         ),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="Seed of all random choices.", show_default="0", rich_help_panel=HOW),
+        typer.Option(
+            help="Seed of all random choices, ≥ 0.", show_default="0", rich_help_panel=BUDGET
+        ),
     ] = None,
     settings: Set = [],  # noqa: B006
     run: Annotated[
@@ -229,5 +234,5 @@ def _prune(chosen: Settings) -> None:
             about=about,
         ),
     )
-    by_pass = chosen.pruner.acceptance_unit == "pass"
+    by_pass = chosen.pruner.acceptance == "pass"
     show_outcome(console, work, evaluator, result, folder, dense, by_pass=by_pass)

@@ -68,5 +68,5 @@ def resume(
             **changes,
         ),
     )
-    by_pass = RunFolder(run).config().acceptance_unit == "pass"
+    by_pass = RunFolder(run).config().acceptance == "pass"
     show_outcome(console, work, evaluator, result, run, notes.dense, by_pass=by_pass)

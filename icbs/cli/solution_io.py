@@ -16,8 +16,8 @@ from rich.text import Text
 from problems import FormatError
 from problems.archive import read_arrays
 from problems.files import atomic, write_text
-from problems.free import own
-from problems.labels import Labels, texts, to_json
+from problems.free import original_states
+from problems.labels import Labels, display_names, to_json
 from solvers import Solution
 
 #: Entries of a solution's ``.npz``; ``record`` is JSON with everything except the states.
@@ -63,15 +63,15 @@ def record_with_state(solution: Solution, labels: Labels | None) -> dict[str, An
     x = None if solution.x is None else solution.x.tolist()
     found = record(solution) | {"x": x}
     if labels is not None:
-        names = texts(labels, len(labels))
+        names = display_names(labels, len(labels))
         found["values"] = None if x is None else dict(zip(names, x, strict=True))
     return found
 
 
 def without_partners(solution: Solution) -> Solution:
     """Return the solution of a problem of :func:`problems.free.free` in its first n variables."""
-    x = None if solution.x is None else own(solution.x)
-    return dataclasses.replace(solution, x=x, samples=own(solution.samples))
+    x = None if solution.x is None else original_states(solution.x)
+    return dataclasses.replace(solution, x=x, samples=original_states(solution.samples))
 
 
 def check_output(path: Path) -> None:
@@ -108,7 +108,7 @@ def write_solution(solution: Solution, path: Path, labels: Labels | None = None)
     elif path.suffix == ".txt":
         lines = []
         if x is not None:
-            pairs = zip(texts(labels, len(x)), x.tolist(), strict=True)
+            pairs = zip(display_names(labels, len(x)), x.tolist(), strict=True)
             lines = [f"{name} {value}\n" for name, value in pairs]
         write_text(path, "".join(lines))
     else:
@@ -187,7 +187,7 @@ def table(solution: Solution, title: str, labels: Labels | None = None) -> Table
 
 def _state(x: npt.NDArray[Any], labels: Labels | None) -> dict[str, str]:
     """Return a state as a row of the table: its bits, or the variables that are 1 if shorter."""
-    names = texts(labels, len(x))
+    names = display_names(labels, len(x))
     ones = ", ".join(names[i] for i in np.flatnonzero(x)) or "none"
     rows = {"x = 1": ones} if len(ones) <= 2 * _MAX_BITS else {}
     bits = "".join(map(str, x.tolist()))

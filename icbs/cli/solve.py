@@ -84,7 +84,7 @@ def solve(
     from icbs.cli.user_code import allow_local_imports
     from icbs.report.screen import Screen
     from problems.formats import read
-    from problems.free import base, paired
+    from problems.free import add_partners, original_problem
 
     if output is not None:
         check_output(output)
@@ -94,7 +94,7 @@ def solve(
         problem = read(file, format, k=k, max_n=max_n, free=free)
         start = None if initial_state is None else read_initial_state(initial_state)
         if free and start is not None:
-            start = paired(base(problem).as_states(start))
+            start = add_partners(original_problem(problem).as_states(start))
         solution = registry.solve(
             problem,
             registry.create(solver, **options),
@@ -104,7 +104,7 @@ def solve(
             initial_state=start,
         )
     if free:  # in the variables of the file
-        problem, solution = base(problem), without_partners(solution)
+        problem, solution = original_problem(problem), without_partners(solution)
     if output is not None:
         write_solution(solution, output, problem.labels)
     if as_json:

@@ -84,10 +84,10 @@ def describe(name: str, solver: type[Solver] | Solver | None = None) -> dict[str
         By default the class registered under the name.
     """
     import solvers as registry
-    from solvers.errors import blaming
+    from solvers.errors import wrap_errors
 
     try:
-        with blaming(name, "can't describe itself"):
+        with wrap_errors(name, "can't describe itself"):
             found = registry.get(name) if solver is None else solver
             missing = found.missing()
             return {
@@ -128,14 +128,14 @@ def _options(solver: type[Solver] | Solver) -> dict[str, Any]:
 def _setup(solver: type[Solver] | Solver) -> str | None:
     """Return what must be set up before the solver can run; None if it is ready."""
     from solvers import SolverError
-    from solvers.errors import blaming
+    from solvers.errors import wrap_errors
 
     try:
         instance = solver() if isinstance(solver, type) else solver
     except Exception:  # an option is required
         return None
     try:
-        with blaming(solver.name, "is not ready"):
+        with wrap_errors(solver.name, "is not ready"):
             instance.check_ready()
     except SolverError as error:
         return str(error)

@@ -85,17 +85,10 @@ def parse_pattern(constraint: str) -> Pattern | None:
     return Pattern(keep, run)
 
 
-def as_constraint(value: Any) -> Any:
-    """Undo YAML 1.1, to which an unquoted ``2:4`` is the number 124, in base 60."""
-    if isinstance(value, int) and not isinstance(value, bool) and value > 60:
-        return f"{value // 60}:{value % 60}"
-    return value
-
-
 def pattern_in(value: Any) -> Pattern | None:
     """Read N:M from a setting as it was given; None for anything else, a mistake included."""
     try:
-        return parse_pattern(as_constraint(value))
+        return parse_pattern(value)
     except (TypeError, ValueError):
         return None
 

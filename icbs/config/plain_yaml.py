@@ -1,13 +1,15 @@
-"""YAML that may come from anyone: plain values only, of bounded size and depth.
+"""YAML 1.2 that may come from anyone: plain values only, of bounded size and depth.
 
-Files of settings need mappings, lists, strings, numbers, booleans and null. The rest of YAML is
-refused by name: anchors and aliases (a few bytes of them unfold to billions of values), tags,
-keys that are neither text nor whole numbers, keys given twice, integers of more than 64 bits, and
-nesting without end. Dates stay text.
+Files of settings need mappings, lists, strings, numbers, booleans and null, which are told apart
+as the core schema of YAML 1.2 says: ``6e9`` is a number; ``2:4``, ``off`` and dates are text. The
+rest of YAML is refused by name: anchors and aliases (a few bytes of them unfold to billions of
+values), tags, keys that are neither text nor whole numbers, keys given twice, integers of more
+than 64 bits, and nesting without end.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -20,6 +22,19 @@ DEEPEST = 32
 _PREFIX = "tag:yaml.org,2002:"
 _KEYS = {_PREFIX + kind for kind in ("str", "int")}
 _TAGS = _KEYS | {_PREFIX + kind for kind in ("map", "seq", "float", "bool", "null")}
+
+#: Kind → how it is written, and the characters that it can begin with (YAML 1.2.2, section
+#: 10.3.2). What is none of these is text.
+_CORE_SCHEMA = {
+    "null": (r"null|Null|NULL|~|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    "float": (
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+        r"|[-+]?(\.inf|\.Inf|\.INF)|\.nan|\.NaN|\.NAN",
+        list("-+.0123456789"),
+    ),
+}
 
 
 class PlainYamlError(ValueError):
@@ -59,6 +74,8 @@ def dump_plain(content: Any) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
+    """Also quotes what YAML 1.1 would take for something else than text, as other tools may."""
+
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
@@ -98,16 +115,16 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        value = super().construct_yaml_int(node)
+        text = str(self.construct_scalar(node))
+        value = int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
         if not -(1 << 63) <= value < 1 << 64:
             where = f"line {node.start_mark.line + 1}"
             raise PlainYamlError(f"{where}: an integer of {value.bit_length()} bits is too large")
         return value
 
 
-# Dates, merges (<<) and the default value (=) are text here.
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag in _TAGS]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+_Loader.yaml_implicit_resolvers = {}
 _Loader.add_constructor(_PREFIX + "int", _Loader.construct_yaml_int)
+for _kind, (_pattern, _first) in _CORE_SCHEMA.items():
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(_PREFIX + _kind, re.compile(f"(?:{_pattern})\\Z"), _first)

@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from icbs import parallel
-from icbs.curvature.collectors import check_finite
 from icbs.curvature.hooks import hooked
 from icbs.curvature.layer_io import Call
+from icbs.curvature.means import check_finite
 from icbs.data.objective import RANDOM, REMEDY, Objective
 from icbs.data.samples import Samples
 from icbs.errors import DataError, LayerError
@@ -74,7 +74,7 @@ def check_gradients(
     model, layers, objective
         The model, in evaluation mode.
     samples : Samples
-        As unlike one another as can be; see :func:`icbs.data.samples.unlike`.
+        As unlike one another as can be; see :func:`icbs.data.samples.diverse_samples`.
     batch_size : int
         Samples in one forward pass, as in the passes of the run. With 1, nothing is computed
         together that could be mixed.

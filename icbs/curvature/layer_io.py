@@ -9,12 +9,13 @@ never formed.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 
 import torch
 from torch import Tensor
 
+from icbs.model.gates import Part
 from icbs.model.kinds import Kind
 
 MOST = 1 << 23
@@ -118,6 +119,8 @@ class Call:
     """Samples N, which lie one after another in the first dimension."""
     start: int = 0
     """Where they begin in the batch."""
+    _last: tuple[Part, Tensor] | None = field(default=None, init=False, repr=False)
+    """The part whose columns were asked for last, and these."""
 
     def parts(self) -> Iterator[Trace]:
         """Trace some samples after the other, as many as bound the memory."""
@@ -140,6 +143,12 @@ class Call:
     def columns(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Per-sample gradients of the weights at (rows, columns), shape (N, b)."""
         return joined([trace.columns(rows, columns) for trace in self.parts()])
+
+    def columns_of(self, part: Part) -> Tensor:
+        """Columns of the weights of a part, shape (N, m); computed once for all who read them."""
+        if self._last is None or self._last[0] is not part:
+            self._last = part, self.columns(*part.places)
+        return self._last[1]
 
     def gradient_sum(self) -> Tensor:
         """Gradient summed over samples, shape (out, in)."""

@@ -116,22 +116,31 @@ class HoldOut:
             total += self._run(piece, {}, piece.memos)
         return self._mean(total)
 
-    def trial(self, layer: Layer, index: Tensor, change: Tensor) -> float:
-        """Return the loss after a layer's weights at flat ``index`` have changed by ``change``.
+    def trial(self, changes: Sequence[tuple[Layer, Tensor, Tensor]]) -> float:
+        """Return the loss after some weights have changed; they must have been written already.
 
-        The weights must have been written already. :meth:`commit` keeps the trial's outputs in
-        the cache; otherwise they are discarded.
+        :meth:`commit` keeps the trial's outputs in the cache; otherwise they are discarded.
+
+        Parameters
+        ----------
+        changes : sequence of (Layer, Tensor, Tensor)
+            Layers, flat indices of their weights, and the changes of these, shape (m,).
         """
         if not self.remember:
             return self.measure()
-        rows, columns = layer.unravel(index)
         self._pending, total = [], 0.0
+        changed: dict[str, list[tuple[Layer, Tensor, Tensor]]] = {}
+        for change in changes:
+            changed.setdefault(change[0].name, []).append(change)
         for piece in self.pieces:
             order = list(piece.memos)
-            earlier = order[: order.index(layer.name)]
-            memo = piece.memos[layer.name].changed(rows, columns, change)
+            first = min(order.index(name) for name in changed)
+            own = changed[order[first]]
+            layer, index = own[0][0], torch.cat([index for _, index, _ in own])
+            difference = torch.cat([difference for _, _, difference in own])
+            memo = piece.memos[layer.name].changed(*layer.unravel(index), difference)
             fresh = {} if memo is None else {layer.name: memo}
-            known = {name: piece.memos[name] for name in earlier} | fresh
+            known = {name: piece.memos[name] for name in order[:first]} | fresh
             total += self._run(piece, known, fresh)
             self._pending.append(fresh)
         loss = self._mean(total)

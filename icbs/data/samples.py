@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from icbs import streams
 from icbs.data.pytree import concatenate, tensors, tree_map
 from icbs.errors import DataError, IgnoredSamplesWarning
 from icbs.model.plain import storage_problem
@@ -144,7 +145,7 @@ def diverse_samples(samples: Samples, count: int, seed: int, ignored: int = IGNO
         Indices. Samples are spread evenly over the values of the differing property, including
         the smallest and the largest.
     """
-    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(samples), generator=streams.samples(seed))
     for key in _differences(samples, ignored):
         values, kind, sizes = key.cpu()[order].unique(return_inverse=True, return_counts=True)
         if len(values) > 1:
@@ -159,9 +160,6 @@ def diverse_samples(samples: Samples, count: int, seed: int, ignored: int = IGNO
     if count < len(values):
         by_turn = by_turn[torch.linspace(0, len(values) - 1, count).round().long()]
     return order[by_turn[:count]]
-
-
-unlike = diverse_samples  # name in version 0.1
 
 
 def _differences(samples: Samples, ignored: int) -> Iterator[Tensor]:
@@ -199,5 +197,5 @@ def epoch_order(size: int, seen: int, count: int, seed: int) -> Tensor:
     Tensor of int64, shape (count,)
         Distinct indices.
     """
-    order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(size, generator=streams.samples(seed))
     return order.roll(-seen)[:count]

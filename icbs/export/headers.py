@@ -86,10 +86,19 @@ class HistoryMark(Header):
 class Kept(Header):
     """Numbers of weights that a layer keeps."""
 
-    pruned: Count
+    current: Count
     """By the current mask."""
     best: Count
     """By the best mask."""
+
+
+class AcceptanceFacts(Header):
+    """State of an acceptance rule; rules of others may have more."""
+
+    model_config = ConfigDict(extra="allow")
+
+    damping: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+    warned: bool
 
 
 class CheckpointFacts(Header):
@@ -100,13 +109,12 @@ class CheckpointFacts(Header):
     history: HistoryMark
     kept: dict[str, Kept]
     step: Count
-    seen: Count
+    samples_seen: Count
     seconds: Seconds
     initial_loss: float
     best_loss: float
-    caution: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
-    effort: Annotated[float, Field(ge=1, allow_inf_nan=False)]
-    started: Seconds
+    acceptance: AcceptanceFacts
+    start_seconds: Seconds
     visits: dict[str, Annotated[int, Field(ge=0, lt=1 << 31)]]
 
 

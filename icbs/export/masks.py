@@ -40,9 +40,6 @@ def unpack_bits(bits: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.from_numpy(np.unpackbits(bits.numpy(), count=size).astype(bool)).view(tuple(shape))
 
 
-pack, unpack = pack_bits, unpack_bits  # names in version 0.1
-
-
 def save_masks(masks: Mapping[str, Tensor], path: str | Path) -> None:
     """Write masks (True = kept) by layer name, bit-packed, atomically.
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from icbs.downloads.optional import without_bars
 from icbs.model.adapters import base_state, without_adapters
-from problems.files import atomic, private_folder, settle
+from problems.files import atomic, finish_files, private_folder
 
 PRETRAINED = "pretrained"
 PLAIN = "model.safetensors"
@@ -52,7 +52,7 @@ def save_pruned(model: nn.Module, folder: Path) -> Path:
             model.save_pretrained(  # type: ignore[operator]
                 partial, save_original_format=False, **more
             )
-        settle(private)
+        finish_files(private)
         if target.exists():
             shutil.rmtree(target)
         partial.replace(target)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from icbs.config import PrunerConfig, Scope
+from icbs.config.constants import MAX_SAMPLES
 from icbs.data.samples import read_samples
 from icbs.errors import ConfigError
 from icbs.layerwise.sweep import Method, keep_best, pieces_of, sweep
@@ -46,6 +47,7 @@ def prune_layerwise(
     update: bool = True,
     compare: Scope | None = None,
     batch_size: int | None = None,
+    max_samples: int = MAX_SAMPLES,
     callback: Callable[[int, int], object] | None = None,
     **settings: Any,
 ) -> LayerwiseResult:
@@ -81,11 +83,12 @@ def prune_layerwise(
         output for ``wanda`` and ``exchange``. SparseGPT ranks within blocks of columns.
     batch_size : int, optional
         Samples in a forward pass; by default a few thousand positions.
+    max_samples : int, default 65536
+        Largest number of calibration samples.
     callback : callable, optional
         ``callback(done, layers)`` after each layer.
     **settings
-        ``densities``, ``include``, ``exclude`` and ``max_samples``, as in
-        :class:`icbs.PrunerConfig`.
+        ``densities``, ``include`` and ``exclude``, as in :class:`icbs.PrunerConfig`.
 
     Returns
     -------
@@ -107,7 +110,7 @@ def prune_layerwise(
                 keep_best(layer, layer.dense.abs(), config)
         else:
             assert batches is not None
-            samples = read_samples(batches, config.max_samples)
+            samples = read_samples(batches, max_samples)
             pieces = pieces_of(samples, batch_size, layers[0].dense.device)
             try:
                 sweep(plain, layers, pieces, method, config, update=update, callback=callback)
@@ -136,7 +139,7 @@ def _config(
         raise ConfigError(f"unknown method {method!r}{near}; choose from {', '.join(methods)}")
     if method != "magnitude" and batches is None:
         raise ConfigError(f"{method} needs calibration samples; pass batches")
-    known = ("densities", "include", "exclude", "max_samples")
+    known = ("densities", "include", "exclude")
     if unknown := [name for name in settings if name not in known]:
         near = did_you_mean(unknown[0], known)
         raise ConfigError(

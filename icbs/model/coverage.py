@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from icbs.config import PrunerConfig
+from icbs.config import LayerSettings
 from icbs.errors import DensityWarning
 from icbs.formatting import counted
 from icbs.model.adapters import adapters_in
@@ -66,14 +66,14 @@ class Coverage:
         left = sum(self.left_dense.values())
         return (kept + left) / (self.pruned + left)
 
-    def report(self, layers: Sequence[Layer], config: PrunerConfig) -> None:
+    def report(self, layers: Sequence[Layer], config: LayerSettings) -> None:
         """Log which weights stay dense or are 0 already, and warn of large shares of them.
 
         Parameters
         ----------
         layers : sequence of Layer
             Dense.
-        config : PrunerConfig
+        config : LayerSettings
         """
         left = sum(self.left_dense.values())
         if left:
@@ -107,8 +107,6 @@ class Coverage:
         _warn_of_default_density(layers, config)
         _report_zeros(layers)
 
-    tell = report  # name in version 0.1
-
 
 def _left_by_choice(module: nn.Module) -> bool:
     """Whether a module is supported, or an embedding, so that leaving it dense is a choice."""
@@ -117,7 +115,7 @@ def _left_by_choice(module: nn.Module) -> bool:
     return kind_of(module) is not None or isinstance(module, nn.Embedding | nn.EmbeddingBag)
 
 
-def _warn_of_default_density(layers: Sequence[Layer], config: PrunerConfig) -> None:
+def _warn_of_default_density(layers: Sequence[Layer], config: LayerSettings) -> None:
     """Warn of layers without an entry in ``densities`` where ``density`` is not set either."""
     rest = [layer.name for layer in layers if density_of(layer.name, layer.module, config) is None]
     if config.densities and rest and "density" not in config.model_fields_set:

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from icbs.config import PrunerConfig
+from icbs.config import LayerSettings
 from icbs.errors import LayerError
 from icbs.model.adapters import adapters_in, check_adapters
-from icbs.model.kinds import Kind, kind_of
+from icbs.model.kinds import kind_of, known_types
 from icbs.model.layer import Layer
 from icbs.model.plain import check_weight, check_writable, storage_problem
 from icbs.model.wrappers import modules_of
@@ -29,7 +29,7 @@ _ANY_TYPE = (object, nn.Module)
 log = logging.getLogger("icbs")
 
 
-def find_layers(model: nn.Module, config: PrunerConfig) -> list[Layer]:
+def find_layers(model: nn.Module, config: LayerSettings) -> list[Layer]:
     """Return the layers to prune, in the model's own order.
 
     The output layer of a language model (``lm_head``, or whatever the model calls its
@@ -169,7 +169,7 @@ def matches_any(name: str, module: nn.Module, patterns: Sequence[str]) -> bool:
     return any(matches(name, module, pattern) for pattern in patterns)
 
 
-def density_of(name: str, module: nn.Module, config: PrunerConfig) -> float | None:
+def density_of(name: str, module: nn.Module, config: LayerSettings) -> float | None:
     """Return a layer's density by the last matching pattern of ``densities``; None without."""
     found = [d for pattern, d in config.densities.items() if matches(name, module, pattern)]
     return found[-1] if found else None
@@ -191,7 +191,7 @@ def _check_pattern(
     if not any(name in known for name in hits):
         kinds = sorted({type(modules[name]).__name__ for name in hits})
         raise LayerError(
-            f"pattern {pattern!r} matches only {', '.join(kinds)}, and only {Kind.names} can be "
+            f"pattern {pattern!r} matches only {', '.join(kinds)}, and only {known_types()} can be "
             f"pruned; the prunable layers are: {_listed(known)}"
         )
 

@@ -1,7 +1,8 @@
 """Kinds of layers: a module's weights, inputs and outputs as matrices.
 
 All other code sees a layer as a matrix (out, in) that multiplies the features of each
-position. Only its kind knows the module, so that a new kind is one class here.
+position. A new kind is one class, and a row in ``icbs.plugins.KINDS``, an entry point of the
+group ``icbs.kinds``, or a call of ``KINDS.register``; :func:`icbs.testing.check_kind` tests it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from icbs.plugins import KINDS
+
 
 class Kind:
     """A module whose output is a matrix times the features of each position, plus a bias.
@@ -22,7 +25,8 @@ class Kind:
     module : nn.Module
     """
 
-    names: ClassVar[str] = "nn.Linear, nn.Conv2d and transformers' Conv1D"
+    types: ClassVar[str] = ""
+    """Modules of this kind, for messages."""
     pointwise: ClassVar[bool] = True
     """Whether each position's output depends on that position's inputs only, features last."""
     groups: int = 1
@@ -30,6 +34,11 @@ class Kind:
 
     def __init__(self, module: nn.Module) -> None:
         self.module: Any = module
+
+    @classmethod
+    def fits(cls, module: nn.Module) -> bool:
+        """Whether a module is of this kind."""
+        return False
 
     @property
     def weight(self) -> Tensor:
@@ -87,9 +96,25 @@ class Kind:
 class Linear(Kind):
     """``nn.Linear``: weight (out, in), features last."""
 
+    types = "nn.Linear"
+
+    @classmethod
+    def fits(cls, module: nn.Module) -> bool:
+        """Whether a module is linear."""
+        return isinstance(module, nn.Linear)
+
 
 class Transposed(Kind):
     """``Conv1D`` of transformers (GPT-2): a linear layer with a weight of shape (in, out)."""
+
+    types = "transformers' Conv1D"
+
+    @classmethod
+    def fits(cls, module: nn.Module) -> bool:
+        """Whether a module is a Conv1D."""
+        # A model that holds one has loaded the library; nobody else should have to.
+        transformers = sys.modules.get("transformers.pytorch_utils")
+        return transformers is not None and isinstance(module, transformers.Conv1D)
 
     def matrix(self, weight: Tensor) -> Tensor:
         """Arrange values in the module's shape as (out, in)."""
@@ -107,7 +132,13 @@ class Transposed(Kind):
 class Convolution(Kind):
     """``nn.Conv2d``, unfolded: in = channels of a group × height × width of the kernel."""
 
+    types = "nn.Conv2d"
     pointwise = False
+
+    @classmethod
+    def fits(cls, module: nn.Module) -> bool:
+        """Whether a module is a two-dimensional convolution."""
+        return isinstance(module, nn.Conv2d)
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__(module)
@@ -175,12 +206,15 @@ class Convolution(Kind):
 
 def kind_of(module: nn.Module) -> Kind | None:
     """Return the kind of a module; None for an unsupported one."""
-    if isinstance(module, nn.Linear):
-        return Linear(module)
-    if isinstance(module, nn.Conv2d):
-        return Convolution(module)
-    # Not imported: a model with such a layer has loaded the library already.
-    transformers = sys.modules.get("transformers.pytorch_utils")
-    if transformers is not None and isinstance(module, transformers.Conv1D):
-        return Transposed(module)
+    for name in KINDS.names():
+        kind = KINDS.get(name)
+        if kind.fits(module):
+            found: Kind = kind(module)
+            return found
     return None
+
+
+def known_types() -> str:
+    """List the modules that can be pruned, for messages."""
+    types = [KINDS.get(name).types for name in KINDS.names()]
+    return f"{', '.join(types[:-1])} and {types[-1]}"

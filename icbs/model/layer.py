@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from icbs.errors import LayerError
-from icbs.model.kinds import Kind, kind_of
+from icbs.model.kinds import Kind, kind_of, known_types
 
 
 @dataclass
@@ -24,9 +24,12 @@ class Layer:
     """Conversion of the module's weights, inputs and outputs to matrices."""
     density: float
     dense: Tensor = field(repr=False)
-    """Weights before pruning, shape (out, in), contiguous; never changed."""
+    """Weights with all gates open, shape (out, in), contiguous: those before pruning, or of the
+    last :meth:`replace_weights`; never changed in place."""
     pruned: Tensor = field(repr=False)
     """Which weights are pruned, bool, flat, shape (out · in,)."""
+    _original: Tensor | None = field(default=None, init=False, repr=False)
+    """The weights before the first replacement."""
 
     @classmethod
     def of(cls, name: str, module: nn.Module, density: float) -> Layer:
@@ -40,7 +43,7 @@ class Layer:
         kind = kind_of(module)
         if kind is None:
             raise LayerError(
-                f"{name!r} is {type(module).__name__}; only {Kind.names} can be pruned"
+                f"{name!r} is {type(module).__name__}; only {known_types()} can be pruned"
             )
         dense = kind.matrix(kind.weight).clone(memory_format=torch.contiguous_format)
         pruned = torch.zeros(dense.numel(), dtype=torch.bool, device=dense.device)
@@ -65,6 +68,11 @@ class Layer:
     def num_kept(self) -> int:
         """Number of weights that the current mask keeps."""
         return self.size - int(self.pruned.sum())
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the weights have been replaced since the run began."""
+        return self._original is not None
 
     @property
     def weight(self) -> Tensor:
@@ -96,3 +104,31 @@ class Layer:
         rows, columns = self.unravel(index)
         values = torch.where(pruned, self.dense.new_zeros(()), self.dense[rows, columns])
         self.kind.weight[self.kind.at(rows, columns)] = values
+
+    @torch.no_grad()
+    def replace_weights(self, matrix: Tensor) -> None:
+        """Replace the values of the weights; the mask stays.
+
+        Parameters
+        ----------
+        matrix : Tensor, shape (out, in)
+            Values that weights have where kept, or take when their gates open. Copied.
+        """
+        if matrix.shape != self.dense.shape:
+            raise LayerError(
+                f"new weights of {self.name!r} have shape {tuple(matrix.shape)}; they must have "
+                f"{tuple(self.dense.shape)}"
+            )
+        values = matrix.to(self.dense)  # of the same type, on the same device
+        if not torch.isfinite(values).all():
+            raise LayerError(f"new weights of {self.name!r} hold NaN or infinite values")
+        if self._original is None:
+            self._original = self.dense
+        self.dense = values.clone(memory_format=torch.contiguous_format)
+        self.set_mask(self.pruned)
+
+    def restore_weights(self) -> None:
+        """Return to the weights before the first replacement; the mask stays."""
+        if self._original is not None:
+            self.dense, self._original = self._original, None
+            self.set_mask(self.pruned)

@@ -94,7 +94,7 @@ class Overview:
     @property
     def by_pass(self) -> bool:
         """Whether acceptance was decided for whole passes."""
-        return self.settings["acceptance_unit"] == "pass"
+        return self.settings["acceptance"] == "pass"
 
     @property
     def curve(self) -> Curve:

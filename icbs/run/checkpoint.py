@@ -1,32 +1,29 @@
 """The whole state of a run after some pass, as one file, and back.
 
-The file's digest is over all of it. Beside the state it holds the manifest's digest and the
-history's, so that none of the three is taken together with another's.
+The file's digest is over all of it. It also holds the digests of the manifest and the
+history, so that none of the three is combined with another run's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from icbs.export.headers import CheckpointFacts
-from icbs.export.masks import pack, unpack
-from icbs.export.writing import write
-from icbs.model.layer import Layer
+from icbs.export.safetensors_files import open_tensors, read_header, write_tensors
 from icbs.run.context import RunContext
-from icbs.run.history import Row
 from icbs.run.state import RunState
-from icbs.selection.block_selection import Tabu
 
-FORMAT = "icbs-checkpoint-3"
+FORMAT = "icbs-checkpoint-4"
+OLDER = "icbs-checkpoint-3"
 
 
 def write_checkpoint(
-    path: Path, work: RunContext, state: RunState, manifest: str, history: Mapping[str, Any]
+    path: Path, context: RunContext, state: RunState, manifest: str, history: Mapping[str, Any]
 ) -> None:
     """Write a state, with the digest of the manifest and the mark of the history.
 
@@ -35,86 +32,47 @@ def write_checkpoint(
     RunFolderError
         If the file can't be written.
     """
-    tensors: dict[str, Tensor] = {"generator": state.generator.get_state()}
-    kept = {}
-    for layer in work.layers:
-        tabu, best = state.tabus[layer.name], state.best[layer.name]
-        tensors |= {
-            f"pruned/{layer.name}": pack(layer.pruned),
-            f"best/{layer.name}": pack(best),
-            f"free/{layer.name}": pack(tabu.free),
-            f"stamp/{layer.name}": tabu.stamp.cpu(),
-        }
-        kept[layer.name] = {"pruned": layer.num_kept, "best": int((~best).sum())}
-    facts = {
+    best = state.best.kept()
+    facts = state.facts() | {
         "manifest": manifest,
         "history": dict(history),
-        "kept": kept,
-        "step": state.step,
-        "seen": state.seen,
-        "seconds": state.seconds,
-        "initial_loss": state.initial_loss,
-        "best_loss": state.best_loss,
-        "caution": state.caution,
-        "effort": state.effort,
-        "started": state.started,
-        "visits": {name: tabu.visits for name, tabu in state.tabus.items()},
+        "kept": {x.name: {"current": x.num_kept, "best": best[x.name]} for x in context.layers},
     }
-    write(path, FORMAT, facts, tensors)
+    write_tensors(path, FORMAT, facts, state.tensors(context.layers))
 
 
-def restore(
-    work: RunContext,
-    facts: CheckpointFacts,
-    tensors: Mapping[str, Tensor],
-    history: Sequence[Row],
-) -> RunState:
-    """Build the state that :func:`write_checkpoint` wrote, and set the model's masks.
+@contextmanager
+def read_checkpoint(path: Path) -> Iterator[tuple[CheckpointFacts, dict[str, Tensor]]]:
+    """Yield figures and tensors of a checkpoint, of this format or the one before.
 
     Raises
     ------
-    ValueError, KeyError, RuntimeError
-        If something is missing, or a mask does not keep as many weights as it did; the model is
-        then as it was.
+    RunFolderError
+        If it is damaged, or what is made of it inside fails.
     """
+    older = read_header(path, "checkpoint").get("format") == OLDER
+    with open_tensors(path, "checkpoint", OLDER if older else FORMAT) as (tensors, facts):
+        if older:
+            facts, tensors = _renewed(facts, tensors)
+        yield CheckpointFacts.of(facts), tensors
 
-    def bits(kind: str, layer: Layer) -> Tensor:
-        mask = unpack(tensors[f"{kind}/{layer.name}"], (layer.size,))
-        return mask.to(layer.dense.device)
 
-    def kept(kind: str, layer: Layer) -> Tensor:
-        mask, count = bits(kind, layer), getattr(facts.kept[layer.name], kind)
-        if int((~mask).sum()) != count:
-            raise ValueError(f"{layer.name!r} does not keep the {count} weights that it should")
-        return mask
-
-    tabus, best, masks = {}, {}, {}
-    for layer in work.layers:
-        tabu = Tabu(bits("free", layer), work.config.tabu)
-        stamp = tensors[f"stamp/{layer.name}"]
-        if stamp.dtype != tabu.stamp.dtype or stamp.shape != tabu.stamp.shape:
-            raise ValueError(f"the tabu list of {layer.name!r} is {stamp.dtype}{stamp.shape}")
-        # Cloned, since a tensor may be a view of the file, which the next checkpoint replaces.
-        tabu.stamp = stamp.clone().to(layer.dense.device)
-        tabu.visits = facts.visits[layer.name]
-        tabus[layer.name], best[layer.name] = tabu, kept("best", layer)
-        masks[layer.name] = kept("pruned", layer)
-    generator = torch.Generator()
-    generator.set_state(tensors["generator"])
-    state = RunState(
-        generator,
-        tabus,
-        step=facts.step,
-        seen=facts.seen,
-        initial_loss=facts.initial_loss,
-        best_loss=facts.best_loss,
-        best=best,
-        caution=facts.caution,
-        effort=facts.effort,
-        started=facts.started,
-        history=list(history),
-    )
-    state.set_clock(facts.seconds)
-    for layer in work.layers:
-        layer.set_mask(masks[layer.name])
-    return state
+def _renewed(
+    facts: dict[str, Any], tensors: dict[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Convert a checkpoint of the format before, which knew masks of one set of weights alone."""
+    kept = {
+        name: {"current": counts["pruned"], "best": counts["best"]}
+        for name, counts in dict(facts["kept"]).items()
+    }
+    new = {
+        "kept": kept,
+        "acceptance": {"damping": facts["caution"], "warned": False},
+        "samples_seen": facts["seen"],
+        "start_seconds": facts["started"],
+    }
+    renamed = {
+        key.replace("pruned/", "current/", 1) if key.startswith("pruned/") else key: tensor
+        for key, tensor in tensors.items()
+    }
+    return facts | new, renamed

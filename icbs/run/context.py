@@ -1,9 +1,8 @@
-"""What a run works on, and how it draws its passes."""
+"""The fixed surroundings of a run: model, layers, samples, and the objects that settings name."""
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -12,21 +11,26 @@ from typing import Any
 import torch
 from torch import nn
 
-from icbs.config import DRAWN, PrunerConfig
+from icbs import streams
+from icbs.acceptance.rule import AcceptanceRule
+from icbs.config import PrunerConfig
+from icbs.config.constants import MAX_SAMPLES, MIN_SHARE, SELECTION_SHARE
 from icbs.curvature.gradient_check import check_gradients, count_samples
-from icbs.curvature.passes import Choose, Pass, selection_point, take_pass
-from icbs.curvature.sources import check_twice_differentiable
+from icbs.curvature.named import make_source
+from icbs.curvature.passes import Pass, Select, take_pass
+from icbs.curvature.source import Batch, CurvatureSource
 from icbs.data.holdout import HoldOut
 from icbs.data.objective import Loss, Objective
 from icbs.data.positions import counted_positions
-from icbs.data.samples import Samples, epoch_order, read_samples, unlike
+from icbs.data.samples import Samples, diverse_samples, epoch_order, read_samples
 from icbs.errors import DataError, LayerError
 from icbs.model.calls import reach, slices
 from icbs.model.coverage import Coverage
 from icbs.model.finding import find_layers
 from icbs.model.layer import Layer
+from icbs.plugins import ACCEPTANCES
 from icbs.run.memory import Plan, make_plan, survey
-from icbs.selection.schedule import shares
+from icbs.selection.schedule import selection_point, shares
 
 log = logging.getLogger("icbs")
 
@@ -43,6 +47,8 @@ class RunContext:
     holdout: HoldOut
     """Other samples, for acceptance."""
     config: PrunerConfig
+    source: CurvatureSource
+    """Where the curvature of blocks comes from."""
     visits: list[float]
     """Share of the passes in which each layer is visited."""
     plan: Plan
@@ -73,10 +79,11 @@ class RunContext:
             :meth:`icbs.data.objective.Objective.check`, :func:`icbs.run.memory.make_plan`
             and :func:`icbs.curvature.gradient_check.check_gradients`.
         """
+        source = make_source(config)
         layers = find_layers(model, config)
         coverage = Coverage.of(model, layers)
-        coverage.tell(layers, config)
-        samples = read_samples(batches, config.max_samples)
+        coverage.report(layers, config)
+        samples = read_samples(batches, MAX_SAMPLES)
         if len(samples) < 2:
             raise DataError(
                 "batches holds one sample; gradients and the acceptance test need one each"
@@ -85,25 +92,22 @@ class RunContext:
 
         def some(count: int) -> Samples:
             ignored = Objective(loss).ignored
-            return samples[unlike(samples, count, config.seed, ignored)].to(device)
+            return samples[diverse_samples(samples, count, config.seed, ignored)].to(device)
 
         few = some(2 if samples.targets.ndim > 1 else 4)
-        objective = Objective.check(
-            loss, model, few, samples.targets, draws=config.curvature in DRAWN
-        )
+        objective = Objective.check(loss, model, few, samples.targets, draws=source.draws_targets)
         objective.precision = config.precision
         apart = _check_reach(model, layers, objective, samples, len(few), config)
-        order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(config.seed))
+        order = torch.randperm(len(samples), generator=streams.samples(config.seed))
         held = min(config.acceptance_samples, len(samples) // 2)
         found = survey(model, layers, objective, samples[:1].to(device))
         found = replace(found, apart=apart)
-        if config.curvature == "exact":
-            check_twice_differentiable(model, layers[0], objective, few[:1])
+        source.check(Batch(model, layers, objective, few[:1], streams.samples(config.seed)))
         if plan is None:
-            plan = make_plan(model, layers, found, config, len(samples) - held, held)
+            plan = make_plan(model, layers, found, config, source, len(samples) - held, held)
         count = count_samples(found.activations, plan.samples, len(samples))
-        # Sums over samples don't care which sample is which, but padding does.
-        rows = config.curvature not in ("exact", "gram") or counted_positions(few) is not None
+        # Sums over samples don't depend on which sample is which, but padding does.
+        rows = source.uses_rows or counted_positions(few) is not None
         check_gradients(model, layers, objective, some(count), plan.together, rows=rows)
         holdout = HoldOut(
             model,
@@ -113,9 +117,16 @@ class RunContext:
             plan.batch_size,
             remember=plan.remember,
         )
-        visits = shares(layers, config.schedule, config.min_share)
+        schedule = "uniform" if config.block_size == "all" else config.schedule
+        visits = shares(layers, schedule, MIN_SHARE)
         pool = samples[order[held:]]
-        return cls(model, layers, objective, pool, holdout, config, visits, plan, coverage)
+        return cls(model, layers, objective, pool, holdout, config, source, visits, plan, coverage)
+
+    def acceptance_rule(self) -> AcceptanceRule:
+        """Make the acceptance rule of a run, in its initial state."""
+        kind = ACCEPTANCES.get(self.config.acceptance)
+        rule: AcceptanceRule = kind(self.config, models_loss=self.source.models_loss)
+        return rule
 
     @property
     def density(self) -> float:
@@ -124,63 +135,40 @@ class RunContext:
         return kept / sum(layer.size for layer in self.layers)
 
     @property
-    def samples(self) -> int:
-        """Samples of a first pass."""
-        return self.config.samples_of(len(self.pool))
+    def num_samples(self) -> int:
+        """Samples of a pass."""
+        return min(self.config.samples_of(len(self.pool)), self.plan.samples)
 
-    @property
-    def most_effort(self) -> float:
-        """Largest factor on the samples of a pass that the plan allows for."""
-        return self.plan.samples / self.samples
-
-    def grown(self, effort: float) -> float:
-        """Return the next larger factor on the samples of a pass, where there is one."""
-        return min(effort * self.config.sample_growth, self.most_effort)
-
-    def next_samples(self, effort: float) -> int:
-        """Count the samples of a pass with a factor on them."""
-        return round(min(effort, self.most_effort) * self.samples)
-
-    def look(
-        self,
-        generator: torch.Generator,
-        choose: Choose | None = None,
-        effort: float = 1.0,
-        seen: int = 0,
+    def take_pass(
+        self, generator: torch.Generator, samples_seen: int = 0, select: Select | None = None
     ) -> Pass:
         """Run one forward and backward pass, over the next samples, that serves all layers.
 
         Parameters
         ----------
         generator : torch.Generator
-        choose : callable, optional
-            Chooses the blocks; see :func:`icbs.curvature.passes.take_pass`. Without it, a pass
-            that would choose on its way gives no curvature.
-        effort : float, default 1
-            Factor on the samples.
-        seen : int, default 0
+        samples_seen : int, default 0
             Samples of the passes before; see :func:`icbs.data.samples.epoch_order`.
+        select : callable, optional
+            Selects the blocks; see :func:`icbs.curvature.passes.take_pass`. Without it, a
+            source that would select midway gives no curvature.
         """
-        config, plan = self.config, self.plan
-        effort = min(effort, self.most_effort)
-        wanted = self.next_samples(effort)
-        turn = epoch_order(len(self.pool), seen, wanted, config.seed)
-        # Which of them choose the blocks should not be the same in every round.
-        turn = turn[torch.randperm(wanted, generator=generator)]
-        after = selection_point(config, wanted)
-        blind = choose is None and after is not None
+        count = self.num_samples
+        order = epoch_order(len(self.pool), samples_seen, count, self.config.seed)
+        # Which of them select the blocks should not be the same in every epoch.
+        order = order[torch.randperm(count, generator=generator)]
+        after = selection_point(SELECTION_SHARE, count)
+        blind = select is None and self.source.selects_midway and after is not None
         return take_pass(
             self.model,
             self.layers,
             self.objective,
-            self.pool[turn].to(self.layers[0].dense.device),
-            curvature=None if blind else config.curvature,
-            curvature_samples=math.ceil(effort * config.curvature_samples),
-            batch_size=plan.together,
+            self.pool[order].to(self.layers[0].dense.device),
+            None if blind else self.source,
+            batch_size=self.plan.together,
             generator=generator,
-            sample=config.sample,
-            choose=choose,
-            choose_after=after,
+            select=select,
+            select_after=after,
         )
 
 
@@ -194,8 +182,8 @@ def _check_reach(
 ) -> bool:
     """Check that samples reach every layer; whether their gradients must be taken one by one.
 
-    Where layers see some samples only (experts behind a router), what a layer was called with
-    does not say which sample each row is of.
+    Where layers see some samples only (experts behind a router), the inputs of a call don't
+    say which sample each row is of.
 
     Raises
     ------

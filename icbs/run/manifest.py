@@ -23,13 +23,13 @@ from icbs.run.context import RunContext
 
 
 def make_manifest(
-    work: RunContext, settings: str, initial: str | None, about: Mapping[str, Any]
+    context: RunContext, settings: str, initial: str | None, about: Mapping[str, Any]
 ) -> str:
     """Return the text of a manifest.
 
     Parameters
     ----------
-    work : RunContext
+    context : RunContext
     settings : str
         Content of ``config.yaml``.
     initial : str, optional
@@ -45,9 +45,9 @@ def make_manifest(
     content = {
         "versions": {name: version(name) for name in ("icbs-pruning", "torch", "numpy", "numba")},
         "settings": digest([settings.encode()]),
-        **fingerprints(work),
+        **fingerprints(context),
         "initial": initial,
-        "plan": work.plan.recorded(),
+        "plan": context.plan.recorded(),
         "about": dict(about),
     }
     try:
@@ -79,14 +79,14 @@ def read_manifest(path: Path) -> Manifest:
         raise RunFolderError(f"{path} is damaged: {error!s:.1000}") from error
 
 
-def fingerprints(work: RunContext) -> dict[str, str]:
+def fingerprints(context: RunContext) -> dict[str, str]:
     """Return hashes of the dense model and of the samples for gradients."""
-    state = {f"{layer.name}.weight": layer.dense for layer in work.layers}
-    for name, value in work.model.state_dict().items():
+    state = {f"{layer.name}.weight": layer.dense for layer in context.layers}
+    for name, value in context.model.state_dict().items():
         plain = isinstance(value, Tensor) and type(value.data) is Tensor
         if plain and not value.is_meta and not value.is_quantized:
             state.setdefault(name, value)
-    samples = [*tensors(work.pool.inputs), work.pool.targets]
+    samples = [*tensors(context.pool.inputs), context.pool.targets]
     return {
         "model": digest(p for name in state for p in (name.encode(), *described(state[name]))),
         "samples": digest(part for tensor in samples for part in described(tensor)),

@@ -1,14 +1,13 @@
-"""How much memory a run will take, said before it starts, and what gives way when it is short.
+"""Estimate memory use and choose batch sizes that fit the limit.
 
-First fewer samples in a forward pass, then activations of the acceptance test computed anew
-rather than remembered, then passes that never grow. What is chosen depends on sizes and the
+Where memory is short, fewer samples go into a forward pass, and then activations of the
+acceptance test are computed again rather than remembered. The choice depends on sizes and the
 limit alone.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,14 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from icbs.config import PrunerConfig
-from icbs.config.sizes import spell
+from icbs.config.constants import SELECTION_SHARE
 from icbs.curvature.hooks import hooked
-from icbs.curvature.passes import selection_point
+from icbs.curvature.source import CurvatureSource, PassSizes
 from icbs.data.objective import Objective
 from icbs.data.pytree import tensors, tree_map
 from icbs.data.samples import IGNORED, Samples
 from icbs.errors import DataError, MemoryLimitError
+from icbs.formatting import byte_size as spell
 from icbs.model.layer import Layer
+from icbs.selection.schedule import selection_point
 
 log = logging.getLogger("icbs")
 SPARE = 0.8
@@ -164,15 +165,17 @@ def make_plan(
     layers: Sequence[Layer],
     found: Survey,
     config: PrunerConfig,
+    source: CurvatureSource,
     pool: int,
     held_out: int,
 ) -> Plan:
-    """Choose the way of working that needs no more memory than there is.
+    """Choose batch sizes that fit the limit, and whether to remember activations.
 
     Parameters
     ----------
     model, layers, config
     found : Survey
+    source : CurvatureSource
     pool, held_out : int
         Samples for gradients, and for the acceptance test.
 
@@ -191,37 +194,29 @@ def make_plan(
         "gradients and scores": 2 * wide * weights,
         "shared by the samples": found.shared,
     }
-    if config.curvature.endswith("gram"):
-        products = sum(layer.kind.groups * layer.shape[1] ** 2 for layer in layers)
-        fixed["products of inputs"] = wide * products
     limit = config.max_memory
     if limit is None:
         limit = int(SPARE * free_memory(layers[0].dense.device)) + fixed["model"] + dense
-    wanted = config.samples_of(pool)
-    together = config.acceptance_unit == "pass"
-    grows = together and config.sample_growth > 1 and config.curvature != "gram"
-    most = pool if grows else wanted
-    # Where all layers move at once there is nothing to remember.
+    samples = config.samples_of(pool)
+    midway = source.selects_midway and selection_point(SELECTION_SHARE, samples) is not None
+    gates = [layer.size for layer in layers]
+    if config.block_size == "all":
+        gates = [sum(gates)]
+    else:
+        gates = [min(config.block_size, size) for size in gates]
+    sizes = PassSizes(layers, samples, gates, found.held, midway)
+    fixed |= {"samples of a pass": samples * found.sample} | source.memory(sizes)
+    # Where all layers move at once, every activation changes: there is nothing to remember.
     cache = 2 * held_out * found.held
-    remembers = not together and not found.apart and cache <= CACHE
-    ways = [(most if together else wanted, remembers), (wanted, False)]
-    rows = config.curvature_samples
-    if config.sample == "sequence":
-        rows = min(rows, wanted)
-    for samples, remembers in ways:
-        curved = math.ceil(rows * samples / wanted)
-        parts = fixed | {
-            "samples of a pass": samples * found.sample,
-            "block columns": column_bytes(layers, config, curved),
-            "held for the curvature": held_bytes(layers, found, config, curved, samples),
-            # A trial's activations stand beside those of the current state.
-            "held for the acceptance test": cache if remembers else 0,
-        }
+    remembers = config.acceptance != "pass" and not found.apart and cache <= CACHE
+    for remember in sorted({remembers, False}, reverse=True):
+        # A trial's activations are held in addition to those of the current state.
+        parts = fixed | {"held for the acceptance test": cache if remember else 0}
         room = (limit - sum(parts.values())) // max(1, found.activations)
         size = min(config.batch_size, max(samples, held_out), room)
         if size >= 1:
             parts["activations"] = size * found.activations
-            plan = Plan(size, samples, remembers, limit, parts, found.apart)
+            plan = Plan(size, samples, remember, limit, parts, found.apart)
             log.info("%s", plan)
             log.debug("memory by purpose: %s", plan.details)
             return plan
@@ -232,30 +227,6 @@ def make_plan(
         f"{spell(limit)} may be used; raise max_memory, take shorter samples, prune fewer "
         "layers at a time (include), or load the model in a narrower type (bfloat16)"
     )
-
-
-def column_bytes(layers: Sequence[Layer], config: PrunerConfig, curved: int) -> int:
-    """Bytes of the columns of a pass's blocks, and of their problems."""
-    sizes = sum(min(config.block_size, layer.size) for layer in layers)
-    # As they were gathered, as they are scaled, and in a problem.
-    size = 3 * max(4, layers[0].dense.element_size()) * curved * sizes
-    if config.curvature == "exact" or config.curvature.endswith("gram"):
-        # The problems of all layers are alive together.
-        each = 16 if config.curvature == "fisher+gram" else 8
-        size += each * sum(min(config.block_size, layer.size) ** 2 for layer in layers)
-    return size
-
-
-def held_bytes(
-    layers: Sequence[Layer], found: Survey, config: PrunerConfig, curved: int, samples: int
-) -> int:
-    """Bytes that a pass without a selection point holds for the curvature."""
-    if config.curvature in ("exact", "gram") or selection_point(config, samples) is not None:
-        return 0
-    if config.sample == "token":
-        widths = sum(layer.shape[0] + layer.shape[1] * layer.kind.groups for layer in layers)
-        return curved * widths * max(4, layers[0].dense.element_size())
-    return curved * found.held
 
 
 def free_memory(device: torch.device) -> int:

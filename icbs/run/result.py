@@ -38,22 +38,22 @@ class Progress:
     """The model with the current masks."""
 
     @classmethod
-    def of(cls, work: RunContext, state: RunState) -> Progress:
+    def of(cls, context: RunContext, state: RunState) -> Progress:
         """Return the progress of a state."""
-        seconds, step, passes = state.seconds, state.step, work.config.passes
-        pace = seconds_a_sample(state.history, step, seconds, state.started)
-        pace *= work.next_samples(state.effort) * (passes - step)
-        limit = work.config.time_limit
+        seconds, step, passes = state.seconds, state.step, context.config.passes
+        pace = seconds_a_sample(state.history, step, seconds, state.start_seconds)
+        pace *= context.num_samples * (passes - step)
+        limit = context.config.time_limit
         return cls(
             step=step,
             passes=passes,
             seconds=seconds,
             remaining=pace if limit is None else min(pace, max(0.0, limit - seconds)),
             loss=state.loss,
-            density=work.density,
+            density=context.density,
             blocks=len(state.history),
             accepted=sum(row.accepted for row in state.history),
-            model=work.model,
+            model=context.model,
         )
 
 
@@ -114,20 +114,20 @@ class Result:
     """Number of weights that the masks keep although they were 0 before pruning."""
 
     @classmethod
-    def of(cls, work: RunContext, state: RunState) -> Result:
+    def of(cls, context: RunContext, state: RunState) -> Result:
         """Return the result of a finished run, whose best masks are set."""
-        kept = sum(layer.num_kept for layer in work.layers)
+        kept = sum(layer.num_kept for layer in context.layers)
         return cls(
-            masks={layer.name: layer.mask for layer in work.layers},
+            masks={layer.name: layer.mask for layer in context.layers},
             history=state.history,
-            density=work.density,
+            density=context.density,
             loss=state.best_loss,
             initial_loss=state.initial_loss,
             passes=state.step,
             seconds=state.seconds,
-            model_density=work.coverage.density(kept),
-            left_dense=work.coverage.left_dense,
-            kept_zeros=sum(map(kept_zeros, work.layers)),
+            model_density=context.coverage.density(kept),
+            left_dense=context.coverage.left_dense,
+            kept_zeros=sum(map(kept_zeros, context.layers)),
         )
 
     def __repr__(self) -> str:

@@ -27,12 +27,13 @@ from torch import Tensor
 
 from icbs import parallel
 from icbs.config import PrunerConfig
+from icbs.config.old_names import translate
 from icbs.config.plain_yaml import dump_plain, load_plain
-from icbs.errors import RunFolderError
+from icbs.errors import ConfigError, RunFolderError
 from icbs.export.digests import digest, file_digest
-from icbs.export.headers import CheckpointFacts, HistoryMark, Manifest
+from icbs.export.headers import HistoryMark, Manifest
 from icbs.export.masks import load_masks, save_masks
-from icbs.export.safetensors_files import open_tensors, read_header, read_text, write_error
+from icbs.export.safetensors_files import read_header, read_text, write_error
 from icbs.model.coverage import density_in_words
 from icbs.run import checkpoint
 from icbs.run.context import RunContext
@@ -81,7 +82,7 @@ class RunFolder(LockedFolder):
 
     def create(
         self,
-        work: RunContext,
+        context: RunContext,
         about: Mapping[str, Any],
         masks: Mapping[str, Tensor] | None = None,
     ) -> None:
@@ -94,7 +95,7 @@ class RunFolder(LockedFolder):
         RunFolderError
             If the folder can't be written.
         """
-        settings = dump_plain(work.config.model_dump())
+        settings = dump_plain(context.config.model_dump())
 
         def write() -> None:
             try:
@@ -103,7 +104,7 @@ class RunFolder(LockedFolder):
                 if masks is not None:
                     save_masks(masks, self.path / INITIAL)
                 given = None if masks is None else file_digest(self.path / INITIAL)
-                write_text(self.path / MANIFEST, make_manifest(work, settings, given, about))
+                write_text(self.path / MANIFEST, make_manifest(context, settings, given, about))
                 write_text(self.path / CONFIG, settings)
             except OSError as error:
                 raise write_error(self.path, error) from error
@@ -129,9 +130,15 @@ class RunFolder(LockedFolder):
             settings = load_plain(text)
             if digest([text.encode()]) != self.manifest.settings:
                 raise ValueError("it has been changed: its digest is not that in the manifest")
-            return PrunerConfig.of(**settings)
+            present, _ = translate(settings)
+            return PrunerConfig.of(**present)
         except (FileNotFoundError, NotADirectoryError):
             raise RunFolderError(f"{self.path} has no run (no config.yaml)") from None
+        except ConfigError as error:
+            raise RunFolderError(
+                f"{path} has settings that this version does not support: {error!s:.1000}. Use "
+                "the release that started the run, or start a new one"
+            ) from error
         except (OSError, ValueError, TypeError) as error:
             raise RunFolderError(f"{path} is damaged: {error!s:.1000}") from error
 
@@ -162,8 +169,8 @@ class RunFolder(LockedFolder):
         path = self.path / CHECKPOINT
         if not path.exists():
             return RunStatus(False, 0, 0.0, float("nan"), float("nan"))
-        with open_tensors(path, "checkpoint", checkpoint.FORMAT) as (_, read):
-            state = CheckpointFacts.of(read)
+        with checkpoint.read_checkpoint(path) as (state, _):
+            pass
         return RunStatus(False, state.step, state.seconds, state.initial_loss, state.best_loss)
 
     def final_masks(self) -> dict[str, Tensor]:
@@ -198,7 +205,7 @@ class RunFolder(LockedFolder):
             )
         return None if found is None else load_masks(path)
 
-    def check(self, work: RunContext) -> None:
+    def check(self, context: RunContext) -> None:
         """Refuse a model or samples other than those of the run.
 
         Raises
@@ -206,14 +213,14 @@ class RunFolder(LockedFolder):
         RunFolderError
         """
         recorded = self.manifest
-        for what, found in fingerprints(work).items():
+        for what, found in fingerprints(context).items():
             if getattr(recorded, what) != found:
                 raise RunFolderError(
                     f"not the {what} of the run in {self.path}: resume it with the same "
                     f"{what}, or start a new run"
                 )
 
-    def checkpoint(self, work: RunContext, state: RunState) -> None:
+    def checkpoint(self, context: RunContext, state: RunState) -> None:
         """Save the state; a failure after the first checkpoint is logged, and the run continues.
 
         Raises
@@ -223,20 +230,20 @@ class RunFolder(LockedFolder):
         """
         first, self._saved = not self._saved, True
         if first:
-            parallel.on_rank0(lambda: self.save(work, state))
+            parallel.on_rank0(lambda: self.save(context, state))
         elif parallel.rank() == 0:
             try:
-                self.save(work, state)
+                self.save(context, state)
             except RunFolderError as error:
                 log.warning(
                     "no checkpoint after pass %d: %s. The run continues and tries again after %d "
                     "more passes",
                     state.step,
                     error,
-                    work.config.checkpoint_every,
+                    context.config.checkpoint_every,
                 )
 
-    def save(self, work: RunContext, state: RunState) -> None:
+    def save(self, context: RunContext, state: RunState) -> None:
         """Write history and checkpoint, in this order, and remove the summary of a finished run.
 
         Raises
@@ -253,9 +260,9 @@ class RunFolder(LockedFolder):
         (self.path / SUMMARY).unlink(missing_ok=True)
         manifest, mark = self.manifest.digest, self._history.mark()
         path = self.path / CHECKPOINT
-        checkpoint.write_checkpoint(path, work, state, manifest, mark)
+        checkpoint.write_checkpoint(path, context, state, manifest, mark)
 
-    def load(self, work: RunContext) -> RunState | None:
+    def load(self, context: RunContext) -> RunState | None:
         """Restore the state of the last checkpoint into the model; None without a checkpoint.
 
         Raises
@@ -266,15 +273,17 @@ class RunFolder(LockedFolder):
         path = self.path / CHECKPOINT
         if not path.exists():
             return None
-        with open_tensors(path, "checkpoint", checkpoint.FORMAT) as (tensors, found):
-            facts = CheckpointFacts.of(found)
+        with checkpoint.read_checkpoint(path) as (facts, tensors):
             if facts.manifest != self.manifest.digest:
                 raise RunFolderError(
                     f"{path} is of another run than manifest.json; restore the file of this run, "
                     "or start a new run"
                 )
             history = self._history.restore(facts.history.model_dump())
-            return checkpoint.restore(work, facts, tensors, history)
+            layers, tabu = context.layers, context.config.tabu
+            return RunState.restored(
+                layers, context.acceptance_rule(), tabu, facts, tensors, history
+            )
 
     def record(self, state: RunState) -> None:
         """Append the history without a checkpoint, to document failures.
@@ -302,7 +311,7 @@ class RunFolder(LockedFolder):
             HistoryFile(self._history.path).restore(mark.model_dump())
         return read_history(self._history.path)
 
-    def conclude(self, work: RunContext, state: RunState, result: Result) -> None:
+    def conclude(self, context: RunContext, state: RunState, result: Result) -> None:
         """Write the results; a failure of one part does not prevent the others.
 
         Raises
@@ -314,9 +323,9 @@ class RunFolder(LockedFolder):
             return
         failures = []
         for write in (
-            lambda: self.save(work, state),
+            lambda: self.save(context, state),
             lambda: write_masks(self.path, result),
-            lambda: write_model(self.path, work.model, result),
+            lambda: write_model(self.path, context.model, result),
         ):
             try:
                 self.lock.check()

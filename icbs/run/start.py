@@ -1,4 +1,4 @@
-"""The masks that a run begins with, and the state that it begins in."""
+"""The start of a run: initial masks, given or by score, and the initial state."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from icbs import streams
 from icbs.config import PrunerConfig
 from icbs.config.constraints import Pattern
 from icbs.data.samples import epoch_order
@@ -18,25 +19,26 @@ from icbs.errors import BlockSizeWarning, DataError, LayerError
 from icbs.layerwise.sweep import pieces_of, sweep
 from icbs.model.layer import Layer
 from icbs.model.plain import check_mask
+from icbs.plugins import SCORES
 from icbs.run.context import RunContext
 from icbs.run.state import RunState
 from icbs.selection.allocation import share_out
 from icbs.selection.block_selection import Tabu
-from icbs.selection.scores import SCORES, initial_mask, movable
+from icbs.selection.scores import initial_mask, movable
 
 log = logging.getLogger("icbs")
-_WORD_EVERY = 20.0
-"""Seconds between two words about how far the start has come."""
+_LOG_EVERY = 20.0
+"""Seconds between two log lines about the progress of the start."""
 
 
-def begin(work: RunContext, masks: Mapping[str, Tensor] | None = None) -> RunState:
+def start_run(context: RunContext, masks: Mapping[str, Tensor] | None = None) -> RunState:
     """Set the initial masks, given or by score, and measure where the run starts.
 
     All layers are scored, dense, before the first of them is pruned.
 
     Parameters
     ----------
-    work : RunContext
+    context : RunContext
     masks : mapping of str to Tensor of bool, optional
         As for :meth:`icbs.Pruner.prune`, checked already.
 
@@ -45,75 +47,83 @@ def begin(work: RunContext, masks: Mapping[str, Tensor] | None = None) -> RunSta
     DataError
         If the loss of the initial masks is NaN.
     """
-    config, began = work.config, time.perf_counter()
-    generator = torch.Generator().manual_seed(config.seed + 1)
-    scores, seen = None, 0
+    config, began = context.config, time.perf_counter()
+    generator = streams.passes(config.seed)
+    scores, samples_seen = None, 0
     exchanges = masks is None and config.initial == "exchange"
     scored = masks is None and not (exchanges and config.allocation != "global")
-    if scored or config.fix_prune or config.fix_keep:
-        information = work.look(generator)
-        seen = information.count
-        score = SCORES["wanda" if config.initial == "exchange" else config.initial]
-        scores = {layer.name: score(layer, information, generator) for layer in work.layers}
+    if scored or config.paper.fix_prune or config.paper.fix_keep:
+        pass_info = context.take_pass(generator)
+        samples_seen = pass_info.count
+        score = SCORES.get("wanda" if config.initial == "exchange" else config.initial)
+        scores = {layer.name: score(layer, pass_info, generator) for layer in context.layers}
         if masks is None and config.allocation == "global":
-            share_out(work.layers, scores, config)
+            share_out(context.layers, scores, config)
     if exchanges:
-        masks = _exchanged(work, seen)
-        seen += work.samples
+        masks = _exchanged(context, samples_seen)
+        samples_seen += context.num_samples
     tabus = {}
-    for layer in work.layers:
+    for layer in context.layers:
         free = torch.ones_like(layer.pruned)
         if masks is not None:
             layer.set_mask(~layer.kind.matrix(masks[layer.name]).flatten().to(layer.pruned.device))
         if scores is not None:
-            worth = scores[layer.name]
+            score = scores[layer.name]
             if masks is None:
                 keep = layer.num_keep
-                layer.set_mask(initial_mask(worth, keep, config.compare, config.pattern))
-            free = movable(worth, layer.pruned, config.fix_prune, config.fix_keep)
+                layer.set_mask(initial_mask(score, keep, config.compare, config.pattern))
+            free = movable(score, layer.pruned, config.paper.fix_prune, config.paper.fix_keep)
         tabus[layer.name] = Tabu(free, config.tabu)
         _check_block_size(layer, free, config)
-    state = RunState(generator, tabus, seen=seen, _began=began)
-    state.loss = state.initial_loss = work.holdout.measure()
+    state = RunState(
+        generator,
+        tabus,
+        context.acceptance_rule(),
+        samples_seen=samples_seen,
+    )
+    state.set_clock(time.perf_counter() - began)
+    state.loss = state.initial_loss = context.holdout.measure()
     if math.isnan(state.loss):
         raise DataError(
             "the loss of the initial masks on held-out samples is NaN; check the data, begin with "
             "more weights (density) or better ones (initial), or use a wider floating-point type"
         )
-    state.remember(work.layers)
-    state.started = state.seconds
+    state.keep_best(context.layers)
+    state.start_seconds = state.seconds
     return state
 
 
-def _exchanged(work: RunContext, seen: int) -> dict[str, Tensor]:
+def _exchanged(context: RunContext, samples_seen: int) -> dict[str, Tensor]:
     """Masks by exchanges from Wanda's, on as many samples as a pass has."""
-    config = work.config
-    turn = epoch_order(len(work.pool), seen, work.samples, config.seed)
-    pieces = pieces_of(work.pool[turn], work.plan.batch_size, work.layers[0].dense.device)
-    began = spoken = math.nan
+    config = context.config
+    order = epoch_order(len(context.pool), samples_seen, context.num_samples, config.seed)
+    device = context.layers[0].dense.device
+    pieces = pieces_of(context.pool[order], context.plan.batch_size, device)
+    began = last_logged = math.nan
 
-    def tell(done: int, layers: int) -> None:
-        nonlocal began, spoken
+    def report(done: int, layers: int) -> None:
+        nonlocal began, last_logged
         now = time.perf_counter()
-        if done == 1:  # what comes before the first layer is over: only now count
-            began = spoken = now
-        elif now - spoken > _WORD_EVERY:
-            spoken, left = now, (now - began) * (layers - done) / (done - 1)
+        if done == 1:  # the time before the first layer is no measure of the others
+            began = last_logged = now
+        elif now - last_logged > _LOG_EVERY:
+            last_logged, left = now, (now - began) * (layers - done) / (done - 1)
             log.info("the start: %d of %d layers, %.0f s left", done, layers, left)
 
-    sweep(work.model, work.layers, pieces, "exchange", config, callback=tell)
-    return {layer.name: layer.mask for layer in work.layers}
+    sweep(context.model, context.layers, pieces, "exchange", config, callback=report)
+    return {layer.name: layer.mask for layer in context.layers}
 
 
 def _check_block_size(layer: Layer, free: Tensor, config: PrunerConfig) -> None:
     half = min(int((free & layer.pruned).sum()), int((free & ~layer.pruned).sum()))
-    # The default asks for as many as there are; only a size that was asked for is missed.
-    if "block_size" in config.model_fields_set and config.block_size > 2 * half:
+    # The default takes what a layer has; only a size that was asked for can be missed.
+    size = config.block_size
+    if "block_size" in config.model_fields_set and size != "all" and size > 2 * half:
         warnings.warn(
-            f"block_size {config.block_size} is more than layer {layer.name!r} can fill "
+            f"block_size {size} is more than layer {layer.name!r} can fill "
             f"({half} of its movable weights are on the smaller side): its blocks are smaller",
             BlockSizeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -144,7 +154,7 @@ def check_masks(
         )
     if unknown := [name for name in masks if name not in names]:
         raise LayerError(
-            f"masks has {_listed(unknown)}, which are no layers to prune; leave them out, "
+            f"masks has {_listed(unknown)}, which are not prunable layers; leave them out, "
             "or include these layers"
         )
     for layer in layers:

@@ -1,21 +1,23 @@
-"""Everything that changes during a run."""
+"""Everything that changes during a run, and how it is saved and restored."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from icbs.acceptance.rule import AcceptanceRule
+from icbs.export.headers import CheckpointFacts
+from icbs.export.masks import pack_bits, unpack_bits
+from icbs.model.gates import Gates
 from icbs.model.layer import Layer
 from icbs.run.history import Row
+from icbs.run.snapshot import Snapshot
 from icbs.selection.block_selection import Tabu
-
-TRUSTED = 0.25
-"""What a model must be worth, measured over predicted change, to be used again as it is."""
 
 
 @dataclass
@@ -24,29 +26,22 @@ class RunState:
 
     generator: torch.Generator
     tabus: dict[str, Tabu]
+    acceptance: AcceptanceRule
     step: int = 0
     """Passes done."""
-    looked: int = 0
+    num_samples: int = 0
     """Samples of the present pass."""
-    seen: int = 0
+    samples_seen: int = 0
     """Samples of all passes, and of the start."""
     loss: float = float("nan")
-    """Held-out loss of the current mask."""
+    """Held-out loss of the current masks."""
     initial_loss: float = float("nan")
-    """Held-out loss of the initial mask."""
+    """Held-out loss of the initial masks."""
     best_loss: float = float("inf")
-    best: dict[str, Tensor] = field(default_factory=dict)
-    """Masks (True = pruned, flat) with the lowest held-out loss so far."""
-    caution: dict[str, float] = field(default_factory=dict)
-    """Factor on κ by layer, 1 where absent; see ``PrunerConfig.caution``."""
-    effort: float = 1.0
-    """Factor on the samples of a pass; see ``PrunerConfig.sample_growth``."""
-    worth: float = math.inf
-    """Measured over predicted change of the loss, of the present pass judged as a whole."""
+    best: Snapshot = field(default_factory=Snapshot)
+    """Masks (and weights, where they were replaced) with the lowest held-out loss so far."""
     history: list[Row] = field(default_factory=list)
-    warned: bool = False
-    """Whether it has been said that nothing moves."""
-    started: float = 0.0
+    start_seconds: float = 0.0
     """Wall seconds that the start took, before the first pass."""
     _began: float = field(default_factory=time.perf_counter, repr=False)
 
@@ -56,44 +51,94 @@ class RunState:
         return time.perf_counter() - self._began
 
     def set_clock(self, seconds: float) -> None:
-        """Let the clock go on from a time already spent."""
+        """Continue the clock from a time already spent."""
         self._began = time.perf_counter() - seconds
 
-    def learn(self, layer: Layer, *, accepted: bool, factor: float) -> None:
-        """Grow more cautious about a layer whose move was undone, bolder where it was kept."""
-        caution = self.caution.get(layer.name, 1.0)
-        least = min(1.0, caution)  # below 1 where nothing moved before
-        caution = max(least, caution / factor**0.25) if accepted else caution * factor
-        self.caution[layer.name] = min(caution, 1e6)
+    def keep_best(self, layers: Sequence[Layer]) -> None:
+        """Keep masks and weights as they stand if their held-out loss is the lowest so far."""
+        if self.loss <= self.best_loss:
+            self.best_loss = self.loss
+            self.best = Snapshot.take(layers)
 
-    def trust(self, layers: Sequence[Layer], worth: float, factor: float) -> None:
-        """Learn from a pass judged as a whole what its model was worth.
+    def finish_pass(self, blocks: Mapping[str, Gates]) -> None:
+        """Put the weights of a pass's blocks on the tabu lists, and count the pass."""
+        for gates in blocks.values():
+            for part in gates.parts:
+                self.tabus[part.layer.name].push(part.index)
+        self.step += 1
 
-        As in a trust region: bolder where the model did half as well as it said, more cautious
-        where it did less than a quarter as well, and much more where it was wrong. Never is all
-        kept of what some samples promise, however small the move; so 1 is no aim.
+    def facts(self) -> dict[str, Any]:
+        """Return the figures of a checkpoint; see :class:`icbs.export.headers.CheckpointFacts`."""
+        return {
+            "step": self.step,
+            "samples_seen": self.samples_seen,
+            "seconds": self.seconds,
+            "initial_loss": self.initial_loss,
+            "best_loss": self.best_loss,
+            "acceptance": self.acceptance.facts(),
+            "start_seconds": self.start_seconds,
+            "visits": {name: tabu.visits for name, tabu in self.tabus.items()},
+        }
+
+    def tensors(self, layers: Sequence[Layer]) -> dict[str, Tensor]:
+        """Return the tensors of a checkpoint."""
+        found = {"generator": self.generator.get_state()}
+        found |= Snapshot.take(layers).tensors("current") | self.best.tensors("best")
+        for name, tabu in self.tabus.items():
+            found |= {f"free/{name}": pack_bits(tabu.free), f"stamp/{name}": tabu.stamp.cpu()}
+        return found
+
+    @classmethod
+    def restored(
+        cls,
+        layers: Sequence[Layer],
+        acceptance: AcceptanceRule,
+        tabu: float,
+        facts: CheckpointFacts,
+        tensors: Mapping[str, Tensor],
+        history: Sequence[Row],
+    ) -> RunState:
+        """Build the state that :meth:`facts` and :meth:`tensors` describe; sets the layers.
 
         Parameters
         ----------
         layers : sequence of Layer
-        worth : float
-            Measured over predicted change of the loss; infinity where κ was too large for any
-            move to pay.
-        factor : float
-            See ``PrunerConfig.caution``.
-        """
-        # A loss that is no number is as bad as any.
-        self.worth = worth if worth > -math.inf else -math.inf
-        power = 6
-        for least, smaller in ((0.0, 4), (TRUSTED, 0), (0.5, -2), (math.inf, -4)):
-            if self.worth >= least:
-                power = smaller
-        for layer in layers:
-            caution = self.caution.get(layer.name, 1.0) * factor**power
-            self.caution[layer.name] = min(max(caution, 1e-6), 1e6)
+            Dense, as at the beginning of the run.
+        acceptance : AcceptanceRule
+            New; it takes the state that it had.
+        tabu : float
+            Length of the tabu lists as a share of the weights that may move.
+        facts, tensors, history
+            Of the checkpoint.
 
-    def remember(self, layers: list[Layer]) -> None:
-        """Keep the current masks if their held-out loss is the lowest so far."""
-        if self.loss <= self.best_loss:
-            self.best_loss = self.loss
-            self.best = {layer.name: layer.pruned.clone() for layer in layers}
+        Raises
+        ------
+        ValueError, KeyError, RuntimeError
+            If something is missing, or a mask does not keep as many weights as it did; the
+            layers are then as they were.
+        """
+        current = Snapshot.read("current", layers, tensors, facts.kept)
+        best = Snapshot.read("best", layers, tensors, facts.kept)
+        tabus = {}
+        for layer in layers:
+            free = unpack_bits(tensors[f"free/{layer.name}"], (layer.size,)).to(layer.dense.device)
+            tabus[layer.name] = Tabu(free, tabu)
+            tabus[layer.name].restore(tensors[f"stamp/{layer.name}"], facts.visits[layer.name])
+        generator = torch.Generator()
+        generator.set_state(tensors["generator"])
+        acceptance.restore(facts.acceptance.model_dump())
+        state = cls(
+            generator,
+            tabus,
+            acceptance,
+            step=facts.step,
+            samples_seen=facts.samples_seen,
+            initial_loss=facts.initial_loss,
+            best_loss=facts.best_loss,
+            best=best,
+            start_seconds=facts.start_seconds,
+            history=list(history),
+        )
+        state.set_clock(facts.seconds)
+        current.apply(layers)
+        return state

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from icbs.config import PrunerConfig
+from icbs.config.constants import ALLOCATION_FLOOR
 from icbs.errors import DensityWarning, LayerError
 from icbs.model.finding import density_of
 from icbs.model.layer import Layer
@@ -23,7 +24,7 @@ def share_out(layers: Sequence[Layer], scores: Mapping[str, Tensor], config: Pru
     """Set the layers' densities so that one threshold on the scores holds for all.
 
     The sum is exact: as many weights are kept as with the same density everywhere. No layer
-    gets less than ``allocation_floor`` of its own, or is left whole. Layers with a density
+    gets less than a tenth of its own, or is left whole. Layers with a density
     of their own in ``densities`` keep it.
 
     Parameters
@@ -36,7 +37,7 @@ def share_out(layers: Sequence[Layer], scores: Mapping[str, Tensor], config: Pru
     open_ = [layer for layer in layers if density_of(layer.name, layer.module, config) is None]
     if not open_:
         return
-    low = np.array([max(1, int(config.allocation_floor * x.num_keep)) for x in open_])
+    low = np.array([max(1, int(ALLOCATION_FLOOR * x.num_keep)) for x in open_])
     high = np.array([layer.size - 1 for layer in open_])
     values = [scores[layer.name].detach().flatten().float().cpu().numpy() for layer in open_]
     kept = threshold(values, sum(layer.num_keep for layer in open_), low, high)
@@ -61,7 +62,7 @@ def _tell(layers: Sequence[Layer], apart: int) -> None:
     least = [layer.name for layer in layers if layer.num_keep <= 1]
     most = [layer.name for layer in layers if layer.num_keep >= layer.size - 1]
     for names, what, remedy in (
-        (least, "nothing, or a single weight", "raise allocation_floor"),
+        (least, "nothing, or a single weight", "give it a density of its own (densities)"),
         (most, "all their weights, or all but one", "exclude them"),
     ):
         if names:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from icbs.config import PrunerConfig
+from icbs.config.constraints import group_of
+from icbs.model.gates import Gates
 from icbs.model.layer import Layer
 
 _NEVER = -(1 << 31)
@@ -38,9 +40,39 @@ class Tabu:
         self.stamp[index] = self.visits + order
         self.visits += count
 
+    def restore(self, stamp: Tensor, visits: int) -> None:
+        """Take the stamps and the count of a checkpoint.
+
+        Raises
+        ------
+        ValueError
+            If the stamps are not one for each weight.
+        """
+        if stamp.dtype != self.stamp.dtype or stamp.shape != self.stamp.shape:
+            raise ValueError(f"a tabu list is {stamp.dtype}{tuple(stamp.shape)}")
+        # Cloned, since a tensor may be a view of the file, which the next checkpoint replaces.
+        self.stamp, self.visits = stamp.clone().to(self.stamp.device), visits
+
     def active(self) -> Tensor:
         """Weights on the list, bool, shape (size,)."""
         return self.stamp > self.visits - self.length
+
+
+def select_block(
+    layer: Layer, scores: Tensor, tabu: Tabu, config: PrunerConfig, generator: torch.Generator
+) -> Gates | None:
+    """Select the next block of a layer, one gate a weight; None where nothing may move.
+
+    See :func:`choose_block`. Gates are in one group for each set of weights that keeps its
+    count.
+    """
+    index = choose_block(layer, scores, tabu, config, generator)
+    if not len(index):
+        return None
+    labels = None
+    if config.constraint != "layer":
+        labels = group_of(index, layer.shape[1], config.constraint)
+    return Gates.single(layer, index, labels)
 
 
 def choose_block(
@@ -69,9 +101,11 @@ def choose_block(
     Tensor of int64, shape (n,), n ≤ block_size or one run
         Flat indices; the pruned weights first, but under N:M run by run.
     """
+    if config.block_size == "all":
+        raise ValueError("one block of all weights is selected by WholeModel")
     if config.pattern is not None:
         return _choose_runs(layer, scores, tabu, config.block_size, config.pattern.run)
-    lines = _Lines(layer, config, generator)
+    lines = _Lines(layer, config.constraint, config.block_size, generator)
     half = max(1, config.block_size // (2 * lines.count))
     worth, pruned = lines.of(scores), lines.of(layer.pruned)
     free, active = lines.of(tabu.free), lines.of(tabu.active())
@@ -112,12 +146,13 @@ def _choose_runs(layer: Layer, scores: Tensor, tabu: Tabu, block_size: int, run:
 class _Lines:
     """The layer as one line, or some of its outputs or inputs as a line each."""
 
-    def __init__(self, layer: Layer, config: PrunerConfig, generator: torch.Generator) -> None:
-        self.shape = layer.shape
-        self.scope = config.constraint  # no pattern: that has runs
+    def __init__(
+        self, layer: Layer, scope: str, block_size: int, generator: torch.Generator
+    ) -> None:
+        self.shape, self.scope = layer.shape, scope  # no pattern: that has runs
         rows, columns = layer.shape
         most = {"layer": 1, "output": rows, "input": columns}[self.scope]
-        self.count = min(most, max(1, config.block_size // 32))
+        self.count = min(most, max(1, block_size // 32))
         self.chosen: Tensor | None = None
         if self.count < most:
             drawn = torch.randperm(most, generator=generator)[: self.count]

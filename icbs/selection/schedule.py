@@ -36,3 +36,8 @@ def visit_order(
     """Return the layers whose turn it is in this pass, in random order."""
     turn = [layer for layer, share in zip(layers, visit, strict=True) if due(step, share)]
     return [turn[i] for i in torch.randperm(len(turn), generator=generator)]
+
+
+def selection_point(share: float, samples: int) -> int | None:
+    """Return the number of samples of a pass that select its blocks; None for all of them."""
+    return min(math.ceil(share * samples), samples - 1) or None

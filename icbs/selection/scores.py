@@ -45,15 +45,6 @@ def random(layer: Layer, information: Pass, generator: torch.Generator) -> Tenso
     return drawn.to(layer.dense.device)
 
 
-SCORES: dict[str, Score] = {
-    "magnitude": magnitude,
-    "wanda": wanda,
-    "gradient": gradient,
-    "taylor": taylor,
-    "random": random,
-}
-
-
 def initial_mask(scores: Tensor, keep: int, scope: Scope, pattern: Pattern | None = None) -> Tensor:
     """Prune all but the ``keep`` best weights of a layer.
 

@@ -33,12 +33,12 @@ from typing import Any
 
 from problems.errors import FormatError
 from problems.formats import bqm_file, bqm_json, coo, cqm_file, lp, mps, qplib
-from problems.free import base
-from problems.free import free as freed
+from problems.free import free as free_problem
+from problems.free import original_problem
 from problems.qubo import CardinalityQUBO
 from problems.suggest import did_you_mean
 
-__all__ = ["FORMATS", "Format", "name_of", "read", "write"]
+__all__ = ["FORMATS", "Format", "format_name", "read", "write"]
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,13 @@ def read(
     FileNotFoundError
         If there is no such file.
     """
-    chosen = FORMATS[name_of(path, format)]
+    chosen = FORMATS[format_name(path, format)]
     given = k is not None or groups is not None
     if free and given:
         raise FormatError("a free problem has no cardinality; leave out k and groups, or free")
     if not chosen.lossless:
         if free:
-            return freed(chosen.read(path, k=0, max_n=max_n))
+            return free_problem(chosen.read(path, k=0, max_n=max_n))
         return chosen.read(path, k=k, groups=groups, max_n=max_n)
     if given or free:
         raise FormatError(f"{path} holds its own cardinality; leave k, groups and free out")
@@ -144,17 +144,17 @@ def write(
     OSError
         If the file can't be written.
     """
-    name = name_of(path, format)
+    name = format_name(path, format)
     if not free:
         FORMATS[name].write(problem, path)
     elif FORMATS[name].lossless:
         others = ", ".join(key for key, each in FORMATS.items() if not each.lossless)
         raise FormatError(f"{name} holds a cardinality, and a free problem has none; use {others}")
     else:
-        FORMATS[name].write(base(problem), path, free=True)
+        FORMATS[name].write(original_problem(problem), path, free=True)
 
 
-def name_of(path: str | Path, format: str | None = None) -> str:
+def format_name(path: str | Path, format: str | None = None) -> str:
     """Return the key of :data:`FORMATS` that a file's ending, or ``format``, stands for.
 
     Raises

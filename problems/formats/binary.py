@@ -20,7 +20,7 @@ _FLOATS = ("float32", "float64")
 _INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 
 
-class Content:
+class ByteReader:
     """Bytes that are there, taken from the front; a claim of more is an error.
 
     Parameters
@@ -70,12 +70,12 @@ class Content:
             raise FormatError(f"{self.source} has a {type(found).__name__} as its header")
         return found, (version[0], version[1])
 
-    def section(self, magic: bytes, length: str = "<u4") -> Content:
+    def section(self, magic: bytes, length: str = "<u4") -> ByteReader:
         """Return the next section, as bytes of its own."""
         if bytes(self.take(len(magic))) != magic:
             raise FormatError(f"{self.source} has no section {magic.decode()!r} at {self.at - 4}")
         size = int(self.array(length, 1)[0])
-        return Content(bytes(self.take(size)), f"{self.source}, section {magic.decode()}")
+        return ByteReader(bytes(self.take(size)), f"{self.source}, section {magic.decode()}")
 
     def rest(self) -> bytes:
         """Return all that is left."""

@@ -16,8 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from problems.errors import FormatError, InvalidProblemError
-from problems.formats.terms import Row, Terms, check_size, constraint, group_rows, natural_order
-from problems.labels import checked
+from problems.formats.terms import (
+    EqualityRow,
+    Terms,
+    cardinality_rows,
+    check_size,
+    choose_cardinality,
+    natural_order,
+)
+from problems.labels import checked_labels
 from problems.qubo import CardinalityQUBO
 
 if TYPE_CHECKING:
@@ -54,7 +61,7 @@ def from_bqm(
 ) -> CardinalityQUBO:
     """Build a problem from a model and a cardinality.
 
-    Variables are ordered by :func:`order`. A SPIN model is read with ``s = 2x - 1``.
+    Variables are ordered by :func:`variable_order`. A SPIN model is read with ``s = 2x - 1``.
 
     Raises
     ------
@@ -64,7 +71,7 @@ def from_bqm(
     import dimod
 
     binary = bqm.change_vartype(dimod.BINARY, inplace=False)
-    labels = order(binary.variables)
+    labels = variable_order(binary.variables)
     vectors = binary.to_numpy_vectors(variable_order=labels)
     terms = Terms(
         vectors.quadratic.row_indices.astype(np.int64),
@@ -73,7 +80,7 @@ def from_bqm(
         vectors.linear_biases.astype(np.float64),
         float(vectors.offset),
     )
-    return terms.problem(k, groups, source="the BQM", max_n=max_n, labels=kept(labels))
+    return terms.problem(k, groups, source="the BQM", max_n=max_n, labels=valid_labels(labels))
 
 
 def to_cqm(
@@ -88,10 +95,8 @@ def to_cqm(
     names = _names(problem, labels)
     cqm = dimod.ConstrainedQuadraticModel()
     cqm.set_objective(to_bqm(problem, names))
-    for members in group_rows(problem, free):
-        g = int(problem.groups[members[0]])
-        ones = [(names[i], 1) for i in members]
-        cqm.add_constraint(ones, "==", int(problem.cardinalities[g]), label=f"k{g}")
+    for g, members, count in cardinality_rows(problem, free):
+        cqm.add_constraint([(names[i], 1) for i in members], "==", count, label=f"k{g}")
     return cqm
 
 
@@ -105,16 +110,16 @@ def from_cqm(
 ) -> CardinalityQUBO:
     """Build a problem from a model whose constraints are cardinalities.
 
-    Variables are BINARY, or INTEGER between 0 and 1, and are ordered by :func:`order`. A bound
-    that fixes one is refused, since a problem holds no bounds. A model without constraints
-    takes ``k`` and ``groups`` from the caller.
+    Variables are BINARY, or INTEGER between 0 and 1, and are ordered by
+    :func:`variable_order`. A bound that fixes one is refused, since a problem holds no
+    bounds. A model without constraints takes ``k`` and ``groups`` from the caller.
 
     Raises
     ------
     FormatError
         If a variable, a constraint, or their number is not of that kind.
     """
-    labels = order(cqm.variables)
+    labels = variable_order(cqm.variables)
     index = {label: i for i, label in enumerate(labels)}
     for label in labels:
         bounds = cqm.lower_bound(label), cqm.upper_bound(label)
@@ -132,8 +137,8 @@ def from_cqm(
     equalities = [
         _row(name, comparison, index, source) for name, comparison in cqm.constraints.items()
     ]
-    k, groups = constraint(equalities, len(labels), k, groups, source)
-    return terms.problem(k, groups, source=source, max_n=max_n, labels=kept(labels))
+    k, groups = choose_cardinality(equalities, len(labels), k, groups, source)
+    return terms.problem(k, groups, source=source, max_n=max_n, labels=valid_labels(labels))
 
 
 def check_variable(label: Hashable, kind: str, low: float, high: float, source: object) -> None:
@@ -155,7 +160,7 @@ def model_problem(
     source: object,
     max_n: int | None = None,
 ) -> CardinalityQUBO:
-    """Build a problem from a BQM's polynomial, with the variables ordered by :func:`order`.
+    """Build a problem from a BQM's polynomial, with variables ordered by :func:`variable_order`.
 
     Parameters
     ----------
@@ -180,11 +185,11 @@ def model_problem(
             f"{source} has variables of the type {kind!r:.40}; BINARY or SPIN is read"
         )
     try:
-        own = checked(labels, n)
+        own = checked_labels(labels, n)
     except InvalidProblemError as error:
         raise FormatError(f"{source} has labels that can't be read: {error}") from error
     if own is not None:
-        ordered = order(own)
+        ordered = variable_order(own)
         number = {label: i for i, label in enumerate(ordered)}
         place = np.array([number[label] for label in own], dtype=np.int64)
         linear = np.empty(n)
@@ -193,11 +198,11 @@ def model_problem(
         terms = Terms(rows, cols, terms.values, linear, terms.offset)
     if kind == "SPIN":
         terms = Terms.of_spins(terms.rows, terms.cols, terms.values, terms.linear, terms.offset)
-    k, groups = constraint([], n, k, groups, source)
+    k, groups = choose_cardinality([], n, k, groups, source)
     return terms.problem(k, groups, source=source, max_n=max_n, labels=own)
 
 
-def order(variables: Iterable[Hashable]) -> list[Hashable]:
+def variable_order(variables: Iterable[Hashable]) -> list[Hashable]:
     """Order labels as the problem's variables: by number where they are numbered.
 
     Integers are sorted, so are strings of one stem and a number (``x0 … x10``); any others
@@ -211,10 +216,10 @@ def order(variables: Iterable[Hashable]) -> list[Hashable]:
     return labels
 
 
-def kept(labels: Sequence[Hashable]) -> Sequence[Hashable] | None:
+def valid_labels(labels: Sequence[Hashable]) -> Sequence[Hashable] | None:
     """Return labels as a problem keeps them; None if one is of a kind that it does not take."""
     try:
-        return checked(labels, len(labels))
+        return checked_labels(labels, len(labels))
     except InvalidProblemError:
         return None
 
@@ -225,7 +230,9 @@ def _names(problem: CardinalityQUBO, labels: Sequence[Hashable] | None) -> list[
     return list(range(problem.n)) if labels is None else list(labels)
 
 
-def _row(name: Hashable, comparison: Any, index: dict[Hashable, int], source: object) -> Row:
+def _row(
+    name: Hashable, comparison: Any, index: dict[Hashable, int], source: object
+) -> EqualityRow:
     left = comparison.lhs
     if comparison.sense.value != "==" or not left.is_linear() or left.is_soft():
         raise FormatError(
@@ -234,4 +241,4 @@ def _row(name: Hashable, comparison: Any, index: dict[Hashable, int], source: ob
         )
     pairs = list(left.iter_linear())
     variables, coefficients = [index[v] for v, _ in pairs], [float(c) for _, c in pairs]
-    return Row(variables, coefficients, float(comparison.rhs) - float(left.offset))
+    return EqualityRow(variables, coefficients, float(comparison.rhs) - float(left.offset))

@@ -17,10 +17,10 @@ import numpy as np
 
 from problems.errors import FormatError
 from problems.files import regular, write_bytes
-from problems.formats.binary import Content, floats, integers, shape
+from problems.formats.binary import ByteReader, floats, integers, shape
 from problems.formats.bqm import model_problem, to_bqm
 from problems.formats.terms import Indices, Terms, Vector
-from problems.labels import from_json, tuples
+from problems.labels import from_json, nested_tuples
 from problems.qubo import CardinalityQUBO
 
 _MAGIC = b"DIMODBQM"
@@ -57,7 +57,7 @@ def read(
     FileNotFoundError
         If there is no such file.
     """
-    content = Content(regular(path).read_bytes(), path)
+    content = ByteReader(regular(path).read_bytes(), path)
     header, version = content.header(_MAGIC)
     if not (1, 0) <= version < (3, 0):
         raise FormatError(f"{path} is of version {version[0]}.{version[1]}; 1 and 2 are read")
@@ -101,9 +101,9 @@ def _products(starts: Any, neighbours: Any, path: str | Path) -> tuple[Indices, 
     return pairs[0], pairs[1], values[low][at]
 
 
-def _labels(told: Any, version: tuple[int, int], content: Content) -> list[Any] | None:
+def _labels(told: Any, version: tuple[int, int], content: ByteReader) -> list[Any] | None:
     if version < (2, 0):
         if not isinstance(told, list):
             raise ValueError("they are no list")
-        return tuples(told)
+        return nested_tuples(told)
     return from_json(content.section(b"VARS").rest()) if told else None

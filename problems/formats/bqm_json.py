@@ -17,7 +17,7 @@ from problems.errors import FormatError
 from problems.files import regular, write_text
 from problems.formats.bqm import model_problem, to_bqm
 from problems.formats.terms import Indices, Terms, Vector
-from problems.labels import tuples
+from problems.labels import nested_tuples
 from problems.qubo import CardinalityQUBO
 
 
@@ -71,7 +71,7 @@ def read(
     if not isinstance(labels, list):
         raise FormatError(f"{path} has no list of labels")
     try:
-        names = tuples(labels)
+        names = nested_tuples(labels)
     except ValueError as error:
         raise FormatError(f"{path} has labels that can't be read: {error}") from error
     terms = Terms(head, tail, values, linear, float(offset[0]))

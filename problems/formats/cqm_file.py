@@ -23,9 +23,9 @@ import numpy as np
 from problems.archive import check_unpacked
 from problems.errors import FormatError
 from problems.files import regular, write_bytes
-from problems.formats.binary import Content, floats, integers, shape
-from problems.formats.bqm import check_variable, kept, order, to_cqm
-from problems.formats.terms import Indices, Row, Terms, Vector, constraint
+from problems.formats.binary import ByteReader, floats, integers, shape
+from problems.formats.bqm import check_variable, to_cqm, valid_labels, variable_order
+from problems.formats.terms import EqualityRow, Indices, Terms, Vector, choose_cardinality
 from problems.labels import from_json
 from problems.qubo import CardinalityQUBO
 
@@ -79,7 +79,7 @@ def read(
         If there is no such file.
     """
     content = regular(path).read_bytes()
-    header, version = Content(content, path).header(_MAGIC)
+    header, version = ByteReader(content, path).header(_MAGIC)
     if version != (2, 0):
         raise FormatError(
             f"{path} is of version {version[0]}.{version[1]}, and 2.0 is read; load it with "
@@ -118,7 +118,7 @@ class _Reader:
         labels = self.variables()
         place = np.empty(len(labels), dtype=np.int64)
         number = {label: i for i, label in enumerate(labels)}
-        ordered = order(labels)
+        ordered = variable_order(labels)
         place[[number[label] for label in ordered]] = np.arange(len(labels))
         objective = self.expression("objective", len(labels))
         linear = np.zeros(len(labels))
@@ -133,8 +133,8 @@ class _Reader:
         if self.header.get("num_constraints") != len(self.constraints):
             raise FormatError(f"{self.path} does not hold as many constraints as its header claims")
         rows = [self.row(name, parts, place) for name, parts in self.constraints.items()]
-        k, groups = constraint(rows, len(labels), k, groups, self.path)
-        return terms.problem(k, groups, source=self.path, max_n=max_n, labels=kept(ordered))
+        k, groups = choose_cardinality(rows, len(labels), k, groups, self.path)
+        return terms.problem(k, groups, source=self.path, max_n=max_n, labels=valid_labels(ordered))
 
     def variables(self) -> list[Any]:
         """Return the labels, after each variable was found to be binary."""
@@ -156,7 +156,7 @@ class _Reader:
             check_variable(label, name, low, high, self.path)
         return labels
 
-    def row(self, name: str, parts: set[str], place: Indices) -> Row:
+    def row(self, name: str, parts: set[str], place: Indices) -> EqualityRow:
         """Read one constraint."""
         if not parts >= {"lhs", "rhs", "sense"}:
             raise FormatError(f"{self.path}: {name!r:.60} lacks its lhs, rhs or sense")
@@ -169,7 +169,7 @@ class _Reader:
             )
         right = float(self.content(f"{name}/rhs").array("<f8", 1)[0])
         variables = place[left.variables].tolist()
-        return Row(variables, left.linear.tolist(), right - left.offset)
+        return EqualityRow(variables, left.linear.tolist(), right - left.offset)
 
     def expression(self, name: str, n: int) -> _Expression:
         """Read an expression over some of n variables."""
@@ -191,7 +191,7 @@ class _Reader:
             raise FormatError(f"{content.source} is damaged: it names a variable that is not there")
         return _Expression(variables, linear, u, v, pairs["bias"].astype(np.float64), offset)
 
-    def content(self, name: str) -> Content:
+    def content(self, name: str) -> ByteReader:
         if name not in self.members:
             raise FormatError(f"{self.path} has no entry {name!r:.80}")
-        return Content(self.archive.read(name), f"{self.path}, entry {name!r:.80}")
+        return ByteReader(self.archive.read(name), f"{self.path}, entry {name!r:.80}")

@@ -36,8 +36,8 @@ import numpy as np
 from problems.errors import FormatError
 from problems.files import regular, write_text
 from problems.formats.lp_reader import Reader, is_name
-from problems.formats.terms import Terms, group_rows
-from problems.labels import named
+from problems.formats.terms import Terms, cardinality_rows
+from problems.labels import text_names
 from problems.qubo import CardinalityQUBO
 
 #: Terms a line: CPLEX reads up to 560 characters, older readers 255.
@@ -59,7 +59,7 @@ def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> 
     OSError
         If the file can't be written.
     """
-    terms, x = Terms.of(problem), named(problem.labels, problem.n, is_name)
+    terms, x = Terms.of(problem), text_names(problem.labels, problem.n, is_name)
     # Names keep their order if all stand in the objective: so do variables that no row names.
     every = free or problem.labels is not None
     used = list(range(problem.n)) if every else np.flatnonzero(terms.linear).tolist()
@@ -70,10 +70,8 @@ def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> 
     if terms.offset:
         objective.append(_signed(terms.offset))
     lines = ["Minimize", " obj:", *_folded(objective), *([] if free else ["Subject To"])]
-    for members in group_rows(problem, free):
-        g = int(problem.groups[members[0]])
-        lines += [f" k{g}:", *_folded(f"+ {x[i]}" for i in members.tolist())]
-        lines.append(f" = {int(problem.cardinalities[g])}")
+    for g, members, count in cardinality_rows(problem, free):
+        lines += [f" k{g}:", *_folded(f"+ {x[i]}" for i in members), f" = {count}"]
     lines += ["Binary", *_folded(x), "End", ""]
     write_text(path, "\n".join(lines))
 

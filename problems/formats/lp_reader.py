@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from problems.errors import FormatError
-from problems.formats.named import Named
+from problems.formats.named_terms import NamedTerms
 from problems.formats.text import NUMBER
 
 # Quantifiers are possessive (``*+``): a text that fails to match fails in linear time.
@@ -87,14 +87,14 @@ class Reader:
     def __init__(self, text: str, path: str | Path) -> None:
         self.text, self.path = text, path
         self.at, self.stop = 0, len(text)
-        self.found = Named()
+        self.found = NamedTerms()
         self.labels: set[str] = set()
         self.counted: set[int] = set()
         self.binaries: set[str] = set()
         self.integers: set[str] = set()
         self.capped: set[str] = set()
 
-    def model(self) -> Named:
+    def model(self) -> NamedTerms:
         """Read all sections, and check that every variable is binary."""
         for head, stop in self._sections():
             self.at, self.stop = head.end(), stop

@@ -20,10 +20,10 @@ from typing import Any, ClassVar, NoReturn
 
 from problems.errors import FormatError
 from problems.files import regular, write_text
-from problems.formats.named import Named
-from problems.formats.terms import Terms, group_rows
+from problems.formats.named_terms import NamedTerms
+from problems.formats.terms import Terms, cardinality_rows
 from problems.formats.text import is_number, number
-from problems.labels import named
+from problems.labels import text_names
 from problems.qubo import CardinalityQUBO
 
 #: Words that are looked at on a line, one more than any line may have.
@@ -42,17 +42,17 @@ def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> 
     free : bool, default False
         Leave the cardinality out.
     """
-    terms, x = Terms.of(problem), named(problem.labels, problem.n, _is_name)
-    groups = [int(problem.groups[members[0]]) for members in group_rows(problem, free)]
+    terms, x = Terms.of(problem), text_names(problem.labels, problem.n, _is_name)
+    counts = {g: count for g, _, count in cardinality_rows(problem, free)}
     pairs = zip(terms.rows.tolist(), terms.cols.tolist(), terms.values.tolist(), strict=True)
-    lines = ["NAME icbs", "ROWS", " N obj", *(f" E k{g}" for g in groups), "COLUMNS"]
+    lines = ["NAME icbs", "ROWS", " N obj", *(f" E k{g}" for g in counts), "COLUMNS"]
     lines.append(" M1 'MARKER' 'INTORG'")
     for i, (value, g) in enumerate(
         zip(terms.linear.tolist(), problem.groups.tolist(), strict=True)
     ):
         lines.append(f" {x[i]} obj {value!r}" + ("" if free else f" k{g} 1"))
     lines += [" M2 'MARKER' 'INTEND'", "RHS"]
-    lines += [f" RHS k{g} {int(problem.cardinalities[g])}" for g in groups]
+    lines += [f" RHS k{g} {count}" for g, count in counts.items()]
     lines.append(f" RHS obj {-terms.offset!r}")
     lines += ["BOUNDS", *(f" BV BND {name}" for name in x)]
     if len(terms.rows):
@@ -103,7 +103,7 @@ class _Reader:
         self.path, self.line, self.section = path, 0, ""
         self.seen: set[str] = set()
         self.sense = ""
-        self.found = Named()
+        self.found = NamedTerms()
         self.integer, self.column, self.quadratic = False, "", ""
         self.objective: str | None = None
         self.rows: dict[str, dict[int, float]] = {}

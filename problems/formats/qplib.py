@@ -23,7 +23,13 @@ import numpy as np
 
 from problems.errors import FormatError
 from problems.files import regular, write_text
-from problems.formats.terms import Row, Terms, check_size, constraint, group_rows
+from problems.formats.terms import (
+    EqualityRow,
+    Terms,
+    cardinality_rows,
+    check_size,
+    choose_cardinality,
+)
 from problems.formats.text import extended, is_number, number, whole
 from problems.qubo import CardinalityQUBO
 
@@ -49,9 +55,9 @@ def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> 
         If the file can't be written.
     """
     terms, n = Terms.of(problem), problem.n
-    groups = group_rows(problem, free)
-    members = [f"{row} {i + 1} 1" for row, group in enumerate(groups, 1) for i in group.tolist()]
-    counts = [int(problem.cardinalities[problem.groups[group[0]]]) for group in groups]
+    groups = cardinality_rows(problem, free)
+    members = [f"{row} {i + 1} 1" for row, (_, group, _) in enumerate(groups, 1) for i in group]
+    counts = [count for *_, count in groups]
     linear = np.flatnonzero(terms.linear)
     lines = [
         "icbs",
@@ -193,11 +199,11 @@ class _Reader:
             linear,
             offset,
         )
-        k, groups = constraint(rows, n, k, groups, self.path)
+        k, groups = choose_cardinality(rows, n, k, groups, self.path)
         maximize = sense == "maximize"
         return terms.problem(k, groups, source=self.path, max_n=max_n, maximize=maximize)
 
-    def rows(self, n: int, m: int) -> list[Row]:
+    def rows(self, n: int, m: int) -> list[EqualityRow]:
         """Read the linear constraints; each must have equal sides."""
         variables: list[list[int]] = [[] for _ in range(m)]
         weights: list[list[float]] = [[] for _ in range(m)]
@@ -215,7 +221,7 @@ class _Reader:
                 f"{self.path}: constraint {row + 1} is an inequality ({left[row]} … {right[row]}); "
                 "a cardinality has equal sides"
             )
-        return [Row(*row) for row in zip(variables, weights, left.tolist(), strict=True)]
+        return [EqualityRow(*row) for row in zip(variables, weights, left.tolist(), strict=True)]
 
     def rest(self, n: int, m: int | None) -> None:
         """Check what follows, if anything does; ``m`` is None where there are no constraints."""

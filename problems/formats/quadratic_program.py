@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from problems.errors import FormatError
-from problems.formats.terms import Row, Terms, constraint, group_rows
-from problems.labels import named, told
+from problems.formats.terms import EqualityRow, Terms, cardinality_rows, choose_cardinality
+from problems.labels import labels_from_names, text_names
 from problems.qubo import CardinalityQUBO
 
 if TYPE_CHECKING:
@@ -31,15 +31,13 @@ def to_quadratic_program(problem: CardinalityQUBO, name: str = "icbs") -> Quadra
 
     terms, n = Terms.of(problem), problem.n
     program = QuadraticProgram(name)
-    x = named(problem.labels, n, str.isidentifier)
+    x = text_names(problem.labels, n, str.isidentifier)
     for variable in x:
         program.binary_var(variable)
     quadratic = coo_matrix((terms.values, (terms.rows, terms.cols)), shape=(n, n))
     program.minimize(terms.offset, terms.linear, quadratic.todok())
-    for members in group_rows(problem):
-        g = int(problem.groups[members[0]])
-        ones = {x[i]: 1 for i in members}
-        program.linear_constraint(ones, "==", int(problem.cardinalities[g]), f"k{g}")
+    for g, members, count in cardinality_rows(problem):
+        program.linear_constraint({x[i]: 1 for i in members}, "==", count, f"k{g}")
     return program
 
 
@@ -81,16 +79,16 @@ def from_quadratic_program(
         float(objective.constant),
     )
     rows = [_row(item, source) for item in program.linear_constraints]
-    k, groups = constraint(rows, program.get_num_vars(), k, groups, source)
+    k, groups = choose_cardinality(rows, program.get_num_vars(), k, groups, source)
     maximize = objective.sense.name == "MAXIMIZE"
-    labels = told([variable.name for variable in program.variables])
+    labels = labels_from_names([variable.name for variable in program.variables])
     return terms.problem(k, groups, source=source, max_n=max_n, maximize=maximize, labels=labels)
 
 
-def _row(item: Any, source: str) -> Row:
+def _row(item: Any, source: str) -> EqualityRow:
     if item.sense.name != "EQ":
         raise FormatError(
             f"{source}: constraint {item.name!r} is an inequality; a cardinality reads Σ x_i == k"
         )
     weights = item.linear.to_dict()
-    return Row(list(weights), [float(c) for c in weights.values()], float(item.rhs))
+    return EqualityRow(list(weights), [float(c) for c in weights.values()], float(item.rhs))

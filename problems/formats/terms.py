@@ -144,7 +144,7 @@ class Terms:
             raise FormatError(f"{source} describes no valid problem: {error}") from error
 
 
-class Row(NamedTuple):
+class EqualityRow(NamedTuple):
     """An equality ``Σ coefficients · x[variables] = value``."""
 
     variables: Sequence[int]
@@ -174,7 +174,7 @@ def check_size(n: int, couplings: int, source: object, max_n: int | None = None)
         )
 
 
-def groups_of(rows: Iterable[Row], n: int, source: object) -> tuple[Any, Any]:
+def groups_from_rows(rows: Iterable[EqualityRow], n: int, source: object) -> tuple[Any, Any]:
     """Turn cardinality rows into ``(k, groups)`` as :class:`CardinalityQUBO` takes them.
 
     Rows are ``c·Σ x_i = c·k`` over disjoint sets that cover all variables; rows without a
@@ -221,7 +221,9 @@ def groups_of(rows: Iterable[Row], n: int, source: object) -> tuple[Any, Any]:
     return (wanted[0], None) if len(wanted) == 1 else (wanted, groups)
 
 
-def constraint(rows: Sequence[Row], n: int, k: Any, groups: Any, source: object) -> tuple[Any, Any]:
+def choose_cardinality(
+    rows: Sequence[EqualityRow], n: int, k: Any, groups: Any, source: object
+) -> tuple[Any, Any]:
     """Choose between the file's own rows and the caller's ``k`` and ``groups``.
 
     Raises
@@ -233,7 +235,7 @@ def constraint(rows: Sequence[Row], n: int, k: Any, groups: Any, source: object)
     if rows and k is not None:
         raise FormatError(f"{source} holds its own cardinality; leave k, groups and free out")
     if rows:
-        return groups_of(rows, n, source)
+        return groups_from_rows(rows, n, source)
     if k is None and n == 0:
         return 0, None
     if k is None:
@@ -241,13 +243,18 @@ def constraint(rows: Sequence[Row], n: int, k: Any, groups: Any, source: object)
     return k, groups
 
 
-def group_rows(problem: CardinalityQUBO, free: bool = False) -> list[Indices]:
-    """Return the members of each group; those without members are left out, all if ``free``."""
+def cardinality_rows(
+    problem: CardinalityQUBO, free: bool = False
+) -> list[tuple[int, list[int], int]]:
+    """List label, members and cardinality of each group that has members; none if ``free``."""
     if free:
         return []
-    order = np.argsort(problem.groups, kind="stable")
-    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
-    return [members for members in np.split(order, np.cumsum(sizes)[:-1]) if len(members)]
+    counts = problem.cardinalities.tolist()
+    return [
+        (g, members.tolist(), counts[g])
+        for g, members in enumerate(problem.group_members)
+        if len(members)
+    ]
 
 
 def natural_order(names: Sequence[str]) -> list[int]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from solvers.anneal.curvature import commit, gradient_at, gram
+from solvers.anneal.quadratic import apply_change, gradient_at, gram
 from solvers.anneal.simd import Real, fmin, jit
 
 Array = npt.NDArray[Any]
@@ -173,7 +173,7 @@ def anneal_core(
     Parameters
     ----------
     matrix, factored, linear, curv
-        See :mod:`solvers.anneal.curvature`.
+        See :mod:`solvers.anneal.quadratic`.
     x : (size,) float32
         Binary state by position, negative where empty; improved in place.
     s, g
@@ -239,6 +239,6 @@ def anneal_core(
         for t in range(count):
             change[t] = np.float32(best[t]) - x[chosen[t]]
             x[chosen[t]] = best[t]
-        commit(matrix, factored, curv, chosen[:count], change, s, g)
+        apply_change(matrix, factored, curv, chosen[:count], change, s, g)
         return lowest - start
     return 0.0

@@ -20,7 +20,7 @@ _LONGEST, _MOST_LANES = 32, 1024
 
 
 @dataclass(frozen=True)
-class Layout:
+class LaneLayout:
     """Positions of the variables: position = row · lanes + lane, and no lane mixes groups.
 
     One pass over the rows then finds the best variable of every lane, in vector arithmetic.
@@ -37,7 +37,7 @@ class Layout:
     """First lane of each group, then their number: int64, shape (groups + 1,)."""
 
     @classmethod
-    def of(cls, groups: Array, num_groups: int) -> Layout:
+    def of(cls, groups: Array, num_groups: int) -> LaneLayout:
         """Lay out variables by their group labels (int, shape (n,))."""
         n = len(groups)
         if num_groups == 1:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from problems import CardinalityQUBO
-from solvers.anneal.curvature import refresh, squared_length, squares, transpose
-from solvers.anneal.layout import EMPTY, Layout
+from solvers.anneal.layout import EMPTY, LaneLayout
+from solvers.anneal.quadratic import refresh, squared_length, squares, transpose
 from solvers.anneal.simd import round_up
 
 Array = npt.NDArray[Any]
@@ -24,10 +24,10 @@ _LARGE, _RANGE = 1 << 25, 1 << 14
 
 
 @dataclass(frozen=True)
-class Model:
-    """Arrays of one problem; see :mod:`solvers.anneal.curvature` for their meaning."""
+class KernelModel:
+    """Arrays of one problem; see :mod:`solvers.anneal.quadratic` for their meaning."""
 
-    layout: Layout
+    layout: LaneLayout
     factored: bool
     matrix: Array
     """By position, a column of A (padded by zeros to whole vectors) or a row of Q: float32,
@@ -43,12 +43,12 @@ class Model:
     """Whether ``matrix`` holds the problem's own factor, neither scaled nor rounded."""
 
     @classmethod
-    def of(cls, problem: CardinalityQUBO) -> Model:
+    def of(cls, problem: CardinalityQUBO) -> KernelModel:
         """Bring a problem into this form; what is right already is not copied."""
-        layout = Layout.of(problem.groups, problem.num_groups)
+        layout = LaneLayout.of(problem.groups, problem.num_groups)
         k = problem.cardinalities
         if problem.is_factored:
-            linear = layout.arrange(_centred(problem.linear, problem.groups))
+            linear = layout.arrange(_centred(problem.linear, problem))
             A = problem.A
             scale = _scale(max(float(np.abs(linear).max(initial=0)), problem.peaks[0] ** 2))
             columns = _columns(A, layout, np.sqrt(scale))
@@ -61,7 +61,7 @@ class Model:
             Q = layout.arrange(layout.arrange(Q).T).T
         Q = _single(Q, scale)
         curv = split_diagonal(Q)
-        linear = layout.arrange(_centred(problem.diagonal, problem.groups)) * scale - curv
+        linear = layout.arrange(_centred(problem.diagonal, problem)) * scale - curv
         return cls(layout, False, Q, linear.astype(np.float32), curv, k, scale, problem, False)
 
     @property
@@ -80,7 +80,7 @@ class Model:
         return np.zeros(depth, np.float32), np.empty(self.size, np.float32)
 
     def refresh(self, x: Array, s: Array, g: Array) -> None:
-        """Compute ``s`` and ``g`` from ``x``; see :mod:`solvers.anneal.curvature`."""
+        """Compute ``s`` and ``g`` from ``x``; see :mod:`solvers.anneal.quadratic`."""
         refresh(self.matrix, self.factored, self.linear, self.curv, x, s, g)
 
     def energy(self, x: Array) -> float:
@@ -105,7 +105,7 @@ def ranges(size: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def _columns(A: Array, layout: Layout, scale: float) -> Array:
+def _columns(A: Array, layout: LaneLayout, scale: float) -> Array:
     """Return the columns of A as rows by position, scaled, in the form of the kernels."""
     m, n = A.shape
     depth = round_up(m)
@@ -141,10 +141,11 @@ def split_diagonal(Q: Array) -> Array:
     return off.max(axis=1)
 
 
-def _centred(values: Array, groups: Array) -> Array:
+def _centred(values: Array, problem: CardinalityQUBO) -> Array:
     """Subtract each group's mean, which no swap feels, so that float32 is spent on the rest."""
-    sums = np.bincount(groups, weights=values)
-    return np.asarray(values - (sums / np.maximum(np.bincount(groups), 1))[groups])
+    sums = np.bincount(problem.groups, weights=values, minlength=problem.num_groups)
+    means = sums / np.maximum(problem.group_sizes, 1)
+    return np.asarray(values - means[problem.groups])
 
 
 def _scale(peak: float) -> float:

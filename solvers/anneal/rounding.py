@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from solvers.anneal.chance import exponential
-from solvers.anneal.curvature import add_column, add_row
 from solvers.anneal.layout import lane_groups
+from solvers.anneal.quadratic import add_column, add_row
+from solvers.anneal.rng import exponential
 from solvers.anneal.simd import Real, jit
 
 Array = npt.NDArray[Any]

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-from solvers.anneal import polish as kernel
-from solvers.anneal.chance import uniform
-from solvers.anneal.choosing import choose_core
 from solvers.anneal.core import anneal_core
-from solvers.anneal.model import Model
-from solvers.anneal.relaxed import Relaxed, State
+from solvers.anneal.core_selection import select_core
+from solvers.anneal.model import KernelModel
+from solvers.anneal.polish_kernel import polish
+from solvers.anneal.relaxation import BinaryPoint, Relaxation
+from solvers.anneal.rng import uniform
 
 Array = npt.NDArray[Any]
 
@@ -41,19 +41,19 @@ _THOROUGH, _HASTY = (100, 4096), (1, 256)
 _MOST = 200
 
 
-class Found(NamedTuple):
+class BestPoint(NamedTuple):
     """The best state so far, by position, and its energy relative to the relaxed optimum."""
 
     x: Array
     energy: float
 
 
-def search(relaxed: Relaxed, random: Array, endless: bool) -> Iterator[Found]:
+def search(relaxed: Relaxation, random: Array, endless: bool) -> Iterator[BestPoint]:
     """Yield the best state so far, after the rounding and after each core.
 
     A walk starts from the rounded optimum of the relaxation and anneals one core after
     another: first the variables least reluctant to leave their bounds, then random ones, such
-    more often (:mod:`solvers.anneal.choosing`). Cores grow after some without success, up to
+    more often (:mod:`solvers.anneal.core_selection`). Cores grow after some without success, up to
     a level at which the walk ends. If ``endless``, walks from other roundings follow, to
     levels 0, 1, 2, 0, 1, 2, …
 
@@ -61,7 +61,7 @@ def search(relaxed: Relaxed, random: Array, endless: bool) -> Iterator[Found]:
     optimum: then there is one walk, to level 3, or without end.
     """
     state = relaxed.rounded(random)
-    best = Found(state.x.copy(), state.energy)
+    best = BestPoint(state.x.copy(), state.energy)
     yield best
     factored = relaxed.model.factored
     if relaxed.movable < 2 or (factored and relaxed.solved and relaxed.is_feasible):
@@ -71,7 +71,7 @@ def search(relaxed: Relaxed, random: Array, endless: bool) -> Iterator[Found]:
         top = number % 3 if factored else None if endless else 3
         for _ in _walk(relaxed, state, number == 0, top, cost, random):
             if state.energy < best.energy:
-                best = Found(state.x.copy(), state.energy)
+                best = BestPoint(state.x.copy(), state.energy)
             yield best
         if not endless:
             return
@@ -79,7 +79,12 @@ def search(relaxed: Relaxed, random: Array, endless: bool) -> Iterator[Found]:
 
 
 def _walk(
-    relaxed: Relaxed, state: State, first: bool, top: int | None, cost: float, random: Array
+    relaxed: Relaxation,
+    state: BinaryPoint,
+    first: bool,
+    top: int | None,
+    cost: float,
+    random: Array,
 ) -> Iterator[None]:
     """Anneal cores of ``state``, in place, until all levels up to ``top`` failed."""
     model = relaxed.model
@@ -95,8 +100,8 @@ def _walk(
         size = _QUICK if quick else (_SECOND if number == 1 else _CORE) << level
         size = min(size, _LARGEST, relaxed.movable)
         at_random = not first or number > 2
-        chosen, starts = choose_core(
-            relaxed.reluctance, model.layout.group_lanes, size, at_random, random
+        chosen, starts = select_core(
+            relaxed.selection_score, model.layout.group_lanes, size, at_random, random
         )
         change = anneal_core(
             model.matrix, model.factored, model.linear, model.curv, state.x, state.s, state.g,
@@ -108,7 +113,7 @@ def _walk(
         yield
 
 
-def _temperature(model: Model, state: State, cost: float, random: Array) -> float:
+def _temperature(model: KernelModel, state: BinaryPoint, cost: float, random: Array) -> float:
     """Choose the first temperature of a core's trips.
 
     Where the relaxation is convex, what rounding a variable costs is what a swap must be
@@ -121,14 +126,14 @@ def _temperature(model: Model, state: State, cost: float, random: Array) -> floa
     return float(low * (high / low) ** uniform(random))
 
 
-def polish(model: Model, x: Array, in_haste: bool = False) -> None:
+def polish_state(model: KernelModel, x: Array, in_haste: bool = False) -> None:
     """Bring a state to a swap-local optimum, from fresh fields, in place.
 
     In haste, only the best of the swaps that promise most are made.
     """
     s, g = model.buffers()
     model.refresh(x, s, g)
-    kernel.polish(
+    polish(
         model.matrix, model.factored, model.linear, model.curv, x, s, g,
         model.layout.group_lanes, *(_HASTY if in_haste else _THOROUGH),
     )  # fmt: skip

@@ -17,14 +17,14 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from solvers import compiled
+from solvers import _numba
 
 #: A number in a kernel: float64, or the float32 of the arrays.
 Real = float | np.floating[Any]
 
 #: No NaN or signed zero ever arises; infinities do (closed variables), so not "ninf".
 _FAST = {"nnan", "nsz", "arcp", "contract", "reassoc"}
-jit = partial(compiled.jit, fastmath=_FAST)
+jit = partial(_numba.jit, fastmath=_FAST)
 
 #: Floats of a vector; rows of a factor are padded to a multiple of it.
 WIDTH = 8

@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from problems import CardinalityQUBO
-from solvers.anneal.chance import seeded, uniforms
-from solvers.anneal.model import Model
-from solvers.anneal.relaxed import solve_relaxation
-from solvers.anneal.search import polish, search
+from solvers._numba import specimens
+from solvers.anneal.model import KernelModel
+from solvers.anneal.relaxation import solve_relaxation
+from solvers.anneal.rng import seed_state, uniforms
+from solvers.anneal.search import polish_state, search
 from solvers.base import Capabilities, Outcome, Request, Solver
-from solvers.compiled import specimens
 from solvers.cpus import usable_cpus
-from solvers.interrupt import announced
+from solvers.interrupt import propagate_interrupt
 from solvers.solution import Stop
 
 Array = npt.NDArray[Any]
@@ -34,10 +34,10 @@ class Anneal(Solver):
     With factors, the curvature ``AᵀA`` is convex, and the optimum of the relaxation to
     ``0 ≤ x ≤ 1`` lies close to the best binary state: on pruning blocks all but some ten
     variables are 0 or 1 in it, and nearly all of those stay. It is found by working sets
-    (:mod:`solvers.anneal.relax`) in O(mn) a round, without ever forming ``Q``. What it
+    (:mod:`solvers.anneal.relaxation_kernel`) in O(mn) a round, without ever forming ``Q``. What it
     leaves open is settled on small cores, whose matrix fits the caches, by short anneals
     with swaps and cached fields, and descents (:mod:`solvers.anneal.core`); at last all
-    swaps are looked at (:mod:`solvers.anneal.polish`). A dense ``Q`` takes the same way,
+    swaps are looked at (:mod:`solvers.anneal.polish_kernel`). A dense ``Q`` takes the same way,
     with a diagonal of the curvature that is chosen. All temperatures are read from the
     problem, and a scale of the coefficients changes nothing.
 
@@ -70,17 +70,18 @@ class Anneal(Solver):
             return self._run(problem, started, 1)
 
         interrupt = requests[0].interrupt if requests else None
-        with ThreadPoolExecutor(usable_cpus()) as threads, announced(interrupt):
+        with ThreadPoolExecutor(usable_cpus()) as threads, propagate_interrupt(interrupt):
             return list(threads.map(solve, problems, requests))
 
     def _run(self, problem: CardinalityQUBO, request: Request, threads: int) -> Outcome:
         begin = time.perf_counter()
-        model = Model.of(problem)
+        model = KernelModel.of(problem)
         build = time.perf_counter() - begin
         start = request.initial_state
         if start is None:
-            start = _ranked(problem, problem.linear if problem.is_factored else problem.diagonal)
-        random = seeded(request.seed)
+            cost = problem.linear if problem.is_factored else problem.diagonal
+            start = problem.minimise_linear(cost)
+        random = seed_state(request.seed)
         relaxed = solve_relaxation(model, model.start(start), request, threads)
         known = reported = np.inf
         samples: list[Array] = []
@@ -91,7 +92,7 @@ class Anneal(Solver):
                 break
             if samples and not model.factored:
                 known = np.inf
-                start = _ranked(problem, uniforms(problem.n, random))
+                start = problem.minimise_linear(uniforms(problem.n, random))
                 relaxed = solve_relaxation(model, model.start(start), request, threads)
             until = time.perf_counter() + request.remaining / left
             for state in search(relaxed, random, endless=request.time_limit is not None):
@@ -106,7 +107,7 @@ class Anneal(Solver):
                 if request.interrupted or time.perf_counter() >= until:
                     stop = Stop.TIME_LIMIT
                     break
-            polish(model, state.x, in_haste=request.remaining == 0)
+            polish_state(model, state.x, in_haste=request.remaining == 0)
             samples.append(model.layout.restore(state.x))
             if stop is Stop.INTERRUPTED:
                 break
@@ -115,13 +116,3 @@ class Anneal(Solver):
             "relaxation_solved": relaxed.solved,
         }
         return Outcome(np.array(samples), stop, build_seconds=build, info=info)
-
-
-def _ranked(problem: CardinalityQUBO, cost: Array) -> Array:
-    """Set the k variables of smallest cost in each group."""
-    order = np.lexsort((cost, problem.groups))
-    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
-    rank = np.arange(problem.n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    x = np.zeros(problem.n, np.uint8)
-    x[order] = rank < problem.cardinalities[problem.groups[order]]
-    return x

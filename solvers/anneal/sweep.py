@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from solvers.anneal.curvature import gradient
+from solvers.anneal.quadratic import gradient
 from solvers.anneal.simd import Real, jit
 
 Array = npt.NDArray[Any]
@@ -83,8 +83,8 @@ def _sweep(columns: Array, linear: Array, x: Array, s: Array, g: Array, group_la
     """Pair what should fall with what should rise, worst first, and step on each pair.
 
     ``g`` must fit ``x`` on entry, and does not on exit; ``s`` follows. The step of each
-    pair is exact, for ``s`` is. See :mod:`solvers.anneal.curvature` for the arguments, and
-    :func:`solvers.anneal.relax.relax`.
+    pair is exact, for ``s`` is. See :mod:`solvers.anneal.quadratic` for the arguments, and
+    :func:`solvers.anneal.relaxation_kernel.relax`.
     """
     size, lanes = len(x), group_lanes[-1]
     high, low = np.empty(size, np.float32), np.empty(size, np.float32)
@@ -132,7 +132,7 @@ def sweeps(
     times: int,
     with_gradient: bool,
 ) -> None:
-    """Sweep some times; ``with_gradient`` as for :func:`solvers.anneal.relax.relax`."""
+    """Sweep some times; ``with_gradient`` as for :func:`solvers.anneal.relaxation_kernel.relax`."""
     for _ in range(times):
         _sweep(columns, linear, x, s, g, group_lanes)
         if with_gradient:

@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 
 
 @jit
-def open_sides(x: Array, enter: Array, leave: Array, inside: Array) -> int:
+def movable_sides(x: Array, enter: Array, leave: Array, inside: Array) -> int:
     """Mark what may rise and fall; list the variables between 0 and 1, return how many."""
     none = np.float32(np.inf)
     between = 0
@@ -31,7 +31,7 @@ def open_sides(x: Array, enter: Array, leave: Array, inside: Array) -> int:
 
 
 @jit
-def scan(g: Array, enter: Array, leave: Array, low: Array, high: Array) -> None:
+def lane_extremes(g: Array, enter: Array, leave: Array, low: Array, high: Array) -> None:
     """Find the smallest gradient that may rise (low) and the largest that may fall (high).
 
     ``enter`` and ``leave`` are 0 where a variable is below 1 and above 0, else infinity;
@@ -50,7 +50,7 @@ def scan(g: Array, enter: Array, leave: Array, low: Array, high: Array) -> None:
 
 
 @jit
-def find(g: Array, closed: Array, lane: int, lanes: int, value: Real) -> int:
+def find_in_lane(g: Array, closed: Array, lane: int, lanes: int, value: Real) -> int:
     """Find the variable of a lane that is not closed and has the gradient wanted."""
     v = lane
     while not (g[v] == value and closed[v] == 0):
@@ -59,7 +59,7 @@ def find(g: Array, closed: Array, lane: int, lanes: int, value: Real) -> int:
 
 
 @jit
-def thresholds(low: Array, high: Array, group_lanes: Array, down: Array, up: Array) -> Real:
+def group_thresholds(low: Array, high: Array, group_lanes: Array, down: Array, up: Array) -> Real:
     """Reduce lanes to groups (smallest low, largest high); return the worst violation."""
     worst = np.float32(0)
     for group in range(len(down)):
@@ -100,7 +100,7 @@ def optimality_gap(x: Array, g: Array, group_lanes: Array, down: Array, up: Arra
 
 
 @jit
-def distances(x: Array, g: Array, group_lanes: Array, distance: Array) -> tuple[int, int]:
+def threshold_distances(x: Array, g: Array, group_lanes: Array, distance: Array) -> tuple[int, int]:
     """Measure how far each gradient lies from its group's threshold.
 
     Returns how many variables are between 0 and 1, and how many can move.
@@ -114,9 +114,9 @@ def distances(x: Array, g: Array, group_lanes: Array, distance: Array) -> tuple[
     low, high = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
     down, up = np.empty(groups, np.float32), np.empty(groups, np.float32)
     enter, leave = np.empty(size, np.float32), np.empty(size, np.float32)
-    between = open_sides(x, enter, leave, np.empty(size, np.int64))
-    scan(g, enter, leave, low, high)
-    thresholds(low, high, group_lanes, down, up)
+    between = movable_sides(x, enter, leave, np.empty(size, np.int64))
+    lane_extremes(g, enter, leave, low, high)
+    group_thresholds(low, high, group_lanes, down, up)
     middle = np.empty(lanes, np.float32)
     for group in range(groups):
         movable = down[group] < none and up[group] > -none

@@ -20,7 +20,7 @@ RANGE = 2.0**52
 
 
 @dataclass(frozen=True)
-class Model:
+class CpSatModel:
     """A CP-SAT model whose objective is the rounded energy of a problem."""
 
     model: Any
@@ -44,10 +44,9 @@ class Model:
 
 def hold_cardinalities(model: Any, x: list[Any], problem: CardinalityQUBO) -> None:
     """Add ``Σ_{i∈g} x_i = k_g``."""
-    for g, wanted in enumerate(problem.cardinalities):
-        members = [x[i] for i in np.flatnonzero(problem.groups == g)]
-        if members:
-            model.add(sum(members) == int(wanted))
+    for members, wanted in zip(problem.group_members, problem.cardinalities, strict=True):
+        if len(members):
+            model.add(sum(x[i] for i in members) == int(wanted))
 
 
 def integers(values: Array, scale: float) -> npt.NDArray[np.int64]:

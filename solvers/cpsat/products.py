@@ -8,13 +8,12 @@ import numpy as np
 
 from problems import CardinalityQUBO
 from solvers.base import Request
-from solvers.cpsat.model import RANGE, Array, Model, hold_cardinalities, integers, largest
-from solvers.dense import float64_matrix
+from solvers.cpsat.model import RANGE, Array, CpSatModel, hold_cardinalities, integers, largest
 
 Pairs = dict[tuple[int, int], Any]
 
 
-def products(problem: CardinalityQUBO, request: Request, rlt: bool, bits: int) -> Model | None:
+def products(problem: CardinalityQUBO, request: Request, rlt: bool, bits: int) -> CpSatModel | None:
     """Linearise every product.
 
     The objective pulls ``y_ij`` down where its coefficient is positive and up where it is
@@ -37,7 +36,7 @@ def products(problem: CardinalityQUBO, request: Request, rlt: bool, bits: int) -
     from ortools.sat.python import cp_model
 
     n = problem.n
-    Q = float64_matrix(problem)
+    Q = problem.float64_matrix()
     total, most = float(np.abs(Q).sum()), 2 * float(np.abs(Q).max())
     scale = 2.0 ** np.floor(np.log2(min(2.0**bits / most, RANGE / total))) if total else 1.0
     double, ones = integers(2 * Q, scale), integers(Q.diagonal(), scale)
@@ -71,7 +70,7 @@ def products(problem: CardinalityQUBO, request: Request, rlt: bool, bits: int) -
         return values + [(v, int(state[i] & state[j])) for (i, j), v in y.items()]
 
     lowering = largest(-added, problem.k)
-    return Model(model, x, scale, problem.offset, rounding, lowering, complete)
+    return CpSatModel(model, x, scale, problem.offset, rounding, lowering, complete)
 
 
 def _tie_rows(
@@ -79,7 +78,7 @@ def _tie_rows(
 ) -> bool:
     """Multiply each cardinality by each variable: Σ_{j∈g, j≠i} y_ij = (k_g - [i∈g]) x_i."""
     for g, k in enumerate(problem.cardinalities):
-        members = [int(i) for i in np.flatnonzero(problem.groups == g)]
+        members = problem.group_members[g].tolist()
         for i in range(problem.n):
             if request.remaining <= 0:
                 return False

@@ -11,15 +11,14 @@ import numpy as np
 from problems import CardinalityQUBO
 from problems.presolve import Presolved, presolve
 from solvers.base import Capabilities, Outcome, Request, Solver, State
-from solvers.cpsat.model import Model
+from solvers.cpsat.model import CpSatModel
 from solvers.cpsat.products import products
 from solvers.cpsat.squares import squares
-from solvers.dense import float64_matrix
 from solvers.diagonal import Diagonal
 from solvers.errors import BackendError, OptionError
 from solvers.exact import Exact
 from solvers.exact.convex import TIE
-from solvers.exact.reduce import reduce
+from solvers.exact.fixing import fix_by_reduced_costs
 from solvers.interrupt import interruptible
 from solvers.solution import Stop
 
@@ -48,7 +47,7 @@ class CpSat(Solver):
     formulation : {"auto", "products", "squares"}
     relax : bool, default True
         Before CP-SAT sees the problem, fix what the convex relaxation decides against the
-        state that a swap search finds (:mod:`solvers.exact.reduce`). Without it, fix what
+        state that a swap search finds (:mod:`solvers.exact.fixing`). Without it, fix what
         dominance decides (:mod:`problems.presolve`), and leave the rest to CP-SAT alone.
     workers : int, optional
         Parallel workers; all cores when omitted. One alone is deterministic.
@@ -124,13 +123,13 @@ class _Search:
         self.rest: Presolved
         start = request.initial_state
         if options.relax:
-            reduced = reduce(problem, request)
+            reduced = fix_by_reduced_costs(problem, request)
             self.rest, start = reduced.rest, reduced.x
             self.bound, self.cutoff = reduced.bound, reduced.cutoff
             self.least = reduced.tolerance
         else:
             self.rest = presolve(problem, pairs_up_to=128)
-            self.least = TIE * float(np.abs(float64_matrix(problem)).sum())
+            self.least = TIE * float(np.abs(problem.float64_matrix()).sum())
             if start is None:
                 start = Diagonal().run(problem, Request()).samples[0]
         self.offer(start)
@@ -152,7 +151,7 @@ class _Search:
             if self.request.report(energy):
                 self.stop = Stop.INTERRUPTED
 
-    def build(self) -> Model | None:
+    def build(self) -> CpSatModel | None:
         """State the rest in integers; None if time ran out."""
         options, rest = self.options, self.rest.problem
         few = rest.n <= _FEW
@@ -164,7 +163,7 @@ class _Search:
         model = squares(rest, self.request, start, options.tangents)
         return model if self.request.remaining > 0 else None
 
-    def run(self, model: Model) -> None:
+    def run(self, model: CpSatModel) -> None:
         """Let CP-SAT search from the incumbent; every solution on the way is offered."""
         from ortools.sat.python import cp_model
 

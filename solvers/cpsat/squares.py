@@ -9,7 +9,7 @@ from scipy.linalg import eigh
 
 from problems import CardinalityQUBO
 from solvers.base import Request
-from solvers.cpsat.model import RANGE, Array, Model, hold_cardinalities, integers, largest
+from solvers.cpsat.model import RANGE, Array, CpSatModel, hold_cardinalities, integers, largest
 from solvers.exact.convex import convexify
 from solvers.exact.root import solve_root
 
@@ -17,7 +17,7 @@ from solvers.exact.root import solve_root
 _NEGLIGIBLE = 1e-12
 
 
-def squares(problem: CardinalityQUBO, request: Request, start: Array, tangents: int) -> Model:
+def squares(problem: CardinalityQUBO, request: Request, start: Array, tangents: int) -> CpSatModel:
     """State the energy as ``Σ_r z_r² + lᵀx`` with integer forms ``z_r = b_rᵀx``.
 
     From the convex quadratic ``xᵀPx + lᵀx`` that has the problem's energies
@@ -81,7 +81,7 @@ def squares(problem: CardinalityQUBO, request: Request, start: Array, tangents: 
         return hint
 
     constant = convex.constant + problem.offset
-    return Model(model, x, scale**2, constant, rounding, lowering, complete)
+    return CpSatModel(model, x, scale**2, constant, rounding, lowering, complete)
 
 
 def _points(form: Array, y: Array, tangents: int) -> list[int]:

@@ -21,10 +21,10 @@ from scipy.linalg import LinAlgError, cholesky
 
 from problems import CardinalityQUBO
 from solvers.base import Request
-from solvers.dense import Matrix, float64_matrix
-from solvers.exact.diagonal import ascend
+from solvers.exact.diagonal_shift import convexifying_diagonal
 
 Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
 
 #: Energies closer than this share of ``Σ|Q_ij|`` count as equal: where many states tie, a
@@ -128,19 +128,18 @@ def _from_factors(problem: CardinalityQUBO) -> Convex:
 
 
 def _from_matrix(problem: CardinalityQUBO, request: Request) -> Convex:
-    Q = float64_matrix(problem)
+    Q = problem.float64_matrix()
     n = problem.n
-    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
     P = Q - np.diag(np.diag(Q))
     norms = np.linalg.norm(P, axis=1)
     coupled = norms > 0
     # A variable without couplings can make up for any move of its group's others, so that
     # holding the group's sum is worth nothing.
     held = np.bincount(problem.groups, ~coupled, problem.num_groups) == 0
-    mu = np.where(held, 4 * float(np.linalg.norm(norms)) / np.maximum(sizes, 1), 0.0)
+    mu = np.where(held, 4 * float(np.linalg.norm(norms)) / np.maximum(problem.group_sizes, 1), 0.0)
     P += np.where(problem.groups[:, None] == problem.groups, mu[problem.groups][:, None], 0.0)
     inner = np.flatnonzero(coupled)
-    P[inner, inner] += ascend(P[np.ix_(inner, inner)], norms[inner], request)
+    P[inner, inner] += convexifying_diagonal(P[np.ix_(inner, inner)], norms[inner], request)
     margin = _FLAT * problem.peaks[0] if P.diagonal().max() < _FLAT * problem.peaks[0] else 0.0
     P[np.diag_indices(n)] += margin
     margin += _certify(P)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-import numpy as np
-
 from problems import CardinalityQUBO
 from solvers.anneal import Anneal
 from solvers.base import Request, State
@@ -27,11 +25,6 @@ def swap_search(problem: CardinalityQUBO, request: Request, start: State | None)
     return x if start is None else min(x, start, key=problem.energy)
 
 
-def rounded(problem: CardinalityQUBO, root: Root) -> State:
+def round_relaxation(problem: CardinalityQUBO, root: Root) -> State:
     """Set the largest values of the relaxation in each group to 1."""
-    order = np.lexsort((root.reduced, -root.y, problem.groups))
-    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
-    rank = np.arange(problem.n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    x = np.zeros(problem.n, dtype=np.uint8)
-    x[order] = rank < problem.cardinalities[problem.groups[order]]
-    return x
+    return problem.minimise_linear(-root.y, root.reduced)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from solvers.compiled import Array, jit
+from solvers._numba import Array, jit
 
 
 @jit

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from solvers.compiled import Array, jit
+from solvers._numba import Array, jit
 
 #: Status of a variable that is not fixed to 0 or 1.
 FREE = -1
 
 
 @jit
-def settle(state: Array, group: Array, wanted: Array, index: Array) -> int:
+def fix_forced_groups(state: Array, group: Array, wanted: Array, index: Array) -> int:
     """Fix groups that have no choice; return how many variables are free, -1 if infeasible.
 
     ``index`` lists them, and ``wanted``, on entry the cardinalities, is what their groups
@@ -67,7 +67,7 @@ def restrict(
 
 
 @jit
-def rounded(y: Array, group: Array, k: Array) -> Array:
+def round_point(y: Array, group: Array, k: Array) -> Array:
     """Set the largest entries of each group to 1."""
     x = np.zeros(len(y), np.uint8)
     left = k.copy()
@@ -100,7 +100,7 @@ def energy(P: Array, linear: Array, x: Array) -> float:
 
 
 @jit
-def branching(
+def branching_variable(
     P: Array, group: Array, y: Array, state: Array, index: Array, gradient: Array, theta: Array
 ) -> int:
     """Choose the free variable with the most curvature at stake, ``P_ii y_i (1 - y_i)``.
@@ -120,7 +120,7 @@ def branching(
 
 
 @jit
-def shift(
+def fix_and_rebalance(
     y: Array,
     state: Array,
     group: Array,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from solvers.compiled import Array, jit
+from solvers._numba import Array, jit
 from solvers.exact.linalg import cholesky, solve
 
 #: Values this close to a bound are put on it.

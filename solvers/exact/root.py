@@ -100,7 +100,7 @@ def _price(gradient: Vector, groups: Array, k: Array) -> tuple[Vector, Vector]:
     return gradient - theta[groups], theta
 
 
-def extract(convex: Convex, root: Root, k: Array, cutoff: float) -> Core:
+def extract_core(convex: Convex, root: Root, k: Array, cutoff: float) -> Core:
     """Fix every variable that no state below ``cutoff`` can have on the other side."""
     open_ = root.bound + np.abs(root.reduced) < cutoff
     x = (~open_ & (root.reduced < 0)).astype(np.uint8)

@@ -10,13 +10,13 @@ from typing import ClassVar
 import numpy as np
 
 from problems import CardinalityQUBO
+from solvers._numba import specimens
 from solvers.base import Capabilities, Outcome, Request, Solver, State
-from solvers.compiled import specimens
 from solvers.errors import OptionError
 from solvers.exact.convex import Convex, convexify
-from solvers.exact.incumbent import rounded, swap_search
-from solvers.exact.root import Root, extract, solve_root
-from solvers.exact.search import Search
+from solvers.exact.incumbent import round_relaxation, swap_search
+from solvers.exact.root import Root, extract_core, solve_root
+from solvers.exact.tree_search import TreeSearch
 from solvers.solution import Stop
 
 #: Seconds between two looks at the clock, about.
@@ -122,7 +122,7 @@ class _Run:
             return
         root = solve_root(self.convex, self.cardinalities, self.x)
         self.bound = root.bound
-        self.offer(swap_search(self.problem, self.request, rounded(self.problem, root)))
+        self.offer(swap_search(self.problem, self.request, round_relaxation(self.problem, root)))
         while self.bound < self.energy - self.tolerance and not self.limited():
             if self.explore(self.convex, root):
                 break
@@ -130,9 +130,9 @@ class _Run:
     def explore(self, convex: Convex, root: Root) -> bool:
         """Search a tree; False to have it built anew."""
         self.granted = max(self.granted, self.tolerance)
-        core = extract(convex, root, self.cardinalities, self.energy - self.granted)
+        core = extract_core(convex, root, self.cardinalities, self.energy - self.granted)
         self.core_size = len(core.index)
-        tree = Search(
+        tree = TreeSearch(
             core,
             root.y[core.index],
             root.bound,

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from solvers.compiled import Array, jit
-from solvers.exact.node import FREE, branching, energy, restrict, rounded, settle, shift
-from solvers.exact.pool import deepest, pop, up
+from solvers._numba import Array, jit
+from solvers.exact.node import (
+    FREE,
+    branching_variable,
+    energy,
+    fix_and_rebalance,
+    fix_forced_groups,
+    restrict,
+    round_point,
+)
+from solvers.exact.node_heap import deepest, pop, sift_up
 from solvers.exact.relaxation import relax
 
 # Slots of the tree's counters.
@@ -44,7 +52,7 @@ def explore(
         The node in each slot: variables fixed to 0 or 1 (:data:`~solvers.exact.node.FREE`
         if not), where its relaxation starts, its lower bound, how many are free.
     heap : shape (slots,)
-        See :mod:`solvers.exact.pool`. When slots run short the deepest node is taken
+        See :mod:`solvers.exact.node_heap`. When slots run short the deepest node is taken
         instead, of which at most n slots can come.
     best, incumbent : shapes (n,), (1,)
         The best state known and its energy; replaced where a rounding is better.
@@ -72,7 +80,7 @@ def explore(
         counters[NODES] += 1
         state, y = status[slot], points[slot]
         wanted = k.copy()
-        m = settle(state, group, wanted, index)
+        m = fix_forced_groups(state, group, wanted, index)
         if m < 0:
             continue
         sub, lin, con = restrict(P, linear, constant, state, index, m)
@@ -86,7 +94,7 @@ def explore(
             proven = relax(sub, lin, labels, wanted, z, gradient, theta, accuracy, target)
             if proven + con - slack > lower:  # also where it is not a number
                 lower = proven + con - slack
-        x = rounded(z, labels, wanted)
+        x = round_point(z, labels, wanted)
         found = con + energy(sub, lin, x)
         if found < incumbent[0]:
             incumbent[0] = found
@@ -109,19 +117,19 @@ def explore(
         bounds[slot] = lower
         free[slot] = left
         counters[OPEN] += 1
-        up(heap, bounds, counters[OPEN] - 1)
+        sift_up(heap, bounds, counters[OPEN] - 1)
         if left == 0:  # one state is left, if it is feasible: its turn comes
             continue
-        pick = branching(sub, labels, z, state, index, gradient, theta)
+        pick = branching_variable(sub, labels, z, state, index, gradient, theta)
         other = heap[counters[OPEN]]
         for i in range(n):  # a loop: assigning slices compiles for seconds
             status[other, i] = state[i]
             points[other, i] = y[i]
         bounds[other] = lower
         counters[OPEN] += 1
-        up(heap, bounds, counters[OPEN] - 1)
+        sift_up(heap, bounds, counters[OPEN] - 1)
         for value in range(2):
             child = slot if value == 0 else other
             free[child] = left - 1
             status[child, index[pick]] = value
-            shift(points[child], status[child], group, index[pick], gradient, index, m)
+            fix_and_rebalance(points[child], status[child], group, index[pick], gradient, index, m)

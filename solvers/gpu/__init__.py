@@ -22,7 +22,7 @@ limit of its memory: it doubles the time, where the other way multiplies it by a
 What is too large to be multiplied out, or for the registers of one program, is searched in
 working sets (:mod:`solvers.gpu.large`), which never form ``Q``.
 
-**Groups** sit side by side (:class:`solvers.gpu.layout.Layout`); p is chosen by what it gains
+**Groups** sit side by side (:class:`solvers.gpu.layout.SlotLayout`); p is chosen by what it gains
 with the best partner of its own group, found by a scan over the groups, and q in p's group.
 
 **Blocks of different sizes** share a launch when they share the padded size; each program

@@ -24,7 +24,7 @@ _SCAN_ROWS, _ROWS, _COLUMNS = 32, 16, 128
 
 
 @dataclass(frozen=True)
-class Plan:
+class TabuParameters:
     """Parameters of the search, counted in swaps."""
 
     tenure: int
@@ -67,10 +67,10 @@ class Batch:
         groups: Tensor | None = None,
         warps: int | None = None,
     ) -> None:
-        from solvers.gpu import kernels, tabu
+        from solvers.gpu import kernels, tabu_kernel
 
         device, real = x.device, matrices[0].dtype
-        self.kernels, self.tabu = kernels, tabu
+        self.kernels, self.tabu = kernels, tabu_kernel
         self.matrices = matrices  # their memory must outlive the launches
         self.count, self.slots = x.shape
         sizes = [len(matrix) for matrix in matrices]
@@ -83,8 +83,12 @@ class Batch:
         never = 2 * kernels.NEVER.value
         self.tags = torch.where(inside, x, never)
         self.fields = torch.empty(x.shape, dtype=real, device=device)
-        self.ints = torch.zeros(self.count, tabu.INTS.value, dtype=torch.int32, device=device)
-        self.floats = torch.zeros(self.count, tabu.FLOATS.value, dtype=torch.float64, device=device)
+        self.ints = torch.zeros(
+            self.count, tabu_kernel.INTS.value, dtype=torch.int32, device=device
+        )
+        self.floats = torch.zeros(
+            self.count, tabu_kernel.FLOATS.value, dtype=torch.float64, device=device
+        )
         self.shape = {
             "N": self.slots,
             "GROUPED": groups is not None,
@@ -101,19 +105,19 @@ class Batch:
         self._refresh(self.tags, self.fields)
         self.best_tags, self.best_fields = self.tags.clone(), self.fields.clone()
 
-    def search(self, plan: Plan, seconds: float | None = None) -> None:
+    def search(self, parameters: TabuParameters, seconds: float | None = None) -> None:
         """Launch until every program has run out of patience, or for a number of seconds."""
         if seconds is None:
-            while not self.is_done(plan):
-                self.launch(plan, _LAUNCH)
+            while not self.is_done(parameters):
+                self.launch(parameters, _LAUNCH)
             return
         deadline = time.perf_counter() + seconds
         steps, endless = _FIRST, 2**31 - 1
-        self.launch(plan, 0, endless)  # compiles, which would spoil the rate measured below
+        self.launch(parameters, 0, endless)  # compiles, which would spoil the rate measured below
         self.synchronize()
         while True:
             begin = time.perf_counter()
-            self.launch(plan, steps, endless)
+            self.launch(parameters, steps, endless)
             self.synchronize()
             now = time.perf_counter()
             # What is left pays for this many steps; polishing costs about n/2 of them.
@@ -122,7 +126,7 @@ class Batch:
                 return
             steps = min(_LAUNCH, max(1, int(left / 2 if left > _FIRST else left)))
 
-    def launch(self, plan: Plan, steps: int, patience: int | None = None) -> None:
+    def launch(self, parameters: TabuParameters, steps: int, patience: int | None = None) -> None:
         """Make up to ``steps`` swaps of every program."""
         if self.steps >= self._due:
             self._refresh(self.tags, self.fields)
@@ -135,8 +139,8 @@ class Batch:
             self.tabu.tabu[(self.count,)](
                 self.addresses, self.sizes, self.seeds, self.groups,
                 self.fields, self.tags, self.best_fields, self.best_tags, self.ints, self.floats,
-                steps, plan.patience if patience is None else patience,
-                plan.tenure, plan.stall, plan.kick, plan.kick,
+                steps, parameters.patience if patience is None else patience,
+                parameters.tenure, parameters.stall, parameters.kick, parameters.kick,
                 EPSILON=self.epsilon, **self.shape, **self.options,
             )  # fmt: skip
         self.steps += steps
@@ -186,9 +190,9 @@ class Batch:
         self.ints[:, self.tabu.STEP.value] = 0
         self.seeds = (self.seeds.long() * 1664525 + 1013904223).int()
 
-    def is_done(self, plan: Plan) -> bool:
+    def is_done(self, parameters: TabuParameters) -> bool:
         """Whether every program has run out of patience."""
-        return bool((self.ints[:, self.tabu.SINCE.value] >= plan.patience).all())
+        return bool((self.ints[:, self.tabu.SINCE.value] >= parameters.patience).all())
 
     @property
     def states(self) -> Tensor:

@@ -43,7 +43,7 @@ def device_name(device: torch.device) -> str:
 
 
 @cache
-def notice(reason: str) -> None:
+def warn_fallback(reason: str) -> None:
     """Say once that the CPU answers, and why."""
     warnings.warn(
         f"anneal-gpu: {reason}; the CPU solver 'anneal' answers instead",

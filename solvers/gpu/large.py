@@ -18,9 +18,9 @@ from torch import Tensor
 from problems import CardinalityQUBO
 from problems.tensors import Tensors
 from solvers.base import Request
-from solvers.gpu.batch import Batch, Plan, padded
-from solvers.gpu.layout import Layout, random_states, set_matrix
-from solvers.gpu.search import Found, program_seeds
+from solvers.gpu.batch import Batch, TabuParameters, padded
+from solvers.gpu.layout import SlotLayout, random_states, set_matrix
+from solvers.gpu.search import SearchResult, program_seeds
 
 #: Variables of a working set; its matrix (16 MiB) stays in the device's cache.
 WIDTH = 2048
@@ -34,31 +34,31 @@ _PATIENCE = 500
 def search_large(
     problem: CardinalityQUBO,
     request: Request,
-    plan: Plan,
+    parameters: TabuParameters,
     device: torch.device,
     width: int = WIDTH,
-) -> Found:
+) -> SearchResult:
     """Search a problem of any size.
 
     Parameters
     ----------
     problem : CardinalityQUBO
     request : Request
-    plan : Plan
+    parameters : TabuParameters
     device : torch.device
     width : int
         Variables of a working set.
 
     Returns
     -------
-    Found
+    SearchResult
     """
     begin = time.perf_counter()
     coefficients = problem.tensors().to(device)
     groups = torch.from_numpy(problem.groups).to(device).long()
     seeds = program_seeds([request], device)
     grouped = groups if problem.num_groups > 1 else None
-    layout = Layout.of(problem)
+    layout = SlotLayout.of(problem)
     owner = torch.zeros(request.num_reads, dtype=torch.int64, device=device)
     X = layout.restore(random_states([layout], owner, seeds, problem.n))
     if request.initial_state is not None:
@@ -66,21 +66,21 @@ def search_large(
     random = torch.Generator(device).manual_seed(int(seeds[0]) & 0xFFFFFFFF)
     build = time.perf_counter() - begin
 
-    plan = dataclasses.replace(plan, patience=min(plan.patience, _PATIENCE))
+    parameters = dataclasses.replace(parameters, patience=min(parameters.patience, _PATIENCE))
     swaps = quiet = 0
     limited = request.time_limit is not None
     while limited or quiet <= _QUIET:
         fields = coefficients.fields(X)
         chosen = _working_set(fields, X, groups, width, quiet, random)
         batch = _batch(coefficients, fields, X, chosen, seeds, grouped)
-        batch.search(plan)
+        batch.search(parameters)
         X.scatter_(1, chosen, batch.states[:, : chosen.shape[1]].int())
         swaps += int(batch.swaps.sum())
         seeds = seeds + 1
         quiet = 0 if bool((batch.gains < 0).any()) else quiet + 1
         if limited and request.remaining <= 0:
             break
-    return Found(X.to(torch.uint8), swaps, build)
+    return SearchResult(X.to(torch.uint8), swaps, build)
 
 
 def _working_set(

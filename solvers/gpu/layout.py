@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Layout:
+class SlotLayout:
     """Variables sorted by group, which the kernels' scans over groups rely on."""
 
     n: int
@@ -32,7 +32,7 @@ class Layout:
     """Cardinality of each slot's group, shape (n,)."""
 
     @classmethod
-    def of(cls, problem: CardinalityQUBO) -> Layout:
+    def of(cls, problem: CardinalityQUBO) -> SlotLayout:
         """Lay out the variables of a problem."""
         order = None
         group = problem.groups
@@ -66,12 +66,14 @@ def table(rows: Sequence[Array], slots: int, fill: int, device: torch.device) ->
     return torch.from_numpy(padded).to(device)
 
 
-def random_states(layouts: Sequence[Layout], owner: Tensor, seeds: Tensor, slots: int) -> Tensor:
+def random_states(
+    layouts: Sequence[SlotLayout], owner: Tensor, seeds: Tensor, slots: int
+) -> Tensor:
     """Draw a feasible state for each program, uniformly.
 
     Parameters
     ----------
-    layouts : sequence of Layout
+    layouts : sequence of SlotLayout
     owner : Tensor of int64, shape (P,)
         The layout of each program.
     seeds : Tensor of int32, shape (P,)
@@ -102,7 +104,7 @@ def _hash(seeds: Tensor, count: int) -> Tensor:
     return z & mask
 
 
-def form_matrix(coefficients: Tensors, layout: Layout) -> Tensor:
+def form_matrix(coefficients: Tensors, layout: SlotLayout) -> Tensor:
     """Return ``Q`` in the order of slots, multiplied out if it is held as factors."""
     if coefficients.Q is not None:
         Q = coefficients.Q

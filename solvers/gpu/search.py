@@ -14,8 +14,8 @@ from torch import Tensor
 
 from problems import CardinalityQUBO
 from solvers.base import Request
-from solvers.gpu.batch import Batch, Plan, padded
-from solvers.gpu.layout import Layout, form_matrix, random_states, table
+from solvers.gpu.batch import Batch, TabuParameters, padded
+from solvers.gpu.layout import SlotLayout, form_matrix, random_states, table
 
 #: Largest number of variables whose state stays in the registers of one program.
 MAX_SLOTS = 1 << 14
@@ -24,7 +24,7 @@ _SHARE = 0.7
 
 
 @dataclass
-class Found:
+class SearchResult:
     """Answers to one problem, on the device."""
 
     states: Tensor
@@ -38,9 +38,9 @@ class Found:
 def search(
     problems: Sequence[CardinalityQUBO],
     requests: Sequence[Request],
-    plan_of: Callable[[int], Plan],
+    parameters_for: Callable[[int], TabuParameters],
     device: torch.device,
-) -> list[Found]:
+) -> list[SearchResult]:
     """Search all problems, every read of each one a program, in as few launches as may be.
 
     Parameters
@@ -50,16 +50,16 @@ def search(
     requests : sequence of Request
         Reads, seeds, initial states and time limits; a limit counts from the start of the
         launch that the problem is in.
-    plan_of : callable
-        The plan of the search from the number of slots N.
+    parameters_for : callable
+        The parameters of the search from the number of slots N.
     device : torch.device
 
     Returns
     -------
-    list of Found
+    list of SearchResult
         In the order of ``problems``.
     """
-    found: dict[int, Found] = {}
+    found: dict[int, SearchResult] = {}
     buckets = defaultdict(list)
     for i, (problem, request) in enumerate(zip(problems, requests, strict=True)):
         grouped = problem.num_groups > 1
@@ -70,7 +70,7 @@ def search(
             chosen = members[start:stop]
             answers = _launch(
                 [problems[i] for i in chosen], [requests[i] for i in chosen],
-                slots, grouped, limit, plan_of(slots), device,
+                slots, grouped, limit, parameters_for(slots), device,
             )  # fmt: skip
             found.update(zip(chosen, answers, strict=True))
     return [found[i] for i in range(len(problems))]
@@ -82,11 +82,11 @@ def _launch(
     slots: int,
     grouped: bool,
     limit: float | None,
-    plan: Plan,
+    parameters: TabuParameters,
     device: torch.device,
-) -> list[Found]:
+) -> list[SearchResult]:
     begin = time.perf_counter()
-    layouts = [Layout.of(problem) for problem in problems]
+    layouts = [SlotLayout.of(problem) for problem in problems]
     matrices = [
         # Not tensors(device): that copy would stay there as long as the problem lives.
         form_matrix(problem.tensors().to(device), layout)
@@ -107,12 +107,14 @@ def _launch(
     batch = Batch([matrices[i] for i in owner.tolist()], x, seeds, groups)
     batch.synchronize()
     build = time.perf_counter() - begin
-    batch.search(plan, None if limit is None else limit - build)
+    batch.search(parameters, None if limit is None else limit - build)
     batch.polish()
     states, swaps = batch.states, batch.swaps.cpu().numpy()
     share = build / len(problems)
     return [
-        Found(layout.restore(states[a : a + r, : layout.n]), int(swaps[a : a + r].sum()), share)
+        SearchResult(
+            layout.restore(states[a : a + r, : layout.n]), int(swaps[a : a + r].sum()), share
+        )
         for layout, a, r in zip(layouts, first, reads, strict=True)
     ]
 
@@ -123,7 +125,7 @@ def program_seeds(requests: Sequence[Request], device: torch.device) -> Tensor:
     return torch.from_numpy(np.concatenate(words).view(np.int32)).to(device)
 
 
-def _arranged(request: Request, layout: Layout) -> npt.NDArray[np.uint8]:
+def _arranged(request: Request, layout: SlotLayout) -> npt.NDArray[np.uint8]:
     state = request.initial_state
     assert state is not None
     return state if layout.order is None else state[layout.order]

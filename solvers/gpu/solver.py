@@ -12,10 +12,10 @@ import torch
 from problems import CardinalityQUBO
 from solvers.base import Capabilities, Outcome, Request, Solver
 from solvers.errors import OptionError
-from solvers.gpu.batch import Plan
-from solvers.gpu.device import device_name, find_device, notice
+from solvers.gpu.batch import TabuParameters
+from solvers.gpu.device import device_name, find_device, warn_fallback
 from solvers.gpu.large import WIDTH, search_large
-from solvers.gpu.search import MAX_SLOTS, Found, search
+from solvers.gpu.search import MAX_SLOTS, SearchResult, search
 from solvers.registry import create
 from solvers.solution import Stop
 
@@ -79,25 +79,29 @@ class AnnealGpu(Solver):
         problems: Sequence[CardinalityQUBO],
         requests: Sequence[Request],
         device: torch.device,
-    ) -> list[Found]:
-        """Search, and leave the states on the device (:attr:`solvers.gpu.search.Found.states`)."""
+    ) -> list[SearchResult]:
+        """Search, and leave the states on the device."""
         small = [i for i, problem in enumerate(problems) if problem.n <= MAX_SLOTS]
         chosen = [problems[i] for i in small]
         found = dict(
-            zip(small, search(chosen, [requests[i] for i in small], self.plan, device), strict=True)
+            zip(
+                small,
+                search(chosen, [requests[i] for i in small], self.tabu_parameters, device),
+                strict=True,
+            )
         )
         for i in set(range(len(problems))) - set(small):
-            plan = self.plan(WIDTH)
-            found[i] = search_large(problems[i], requests[i], plan, device)
+            parameters = self.tabu_parameters(WIDTH)
+            found[i] = search_large(problems[i], requests[i], parameters, device)
         return [found[i] for i in range(len(problems))]
 
-    def plan(self, slots: int) -> Plan:
+    def tabu_parameters(self, slots: int) -> TabuParameters:
         """Return the parameters of a search with so many slots a program."""
         patience = 2 * slots + 500 if self.patience is None else self.patience
-        return Plan(self.tenure, self.stall, self.kick, patience)
+        return TabuParameters(self.tenure, self.stall, self.kick, patience)
 
 
-def _outcome(found: Found, request: Request, record: dict[str, str]) -> Outcome:
+def _outcome(found: SearchResult, request: Request, record: dict[str, str]) -> Outcome:
     begin = time.perf_counter()
     samples = found.states.cpu().numpy()
     stop = Stop.CONVERGED if request.time_limit is None else Stop.TIME_LIMIT
@@ -114,7 +118,7 @@ def _on_cpu(
     problems: Sequence[CardinalityQUBO], requests: Sequence[Request], reason: str
 ) -> list[Outcome]:
     """Let the CPU answer, and say so."""
-    notice(reason)
+    warn_fallback(reason)
     cpu = create("anneal")
     if len(problems) == 1:
         outcomes = [cpu.run(problems[0], requests[0])]

@@ -14,9 +14,9 @@ from problems import CardinalityQUBO
 from problems.penalty import Penalty
 from solvers.base import Capabilities, Outcome, Request
 from solvers.errors import OptionError
-from solvers.penalty import Penalised, best_of
-from solvers.qaoa.circuit import MIXERS, cardinality_circuit, figures, penalty_circuit
-from solvers.qaoa.device import Device, runner, transpiled
+from solvers.penalised import Penalised, best_of
+from solvers.qaoa.circuit import MIXERS, cardinality_circuit, circuit_metrics, penalty_circuit
+from solvers.qaoa.primitive import MeasuredCircuit, primitive_for, transpiled
 from solvers.qaoa.simulator import Simulator, all_states, exchanges, feasible_states, flips
 from solvers.solution import Stop
 
@@ -105,8 +105,8 @@ class Qaoa(Penalised):
         states = feasible_states(problem)
         energies = problem.energy(states)
         scale = _spread(energies)
-        members = [np.flatnonzero(problem.groups == g).tolist() for g in range(problem.num_groups)]
-        pairs = [pair for group in members for pair in MIXERS[self.mixer](group)]
+        mix = MIXERS[self.mixer]
+        pairs = [pair for members in problem.group_members for pair in mix(members.tolist())]
         circuit = transpiled(cardinality_circuit(problem, scale, self.p, self.mixer), self.backend)
         degree = 2 * len(pairs) / problem.n
         simulator = Simulator(states, energies / scale, exchanges(states, pairs))
@@ -142,10 +142,10 @@ class Qaoa(Penalised):
         request: Request,
     ) -> Outcome:
         """Search the angles, measure at the best, and report the circuit."""
-        source: Simulator | Device = simulator
+        source: Simulator | MeasuredCircuit = simulator
         if self.sampler is not None or self.backend is not None:
-            primitive = runner(self.sampler, self.backend)
-            source = Device(problem, circuit, primitive, scale, self.shots)
+            primitive = primitive_for(self.sampler, self.backend)
+            source = MeasuredCircuit(problem, circuit, primitive, scale, self.shots)
         rng = np.random.default_rng(request.seed)
         start = np.asarray(self.angles if self.angles is not None else _ramp(self.p, step))
         trace = _Trace(source, self.tail, self.evaluations, request)
@@ -156,7 +156,7 @@ class Qaoa(Penalised):
             "angles": trace.angles.tolist(),
             "evaluations": trace.count,
             "tail_energy": trace.value * scale,
-            "circuit": figures(circuit),
+            "circuit": circuit_metrics(circuit),
         }
         cut = request.remaining == 0
         stop = Stop.TIME_LIMIT if cut else Stop.ITERATION_LIMIT
@@ -182,7 +182,9 @@ class _Enough(Exception):  # noqa: N818
 class _Trace:
     """The objective as an optimiser sees it; keeps the best angles and counts."""
 
-    def __init__(self, source: Simulator | Device, tail: float, most: int, request: Request):
+    def __init__(
+        self, source: Simulator | MeasuredCircuit, tail: float, most: int, request: Request
+    ):
         self.source, self.tail, self.most, self.request = source, tail, most, request
         self.count, self.value, self.angles = 0, float("inf"), np.zeros(0)
 

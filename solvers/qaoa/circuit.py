@@ -99,7 +99,7 @@ def cardinality_circuit(
     from qiskit.circuit.library import XXPlusYYGate
 
     circuit, gammas, betas = _empty(problem.n, p)
-    groups = [np.flatnonzero(problem.groups == g).tolist() for g in range(problem.num_groups)]
+    groups = [members.tolist() for members in problem.group_members]
     for members, k in zip(groups, problem.cardinalities.tolist(), strict=True):
         if members:
             dicke(circuit, members, k)
@@ -125,7 +125,7 @@ def penalty_circuit(form: CardinalityQUBO, scale: float, p: int) -> QuantumCircu
     return circuit
 
 
-def figures(circuit: QuantumCircuit) -> dict[str, int]:
+def circuit_metrics(circuit: QuantumCircuit) -> dict[str, int]:
     """Width, depth and gate counts of a circuit, as it is."""
     gates = [item for item in circuit.data if item.operation.name not in ("barrier", "measure")]
     return {

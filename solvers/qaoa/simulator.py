@@ -81,10 +81,9 @@ def tail_mean(
 
 def feasible_states(problem: CardinalityQUBO) -> State:
     """List all states that keep every cardinality, shape (states, n)."""
-    columns = [np.flatnonzero(problem.groups == g) for g in range(problem.num_groups)]
     choices = [
         list(itertools.combinations(members, int(k)))
-        for members, k in zip(columns, problem.cardinalities, strict=True)
+        for members, k in zip(problem.group_members, problem.cardinalities, strict=True)
     ]
     rows = list(itertools.product(*choices))
     states = np.zeros((len(rows), problem.n), dtype=np.uint8)

@@ -9,7 +9,6 @@ import numpy as np
 
 from problems import CardinalityQUBO
 from solvers.base import Capabilities, State
-from solvers.dense import float64_matrix
 from solvers.solution import Solution, Status, Stop
 
 
@@ -27,7 +26,7 @@ def verify(solution: Solution, problem: CardinalityQUBO, can: Capabilities) -> N
     AssertionError
         If an energy, a flag, an order, a status or a bound is not honest.
     """
-    Q = float64_matrix(problem)
+    Q = problem.float64_matrix()
     X = solution.samples.astype(np.float64)
     expect(X.shape[1:] == (problem.n,), f"samples have shape {X.shape}, not (reads, {problem.n})")
     expect(np.isin(X, (0, 1)).all(), "a sample holds something else than 0 and 1")

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from icbs import CausalLMLoss, DensityWarning, LayerError, Pruner, apply_masks
 from icbs.config import PrunerConfig
-from icbs.curvature.passes import take_pass
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
 from icbs.layerwise import prune_layerwise
 from icbs.model.finding import find_layers
 from icbs.model.modes import evaluation_mode
 from tests.icbs.language import make_language_model
+from tests.icbs.passes import look
 
 peft = pytest.importorskip("peft")
 SETTINGS: dict[str, Any] = {"density": 0.5, "passes": 2, "block_size": 16}
@@ -69,16 +69,8 @@ def test_gradients_are_those_of_the_adapted_model():
     CausalLMLoss()(model(**inputs), labels).backward()
     with evaluation_mode(model) as plain:
         layers = find_layers(plain, PrunerConfig(density=0.5))
-        found = take_pass(
-            plain,
-            layers,
-            Objective(CausalLMLoss()),
-            Samples(inputs, labels),
-            curvature=None,
-            curvature_samples=1,
-            batch_size=5,
-            generator=torch.Generator(),
-        )
+        samples = Samples(inputs, labels)
+        found = look(plain, layers, Objective(CausalLMLoss()), samples, batch_size=5)
     assert len(layers) == 14
     for layer in layers:
         torch.testing.assert_close(

@@ -205,11 +205,12 @@ def test_no_warning_where_density_is_set_for_the_other_layers():
         Pruner(density=0.4, densities={"0": 0.5}, passes=0).prune(toy.model, toy.batches, toy.loss)
 
 
-def test_a_global_budget_that_empties_or_fills_a_layer_warns(toy, caplog):
+def test_a_global_budget_that_empties_or_fills_a_layer_warns(toy, caplog, monkeypatch):
+    monkeypatch.setattr("icbs.selection.allocation.ALLOCATION_FLOOR", 0.0)
     with torch.no_grad():
         toy.model[0].weight.mul_(1e-3)
         toy.model[4].weight.mul_(1e3)
-    settings = {"density": 0.4, "passes": 0, "allocation": "global", "allocation_floor": 0.0}
+    settings = {"density": 0.4, "passes": 0, "allocation": "global"}
     with (
         caplog.at_level(logging.INFO, logger="icbs"),
         pytest.warns(DensityWarning) as caught,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,14 +12,17 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from icbs import CausalLMLoss, ClassificationLoss, NothingMovesWarning, Pruner
+from icbs.acceptance.damping import Damping
 from icbs.config import PrunerConfig
-from icbs.curvature.passes import take_pass
+from icbs.curvature.fisher import Fisher
+from icbs.curvature.hessian import Hessian
 from icbs.data.dispersion import dispersion
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
 from icbs.formatting import counted
 from icbs.model.finding import find_layers
-from icbs.run.state import RunState
+from icbs.model.gates import Gates
+from tests.icbs.passes import empirical, look, matrix_of, model_of
 
 SETTINGS = {"density": 0.3, "passes": 6, "block_size": 64}
 
@@ -85,23 +87,12 @@ def test_the_empirical_fisher_over_the_dispersion_is_the_hessian(name):
     layers = find_layers(model, PrunerConfig(density=0.5))
     objective = Objective(loss, sums=loss.reduction == "sum")
 
-    def look(curvature: Any) -> Any:
-        return take_pass(
-            model,
-            layers,
-            objective,
-            samples,
-            curvature=curvature,
-            curvature_samples=len(samples),
-            batch_size=len(samples),
-            generator=torch.Generator(),
-        )
-
-    index = torch.arange(12)
-    found = look("empirical")
-    factor = found.curvature(layers[0], index).factor
-    exact = look("exact").curvature(layers[0], index).matrix
-    mine = factor.T @ factor / found.dispersion
+    index, size = torch.arange(12), len(samples)
+    found = look(model, layers, objective, samples, empirical(size), batch_size=size)
+    fisher = model_of(found, Gates.single(layers[0], index))
+    pass_info = look(model, layers, objective, samples, Hessian(size), batch_size=size)
+    exact = matrix_of(pass_info, layers[0], index)
+    mine = fisher.factor.T @ fisher.factor / fisher.dispersion
     assert torch.linalg.norm(mine - exact) < 0.1 * torch.linalg.norm(exact)
 
 
@@ -189,18 +180,9 @@ def test_the_squared_error_draws_noise_that_outputs_do_not_swallow(unit):
     objective = Objective.check(nn.MSELoss(), model, samples[:4], target, draws=True)
     assert objective.noise == {1.0: 1.0, 1e4: 8.0, 1e9: 2.0**19}[unit]
     layers = find_layers(model, PrunerConfig(density=0.5))
-    found = take_pass(
-        model,
-        layers,
-        objective,
-        samples,
-        curvature="monte-carlo",
-        curvature_samples=600,
-        batch_size=600,
-        generator=torch.Generator().manual_seed(0),
-    )
-    index = torch.arange(20)
-    factor = found.curvature(layers[1], index).factor / found.dispersion**0.5
+    pass_info = look(model, layers, objective, samples, Fisher(600), batch_size=600)
+    fisher = model_of(pass_info, Gates.single(layers[1], torch.arange(20)))
+    factor = fisher.factor / fisher.dispersion**0.5
     hidden = model[:2](x).detach()[:, :20] * layers[1].dense[0, :20]
     exact = 2 * hidden.T @ hidden / 600
     assert torch.linalg.norm(factor.T @ factor - exact) < 0.15 * torch.linalg.norm(exact)
@@ -229,7 +211,7 @@ def moved(result: Any) -> list[int]:
 
 @pytest.mark.parametrize("unit", ["block", "pass"])
 def test_kappa_is_lowered_until_something_moves(toy, unit):
-    settings = SETTINGS | {"passes": 20, "acceptance_unit": unit}
+    settings = SETTINGS | {"passes": 20, "acceptance": unit}
     with pytest.warns(NothingMovesWarning, match="curvature_weight") as caught:
         result = Pruner(**settings).prune(toy.model, toy.batches, Scaled(1e5))
     assert sum(issubclass(w.category, NothingMovesWarning) for w in caught) == 1
@@ -241,12 +223,13 @@ def test_kappa_is_lowered_until_something_moves(toy, unit):
 
 @pytest.mark.parametrize("passes", [1, 2, 5])
 def test_a_run_that_moves_nothing_says_so_once(toy, passes):
-    settings = SETTINGS | {"passes": passes, "caution": 1}
+    settings = SETTINGS | {"passes": passes, "damping": 1}
     with pytest.warns(NothingMovesWarning) as caught:
         result = Pruner(**settings).prune(toy.model, toy.batches, Scaled(1e5))
-    said = [str(w.message) for w in caught if issubclass(w.category, NothingMovesWarning)]
+    said = [w for w in caught if issubclass(w.category, NothingMovesWarning)]
     assert len(said) == 1
-    assert said[0].startswith(counted(min(passes, 3), "pass"))
+    assert str(said[0].message).startswith(counted(min(passes, 3), "pass"))
+    assert said[0].filename == __file__  # where the user called
     assert not any(moved(result))
 
 
@@ -257,14 +240,16 @@ def test_a_run_that_moves_says_nothing(toy):
 
 
 def test_what_was_lowered_is_not_forgotten_when_a_move_is_kept():
-    state, layer = RunState(torch.Generator(), {}, caution={"a": 0.01}), SimpleNamespace(name="a")
-    state.learn(layer, accepted=True, factor=1.2)
-    assert state.caution["a"] == 0.01
-    state.learn(layer, accepted=False, factor=1.2)
-    assert state.caution["a"] == pytest.approx(0.012)
-    state.caution["a"] = 1.1
-    state.learn(layer, accepted=True, factor=2.0)
-    assert state.caution["a"] == 1.0
+    damping = Damping(1.2)
+    damping.by_layer["a"] = 0.01
+    damping.update(["a"], accepted=True)
+    assert damping.by_layer["a"] == 0.01
+    damping.update(["a"], accepted=False)
+    assert damping.by_layer["a"] == pytest.approx(0.012)
+    damping = Damping(2.0)
+    damping.by_layer["a"] = 1.1
+    damping.update(["a"], accepted=True)
+    assert damping.by_layer["a"] == 1.0
 
 
 def test_a_run_whose_kappa_was_lowered_resumes_to_the_same_bits(toy, tmp_path):

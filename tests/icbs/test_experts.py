@@ -11,11 +11,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from icbs import DataError, LayerError, Pruner, PrunerConfig
-from icbs.curvature.passes import take_pass
 from icbs.data.samples import Samples
 from icbs.layerwise import prune_layerwise
 from icbs.model.finding import find_layers
+from icbs.model.gates import Gates
 from icbs.run.context import RunContext
+from tests.icbs.passes import empirical, factor_of, look
 
 LOSS = nn.CrossEntropyLoss()
 SETTINGS: dict[str, Any] = {"density": 0.5, "passes": 3, "block_size": 16}
@@ -77,28 +78,55 @@ def per_sample(model: nn.Module, samples: Samples) -> dict[str, Tensor]:
 def test_gradients_are_those_of_each_sample_alone(shape, empty):
     model, batches = build(*shape, empty=empty)
     config = PrunerConfig.of(**SETTINGS, curvature="empirical")
-    work = RunContext.prepare(model, batches, LOSS, config)
-    assert work.plan.apart
-    assert work.plan.together == 1 < work.plan.batch_size
+    context = RunContext.prepare(model, batches, LOSS, config)
+    assert context.plan.apart
+    assert context.plan.together == 1 < context.plan.batch_size
     samples = Samples(*batches[0])
     expected = per_sample(model, samples)
-    information = take_pass(
+    pass_info = look(
         model,
-        work.layers,
-        work.objective,
+        context.layers,
+        context.objective,
         samples,
-        curvature="empirical",
-        curvature_samples=len(samples),
-        batch_size=work.plan.together,
-        generator=torch.Generator(),
+        empirical(len(samples)),
+        batch_size=context.plan.together,
     )
-    for layer in work.layers:
+    for layer in context.layers:
         each = expected[f"{layer.name}.weight"]
-        mean = information.gradients[layer.name].flatten()
+        mean = pass_info.gradients[layer.name].flatten()
         torch.testing.assert_close(mean, each.mean(dim=0))
-        factor = information.curvature(layer, torch.arange(layer.size)).factor
+        factor = factor_of(pass_info, layer, torch.arange(layer.size))
         gates = each * layer.dense.flatten()
         torch.testing.assert_close(factor.T @ factor, gates.T @ gates / len(samples))
+
+
+@pytest.mark.parametrize("after", [None, 11])
+@pytest.mark.parametrize("shape", [(8,), (5, 8)])
+def test_rows_of_several_layers_are_those_of_the_same_samples(shape, after):
+    """Each expert sees samples of its own."""
+    model, batches = build(*shape)
+    config = PrunerConfig.of(**SETTINGS, curvature="empirical")
+    context = RunContext.prepare(model, batches, LOSS, config)
+    layers = [layer for layer in context.layers if "experts" in layer.name]
+    gates = Gates.joined([Gates.single(layer, torch.arange(9)) for layer in layers])
+    samples = Samples(*batches[0])
+    found = look(
+        model,
+        context.layers,
+        context.objective,
+        samples,
+        empirical(20),
+        batch_size=1,
+        select=lambda _: {"experts": gates},
+        select_after=after,
+    )
+    (fisher,) = found.models(gates)
+    expected = per_sample(model, samples)
+    rows = [expected[f"{x.name}.weight"][:, :9] * x.dense.flatten()[:9] for x in layers]
+    each = torch.cat(rows, dim=1)[after or 0 :]
+    torch.testing.assert_close(fisher.factor.T @ fisher.factor, each[:20].T @ each[:20] / 20)
+    slope = torch.cat(fisher.gradients) * torch.cat([x.dense.flatten()[:9] for x in layers])
+    torch.testing.assert_close(slope, each.mean(dim=0))
 
 
 @pytest.mark.parametrize("shape", [(8,), (5, 8)])
@@ -113,19 +141,19 @@ def test_experts_are_pruned_to_their_density(shape, tmp_path):
         assert torch.equal(model.get_submodule(name).weight, weight * mask)
     assert result.loss < result.initial_loss
     # The loss that was measured is that of the model.
-    work = RunContext.prepare(copy.deepcopy(dense), batches, LOSS, PrunerConfig.of(**SETTINGS))
-    work.holdout.model = model
+    context = RunContext.prepare(copy.deepcopy(dense), batches, LOSS, PrunerConfig.of(**SETTINGS))
+    context.holdout.model = model
     with torch.no_grad():
-        held = work.holdout.pieces[0].samples
+        held = context.holdout.pieces[0].samples
         assert result.loss == pytest.approx(float(LOSS(model(held.inputs), held.targets)))
     again = Pruner.resume(tmp_path / "run", dense, batches, LOSS)
     assert all(torch.equal(again.masks[name], mask) for name, mask in result.masks.items())
 
 
 def test_models_in_which_all_layers_see_all_samples_are_taken_together(toy):
-    work = RunContext.prepare(toy.model, toy.batches, toy.loss, PrunerConfig.of(**SETTINGS))
-    assert not work.plan.apart
-    assert work.plan.together == work.plan.batch_size > 1
+    context = RunContext.prepare(toy.model, toy.batches, toy.loss, PrunerConfig.of(**SETTINGS))
+    assert not context.plan.apart
+    assert context.plan.together == context.plan.batch_size > 1
 
 
 def test_an_expert_that_few_samples_reach_is_found_and_one_that_none_reaches_is_named():

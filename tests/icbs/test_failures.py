@@ -82,7 +82,7 @@ def test_a_run_without_answers_ends_with_the_first_reason(
             SolverFailureError, match=f"none of the {3 * done} blocks.*{FAULT}"
         ) as caught,
     ):
-        Pruner(**SETTINGS, passes=passes, acceptance_unit=unit).prune(
+        Pruner(**SETTINGS, passes=passes, acceptance=unit).prune(
             toy.model, toy.batches, toy.loss, run=run
         )
     assert isinstance(caught.value, SolverError)

@@ -198,13 +198,18 @@ def test_manifests_that_are_no_objects(run, text):
 @pytest.mark.parametrize(
     ("fact", "value"),
     [
-        ("step", "2"), ("step", -1), ("step", 2.5), ("step", None), ("seen", -1),
+        ("step", "2"), ("step", -1), ("step", 2.5), ("step", None), ("samples_seen", -1),
         ("history", {"rows": [1], "size": 3, "digest": ""}), ("history", 3), ("manifest", 3),
-        ("kept", {}), ("kept", {"0": {"pruned": -1, "best": 1}}),
+        ("kept", {}), ("kept", {"0": {"current": -1, "best": 1}}),
         ("seconds", -1.0), ("seconds", float("inf")), ("initial_loss", "x"), ("best_loss", None),
-        ("caution", [1]), ("caution", {"0": -1.0}), ("caution", {"0": "1"}), ("effort", 0.5),
-        ("effort", float("nan")), ("visits", {"0": 1.5}), ("visits", {"0": 1 << 40}),
-        ("visits", {}), ("seen", 1 << 70),
+        ("acceptance", [1]), ("acceptance", {"damping": [1], "warned": False}),
+        ("acceptance", {"damping": {"0": -1.0}, "warned": False}),
+        ("acceptance", {"damping": {"0": "1"}, "warned": False}),
+        ("acceptance", {"damping": {"0": float("nan")}, "warned": False}),
+        ("acceptance", {"damping": {"0": 1.0}, "warned": 0}),
+        ("acceptance", {"damping": {"0": 1.0}}), ("start_seconds", -1.0),
+        ("visits", {"0": 1.5}), ("visits", {"0": 1 << 40}), ("visits", {}),
+        ("samples_seen", 1 << 70),
     ],
 )  # fmt: skip
 def test_facts_of_a_checkpoint(run, fact, value):
@@ -219,7 +224,10 @@ def test_tensors_of_a_checkpoint_have_types_too(run):
     for name, value in {
         "stamp/0": torch.zeros(240, dtype=torch.int64),
         "stamp/2": torch.zeros(3, dtype=torch.int32),
-        "pruned/0": torch.zeros(3, dtype=torch.uint8),
+        "current/0": torch.zeros(3, dtype=torch.uint8),
+        "current-weights/0": torch.zeros(3),
+        "best-weights/2": torch.zeros(16, 20, dtype=torch.float64),
+        "best-weights/4": torch.full((4, 16), float("nan")),
         "best/4": torch.zeros(8),
         "generator": torch.zeros(5056),
     }.items():

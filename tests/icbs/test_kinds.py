@@ -13,12 +13,12 @@ from torch.func import functional_call, grad, vmap
 
 from icbs import LayerError, Pruner, apply_masks
 from icbs.config import PrunerConfig
-from icbs.curvature.passes import take_pass
 from icbs.data.holdout import HoldOut
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
 from icbs.model.finding import find_layers
 from icbs.model.layer import Layer
+from tests.icbs.passes import empirical, factor_of, look
 from tests.icbs.test_holdout import flip
 
 
@@ -99,20 +99,12 @@ def test_per_sample_gradients_are_those_of_torch_func(name, monkeypatch):
     each = torch.stack([layer.kind.matrix(g) for g in each["layer.weight"]]).flatten(1)
     # Unfold a few samples at a time, and gather a few columns at a time.
     monkeypatch.setattr("icbs.curvature.layer_io.MOST", 3000)
-    information = take_pass(
-        model,
-        [layer],
-        Objective(nn.CrossEntropyLoss()),
-        samples,
-        curvature="empirical",
-        curvature_samples=len(samples),
-        batch_size=7,
-        generator=torch.Generator(),
-    )
+    objective = Objective(nn.CrossEntropyLoss())
+    pass_info = look(model, [layer], objective, samples, empirical(len(samples)), batch_size=7)
     mean = each.mean(dim=0).view(layer.shape)
-    torch.testing.assert_close(information.gradients["layer"], mean)
+    torch.testing.assert_close(pass_info.gradients["layer"], mean)
     index = torch.randperm(layer.size)[:20]
-    found = information.curvature(layer, index).factor
+    found = factor_of(pass_info, layer, index)
     gates = each[:, index] * layer.dense.flatten()[index]
     torch.testing.assert_close(found, gates / len(samples) ** 0.5)
 
@@ -121,17 +113,9 @@ def test_per_sample_gradients_are_those_of_torch_func(name, monkeypatch):
 def test_squares_are_those_of_the_inputs_of_each_weight(name):
     """A single unit weight outputs its input, whose square Wanda's score uses."""
     model, samples, layer = build(name)
-    information = take_pass(
-        model,
-        [layer],
-        Objective(nn.CrossEntropyLoss()),
-        samples,
-        curvature="empirical",
-        curvature_samples=4,
-        batch_size=5,
-        generator=torch.Generator(),
-    )
-    squares = torch.as_tensor(information.squares["layer"]).expand(layer.shape)
+    objective = Objective(nn.CrossEntropyLoss())
+    pass_info = look(model, [layer], objective, samples, empirical(4), batch_size=5)
+    squares = torch.as_tensor(pass_info.squares["layer"]).expand(layer.shape)
     with torch.no_grad():
         if layer.module.bias is not None:
             layer.module.bias.zero_()
@@ -167,7 +151,7 @@ def test_trials_agree_with_evaluation_from_scratch(name):
     generator = torch.Generator().manual_seed(0)
     for turn in range(4):
         index, change = flip(layer, generator)
-        found = holdout.trial(layer, index, change)
+        found = holdout.trial([(layer, index, change)])
         with torch.no_grad():
             scratch = objective.mean(model(samples.inputs), samples.targets)
         assert found == pytest.approx(float(scratch), rel=1e-12)

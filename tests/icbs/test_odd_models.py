@@ -23,7 +23,7 @@ from icbs import (
     save_masks,
     to_torch_pruning,
 )
-from icbs.curvature.sources import hessian
+from icbs.curvature.hessian import Hessian
 from icbs.data.losses import CausalLMLoss
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
@@ -31,6 +31,7 @@ from icbs.layerwise import prune_layerwise
 from icbs.model.finding import find_layers
 from problems import IcbsError
 from tests.icbs.language import make_language_model
+from tests.icbs.passes import look, matrix_of
 
 LOSS = nn.CrossEntropyLoss()
 SETTINGS: dict[str, Any] = {"density": 0.5, "passes": 1, "block_size": 8}
@@ -232,7 +233,8 @@ def test_exact_curvature_of_fused_attention_is_that_of_attention_written_out():
     for fused in (True, False):
         model = Attention(fused=fused).eval()
         layer = find_layers(model, PrunerConfig(density=0.5))[0]
-        found.append(hessian(model, Objective(LOSS), samples)(layer, index).matrix)
+        pass_info = look(model, [layer], Objective(LOSS), samples, Hessian(6))
+        found.append(matrix_of(pass_info, layer, index))
     assert found[1].norm() > 0
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-7)
 

@@ -11,26 +11,18 @@ from torch import nn
 from icbs import Pruner
 from icbs.config import PrunerConfig
 from icbs.curvature.hooks import hooked
-from icbs.curvature.passes import take_pass
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
 from icbs.model.finding import find_layers
 from icbs.model.layer import Layer
+from tests.icbs import passes
+from tests.icbs.passes import empirical, factor_of
 
 
 def look(model: nn.Module, layers: list[Layer], samples: Samples, precision: str):  # type: ignore[no-untyped-def]
     objective = Objective(nn.CrossEntropyLoss())
     objective.precision = precision  # type: ignore[assignment]
-    return take_pass(
-        model,
-        layers,
-        objective,
-        samples,
-        curvature="empirical",
-        curvature_samples=50,
-        batch_size=32,
-        generator=torch.Generator(),
-    )
+    return passes.look(model, layers, objective, samples, empirical(50), batch_size=32)
 
 
 @pytest.mark.parametrize(("precision", "close"), [("bfloat16", 0.05), ("float16", 0.01)])
@@ -42,7 +34,7 @@ def test_gradients_and_factors_are_close_and_in_float32(toy, precision, close):
         index = torch.arange(30)
         for a, b in (
             (full.gradients[layer.name], half.gradients[layer.name]),
-            (full.curvature(layer, index).factor, half.curvature(layer, index).factor),
+            (factor_of(full, layer, index), factor_of(half, layer, index)),
         ):
             assert b.dtype == torch.float32
             assert 0 < torch.linalg.norm(a - b) < close * torch.linalg.norm(a)

@@ -32,7 +32,7 @@ def row(**given) -> BlockRecord:
 
 @pytest.mark.parametrize("unit", ["block", "pass"])
 def test_the_held_out_loss_of_a_run_follows_from_its_decisions(toy, unit):
-    pruner = Pruner(density=0.3, passes=12, block_size=32, acceptance_unit=unit, seed=1)
+    pruner = Pruner(density=0.3, passes=12, block_size=32, acceptance=unit, seed=1)
     result = pruner.prune(toy.model, toy.batches, toy.loss)
     decided = decisions(result.history, by_pass=unit == "pass")
     points = held_out_loss(result.initial_loss, decided)

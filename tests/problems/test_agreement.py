@@ -15,8 +15,8 @@ import pytest
 from dimod.serialization import coo as dimod_coo
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from other_readers import READERS, by_highs, by_the_appendix
 from problem_cases import all_states, any_problems, tolerance, untold
+from reference_readers import READERS, by_highs, by_the_appendix
 
 from problems import CardinalityQUBO
 from problems.formats import FORMATS, read, write

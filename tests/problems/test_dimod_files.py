@@ -17,7 +17,7 @@ from problem_cases import all_states
 
 from problems import FormatError
 from problems.formats import read, write
-from problems.formats.binary import Content
+from problems.formats.binary import ByteReader
 
 few = settings(max_examples=40)
 
@@ -346,7 +346,7 @@ def test_a_bomb_is_not_unpacked(tmp_path):
 
 
 def test_contents_are_taken_from_the_front():
-    content = Content(b"\x01\x00\x02", "it")
+    content = ByteReader(b"\x01\x00\x02", "it")
     assert content.array("<u2", 1).tolist() == [1]
     with pytest.raises(FormatError, match="it is cut off or damaged: 2 bytes are claimed at 2"):
         content.take(2)

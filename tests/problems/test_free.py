@@ -11,7 +11,7 @@ from problem_cases import SMALL, all_states, any_problems, tolerance
 
 from problems import CardinalityQUBO, FormatError, InvalidProblemError
 from problems.formats import FORMATS, read, write
-from problems.free import base, free, own, paired
+from problems.free import add_partners, free, original_problem, original_states
 from solvers import solve
 
 
@@ -19,9 +19,9 @@ from solvers import solve
 @settings(max_examples=40)
 def test_every_state_is_feasible_with_its_own_energy(problem):
     lifted, states = free(problem), all_states(problem.n)
-    both = paired(states)
+    both = add_partners(states)
     assert lifted.n == 2 * problem.n
-    np.testing.assert_array_equal(own(both), states)
+    np.testing.assert_array_equal(original_states(both), states)
     assert lifted.is_feasible(both).all()
     assert lifted.is_feasible(all_states(lifted.n)).sum() == 2**problem.n
     # The zeros of the partners may change the order of summation.
@@ -29,7 +29,7 @@ def test_every_state_is_feasible_with_its_own_energy(problem):
         lifted.energy(both), problem.energy(states), rtol=0, atol=tolerance(problem)
     )
     assert (lifted.is_factored, lifted.dtype) == (problem.is_factored, problem.dtype)
-    again = base(lifted)
+    again = original_problem(lifted)
     np.testing.assert_array_equal(again.energy(states), problem.energy(states))
     assert again.k == 0
 
@@ -50,7 +50,7 @@ def test_solvers_find_the_least_of_all_states(solver, n, density):
         free(problem), solver, num_reads=20 if solver in ("neal", "tabu") else 1, **options
     )
     assert solution.energy == problem.energy(all_states(n)).min()
-    assert problem.energy(own(solution.x)) == solution.energy
+    assert problem.energy(original_states(solution.x)) == solution.energy
 
 
 def test_as_good_as_an_independent_solver():
@@ -63,9 +63,9 @@ def test_as_good_as_an_independent_solver():
 def test_a_problem_with_a_cardinality_is_not_taken_for_a_free_one():
     for problem in (SMALL, CardinalityQUBO(np.eye(4), [1, 1], groups=[0, 1, 0, 1])):
         with pytest.raises(InvalidProblemError, match="has a cardinality of its own"):
-            base(problem)
+            original_problem(problem)
     with pytest.raises(InvalidProblemError, match="0 and 1 only"):
-        paired([0, 2])
+        add_partners([0, 2])
 
 
 @pytest.mark.parametrize("format", [name for name in FORMATS if name != "npz"])
@@ -77,7 +77,7 @@ def test_files_without_a_cardinality(tmp_path_factory, format, problem):
     lifted, states = read(path, format, free=True), all_states(problem.n)
     assert lifted.n == 2 * problem.n
     np.testing.assert_allclose(
-        lifted.energy(paired(states)), problem.energy(states), rtol=0, atol=tolerance(problem)
+        lifted.energy(add_partners(states)), problem.energy(states), rtol=0, atol=tolerance(problem)
     )
     with pytest.raises(FormatError, match="holds no cardinality; pass k"):
         read(path, format)
@@ -99,3 +99,11 @@ def test_npz_holds_no_free_problem(tmp_path):
     assert not (tmp_path / "free.npz").exists()
     with pytest.raises(InvalidProblemError, match="has a cardinality of its own"):
         write(SMALL, tmp_path / "free.lp", free=True)
+
+
+def test_the_names_of_the_first_release_still_work():
+    with pytest.warns(DeprecationWarning, match="original_states"):
+        from problems.free import own
+    assert own is original_states
+    with pytest.raises(ImportError):
+        from problems.free import nothing  # noqa: F401

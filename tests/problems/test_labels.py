@@ -17,9 +17,9 @@ from problems import CardinalityQUBO, FormatError, InvalidProblemError, npz
 from problems.formats import read, write
 from problems.formats.bqm import from_bqm, from_cqm, to_bqm, to_cqm
 from problems.formats.quadratic_program import from_quadratic_program, to_quadratic_program
-from problems.labels import DEPTH, texts
+from problems.labels import DEPTH, display_names
 from problems.presolve import presolve
-from problems.sealed import sealed
+from problems.read_only import read_only_problem
 from solvers import solve
 
 Q = np.array([[1.0, -2.0, 0.5], [-2.0, 3.0, 0.0], [0.5, 0.0, -1.0]])
@@ -100,8 +100,8 @@ def test_npz_keeps_any_names(tmp_path_factory, labels):
     again = CardinalityQUBO.load(path)
     assert again.labels == problem.labels
     assert again.hash == problem.hash
-    assert len({*texts(problem.labels, 3)}) == 3
-    assert all("\n" not in text for text in texts(problem.labels, 3))
+    assert len({*display_names(problem.labels, 3)}) == 3
+    assert all("\n" not in text for text in display_names(problem.labels, 3))
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_reduced_problems_keep_the_names_of_what_is_left():
     problem = CardinalityQUBO(np.diag([5.0, -9.0, 0.0, 0.0]), 2, labels=["a", "b", "c", "d"])
     reduced = presolve(problem)
     assert reduced.problem.labels == tuple("abcd"[i] for i in reduced.free)
-    assert sealed(problem).labels == problem.labels
+    assert read_only_problem(problem).labels == problem.labels
 
 
 @pytest.mark.parametrize("solver", ["anneal", "exact", "cpsat", "neal", "tabu", "exhaustive"])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from problems import CardinalityQUBO, InvalidProblemError
-from problems.penalty import POLICIES, Penalty, exchange, penalised, penalty_for
+from problems.penalty import POLICIES, Penalty, exchange_penalty, penalised, penalty_for
 from problems.repair import repair
 
 SUFFICIENT = ["exchange", "verma-lewis", "sum-abs"]
@@ -53,12 +53,15 @@ def test_sufficient_policies_have_a_feasible_minimum(problem, policy):
 @settings(max_examples=40, deadline=None)
 @given(small_problems(max_groups=1))
 def test_exchange_needs_no_more_than_verma_lewis(problem):
-    assert exchange(problem).strength[0] <= penalty_for(problem, "verma-lewis").strength[0] + 1e-9
+    assert (
+        exchange_penalty(problem).strength[0]
+        <= penalty_for(problem, "verma-lewis").strength[0] + 1e-9
+    )
 
 
 def test_exchange_needs_almost_nothing_without_couplings():
     problem = CardinalityQUBO(np.diag(np.arange(1.0, 21.0) ** 2), k=10)
-    assert exchange(problem).strength[0] < 1.0
+    assert exchange_penalty(problem).strength[0] < 1.0
     assert penalty_for(problem, "verma-lewis").strength[0] == 400.0
 
 

@@ -18,7 +18,9 @@ from tests.problems.problem_cases import any_problems, tolerance
 @pytest.fixture
 def held(monkeypatch):
     """Take every tensor for one of an accelerator, so that the CPU stands in for it."""
-    monkeypatch.setattr(problems.qubo, "stays", lambda values: isinstance(values, torch.Tensor))
+    monkeypatch.setattr(
+        problems.qubo, "stays_on_device", lambda values: isinstance(values, torch.Tensor)
+    )
 
 
 def twin(p):
@@ -33,7 +35,9 @@ def twin(p):
 @given(any_problems(), st.integers(0, 2**31), st.sampled_from([None, 3]))
 def test_tensors_evaluate_as_arrays_do(p, seed, chunk):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(problems.qubo, "stays", lambda values: isinstance(values, torch.Tensor))
+        patch.setattr(
+            problems.qubo, "stays_on_device", lambda values: isinstance(values, torch.Tensor)
+        )
         if chunk:
             patch.setattr(problems.tensors, "_CHUNK", chunk)
         other = twin(p)
@@ -79,7 +83,9 @@ def test_tensors_whose_energies_leave_float64_are_refused():
 @given(any_problems(dtype=np.float32))
 def test_tensors_hold_the_same_problem(p):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(problems.qubo, "stays", lambda values: isinstance(values, torch.Tensor))
+        patch.setattr(
+            problems.qubo, "stays_on_device", lambda values: isinstance(values, torch.Tensor)
+        )
         other = twin(p)
     assert (other.n, other.k, other.dtype) == (p.n, p.k, p.dtype)
     assert other.is_factored == p.is_factored

@@ -18,13 +18,13 @@ def draw(seed, count, bound):
 class Reference:
     """One program: what the kernel must do, swap by swap, to the last bit."""
 
-    def __init__(self, Q, x, f, seed, plan, slots, groups=None):
+    def __init__(self, Q, x, f, seed, parameters, slots, groups=None):
         self.Q = Q.copy()
         np.fill_diagonal(self.Q, 0)
         self.x, self.f = x.copy(), f.copy()
         self.release = np.zeros(len(x), int)
         self.best_x, self.best_f = x.copy(), f.copy()
-        self.seed, self.plan, self.slots = seed, plan, slots
+        self.seed, self.parameters, self.slots = seed, parameters, slots
         self.groups = np.zeros(len(x), int) if groups is None else groups
         self.grouped = groups is not None
         self.step = self.stall = self.since = self.kick = 0
@@ -35,7 +35,7 @@ class Reference:
 
     def run(self, steps):
         for _ in range(steps):
-            if self.since >= self.plan.patience:
+            if self.since >= self.parameters.patience:
                 return
             self.one_step()
         if self.dirty:
@@ -69,8 +69,8 @@ class Reference:
             self.f = self.f + 2 * sign * self.Q[q]
             self.x[p], self.x[q] = 1 - leave, leave
             for count, v in ((1, p), (2, q)):
-                rest = draw(self.seed, 4 * self.step + count, self.plan.tenure)
-                self.release[v] = self.step + self.plan.tenure + rest
+                rest = draw(self.seed, 4 * self.step + count, self.parameters.tenure)
+                self.release[v] = self.step + self.parameters.tenure + rest
             self.energy += float(change)
             self.slack += float(np.finfo(self.f.dtype).eps) * float(abs(own) + abs(gain))
             better = self.energy < self.best - self.slack
@@ -81,13 +81,15 @@ class Reference:
             self.stall += 1
             self.since += 1
         self.kick = max(self.kick - 1, 0)
-        if self.stall >= self.plan.stall:
+        if self.stall >= self.parameters.stall:
             if self.dirty:
                 self.save()
             self.x, self.f = self.best_x.copy(), self.best_f.copy()
             self.release[:] = 0
             self.energy, self.slack = self.best, 0.0
-            self.kick = self.plan.kick + draw(self.seed, 4 * self.step + 3, self.plan.kick)
+            self.kick = self.parameters.kick + draw(
+                self.seed, 4 * self.step + 3, self.parameters.kick
+            )
             self.stall = -self.kick
             self.kicks += 1
 

@@ -19,14 +19,14 @@ from problems import CardinalityQUBO
 from solvers import create, solve
 from solvers.base import Request
 from solvers.gpu import batch as batch_module
-from solvers.gpu.batch import Batch, Plan, padded
+from solvers.gpu.batch import Batch, TabuParameters, padded
 from solvers.gpu.large import search_large
 from solvers.gpu.search import search
 from tests.solvers.gpu_reference import Reference
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
-PLAN = Plan(tenure=3, stall=8, kick=2, patience=40)
+PLAN = TabuParameters(tenure=3, stall=8, kick=2, patience=40)
 
 
 def random_matrix(rng, n, dtype=np.float32):
@@ -122,11 +122,11 @@ def test_same_moves_as_the_reference(sizes, groups, dtype, steps):
 @pytest.mark.parametrize("sizes", [(1024, 1024), (300, 500, 257), (4096,), (30, 20)])
 def test_same_moves_as_the_reference_at_full_size(sizes, groups, dtype):
     batch, references = make_batch(sizes, groups, dtype)
-    plan = dataclasses.replace(PLAN, patience=10**6)
+    parameters = dataclasses.replace(PLAN, patience=10**6)
     for part in (200, 300):
-        batch.launch(plan, part)
+        batch.launch(parameters, part)
         for ref in references:
-            ref.plan = plan
+            ref.parameters = parameters
             ref.run(part)
     assert_same(batch, references)
 
@@ -173,7 +173,7 @@ def test_steps_are_counted_again_before_they_overflow(monkeypatch):
     batch, (ref,) = make_batch((16,))
     monkeypatch.setattr(batch_module, "_REBASE", 20)
     batch.launch(PLAN, 20, 10**6)
-    ref.plan = dataclasses.replace(PLAN, patience=10**6)
+    ref.parameters = dataclasses.replace(PLAN, patience=10**6)
     ref.run(20)
     batch.launch(PLAN, 15, 10**6)
     ref.release, ref.step = np.maximum(ref.release - 20, 0), 0
@@ -235,7 +235,7 @@ def test_memory_cuts_a_batch_into_launches(monkeypatch):
     monkeypatch.setattr("solvers.gpu.search._budget", lambda device: 1.0)
     problems = [random_problem(i, 5) for i in range(2)]
     requests = [Request(seed=i) for i in range(2)]
-    found = search(problems, requests, lambda slots: Plan(2, 4, 1, 6), DEVICE)
+    found = search(problems, requests, lambda slots: TabuParameters(2, 4, 1, 6), DEVICE)
     for p, answer in zip(problems, found, strict=True):
         assert answer.states.device.type == DEVICE.type
         assert p.is_feasible(answer.states).all()
@@ -249,9 +249,9 @@ def test_working_sets_of_a_large_problem(factored, grouped):
     x = np.zeros(n, np.uint8)
     for g, k in enumerate(p.cardinalities):
         x[np.flatnonzero(p.groups == g)[:k]] = 1
-    plan = dataclasses.replace(PLAN, patience=4 if INTERPRETED else 300)
+    parameters = dataclasses.replace(PLAN, patience=4 if INTERPRETED else 300)
     request = Request(seed=1, num_reads=1 if INTERPRETED else 2, initial_state=x)
-    found = search_large(p, request, plan, DEVICE, width)
+    found = search_large(p, request, parameters, DEVICE, width)
     states = found.states.cpu().numpy()
     assert p.is_feasible(states).all()
     energies = p.energy(states)

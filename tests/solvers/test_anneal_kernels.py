@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from problems import CardinalityQUBO
 from solvers.anneal import model as model_module
-from solvers.anneal.chance import exponential, seeded, uniforms
-from solvers.anneal.choosing import choose_core, reluctance, take
 from solvers.anneal.core import anneal_core
-from solvers.anneal.layout import Layout
-from solvers.anneal.model import Model
-from solvers.anneal.relax import relax
-from solvers.anneal.relaxed import solve_relaxation
-from solvers.anneal.search import polish, search
+from solvers.anneal.core_selection import select_core, select_smallest, selection_score
+from solvers.anneal.layout import LaneLayout
+from solvers.anneal.model import KernelModel
+from solvers.anneal.relaxation import solve_relaxation
+from solvers.anneal.relaxation_kernel import relax
+from solvers.anneal.rng import exponential, seed_state, uniforms
+from solvers.anneal.search import polish_state, search
 from solvers.anneal.simd import dots, jit
 from solvers.anneal.sweep import _worst_first
 from solvers.base import Request
@@ -111,7 +111,7 @@ def test_the_worst_come_first_however_small_they_are(most):
 @given(seeds, st.integers(1, 20), st.integers(1, 40), st.sampled_from("CF"))
 def test_columns_are_those_of_the_factor(seed, m, n, order):
     A = np.random.default_rng(seed).standard_normal((m, n)).astype(np.float32, order=order)
-    model = Model.of(CardinalityQUBO.from_factors(A, np.zeros(n), 0))
+    model = KernelModel.of(CardinalityQUBO.from_factors(A, np.zeros(n), 0))
     np.testing.assert_array_equal(model.matrix[:, :m], A.T)
     assert not model.matrix[:, m:].any()
 
@@ -120,7 +120,7 @@ def test_columns_are_those_of_the_factor(seed, m, n, order):
 def test_layout_keeps_lanes_inside_groups_and_restores_states(seed, n, num_groups):
     rng = np.random.default_rng(seed)
     groups = rng.integers(0, num_groups, n)
-    layout = Layout.of(groups, num_groups)
+    layout = LaneLayout.of(groups, num_groups)
     state = rng.integers(0, 2, n).astype(np.uint8)
     positions = layout.arrange(state.astype(np.float32), -1.0)
     np.testing.assert_array_equal(layout.restore(positions), state)
@@ -134,7 +134,7 @@ def test_layout_keeps_lanes_inside_groups_and_restores_states(seed, n, num_group
 @given(seeds, st.integers(2, 200), st.integers(1, 4), st.booleans())
 def test_gradients_give_the_fields(seed, n, num_groups, dense):
     p, start = block(seed, n, num_groups, dense)
-    model = Model.of(p)
+    model = KernelModel.of(p)
     x = model.start(start)
     _, g = refreshed(model, x)
     curv = np.square(model.matrix).sum(1) if model.factored else model.curv
@@ -153,7 +153,7 @@ def test_gradients_give_the_fields(seed, n, num_groups, dense):
 @given(seeds, st.integers(2, 150), st.integers(1, 4))
 def test_relaxation_is_feasible_and_no_direction_descends(seed, n, num_groups):
     p, start = block(seed, n, num_groups)
-    model = Model.of(p)
+    model = KernelModel.of(p)
     x = model.start(start)
     s, g = refreshed(model, x)
     before, gained = relaxed_energy(model, x), np.zeros(1)
@@ -183,12 +183,12 @@ def test_relaxation_is_feasible_and_no_direction_descends(seed, n, num_groups):
 @given(seeds, st.integers(4, 150), st.integers(1, 3), st.booleans())
 def test_a_core_reports_the_change_it_makes(seed, n, num_groups, dense):
     p, start = block(seed, n, num_groups, dense)
-    model = Model.of(p)
+    model = KernelModel.of(p)
     x = model.start(start)
     s, g = refreshed(model, x)
     score = np.where(x >= 0, np.arange(model.size), np.inf).astype(np.float32)
     size = min(1 + n // 2, int((x >= 0).sum()))
-    chosen, starts = choose_core(score, model.layout.group_lanes, size, False, seeded(seed))
+    chosen, starts = select_core(score, model.layout.group_lanes, size, False, seed_state(seed))
     change = anneal_core(
         model.matrix, model.factored, model.linear, model.curv, x, s, g, chosen, starts,
         float(np.abs(model.linear).mean()), 5, 10, np.array([seed + 1]),
@@ -210,12 +210,12 @@ def test_a_core_reports_the_change_it_makes(seed, n, num_groups, dense):
 @given(seeds, st.integers(2, 200), st.integers(1, 4), st.booleans())
 def test_a_core_holds_the_least_reluctant_sorted_by_group(seed, n, num_groups, at_random):
     p, _ = block(seed, n, num_groups)
-    layout = Model.of(p).layout
+    layout = KernelModel.of(p).layout
     score = np.random.default_rng(seed).random(layout.size, np.float32).round(1)
     score[layout.arrange(np.ones(n), 0.0) == 0] = np.inf
     size = 1 + seed % int(np.isfinite(score).sum())
     before = score.copy()
-    chosen, starts = choose_core(score, layout.group_lanes, size, at_random, seeded(seed))
+    chosen, starts = select_core(score, layout.group_lanes, size, at_random, seed_state(seed))
     np.testing.assert_array_equal(score, before)
     assert len(chosen) % 8 == 0
     assert (chosen[size:] == chosen[0]).all()
@@ -235,11 +235,11 @@ def test_a_core_holds_the_least_reluctant_sorted_by_group(seed, n, num_groups, a
 @given(seeds, st.integers(1, 3))
 def test_random_cores_reach_all_that_promise_the_same(seed, num_groups):
     p, _ = block(seed, 1024, num_groups)
-    layout = Model.of(p).layout
+    layout = KernelModel.of(p).layout
     score = np.where(layout.arrange(np.ones(1024), 0.0) == 1, 0, np.inf).astype(np.float32)
-    state, seen = seeded(seed), set()
+    state, seen = seed_state(seed), set()
     for _ in range(150):
-        chosen, starts = choose_core(score, layout.group_lanes, 128, True, state)
+        chosen, starts = select_core(score, layout.group_lanes, 128, True, state)
         seen |= set(chosen[: starts[-1]].tolist())
     assert len(seen) == 1024
 
@@ -252,7 +252,7 @@ def test_taken_are_the_smallest_at_any_scale(seed, n, power):
     score[rng.random(n) < 0.3] = np.inf
     score[0] = 0
     chosen = np.empty(rng.integers(1, np.isfinite(score).sum() + 1), np.int64)
-    take(score, chosen)
+    select_smallest(score, chosen)
     assert len(np.unique(chosen)) == len(chosen)
     np.testing.assert_array_equal(np.sort(score[chosen]), np.sort(score)[: len(chosen)])
 
@@ -261,9 +261,9 @@ def test_a_crowded_polish_takes_those_that_promise_most():
     p, start = block(5, 2000, m=20)
     for scale in (1.0, 2.0**12):
         scaled = CardinalityQUBO.from_factors(p.A * np.float32(scale), p.linear * scale**2, p.k)
-        model = Model.of(scaled)
+        model = KernelModel.of(scaled)
         x = model.start(start)
-        polish(model, x, in_haste=True)
+        polish_state(model, x, in_haste=True)
         end = model.layout.restore(x)
         assert scaled.is_feasible(end)
         assert (end != start).sum() > 100
@@ -272,7 +272,7 @@ def test_a_crowded_polish_takes_those_that_promise_most():
 
 @given(seeds)
 def test_chance_is_uniform_and_exponential(seed):
-    state = seeded(seed)
+    state = seed_state(seed)
     drawn = uniforms(20_000, state)
     assert drawn.min() > 0
     assert drawn.max() < 1
@@ -283,19 +283,19 @@ def test_chance_is_uniform_and_exponential(seed):
 
 
 def test_any_whole_number_seeds():
-    states = {int(seeded(seed)[0]) for seed in (0, 1, 2, 2**31, 2**64 - 1)}
+    states = {int(seed_state(seed)[0]) for seed in (0, 1, 2, 2**31, 2**64 - 1)}
     assert len(states) == 5
     assert 0 not in states
-    assert seeded(None)[0] != seeded(None)[0]
+    assert seed_state(None)[0] != seed_state(None)[0]
 
 
 @settings(max_examples=30, deadline=None)
 @given(seeds, st.integers(4, 200), st.integers(1, 3), st.booleans(), st.booleans())
 def test_rounding_reports_what_it_costs(seed, n, num_groups, at_random, dense):
     p, start = block(seed, n, num_groups, dense, m=n // 8 + 1)
-    model = Model.of(p)
+    model = KernelModel.of(p)
     relaxed = solve_relaxation(model, model.start(start), Request(), 1)
-    state = relaxed.rounded(seeded(seed), at_random)
+    state = relaxed.rounded(seed_state(seed), at_random)
     x = model.layout.restore(state.x)
     assert p.is_feasible(x)
     sure = (relaxed.x == 0) | (relaxed.x == 1)
@@ -309,9 +309,9 @@ def test_rounding_reports_what_it_costs(seed, n, num_groups, at_random, dense):
 @given(seeds, st.integers(4, 200), st.integers(1, 12), st.booleans())
 def test_no_swap_improves_a_polished_state(seed, n, num_groups, dense):
     p, start = block(seed, n, num_groups, dense)
-    model = Model.of(p)
+    model = KernelModel.of(p)
     x = model.start(start)
-    polish(model, x)
+    polish_state(model, x)
     end = model.layout.restore(x)
     assert p.is_feasible(end)
     assert p.energy(end) <= p.energy(start) + 1e-6 * abs(p.energy(start))
@@ -334,13 +334,13 @@ def test_reluctance_is_none_between_the_bounds_and_infinite_where_nothing_moves(
     distance[rng.random(n) < 0.2] = 0
     distance[rng.random(n) < 0.2] = np.inf
     curv = rng.random(n, np.float32) * (rng.random(n) < 0.8)
-    score = reluctance(distance, curv.astype(np.float32), int((distance == 0).sum()))
+    score = selection_score(distance, curv.astype(np.float32), int((distance == 0).sum()))
     np.testing.assert_array_equal(score == 0, distance == 0)
     np.testing.assert_array_equal(np.isinf(score), np.isinf(distance))
     # Of two that differ in distance alone, the nearer one is less reluctant.
     finite = np.flatnonzero(np.isfinite(distance) & (distance > 0))
     same = np.full(n, np.float32(0.3))
-    score = reluctance(distance, same, int((distance == 0).sum()))
+    score = selection_score(distance, same, int((distance == 0).sum()))
     by_distance = finite[np.argsort(distance[finite], kind="stable")]
     assert (np.diff(score[by_distance]) >= 0).all()
 
@@ -350,9 +350,9 @@ def test_reluctance_is_none_between_the_bounds_and_infinite_where_nothing_moves(
 def test_long_searches_do_not_drift(seed, n, dense):
     """After many cores the tracked energy is that of the state, within float32 of fields."""
     p, start = block(seed, n, dense=dense)
-    model = Model.of(p)
+    model = KernelModel.of(p)
     relaxed = solve_relaxation(model, model.start(start), Request(), 1)
-    states = search(relaxed, seeded(seed), endless=True)
+    states = search(relaxed, seed_state(seed), endless=True)
     first = next(states)
     last = list(islice(states, 60))[-1:] or [first]
     energies = [p.energy(model.layout.restore(state.x)) for state in (first, last[0])]
@@ -364,7 +364,7 @@ def test_long_searches_do_not_drift(seed, n, dense):
 
 def test_threads_do_not_change_the_relaxation(monkeypatch):
     p, start = block(3, 400, m=70)
-    model = Model.of(p)
+    model = KernelModel.of(p)
     plain = solve_relaxation(model, model.start(start), Request(), 1)
     monkeypatch.setattr(model_module, "_LARGE", 1)
     monkeypatch.setattr(model_module, "_RANGE", 64)
@@ -384,7 +384,7 @@ def test_energies_of_states_by_position_are_the_problems_own(dtype, scale, group
     k = 20 if groups is None else np.full(4, 5)
     linear = scale**2 * rng.normal(size=60)
     p = CardinalityQUBO.from_factors(A, linear, k, groups=groups, offset=scale**2 * 0.7)
-    model, x = Model.of(p), np.zeros(60, np.uint8)
+    model, x = KernelModel.of(p), np.zeros(60, np.uint8)
     x[[4 * t + g for g in range(4) for t in rng.permutation(15)[:5]]] = 1
     assert model.faithful == (dtype is np.float32 and scale == 1)
     assert model.energy(model.start(x)) == pytest.approx(p.energy(x), rel=1e-12)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from solvers import Capabilities, Outcome, Solver, Stop, create, get, names
-from solvers.foreign import as_solver
+from solvers.adapters import as_solver
 from solvers.testing import CHECKS, Case, check_solver
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from brute import lowest_energy, random_problem
+from brute_force import lowest_energy, random_problem
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

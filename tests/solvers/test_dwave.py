@@ -4,7 +4,7 @@ import time
 import dimod
 import numpy as np
 import pytest
-from brute import lowest_energy, random_problem
+from brute_force import lowest_energy, random_problem
 
 from problems import CardinalityQUBO
 from problems.formats.bqm import to_cqm
@@ -17,7 +17,7 @@ from solvers import (
     create,
     solve,
 )
-from solvers.ocean import dense_bqm, states_of, within
+from solvers.adapters.ocean import call_within, dense_bqm, sample_states
 
 LOCAL = ["neal", "tabu", "steepest"]
 
@@ -97,14 +97,14 @@ def test_dense_models_and_states_keep_order_and_energy():
         samples = 2 * states - 1 if spin else states
         np.testing.assert_allclose(bqm.energies((samples, range(11))), problem.energy(states))
         shuffled = dimod.SampleSet.from_samples_bqm((samples[:, ::-1], range(10, -1, -1)), bqm)
-        np.testing.assert_array_equal(states_of(shuffled, 11), states)
+        np.testing.assert_array_equal(sample_states(shuffled, 11), states)
 
 
 def test_occurrences_are_counted():
     answer = dimod.SampleSet.from_samples(
         [{0: 1, 1: 0}, {0: 0, 1: 1}], "BINARY", energy=[0, 0], num_occurrences=[2, 1]
     )
-    assert states_of(answer, 2).tolist() == [[1, 0], [1, 0], [0, 1]]
+    assert sample_states(answer, 2).tolist() == [[1, 0], [1, 0], [0, 1]]
 
 
 # -- quantum processors, mocked ---------------------------------------------------------------
@@ -281,13 +281,13 @@ def test_any_object_that_samples_constrained_models_will_do():
 
 
 def test_within_returns_raises_or_gives_up():
-    assert within(request(), lambda: 42) == 42
+    assert call_within(request(), lambda: 42) == 42
     with pytest.raises(TimeoutError, match="its own"):
-        within(request(5.0), raising(TimeoutError("its own")))
+        call_within(request(5.0), raising(TimeoutError("its own")))
     with pytest.raises(ValueError, match="bad"):
-        within(request(), raising(ValueError("bad")))
+        call_within(request(), raising(ValueError("bad")))
     release = threading.Event()
-    assert within(request(0.05), release.wait) is None
+    assert call_within(request(0.05), release.wait) is None
     release.set()
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from brute import lowest_energy, random_problem
+from brute_force import lowest_energy, random_problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,11 +10,11 @@ from problems import CardinalityQUBO
 from solvers import OptionError, Status, Stop, solve
 from solvers.base import Request
 from solvers.exact.convex import convexify
-from solvers.exact.node import FREE, branching
-from solvers.exact.reduce import reduce
+from solvers.exact.fixing import fix_by_reduced_costs
+from solvers.exact.node import FREE, branching_variable
 from solvers.exact.relaxation import relax
-from solvers.exact.root import Core, extract, solve_root
-from solvers.exact.search import Search
+from solvers.exact.root import Core, extract_core, solve_root
+from solvers.exact.tree_search import TreeSearch
 
 
 def block(n: int, m: int, seed: int, groups: int = 1) -> CardinalityQUBO:
@@ -75,9 +75,9 @@ def test_a_node_without_numbers_is_branched_on():
     n, nan = 4, np.full(4, np.nan)
     matrix, labels, index = np.diag(nan), np.zeros(n, np.int64), np.arange(n)
     state = np.array([1, FREE, 0, FREE], np.int8)
-    assert branching(matrix, labels, nan, state, index, nan, np.zeros(1)) == 1
+    assert branching_variable(matrix, labels, nan, state, index, nan, np.zeros(1)) == 1
     state[1] = 0
-    assert branching(matrix, labels, nan, state, index, nan, np.zeros(1)) == 3
+    assert branching_variable(matrix, labels, nan, state, index, nan, np.zeros(1)) == 3
 
 
 def test_a_tree_without_numbers_ends_and_proves_nothing():
@@ -87,7 +87,7 @@ def test_a_tree_without_numbers_ends_and_proves_nothing():
         group=np.zeros(n, np.int64), k=np.array([3]), index=np.arange(n),
         x=np.zeros(n, np.uint8), feasible=True,
     )  # fmt: skip
-    tree = Search(core, np.full(n, 0.5), -np.inf, 1.0, 1e-12, 0.0, 0.0)
+    tree = TreeSearch(core, np.full(n, 0.5), -np.inf, 1.0, 1e-12, 0.0, 0.0)
     tree.explore(10_000)
     assert tree.open == 0
     assert tree.found == 0
@@ -183,7 +183,7 @@ def test_root_bounds_hold_and_fixed_variables_are_right():
         k = problem.cardinalities
         root = solve_root(convex, k, best.x)
         assert root.bound <= best.energy
-        core = extract(convex, root, k, best.energy + convex.tolerance)
+        core = extract_core(convex, root, k, best.energy + convex.tolerance)
         fixed = np.setdiff1d(np.arange(problem.n), core.index)
         np.testing.assert_array_equal(core.x[fixed], best.x[fixed])
 
@@ -192,7 +192,7 @@ def test_reduction_keeps_an_optimum():
     for seed in range(20):
         problem = block(16, 8, seed, groups=1 + seed % 2)
         best = solve(problem, "exhaustive")
-        reduced = reduce(problem, Request(seed=0))
+        reduced = fix_by_reduced_costs(problem, Request(seed=0))
         assert reduced.bound <= best.energy <= problem.energy(reduced.x)
         np.testing.assert_array_equal(reduced.rest.restore(reduced.x[reduced.rest.free]), reduced.x)
         if reduced.rest.problem.n:

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from brute import lowest_energy, random_problem
+from brute_force import lowest_energy, random_problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -18,8 +18,8 @@ from problems import CardinalityQUBO
 from solvers import OptionError, create, solve
 from solvers.gpu import GpuFallbackWarning
 from solvers.gpu.batch import padded
-from solvers.gpu.device import find_device, notice
-from solvers.gpu.layout import Layout, form_matrix, random_states, set_matrix
+from solvers.gpu.device import find_device, warn_fallback
+from solvers.gpu.layout import SlotLayout, form_matrix, random_states, set_matrix
 from solvers.gpu.search import _pieces
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def no_card(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    notice.cache_clear()
+    warn_fallback.cache_clear()
 
 
 def random_problem(seed, n, groups=None, factored=False):
@@ -91,7 +91,7 @@ def test_layout_keeps_states_and_energies(seed, n, num_groups, factored):
     groups = np.random.default_rng(seed).integers(0, num_groups, n)
     groups[:num_groups] = np.arange(num_groups)[:n]
     p = random_problem(seed, n, groups[:n] if num_groups <= n else None, factored)
-    layout = Layout.of(p)
+    layout = SlotLayout.of(p)
     assert (np.diff(layout.group) >= 0).all()
     seeds = torch.arange(3, dtype=torch.int32)
     x = random_states([layout], torch.zeros(3, dtype=torch.int64), seeds, padded(n))
@@ -113,7 +113,7 @@ def test_layout_keeps_states_and_energies(seed, n, num_groups, factored):
 def test_random_states_are_uniform_and_differ_by_seed():
     p = random_problem(0, 12, np.repeat([0, 1], [8, 4]))
     seeds = torch.arange(4000, dtype=torch.int32)
-    x = random_states([Layout.of(p)], torch.zeros(4000, dtype=torch.int64), seeds, 16)
+    x = random_states([SlotLayout.of(p)], torch.zeros(4000, dtype=torch.int64), seeds, 16)
     means = x[:, :12].float().mean(dim=0)
     # Five standard deviations of a mean of 4000 coin flips.
     assert float((means - 0.5).abs().max()) < 5 * 0.5 / 4000**0.5
@@ -182,10 +182,10 @@ def test_kernels_compile_for_the_h100(name, grouped, even, monkeypatch, tmp_path
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from solvers.gpu import kernels, tabu
+    from solvers.gpu import kernels, tabu_kernel
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    kernel = tabu.tabu if name == "tabu" else getattr(kernels, name)
+    kernel = tabu_kernel.tabu if name == "tabu" else getattr(kernels, name)
     values = {
         "EPSILON": 2.0**-23, "N": 256, "ROWS": 16, "COLUMNS": 128,
         "GROUPED": grouped, "EVEN": even, "ALIGNED": True,

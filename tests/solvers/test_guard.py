@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from problems import CardinalityQUBO
-from problems.sealed import sealed
+from problems.read_only import read_only_problem
 from solvers import (
     BackendError,
     Capabilities,
@@ -143,7 +143,7 @@ def test_arrays_are_read_only_and_attributes_are_its_own(problem):
 def test_a_users_own_arrays_stay_writable():
     Q = np.eye(4)
     problem = CardinalityQUBO(Q, 2)
-    copy = sealed(problem)
+    copy = read_only_problem(problem)
     Q[0, 0] = 5.0
     assert problem.Q[0, 0] == copy.Q[0, 0] == 5.0
     with pytest.raises(ValueError, match="read-only"):
@@ -153,7 +153,7 @@ def test_a_users_own_arrays_stay_writable():
 
 def test_tensors_of_a_sealed_problem_are_copies():
     problem = factored()
-    sealed(problem).tensors().A[:] = 0
+    read_only_problem(problem).tensors().A[:] = 0
     assert np.abs(problem.A).min() > 0
 
 

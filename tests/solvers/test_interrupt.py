@@ -11,7 +11,7 @@ import pytest
 
 from problems import CardinalityQUBO
 from solvers.base import Interrupt, Request
-from solvers.interrupt import announced, interruptible
+from solvers.interrupt import interruptible, propagate_interrupt
 
 HEAD = """
 import os, signal, sys, threading, time
@@ -124,10 +124,10 @@ def test_a_request_goes_to_another_process():
 
 def test_an_error_is_announced_to_the_other_threads():
     interrupt = Interrupt()
-    with announced(interrupt):
+    with propagate_interrupt(interrupt):
         pass
     assert not interrupt.raised
-    with pytest.raises(KeyboardInterrupt), announced(interrupt):
+    with pytest.raises(KeyboardInterrupt), propagate_interrupt(interrupt):
         raise KeyboardInterrupt
     assert interrupt.raised
 

@@ -1,16 +1,16 @@
 import numpy as np
 import pytest
-from brute import lowest_energy
+from brute_force import lowest_energy
 
 from problems import CardinalityQUBO
 from solvers import OptionError, Status, Stop, UnsupportedError, create, solve
-from solvers.foreign import as_solver
+from solvers.adapters import as_solver
 from solvers.qaoa.circuit import (
     MIXERS,
     cardinality_circuit,
+    circuit_metrics,
     complete,
     dicke,
-    figures,
     penalty_circuit,
     ring,
 )
@@ -202,7 +202,7 @@ def test_figures_count_what_is_there():
     circuit.h(0)
     circuit.cx(0, 1)
     circuit.measure_all()
-    assert figures(circuit) == {"qubits": 2, "depth": 3, "gates": 2, "two_qubit_gates": 1}
+    assert circuit_metrics(circuit) == {"qubits": 2, "depth": 3, "gates": 2, "two_qubit_gates": 1}
 
 
 @pytest.mark.parametrize(

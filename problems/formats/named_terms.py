@@ -1,0 +1,73 @@
+"""A polynomial and its equality rows over named variables, as LP and MPS texts hold them."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from problems.formats.terms import EqualityRow, Terms, choose_cardinality, natural_order
+from problems.labels import labels_from_names
+from problems.qubo import CardinalityQUBO
+
+
+@dataclass
+class NamedTerms:
+    """What a reader has found so far; variables are numbered in the order of their first use."""
+
+    index: dict[str, int] = field(default_factory=dict)
+    """Number of each variable."""
+    linear: dict[int, float] = field(default_factory=dict)
+    """Linear coefficients of the objective; 0 where there is none."""
+    first: array[int] = field(default_factory=lambda: array("q"))
+    """First variable of each product; an array, since there may be millions."""
+    second: array[int] = field(default_factory=lambda: array("q"))
+    """Second variable of each product."""
+    products: array[float] = field(default_factory=lambda: array("d"))
+    """Whole coefficient of each product."""
+    offset: float = 0.0
+    maximize: bool = False
+    equalities: list[tuple[dict[int, float], float]] = field(default_factory=list)
+    """Coefficients and right-hand side of each row."""
+
+    def variable(self, name: str) -> int:
+        """Return the number of a variable, which may be new."""
+        return self.index.setdefault(name, len(self.index))
+
+    def problem(self, k: Any, groups: Any, source: object, max_n: int | None) -> CardinalityQUBO:
+        """Build the problem with its variables in :func:`~problems.formats.terms.natural_order`.
+
+        Raises
+        ------
+        FormatError
+            As :meth:`Terms.problem` and :func:`problems.formats.terms.choose_cardinality` do.
+        """
+        n = len(self.index)
+        names = list(self.index)
+        ranked = natural_order(names)
+        place = np.empty(n, dtype=np.int64)
+        place[ranked] = np.arange(n)
+        linear = np.zeros(n)
+        linear[place[list(self.linear)]] = list(self.linear.values())
+        terms = Terms(
+            place[np.array(self.first, dtype=np.int64)],
+            place[np.array(self.second, dtype=np.int64)],
+            np.array(self.products, dtype=np.float64),
+            linear,
+            self.offset,
+        )
+        rows = [
+            EqualityRow([int(place[i]) for i in row], list(row.values()), side)
+            for row, side in self.equalities
+        ]
+        k, groups = choose_cardinality(rows, n, k, groups, source)
+        return terms.problem(
+            k,
+            groups,
+            source=source,
+            max_n=max_n,
+            maximize=self.maximize,
+            labels=labels_from_names([names[i] for i in ranked]),
+        )

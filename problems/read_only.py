@@ -1,0 +1,49 @@
+"""A problem for code that is not trusted: the same coefficients, which can't be written to."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from problems.checks import is_tensor
+from problems.qubo import CardinalityQUBO
+
+
+def read_only_problem(problem: CardinalityQUBO) -> CardinalityQUBO:
+    """Return a copy whose arrays are read-only views of the problem's own.
+
+    An attribute that is set on the copy leaves the problem as it was, too. Tensors can't be
+    made read-only: those of a problem on a device are copied there.
+
+    Parameters
+    ----------
+    problem : CardinalityQUBO
+
+    Returns
+    -------
+    CardinalityQUBO
+    """
+    copy = object.__new__(type(problem))
+    held = problem.__getstate__()
+    copy.__dict__.update({name: _sealed(value) for name, value in held.items()})
+    return copy
+
+
+def read_only(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return a view that can't be written to."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _sealed(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return read_only(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):  # Arrays or Tensors
+        parts = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return dataclasses.replace(value, **{name: _sealed(part) for name, part in parts.items()})
+    if is_tensor(value):
+        return value.clone()
+    return value

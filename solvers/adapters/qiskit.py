@@ -1,0 +1,77 @@
+"""Any optimisation algorithm of qiskit-optimization as a solver, through a QuadraticProgram."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from problems import CardinalityQUBO
+from problems.formats.quadratic_program import to_quadratic_program
+from problems.repair import repair
+from problems.scaling import Scaled
+from solvers.adapters.ocean import no_states
+from solvers.base import Capabilities, Outcome, Request, Solver
+from solvers.errors import BackendError, UnsupportedError
+from solvers.solution import Stop
+
+#: Algorithms keep the problem at hand in their converters: one runs at a time.
+_TURN = threading.Lock()
+#: Exponents of coefficients that algorithms take: some count less than 1e-16 as nothing.
+_SAFE = 32
+
+
+@dataclass(frozen=True)
+class QiskitOptimizer(Solver):
+    """Hand the problem over with its cardinality as a linear constraint.
+
+    Algorithms that hold no constraint convert it themselves, with a penalty of theirs;
+    samples that miss the cardinality are repaired and marked.
+
+    Parameters
+    ----------
+    algorithm : qiskit_optimization.algorithms.OptimizationAlgorithm
+        Such as ``MinimumEigenOptimizer`` or ``GroverOptimizer``.
+    """
+
+    algorithm: Any = field(kw_only=True)
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The class of the algorithm."""
+        return f"qiskit:{type(self.algorithm).__name__}"
+
+    capabilities = Capabilities(
+        native_cardinality=False,
+        groups=True,
+        deterministic=False,
+        time_limit=False,
+        seed=False,
+        initial_state=False,
+        num_reads=False,
+    )
+    requires = {"qiskit_optimization": "qiskit-optimization>=0.6"}  # noqa: RUF012
+
+    def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
+        """Convert, solve, and read all samples back."""
+        begin = time.perf_counter()
+        program = to_quadratic_program(Scaled.of(problem, _SAFE).problem)
+        if reason := self.algorithm.get_compatibility_msg(program).strip():
+            raise UnsupportedError(f"solver {self.name!r} can't take this problem: {reason}")
+        build = time.perf_counter() - begin
+        with _TURN:
+            result = self.algorithm.solve(program)
+        rows = [sample.x for sample in result.samples or ()]
+        if not rows and result.x is not None:
+            rows = [result.x]
+        values = np.array(rows, dtype=np.float64).reshape(len(rows), problem.n)
+        if np.abs(values - values.round()).max(initial=0) > 1e-6:
+            raise BackendError(f"solver {self.name!r} returned values that are not binary")
+        states = np.concatenate([values.round().astype(np.uint8), no_states(problem.n)])
+        repaired = ~np.asarray(problem.is_feasible(states), dtype=bool)
+        info = {"status": result.status.name, "feasible_share": float(np.mean(~repaired))}
+        states = repair(problem, states)
+        return Outcome(states, Stop.CONVERGED, build_seconds=build, repaired=repaired, info=info)

@@ -1,0 +1,122 @@
+"""From a backend's samples to a solution: nothing is believed, nothing is lost."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from problems import CardinalityQUBO
+from solvers.base import Outcome, Request, Solver, State
+from solvers.solution import Solution, Status, Timing
+from solvers.validation import is_plain
+
+#: Share of all absolute coefficients by which energies and bounds may be off.
+_ROUNDING = 1e-9
+
+
+def finalize(
+    solver: Solver, problem: CardinalityQUBO, request: Request, outcome: Outcome, seconds: float
+) -> Solution:
+    """Recompute energies, put feasible samples first, and keep the best state known.
+
+    Parameters
+    ----------
+    solver, problem, request
+        Who was asked what.
+    outcome : Outcome
+        What the solver handed back, as :func:`solvers.validation.validate_outcome` passed it.
+    seconds : float
+        Wall time of the run, of which the outcome names its share for building and decoding.
+    """
+    begin = time.perf_counter()
+    samples = outcome.samples
+    if request.initial_state is not None and not len(samples):
+        samples = request.initial_state[None]
+    energies, feasible = _measure(problem, samples)
+    repaired = np.zeros(len(samples), dtype=bool)
+    if outcome.repaired is not None:
+        repaired[: len(outcome.repaired)] = outcome.repaired
+    if request.initial_state is not None:
+        start = problem.energy(request.initial_state)
+        if not (feasible & (energies <= start)).any():
+            samples = np.concatenate([samples, request.initial_state[None]])
+            energies, feasible = np.append(energies, start), np.append(feasible, True)
+            repaired = np.append(repaired, False)
+    order = np.lexsort((energies, ~feasible))
+    samples, energies, feasible = samples[order], energies[order], feasible[order]
+    repaired = repaired[order]
+    found = bool(len(samples)) and bool(feasible[0])
+    proven = found and outcome.proven and solver.capabilities.exact
+    bound, refuted = outcome.bound, None
+    if found and (proven or bound is not None):
+        refuted = _refutation(problem, outcome, float(energies[0]), proven)
+        proven, bound = proven and not refuted, None if refuted else bound
+    status = Status.OPTIMAL if proven else Status.FEASIBLE if found else Status.NO_SOLUTION_FOUND
+    spent = max(0.0, seconds - outcome.build_seconds - outcome.decode_seconds)
+    decode = outcome.decode_seconds + time.perf_counter() - begin
+    return Solution(
+        x=samples[0] if found else None,
+        energy=float(energies[0]) if found else float("inf"),
+        status=status,
+        stop=outcome.stop,
+        bound=bound,
+        samples=samples,
+        energies=energies,
+        feasible=feasible,
+        repaired=repaired,
+        timing=Timing(outcome.build_seconds, spent, decode),
+        info=outcome.info
+        | _record(solver, problem, request)
+        | ({"refuted": refuted} if refuted else {}),
+    )
+
+
+def _refutation(
+    problem: CardinalityQUBO, outcome: Outcome, energy: float, proven: bool
+) -> str | None:
+    """Say why a bound or a proof can't hold, if a feasible state of ``energy`` shows it."""
+    allowed = energy + _ROUNDING * _magnitude(problem)
+    if outcome.bound is not None and outcome.bound > allowed:
+        return f"the bound {outcome.bound} lies above the energy {energy} of a feasible state"
+    if proven:
+        own = problem.energy(outcome.samples)[np.asarray(problem.is_feasible(outcome.samples))]
+        if not len(own) or own.min() > allowed:
+            return f"a state was to be optimal, but another has the energy {energy}"
+    return None
+
+
+def _magnitude(problem: CardinalityQUBO) -> float:
+    """Bound the sum of all absolute coefficients, which energies are rounded to a share of."""
+    if problem.is_factored:
+        squares = np.square(np.abs(problem.A).sum(axis=1, dtype=np.float64))
+        size = float(squares.sum() + np.abs(problem.linear).sum())
+    else:
+        size = float(np.abs(problem.Q).sum(dtype=np.float64))
+    return size + abs(problem.offset)
+
+
+def _record(solver: Solver, problem: CardinalityQUBO, request: Request) -> dict[str, Any]:
+    """Say what was asked of whom, so that an answer can be traced and repeated."""
+    options = {name: getattr(solver, name) for name in solver.options()}
+    return {
+        "solver": solver.name,
+        "versions": solver.versions(),
+        "options": {k: v if is_plain(v) else type(v).__name__ for k, v in options.items()},
+        # A hash needs the coefficients on the host; those on a device stay there.
+        "problem": problem.hash if problem.on_host else None,
+        "seed": request.seed,
+        "time_limit": request.time_limit,
+        "num_reads": request.num_reads,
+        "warm_start": request.initial_state is not None,
+    }
+
+
+def _measure(
+    problem: CardinalityQUBO, samples: State
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    if not len(samples):
+        return np.zeros(0), np.zeros(0, dtype=bool)
+    return problem.energy(samples), np.asarray(problem.is_feasible(samples))

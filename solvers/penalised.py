@@ -1,0 +1,162 @@
+"""One mechanism for all backends that can't hold a cardinality: penalise, raise, repair."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from problems import CardinalityQUBO, InvalidProblemError
+from problems.penalty import Penalty, check_policy, penalised, penalty_for
+from problems.repair import repair
+from solvers.base import Outcome, Request, Solver, State
+from solvers.errors import OptionError
+from solvers.scaling import scale_option
+from solvers.solution import Stop
+
+
+@dataclass(frozen=True)
+class Penalised(Solver):
+    """A backend that minimises the cost with the cardinality moved into it.
+
+    Samples are drawn at the policy's strength; while none of them is feasible the strength
+    is raised, by a step of the method of multipliers, and they are drawn again. The samples
+    of all strengths are then repaired, marked as such, and the best are returned. Under a
+    time limit each trial gets half of what remains, until one is feasible or the last.
+
+    Parameters
+    ----------
+    penalty : str or float
+        A policy of :data:`problems.penalty.POLICIES`, or a strength.
+    growth : float
+        Factor of the strength from one trial to the next, at least 1.
+    raises : int
+        How often the strength may be raised.
+    repair : bool
+        Whether infeasible samples are brought to the cardinality (see
+        :func:`problems.repair.repair`); else they are returned as they are, last.
+    """
+
+    penalty: str | float = "adaptive"
+    growth: float = 2.0
+    raises: int = 8
+    repair: bool = True
+
+    def __post_init__(self) -> None:
+        try:
+            check_policy(self.penalty)
+        except InvalidProblemError as error:
+            raise OptionError(str(error)) from None
+        if not (np.isfinite(self.growth) and self.growth >= 1):
+            raise OptionError(f"growth is {self.growth}; it must be a finite number of 1 or more")
+        if self.raises < 0:
+            raise OptionError(f"raises is {self.raises}; it must be 0 or more")
+
+    def scaled(self, exponent: int) -> Penalised:
+        """Scale a penalty that is given as a number."""
+        if isinstance(self.penalty, str):
+            return self
+        return dataclasses.replace(self, penalty=scale_option(self.penalty, exponent))
+
+    @abstractmethod
+    def sample(self, form: CardinalityQUBO, penalty: Penalty, request: Request) -> Outcome:
+        """Draw states of low energy of ``form``, of any cardinality.
+
+        Parameters
+        ----------
+        form : CardinalityQUBO
+            The penalised cost, dense and in float64; its cardinality may be missed.
+        penalty : Penalty
+            What it was made with.
+        request : Request
+            With the seed and the time limit of this trial.
+        """
+
+    def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
+        """Draw, raise while nothing is feasible, repair, and keep the best."""
+        begin = time.perf_counter()
+        penalty = penalty_for(problem, self.penalty)
+        form = penalised(problem, penalty)
+        build = time.perf_counter() - begin
+        drawn: list[State] = []
+        strengths, settled = [_plain(penalty.strength)], False
+        while True:
+            last = settled or len(strengths) > self.raises
+            outcome = self.sample(form, penalty, _trial(request, len(drawn), last))
+            build += outcome.build_seconds
+            drawn.append(outcome.samples)
+            off = problem.count(outcome.samples) - problem.cardinalities
+            feasible = (off == 0).all(axis=1)
+            if last or not len(off) or request.remaining == 0:
+                break
+            if feasible.any():
+                if outcome.stop is not Stop.TIME_LIMIT:
+                    break
+                settled = True  # the time kept for raises goes to the strength that works
+                continue
+            begin = time.perf_counter()
+            lowest = int(np.argmin(form.energy(outcome.samples)))
+            penalty = penalty.raised(off[lowest].astype(np.float64), self.growth)
+            form = penalised(problem, penalty)
+            strengths.append(_plain(penalty.strength))
+            build += time.perf_counter() - begin
+
+        states = np.concatenate(drawn)
+        states, repaired = self._repair(problem, states, request)
+        best = best_of(problem, states, request.num_reads)
+        report = {
+            "policy": self.penalty if isinstance(self.penalty, str) else "fixed",
+            "strength": strengths[-1],
+            "shift": _plain(penalty.shift),
+            "strengths": strengths,
+            "feasible_share": float(feasible.mean()) if len(feasible) else None,
+        }
+        return dataclasses.replace(
+            outcome,
+            samples=states[best],
+            repaired=repaired[best],
+            build_seconds=build,
+            info={"penalty": report} | outcome.info,
+        )
+
+    def _repair(
+        self, problem: CardinalityQUBO, states: State, request: Request
+    ) -> tuple[State, npt.NDArray[np.bool_]]:
+        """Repair the nearest first, one at least, and the others while there is time."""
+        off = np.abs(problem.count(states) - problem.cardinalities).sum(axis=1)
+        repaired = np.zeros(len(states), dtype=bool)
+        if self.repair:
+            for row in np.argsort(off, kind="stable")[np.count_nonzero(off == 0) :]:
+                if request.remaining == 0 and (repaired.any() or (off == 0).any()):
+                    break
+                states[row] = repair(problem, states[row])
+                repaired[row] = True
+        return states, repaired
+
+
+def _trial(request: Request, number: int, last: bool) -> Request:
+    """Give each trial its own random stream, and each but the last half the time left."""
+    seed = request.seed
+    if seed is not None:
+        seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    limit = request.time_limit
+    if limit is not None and not last:
+        limit -= request.remaining / 2
+    return dataclasses.replace(request, seed=seed, time_limit=limit)
+
+
+def best_of(problem: CardinalityQUBO, states: State, count: int) -> Any:
+    """Choose the best states, feasible first."""
+    if not len(states):
+        return slice(None)
+    return np.lexsort((problem.energy(states), ~problem.is_feasible(states)))[:count]
+
+
+def _plain(values: Any) -> float | list[float]:
+    numbers = [float(v) for v in values]
+    return numbers[0] if len(numbers) == 1 else numbers
