@@ -69,7 +69,7 @@ def commands() -> str:
     command = get_command(app)
     with command.make_context("icbs", [], resilient_parsing=True) as context:
         text = get_docs_for_click(obj=command, ctx=context, name="icbs")
-    # The page has a title, and says itself what the command is for.
+    # The page has its own title and introduction.
     return text[text.index("## `icbs ") :]
 
 

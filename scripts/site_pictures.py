@@ -116,7 +116,7 @@ def one_block(task: Task) -> None:
         figure.colorbar(image, ax=left)
         colors = np.where(start[order] == 1, RED, BLUE)
         right.bar(np.arange(problem.n), fields[order], color=colors, width=1.0)
-        right.set_title("cost of pruning a weight, the others as they are", size=11)
+        right.set_title("cost of pruning a weight, the others fixed", size=11)
         right.set(xlabel="weight")
         for color, text in ((RED, "pruned now"), (BLUE, "kept now")):
             right.bar(0, 0, color=color, label=text)

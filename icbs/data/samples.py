@@ -163,7 +163,7 @@ def diverse_samples(samples: Samples, count: int, seed: int, ignored: int = IGNO
 
 
 def _differences(samples: Samples, ignored: int) -> Iterator[Tensor]:
-    """Yield properties that a loss may weight samples by, one integer a sample, shape (N,)."""
+    """Yield properties that a loss may weight samples by, one integer per sample, shape (N,)."""
     targets, inputs = samples.targets, samples.inputs
     if not targets.is_floating_point() and targets.dtype != torch.bool:
         yield targets if targets.ndim == 1 else (targets != ignored).flatten(1).sum(dim=1)

@@ -9,6 +9,7 @@ from icbs.lm.loading import load_language_model
 from icbs.lm.perplexity import Perplexity, perplexity
 from icbs.lm.windows import batches_of, pack_windows
 from icbs.lm.zero_shot import zero_shot
+from problems.lazy import attach
 
 __all__ = [
     "CORPORA",
@@ -22,4 +23,6 @@ __all__ = [
     "zero_shot",
 ]
 
-pack = pack_windows  # name in version 0.1
+#: Names in version 0.1.
+_RENAMED = {"pack": "icbs.lm.windows.pack_windows"}
+__getattr__, __dir__ = attach(globals(), {}, _RENAMED)

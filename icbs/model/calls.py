@@ -156,7 +156,7 @@ class _Trace:
     shapes: dict[str, list[torch.Size]]
     """Shapes of the inputs of each layer's calls, without empty ones."""
     names: list[str] = field(default_factory=list)
-    """Names of the modules called, one entry a call."""
+    """Names of the modules called, one entry per call."""
 
 
 @torch.no_grad()

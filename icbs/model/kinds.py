@@ -46,7 +46,7 @@ class Kind:
         return self.module.weight.detach()
 
     def matrix(self, weight: Tensor) -> Tensor:
-        """Arrange values, one a weight, from the module's shape as (out, in)."""
+        """Arrange values, one per weight, from the module's shape as (out, in)."""
         return weight
 
     def shaped(self, matrix: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class Transposed(Kind):
     @classmethod
     def fits(cls, module: nn.Module) -> bool:
         """Whether a module is a Conv1D."""
-        # A model that holds one has loaded the library; nobody else should have to.
+        # Not imported: a model with such a layer has loaded the library already.
         transformers = sys.modules.get("transformers.pytorch_utils")
         return transformers is not None and isinstance(module, transformers.Conv1D)
 
@@ -159,13 +159,13 @@ class Convolution(Kind):
         return rows, columns // (height * width), rest // width, rest % width
 
     def features(self, inputs: Tensor, outputs: torch.Size, samples: int) -> Tensor:
-        """Unfold the patch that each position sees, shape (samples, T, groups · in)."""
+        """Unfold the input patch of each position, shape (samples, T, groups · in)."""
         padded = self._padded(inputs, (outputs[-2], outputs[-1]))
         module = self.module
         unfolded = F.unfold(
             padded, module.kernel_size, dilation=module.dilation, stride=module.stride
         )
-        # The channel comes first among an unfolded position's features, so groups lie together.
+        # Unfolded features are ordered by channel first, so those of a group are contiguous.
         places = unfolded.transpose(1, 2)
         return places.reshape(samples, -1, places.shape[-1])
 

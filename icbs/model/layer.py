@@ -71,7 +71,7 @@ class Layer:
 
     @property
     def replaced(self) -> bool:
-        """Whether the weights have been replaced since the run began."""
+        """Whether the weights have been replaced since the start of the run."""
         return self._original is not None
 
     @property
@@ -112,7 +112,7 @@ class Layer:
         Parameters
         ----------
         matrix : Tensor, shape (out, in)
-            Values that weights have where kept, or take when their gates open. Copied.
+            Values of weights with open gates, copied.
         """
         if matrix.shape != self.dense.shape:
             raise LayerError(
@@ -121,14 +121,14 @@ class Layer:
             )
         values = matrix.to(self.dense)  # of the same type, on the same device
         if not torch.isfinite(values).all():
-            raise LayerError(f"new weights of {self.name!r} hold NaN or infinite values")
+            raise LayerError(f"new weights of {self.name!r} have NaN or infinite values")
         if self._original is None:
             self._original = self.dense
         self.dense = values.clone(memory_format=torch.contiguous_format)
         self.set_mask(self.pruned)
 
     def restore_weights(self) -> None:
-        """Return to the weights before the first replacement; the mask stays."""
+        """Restore the weights before the first replacement; the mask stays."""
         if self._original is not None:
             self.dense, self._original = self._original, None
             self.set_mask(self.pruned)

@@ -40,7 +40,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     if noisy:
         warnings.warn(
             f"the model is in training mode and has {', '.join(noisy)}: it is pruned and "
-            "measured in evaluation mode, and handed back in training mode",
+            "measured in evaluation mode, and returned to training mode afterwards",
             TrainingModeWarning,
             stacklevel=6,
         )

@@ -1,4 +1,4 @@
-"""Each bad input ends in an error that names it, before the model or the disk is touched."""
+"""Errors of bad inputs name them, and leave model and disk unchanged."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def refuse(
     loss: Any = None,
     **settings: Any,
 ) -> None:
-    """Expect an error that leaves the weights and the disk as they were."""
+    """Expect an error that leaves weights and disk unchanged."""
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(error, match=match) as caught:
         Pruner(**QUICK | settings).prune(model, batches, loss or nn.CrossEntropyLoss(), run=run)

@@ -31,7 +31,7 @@ FLAGS = ["--set", "block_size=32", "--set", "gradient_samples=200", "--set", "ch
 
 
 def load() -> Task:
-    """A task of one's own, named as ``tests.icbs.test_cli:load``."""
+    """A user's task, named as ``tests.icbs.test_cli:load``."""
     import torch
 
     toy = make_toy()
@@ -82,7 +82,7 @@ def test_prune_leaves_a_whole_run_folder(tmp_path):
     assert (run / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_resume_goes_on_and_report_reads(tmp_path):
+def test_resume_continues_and_report_reads(tmp_path):
     run = tmp_path / "run"
     prune(run)
     result = icbs("resume", run, "--passes", "9", "--task", "tests.icbs.test_cli:load")
@@ -163,7 +163,7 @@ def test_an_existing_folder_is_not_overwritten(tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_brackets_in_a_warning_are_no_markup():
+def test_brackets_in_a_warning_are_not_markup():
     console = Console(file=io.StringIO(), width=100)
     with plain_warnings(console):
         warnings.warn("no kernel in [/usr/lib] for [batch, 3]", UserWarning, stacklevel=1)
@@ -173,7 +173,7 @@ def test_brackets_in_a_warning_are_no_markup():
     assert "layer [/a] of [b]" in written
 
 
-def test_help_is_quick_for_it_loads_no_torch():
+def test_help_does_not_load_torch():
     script = (
         "import sys\n"
         "from typer.testing import CliRunner\n"
@@ -200,7 +200,7 @@ def test_prune_without_a_folder_makes_one(tmp_path, monkeypatch):
     assert (run / "summary.json").exists()
 
 
-def test_prune_without_a_model_says_what_to_name_and_runs_nothing(tmp_path, monkeypatch):
+def test_prune_without_a_model_names_the_options_and_runs_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = icbs("prune")
     assert result.exit_code == 2
@@ -208,7 +208,7 @@ def test_prune_without_a_model_says_what_to_name_and_runs_nothing(tmp_path, monk
     assert not list(tmp_path.iterdir())
 
 
-def test_the_formats_in_the_help_are_those_there_are():
+def test_the_formats_in_the_help_are_complete():
     assert set(command_formats) == set(FORMATS)
 
 

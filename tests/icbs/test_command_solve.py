@@ -74,7 +74,7 @@ def file(problem, tmp_path):
 # -- solve -------------------------------------------------------------------------------
 
 
-def test_solve_prints_what_the_library_says(file, problem):
+def test_solve_prints_the_result_of_the_library(file, problem):
     expected = registry.solve(problem, "exhaustive")
     said = json.loads(succeed("solve", file, "--solver", "exhaustive", "--json"))
     assert said["energy"] == expected.energy == said["bound"]
@@ -107,7 +107,7 @@ def test_solve_hands_everything_on(file, problem):
 
 @dataclass(frozen=True)
 class Echo(Solver):
-    """Answers with its start, and takes one option of any kind."""
+    """Returns no state, and has one option of any type."""
 
     value: object = None
     name: ClassVar[str] = "echo"
@@ -145,7 +145,7 @@ def test_option_values_are_yaml(file, word, value):
 
 
 @pytest.mark.usefixtures("echo")
-def test_no_solution_is_said_in_valid_json(file, tmp_path):
+def test_no_solution_is_valid_json(file, tmp_path):
     output = tmp_path / "none.npz"
     said = json.loads(succeed("solve", file, "--json", "--output", output))
     assert (said["x"], said["energy"]) == (None, None)
@@ -188,7 +188,7 @@ def test_output_holds_all_samples(file, problem, tmp_path):
     assert saved["energy"] == said["energy"]
 
 
-def test_k_and_format_for_files_that_tell_neither(problem, tmp_path):
+def test_k_and_format_for_files_without_either(problem, tmp_path):
     path = tmp_path / "block.data"
     path.write_text("3 3\n1 1 1.0\n2 2 -1.0\n1 3 -2.0\n")
     words = ("solve", path, "--solver", "exhaustive", "--json")
@@ -242,7 +242,7 @@ def test_a_bad_output_name_is_refused_before_the_work(file, monkeypatch):
     assert "saved as .npz, .json or .txt" in fail("solve", file, "--output", "solution.csv")
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     result = run("solve", tmp_path / "none.npz")
     assert result.exit_code == 2
     assert "does not exist" in result.stderr
@@ -278,7 +278,7 @@ STATES = {
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_states_that_are_none(file, tmp_path, name):
+def test_files_without_a_state(file, tmp_path, name):
     content, message = STATES[name]
     path = tmp_path / name
     path.write_bytes(content)
@@ -344,7 +344,7 @@ def test_a_class_of_the_user_is_described_with_its_defaults():
     assert describe("listed", Listed)["options"] == {"value": None, "weights": "[0.5]"}
 
 
-def test_a_search_on_a_gpu_says_which_solver_answers_without_one(monkeypatch):
+def test_anneal_gpu_names_the_fallback_solver(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     text = succeed("solvers", "anneal-gpu")
     assert "the CPU solver 'anneal' is used instead" in text
@@ -377,7 +377,7 @@ class Absent(Echo):
     )
 
 
-def test_what_is_missing_is_told_with_its_pip_line(monkeypatch):
+def test_a_missing_package_is_listed_with_its_pip_line(monkeypatch):
     def get(name):
         if name == "broken":
             raise SolverError("solver 'broken' (x:Y) can't be imported: no x")

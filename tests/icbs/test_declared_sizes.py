@@ -27,7 +27,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_sizes_are_those_that_other_readers_find(corpus):
+def test_sizes_agree_with_other_readers(corpus):
     import gguf
 
     found = declared_in_gguf(corpus / "gguf" / "tiny.gguf")
@@ -61,7 +61,7 @@ def test_false_sizes_in_a_gguf_file_are_refused_at_once(tmp_path, corpus, make):
     assert time.process_time() - began < 10
 
 
-def test_tensors_do_not_overlap_and_lie_in_the_file(tmp_path, corpus):
+def test_tensors_must_be_inside_the_file_without_overlap(tmp_path, corpus):
     content = (corpus / "gguf" / "tiny.gguf").read_bytes()
     path = tmp_path / "a.gguf"
     at = content.index(b"blk.0.attn_q.weight") + len(b"blk.0.attn_q.weight")
@@ -109,7 +109,7 @@ def test_code_of_a_model_is_never_run(tmp_path):
 
 
 class Bait:
-    """What a pickle can do: run a function as it is read."""
+    """A pickle that runs a function when it is read."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker

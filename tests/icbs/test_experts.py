@@ -1,4 +1,4 @@
-"""Experts behind a router: layers that see some samples only, or some positions of each."""
+"""Experts behind a router: layers that get some samples, or some positions, only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTINGS: dict[str, Any] = {"density": 0.5, "passes": 3, "block_size": 16}
 
 
 class Experts(nn.Module):
-    """Each position goes to the expert that the router likes best, and to no other.
+    """Each position goes to the expert with the largest score of the router only.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def build(*shape: int, **options: bool) -> tuple[Experts, list[tuple[Tensor, Ten
 
 
 def per_sample(model: nn.Module, samples: Samples) -> dict[str, Tensor]:
-    """Gradients of each sample's own loss, by autograd, shape (N, out · in)."""
+    """Gradients of each sample's loss by autograd, shape (N, out · in)."""
     names = [name for name, p in model.named_parameters() if p.ndim == 2]
     weights = [model.get_parameter(name) for name in names]
     rows = []
@@ -75,7 +75,7 @@ def per_sample(model: nn.Module, samples: Samples) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("shape", [(8,), (5, 8)])
 @pytest.mark.parametrize("empty", [False, True])
-def test_gradients_are_those_of_each_sample_alone(shape, empty):
+def test_gradients_are_those_of_single_samples(shape, empty):
     model, batches = build(*shape, empty=empty)
     config = PrunerConfig.of(**SETTINGS, curvature="empirical")
     context = RunContext.prepare(model, batches, LOSS, config)
@@ -103,7 +103,7 @@ def test_gradients_are_those_of_each_sample_alone(shape, empty):
 @pytest.mark.parametrize("after", [None, 11])
 @pytest.mark.parametrize("shape", [(8,), (5, 8)])
 def test_rows_of_several_layers_are_those_of_the_same_samples(shape, after):
-    """Each expert sees samples of its own."""
+    """Experts get different samples."""
     model, batches = build(*shape)
     config = PrunerConfig.of(**SETTINGS, curvature="empirical")
     context = RunContext.prepare(model, batches, LOSS, config)
@@ -150,7 +150,7 @@ def test_experts_are_pruned_to_their_density(shape, tmp_path):
     assert all(torch.equal(again.masks[name], mask) for name, mask in result.masks.items())
 
 
-def test_models_in_which_all_layers_see_all_samples_are_taken_together(toy):
+def test_models_without_experts_need_one_pass_per_batch(toy):
     context = RunContext.prepare(toy.model, toy.batches, toy.loss, PrunerConfig.of(**SETTINGS))
     assert not context.plan.apart
     assert context.plan.together == context.plan.batch_size > 1
@@ -184,7 +184,7 @@ def test_positions_as_samples_are_refused_for_experts():
 
 
 @pytest.mark.parametrize("empty", [False, True])
-def test_wanda_scores_an_expert_by_what_it_is_given(empty):
+def test_wanda_scores_an_expert_by_its_own_inputs(empty):
     model, [(x, y)] = build(5, 8, empty=empty)
     slow = copy.deepcopy(model)
     found = prune_layerwise(model, [(x, y)], "wanda", density=0.5, batch_size=7).masks

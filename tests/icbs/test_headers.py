@@ -1,4 +1,4 @@
-"""Headers of masks, compressed models and run folders: wrong types, and claims without bytes."""
+"""Headers of masks, compressed models and run folders: wrong types and false sizes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def facts_of(path: Path) -> dict[str, Any]:
 
 
 def seal(path: Path, facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-    """Write a file with a digest that fits, as whoever means harm would."""
+    """Write a file with a matching digest, as an attacker would."""
     tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     content = facts | {"digest": tensors_digest(facts, tensors)}
     save_file(tensors, path, {KEY: json.dumps(content)})
@@ -105,7 +105,7 @@ def test_masks_without_a_header_or_of_another_type(masks, tmp_path):
             load_masks(tmp_path / "b.safetensors")
 
 
-def test_nothing_is_allocated_for_a_mere_claim(masks):
+def test_declared_sizes_are_checked_before_allocation(masks):
     claim(masks, "shapes", {"a": [30000, 30000]})
     assert masks.stat().st_size < 500
     tracemalloc.start()
@@ -144,7 +144,7 @@ def test_compressed_models(compressed, entry, value, match):
         load_compressed(compressed)
 
 
-def test_values_of_a_compressed_model_are_as_many_as_its_mask_keeps(compressed):
+def test_the_number_of_values_must_match_the_mask(compressed):
     tensors, facts = load_file(compressed), facts_of(compressed)
     for values in (torch.ones(3), torch.ones(5), torch.ones(2, 2), torch.tensor(1.0)):
         seal(compressed, facts, tensors | {"a.weight:values": values})
@@ -189,7 +189,7 @@ def test_manifests(run, entry, value):
 
 
 @pytest.mark.parametrize("text", ["3", "[]", "null", "", "[" * 100_000, '{"a":' * 100_000, "\xff"])
-def test_manifests_that_are_no_objects(run, text):
+def test_manifests_that_are_not_objects(run, text):
     (run / "manifest.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(RunFolderError, match=r"manifest\.json is damaged"):
         resume(run)
@@ -252,8 +252,8 @@ def test_pipes_and_devices_are_not_opened(run, name):
         resume(run)
 
 
-def test_evaluations_of_other_figures_are_kept_beside_new_ones(tmp_path):
-    """A resumed run whose task reports other figures: none is lost, none is a KeyError."""
+def test_evaluations_with_other_figures_are_kept(tmp_path):
+    """For a resumed run whose task has other figures."""
     rows = [Evaluation(1, 0.5, {"loss": 1.0, "old": 2.0}), Evaluation(2, 1.0, {"loss": 0.5})]
     write_evaluations(rows, tmp_path / "a.csv")
     again = read_evaluations(tmp_path / "a.csv")

@@ -1,4 +1,4 @@
-"""The language-model task, from the command line to a folder that ``from_pretrained`` loads."""
+"""The language-model task, from the command line to a folder for ``from_pretrained``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_windows_for_pruning_and_for_testing_are_disjoint(folder):
     assert task.about == "50 windows of 24 tokens for pruning, 9 for testing"
 
 
-def test_texts_of_the_test_never_come_from_those_for_pruning(folder, tmp_path):
+def test_test_texts_are_disjoint_from_those_for_pruning(folder, tmp_path):
     other = tmp_path / "other.jsonl"
     shared, fresh = make_texts(200)[:20], ["x" * 30]
     other.write_text("\n".join(json.dumps({"text": t}) for t in shared + fresh))

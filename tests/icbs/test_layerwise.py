@@ -20,7 +20,7 @@ WIDTH = 16
 
 
 class DecoderBlock(nn.Module):
-    """Attention and a feed-forward part; returns a tuple, as some libraries do."""
+    """Attention and a feed-forward part; may return a tuple, as in some libraries."""
 
     def __init__(self, *, tuples: bool) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def texts(count: int = 12, length: int = 9) -> list[tuple[dict[str, torch.Tensor
 
 
 def inputs_of(model: nn.Module, name: str, batches: Any) -> torch.Tensor:
-    """What a layer receives at the positions that count, by a forward pass of its own."""
+    """Return a layer's inputs at positions other than padding."""
     seen = []
     handle = model.get_submodule(name).register_forward_pre_hook(
         lambda module, args: seen.append(args[0])
@@ -94,7 +94,7 @@ ORDER = ["stem"] + [
 
 
 def by_hand(method: str, model: Decoder, batches: Any, density: float) -> dict[str, torch.Tensor]:
-    """The slow way: forward passes of the whole pruned model before each block."""
+    """Reference: forward passes of the whole pruned model before each block."""
     masks = {}
     groups = [[ORDER[0]], *ORDER[1:], ["head"]]
     for group in groups:
@@ -119,8 +119,8 @@ def by_hand(method: str, model: Decoder, batches: Any, density: float) -> dict[s
 
 @pytest.mark.parametrize("tuples", [False, True])
 @pytest.mark.parametrize("method", ["wanda", "sparsegpt"])
-def test_carried_states_agree_with_whole_forward_passes(method, tuples):
-    """Masks and weights equal those by hand, at the cost of three passes over each block."""
+def test_replayed_blocks_agree_with_whole_forward_passes(method, tuples):
+    """Masks and weights equal the reference, with three passes over each block."""
     model, slow = decoder(tuples=tuples), decoder(tuples=tuples)
     expected = by_hand(method, slow, texts(), 0.5)
     found = prune_layerwise(model, texts(), method, density=0.5, batch_size=5)
@@ -136,7 +136,7 @@ def test_carried_states_agree_with_whole_forward_passes(method, tuples):
     assert [block.calls for block in model.layers] == [7 + 12 * 4, 7 + 12 * 4, 5 + 12 * 3]
 
 
-def test_padding_never_counts():
+def test_padding_is_ignored():
     results = []
     for noise in (0, 7):
         batches = texts()
@@ -206,8 +206,8 @@ def test_mask_alone_leaves_dense_weights():
     assert not torch.equal(updated.get_submodule(first).weight, model.get_submodule(first).weight)
 
 
-def test_a_model_without_blocks_takes_a_pass_a_layer(toy):
-    """Later layers see what the pruned ones before them give."""
+def test_a_model_without_blocks_needs_a_pass_per_layer(toy):
+    """Later layers get inputs from the pruned layers before them."""
     dense = copy.deepcopy(toy.model)
     found = prune_layerwise(toy.model, toy.batches, "wanda", density=0.5)
     x, _ = toy.samples
@@ -218,7 +218,7 @@ def test_a_model_without_blocks_takes_a_pass_a_layer(toy):
     assert (kept >= lost).all()
 
 
-def test_its_masks_start_the_pruner(toy):
+def test_its_masks_can_be_initial_masks(toy):
     start = copy.deepcopy(toy.model)
     masks = prune_layerwise(start, toy.batches, "wanda", density=0.5).masks
     result = Pruner(density=0.5, constraint="output", passes=3, gradient_samples=200).prune(
@@ -264,7 +264,7 @@ def test_bad_requests_are_refused_with_a_remedy(arguments, error, message):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_a_failure_on_the_way_hands_back_the_dense_model():
+def test_a_failure_restores_the_dense_model():
     model = decoder()
     before = copy.deepcopy(model.state_dict())
 

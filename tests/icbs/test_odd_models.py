@@ -1,4 +1,4 @@
-"""Models and arguments that can't be pruned as they are: refused by name, and left as they were."""
+"""Models and arguments that are refused by name and left unchanged."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ class Net(nn.Module):
 
 
 class Pair(nn.Linear):
-    """As the linear layers of Megatron: returns its bias beside the output."""
+    """A linear layer like Megatron's that returns its bias and the output."""
 
     def forward(self, x: Tensor) -> Any:
         return super().forward(x), None
 
 
 class Forces(Net):
-    """A gradient of its own in the forward pass, as potentials and PINNs take it."""
+    """A model that takes gradients in the forward pass, like potentials and PINNs."""
 
     @torch.enable_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ def test_models_are_refused_by_name_and_left_as_they_were(name, tmp_path):
         assert set(found.masks) == {"b"}
 
 
-def test_inputs_made_under_inference_mode_are_for_baselines_alone():
+def test_inputs_made_under_inference_mode_are_accepted_by_layerwise_methods():
     class Features(Net):
         def forward(self, x: Tensor) -> Tensor:
             with torch.inference_mode():
@@ -152,7 +152,7 @@ def test_inputs_made_under_inference_mode_are_for_baselines_alone():
     assert torch.equal(found["a"], expected["a"])
 
 
-def test_samples_one_by_one_are_named_for_what_they_are():
+def test_a_loader_without_batches_is_refused():
     x, y = data()[0]
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=None)
     for use in (
@@ -200,7 +200,7 @@ def test_tensors_without_plain_values_are_refused_wherever_they_are_given(odd, m
     assert not path.exists()
 
 
-def test_masks_on_weights_of_no_values_are_refused():
+def test_masks_on_weights_without_values_are_refused():
     with torch.device("meta"):
         model = nn.Sequential(nn.Linear(4, 4))
     masks = {"0": torch.ones(4, 4, dtype=torch.bool)}
@@ -210,7 +210,7 @@ def test_masks_on_weights_of_no_values_are_refused():
 
 
 class Attention(nn.Module):
-    """One head, by torch's own function, or written out."""
+    """One head, by torch's function or by matrix products."""
 
     def __init__(self, *, fused: bool) -> None:
         super().__init__()
@@ -252,7 +252,7 @@ def test_exact_curvature_of_a_model_of_transformers_under_its_usual_attention():
 
 def test_models_without_second_derivatives_are_refused_before_work_starts(tmp_path):
     class Fused(Net):
-        """Calls a fused kernel itself, so that nobody can choose another."""
+        """Calls a fused kernel directly."""
 
         def forward(self, x: Tensor) -> Tensor:
             q = self.a(x)[:, None, None].expand(-1, 1, 2, -1)

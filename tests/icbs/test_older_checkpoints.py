@@ -67,8 +67,8 @@ def test_a_run_of_the_version_before_goes_on_to_the_masks_of_one_that_was_not_in
     shutil.copytree(DATA, run)
     folder = RunFolder(run)
     assert read_header(run / CHECKPOINT, "checkpoint")["format"] == "icbs-checkpoint-3"
-    assert folder.facts().passes == 4
-    assert not folder.facts().finished
+    assert folder.status().passes == 4
+    assert not folder.status().finished
     toy = make_exact_toy()
     whole = Pruner(folder.config()).prune(toy.model, toy.batches, toy.loss)
     toy = make_exact_toy()

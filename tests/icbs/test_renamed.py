@@ -30,3 +30,19 @@ def test_modules_within_old_packages() -> None:
     ):
         module = importlib.import_module("icbs.baselines.sweep")
     assert module.sweep is sweep
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("icbs.layerwise", "prune", "icbs.layerwise.pruning.prune_layerwise"),
+        ("icbs.layerwise", "exchange", "icbs.layerwise.weight_exchange.exchange_weights"),
+        ("icbs.layerwise", "Baseline", "icbs.layerwise.pruning.LayerwiseResult"),
+        ("icbs.lm", "pack", "icbs.lm.windows.pack_windows"),
+    ],
+)
+def test_old_names_give_the_new_objects(module: str, old: str, new: str) -> None:
+    home, _, name = new.rpartition(".")
+    with pytest.warns(DeprecationWarning, match=f"{module}.{old} is now {new}"):
+        found = getattr(importlib.import_module(module), old)
+    assert found is getattr(importlib.import_module(home), name)

@@ -1,4 +1,4 @@
-"""What is shown of a run: panels, tables, the page."""
+"""Reports of a run: panels, tables, the page."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_there_is_a_panel_for_each_figure_and_none_else(figures, labels):
 
 @pytest.mark.parametrize("layers", [1, MAX_COLOURS, 210])
 @pytest.mark.parametrize("by_pass", [False, True])
-def test_a_picture_has_room_for_its_axes_whatever_the_number_of_layers(tmp_path, layers, by_pass):
+def test_a_figure_has_room_for_its_axes_with_any_number_of_layers(tmp_path, layers, by_pass):
     rows = [
         row(layer=f"$l_{i}", predicted=-0.1, actual=-0.01 * (i + 1), step=i % 3)
         for i in range(layers)
@@ -145,7 +145,7 @@ def folder(toy, tmp_path):
     return tmp_path / "run"
 
 
-def test_a_report_says_what_matters_and_writes_what_it_names(folder):
+def test_a_report_is_complete_and_writes_the_files_it_names(folder):
     said = CliRunner().invoke(app, ["report", str(folder), "--html"])
     assert said.exit_code == 0
     for words in (
@@ -160,7 +160,7 @@ def test_a_report_says_what_matters_and_writes_what_it_names(folder):
     assert (folder / "report.html").exists()
 
 
-def test_a_page_needs_no_other_file_and_trusts_no_name(folder):
+def test_a_page_is_self_contained_and_escapes_names(folder):
     found = Overview.of(folder)
     rows = [dataclasses.replace(r, layer="<script>alert(1)</script>") for r in found.history]
     write_page(dataclasses.replace(found, history=rows), folder / "page.html")
@@ -172,7 +172,7 @@ def test_a_page_needs_no_other_file_and_trusts_no_name(folder):
     assert all(source.startswith("data:") for source in sources)
 
 
-def test_an_unfinished_run_says_how_to_go_on(folder):
+def test_an_unfinished_run_names_the_command_to_resume(folder):
     found = dataclasses.replace(Overview.of(folder), finished=False, passes=2)
     said = " ".join(facts(found))
     assert "2 of 4 passes" in said

@@ -1,4 +1,4 @@
-"""A run that is interrupted, in whatever way, ends as if it had not been."""
+"""An interrupted run ends as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SETTINGS = {
 
 
 def facts(history: list[BlockRecord]) -> list[tuple[object, ...]]:
-    """All of the history but its wall times."""
+    """The history without wall times."""
     names = [f.name for f in dataclasses.fields(BlockRecord) if f.name not in TIMES]
     return [tuple(getattr(row, name) for name in names) for row in history]
 
@@ -133,7 +133,7 @@ def refuse(run: Path, toy: Toy, match: str) -> None:
         assert torch.equal(value, weights[name])
 
 
-def test_refuses_a_folder_that_is_no_run(toy, tmp_path):
+def test_refuses_a_folder_without_a_run(toy, tmp_path):
     refuse(tmp_path / "nothing", toy, "has no run")
 
 
@@ -141,7 +141,7 @@ def test_refuses_another_model(interrupted):
     refuse(interrupted, make_toy(seed=1), "not the model of the run")
 
 
-def test_refuses_a_model_whose_biases_are_others(interrupted):
+def test_refuses_a_model_with_other_biases(interrupted):
     toy = make_toy()
     bias = next(value for name, value in toy.model.named_parameters() if name.endswith("bias"))
     with torch.no_grad():
@@ -177,7 +177,7 @@ def test_refuses_a_folder_without_one_of_its_files(interrupted, toy, name):
 )
 @pytest.mark.parametrize("names", [["checkpoint.safetensors", "history.csv"], ["history.csv"]])
 def test_refuses_files_of_another_run(interrupted, toy, tmp_path, change, names):
-    """Also of one that differs in what a checkpoint itself does not hold."""
+    """Also of a run that differs in settings that are not in the checkpoint."""
     other, about = make_toy(), change.get("about")
     settings = SETTINGS | {"passes": 3} | {k: v for k, v in change.items() if k != "about"}
     Pruner(**settings).prune(
@@ -188,7 +188,7 @@ def test_refuses_files_of_another_run(interrupted, toy, tmp_path, change, names)
     refuse(interrupted, toy, "of another run")
 
 
-def test_refuses_given_masks_that_are_others_or_gone(toy, tmp_path):
+def test_refuses_changed_or_missing_initial_masks(toy, tmp_path):
     def stop(progress: object) -> None:
         raise InterruptionError
 
@@ -217,7 +217,7 @@ def test_refuses_a_checkpoint_of_an_earlier_release_by_name(interrupted, toy):
 
 
 def test_refuses_masks_that_keep_another_count(interrupted, toy):
-    """In a file whose digest fits: what a defect of our own would write."""
+    """In a file with a matching digest."""
     path = interrupted / "checkpoint.safetensors"
     facts, tensors = read_header(path, "checkpoint"), load_file(path)
     tensors["best/0"] ^= 1 << 7
@@ -253,7 +253,7 @@ def test_compressing_refuses_a_model_that_has_changed(interrupted):
     )
 
 
-def test_what_the_masks_were_begun_with_can_not_change(toy, tmp_path):
+def test_settings_that_determine_the_masks_can_not_change(toy, tmp_path):
     Pruner(density=0.5, passes=1, seed=0).prune(
         copy.deepcopy(toy.model), toy.batches, toy.loss, run=tmp_path / "run"
     )
@@ -265,7 +265,7 @@ def test_what_the_masks_were_begun_with_can_not_change(toy, tmp_path):
         )
 
 
-def test_a_finished_run_that_goes_on_and_is_killed_is_not_finished(tmp_path):
+def test_a_finished_run_that_is_continued_and_killed_is_not_finished(tmp_path):
     toy, run = make_toy(), tmp_path / "run"
     Pruner(**SETTINGS | {"passes": 4}).prune(toy.model, toy.batches, toy.loss, run=run)
     assert RunFolder(run).status().finished

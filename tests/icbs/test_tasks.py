@@ -22,7 +22,7 @@ def write_idx(path: Path, array: np.ndarray, kind: int = 8) -> None:
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder like the real one, with ten blurred classes of 28 × 28."""
+    """A folder with Fashion-MNIST's file names and ten blurred classes."""
     rng = np.random.default_rng(0)
     centres = rng.integers(0, 200, (10, 28, 28))
     for kind, count in (("train", 1500), ("t10k", 300)):
@@ -57,7 +57,7 @@ def test_damaged_idx_files_are_named(tmp_path, cut):
 
 
 def packed(path: Path, header: bytes, zeros: int) -> Path:
-    """A header with a mebibyte of zeros after it, so many times."""
+    """A header followed by some mebibytes of zeros."""
     with gzip.open(path, "wb") as file:
         file.write(header)
         for _ in range(zeros):
@@ -74,7 +74,7 @@ def packed(path: Path, header: bytes, zeros: int) -> Path:
         ((1 << 20,) * 3, 1, "header says"),
     ],
 )
-def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, shape, zeros, match):
+def test_large_declared_sizes_are_refused_before_unpacking(tmp_path, shape, zeros, match):
     path = packed(
         tmp_path / "a.gz", struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape), zeros
     )

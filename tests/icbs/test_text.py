@@ -1,4 +1,4 @@
-"""Texts, windows, perplexity: nothing padded, nothing shared, errors by name."""
+"""Texts, windows and perplexity."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_without_gaps_windows_hold_the_texts_end_to_end(found, length):
 
 
 @given(texts, st.integers(2, 24))
-def test_apart_no_two_windows_share_a_text(found, length):
+def test_windows_share_no_text_by_default(found, length):
     # Each text is told by its own token.
     marked = [[i] * len(own) for i, own in enumerate(tokens(found))]
     packed = iter(marked)
@@ -75,7 +75,7 @@ def test_windows_are_read_only_as_far_as_needed():
     assert pack_windows(endless(), TOKENIZER, 16, windows=5).shape == (5, 16)
 
 
-def test_short_texts_name_what_there_is():
+def test_an_error_for_short_texts_gives_their_number():
     with pytest.raises(DataError, match="2 texts of 6 tokens in all are shorter than one window"):
         pack_windows(["ab", "cd"], TOKENIZER, 32)
     with pytest.raises(DataError, match="length = 1"):
@@ -201,7 +201,7 @@ def test_thirteen_words_in_a_row_are_an_overlap():
     assert without_overlap([twelve, thirteen, "0 1 2", "x"], [*known, "x"]) == [twelve, "0 1 2"]
 
 
-def test_english_is_told_from_its_neighbours():
+def test_english_is_distinguished_from_similar_languages():
     assert is_english("The fox and the hen ran to the old barn with a friend.")
     assert not is_english("Der Fuchs und die Henne liefen zu der alten Scheune.")
     assert not is_english("")
@@ -275,7 +275,7 @@ BERT = {
     ],
 )
 def test_encoders_are_refused(tmp_path, kind, settings, message):
-    """With a head that is loaded newly, or attention to what is to be predicted."""
+    """With a newly initialised head, or attention to later tokens."""
     import transformers
 
     config = transformers.BertConfig(**BERT, **settings)
@@ -302,7 +302,7 @@ def test_a_missing_head_is_random_unless_it_is_tied(tmp_path, tied):
     assert torch.equal(found.lm_head.weight, model.model.embed_tokens.weight)
 
 
-def test_a_checkpoint_of_another_size_is_refused_whatever_is_asked(tmp_path):
+def test_a_checkpoint_of_another_size_is_always_refused(tmp_path):
     folder = save(tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 40}))

@@ -1,4 +1,4 @@
-"""Exchanges within an output against the error computed from scratch."""
+"""Weight exchange compared with the error computed from scratch."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def wanda(weight: torch.Tensor, gram: torch.Tensor, keep: int) -> torch.Tensor:
 
 @settings(max_examples=25)
 @given(columns=st.integers(4, 12), share=st.floats(0.2, 0.8), seed=st.integers(0, 10_000))
-def test_it_ends_where_no_exchange_helps(columns, share, seed):
-    """No exchange of any two is left that would lower the error."""
+def test_no_improving_exchange_is_left(columns, share, seed):
+    """No exchange of two weights lowers the error."""
     weight, gram = problem(4, columns, seed)
     keep = min(columns - 1, max(1, round(share * columns)))
     start = wanda(weight, gram, keep)
@@ -52,7 +52,7 @@ def test_it_ends_where_no_exchange_helps(columns, share, seed):
 
 
 @pytest.mark.parametrize("pattern", [Pattern(2, 4), Pattern(4, 8), Pattern(1, 3)])
-def test_runs_keep_their_pattern_and_no_exchange_within_them_helps(pattern):
+def test_patterns_are_kept_and_no_improving_exchange_is_left(pattern):
     weight, gram = problem(5, 24, 0)
     start = pattern.mask(weight.abs() * gram.diagonal().sqrt())
     mask = exchange_weights(weight, gram, start, pattern)
