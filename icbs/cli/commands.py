@@ -1,4 +1,4 @@
-"""The console command ``icbs``."""
+"""The application of the console command: subcommands in groups, and its version."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ def test_without_couplings_it_is_wanda(toy64, initial):
     block.layer.set_block(block.index, torch.from_numpy(answer.x.astype(bool)))
     order = torch.randperm(600, generator=torch.Generator().manual_seed(0))
     x, y = toy64.samples
-    expected = layerwise.prune(
+    expected = layerwise.prune_layerwise(
         toy64.model, [(x[order[1:]], y[order[1:]])], "wanda", density=0.5, include=["2"]
     )
     kept = ~block.layer.pruned.view(block.layer.shape)
@@ -195,7 +195,9 @@ def test_a_run_without_couplings_gives_wandas_mask(toy64):
     x, y = toy64.samples
     order = torch.randperm(600, generator=torch.Generator().manual_seed(0))
     rest = [(x[order[1:]], y[order[1:]])]
-    wanda = layerwise.prune(copy.deepcopy(toy64.model), rest, "wanda", density=0.5, include=["2"])
+    wanda = layerwise.prune_layerwise(
+        copy.deepcopy(toy64.model), rest, "wanda", density=0.5, include=["2"]
+    )
     masks = []
     Pruner(
         initial="random",

@@ -1,4 +1,4 @@
-"""Exchanges of two weights of an output, compiled."""
+"""Compiled kernel of the weight exchange."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ import numpy.typing as npt
 from solvers.anneal.simd import fmin, jit
 
 _LEAST = 1e-6
-"""Changes below this share of an output's error are rounding, which could go round in circles."""
+"""Smallest change accepted, as a share of an output's error: rounding errors could cycle."""
 
 
 @jit
-def descend(
+def exchange_kernel(
     weight: npt.NDArray[Any],
     pull: npt.NDArray[Any],
     kept: npt.NDArray[np.bool_],
     moments: npt.NDArray[Any],
     run: int,
 ) -> None:
-    """Exchange within ``run`` weights in a row of every output, in place.
+    """Exchange weights of every output within groups of ``run`` consecutive weights, in place.
 
-    ``pull`` is the product of what each output has lost with ``moments``, and changes with
-    ``kept``. Nothing is checked; see :func:`icbs.layerwise.exchange`.
+    ``pull`` is the product of the pruned weights with ``moments``, shape (out, in), and is
+    updated with ``kept``. Nothing is checked; see
+    :func:`icbs.layerwise.weight_exchange.exchange_weights`.
     """
     outputs, width = weight.shape
     number = moments.dtype.type

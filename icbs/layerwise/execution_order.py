@@ -1,8 +1,8 @@
-"""Layers in the order of computation, each with the inputs that the pruned ones before give.
+"""Layers in the order of execution, with functions that run the samples through them.
 
-Most models are a chain of equal blocks. The inputs of the first are computed once, and
-hidden states are then carried from block to block, so that the cost is linear in depth. What
-lies outside of the chain, or a model without one, takes a forward pass for each layer.
+Most models are a chain of equal blocks. The inputs of the first block are computed once, and
+hidden states are passed from block to block, so that the cost is linear in depth. Layers
+outside of the chain need one forward pass each.
 """
 
 from __future__ import annotations
@@ -16,28 +16,29 @@ from torch import nn
 from icbs.data.samples import Samples
 from icbs.layerwise.chain import (
     Chain,
-    Stop,
+    StopForward,
     candidates,
     find_chain,
+    is_inside,
     run_until_stopped,
-    within,
 )
 from icbs.model.calls import reach
+from icbs.model.hooks import watch_calls
 from icbs.model.layer import Layer
 
 Feed = list[tuple[Samples, Callable[[], object]]]
-"""For each piece of the samples, what runs it through the layers in question."""
+"""Parts of the samples, each with a function that runs it through a group of layers."""
 FEW = 2
-"""Samples run one by one, to see whether all take the same way."""
+"""Samples run one by one, to find out whether all run the same layers."""
 
 
-def walk(
+def in_execution_order(
     model: nn.Module, layers: Sequence[Layer], pieces: Sequence[Samples]
 ) -> Iterator[tuple[list[Layer], Feed]]:
-    """Yield groups of layers in the order in which they run, with a feed for each.
+    """Yield groups of layers in the order of execution, each with its feed.
 
-    A feed runs the data through the layers of the group with the model as it is then, so
-    that what is done to a group is seen by the groups that follow.
+    A feed runs the samples through the layers of a group with the current weights, so that
+    changes of a group affect the inputs of later groups.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ def walk(
         In evaluation mode, without gradients (and :func:`icbs.model.modes.without_cache`).
     layers : sequence of Layer
     pieces : sequence of Samples
-        What is run at a time.
+        Samples of each forward pass.
 
     Raises
     ------
@@ -64,14 +65,14 @@ def walk(
     ranked = sorted(layers, key=lambda layer: order[layer.name])
     names = chain.names if chain is not None else []
     begin = order[names[0]] if names else len(order)
-    outside = [x for x in ranked if not any(within(x.name, name) for name in names)]
+    outside = [x for x in ranked if not any(is_inside(x.name, name) for name in names)]
     for layer in outside:
         if order[layer.name] < begin:
             yield [layer], _passes(model, pieces, layer.module, reached.calls[layer.name])
     if chain is not None:
         chain.capture(model, pieces)
         for number, name in enumerate(names):
-            group = [layer for layer in ranked if within(layer.name, name)]
+            group = [layer for layer in ranked if is_inside(layer.name, name)]
             if group:
                 yield group, _steps(chain, number, pieces)
             for i in range(len(pieces)):
@@ -82,32 +83,26 @@ def walk(
 
 
 def _steps(chain: Chain, number: int, pieces: Sequence[Samples]) -> Feed:
-    """Run one block of the chain, piece by piece."""
+    """Return the feed of one block of a chain."""
     return [(piece, partial(chain.run, number, i)) for i, piece in enumerate(pieces)]
 
 
 def _passes(
     model: nn.Module, pieces: Sequence[Samples], module: nn.Module, calls: int | None
 ) -> Feed:
-    """Forward passes that end when a module has run as often as it does, where that is known."""
+    """Return a feed of forward passes that end after the last of a module's ``calls``."""
 
-    def run(piece: Samples) -> Callable[[], None]:
-        def thunk() -> None:
-            left = calls
+    def run(piece: Samples) -> None:
+        left = calls
 
-            def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-                nonlocal left
-                if left is not None:
-                    left -= 1
-                    if not left:
-                        raise Stop
+        def after(*_: Any) -> None:
+            nonlocal left
+            if left is not None:
+                left -= 1
+                if not left:
+                    raise StopForward
 
-            handle = module.register_forward_hook(hook)
-            try:
-                run_until_stopped(model, piece)
-            finally:
-                handle.remove()
+        with watch_calls({0: module}, after=after):
+            run_until_stopped(model, piece)
 
-        return thunk
-
-    return [(piece, run(piece)) for piece in pieces]
+    return [(piece, partial(run, piece)) for piece in pieces]

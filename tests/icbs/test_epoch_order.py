@@ -1,4 +1,4 @@
-"""Samples come in turn."""
+"""The order of samples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ seeds = st.integers(0, 2**63 - 1)
 
 
 @given(st.integers(1, 50), st.integers(0, 10**12), st.data(), seeds)
-def test_as_many_as_asked_for_and_none_twice(size, seen, data, seed):
+def test_the_number_of_indices_without_repetition(size, seen, data, seed):
     count = data.draw(st.integers(1, size))
     found = epoch_order(size, seen, count, seed)
     assert len(found) == len(set(found.tolist())) == count
@@ -21,8 +21,8 @@ def test_as_many_as_asked_for_and_none_twice(size, seen, data, seed):
 
 
 @given(st.integers(1, 20), st.data(), seeds)
-def test_none_comes_again_before_all_others_have_come(size, data, seed):
-    """Whatever the sizes of the passes."""
+def test_no_sample_is_repeated_within_an_epoch(size, data, seed):
+    """For passes of any size."""
     taken: list[int] = []
     while len(taken) < 4 * size:
         count = data.draw(st.integers(1, size))

@@ -9,17 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from icbs import ConfigError, DataError, LayerError, Pruner, baselines
+from icbs import ConfigError, DataError, LayerError, Pruner
 from icbs.config import PrunerConfig
 from icbs.data.samples import Samples
-from icbs.layerwise.walk import walk
+from icbs.layerwise import prune_layerwise, sparsegpt
+from icbs.layerwise.execution_order import in_execution_order
 from icbs.model.finding import find_layers
 
 WIDTH = 16
 
 
 class DecoderBlock(nn.Module):
-    """Attention and a feed-forward part; returns a tuple, as some libraries do."""
+    """Attention and a feed-forward part; may return a tuple, as in some libraries."""
 
     def __init__(self, *, tuples: bool) -> None:
         super().__init__()
@@ -74,7 +75,7 @@ def texts(count: int = 12, length: int = 9) -> list[tuple[dict[str, torch.Tensor
 
 
 def inputs_of(model: nn.Module, name: str, batches: Any) -> torch.Tensor:
-    """What a layer receives at the positions that count, by a forward pass of its own."""
+    """Return a layer's inputs at positions other than padding."""
     seen = []
     handle = model.get_submodule(name).register_forward_pre_hook(
         lambda module, args: seen.append(args[0])
@@ -93,7 +94,7 @@ ORDER = ["stem"] + [
 
 
 def by_hand(method: str, model: Decoder, batches: Any, density: float) -> dict[str, torch.Tensor]:
-    """The slow way: forward passes of the whole pruned model before each block."""
+    """Reference: forward passes of the whole pruned model before each block."""
     masks = {}
     groups = [[ORDER[0]], *ORDER[1:], ["head"]]
     for group in groups:
@@ -110,7 +111,7 @@ def by_hand(method: str, model: Decoder, batches: Any, density: float) -> dict[s
                 new = weight * mask
             else:
                 keep = round(density * weight.numel())
-                new, mask = baselines.sparsegpt(weight, x.T @ x / len(x), keep)
+                new, mask = sparsegpt(weight, x.T @ x / len(x), keep)
             masks[name] = mask
             linear.weight.data = new
     return masks
@@ -118,11 +119,11 @@ def by_hand(method: str, model: Decoder, batches: Any, density: float) -> dict[s
 
 @pytest.mark.parametrize("tuples", [False, True])
 @pytest.mark.parametrize("method", ["wanda", "sparsegpt"])
-def test_carried_states_agree_with_whole_forward_passes(method, tuples):
-    """Masks and weights equal those by hand, at the cost of three passes over each block."""
+def test_replayed_blocks_agree_with_whole_forward_passes(method, tuples):
+    """Masks and weights equal the reference, with three passes over each block."""
     model, slow = decoder(tuples=tuples), decoder(tuples=tuples)
     expected = by_hand(method, slow, texts(), 0.5)
-    found = baselines.prune(model, texts(), method, density=0.5, batch_size=5)
+    found = prune_layerwise(model, texts(), method, density=0.5, batch_size=5)
     assert list(found.masks) == list(expected)
     assert found.density == 0.5
     for name, mask in expected.items():
@@ -135,14 +136,14 @@ def test_carried_states_agree_with_whole_forward_passes(method, tuples):
     assert [block.calls for block in model.layers] == [7 + 12 * 4, 7 + 12 * 4, 5 + 12 * 3]
 
 
-def test_padding_never_counts():
+def test_padding_is_ignored():
     results = []
     for noise in (0, 7):
         batches = texts()
         for inputs, _ in batches:
             ids, mask = inputs["input_ids"], inputs["attention_mask"]
             inputs["input_ids"] = torch.where(mask == 0, (ids + noise) % 50, ids)
-        results.append(baselines.prune(decoder(), batches, "wanda", density=0.4).masks)
+        results.append(prune_layerwise(decoder(), batches, "wanda", density=0.4).masks)
     for name, mask in results[0].items():
         assert torch.equal(mask, results[1][name])
 
@@ -153,7 +154,7 @@ def test_labels_mark_padding_where_there_is_no_attention_mask():
     labels = torch.zeros(2, 6, dtype=torch.long)
     labels[1, 3:] = -100
     model = copy.deepcopy(plain)
-    masks = baselines.prune(model, [(ids, labels)], "wanda", density=0.5).masks
+    masks = prune_layerwise(model, [(ids, labels)], "wanda", density=0.5).masks
     x = plain[0](ids)[labels != -100]
     score = (plain[1].weight.abs() * x.norm(dim=0)).detach()
     for row, mask in zip(score, masks["1"], strict=True):
@@ -162,7 +163,7 @@ def test_labels_mark_padding_where_there_is_no_attention_mask():
 
 def test_magnitude_keeps_the_largest_of_each_layer(toy):
     weights = {name: p.detach().clone().abs() for name, p in toy.model.named_parameters()}
-    found = baselines.prune(toy.model, None, "magnitude", density=0.3)
+    found = prune_layerwise(toy.model, None, "magnitude", density=0.3)
     for name, mask in found.masks.items():
         size = weights[f"{name}.weight"]
         assert mask.sum() == round(0.3 * size.numel())
@@ -173,7 +174,7 @@ def test_magnitude_keeps_the_largest_of_each_layer(toy):
 @pytest.mark.parametrize("pattern", ["2:4", "4:8"])
 def test_patterns_hold_exactly(method, pattern):
     model = decoder()
-    found = baselines.prune(model, texts(), method, pattern=pattern)
+    found = prune_layerwise(model, texts(), method, pattern=pattern)
     keep, run = map(int, pattern.split(":"))
     for name, mask in found.masks.items():
         assert set(mask.view(-1, run).sum(dim=1).tolist()) == {keep}
@@ -181,7 +182,7 @@ def test_patterns_hold_exactly(method, pattern):
 
 
 def test_density_is_exact_in_every_output_for_wanda():
-    found = baselines.prune(
+    found = prune_layerwise(
         decoder(), texts(), "wanda", density=0.3, densities={"*.down": 0.6}, exclude=["head"]
     )
     assert "head" not in found.masks
@@ -194,8 +195,8 @@ def test_density_is_exact_in_every_output_for_wanda():
 
 def test_mask_alone_leaves_dense_weights():
     dense, model, updated = decoder(), decoder(), decoder()
-    found = baselines.prune(model, texts(), "sparsegpt", density=0.5, update=False)
-    other = baselines.prune(updated, texts(), "sparsegpt", density=0.5)
+    found = prune_layerwise(model, texts(), "sparsegpt", density=0.5, update=False)
+    other = prune_layerwise(updated, texts(), "sparsegpt", density=0.5)
     first = "layers.0.query"
     # The same mask where the inputs are the same, and other weights.
     assert torch.equal(found.masks["stem"], other.masks["stem"])
@@ -205,10 +206,10 @@ def test_mask_alone_leaves_dense_weights():
     assert not torch.equal(updated.get_submodule(first).weight, model.get_submodule(first).weight)
 
 
-def test_a_model_without_blocks_takes_a_pass_a_layer(toy):
-    """Later layers see what the pruned ones before them give."""
+def test_a_model_without_blocks_needs_a_pass_per_layer(toy):
+    """Later layers get inputs from the pruned layers before them."""
     dense = copy.deepcopy(toy.model)
-    found = baselines.prune(toy.model, toy.batches, "wanda", density=0.5)
+    found = prune_layerwise(toy.model, toy.batches, "wanda", density=0.5)
     x, _ = toy.samples
     dense[0].weight.data *= found.masks["0"]
     score = dense[2].weight.abs() * dense[:2](x).norm(dim=0)
@@ -217,9 +218,9 @@ def test_a_model_without_blocks_takes_a_pass_a_layer(toy):
     assert (kept >= lost).all()
 
 
-def test_its_masks_start_the_pruner(toy):
+def test_its_masks_can_be_initial_masks(toy):
     start = copy.deepcopy(toy.model)
-    masks = baselines.prune(start, toy.batches, "wanda", density=0.5).masks
+    masks = prune_layerwise(start, toy.batches, "wanda", density=0.5).masks
     result = Pruner(density=0.5, constraint="output", passes=3, gradient_samples=200).prune(
         toy.model, toy.batches, toy.loss, masks=masks
     )
@@ -234,7 +235,8 @@ def test_each_layer_is_visited_once_in_order():
     inputs, labels = texts()[0]
     with torch.no_grad():
         groups = [
-            [x.name for x in group] for group, _ in walk(model, layers, [Samples(inputs, labels)])
+            [x.name for x in group]
+            for group, _ in in_execution_order(model, layers, [Samples(inputs, labels)])
         ]
     assert groups == [["stem"], *ORDER[1:], ["head"]]
 
@@ -247,7 +249,7 @@ def test_each_layer_is_visited_once_in_order():
             ConfigError,
             "magnitude, wanda, exchange, sparsegpt",
         ),
-        ({"method": "wanda"}, ConfigError, "density=0.5, or pattern"),
+        ({"method": "wanda"}, ConfigError, "set density=0.5 or pattern"),
         ({"method": "wanda", "pattern": "2:4", "density": 0.3}, ConfigError, "leave density"),
         ({"method": "wanda", "density": 0.5, "passes": 3}, ConfigError, "'passes'"),
         ({"method": "wanda", "pattern": "3:5"}, LayerError, "stem"),
@@ -258,11 +260,11 @@ def test_bad_requests_are_refused_with_a_remedy(arguments, error, message):
     model = decoder()
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(error, match=message):
-        baselines.prune(model, texts(), **arguments)
+        prune_layerwise(model, texts(), **arguments)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_a_failure_on_the_way_hands_back_the_dense_model():
+def test_a_failure_restores_the_dense_model():
     model = decoder()
     before = copy.deepcopy(model.state_dict())
 
@@ -271,14 +273,14 @@ def test_a_failure_on_the_way_hands_back_the_dense_model():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        baselines.prune(model, texts(), "sparsegpt", density=0.5, callback=interrupt)
+        prune_layerwise(model, texts(), "sparsegpt", density=0.5, callback=interrupt)
     model.layers[1].up.weight.data[0, 0] = torch.inf
     with pytest.raises(LayerError, match=r"layers\.1\.up"):
-        baselines.prune(model, texts(), "wanda", density=0.5)
+        prune_layerwise(model, texts(), "wanda", density=0.5)
     model.layers[1].up.weight.data = before["layers.1.up.weight"].clone()
     model.embed.weight.data[:] = torch.nan
     with pytest.raises(DataError, match="'stem'.*NaN"):
-        baselines.prune(model, texts(), "wanda", density=0.5)
+        prune_layerwise(model, texts(), "wanda", density=0.5)
     model.embed.weight.data = before["embed.weight"].clone()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -297,7 +299,7 @@ def test_convolutions_of_every_kind_are_pruned_to_their_density(method):
     ).double()
     x = torch.randn(60, 2, 10, 10, dtype=torch.float64)
     dense = copy.deepcopy(model)
-    result = baselines.prune(model, [(x, torch.zeros(60).long())], method, density=0.5)
+    result = prune_layerwise(model, [(x, torch.zeros(60).long())], method, density=0.5)
     for name, mask in result.masks.items():
         weight = model.get_submodule(name).weight
         assert int(mask.sum()) == round(0.5 * mask.numel())

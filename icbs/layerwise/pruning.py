@@ -1,4 +1,4 @@
-"""One call for every baseline: dense model and calibration samples in, pruned model out."""
+"""Layer-wise pruning of a whole model in one call."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from problems.suggest import did_you_mean
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """What a baseline made of a model."""
+class LayerwiseResult:
+    """Masks and figures of a layer-wise pruning."""
 
     method: str
     masks: dict[str, Tensor]
-    """Layer name → mask, True where the weight is kept, as ``Pruner.prune`` takes them."""
+    """Layer name → mask, True where the weight is kept, as for ``Pruner.prune``."""
     density: float
     """Share of the prunable weights that is kept."""
     seconds: float
     model_density: float
-    """Share of all matrix weights that is kept, those left dense among them."""
+    """Share of all matrix weights that is kept, including those left dense."""
     left_dense: dict[str, int]
-    """Parameter → number of weights, of all matrix weights that are left dense."""
+    """Parameter → number of weights, for all matrices that are left dense."""
 
 
-def prune(
+def prune_layerwise(
     model: nn.Module,
     batches: Iterable[Any] | None,
     method: Method = "wanda",
@@ -50,40 +50,41 @@ def prune(
     max_samples: int = MAX_SAMPLES,
     callback: Callable[[int, int], object] | None = None,
     **settings: Any,
-) -> Baseline:
-    """Prune a model in place by a method that needs no gradients.
+) -> LayerwiseResult:
+    """Prune a model in place by a method without gradients.
 
     - ``magnitude``: keep the largest ``|w|`` of each layer.
     - ``wanda``: keep the largest ``|w_ij| ‖X_j‖₂`` of each output (arXiv 2306.11695).
-    - ``exchange``: from Wanda's mask, exchange weights of an output as long as that lowers
-      the error of the layer's output; see :func:`icbs.layerwise.exchange`.
+    - ``exchange``: start from Wanda's mask and exchange weights of an output as long as that
+      lowers the error of the layer's output;
+      see :func:`icbs.layerwise.weight_exchange.exchange_weights`.
     - ``sparsegpt``: see :func:`icbs.layerwise.sparsegpt` (arXiv 2301.00774).
 
-    All but the first take the layers in the order in which they run, each with the inputs
-    that the pruned ones before it give; the layers of a decoder block are pruned together.
-    Padding never counts.
+    All but ``magnitude`` prune the layers in the order of execution, each with the inputs
+    computed by the pruned layers before it; the layers of a decoder block are pruned together.
+    Padding is ignored.
 
     Parameters
     ----------
     model : nn.Module
     batches : iterable of (inputs, targets), or None
-        Calibration samples, as for :meth:`icbs.Pruner.prune`; ``magnitude`` needs none.
+        Calibration samples, as for :meth:`icbs.Pruner.prune`; not needed for ``magnitude``.
     method : {"magnitude", "wanda", "exchange", "sparsegpt"}
     density : float, optional
         Share of weights kept; exact in each layer, and for ``wanda`` and ``exchange`` in each
         output.
     pattern : str, optional
-        N:M in place of a density, such as ``"2:4"``.
+        N:M instead of a density, such as ``"2:4"``.
     update : bool, default True
-        Whether SparseGPT's new values of the surviving weights stay. Without them its mask
-        alone is applied, and dense weights survive.
+        Whether SparseGPT's new values of the kept weights are used; otherwise its mask is
+        applied to the dense weights.
     compare : {"layer", "output", "input"}, optional
-        Whom a weight is compared with: by default the layer for ``magnitude``, the output
-        for ``wanda`` and ``exchange``. SparseGPT compares within blocks of columns.
+        Group within which weights are ranked: by default the layer for ``magnitude``, the
+        output for ``wanda`` and ``exchange``. SparseGPT ranks within blocks of columns.
     batch_size : int, optional
-        Samples run at a time; by default some thousand positions.
+        Samples in a forward pass; by default a few thousand positions.
     max_samples : int, default 65536
-        Calibration samples read, at most.
+        Largest number of calibration samples.
     callback : callable, optional
         ``callback(done, layers)`` after each layer.
     **settings
@@ -91,19 +92,19 @@ def prune(
 
     Returns
     -------
-    Baseline
+    LayerwiseResult
 
     Raises
     ------
     ConfigError, LayerError, DataError
-        Before the model is touched, or with the model as it was.
+        The model's weights are unchanged then.
     """
-    began = time.perf_counter()
+    start = time.perf_counter()
     config = _config(method, density, pattern, compare, batches, settings)
     with evaluation_mode(model) as plain:
         layers = find_layers(plain, config)
         coverage = Coverage.of(plain, layers)
-        coverage.tell(layers, config)
+        coverage.report(layers, config)
         if method == "magnitude":
             for layer in layers:
                 keep_best(layer, layer.dense.abs(), config)
@@ -119,8 +120,8 @@ def prune(
                 raise
     kept, size = sum(layer.num_kept for layer in layers), sum(layer.size for layer in layers)
     masks = {layer.name: layer.mask for layer in layers}
-    seconds, whole = time.perf_counter() - began, coverage.density(kept)
-    return Baseline(method, masks, kept / size, seconds, whole, coverage.left_dense)
+    seconds, model_density = time.perf_counter() - start, coverage.density(kept)
+    return LayerwiseResult(method, masks, kept / size, seconds, model_density, coverage.left_dense)
 
 
 def _config(
@@ -131,11 +132,11 @@ def _config(
     batches: Iterable[Any] | None,
     settings: dict[str, Any],
 ) -> PrunerConfig:
-    """Check what was asked for."""
+    """Check the arguments and return them as a configuration."""
     if method not in get_args(Method):
         methods = get_args(Method)
         near = did_you_mean(method, methods)
-        raise ConfigError(f"unknown method {method!r}{near}; choose of {', '.join(methods)}")
+        raise ConfigError(f"unknown method {method!r}{near}; choose from {', '.join(methods)}")
     if method != "magnitude" and batches is None:
         raise ConfigError(f"{method} needs calibration samples; pass batches")
     known = ("densities", "include", "exclude")
@@ -150,6 +151,6 @@ def _config(
     if pattern is not None:
         chosen["constraint"] = pattern
     if density is None and pattern is None:
-        raise ConfigError("say how much to keep: density=0.5, or pattern='2:4'")
+        raise ConfigError("neither density nor pattern is given; set density=0.5 or pattern='2:4'")
     chosen["compare"] = compare or ("output" if method in ("wanda", "exchange") else "layer")
     return PrunerConfig.of(**chosen)

@@ -1,4 +1,4 @@
-"""Exchanges within an output against the error computed from scratch."""
+"""Weight exchange compared with the error computed from scratch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icbs.config.constraints import Pattern
-from icbs.layerwise import exchange
+from icbs.layerwise import exchange_weights
 
 
 def problem(rows: int, columns: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,12 +33,12 @@ def wanda(weight: torch.Tensor, gram: torch.Tensor, keep: int) -> torch.Tensor:
 
 @settings(max_examples=25)
 @given(columns=st.integers(4, 12), share=st.floats(0.2, 0.8), seed=st.integers(0, 10_000))
-def test_it_ends_where_no_exchange_helps(columns, share, seed):
-    """No exchange of any two is left that would lower the error."""
+def test_no_improving_exchange_is_left(columns, share, seed):
+    """No exchange of two weights lowers the error."""
     weight, gram = problem(4, columns, seed)
     keep = min(columns - 1, max(1, round(share * columns)))
     start = wanda(weight, gram, keep)
-    mask = exchange(weight, gram, start)
+    mask = exchange_weights(weight, gram, start)
     assert (mask.sum(dim=1) == keep).all()
     before, after = errors(weight, gram, start), errors(weight, gram, mask)
     assert (after <= before).all()
@@ -52,10 +52,10 @@ def test_it_ends_where_no_exchange_helps(columns, share, seed):
 
 
 @pytest.mark.parametrize("pattern", [Pattern(2, 4), Pattern(4, 8), Pattern(1, 3)])
-def test_runs_keep_their_pattern_and_no_exchange_within_them_helps(pattern):
+def test_patterns_are_kept_and_no_improving_exchange_is_left(pattern):
     weight, gram = problem(5, 24, 0)
     start = pattern.mask(weight.abs() * gram.diagonal().sqrt())
-    mask = exchange(weight, gram, start, pattern)
+    mask = exchange_weights(weight, gram, start, pattern)
     assert set(mask.view(-1, pattern.run).sum(dim=1).tolist()) == {pattern.keep}
     after = errors(weight, gram, mask)
     assert after.sum() < 0.95 * errors(weight, gram, start).sum()
@@ -71,12 +71,12 @@ def test_runs_keep_their_pattern_and_no_exchange_within_them_helps(pattern):
 def test_it_lowers_the_error_of_wandas_mask_by_much():
     weight, gram = problem(30, 100, 1)
     start = wanda(weight, gram, 50)
-    mask = exchange(weight, gram, start)
+    mask = exchange_weights(weight, gram, start)
     after, before = errors(weight, gram, mask), errors(weight, gram, start)
     assert (after < before).all()
     assert after.sum() < 0.7 * before.sum()
     # In float32 no more than rounding is lost.
-    single = exchange(weight.float(), gram.float(), start)
+    single = exchange_weights(weight.float(), gram.float(), start)
     assert errors(weight, gram, single).sum() < 1.02 * after.sum()
 
 
@@ -88,8 +88,8 @@ def test_threads_and_memory_layout_do_not_show():
     try:
         for count in (1, 3):
             torch.set_num_threads(count)
-            masks.append(exchange(weight, gram, start))
-            masks.append(exchange(weight.T.contiguous().T, gram, start.T.contiguous().T))
+            masks.append(exchange_weights(weight, gram, start))
+            masks.append(exchange_weights(weight.T.contiguous().T, gram, start.T.contiguous().T))
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(mask, masks[0]) for mask in masks)
@@ -99,4 +99,4 @@ def test_threads_and_memory_layout_do_not_show():
 def test_an_output_that_lost_nothing_or_all_stays():
     weight, gram = problem(2, 8, 3)
     mask = torch.tensor([[True] * 8, [False] * 8])
-    assert torch.equal(exchange(weight, gram, mask), mask)
+    assert torch.equal(exchange_weights(weight, gram, mask), mask)
