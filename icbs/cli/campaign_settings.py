@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from icbs.cli.config_file import read_yaml
-from icbs.cli.user_code import look_here
+from icbs.cli.user_code import allow_local_imports
 from icbs.errors import ConfigError
 from problems.suggest import did_you_mean
 from solvers.comparison import CampaignConfig, SolverSpec
@@ -47,7 +47,7 @@ def config_of(path: Path | None, changes: Mapping[str, Any], solvers: str | None
         )
     given = content.pop("solvers", [])
     known = CampaignConfig.of(solvers=given, problems="-").solvers if given else ()
-    look_here(*(named or []))
+    allow_local_imports(*(named or []))
     return CampaignConfig.of(solvers=_chosen(known, named, path), **content)
 
 
