@@ -1,10 +1,10 @@
-"""What one pass over a language model costs, and what it yields, all its layers served at once.
+"""Cost of a pass over a language model with blocks of all layers.
 
     python -m benchmarks.pass_speed
 
-On SmolLM2-135M, in one run: the peak of memory, the time of a pass beside a plain forward
-and backward pass over the same sequences (half of those before it, half after), and how
-many weights are optimised in a second, beside passes that serve one block alone.
+On SmolLM2-135M, in one run: the peak memory, the time of a pass compared with a plain forward
+and backward pass over the same sequences (half of them before it, half after), and the number of
+weights optimised per second, compared with passes for a single block.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ import typer
 from torch import nn
 
 from icbs import Pruner
-from icbs.beginning import begin
-from icbs.blocks.block import build_block
-from icbs.blocks.solving import solve_blocks
-from icbs.choice.scores import SCORES, initial_mask
-from icbs.choice.selection import choose_block
-from icbs.data.trees import call
-from icbs.layers.layer import Layer
-from icbs.state import State
-from icbs.tasks import load_task
-from icbs.workspace import Workspace
+from icbs.curvature.passes import Pass
+from icbs.data.pytree import call
+from icbs.model.gates import Gates
+from icbs.model.layer import Layer
+from icbs.run.context import RunContext
+from icbs.run.start import start_run
+from icbs.run.state import RunState
+from icbs.selection.scores import initial_mask
+from icbs.zoo import load_task
 
 RESULTS = Path(__file__).parent / "results" / "pass_speed.md"
 
@@ -66,46 +65,37 @@ def _clock(spent: dict[str, float], name: str) -> Iterator[None]:
     spent[name] = spent.get(name, 0.0) + time.perf_counter() - began
 
 
-def plain(work: Workspace, start: int, stop: int) -> None:
-    """Do what training does, a sequence at a time: forward, loss, and gradients of all weights."""
+def plain(context: RunContext, start: int, stop: int) -> None:
+    """Run a training step without an update: forward, loss, and gradients of all weights."""
     for i in range(start, stop):
-        piece = work.pool[i : i + 1]
-        work.objective.total(call(work.model, piece.inputs), piece.targets).backward()
-    work.model.zero_grad(set_to_none=True)
+        piece = context.pool[i : i + 1]
+        context.objective.total(call(context.model, piece.inputs), piece.targets).backward()
+    context.model.zero_grad(set_to_none=True)
 
 
 def blocks_of_a_pass(
-    pruner: Pruner, work: Workspace, state: State, layers: list[Layer], spent: dict[str, float]
+    pruner: Pruner,
+    context: RunContext,
+    state: RunState,
+    layers: list[Layer],
+    spent: dict[str, float],
 ) -> int:
-    """Take one pass for some layers and solve their blocks; returns the weights optimised."""
-    config, generator = pruner.config, state.generator
+    """Take one pass for some layers and solve their blocks; return the number of weights."""
 
-    def choose(information):  # type: ignore[no-untyped-def]
+    def select(pass_info: Pass) -> dict[str, Gates]:
         with _clock(spent, "choose"):
-            return {
-                layer.name: choose_block(
-                    layer,
-                    SCORES[config.selection](layer, information, generator),
-                    state.tabus[layer.name],
-                    config,
-                    generator,
-                )
-                for layer in layers
-            }
+            return pruner.selector.select(layers, pass_info, state.tabus, state.generator)
 
-    everything, work.layers = work.layers, layers
+    everything, context.layers = context.layers, layers
     try:
         with _clock(spent, "pass"):
-            information = work.look(generator, choose)
+            pass_info = context.take_pass(state.generator, select=select)
         with _clock(spent, "build"):
-            blocks = [
-                build_block(x, information.chosen[x.name], information, config, len(layers))
-                for x in layers
-            ]
+            blocks = pruner.build(context, state, pass_info)
         with _clock(spent, "solve"):
-            solve_blocks(blocks, pruner.solver, config, state.step)
+            pruner.solve(context, state, blocks)
     finally:
-        work.layers = everything
+        context.layers = everything
     return sum(block.problem.n for block in blocks)
 
 
@@ -136,37 +126,37 @@ def main(
     )
     spent: dict[str, float] = {}
     with Peak() as peak:
-        work = Workspace.prepare(task.model, task.batches, task.loss, pruner.config)
-        print(work.plan)
+        context = RunContext.prepare(task.model, task.batches, task.loss, pruner.config)
+        print(context.plan)
         masks = {
             x.name: x.kind.shaped(~initial_mask(x.dense.abs(), x.num_keep, "layer").view(x.shape))
-            for x in work.layers
+            for x in context.layers
         }
-        state = begin(work, masks)
+        state = start_run(context, masks)
         del masks
     half = sequences // 2
     with _clock(spent, "plain"):
-        plain(work, 0, half)
+        plain(context, 0, half)
     with peak_again(peak):
-        weights = blocks_of_a_pass(pruner, work, state, work.layers, spent)
+        weights = blocks_of_a_pass(pruner, context, state, context.layers, spent)
     with _clock(spent, "plain"):
-        plain(work, half, sequences)
+        plain(context, half, sequences)
     singly: dict[str, float] = {}
-    few = [work.layers[len(work.layers) * (2 * i + 1) // (2 * alone)] for i in range(alone)]
-    served = sum(blocks_of_a_pass(pruner, work, state, [layer], singly) for layer in few)
-    report(work, spent, singly, weights, served, alone, peak.bytes, record, sequences, length)
+    few = [context.layers[len(context.layers) * (2 * i + 1) // (2 * alone)] for i in range(alone)]
+    served = sum(blocks_of_a_pass(pruner, context, state, [layer], singly) for layer in few)
+    report(context, spent, singly, weights, served, alone, peak.bytes, record, sequences, length)
 
 
 @contextmanager
 def peak_again(peak: Peak) -> Iterator[None]:
-    """Go on watching."""
+    """Update the peak memory within the context."""
     with Peak() as more:
         yield
     peak.bytes = max(peak.bytes, more.bytes)
 
 
 def report(
-    work: Workspace,
+    context: RunContext,
     spent: dict[str, float],
     singly: dict[str, float],
     weights: int,
@@ -177,33 +167,34 @@ def report(
     sequences: int,
     length: int,
 ) -> None:
-    """Print the figures, and write them down."""
+    """Print and save the figures."""
     outside = spent["pass"] + spent["build"]
     together = weights / (outside + spent["solve"])
     apart = served / (singly["pass"] + singly["build"] + singly["solve"])
-    size = sum(p.numel() for p in nn.Module.parameters(work.model))
+    size = sum(p.numel() for p in nn.Module.parameters(context.model))
+    prunable = sum(layer.size for layer in context.layers)
     lines = [
         "# One pass over a language model",
         "",
-        f"SmolLM2 with {size / 1e6:.0f} M parameters in float32, {len(work.layers)} layers of "
-        f"{sum(x.size for x in work.layers) / 1e6:.0f} M prunable weights, {sequences} sequences "
-        f"of {length} tokens, blocks of {work.config.block_size}, curvature "
-        f"{work.config.curvature!r}, {torch.get_num_threads()} thread; one run.",
+        f"SmolLM2 with {size / 1e6:.0f} M parameters in float32, {len(context.layers)} layers of "
+        f"{prunable / 1e6:.0f} M prunable weights, {sequences} sequences "
+        f"of {length} tokens, blocks of {context.config.block_size}, curvature "
+        f"{context.config.curvature!r}, {torch.get_num_threads()} thread; one run.",
         "",
-        f"Stated before it began: {work.plan}.",
+        f"Estimate before the run: {context.plan}.",
         "",
         "| what | measured |",
         "| --- | ---: |",
         f"| peak of resident memory, preparation and pass | {peak / 1e9:.2f} GB |",
         f"| plain forward and backward pass | {spent['plain']:.1f} s |",
-        f"| pass with the choice of {len(work.layers)} blocks, and building their problems "
+        f"| pass with the choice of {len(context.layers)} blocks, and building their problems "
         f"| {outside:.1f} s |",
         f"| the same, over the plain one | {outside / spent['plain']:.2f} |",
         f"| of it, choosing | {spent['choose']:.1f} s |",
         f"| of it, building | {spent['build']:.1f} s |",
         f"| solving the blocks | {spent['solve']:.1f} s |",
-        f"| weights optimised a second, all layers from one pass | {together:,.0f} |",
-        f"| weights optimised a second, a pass a block (mean of {alone}) | {apart:,.1f} |",
+        f"| weights optimised per second, all layers from one pass | {together:,.0f} |",
+        f"| weights optimised per second, one pass per block (mean of {alone}) | {apart:,.1f} |",
         f"| ratio | {together / apart:.0f} |",
     ]
     text = "\n".join(lines) + "\n"

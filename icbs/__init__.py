@@ -1,14 +1,15 @@
-"""Why it is solved: the pruner, model and data in, pruned model out.
+"""Pruning of neural networks by iCBS (iterative Combinatorial Brain Surgeon).
 
-iCBS (iterative Combinatorial Brain Surgeon, arXiv 2411.17796) walks over blocks of
-weights, turns the loss's gradient and curvature on each into a cardinality-constrained
-QUBO, solves it, and keeps the answer where it helps.
+iCBS (arXiv 2411.17796) takes one block of weights after the other, builds a
+cardinality-constrained QUBO from the loss's gradient and curvature on the block, solves it, and
+accepts the solution if it lowers the loss on held-out samples.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from icbs import _renamed
 from problems.lazy import attach
 
 if TYPE_CHECKING:
@@ -32,16 +33,15 @@ if TYPE_CHECKING:
         TrainingModeWarning,
         UncheckedFileWarning,
     )
-    from icbs.making import make_blocks
-    from icbs.pruner import Pruner
-    from icbs.result import Progress, Result
-    from icbs.saving.compressed import load_compressed, save_compressed
-    from icbs.saving.holding import check_pattern, hold_masks, to_torch_pruning
-    from icbs.saving.masks import apply_masks, load_masks, save_masks
+    from icbs.export.compressed import load_compressed, save_compressed
+    from icbs.export.masks import apply_masks, load_masks, save_masks
+    from icbs.export.training import check_pattern, hold_masks, to_torch_pruning
+    from icbs.pruner import Pruner, make_blocks
+    from icbs.run.result import Progress, Result
     from problems import IcbsError
 
-#: Where each public name is defined. Modules are imported when a name is first used, so that
-#: the console command answers without loading torch.
+#: Public name → module that defines it, imported at first use of the name, so that the console
+#: command starts without loading torch.
 _HOME = {
     "Block": "icbs.blocks.block",
     "BlockSizeWarning": "icbs.errors",
@@ -58,26 +58,27 @@ _HOME = {
     "MissingPackageError": "icbs.errors",
     "ModelError": "icbs.errors",
     "NothingMovesWarning": "icbs.errors",
-    "Progress": "icbs.result",
+    "Progress": "icbs.run.result",
     "Pruner": "icbs.pruner",
     "PrunerConfig": "icbs.config",
-    "Result": "icbs.result",
+    "Result": "icbs.run.result",
     "RunFolderError": "icbs.errors",
     "SolverFailureError": "icbs.errors",
     "TrainingModeWarning": "icbs.errors",
     "UncheckedFileWarning": "icbs.errors",
-    "apply_masks": "icbs.saving.masks",
-    "check_pattern": "icbs.saving.holding",
-    "hold_masks": "icbs.saving.holding",
-    "load_compressed": "icbs.saving.compressed",
-    "load_masks": "icbs.saving.masks",
-    "make_blocks": "icbs.making",
-    "save_compressed": "icbs.saving.compressed",
-    "save_masks": "icbs.saving.masks",
-    "to_torch_pruning": "icbs.saving.holding",
+    "apply_masks": "icbs.export.masks",
+    "check_pattern": "icbs.export.training",
+    "hold_masks": "icbs.export.training",
+    "load_compressed": "icbs.export.compressed",
+    "load_masks": "icbs.export.masks",
+    "make_blocks": "icbs.pruner",
+    "save_compressed": "icbs.export.compressed",
+    "save_masks": "icbs.export.masks",
+    "to_torch_pruning": "icbs.export.training",
 }
 
 
+_renamed.install()
 _attribute, __dir__ = attach(globals(), _HOME)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import copy
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,37 +13,34 @@ import torch
 from torch import Tensor, nn
 
 from icbs import parallel
-from icbs.beginning import begin
-from icbs.blocks.acceptance import attempts, judge
 from icbs.blocks.block import Block, build_block
-from icbs.blocks.failures import Failures
-from icbs.blocks.solving import check_solver, choose_solver, solve_blocks
-from icbs.choice.schedule import visit_order
-from icbs.choice.scores import SCORES
-from icbs.choice.selection import choose_block
-from icbs.choice.starts import check_masks
-from icbs.config import PrunerConfig
+from icbs.blocks.solving import check_solver, check_whole_model, choose_solver, solve_blocks
+from icbs.config import LayerSettings, PrunerConfig, StartSettings
 from icbs.curvature.passes import Pass
 from icbs.data.objective import Loss
-from icbs.errors import ConfigError, SolverFailureError
-from icbs.layers.allocation import adopt
-from icbs.layers.layer import Layer
-from icbs.layers.modes import evaluation_mode
-from icbs.records.lines import speaker
-from icbs.records.runfolder import RunFolder
-from icbs.result import Progress, Result
-from icbs.state import TRUSTED, State
-from icbs.workspace import Workspace
+from icbs.errors import ConfigError
+from icbs.model.gates import Gates
+from icbs.model.layer import Layer
+from icbs.model.modes import evaluation_mode
+from icbs.model.wrappers import inside
+from icbs.run.context import RunContext
+from icbs.run.loop import Callback, run_passes
+from icbs.run.progress_lines import progress_printer
+from icbs.run.result import Result
+from icbs.run.run_folder import RunFolder
+from icbs.run.start import check_masks, start_run
+from icbs.run.state import RunState
+from icbs.run.weight_update import WeightUpdate
+from icbs.selection.allocation import adopt
+from icbs.selection.schedule import visit_order
+from icbs.selection.selector import make_selector
 from solvers import Solution, SolverError
-
-log = logging.getLogger("icbs")
-Callback = Callable[[Progress], object]
 
 #: Settings that made the masks which a resumed run goes on with, or drew its samples.
 _FIXED = {
-    *("density", "densities", "allocation", "allocation_floor", "initial", "compare"),
-    *("constraint", "fix_prune", "fix_keep", "include", "exclude"),
-    *("seed", "max_samples", "acceptance_samples"),
+    *LayerSettings.model_fields,
+    *StartSettings.model_fields,
+    *("paper", "fix_prune", "fix_keep", "seed", "acceptance_samples"),
 }
 
 #: Changes under which a resumed run keeps its plan, and so its roundings.
@@ -93,6 +89,7 @@ class Pruner:
         self.solver, name, options = choose_solver(solver, options)
         self.config = config.model_copy(update={"solver": name, "solver_options": options})
         check_solver(self.solver, self.config)
+        self.selector = make_selector(self.config)
 
     def prune(
         self,
@@ -105,6 +102,7 @@ class Pruner:
         callback: Callback | None = None,
         executor: Executor | None = None,
         progress: bool | None = None,
+        update: WeightUpdate | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> Result:
         """Prune the model in place; surviving weights keep their values.
@@ -112,7 +110,7 @@ class Pruner:
         Parameters
         ----------
         model : nn.Module
-            Any module with layers of :mod:`icbs.layers.kinds`. Wrappers (``torch.compile``,
+            Any module with layers of :mod:`icbs.model.kinds`. Wrappers (``torch.compile``,
             ``nn.DataParallel``, PEFT's) are seen through: masks are named as without them.
         batches : iterable of (inputs, targets)
             Training samples, read once. Inputs are a tensor, or a tuple or dict of tensors
@@ -134,6 +132,9 @@ class Pruner:
         progress : bool, optional
             Whether to print a line a pass; by default only in a terminal, and into the log
             (``logging.getLogger("icbs")``, INFO) elsewhere.
+        update : callable, optional
+            ``update(context, state)`` after each pass returns new weights by layer name, which
+            stay if the held-out loss does not rise; see :mod:`icbs.run.weight_update`.
         about : mapping, optional
             Notes kept in the run folder's manifest, for whoever resumes the run.
 
@@ -156,21 +157,22 @@ class Pruner:
         """
         held = nullcontext() if run is None else RunFolder.new(run)
         with evaluation_mode(model) as plain, held as folder:
-            work = Workspace.prepare(plain, batches, loss, self.config)
-            work.executor = executor
+            context = RunContext.prepare(plain, batches, loss, self.config)
+            check_whole_model(self.solver, self.config, context.layers)
+            context.executor = executor
             if masks is not None and self.config.allocation == "global":
-                adopt(work.layers, masks)
+                adopt(context.layers, masks)
             if masks is not None:
-                check_masks(masks, work.layers, self.config.pattern)
+                check_masks(masks, context.layers, self.config.pattern)
             if folder is not None:
-                folder.create(work, about or {}, masks)
+                folder.create(context, about or {}, masks)
             try:
-                state = _begin(work, masks)
+                state = _start(context, masks)
             except Exception:
                 if folder is not None:
                     folder.abandon()
                 raise
-            return self._descend(work, state, folder, callback, progress)
+            return self._run(context, state, folder, callback, progress, update)
 
     @classmethod
     def resume(
@@ -183,6 +185,7 @@ class Pruner:
         callback: Callback | None = None,
         executor: Executor | None = None,
         progress: bool | None = None,
+        update: WeightUpdate | None = None,
         **changes: Any,
     ) -> Result:
         """Go on with a run that was interrupted, from its last checkpoint.
@@ -196,7 +199,7 @@ class Pruner:
             Folder of the run.
         model, batches, loss
             As given to :meth:`prune`; the model dense, as it was.
-        callback, executor, progress : optional
+        callback, executor, progress, update : optional
             As for :meth:`prune`.
         **changes
             Settings that differ from the recorded ones, such as a larger ``passes``. They
@@ -225,139 +228,130 @@ class Pruner:
             pruner = cls(recorded, **changes)
             # Another limit of memory or size of batch makes another plan, and other roundings.
             plan = folder.plan() if set(changes) <= _PLANNED else None
-            work = Workspace.prepare(plain, batches, loss, pruner.config, plan)
-            work.executor = executor
-            folder.check(work)
-            state = folder.load(work)
+            context = RunContext.prepare(plain, batches, loss, pruner.config, plan)
+            check_whole_model(pruner.solver, pruner.config, context.layers)
+            context.executor = executor
+            folder.check(context)
+            state = folder.load(context)
             if state is None:
-                state = _begin(work, folder.initial_masks())
-            return pruner._descend(work, state, folder, callback, progress)
+                state = _start(context, folder.initial_masks())
+            return pruner._run(context, state, folder, callback, progress, update)
 
-    def step(self, work: Workspace, state: State) -> None:
-        """Do one pass: look at a batch, and solve and judge one block per layer due."""
-        due = visit_order(work.layers, work.visits, state.step, state.generator)
-        information = self.look(work, state, due)
-        state.looked, state.worth = information.count, math.inf
-        state.seen += state.looked
-        blocks: list[Block] = []
-        for _ in range(attempts(self.config)):
-            blocks.clear()  # Two lists of problems would take as much memory again.
-            blocks = self.blocks(state, due, information)
-            answers = self.solve(work, state, blocks)
-            rows = judge(work, state, blocks, answers)
-            state.history += rows
-            if any(row.accepted for row in rows) or not any(row.moved for row in rows):
-                break
-        if state.worth < TRUSTED:
-            state.effort = max(state.effort, work.grown(state.effort))
-        for layer in due:
-            state.tabus[layer.name].push(information.chosen[layer.name])
-        state.step += 1
-
-    def look(self, work: Workspace, state: State, layers: Sequence[Layer]) -> Pass:
-        """Take one forward and backward pass and choose a block for each of ``layers``."""
-        config, generator = self.config, state.generator
-        score = SCORES[config.selection]
-
-        def choose(information: Pass) -> dict[str, Tensor]:
-            chosen = {}
-            for layer in layers:
-                worth, tabu = score(layer, information, generator), state.tabus[layer.name]
-                chosen[layer.name] = choose_block(layer, worth, tabu, config, generator)
-            return chosen
-
-        return work.look(generator, choose, state.effort, state.seen)
-
-    def blocks(self, state: State, layers: Sequence[Layer], information: Pass) -> list[Block]:
-        """Build the problems of a pass, as cautious as the run has become."""
-        kappa = self.config.curvature_weight or float(len(layers))
-        blocks = []
-        for layer in layers:
-            index = information.chosen[layer.name]
-            if not len(index):  # nothing in the layer may change places
-                continue
-            weight = kappa * state.caution.get(layer.name, 1.0)
-            blocks.append(build_block(layer, index, information, self.config, weight))
-        return blocks
-
-    def solve(
-        self, work: Workspace, state: State, blocks: Sequence[Block]
-    ) -> list[Solution | SolverError]:
-        """Solve the blocks of a pass, once for all processes."""
-        solver, config, executor = self.solver, self.config, work.executor
-        return parallel.from_first(
-            lambda: solve_blocks(blocks, solver, config, state.step, executor)
-        )
-
-    def _tell(self, callbacks: Sequence[Callback], work: Workspace, state: State) -> bool:
-        """Call back, off the clock; whether that asks for an end."""
-        seconds = state.seconds
-        now = Progress.of(work, state)
-        answers = [callback(now) for callback in callbacks]
-        state.set_clock(seconds)
-        return any(answers)
-
-    def _descend(
+    def _run(
         self,
-        work: Workspace,
-        state: State,
+        context: RunContext,
+        state: RunState,
         folder: RunFolder | None,
         callback: Callback | None,
         progress: bool | None,
+        update: WeightUpdate | None,
     ) -> Result:
-        """Take passes until the budget is spent, or something fails; set the best masks seen."""
+        return run_passes(
+            self.step,
+            context,
+            state,
+            solver=self.solver.name,
+            folder=folder,
+            callbacks=[progress_printer(progress)] + ([] if callback is None else [callback]),
+            update=update,
+            hint=progress is not False,
+        )
+
+    def step(self, context: RunContext, state: RunState) -> None:
+        """Do one pass: select a block in each layer due, build, solve and judge the problems."""
+        due = visit_order(context.layers, context.visits, state.step, state.generator)
+        pass_info = self.look(context, state, due)
+        blocks: list[Block] = []
+        for _ in range(state.acceptance.attempts):
+            blocks.clear()  # Two lists of problems would take as much memory again.
+            blocks = self.build(context, state, pass_info)
+            answers = self.solve(context, state, blocks)
+            rows = state.acceptance.judge(context, state, blocks, answers)
+            state.history += rows
+            if state.acceptance.settled(rows):
+                break
+        state.finish_pass(pass_info.blocks)
+
+    def look(self, context: RunContext, state: RunState, layers: Sequence[Layer]) -> Pass:
+        """Take one forward and backward pass and select a block for each of ``layers``."""
+
+        def select(pass_info: Pass) -> dict[str, Gates]:
+            return self.selector.select(layers, pass_info, state.tabus, state.generator)
+
+        pass_info = context.take_pass(state.generator, state.samples_seen, select)
+        state.num_samples = pass_info.count
+        state.samples_seen += pass_info.count
+        return pass_info
+
+    def build(self, context: RunContext, state: RunState, pass_info: Pass) -> list[Block]:
+        """Build the problems of a pass, with the damping that the run has learned."""
         config = self.config
-        callbacks = [speaker(progress)] + ([] if callback is None else [callback])
-        limit = config.time_limit or float("inf")
-        failures = Failures(self.solver.name)
-        if state.step == 0 and math.isnan(state.loss):  # resumed before its first pass was done
-            state.loss = work.holdout.measure()
-        ended = state.step == 0 and self._tell(callbacks, work, state)
+        kappa = config.curvature_weight or float(len(pass_info.blocks))
+        damping = state.acceptance.damping
+        return [
+            build_block(
+                gates,
+                pass_info.models(gates),
+                gamma=config.paper.gradient_weight,
+                kappa=kappa * damping.of(layer.name for layer in gates.layers),
+                ridge=config.paper.ridge,
+            )
+            for gates in pass_info.blocks.values()
+        ]
 
-        def more() -> bool:
-            return not ended and state.step < config.passes and state.seconds < limit
-
-        try:
-            while parallel.from_first(more):
-                if state.step % config.checkpoint_every == 0 or math.isnan(state.loss):
-                    # Measured afresh where a resumed run would begin, so that both agree.
-                    state.loss = work.holdout.measure()
-                    if folder is not None and not failures.without_answer:
-                        folder.checkpoint(work, state)
-                before = len(state.history)
-                self.step(work, state)
-                failures.note(state.history[before:])
-                failures.check()
-                ended = self._tell(callbacks, work, state)
-            failures.check(over=True)
-        except KeyboardInterrupt:
-            if folder is not None and progress is not False:
-                log.warning(
-                    "interrupted in pass %d; icbs.Pruner.resume(%r, …) goes on from the last "
-                    "checkpoint, after pass %d",
-                    state.step + 1,
-                    str(folder.path),
-                    state.step - state.step % config.checkpoint_every,
-                )
-            raise
-        except SolverFailureError:
-            if folder is not None:  # The checkpoint stays: a resumed run does these passes again.
-                folder.record(state)
-            raise
-        finally:
-            for layer in work.layers:
-                layer.set_mask(state.best[layer.name])
-        result = Result.of(work, state)
-        if folder is not None:
-            folder.conclude(work, state, result)
-        return result
+    def solve(
+        self, context: RunContext, state: RunState, blocks: Sequence[Block]
+    ) -> list[Solution | SolverError]:
+        """Solve the blocks of a pass, once for all processes."""
+        solver, config, executor = self.solver, self.config, context.executor
+        return parallel.broadcast_from_rank0(
+            lambda: solve_blocks(blocks, solver, config, state.step, executor)
+        )
 
 
-def _begin(work: Workspace, masks: Mapping[str, Tensor] | None) -> State:
+def _start(context: RunContext, masks: Mapping[str, Tensor] | None) -> RunState:
     """Begin a run; if that fails, nothing is left pruned."""
     try:
-        return begin(work, masks)
+        return start_run(context, masks)
     except BaseException:
-        for layer in work.layers:
+        for layer in context.layers:
             layer.set_mask(torch.zeros(layer.size, dtype=torch.bool, device=layer.dense.device))
         raise
+
+
+def make_blocks(
+    model: nn.Module,
+    batches: Iterable[Any],
+    loss: Loss,
+    *,
+    after: int = 0,
+    **settings: Any,
+) -> list[Block]:
+    """Return the blocks that the pruner would solve next, one for each layer.
+
+    Parameters
+    ----------
+    model, batches, loss
+        As for :meth:`icbs.Pruner.prune`; the model is copied and stays as it is.
+    after : int, default 0
+        Passes of pruning done first: blocks at the initial mask differ from later ones.
+    **settings
+        Of the pruner; see :class:`icbs.PrunerConfig`.
+
+    Returns
+    -------
+    list of Block
+        ``block.problem`` is the QUBO, ``block.start`` the status quo, of energy 0.
+
+    Examples
+    --------
+    >>> blocks = make_blocks(model, batches, loss, density=0.1)  # doctest: +SKIP
+    >>> blocks[0].problem.save("block.npz")  # doctest: +SKIP
+    """
+    pruner = Pruner(**settings)
+    with evaluation_mode(copy.deepcopy(inside(model))) as subject:
+        context = RunContext.prepare(subject, batches, loss, pruner.config)
+        state = start_run(context)
+        for _ in range(after):
+            pruner.step(context, state)
+        return pruner.build(context, state, pruner.look(context, state, context.layers))

@@ -80,7 +80,7 @@ class Exhaustive(Solver):
             left -= min(left, _CHUNK)
             if found < energy:
                 best, energy = state, found
-                if request.report(energy + problem.offset):
+                if request.report(energy + problem.offset, x=best):
                     stop = Stop.INTERRUPTED
             if left and request.remaining <= 0:
                 stop = Stop.TIME_LIMIT

@@ -14,7 +14,7 @@ from solvers.solution import Solution, Status, Timing
 from solvers.validation import is_plain
 
 #: Tolerated rounding error of energies and bounds, as a share of all absolute coefficients.
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 
 
 def finalize(
@@ -69,7 +69,7 @@ def finalize(
         repaired=repaired,
         timing=Timing(outcome.build_seconds, spent, decode),
         info=outcome.info
-        | _record(solver, problem, request)
+        | _record(solver, problem, request, outcome)
         | ({"refuted": refuted} if refuted else {}),
     )
 
@@ -78,7 +78,7 @@ def _refutation(
     problem: CardinalityQUBO, outcome: Outcome, energy: float, proven: bool
 ) -> str | None:
     """Explain why a bound or a proof is wrong, if a feasible state of ``energy`` refutes it."""
-    allowed = energy + _ROUNDING * _absolute_sum(problem)
+    allowed = energy + ROUNDING * magnitude(problem)
     if outcome.bound is not None and outcome.bound > allowed:
         return f"the bound {outcome.bound} lies above the energy {energy} of a feasible state"
     if proven:
@@ -88,7 +88,7 @@ def _refutation(
     return None
 
 
-def _absolute_sum(problem: CardinalityQUBO) -> float:
+def magnitude(problem: CardinalityQUBO) -> float:
     """Bound the sum of all absolute coefficients; rounding errors are a share of it."""
     if problem.is_factored:
         squares = np.square(np.abs(problem.A).sum(axis=1, dtype=np.float64))
@@ -98,7 +98,9 @@ def _absolute_sum(problem: CardinalityQUBO) -> float:
     return size + abs(problem.offset)
 
 
-def _record(solver: Solver, problem: CardinalityQUBO, request: Request) -> dict[str, Any]:
+def _record(
+    solver: Solver, problem: CardinalityQUBO, request: Request, outcome: Outcome
+) -> dict[str, Any]:
     """Record solver, options and request, so that an answer can be reproduced."""
     options = {name: getattr(solver, name) for name in solver.options()}
     return {
@@ -111,6 +113,7 @@ def _record(solver: Solver, problem: CardinalityQUBO, request: Request) -> dict[
         "time_limit": request.time_limit,
         "num_reads": request.num_reads,
         "warm_start": request.initial_state is not None,
+        "returned": len(outcome.samples),
     }
 
 

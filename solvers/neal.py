@@ -143,7 +143,7 @@ def _beta_range(form: CardinalityQUBO, penalty: Penalty, rng: Any) -> tuple[floa
     # A flip changes the penalty by its strength; the field is the change of the cost.
     moves = np.abs(form.fields(x) - strength * (1.0 - 2.0 * x))
     hottest = float(np.quantile(moves, 0.95) + strength.max())
-    coldest = min(float(np.quantile(moves, 0.01)), float(strength.max())) / 10
+    coldest = min(float(np.quantile(moves, 0.01)), float(strength.max()) or np.inf) / 10
     if hottest == 0:
         return 1.0, 1.0
     coldest = float(np.clip(coldest, 1e-5 * hottest, 1e-2 * hottest))

@@ -1,7 +1,8 @@
-"""The block problem: the loss's quadratic model over the gates of a few weights."""
+"""The block problem: the quadratic models of a few gates, as a cardinality-constrained QUBO."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,31 +10,44 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from icbs.config import PrunerConfig
-from icbs.constraints import group_of
-from icbs.curvature.passes import Pass
-from icbs.layers.layer import Layer
+from icbs.curvature.source import QuadraticModel
+from icbs.model.gates import Gates
+from icbs.model.layer import Layer
 from problems import CardinalityQUBO
 from problems.read_only import read_only
 
 Float = npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Quadratic:
+    """Change ``-s·u + ½ uᵀCu`` for a move u of the gates."""
+
+    slope: Float
+    """s, shape (n,)."""
+    matrix: Float
+    """C, shape (n, n)."""
+
+    def change(self, u: Float) -> float:
+        """Evaluate the change."""
+        moved = np.flatnonzero(u)
+        part = u[moved]
+        curvature = 0.5 * part @ self.matrix[np.ix_(moved, moved)] @ part
+        return float(-self.slope[moved] @ part + curvature)
+
+
 @dataclass
 class Block:
-    """Weights of one layer that may exchange their places in the mask."""
+    """Gates that may exchange their places in the mask."""
 
-    layer: Layer
-    index: Tensor
-    """Flat indices, shape (n,)."""
+    gates: Gates
     start: npt.NDArray[np.uint8]
     """Status quo, 1 = pruned, shape (n,), read-only; its energy is 0."""
     problem: CardinalityQUBO
     penalty: Float
-    """Ridge λω, shape (n,): what the energy holds beside the predicted change of the loss."""
-    distortion: tuple[Float, Float] | None = None
-    """Slope, shape (n,), and curvature, shape (n, n), of the layer's own error, where the
-    energy holds it beside a model of the loss."""
+    """Ridge λω, shape (n,), which the energy holds in addition to the predicted change."""
+    others: Sequence[Quadratic] = ()
+    """What the energy holds in addition to a model of the loss, such as a layer's error."""
 
     def __post_init__(self) -> None:
         # Copies that no solver ever sees: what the density is held to, whatever one does.
@@ -41,8 +55,23 @@ class Block:
         self._groups = self.problem.groups.copy()
         self._counts = self._count(self.start)
 
+    @property
+    def layer(self) -> Layer:
+        """Layer of the gates; the first where there are several."""
+        return self.gates.parts[0].layer
+
+    @property
+    def index(self) -> Tensor:
+        """Flat indices of the weights of the first layer, shape (n,) for gates of one weight."""
+        return self.gates.parts[0].index
+
+    @property
+    def name(self) -> str:
+        """Names of the layers."""
+        return self.gates.name
+
     def keeps_counts(self, x: npt.NDArray[np.uint8]) -> bool:
-        """Whether a state prunes as many weights of each group as the status quo does."""
+        """Whether a state prunes as many gates of each group as the status quo does."""
         binary = x.shape == self.start.shape and bool(((x == 0) | (x == 1)).all())
         return binary and np.array_equal(self._count(x), self._counts)
 
@@ -52,21 +81,24 @@ class Block:
     def predicted(self, x: npt.NDArray[np.uint8], energy: float) -> float:
         """Change of the loss that the quadratic model predicts for a move to ``x``.
 
-        With no model of the loss, the change of the layer's own error.
+        Without a model of the loss, the change of what is modelled instead.
         """
         change = energy - float(self.penalty @ (x != self.start))
-        if self.distortion is not None:
-            slope, matrix = self.distortion
-            moved = np.flatnonzero(x != self.start)
-            u = x[moved].astype(np.float64) - self.start[moved]
-            change += float(slope[moved] @ u - 0.5 * u @ matrix[np.ix_(moved, moved)] @ u)
+        if self.others:
+            u = x.astype(np.float64) - self.start
+            change -= sum(other.change(u) for other in self.others)
         return change
 
 
 def build_block(
-    layer: Layer, index: Tensor, information: Pass, config: PrunerConfig, kappa: float = 1.0
+    gates: Gates,
+    models: Sequence[QuadraticModel],
+    *,
+    gamma: float = 1.0,
+    kappa: float = 1.0,
+    ridge: float = 0.0,
 ) -> Block:
-    """Turn gradient and curvature on a block into a cardinality-constrained QUBO.
+    """Sum quadratic models of gates into a cardinality-constrained QUBO.
 
     With the gate gradients ā, κ times their curvature as C, the move ``u = x - x⁰`` and
     ω = w⁰², the model is ``ΔL = -γ ā·u + ½ uᵀCu + λ ω·u²`` (iCBS, arXiv 2411.17796,
@@ -77,43 +109,42 @@ def build_block(
 
     so that the status quo has energy 0. Every sign is kept. Sums are taken in float64.
 
-    Where there is a distortion, ρ times its own gradient and curvature are added, and they
-    are added whole: γ and κ make allowance for what a model of the loss leaves out, and the
-    error of a layer's output is a quadratic. Without a model of the loss ρ is 1.
+    Models of something else than the loss are added without γ and κ, which correct what a
+    model of the loss leaves out: the error of a layer's output is a quadratic.
 
     Parameters
     ----------
-    layer : Layer
-    index : Tensor of int64, shape (n,)
-        Flat indices of the block's weights.
-    information : Pass
-        Mean gradients and curvature at the current weights; a Fisher is divided by the
-        dispersion of the loss.
-    config : PrunerConfig
-        γ, λ and the scope that keeps its cardinality.
+    gates : Gates
+    models : sequence of QuadraticModel
+        At the current weights.
+    gamma : float, default 1
+        γ, weight of the slope of the loss.
     kappa : float, default 1
-        κ, weight of the curvature; see ``PrunerConfig.curvature_weight``.
+        κ, weight of the curvature of the loss; see ``PrunerConfig.curvature_weight``.
+    ridge : float, default 0
+        λ.
     """
-    rows, columns = layer.unravel(index)
-    dense = layer.dense[rows, columns].double().cpu().numpy()
-    start = layer.pruned[index].cpu().numpy().astype(np.uint8)
-    groups, k = _cardinalities(layer, index, start, config)
-    penalty = config.ridge * dense**2
-    curvature = information.curvature(layer, index)
-    slope, matrix = np.zeros(len(dense)), np.zeros((0, 0))
-    modelled = curvature.factor is not None or curvature.matrix is not None
-    if modelled:
-        slope += config.gradient_weight * _wide(information.gradient(layer, index)) * dense
-    if curvature.matrix is not None:
-        matrix = kappa * _wide(curvature.matrix)
-    aside = None
-    if curvature.distortion is not None:
-        rho = config.gram_weight if modelled else 1.0
-        own_slope = rho * _wide(curvature.distortion.gradient) * dense
-        own = rho * _wide(curvature.distortion.matrix)
-        slope += own_slope
-        matrix = matrix + own if len(matrix) else own.copy()
-        aside = (own_slope, own) if modelled else None
+    weights = [part.weights.double() for part in gates.parts]
+    start = gates.closed()
+    groups, k = _cardinalities(gates, start)
+    penalty = ridge * gates.total([w**2 for w in weights])
+    slope, matrix, others = np.zeros(len(gates)), np.zeros((0, 0)), []
+    factors = []
+    for model in models:
+        gain, bend = (gamma, kappa) if model.models_loss else (1.0, 1.0)
+        own = np.zeros(len(gates))
+        if model.gradients is not None:
+            scaled = [gain * model.weight * g.double() for g in model.gradients]
+            own = gates.total([g * w for g, w in zip(scaled, weights, strict=True)])
+        slope += own
+        scale = bend * model.weight / model.dispersion
+        if model.factor is not None and model.models_loss:
+            factors.append((model.factor * (scale / 2) ** 0.5).cpu().numpy())
+        else:  # dense: what is not of the loss is taken from the prediction
+            dense = scale * _dense(model)
+            matrix = matrix + dense if len(matrix) else dense
+            if not model.models_loss:
+                others.append(Quadratic(own, dense))
     x0 = start.astype(np.float64)
 
     def pieces(coupled: Float) -> tuple[Float, float]:
@@ -121,31 +152,41 @@ def build_block(
         linear = -slope - coupled + penalty * (1 - 2 * x0)
         return linear, float(slope @ x0 + 0.5 * x0 @ coupled + penalty @ x0)
 
-    if curvature.factor is not None:
-        scale = kappa / information.dispersion
-        factor = (curvature.factor * (scale / 2) ** 0.5).cpu().numpy()
+    if factors and not len(matrix):
+        factor = factors[0] if len(factors) == 1 else np.concatenate(factors)
         wide = factor.astype(np.float64)
-        if not len(matrix):
-            linear, offset = pieces(2 * (wide.T @ (wide @ x0)))
-            problem = CardinalityQUBO.from_factors(factor, linear, k, groups=groups, offset=offset)
-            return Block(layer, index, start, problem, penalty)
-        matrix += 2 * (wide.T @ wide)
+        linear, offset = pieces(2 * (wide.T @ (wide @ x0)))
+        problem = CardinalityQUBO.from_factors(factor, linear, k, groups=groups, offset=offset)
+        return Block(gates, start, problem, penalty)
+    if not len(matrix):
+        matrix = np.zeros((len(gates), len(gates)))
+    for factor in factors:
+        wide = factor.astype(np.float64)
+        matrix = matrix + 2 * (wide.T @ wide)
     linear, offset = pieces(matrix @ x0)
     problem = CardinalityQUBO(0.5 * matrix + np.diag(linear), k, groups=groups, offset=offset)
-    return Block(layer, index, start, problem, penalty, aside)
+    # Without a model of the loss the others are what is predicted.
+    others = others if any(model.models_loss for model in models) else []
+    return Block(gates, start, problem, penalty, others)
 
 
-def _wide(tensor: Tensor) -> Float:
-    return tensor.double().cpu().numpy()
+def _dense(model: QuadraticModel) -> Float:
+    """Return C, without the asymmetry of rounding: sums in float32 depend on their order."""
+    if model.matrix is not None:
+        wide: Float = model.matrix.double().cpu().numpy()
+        return (wide + wide.T) / 2
+    if model.factor is None:
+        raise ValueError("a quadratic model has neither a factor nor a matrix")
+    factor: Float = model.factor.double().cpu().numpy()
+    return factor.T @ factor
 
 
 def _cardinalities(
-    layer: Layer, index: Tensor, start: npt.NDArray[np.uint8], config: PrunerConfig
+    gates: Gates, start: npt.NDArray[np.uint8]
 ) -> tuple[npt.NDArray[np.int64] | None, int | npt.NDArray[np.int64]]:
     """Find the groups that keep their counts, and those counts as the status quo has them."""
-    if config.constraint == "layer":
+    if gates.labels is None:
         return None, int(start.sum())
-    labels = group_of(index, layer.shape[1], config.constraint)
-    _, compact = torch.unique(labels, return_inverse=True)
+    _, compact = torch.unique(gates.labels, return_inverse=True)
     groups = compact.cpu().numpy()
     return groups, np.bincount(groups, weights=start).astype(np.int64)

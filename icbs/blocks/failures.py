@@ -6,8 +6,8 @@ import logging
 from collections.abc import Sequence
 
 from icbs.errors import SolverFailureError
-from icbs.figures import counted
-from icbs.history import Row
+from icbs.formatting import counted
+from icbs.run.history import Row
 from solvers import SolverError
 from solvers.errors import describe
 

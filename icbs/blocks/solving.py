@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
 
-import numpy as np
-
-from icbs import parallel
+from icbs import parallel, streams
 from icbs.blocks.block import Block
 from icbs.config import PrunerConfig
+from icbs.model.layer import Layer
 from solvers import Solution, Solver, SolverError, UnsupportedError, get, names, solve_each
 from solvers.errors import wrap_errors
 from solvers.solve import resolve
@@ -65,9 +64,10 @@ def check_solver(solver: Solver, config: PrunerConfig) -> None:
         If it needs something that is not set up; see :meth:`solvers.Solver.check_ready`.
     """
     can = solver.capabilities
-    if can.max_n is not None and config.block_size > can.max_n:
+    size = config.block_size
+    if can.max_n is not None and size != "all" and size > can.max_n:
         raise UnsupportedError(
-            f"block_size is {config.block_size}, but solver {solver.name!r} takes at most "
+            f"block_size is {size}, but solver {solver.name!r} takes at most "
             f"{can.max_n} variables; set block_size={can.max_n} or less"
         )
     if config.constraint != "layer" and not can.groups:
@@ -82,6 +82,31 @@ def check_solver(solver: Solver, config: PrunerConfig) -> None:
     if parallel.rank() == 0:  # which alone solves
         with wrap_errors(solver.name, "is not ready"):
             solver.check_ready()
+
+
+def check_whole_model(solver: Solver, config: PrunerConfig, layers: Sequence[Layer]) -> None:
+    """Refuse a solver that can't take all weights of a model in one block, if that is asked for.
+
+    Raises
+    ------
+    UnsupportedError
+        Naming the setting to change.
+    """
+    if config.block_size != "all":
+        return
+    can, size = solver.capabilities, sum(layer.size for layer in layers)
+    if can.max_n is not None and size > can.max_n:
+        raise UnsupportedError(
+            f"block_size='all' makes one problem of {size:,} weights, and solver "
+            f"{solver.name!r} takes at most {can.max_n}; set block_size={can.max_n} or less, or "
+            "choose another solver"
+        )
+    several = config.constraint != "layer" or (len(layers) > 1 and config.allocation != "global")
+    if several and not can.groups:
+        raise UnsupportedError(
+            f"block_size='all' keeps one count for each layer, and solver {solver.name!r} holds "
+            "one in all; use allocation='global' and constraint='layer'"
+        )
 
 
 def solve_blocks(
@@ -112,7 +137,7 @@ def solve_blocks(
     if config.solver_time_limit is not None:
         request["time_limit"] = config.solver_time_limit
     if can.seed:
-        request["seed"] = int(np.random.SeedSequence([config.seed, step]).generate_state(1)[0])
+        request["seed"] = streams.solver_seed(config.seed, step)
     if can.initial_state:
         request["initial_state"] = [block.start for block in blocks]
     problems = [block.problem for block in blocks]

@@ -25,13 +25,13 @@ import torch
 from torch import Tensor, nn
 
 from icbs import parallel
-from icbs.curvature.collectors import check_finite
-from icbs.curvature.taps import listen
-from icbs.curvature.trace import Call
+from icbs.curvature.hooks import hooked
+from icbs.curvature.layer_io import Call
+from icbs.curvature.means import check_finite
 from icbs.data.objective import RANDOM, REMEDY, Objective
 from icbs.data.samples import Samples
 from icbs.errors import DataError, LayerError
-from icbs.layers.layer import Layer
+from icbs.model.layer import Layer
 
 PROBES = 8
 """Projections of a gradient."""
@@ -74,7 +74,7 @@ def check_gradients(
     model, layers, objective
         The model, in evaluation mode.
     samples : Samples
-        As unlike one another as can be; see :func:`icbs.data.samples.unlike`.
+        As unlike one another as can be; see :func:`icbs.data.samples.diverse_samples`.
     batch_size : int
         Samples in one forward pass, as in the passes of the run. With 1, nothing is computed
         together that could be mixed.
@@ -106,7 +106,7 @@ def check_gradients(
 
 def _of_first(fault: Exception | None) -> Exception | None:
     """Let the first process decide for all: their roundings may differ."""
-    return parallel.from_first(lambda: fault)
+    return parallel.broadcast_from_rank0(lambda: fault)
 
 
 @dataclass
@@ -205,7 +205,7 @@ class _Check:
 
         for start in range(0, len(samples), size):
             piece = samples[start : start + size]
-            with listen(self.model, self.layers, len(piece), start) as taps, _asking(asked):
+            with hooked(self.model, self.layers, len(piece), start) as taps, _asking(asked):
                 outputs = self.objective.run(self.model, piece.inputs)
                 total = self.objective.total(outputs, piece.targets)
                 # In float16 sums over samples overflow sooner than what they are made of.

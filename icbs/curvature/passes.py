@@ -1,31 +1,31 @@
 """One forward and backward pass over a batch that serves every layer.
 
-The first samples of the batch choose the blocks by their mean gradient. The samples after
-that *selection point* give the gradient and the columns of those blocks alone, a micro-batch
-at a time. So nothing is held, whatever the number of layers; and no sample that made a weight
-look promising says what moving it is worth, which it would overrate. Passes that look at no
-sequences as a whole (tokens), or do without a Fisher, choose at the end.
+The first samples of the batch select the blocks by their mean gradient. The samples after
+that *selection point* give the gradient and the curvature of those blocks alone, a micro-batch
+at a time, so that nothing is held for the others. Samples used for selection are not reused to
+estimate the gain (selection bias). Where a source can't select midway, blocks are selected at
+the end.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from icbs import parallel
-from icbs.config import DRAWN, CurvatureName, PrunerConfig, SampleName
-from icbs.curvature.collectors import Gathered, Held, Means, Tokens, both, check_finite
-from icbs.curvature.gram import Grams, with_distortion
-from icbs.curvature.sources import Curvature, Source, hessian
-from icbs.curvature.taps import Sink, listen
+from icbs.curvature.hooks import Sink, hooked
+from icbs.curvature.layer_io import Call
+from icbs.curvature.means import BlockMeans, Means
+from icbs.curvature.source import Batch, Collector, CurvatureSource, QuadraticModel
 from icbs.data.objective import Objective
-from icbs.data.positions import Drawn, counted_positions
+from icbs.data.positions import counted_positions
 from icbs.data.samples import Samples
-from icbs.layers.layer import Layer
+from icbs.model.gates import Gates
+from icbs.model.layer import Layer
 
 
 @dataclass
@@ -41,30 +41,44 @@ class Pass:
     """Sum of the squared inputs of the same samples, shape (in,), or (out, in) with groups."""
     loss: float
     """Mean loss of the samples."""
-    source: Source | None = field(default=None, repr=False)
-    """What curvature comes from; None for a pass that gives none."""
-    chosen: dict[str, Tensor] = field(default_factory=dict)
-    """Flat indices of the blocks, by the names of the layers that have one."""
-    means: dict[str, Tensor] = field(default_factory=dict, repr=False)
-    """Mean gradient on the blocks, of the samples after the selection point."""
-    dispersion: float = 1.0
-    """φ of the loss, by which a Fisher is to be divided; see
-    :meth:`icbs.data.objective.Objective.dispersion`."""
+    collectors: Sequence[Collector] = field(default=(), repr=False)
+    """One for each quadratic model of a block; none for a pass without curvature."""
+    blocks: dict[str, Gates] = field(default_factory=dict)
+    """The blocks that were selected, by name."""
+    means: dict[int, list[Tensor]] = field(default_factory=dict, repr=False)
+    """Mean gradients of the samples after the selection point, by identity of the block."""
 
-    def gradient(self, layer: Layer, index: Tensor) -> Tensor:
-        """Mean gradient of a block's weights, shape (b,), over samples that did not choose it."""
-        if layer.name in self.means:
-            return self.means[layer.name]
-        return self.gradients[layer.name][layer.unravel(index)]
+    def gradient(self, gates: Gates) -> list[Tensor]:
+        """Mean gradient of a block's weights over samples that did not select it.
 
-    def curvature(self, layer: Layer, index: Tensor) -> Curvature:
-        """Curvature of the block of a layer at given flat indices."""
-        if self.source is None:
+        Returns
+        -------
+        list of Tensor, shape (m,)
+            For each part of the gates.
+        """
+        found = self.means.get(id(gates))
+        if found is not None:
+            return found
+        return [self.gradients[part.layer.name][part.places] for part in gates.parts]
+
+    def models(self, gates: Gates) -> list[QuadraticModel]:
+        """Quadratic models of a block, to be summed, each with its gradients.
+
+        Raises
+        ------
+        ValueError
+            If the pass was taken without curvature, or for other blocks.
+        """
+        if not self.collectors:
             raise ValueError("this pass was taken without curvature")
-        return self.source(layer, index)
+        found = [collector.model(gates) for collector in self.collectors]
+        # The gradient of the loss enters once, however many sources model its curvature.
+        if (first := next((m for m in found if m.models_loss), None)) and first.gradients is None:
+            first.gradients = self.gradient(gates)
+        return found
 
 
-Choose = Callable[[Pass], dict[str, Tensor]]
+Select = Callable[[Pass], Mapping[str, Gates]]
 
 
 def take_pass(
@@ -72,14 +86,12 @@ def take_pass(
     layers: Sequence[Layer],
     objective: Objective,
     samples: Samples,
+    source: CurvatureSource | None,
     *,
-    curvature: CurvatureName | None,
-    curvature_samples: int,
     batch_size: int,
     generator: torch.Generator,
-    sample: SampleName = "sequence",
-    choose: Choose | None = None,
-    choose_after: int | None = None,
+    select: Select | None = None,
+    select_after: int | None = None,
 ) -> Pass:
     """Run one forward and backward pass that serves all the layers.
 
@@ -89,174 +101,108 @@ def take_pass(
         The model, in evaluation mode, its prunable layers and its loss.
     samples : Samples
         The batch.
-    curvature : {"monte-carlo", "empirical", "exact", "gram", "fisher+gram"}, or None
-        Fisher with labels drawn from the model, with the data's labels, or the Hessian; the
-        error of the layer's output, over all samples, or its sum with the first; None for
-        gradients alone.
-    curvature_samples : int
-        How many samples enter the curvature: the first of the batch, or the first after
-        the selection point.
+    source : CurvatureSource, optional
+        Where curvature comes from; None for gradients alone.
     batch_size : int
         Samples a forward pass holds at a time.
     generator : torch.Generator
-        Draws the labels of the Monte Carlo Fisher, and positions.
-    sample : {"sequence", "token"}
-        What is a row of the Fisher: a whole sample, or one of ``curvature_samples`` random
-        positions, scaled so that both agree where positions are uncorrelated.
-    choose : callable, optional
-        ``choose(information)`` returns the flat indices of the blocks by layer name.
-    choose_after : int, optional
-        Selection point, in samples (see :func:`selection_point`); without it the blocks are
-        chosen at the end, by the samples that then speak of them.
+        Draws targets from the model, and positions.
+    select : callable, optional
+        ``select(pass_info)`` returns the blocks by name.
+    select_after : int, optional
+        Selection point, in samples; None for the end, where the same samples select the blocks
+        and give their gradient. Used where the source can select midway.
 
     Raises
     ------
     DataError
         If a gradient is not finite.
     """
-    batch = _Batch(model, layers, objective, samples, batch_size, generator)
-    drawn = curvature in DRAWN
-    if curvature is not None and curvature.endswith("gram"):
-        batch.grams = Grams(layers, counted_positions(samples))
-    if choose is not None and choose_after is not None:
-        stop = min(choose_after + curvature_samples, len(samples))
-        information = _gather(batch, choose, choose_after, stop, drawn=drawn)
-        return batch.finish(information, curvature)
-    stop = min(curvature_samples, len(samples))
-    if curvature in (None, "gram"):
-        information = _hold(batch, 0, None, drawn=False)
-    elif curvature == "exact":
-        information = _hold(batch, 0, None, drawn=False)
-        information.source = hessian(model, objective, samples[:stop])
-    elif sample == "token":
-        tokens = Tokens(Drawn.of(samples, curvature_samples, generator))
-        information = _hold(batch, len(samples), tokens, drawn=drawn)
+    midway = select is not None and source is not None and source.selects_midway
+    batch = Batch(model, layers, objective, samples, generator, select_after if midway else None)
+    collectors = [] if source is None else source.collectors(batch)
+    count, middle = len(batch), batch.select_after or len(batch)
+    cuts = {0, middle, count, *(cut for collector in collectors for cut in collector.span())}
+    edges = sorted(cuts)
+    means, after = Means(layers, counted_positions(samples)), BlockMeans()
+    pass_info: Pass | None = None
+    for first, stop in pairwise(edges):
+        if first == middle:
+            assert select is not None
+            pass_info = _passed(batch, means, middle)
+            pass_info.blocks = dict(select(pass_info))
+            after.select(pass_info.blocks)
+            for collector in collectors:
+                collector.select(pass_info.blocks)
+        _run(batch, first, stop, batch_size, means if first < middle else after, collectors)
+    batch.loss /= count
+    for collector in collectors:
+        collector.finish()
+    if pass_info is None:
+        pass_info = _passed(batch, means, count)
     else:
-        information = _hold(batch, stop, Held(stop), drawn=drawn)
-    information = batch.finish(information, curvature)
-    if choose is not None:
-        information.chosen = choose(information)
-    return information
+        pass_info.means = after.mean_gradients(count - middle)
+    pass_info.count, pass_info.loss, pass_info.collectors = count, batch.loss, collectors
+    if select is not None and batch.select_after is None:
+        pass_info.blocks = dict(select(pass_info))
+    return pass_info
 
 
-def selection_point(config: PrunerConfig, samples: int) -> int | None:
-    """After how many samples of a pass its blocks are chosen; None for the end."""
-    if config.curvature in ("exact", "gram") or config.sample == "token":
-        return None
-    return min(math.ceil(config.selection_share * samples), samples - 1) or None
+def _passed(batch: Batch, means: Means, count: int) -> Pass:
+    """Describe the pass after so many samples."""
+    return Pass(count, means.mean_gradients(count), means.squares, batch.loss / count)
 
 
-def _hold(batch: _Batch, stop: int, held: Held | None, *, drawn: bool) -> Pass:
-    """Take a pass that holds the calls of the first ``stop`` samples."""
-    count, means = len(batch.samples), batch.means()
-    if held is None:
-        stop = 0
-    elif drawn:
-        batch.run(0, stop, means.add, held.add)
-    else:
-        batch.run(0, stop, both(means.add, held.add))
-    batch.run(stop, count, means.add)
-    source = None if held is None else held.curvature
-    return Pass(count, means.mean_gradients(count), means.squares, batch.loss / count, source)
+def _run(
+    batch: Batch,
+    start: int,
+    stop: int,
+    size: int,
+    means: Means | BlockMeans,
+    collectors: Sequence[Collector],
+) -> None:
+    """Run samples ``start … stop - 1``, ``size`` at a time; their calls go to all who want them."""
+    wanted = [c for c in collectors if c.span()[0] <= start and stop <= c.span()[1]]
+    data = [means.add, *(c.add for c in wanted if not c.draws_targets)]
+    drawn = [c.add for c in wanted if c.draws_targets]
+    start, stop = parallel.share(start, stop)
+    generator = parallel.rank_generator(batch.generator) if drawn else batch.generator
+    loss = 0.0
+    for first in range(start, stop, size):
+        piece = batch.samples[first : min(first + size, stop)]
+        loss += _run_piece(batch, first, piece, data, drawn, generator)
+    batch.loss += parallel.all_reduced(loss)[0]
 
 
-def _gather(batch: _Batch, choose: Choose, after: int, stop: int, *, drawn: bool) -> Pass:
-    """Take a pass that chooses the blocks on its way, and holds nothing."""
-    count, means = len(batch.samples), batch.means()
-    batch.run(0, after, means.add)
-    information = Pass(after, means.mean_gradients(after), means.squares, batch.loss / after)
-    information.chosen = choose(information)
-    rows = Gathered(batch.layers, information.chosen, after, stop)
-    if drawn:
-        batch.run(after, stop, rows.add_sums, rows.add_rows)
-    else:
-        batch.run(after, stop, rows.add_both)
-    batch.run(stop, count, rows.add_sums)
-    rows.add_up()
-    for name, total in rows.sums.items():
-        mean = total / (count - after)
-        check_finite(name, mean)
-        information.means[name] = mean
-    information.count, information.loss = count, batch.loss / count
-    information.source = rows.curvature
-    return information
+def _run_piece(
+    batch: Batch,
+    first: int,
+    piece: Samples,
+    data: Sequence[Sink],
+    drawn: Sequence[Sink],
+    generator: torch.Generator,
+) -> float:
+    """Run one piece; nothing of it outlives the call but what the sinks keep."""
+    objective = batch.objective
+    with hooked(batch.model, batch.layers, len(piece), first) as hooks:
+        outputs = objective.run(batch.model, piece.inputs)
+        total = objective.total(outputs, piece.targets)
+        loss = float(total.detach())
+        scale = hooks.find_scale(total) if objective.precision == "float16" else 1.0
+        hooks.send_back(total, _to_all(data), again=bool(drawn), scale=scale)
+        if drawn:
+            targets = objective.sample_targets(outputs, piece.targets, generator)
+            total = objective.total(outputs, targets)
+            scale = hooks.find_scale(total) if objective.precision == "float16" else 1.0
+            hooks.send_back(total, _to_all(drawn), scale=scale)
+    return loss
 
 
-class _Batch:
-    """A batch that is run forward and back, a piece at a time."""
+def _to_all(sinks: Sequence[Sink]) -> Sink:
+    """Send each call to several sinks."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        layers: Sequence[Layer],
-        objective: Objective,
-        samples: Samples,
-        size: int,
-        generator: torch.Generator,
-    ) -> None:
-        self.model = model
-        self.layers = layers
-        self.objective = objective
-        self.samples = samples
-        self.size = size
-        self.generator = generator
-        self.grams: Grams | None = None
-        self.loss = 0.0
+    def sink(layer: Layer, call: Call) -> None:
+        for each in sinks:
+            each(layer, call)
 
-    def means(self) -> Means:
-        """Begin sums over this batch."""
-        return Means(self.layers, counted_positions(self.samples))
-
-    def finish(self, information: Pass, curvature: CurvatureName | None) -> Pass:
-        """Add the distortion of the layers, where it was gathered, and the loss's dispersion."""
-        if curvature == "empirical" or curvature in DRAWN:
-            information.dispersion = self.objective.dispersion(
-                information.loss, self.samples.targets, drawn=curvature in DRAWN
-            )
-        if self.grams is not None:
-            self.grams.add_up()
-            information.source = with_distortion(information.source, self.grams.curvature)
-        return information
-
-    def run(self, start: int, stop: int, sink: Sink, drawn: Sink | None = None) -> None:
-        """Run samples ``start … stop - 1``.
-
-        Parameters
-        ----------
-        start, stop : int
-        sink : callable
-            Takes the calls with the gradients of the data's labels.
-        drawn : callable, optional
-            Takes them with those of labels drawn from the model.
-        """
-        if self.grams is not None:
-            sink = both(sink, self.grams.add)
-        start, stop = parallel.share(start, stop)
-        generator = self.generator if drawn is None else parallel.own(self.generator)
-        loss = 0.0
-        for first in range(start, stop, self.size):
-            piece = self.samples[first : min(first + self.size, stop)]
-            loss += self._run(first, piece, sink, drawn, generator)
-        self.loss += parallel.added(loss)[0]
-
-    def _run(
-        self,
-        first: int,
-        piece: Samples,
-        sink: Sink,
-        drawn: Sink | None,
-        generator: torch.Generator,
-    ) -> float:
-        """Run one piece; nothing of it outlives the call but what the sinks keep."""
-        with listen(self.model, self.layers, len(piece), first) as taps:
-            outputs = self.objective.run(self.model, piece.inputs)
-            total = self.objective.total(outputs, piece.targets)
-            loss = float(total.detach())
-            scale = taps.find_scale(total) if self.objective.precision == "float16" else 1.0
-            taps.send_back(total, sink, again=drawn is not None, scale=scale)
-            if drawn is not None:
-                targets = self.objective.sample_targets(outputs, piece.targets, generator)
-                total = self.objective.total(outputs, targets)
-                scale = taps.find_scale(total) if self.objective.precision == "float16" else 1.0
-                taps.send_back(total, drawn, scale=scale)
-        return loss
+    return sink

@@ -48,7 +48,9 @@ class Iterate(NamedTuple):
 
 
 @jit
-def relax(problem: ConvexProblem, iterate: Iterate, tolerance: float, cutoff: float) -> float:
+def relax(
+    problem: ConvexProblem, iterate: Iterate, tolerance: float, cutoff: float, steps: int
+) -> float:
     """Move ``y`` to the minimum and return the bound proven there.
 
     Primal active set: Newton steps on the free variables, in their groups' planes, up to the
@@ -65,6 +67,8 @@ def relax(problem: ConvexProblem, iterate: Iterate, tolerance: float, cutoff: fl
         Largest ignored violation of a multiplier's sign.
     cutoff : float
         Stop when the bound reaches it.
+    steps : int
+        Newton steps at the most, 2 or more: one frees a variable, the next moves it.
     """
     P, y, group = problem.P, iterate.y, problem.group
     gradient, theta = iterate.gradient, iterate.theta
@@ -86,7 +90,7 @@ def relax(problem: ConvexProblem, iterate: Iterate, tolerance: float, cutoff: fl
     has_free = np.zeros(groups, np.bool_)
     theta[:] = 0.0
     low, high = np.empty(groups, np.int64), np.empty(groups, np.int64)
-    for _ in range(50 + 5 * n):
+    for _ in range(min(steps, 50 + 5 * n)):
         if count:
             if not newton(problem, iterate, free, count, step):
                 break

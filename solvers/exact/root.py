@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from solvers.base import Request
 from solvers.exact.convex import Array, Convex, Vector
 from solvers.exact.relaxation import ConvexProblem, Iterate, relax
 
 #: Initial size of the working set, and largest number of variables added per round.
 _WORKING = 256
 _ROUNDS = 50
+#: Newton steps between two looks at the clock.
+_STEPS = 16
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ class Core:
         return x
 
 
-def solve_root(convex: Convex, k: Array, x: Array) -> Root:
-    """Relax the whole problem from a feasible state ``x``.
+def solve_root(convex: Convex, k: Array, x: Array, request: Request) -> Root:
+    """Relax the whole problem from a feasible state ``x``, as far as the time allows.
 
     Solves the relaxation on a working set, computes reduced costs of the other variables from the
     full gradient, and adds those on the wrong side, until there are none (sifting).
@@ -67,13 +70,13 @@ def solve_root(convex: Convex, k: Array, x: Array) -> Root:
         linear = convex.gradient(outside)[inside]
         part = ConvexProblem(convex.block(inside), linear, groups[inside], left)
         iterate = Iterate(y[inside], np.empty(len(inside)), np.empty(len(k)))
-        relax(part, iterate, accuracy, np.inf)
+        _relax_in_time(part, iterate, accuracy, request)
         y[inside] = iterate.y
         gradient = convex.gradient(y)
         reduced, theta = _reduced_costs(gradient, groups, k)
         wrong = np.where(y == 0, -reduced, np.where(y == 1, reduced, 0.0))
         wrong[working] = 0.0
-        if wrong.max(initial=0.0) <= accuracy:
+        if wrong.max(initial=0.0) <= accuracy or request.remaining <= 0:
             break
         worst = np.argsort(-wrong, kind="stable")[:_WORKING]
         working[worst[wrong[worst] > accuracy]] = True
@@ -81,6 +84,17 @@ def solve_root(convex: Convex, k: Array, x: Array) -> Root:
     bound = convex.value(y, gradient) + float(theta @ short)
     bound += float(np.where(reduced > 0, -reduced * y, reduced * (1 - y)).sum())
     return Root(y, bound - convex.slack, reduced)
+
+
+def _relax_in_time(
+    problem: ConvexProblem, iterate: Iterate, accuracy: float, request: Request
+) -> None:
+    """Move a point to the minimum, in calls that are short enough for the time limit to bind."""
+    for _ in range(0, 50 + 5 * len(iterate.y), _STEPS):
+        before = iterate.y.copy()
+        relax(problem, iterate, accuracy, np.inf, _STEPS)
+        if np.array_equal(before, iterate.y) or request.remaining <= 0:
+            break
 
 
 def _reduced_costs(gradient: Vector, groups: Array, k: Array) -> tuple[Vector, Vector]:

@@ -103,7 +103,7 @@ class _Run:
         energy = self.problem.energy(x) - self.problem.offset
         if energy < self.energy:
             self.x, self.energy = x, energy
-            if self.request.report(energy + self.problem.offset):
+            if self.request.report(energy + self.problem.offset, x=x):
                 self.stop = Stop.INTERRUPTED
 
     @property
@@ -121,7 +121,7 @@ class _Run:
         self.build_seconds = time.perf_counter() - begin
         if self.convex.scale == 0.0:
             return
-        root = solve_root(self.convex, self.cardinalities, self.x)
+        root = solve_root(self.convex, self.cardinalities, self.x, self.request)
         self.bound = root.bound
         self.offer(swap_search(self.problem, self.request, round_relaxation(self.problem, root)))
         while self.bound < self.energy - self.tolerance and not self.limited():

@@ -117,7 +117,7 @@ def explore(
         lower = bounds[slot]
         if m:
             target = cutoff + slack - con
-            proven = relax(node, iterate, accuracy, target)
+            proven = relax(node, iterate, accuracy, target, 1 << 40)
             if proven + con - slack > lower:  # also where it is not a number
                 lower = proven + con - slack
         x = round_point(z, labels, wanted)

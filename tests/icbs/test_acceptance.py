@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import inf, nan
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from icbs import Pruner
-from icbs.beginning import begin
-from icbs.blocks.acceptance import judge
+from icbs.acceptance.damping import Damping
+from icbs.acceptance.per_block import KeepAll, PerBlock
+from icbs.acceptance.per_pass import PerPass
+from icbs.blocks.block import Block
 from icbs.blocks.solving import solve_blocks
-from icbs.records.runfolder import RunFolder
-from icbs.state import State
-from icbs.workspace import Workspace
-from solvers import SolverError
+from icbs.run.context import RunContext
+from icbs.run.history import Row
+from icbs.run.start import start_run
+from icbs.run.state import RunState
+from solvers import Solution, SolverError
 
 SETTINGS = {
     "density": 0.3,
@@ -25,7 +26,7 @@ SETTINGS = {
     "gradient_samples": 200,
     "curvature_samples": 100,
     "acceptance_samples": 200,
-    "acceptance_unit": "pass",
+    "acceptance": "pass",
     "initial": "random",
 }
 
@@ -33,26 +34,36 @@ SETTINGS = {
 def looked(toy, **changes):
     """A run, and the blocks of its first pass with their best answers."""
     pruner = Pruner(**(SETTINGS | changes))
-    work = Workspace.prepare(toy.model, toy.batches, toy.loss, pruner.config)
-    state = begin(work)
-    blocks = pruner.blocks(state, work.layers, pruner.look(work, state, work.layers))
-    return work, state, blocks, solve_blocks(blocks, pruner.solver, pruner.config, 0)
+    context = RunContext.prepare(toy.model, toy.batches, toy.loss, pruner.config)
+    state = start_run(context)
+    blocks = pruner.build(context, state, pruner.look(context, state, context.layers))
+    return context, state, blocks, solve_blocks(blocks, pruner.solver, pruner.config, 0)
 
 
-def weights(work: Workspace) -> list[torch.Tensor]:
-    return [layer.weight.clone() for layer in work.layers]
+def judge(
+    context: RunContext,
+    state: RunState,
+    blocks: list[Block],
+    answers: list[Solution | SolverError],
+) -> list[Row]:
+    """Judge by the rule of the run."""
+    return state.acceptance.judge(context, state, blocks, answers)
+
+
+def weights(context: RunContext) -> list[torch.Tensor]:
+    return [layer.weight.clone() for layer in context.layers]
 
 
 def test_a_pass_that_helps_is_kept_whole(toy):
-    work, state, blocks, answers = looked(toy)
+    context, state, blocks, answers = looked(toy)
     before = state.loss
-    rows = judge(work, state, blocks, answers)
+    rows = judge(context, state, blocks, answers)
     assert all(row.accepted for row in rows)
     change = {row.actual for row in rows}
     assert len(change) == 1
     assert state.loss - before == pytest.approx(change.pop())
     assert state.loss < before
-    assert state.loss == pytest.approx(work.holdout.measure())
+    assert state.loss == pytest.approx(context.holdout.measure())
     for block, answer in zip(blocks, answers, strict=True):
         x = torch.from_numpy(answer.x.astype(bool))
         assert torch.equal(block.layer.pruned[block.index], x)
@@ -61,33 +72,35 @@ def test_a_pass_that_helps_is_kept_whole(toy):
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt])
 def test_a_pass_that_hurts_is_undone_whole(toy, monkeypatch, error):
     """Also when the measurement itself is broken off."""
-    work, state, blocks, answers = looked(toy)
-    before, loss = weights(work), state.loss
+    context, state, blocks, answers = looked(toy)
+    before, loss = weights(context), state.loss
 
     def measure() -> float:
         if error is not None:
             raise error
         return loss + 1.0
 
-    monkeypatch.setattr(work.holdout, "measure", measure)
+    monkeypatch.setattr(context.holdout, "measure", measure)
     if error is not None:
         with pytest.raises(error):
-            judge(work, state, blocks, answers)
+            judge(context, state, blocks, answers)
     else:
-        rows = judge(work, state, blocks, answers)
+        rows = judge(context, state, blocks, answers)
         assert not any(row.accepted for row in rows)
         assert all(row.actual == pytest.approx(1.0) for row in rows)
-        assert all(caution > 1 for caution in state.caution.values())
+        damping = state.acceptance.damping.by_layer
+        assert set(damping) == {layer.name for layer in context.layers}
+        assert all(factor > 1 for factor in damping.values())
     assert state.loss == loss
-    assert all(torch.equal(a, b) for a, b in zip(before, weights(work), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(context), strict=True))
 
 
 def test_a_pass_is_tried_again_more_cautiously(toy, monkeypatch):
-    work, state, _, _ = looked(toy, schedule="uniform", caution=1.05)
-    pruner = Pruner(work.config)
+    context, state, _, _ = looked(toy, schedule="uniform", damping=1.05)
+    pruner = Pruner(context.config)
     losses = iter([state.loss + 1e-3, state.loss + 1e-3, state.loss - 1])
-    monkeypatch.setattr(work.holdout, "measure", lambda: next(losses))
-    pruner.step(work, state)
+    monkeypatch.setattr(context.holdout, "measure", lambda: next(losses))
+    pruner.step(context, state)
     assert len(state.history) == 9
     assert not any(row.accepted for row in state.history[:6])
     # So cautious a block may stay where it is.
@@ -100,39 +113,40 @@ def test_a_pass_is_tried_again_more_cautiously(toy, monkeypatch):
 
 
 def test_a_failed_solver_costs_its_block_alone(toy):
-    work, state, blocks, answers = looked(toy)
+    context, state, blocks, answers = looked(toy)
     answers[0] = SolverError("no")
-    rows = judge(work, state, blocks, answers)
+    rows = judge(context, state, blocks, answers)
     assert [row.accepted for row in rows] == [False, True, True]
     assert rows[0].failure == "SolverError: no"
     # A failure says nothing about the model: no trust is won or lost by it.
-    assert blocks[0].layer.name not in state.caution
-    assert blocks[1].layer.name in state.caution
+    damping = state.acceptance.damping.by_layer
+    assert blocks[0].layer.name not in damping
+    assert blocks[1].layer.name in damping
 
 
 def test_a_pass_without_answers_teaches_nothing(toy):
-    work, state, blocks, answers = looked(toy)
-    before, loss = weights(work), state.loss
-    rows = judge(work, state, blocks, [SolverError("no")] * len(answers))
+    context, state, blocks, answers = looked(toy)
+    before, loss = weights(context), state.loss
+    rows = judge(context, state, blocks, [SolverError("no")] * len(answers))
     assert not any(row.accepted or row.moved for row in rows)
-    assert state.caution == {}
+    assert state.acceptance.damping.by_layer == {}
     assert state.loss == loss
-    assert all(torch.equal(a, b) for a, b in zip(before, weights(work), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(context), strict=True))
 
 
 def test_a_move_that_would_change_the_density_is_not_made(toy):
     """Whatever became of the answer after it was checked."""
-    work, state, blocks, answers = looked(toy)
-    before, density = [layer.pruned.clone() for layer in work.layers], work.density
+    context, state, blocks, answers = looked(toy)
+    before, density = [layer.pruned.clone() for layer in context.layers], context.density
     answers[0].x[:] = 1
     answers[1].x[0] = 7
-    rows = judge(work, state, blocks, answers)
+    rows = judge(context, state, blocks, answers)
     assert [row.moved > 0 for row in rows] == [False, False, True]
     assert all("would change the density" in row.failure for row in rows[:2])
-    assert work.density == density
+    assert context.density == density
     assert all(
         torch.equal(layer.pruned, was)
-        for layer, was in zip(work.layers[:2], before[:2], strict=True)
+        for layer, was in zip(context.layers[:2], before[:2], strict=True)
     )
 
 
@@ -159,90 +173,93 @@ def test_counts_are_kept_in_each_group(toy, constraint):
 
 
 @pytest.mark.parametrize(
-    ("worth", "grows"),
+    ("gain_ratio", "grows"),
     [(inf, -1), (1.0, -1), (0.5, -1), (0.3, 0), (0.1, 1), (-0.1, 1), (-5.0, 1), (nan, 1)],
 )
-def test_trust_follows_what_the_model_was_worth(worth, grows):
-    state = State(torch.Generator(), {})
-    state.trust([SimpleNamespace(name="layer")], worth, 1.2)
-    caution = state.caution["layer"]
-    assert (caution > 1) - (caution < 1) == grows
+def test_trust_follows_what_the_model_was_worth(gain_ratio, grows):
+    damping = Damping(1.2)
+    damping.update_trust_region(["layer"], gain_ratio)
+    factor = damping.by_layer["layer"]
+    assert (factor > 1) - (factor < 1) == grows
 
 
-@pytest.mark.parametrize(
-    ("unit", "worth", "growth", "samples"),
-    [
-        ("pass", 0.1, 2.0, [50, 100, 200, 400, 400]),
-        ("pass", -0.1, 3.0, [50, 150, 400, 400, 400]),
-        ("pass", 0.3, 2.0, [50] * 5),
-        ("pass", 0.1, 1.0, [50] * 5),
-        ("block", 0.1, 2.0, [50] * 5),
-    ],
-)
-def test_passes_grow_while_their_models_are_worth_little(
-    toy, monkeypatch, tmp_path, unit, worth, growth, samples
-):
-    small = {"gradient_samples": 50, "curvature_samples": 20, "acceptance_unit": unit}
-    pruner = Pruner(**(SETTINGS | small | {"sample_growth": growth, "schedule": "uniform"}))
-    work = Workspace.prepare(toy.model, toy.batches, toy.loss, pruner.config)
-    work.pool = work.pool[:400]
-    work.plan = replace(work.plan, samples=min(work.plan.samples, 400))
-    state = begin(work)
-    passes, rows = [], []
-    look = pruner.look
-
-    def spy(*args):  # type: ignore[no-untyped-def]
-        passes.append(look(*args))
-        return passes[-1]
-
-    monkeypatch.setattr(pruner, "look", spy)
-    trust = state.trust
-    monkeypatch.setattr(state, "trust", lambda layers, _, factor: trust(layers, worth, factor))
-    for _ in samples:
-        pruner.step(work, state)
-        layer = work.layers[0]
-        factor = passes[-1].curvature(layer, passes[-1].chosen[layer.name]).factor
-        rows.append(len(factor))
-    assert [information.count for information in passes] == samples
-    assert rows == [20 * count // 50 for count in samples]
-    with RunFolder.new(tmp_path / "run") as folder:
-        folder.create(work, {}, None)
-        folder.save(work, state)
-        loaded = folder.load(work)
-    assert (loaded.effort, loaded.seen) == (
-        state.effort,
-        50 + sum(samples),
-    )  # of the start, and of the passes
+def test_damping_stays_within_bounds():
+    damping = Damping(2.0)
+    for _ in range(100):
+        damping.update_trust_region(["up"], -1.0)
+        damping.update_trust_region(["down"], inf)
+        damping.update(["one"], accepted=False)
+    assert damping.by_layer == {"up": 1e6, "down": 1e-6, "one": 1e6}
 
 
 def test_trust_in_what_is_no_number_and_in_what_moved_nothing(toy, monkeypatch):
-    work, state, blocks, answers = looked(toy)
-    monkeypatch.setattr(work.holdout, "measure", lambda: float("nan"))
-    before = weights(work)
-    assert not any(row.accepted for row in judge(work, state, blocks, answers))
-    assert all(torch.equal(a, b) for a, b in zip(before, weights(work), strict=True))
-    (high,) = set(state.caution.values())
+    context, state, blocks, answers = looked(toy)
+    monkeypatch.setattr(context.holdout, "measure", lambda: float("nan"))
+    before = weights(context)
+    assert not any(row.accepted for row in judge(context, state, blocks, answers))
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(context), strict=True))
+    (high,) = set(state.acceptance.damping.by_layer.values())
     assert high > 2
     for block, answer in zip(blocks, answers, strict=True):
         answer.x[:] = block.start
-    judge(work, state, blocks, answers)
-    (low,) = set(state.caution.values())
+    judge(context, state, blocks, answers)
+    (low,) = set(state.acceptance.damping.by_layer.values())
     assert low < high
 
 
-def test_without_caution_passes_grow_all_the_same(toy):
-    work, state, blocks, answers = looked(toy, caution=1)
+def test_without_caution_nothing_is_damped_and_no_pass_is_tried_again(toy):
+    context, state, blocks, answers = looked(toy, damping=1)
     state.loss = -1e9
-    judge(work, state, blocks, answers)
-    assert set(state.caution.values()) == {1.0}
-    assert state.worth < 0
+    rows = judge(context, state, blocks, answers)
+    assert not any(row.accepted for row in rows)
+    assert set(state.acceptance.damping.by_layer.values()) == {1.0}
+    assert state.acceptance.attempts == 1
 
 
-def test_a_run_of_passes_that_grow_or_move_nothing_resumes_to_the_same_bits(toy, tmp_path):
+@pytest.mark.parametrize(
+    ("changes", "kind", "attempts"),
+    [
+        ({}, PerPass, 3),
+        ({"curvature": "fisher+gram"}, PerPass, 3),
+        # The prediction is of something else than the loss: damping would learn nothing.
+        ({"curvature": "gram"}, PerPass, 1),
+        ({"damping": 1}, PerPass, 1),
+        ({"acceptance": "block"}, PerBlock, 1),
+        ({"acceptance": "off"}, KeepAll, 1),
+    ],
+)
+def test_settings_name_the_rule_and_how_often_a_pass_is_tried(toy, changes, kind, attempts):
+    context, state, _, _ = looked(toy, **changes)
+    rule = state.acceptance
+    assert type(rule) is kind
+    assert rule.attempts == attempts
+    assert rule.models_loss == (context.config.curvature != "gram")
+
+
+@pytest.mark.parametrize("changes", [{}, {"acceptance": "block"}])
+def test_a_rule_takes_up_the_state_that_it_said_it_had(toy, changes):
+    context, state, blocks, answers = looked(toy, **changes)
+    state.loss = -1e9
+    judge(context, state, blocks, answers)
+    facts = state.acceptance.facts() | {"warned": True}
+    assert len(facts["damping"]) == 3
+    fresh = context.acceptance_rule()
+    fresh.restore(facts)
+    assert fresh.facts() == facts
+    assert fresh.damping.of(facts["damping"]) == max(facts["damping"].values())
+
+
+def test_what_models_the_error_of_a_layer_learns_no_damping_from_the_loss(toy):
+    context, state, blocks, answers = looked(toy, curvature="gram")
+    state.loss = -1e9
+    assert any(row.moved for row in judge(context, state, blocks, answers))
+    assert state.acceptance.damping.by_layer == {}
+
+
+def test_a_run_with_passes_that_move_nothing_resumes_to_the_same_bits(toy, tmp_path):
     settings = SETTINGS | {
         "gradient_samples": 50,
         "curvature_samples": 20,
-        "sample_growth": 1.3,
         "passes": 14,
         "checkpoint_every": 1,
         "seed": 3,
@@ -267,14 +284,6 @@ def test_a_run_of_passes_that_grow_or_move_nothing_resumes_to_the_same_bits(toy,
             Pruner(**settings).prune(toy.model, toy.batches, toy.loss, run=run, callback=interrupt)
         toy.model.load_state_dict(dense)
         assert figures(Pruner.resume(run, toy.model, toy.batches, toy.loss)) == figures(whole)
-
-
-def test_what_a_run_grew_to_is_bounded_by_the_plan_it_is_resumed_with(toy):
-    work, state, _, _ = looked(toy, schedule="uniform")
-    work.plan = replace(work.plan, samples=300)
-    state.effort = 100.0
-    pruner = Pruner(work.config)
-    assert pruner.look(work, state, work.layers).count == 300
 
 
 def test_a_run_judged_by_passes_improves_and_resumes_to_the_same_bits(toy, tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icbs import ConfigError, LayerError, Pruner, PrunerConfig
-from icbs.layers.allocation import threshold
+from icbs.selection.allocation import threshold
 
 QUICK = {"density": 0.3, "block_size": 32, "passes": 3, "allocation": "global"}
 

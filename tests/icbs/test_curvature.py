@@ -9,24 +9,30 @@ from torch.func import functional_call, grad, vmap
 
 from icbs import Pruner
 from icbs.config import PrunerConfig
-from icbs.curvature.passes import Pass, take_pass
-from icbs.curvature.trace import Trace
+from icbs.curvature.fisher import Fisher
+from icbs.curvature.hessian import Hessian
+from icbs.curvature.layer_io import Trace
+from icbs.curvature.passes import Pass
+from icbs.curvature.source import CurvatureSource
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
 from icbs.errors import DataError
-from icbs.layers.finding import find_layers
-from icbs.layers.layer import Layer
+from icbs.model.finding import find_layers
+from icbs.model.layer import Layer
+from tests.icbs import passes
+from tests.icbs.passes import empirical, factor_of, matrix_of
 
 
-def look(model: nn.Module, layers: list[Layer], samples: Samples, **changes: object) -> Pass:
-    settings = {
-        "curvature": "empirical",
-        "curvature_samples": len(samples),
-        "batch_size": 64,
-        "generator": torch.Generator().manual_seed(0),
-    }
-    objective = Objective(nn.CrossEntropyLoss())
-    return take_pass(model, layers, objective, samples, **(settings | changes))  # type: ignore[arg-type]
+def look(
+    model: nn.Module,
+    layers: list[Layer],
+    samples: Samples,
+    source: CurvatureSource | None = None,
+    **changes: object,
+) -> Pass:
+    """By default with the gradients of all samples as rows."""
+    source = source or empirical(len(samples))
+    return passes.look(model, layers, Objective(nn.CrossEntropyLoss()), samples, source, **changes)
 
 
 def per_sample_gradients(model: nn.Module, samples: Samples) -> dict[str, torch.Tensor]:
@@ -44,12 +50,12 @@ def test_gradients_and_columns_match_torch_func(toy64):
     layers = find_layers(toy64.model, PrunerConfig())
     samples = Samples(*toy64.samples)[:150]
     expected = per_sample_gradients(toy64.model, samples)
-    information = look(toy64.model, layers, samples)
+    pass_info = look(toy64.model, layers, samples)
     for layer in layers:
         each = expected[f"{layer.name}.weight"]
-        torch.testing.assert_close(information.gradients[layer.name], each.mean(dim=0))
+        torch.testing.assert_close(pass_info.gradients[layer.name], each.mean(dim=0))
         index = torch.randperm(layer.size)[:30]
-        factor = information.curvature(layer, index).factor
+        factor = factor_of(pass_info, layer, index)
         gates = each.flatten(1)[:, index] * layer.dense.flatten()[index]
         torch.testing.assert_close(factor.T @ factor, gates.T @ gates / len(samples))
 
@@ -60,10 +66,10 @@ def test_gradients_are_taken_at_the_pruned_weights(toy64):
     for layer in layers:
         layer.set_mask(torch.rand(layer.size) < 0.7)
     expected = per_sample_gradients(toy64.model, samples)
-    information = look(toy64.model, layers, samples)
+    pass_info = look(toy64.model, layers, samples)
     for layer in layers:
         mean = expected[f"{layer.name}.weight"].mean(dim=0)
-        torch.testing.assert_close(information.gradients[layer.name], mean)
+        torch.testing.assert_close(pass_info.gradients[layer.name], mean)
 
 
 def test_a_frozen_model_gives_the_same_gradients(toy64):
@@ -79,13 +85,13 @@ def test_a_frozen_model_gives_the_same_gradients(toy64):
 def test_pieces_of_a_batch_add_up(toy64):
     layers = find_layers(toy64.model, PrunerConfig())
     samples = Samples(*toy64.samples)[:97]
-    whole = look(toy64.model, layers, samples, batch_size=1000, curvature_samples=33)
-    pieces = look(toy64.model, layers, samples, batch_size=10, curvature_samples=33)
+    whole = look(toy64.model, layers, samples, empirical(33), batch_size=1000)
+    pieces = look(toy64.model, layers, samples, empirical(33), batch_size=10)
     index = torch.arange(40)
     for layer in layers:
         torch.testing.assert_close(pieces.gradients[layer.name], whole.gradients[layer.name])
         torch.testing.assert_close(pieces.squares[layer.name], whole.squares[layer.name])
-        a, b = (p.curvature(layer, index).factor for p in (whole, pieces))
+        a, b = (factor_of(p, layer, index) for p in (whole, pieces))
         assert a.shape == b.shape == (33, 40)
         torch.testing.assert_close(a, b)
     assert pieces.loss == pytest.approx(whole.loss)
@@ -109,8 +115,7 @@ def test_exact_curvature_matches_finite_differences(toy64):
     layer = layers[1]
     layer.set_mask(torch.rand(layer.size, generator=torch.Generator().manual_seed(2)) < 0.5)
     index = torch.randperm(layer.size, generator=torch.Generator().manual_seed(3))[:6]
-    information = look(toy64.model, layers, samples, curvature="exact")
-    found = information.curvature(layer, index).matrix
+    found = matrix_of(look(toy64.model, layers, samples, Hessian(80)), layer, index)
     rows, columns = layer.unravel(index)
     dense, weight = layer.dense[rows, columns], layer.module.weight
     at = weight.detach()[rows, columns].clone()
@@ -137,13 +142,13 @@ def test_monte_carlo_fisher_converges_to_the_hessian_of_the_last_layer(toy64):
     once = Samples(x[:50], y[:50])
     many = Samples(x[:50].repeat(1000, 1), y[:50].repeat(1000))
     index = torch.arange(layers[2].size)
-    exact = look(toy64.model, layers, once, curvature="exact").curvature(layers[2], index).matrix
-    drawn = look(toy64.model, layers, many, curvature="monte-carlo", batch_size=50000)
-    factor = drawn.curvature(layers[2], index).factor
+    exact = matrix_of(look(toy64.model, layers, once, Hessian(50)), layers[2], index)
+    drawn = look(toy64.model, layers, many, Fisher(50_000), batch_size=50_000)
+    factor = factor_of(drawn, layers[2], index)
     distance = torch.linalg.norm(factor.T @ factor - exact) / torch.linalg.norm(exact)
     assert distance < 0.05
     # The data's own labels do not give it: the model is too sure of them or not enough.
-    labels = look(toy64.model, layers, once).curvature(layers[2], index).factor
+    labels = factor_of(look(toy64.model, layers, once), layers[2], index)
     assert torch.linalg.norm(labels.T @ labels - exact) / torch.linalg.norm(exact) > 0.1
 
 
@@ -151,7 +156,7 @@ def test_mean_gradients_use_the_data_labels_whatever_the_curvature(toy64):
     layers = find_layers(toy64.model, PrunerConfig())
     samples = Samples(*toy64.samples)[:60]
     expected = look(toy64.model, layers, samples).gradients
-    found = look(toy64.model, layers, samples, curvature="monte-carlo").gradients
+    found = look(toy64.model, layers, samples, Fisher(60)).gradients
     for name in expected:
         torch.testing.assert_close(found[name], expected[name])
 
@@ -183,8 +188,8 @@ def test_layer_that_runs_twice_sums_its_calls():
     samples = Samples(torch.randn(20, 5, dtype=torch.float64), torch.randint(3, (20,)))
     layers = find_layers(model, PrunerConfig(density=0.5))
     expected = per_sample_gradients(model, samples)
-    information = look(model, layers, samples)
+    pass_info = look(model, layers, samples)
     for layer in layers:
         each = expected[f"{layer.name}.weight"].flatten(1) * layer.dense.flatten()
-        factor = information.curvature(layer, torch.arange(layer.size)).factor
+        factor = factor_of(pass_info, layer, torch.arange(layer.size))
         torch.testing.assert_close(factor.T @ factor, each.T @ each / 20)

@@ -1,10 +1,9 @@
-"""Losses in any unit: the Fisher in units of the loss, and κ where nothing moves."""
+"""Losses in any unit: dispersion of the Fisher matrix, and κ if no weight moves."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,14 +12,17 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from icbs import CausalLMLoss, ClassificationLoss, NothingMovesWarning, Pruner
+from icbs.acceptance.damping import Damping
 from icbs.config import PrunerConfig
-from icbs.curvature.passes import take_pass
+from icbs.curvature.fisher import Fisher
+from icbs.curvature.hessian import Hessian
 from icbs.data.dispersion import dispersion
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
-from icbs.figures import counted
-from icbs.layers.finding import find_layers
-from icbs.state import State
+from icbs.formatting import counted
+from icbs.model.finding import find_layers
+from icbs.model.gates import Gates
+from tests.icbs.passes import empirical, look, matrix_of, model_of
 
 SETTINGS = {"density": 0.3, "passes": 6, "block_size": 64}
 
@@ -55,7 +57,7 @@ def prune(loss: Any, unit: float, **settings: Any) -> Any:
 
 
 def errors_of(name: str, count: int) -> tuple[nn.Module, Tensor]:
-    """A loss, and errors that are distributed as it would have them."""
+    """A loss, and errors of the distribution that it implies."""
     generator = torch.Generator().manual_seed(0)
     normal = torch.randn(count, 3, generator=generator, dtype=torch.float64)
     uniform = torch.rand(count, 3, generator=generator, dtype=torch.float64) - 0.5
@@ -75,7 +77,7 @@ def errors_of(name: str, count: int) -> tuple[nn.Module, Tensor]:
     ["square", "square, summed", "huber, near", "huber, far", "smooth, near", "smooth, far"],
 )
 def test_the_empirical_fisher_over_the_dispersion_is_the_hessian(name):
-    """By autograd's second derivatives, for errors as the loss would have them."""
+    """Compared with autograd's second derivatives, for errors of the implied distribution."""
     loss, error = errors_of(name, 40_000)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 3)).double()
@@ -85,23 +87,12 @@ def test_the_empirical_fisher_over_the_dispersion_is_the_hessian(name):
     layers = find_layers(model, PrunerConfig(density=0.5))
     objective = Objective(loss, sums=loss.reduction == "sum")
 
-    def look(curvature: Any) -> Any:
-        return take_pass(
-            model,
-            layers,
-            objective,
-            samples,
-            curvature=curvature,
-            curvature_samples=len(samples),
-            batch_size=len(samples),
-            generator=torch.Generator(),
-        )
-
-    index = torch.arange(12)
-    found = look("empirical")
-    factor = found.curvature(layers[0], index).factor
-    exact = look("exact").curvature(layers[0], index).matrix
-    mine = factor.T @ factor / found.dispersion
+    index, size = torch.arange(12), len(samples)
+    found = look(model, layers, objective, samples, empirical(size), batch_size=size)
+    fisher = model_of(found, Gates.single(layers[0], index))
+    pass_info = look(model, layers, objective, samples, Hessian(size), batch_size=size)
+    exact = matrix_of(pass_info, layers[0], index)
+    mine = fisher.factor.T @ fisher.factor / fisher.dispersion
     assert torch.linalg.norm(mine - exact) < 0.1 * torch.linalg.norm(exact)
 
 
@@ -127,7 +118,7 @@ def test_likelihoods_have_none(loss):
 
 
 @pytest.mark.parametrize("mean", [0.0, -3.0, math.inf, math.nan])
-def test_what_has_no_positive_mean_has_none(mean):
+def test_losses_without_a_positive_mean_have_dispersion_one(mean):
     assert dispersion(nn.L1Loss(), mean, torch.ones(3, 1)) == 1.0
     assert dispersion(lambda o, t: o, mean, torch.ones(3, 1)) == 1.0
 
@@ -162,7 +153,7 @@ def test_masks_do_not_depend_on_the_unit_of_the_targets(name, unit):
 
 @pytest.mark.parametrize("unit", [1e-6, 1e4, 1e7])
 @pytest.mark.parametrize("loss", [nn.L1Loss(), nn.MSELoss(), nn.HuberLoss()])
-def test_the_loss_falls_alike_in_all_units(loss, unit):
+def test_the_decrease_of_the_loss_does_not_depend_on_units(loss, unit):
     one, other = (prune(loss, u, curvature="empirical", passes=10) for u in (1.0, unit))
     assert 1 - one.loss / one.initial_loss > 0.25
     assert 1 - other.loss / other.initial_loss > 0.25
@@ -182,25 +173,16 @@ def test_masks_do_not_depend_on_the_unit_of_class_weights(toy, curvature):
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e4, 1e9])
-def test_the_squared_error_draws_noise_that_outputs_do_not_swallow(unit):
-    """In float32, 1e9 + 0.7 is 1e9: the Fisher would be that of no noise at all."""
+def test_the_noise_of_the_squared_error_is_above_rounding(unit):
+    """In float32, 1e9 + 0.7 is 1e9, so that the Fisher matrix would be 0."""
     model, x, target = fitted(unit)
     samples = Samples(x, target)
     objective = Objective.check(nn.MSELoss(), model, samples[:4], target, draws=True)
     assert objective.noise == {1.0: 1.0, 1e4: 8.0, 1e9: 2.0**19}[unit]
     layers = find_layers(model, PrunerConfig(density=0.5))
-    found = take_pass(
-        model,
-        layers,
-        objective,
-        samples,
-        curvature="monte-carlo",
-        curvature_samples=600,
-        batch_size=600,
-        generator=torch.Generator().manual_seed(0),
-    )
-    index = torch.arange(20)
-    factor = found.curvature(layers[1], index).factor / found.dispersion**0.5
+    pass_info = look(model, layers, objective, samples, Fisher(600), batch_size=600)
+    fisher = model_of(pass_info, Gates.single(layers[1], torch.arange(20)))
+    factor = fisher.factor / fisher.dispersion**0.5
     hidden = model[:2](x).detach()[:, :20] * layers[1].dense[0, :20]
     exact = 2 * hidden.T @ hidden / 600
     assert torch.linalg.norm(factor.T @ factor - exact) < 0.15 * torch.linalg.norm(exact)
@@ -210,7 +192,7 @@ def test_the_squared_error_draws_noise_that_outputs_do_not_swallow(unit):
 
 
 class Scaled:
-    """Says that it is a likelihood, and is not in nats."""
+    """Has a method ``sample``, but is not in nats."""
 
     def __init__(self, unit: float) -> None:
         self.unit = unit
@@ -229,7 +211,7 @@ def moved(result: Any) -> list[int]:
 
 @pytest.mark.parametrize("unit", ["block", "pass"])
 def test_kappa_is_lowered_until_something_moves(toy, unit):
-    settings = SETTINGS | {"passes": 20, "acceptance_unit": unit}
+    settings = SETTINGS | {"passes": 20, "acceptance": unit}
     with pytest.warns(NothingMovesWarning, match="curvature_weight") as caught:
         result = Pruner(**settings).prune(toy.model, toy.batches, Scaled(1e5))
     assert sum(issubclass(w.category, NothingMovesWarning) for w in caught) == 1
@@ -241,12 +223,13 @@ def test_kappa_is_lowered_until_something_moves(toy, unit):
 
 @pytest.mark.parametrize("passes", [1, 2, 5])
 def test_a_run_that_moves_nothing_says_so_once(toy, passes):
-    settings = SETTINGS | {"passes": passes, "caution": 1}
+    settings = SETTINGS | {"passes": passes, "damping": 1}
     with pytest.warns(NothingMovesWarning) as caught:
         result = Pruner(**settings).prune(toy.model, toy.batches, Scaled(1e5))
-    said = [str(w.message) for w in caught if issubclass(w.category, NothingMovesWarning)]
+    said = [w for w in caught if issubclass(w.category, NothingMovesWarning)]
     assert len(said) == 1
-    assert said[0].startswith(counted(min(passes, 3), "pass"))
+    assert str(said[0].message).startswith(counted(min(passes, 3), "pass"))
+    assert said[0].filename == __file__  # where the user called
     assert not any(moved(result))
 
 
@@ -257,14 +240,16 @@ def test_a_run_that_moves_says_nothing(toy):
 
 
 def test_what_was_lowered_is_not_forgotten_when_a_move_is_kept():
-    state, layer = State(torch.Generator(), {}, caution={"a": 0.01}), SimpleNamespace(name="a")
-    state.learn(layer, accepted=True, factor=1.2)
-    assert state.caution["a"] == 0.01
-    state.learn(layer, accepted=False, factor=1.2)
-    assert state.caution["a"] == pytest.approx(0.012)
-    state.caution["a"] = 1.1
-    state.learn(layer, accepted=True, factor=2.0)
-    assert state.caution["a"] == 1.0
+    damping = Damping(1.2)
+    damping.by_layer["a"] = 0.01
+    damping.update(["a"], accepted=True)
+    assert damping.by_layer["a"] == 0.01
+    damping.update(["a"], accepted=False)
+    assert damping.by_layer["a"] == pytest.approx(0.012)
+    damping = Damping(2.0)
+    damping.by_layer["a"] = 1.1
+    damping.update(["a"], accepted=True)
+    assert damping.by_layer["a"] == 1.0
 
 
 def test_a_run_whose_kappa_was_lowered_resumes_to_the_same_bits(toy, tmp_path):

@@ -15,11 +15,11 @@ from icbs import CausalLMLoss, ClassificationLoss, DataError, IcbsError, LayerEr
 from icbs.config import PrunerConfig
 from icbs.curvature import gradient_check
 from icbs.curvature.gradient_check import check_gradients, count_samples
-from icbs.curvature.passes import take_pass
 from icbs.data.objective import Objective
-from icbs.data.samples import Samples, unlike
-from icbs.layers.finding import find_layers
-from icbs.workspace import Workspace
+from icbs.data.samples import Samples, diverse_samples
+from icbs.model.finding import find_layers
+from icbs.run.context import RunContext
+from tests.icbs.passes import empirical, factor_of, look
 from tests.icbs.test_kinds import KINDS, build
 from tests.icbs.test_passes import Mixer, sequences
 
@@ -154,20 +154,12 @@ def test_a_weighted_sum_is_taken_in_any_unit_and_has_autograds_gradient(unit):
         return unit * F.cross_entropy(outputs, targets, weight=WEIGHTS, reduction="sum")
 
     model, x = mlp(), draw(64, 12)
-    work = Workspace.prepare(
+    context = RunContext.prepare(
         model, [(x, LABELS)], loss, PrunerConfig(**QUICK, curvature="empirical")
     )
-    assert work.objective.sums
-    found = take_pass(
-        model,
-        work.layers,
-        work.objective,
-        Samples(x, LABELS),
-        curvature=None,
-        curvature_samples=1,
-        batch_size=10,
-        generator=torch.Generator(),
-    )
+    assert context.objective.sums
+    samples = Samples(x, LABELS)
+    found = look(model, context.layers, context.objective, samples, batch_size=10)
     expected = torch.autograd.grad(loss(model(x), LABELS) / 64, model[0].weight)[0]
     torch.testing.assert_close(found.gradients["0"], expected, rtol=1e-3, atol=1e-5 * unit)
 
@@ -228,16 +220,7 @@ def test_one_sample_at_a_time_they_are_right(name):
     layer = find_layers(model, PrunerConfig(include=["e"], density=0.5))[0]
     some = Samples(inputs, LABELS)[::4]
     index = torch.arange(layer.size)
-    found = take_pass(
-        model,
-        [layer],
-        Objective(LOSS),
-        some,
-        curvature="empirical",
-        curvature_samples=16,
-        batch_size=1,
-        generator=torch.Generator(),
-    ).curvature(layer, index)
+    pass_info = look(model, [layer], Objective(LOSS), some, empirical(16), batch_size=1)
     rows = []
     for i in range(16):
         model.zero_grad()
@@ -245,7 +228,8 @@ def test_one_sample_at_a_time_they_are_right(name):
         given = one.inputs if isinstance(one.inputs, tuple) else (one.inputs,)
         LOSS(model(*given), one.targets).backward()
         rows.append((model.e.weight.grad * layer.dense).flatten() / 4)
-    torch.testing.assert_close(found.factor, torch.stack(rows), rtol=1e-4, atol=1e-6)
+    found = factor_of(pass_info, layer, index)
+    torch.testing.assert_close(found, torch.stack(rows), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("curvature", ["gram", "exact"])
@@ -476,7 +460,7 @@ def test_architectures_of_transformers_are_taken(name, dtype):
 
 def pick(targets: Tensor, count: int, inputs: Any = None, **named: Any) -> Tensor:
     given = torch.zeros(len(targets), 1) if inputs is None else inputs
-    return unlike(Samples(given, targets), count, **({"seed": 0} | named))
+    return diverse_samples(Samples(given, targets), count, **({"seed": 0} | named))
 
 
 def test_samples_to_check_differ_in_class():
@@ -534,5 +518,5 @@ def test_a_run_draws_the_same_randomness_with_the_check_as_without(monkeypatch):
         return prune(mlp(), (draw(64, 12), LABELS), LOSS).masks
 
     expected = masks()
-    monkeypatch.setattr("icbs.workspace.check_gradients", lambda *args, **named: None)
+    monkeypatch.setattr("icbs.run.context.check_gradients", lambda *args, **named: None)
     assert all(torch.equal(mask, expected[name]) for name, mask in masks().items())

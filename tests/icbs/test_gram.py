@@ -11,14 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from icbs import Pruner, baselines, make_blocks
+from icbs import Pruner, layerwise, make_blocks
 from icbs.blocks.block import build_block
-from icbs.config import PrunerConfig
-from icbs.curvature.gram import Grams, distortion
-from icbs.curvature.passes import Pass
-from icbs.curvature.sources import Curvature
-from icbs.curvature.trace import Call
-from icbs.layers.layer import Layer
+from icbs.curvature.layer_error import InputMoments, expand
+from icbs.curvature.layer_io import Call
+from icbs.curvature.source import QuadraticModel
+from icbs.model.gates import Gates, Part
+from icbs.model.layer import Layer
 from solvers import solve
 
 
@@ -39,16 +38,23 @@ def error(layer: Layer, inputs: torch.Tensor) -> float:
     return float((inputs @ change.T).square().sum() / 2 / len(inputs))
 
 
+def expanded(
+    layer: Layer, index: torch.Tensor, inputs: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradient and curvature of that error on the weights of a block."""
+    return expand(Part(layer, index), (inputs.T @ inputs / len(inputs))[None])
+
+
 @settings(max_examples=30)
 @given(seed=st.integers(0, 10_000))
 def test_it_predicts_the_layers_error_exactly(seed):
     layer, index, inputs = setting(seed)
-    found = distortion(layer, index, (inputs.T @ inputs / len(inputs))[None])
+    gradient, matrix = expanded(layer, index, inputs)
     dense = layer.dense.flatten()[index]
     before, start = error(layer, inputs), layer.pruned[index]
     for pruned in torch.rand(5, 24, generator=torch.Generator().manual_seed(seed)) < 0.5:
         u = pruned.double() - start.double()
-        predicted = -(found.gradient * dense) @ u + u @ found.matrix @ u / 2
+        predicted = -(gradient * dense) @ u + u @ matrix @ u / 2
         layer.set_block(index, pruned)
         assert error(layer, inputs) - before == pytest.approx(float(predicted), abs=1e-9)
         layer.set_block(index, start)
@@ -56,11 +62,11 @@ def test_it_predicts_the_layers_error_exactly(seed):
 
 def test_weights_of_different_outputs_do_not_interact():
     layer, index, inputs = setting(1)
-    found = distortion(layer, index, (inputs.T @ inputs / len(inputs))[None])
+    _, matrix = expanded(layer, index, inputs)
     rows, _ = layer.unravel(index)
     other = rows[:, None] != rows
-    assert (found.matrix[other] == 0).all()
-    assert (found.matrix[~other] != 0).all()
+    assert (matrix[other] == 0).all()
+    assert (matrix[~other] != 0).all()
 
 
 def test_the_gradient_is_that_of_the_error():
@@ -68,8 +74,8 @@ def test_the_gradient_is_that_of_the_error():
     weight = layer.module.weight.detach().clone().requires_grad_()
     loss = (inputs @ (weight - layer.dense).T).square().sum() / 2 / len(inputs)
     loss.backward()
-    found = distortion(layer, index, (inputs.T @ inputs / len(inputs))[None])
-    torch.testing.assert_close(found.gradient, weight.grad.flatten()[index])
+    gradient, _ = expanded(layer, index, inputs)
+    torch.testing.assert_close(gradient, weight.grad.flatten()[index])
 
 
 def test_groups_of_a_convolution_have_moments_of_their_own():
@@ -78,10 +84,11 @@ def test_groups_of_a_convolution_have_moments_of_their_own():
     layer.set_mask(torch.rand(layer.size, generator=generator) < 0.5)
     x = torch.randn(5, 4, 8, 8, generator=generator, dtype=torch.float64)
     call = Call(layer.kind, x, layer.module(x).detach(), len(x))
-    grams = Grams([layer], None)
-    grams.add(layer, call)
+    moments = InputMoments([layer], None)
+    moments.add(layer, call)
+    moments.reduce()
     index = torch.randperm(layer.size, generator=generator)[:30]
-    found = grams.curvature(layer, index).distortion
+    gradient, matrix = expand(Part(layer, index), moments.mean(layer))
     dense = layer.dense.flatten()[index]
     start = layer.pruned[index]
     whole = nn.functional.conv2d(x, layer.kind.shaped(layer.dense), groups=2)
@@ -93,7 +100,7 @@ def test_groups_of_a_convolution_have_moments_of_their_own():
     before = error()
     for pruned in torch.rand(5, 30, generator=generator) < 0.5:
         u = pruned.double() - start.double()
-        predicted = -(found.gradient * dense) @ u + u @ found.matrix @ u / 2
+        predicted = -(gradient * dense) @ u + u @ matrix @ u / 2
         layer.set_block(index, pruned)
         assert error() - before == pytest.approx(float(predicted), abs=1e-9)
         layer.set_block(index, start)
@@ -103,13 +110,15 @@ def test_padding_does_not_enter_the_moments():
     layer, _, inputs = setting(3)
     x = inputs[:40].view(4, 10, 9)
     counted = torch.rand(4, 10, generator=torch.Generator().manual_seed(0)) < 0.7
-    grams = Grams([layer], counted)
+    moments = InputMoments([layer], counted)
     for start in (0, 2):  # two pieces of a batch
         part = x[start : start + 2]
-        grams.add(layer, Call(layer.kind, part, torch.zeros(2, 10, 7), 2, start))
+        moments.add(layer, Call(layer.kind, part, torch.zeros(2, 10, 7), 2, start))
     kept = x[counted]
-    torch.testing.assert_close(grams.totals["layer"][0], kept.T @ kept)
-    assert grams.positions["layer"] == len(kept)
+    moments.reduce()
+    torch.testing.assert_close(moments.totals["layer"][0], kept.T @ kept)
+    assert moments.positions["layer"] == len(kept)
+    torch.testing.assert_close(moments.mean(layer)[0], kept.T @ kept / len(kept))
 
 
 SETTINGS = {
@@ -117,7 +126,6 @@ SETTINGS = {
     "curvature": "gram",
     "gradient_samples": 10_000,
     "curvature_samples": 10_000,
-    "max_samples": 600,
     "acceptance_samples": 1,
 }
 
@@ -126,7 +134,7 @@ SETTINGS = {
 @pytest.mark.parametrize("constraint", ["layer", "output", "2:4"])
 def test_energy_of_a_block_is_the_change_of_its_layers_error(toy64, after, constraint):
     """Whatever κ, γ and caution are: they are of the loss's model, and this one is exact."""
-    changes = {"curvature_weight": 7.0, "gradient_weight": 0.3, "acceptance": False}
+    changes = {"curvature_weight": 7.0, "paper": {"gradient_weight": 0.3}, "acceptance": "off"}
     blocks = make_blocks(
         toy64.model,
         toy64.batches,
@@ -175,7 +183,7 @@ def test_without_couplings_it_is_wanda(toy64, initial):
     block.layer.set_block(block.index, torch.from_numpy(answer.x.astype(bool)))
     order = torch.randperm(600, generator=torch.Generator().manual_seed(0))
     x, y = toy64.samples
-    expected = baselines.prune(
+    expected = layerwise.prune_layerwise(
         toy64.model, [(x[order[1:]], y[order[1:]])], "wanda", density=0.5, include=["2"]
     )
     kept = ~block.layer.pruned.view(block.layer.shape)
@@ -187,7 +195,9 @@ def test_a_run_without_couplings_gives_wandas_mask(toy64):
     x, y = toy64.samples
     order = torch.randperm(600, generator=torch.Generator().manual_seed(0))
     rest = [(x[order[1:]], y[order[1:]])]
-    wanda = baselines.prune(copy.deepcopy(toy64.model), rest, "wanda", density=0.5, include=["2"])
+    wanda = layerwise.prune_layerwise(
+        copy.deepcopy(toy64.model), rest, "wanda", density=0.5, include=["2"]
+    )
     masks = []
     Pruner(
         initial="random",
@@ -198,7 +208,7 @@ def test_a_run_without_couplings_gives_wandas_mask(toy64):
         solver="diagonal",
         solver_options={"about": "nothing"},
         passes=1,
-        acceptance=False,
+        acceptance="off",
         **SETTINGS,
     ).prune(
         toy64.model,
@@ -219,24 +229,24 @@ def test_the_sum_adds_the_error_whole_to_the_model_of_the_loss(seed, rho, kappa)
     """κ and γ stay with the loss."""
     layer, index, inputs = setting(seed)
     generator = torch.Generator().manual_seed(seed)
-    own = distortion(layer, index, (inputs.T @ inputs / len(inputs))[None])
+    slope, matrix = expanded(layer, index, inputs)
     factor = torch.randn(11, 24, generator=generator, dtype=torch.float64)
-    gradient = torch.randn(7, 9, generator=generator, dtype=torch.float64)
-    both = Curvature(factor=factor, distortion=own)
-    information = Pass(1, {"layer": gradient}, {}, 0.0, lambda layer, index: both)
-    config = PrunerConfig(gradient_weight=0.75, gram_weight=rho)
-    block = build_block(layer, index, information, config, kappa)
+    gradient = torch.randn(7, 9, generator=generator, dtype=torch.float64).flatten()[index]
+    models = [
+        QuadraticModel(factor=factor, gradients=[gradient]),
+        QuadraticModel(matrix=matrix, gradients=[slope], models_loss=False, weight=rho),
+    ]
+    block = build_block(Gates.single(layer, index), models, gamma=0.75, kappa=kappa)
     assert block.problem.energy(block.start) == pytest.approx(0, abs=1e-8)
     dense = layer.dense.flatten()[index]
     for _ in range(5):
         x = np.random.default_rng(seed).permutation(block.start)
         u = torch.from_numpy(x.astype(float) - block.start)
-        loss = (
-            -0.75 * (gradient.flatten()[index] * dense) @ u
-            + kappa * (factor @ u).square().sum() / 2
-        )
-        error = -(own.gradient * dense) @ u + u @ own.matrix @ u / 2
-        assert block.problem.energy(x) == pytest.approx(float(loss + rho * error), abs=1e-7)
+        loss = -0.75 * (gradient * dense) @ u + kappa * (factor @ u).square().sum() / 2
+        error = -(slope * dense) @ u + u @ matrix @ u / 2
+        energy = block.problem.energy(x)
+        assert energy == pytest.approx(float(loss + rho * error), abs=1e-7)
+        assert block.predicted(x, energy) == pytest.approx(float(loss), abs=1e-7)
 
 
 def test_a_run_on_the_sum_lowers_the_loss(toy):

@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 from icbs import CausalLMLoss, ConfigError, MemoryLimitError, Pruner, PrunerConfig
-from icbs.curvature import memory
-from icbs.curvature.memory import Plan, Survey, make_plan, survey
+from icbs.curvature.named import make_source
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
-from icbs.layers.finding import find_layers
-from icbs.sizes import parse_size, spell
-from icbs.workspace import Workspace
+from icbs.formatting import byte_size
+from icbs.model.finding import find_layers
+from icbs.run import memory
+from icbs.run.context import RunContext
+from icbs.run.memory import Plan, Survey, make_plan, survey
 from tests.icbs.test_passes import Mixer, sequences
 
 MEGA = 10**6
@@ -26,21 +27,32 @@ MEGA = 10**6
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("6GB", 6e9), ("500 MiB", 500 * 2**20), ("1.5g", 1.5e9), ("12", 12), ("3 kB", 3000), (7, 7)],
+    [
+        *[("6GB", 6e9), ("500 MiB", 500 * 2**20), ("1.5g", 1.5e9), ("12", 12), ("3 kB", 3000)],
+        *[(7, 7), (6e9, 6e9), ("6e9", 6e9), (" 1.5E+3 ", 1500)],
+    ],
 )
 def test_sizes_are_read(text, size):
-    assert parse_size(text) == size
-    assert PrunerConfig.of(max_memory=text).max_memory == size
+    found = PrunerConfig.of(max_memory=text).max_memory
+    assert found == size
+    assert type(found) is int  # which YAML and JSON can hold
 
 
-@pytest.mark.parametrize("text", ["six", "6XB", "GB", "6IB", 0, -1])
+@pytest.mark.parametrize("size", [1, 12, 3.21e6, 6e9, 2**40])
+def test_sizes_are_read_as_they_are_written(size):
+    assert PrunerConfig.of(max_memory=byte_size(size)).max_memory == pytest.approx(size, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "text", ["six", "6XB", "GB", "6IB", "1.2.3GB", "6GB a layer", "", 0, -1, "1e400", 1e400, [6]]
+)
 def test_sizes_that_are_none_are_refused(text):
     with pytest.raises(ConfigError, match="max_memory"):
         PrunerConfig.of(max_memory=text)
 
 
 def test_sizes_are_spelt():
-    assert [spell(x) for x in (12, 3.21e6, 6e9)] == ["12 bytes", "3.21 MB", "6 GB"]
+    assert [byte_size(x) for x in (12, 3.21e6, 6e9)] == ["12 B", "3.2 MB", "6.0 GB"]
 
 
 def test_a_survey_counts_what_the_graph_keeps():
@@ -94,7 +106,8 @@ def plan_of(limit: float, each: int = 0, **settings: object) -> Plan:
         | settings
     )
     found = Survey(activations=10 * MEGA, held=5 * MEGA, sample=each)
-    return make_plan(nn.Linear(1000, 1000), layers, found, config, pool=100, held_out=20)
+    source = make_source(config)
+    return make_plan(nn.Linear(1000, 1000), layers, found, config, source, pool=100, held_out=20)
 
 
 def test_what_gives_way_when_memory_is_short():
@@ -112,24 +125,45 @@ def test_activations_are_remembered_only_while_they_are_worth_it(monkeypatch):
     assert not plan_of(1000 * MEGA).remember
 
 
-def test_a_pass_that_can_grow_reserves_what_it_may_need_or_never_grows():
-    grow = {"acceptance_unit": "pass", "sample_growth": 2}
-    grows = plan_of(50 * MEGA, **grow)
-    assert (grows.samples, grows.parts["block columns"]) == (100, 3 * 4 * 100 * 16)
-    too_little = grows.needed - (grows.batch_size - 1) * 10 * MEGA - 1
-    stays = plan_of(too_little, **grow)
-    assert (stays.samples, stays.parts["block columns"]) == (16, 3 * 4 * 16 * 16)
-    assert plan_of(50 * MEGA, acceptance_unit="pass").samples == 16
-    assert plan_of(50 * MEGA, sample_growth=2).samples == 16
-    # What the distortion of a layer promises is not what is measured.
-    assert plan_of(500 * MEGA, **grow, curvature="gram").samples == 16
+def test_a_pass_has_the_samples_that_were_asked_for_as_far_as_there_are():
+    assert plan_of(50 * MEGA).samples == 16
+    assert plan_of(50 * MEGA, gradient_samples=64).samples == 64
+    assert plan_of(50 * MEGA, curvature_samples=64).samples == 64
+    assert plan_of(500 * MEGA, gradient_samples=1000).samples == 100
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, {"block columns": 3 * 4 * 16 * 16, "held for the curvature": 0}),
+        ({"curvature": "monte-carlo"}, {"block columns": 3 * 4 * 16 * 16}),
+        ({"curvature_samples": 64}, {"block columns": 3 * 4 * 64 * 16}),
+        # Positions are not bounded by the samples of a pass.
+        (
+            {"sample": "token", "curvature_samples": 2048},
+            {"block columns": 3 * 4 * 2048 * 16, "held for the curvature": 2048 * 2000 * 4},
+        ),
+        ({"curvature": "exact"}, {"block columns": 8 * 16**2, "held for the curvature": 0}),
+        (
+            {"curvature": "gram"},
+            {"block columns": 8 * 16**2, "products of inputs": 4 * 1000**2},
+        ),
+        (
+            {"curvature": "fisher+gram"},
+            {"block columns": 3 * 4 * 16 * 16 + 8 * 16**2, "products of inputs": 4 * 1000**2},
+        ),
+    ],
+)
+def test_each_source_of_curvature_says_what_it_needs(settings, expected):
+    parts = plan_of(1000 * MEGA, **settings).parts
+    assert {purpose: parts.get(purpose, 0) for purpose in expected} == expected
 
 
 def test_the_samples_themselves_count():
-    grow = {"acceptance_unit": "pass", "sample_growth": 2}
-    plan = plan_of(1000 * MEGA, 3 * MEGA, **grow)
-    assert plan.parts["samples of a pass"] == 300 * MEGA
-    assert plan_of(200 * MEGA, 3 * MEGA, **grow).samples == 16
+    assert plan_of(1000 * MEGA, 3 * MEGA).parts["samples of a pass"] == 48 * MEGA
+    assert plan_of(1000 * MEGA, 3 * MEGA, gradient_samples=100).parts["samples of a pass"] == (
+        300 * MEGA
+    )
     one = Samples(torch.randn(1, 100), torch.zeros(1).long())
     model = nn.Sequential(nn.Linear(100, 10))
     layers = find_layers(model, PrunerConfig(density=0.5))
@@ -138,7 +172,7 @@ def test_the_samples_themselves_count():
 
 def test_what_chooses_on_the_way_holds_nothing():
     def held(**settings: object) -> int:
-        return plan_of(1000 * MEGA, **settings).parts["held for the curvature"]
+        return plan_of(1000 * MEGA, **settings).parts.get("held for the curvature", 0)
 
     assert held() == held(curvature="exact") == 0
     assert held(sample="token") == 16 * 2000 * 4
@@ -148,7 +182,7 @@ def test_what_chooses_on_the_way_holds_nothing():
 
 
 def test_what_is_too_little_is_refused_with_the_least_that_would_do():
-    with pytest.raises(MemoryLimitError, match=r"about 33 MB .*10 MB for the forward.*max_memory"):
+    with pytest.raises(MemoryLimitError, match=r"about 33.0 MB .*\(10.0 MB for.*max_memory"):
         plan_of(20 * MEGA)
 
 
@@ -172,14 +206,11 @@ SETTINGS = {
 def tight(model: nn.Module, batches: list) -> int:
     """Bytes with which nothing can be held, and one sample run at a time."""
     config = PrunerConfig.of(**SETTINGS, max_memory=10**9)
-    work = Workspace.prepare(copy.deepcopy(model), batches, CausalLMLoss(), config)
-    parts = work.plan.parts
-    spare = parts["held for the curvature"] + parts["held for the acceptance test"]
-    return (
-        work.plan.needed
-        - spare
-        - parts["activations"] * (work.plan.batch_size - 1) // (work.plan.batch_size)
-    )
+    context = RunContext.prepare(copy.deepcopy(model), batches, CausalLMLoss(), config)
+    parts = context.plan.parts
+    spare = parts.get("held for the curvature", 0) + parts["held for the acceptance test"]
+    size = context.plan.batch_size
+    return context.plan.needed - spare - parts["activations"] * (size - 1) // size
 
 
 def test_a_run_within_little_memory_says_so_and_improves(caplog):
@@ -188,7 +219,7 @@ def test_a_run_within_little_memory_says_so_and_improves(caplog):
     with caplog.at_level(logging.INFO, logger="icbs"):
         result = Pruner(**SETTINGS, max_memory=limit).prune(model, batches, CausalLMLoss())
     assert ", 8 samples a pass" in caplog.text
-    assert f"of {spell(limit)}" in caplog.text
+    assert f"of {byte_size(limit)}" in caplog.text
     assert result.density == 0.5
     assert result.loss < result.initial_loss
 
@@ -217,14 +248,14 @@ def test_a_resumed_run_keeps_its_plan_whatever_is_free_then(tmp_path, monkeypatc
         if progress.step == 2:
             raise Stopped
 
-    monkeypatch.setattr("icbs.curvature.memory.SPARE", 1.0)
-    monkeypatch.setattr("icbs.curvature.memory.free_memory", lambda device: limit - resident)
+    monkeypatch.setattr("icbs.run.memory.SPARE", 1.0)
+    monkeypatch.setattr("icbs.run.memory.free_memory", lambda device: limit - resident)
     whole = Pruner(**SETTINGS).prune(copy.deepcopy(model), batches, CausalLMLoss())
     with pytest.raises(Stopped):
         Pruner(**SETTINGS).prune(
             copy.deepcopy(model), batches, CausalLMLoss(), run=tmp_path / "run", callback=stop
         )
-    monkeypatch.setattr("icbs.curvature.memory.free_memory", lambda device: 10**9)
+    monkeypatch.setattr("icbs.run.memory.free_memory", lambda device: 10**9)
     found = Pruner.resume(tmp_path / "run", model, batches, CausalLMLoss())
     assert found.loss == whole.loss
     for name, mask in whole.masks.items():

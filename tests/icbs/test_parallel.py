@@ -13,25 +13,31 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from icbs import CausalLMLoss, DataError, Pruner, RunFolderError, load_masks
-from icbs.curvature.passes import Pass, take_pass
+from icbs.curvature.fisher import Fisher
+from icbs.curvature.layer_error import LayerError
+from icbs.curvature.passes import Pass
+from icbs.curvature.sum import Sum
 from icbs.data.objective import Objective
-from icbs.history import read_history
+from icbs.model.gates import Gates
+from icbs.run.history import read_history
+from tests.icbs import passes
+from tests.icbs.passes import empirical
 from tests.icbs.test_passes import model_and_layers, picks, sequences
 
 WAYS: dict[str, dict[str, Any]] = {
-    "held": {},
-    "gathered": {"choose_after": 3},
-    "tokens": {"sample": "token"},
-    "gram": {"curvature": "gram"},
+    "held": {"source": empirical(6)},
+    "gathered": {"source": empirical(6), "select_after": 3},
+    "tokens": {"source": Fisher(6, drawn=False, tokens=True)},
+    "error of the layer": {"source": LayerError()},
+    "sum": {"source": Sum(empirical(6), LayerError(2.0)), "select_after": 3},
 }
 RUNS: dict[str, dict[str, Any]] = {
     "labels of the data": {"curvature": "empirical"},
     "labels of the model": {"curvature": "monte-carlo"},
-    "passes that grow": {
+    "judged by passes": {
         "curvature": "empirical",
-        "acceptance_unit": "pass",
+        "acceptance": "pass",
         "gradient_samples": 5,
-        "sample_growth": 1.5,
     },
 }
 SETTINGS: dict[str, Any] = {
@@ -44,51 +50,48 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def look(way: str) -> tuple[Pass, list[Any], dict[str, torch.Tensor]]:
+def look(way: str) -> Pass:
+    """A pass with a block of each layer, and one of both layers."""
     model, layers = model_and_layers()
-    index = picks(layers)
-    settings = {"curvature": "empirical", "batch_size": 2} | WAYS[way]
-    found = take_pass(
+    blocks = picks(layers)
+    blocks["both"] = Gates.joined(list(picks(layers).values()))
+    return passes.look(
         model,
         layers,
         Objective(CausalLMLoss()),
         sequences(count=11),
-        curvature_samples=6,
-        generator=torch.Generator().manual_seed(0),
-        choose=lambda _: index,
-        **settings,
+        batch_size=2,
+        select=lambda _: blocks,
+        **WAYS[way],
     )
-    return found, layers, index
 
 
 def figures(way: str) -> dict[str, torch.Tensor]:
     """All that a pass says about the blocks."""
-    found, layers, index = look(way)
+    found = look(way)
     said = {"loss": torch.tensor(found.loss)}
-    for layer in layers:
-        block = index[layer.name]
-        curvature = found.curvature(layer, block)
-        said |= {
-            f"{layer.name} gradient": found.gradient(layer, block),
-            f"{layer.name} all": found.gradients[layer.name],
-            f"{layer.name} squares": found.squares[layer.name],
-        }
-        if curvature.factor is not None:
-            said[f"{layer.name} factor"] = curvature.factor
-        if curvature.distortion is not None:
-            said[f"{layer.name} distortion"] = curvature.distortion.matrix
+    for name, gradient in found.gradients.items():
+        said |= {f"{name} all": gradient, f"{name} squares": found.squares[name]}
+    for name, gates in found.blocks.items():
+        said[f"{name} gradient"] = torch.cat(found.gradient(gates))
+        for number, model in enumerate(found.models(gates)):
+            said[f"{name} gradient of model {number}"] = torch.cat(list(model.gradients or ()))
+            if model.factor is not None:
+                said[f"{name} factor of model {number}"] = model.factor
+            if model.matrix is not None:
+                said[f"{name} matrix of model {number}"] = model.matrix
     return said
 
 
 def prune(run: str) -> dict[str, torch.Tensor]:
     model, _ = model_and_layers()
-    samples = sequences(count=41, pad=1)
+    given = sequences(count=41, pad=1)
     result = Pruner(**SETTINGS | RUNS[run]).prune(
-        model, [(samples.inputs, samples.targets)], CausalLMLoss()
+        model, [(given.inputs, given.targets)], CausalLMLoss()
     )
     facts = torch.tensor([result.loss, result.initial_loss, result.density], dtype=torch.float64)
-    looked = torch.tensor([row.samples for row in result.history])
-    return result.masks | {"facts": facts, "looked": looked}
+    samples = torch.tensor([row.samples for row in result.history])
+    return result.masks | {"facts": facts, "samples": samples}
 
 
 def prune_in(run: Path) -> dict[str, torch.Tensor]:
@@ -178,8 +181,7 @@ def test_all_processes_come_to_the_same_masks(both, run):
     if run != "labels of the model":
         # Labels are drawn by each process for its own samples; without them all is the same.
         assert loss == pytest.approx(float(alone["facts"][0]), rel=1e-2)
-        assert torch.equal(one["looked"], alone["looked"])
-    assert (len(set(one["looked"].tolist())) > 1) == (run == "passes that grow")
+        assert torch.equal(one["samples"], alone["samples"])
 
 
 @pytest.mark.slow

@@ -8,13 +8,22 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from icbs.config import PrunerConfig
-from icbs.curvature.passes import Pass, selection_point, take_pass
+from icbs.curvature.fisher import Fisher
+from icbs.curvature.hessian import Hessian
+from icbs.curvature.layer_error import LayerError
+from icbs.curvature.passes import Pass
+from icbs.curvature.source import CurvatureSource
+from icbs.curvature.sum import Sum
 from icbs.data.objective import Objective
 from icbs.data.positions import Drawn
 from icbs.data.samples import Samples
 from icbs.errors import DataError
-from icbs.layers.finding import find_layers
-from icbs.layers.layer import Layer
+from icbs.model.finding import find_layers
+from icbs.model.gates import Gates
+from icbs.model.layer import Layer
+from icbs.selection.schedule import selection_point
+from tests.icbs import passes
+from tests.icbs.passes import empirical, factor_of, model_of
 
 
 class Mixer(nn.Module):
@@ -62,40 +71,46 @@ def model_and_layers() -> tuple[nn.Module, list[Layer]]:
     return model, find_layers(model, PrunerConfig(density=0.5))
 
 
-def look(model: nn.Module, layers: list[Layer], samples: Samples, **changes: object) -> Pass:
-    settings = {
-        "curvature": "empirical",
-        "curvature_samples": len(samples),
-        "batch_size": 4,
-        "generator": torch.Generator().manual_seed(0),
-    }
-    return take_pass(model, layers, Objective(sequence_loss), samples, **(settings | changes))  # type: ignore[arg-type]
+def look(
+    model: nn.Module,
+    layers: list[Layer],
+    samples: Samples,
+    source: CurvatureSource | None = None,
+    **changes: object,
+) -> Pass:
+    """By default with the gradients of all samples as rows."""
+    source = source or empirical(len(samples))
+    settings = {"batch_size": 4} | changes
+    return passes.look(model, layers, Objective(sequence_loss), samples, source, **settings)
 
 
-def picks(layers: list[Layer]) -> dict[str, torch.Tensor]:
+def picks(layers: list[Layer]) -> dict[str, Gates]:
+    """A block of 13 weights of each layer."""
     generator = torch.Generator().manual_seed(2)
-    return {x.name: torch.randperm(x.size, generator=generator)[:13] for x in layers}
+    return {
+        x.name: Gates.single(x, torch.randperm(x.size, generator=generator)[:13]) for x in layers
+    }
 
 
 @pytest.mark.parametrize("after", [1, 3, 4])
 @pytest.mark.parametrize("batch_size", [1, 2, 20])
 def test_columns_gathered_on_the_way_are_those_of_a_pass_that_holds_everything(after, batch_size):
     model, layers = model_and_layers()
-    samples, index = sequences(), picks(layers)
+    samples, blocks = sequences(), picks(layers)
     seen: list[Pass] = []
 
-    def choose(information: Pass) -> dict[str, torch.Tensor]:
-        seen.append(information)
-        return index
+    def select(pass_info: Pass) -> dict[str, Gates]:
+        seen.append(pass_info)
+        return blocks
 
     found = look(
         model,
         layers,
         samples,
+        empirical(4),
         batch_size=batch_size,
-        choose=choose,
-        choose_after=after,
-        curvature_samples=4,
+        select=select,
+        select_after=after,
     )
     whole = look(model, layers, samples)
     first = look(model, layers, samples[:after])
@@ -104,65 +119,98 @@ def test_columns_gathered_on_the_way_are_those_of_a_pass_that_holds_everything(a
     assert len(seen) == 1
     assert found.count == len(samples)
     assert found.loss == pytest.approx(whole.loss)
+    assert found.blocks == blocks
     for layer in layers:
-        block = index[layer.name]
+        gates = blocks[layer.name]
         # What blocks are chosen by is what came before the selection point, …
         torch.testing.assert_close(found.gradients[layer.name], first.gradients[layer.name])
         torch.testing.assert_close(found.squares[layer.name], first.squares[layer.name])
         # … the linear term is of all that followed, the curvature of the first of it.
-        torch.testing.assert_close(found.gradient(layer, block), others.gradient(layer, block))
-        a, b = (p.curvature(layer, block).factor for p in (found, rest))
-        torch.testing.assert_close(a, b)
+        torch.testing.assert_close(found.gradient(gates), others.gradient(gates))
+        a, b = (model_of(p, gates) for p in (found, rest))
+        torch.testing.assert_close(a.factor, b.factor)
+        torch.testing.assert_close(a.gradients, others.gradient(gates))
 
 
 def test_a_layer_whose_turn_it_is_not_costs_nothing_and_has_no_curvature():
     model, layers = model_and_layers()
-    index = {"up": torch.arange(5)}
-    found = look(model, layers, sequences(), choose=lambda _: index, choose_after=2)
-    assert set(found.means) == {"up"}
+    blocks = {"up": Gates.single(layers[0], torch.arange(5))}
+    found = look(model, layers, sequences(), select=lambda _: blocks, select_after=2)
+    assert set(found.means) == {id(blocks["up"])}
     with pytest.raises(ValueError, match="other weights of 'out'"):
-        found.curvature(layers[1], torch.arange(5))
+        found.models(Gates.single(layers[1], torch.arange(5)))
     with pytest.raises(ValueError, match="other weights of 'up'"):
-        found.curvature(layers[0], torch.arange(4))
+        found.models(Gates.single(layers[0], torch.arange(4)))
+
+
+def test_a_pass_without_a_source_gives_gradients_alone():
+    model, layers = model_and_layers()
+    found = passes.look(model, layers, Objective(sequence_loss), sequences(), batch_size=4)
+    expected = look(model, layers, sequences())
+    for name, gradient in expected.gradients.items():
+        assert torch.equal(found.gradients[name], gradient)
+    with pytest.raises(ValueError, match="without curvature"):
+        found.models(Gates.single(layers[0], torch.arange(5)))
 
 
 def test_gathered_monte_carlo_columns_have_mean_gradients_of_the_data():
     model, layers = model_and_layers()
-    samples, index = sequences(), picks(layers)
+    samples, blocks = sequences(), picks(layers)
     objective = Objective(sequence_loss)
 
     def draw(outputs: torch.Tensor, targets: object, generator: object) -> torch.Tensor:
         return outputs.argmin(dim=2)
 
     objective.sample_targets = draw  # type: ignore[method-assign, assignment]
-    settings = {
-        "curvature": "monte-carlo",
-        "curvature_samples": 6,
-        "batch_size": 2,
-        "generator": torch.Generator(),
-        "choose": lambda _: index,
-    }
-    found = take_pass(model, layers, objective, samples, choose_after=3, **settings)
-    held = take_pass(model, layers, objective, samples[3:], **settings)
+    settings = {"batch_size": 2, "select": lambda _: blocks}
+    found = passes.look(model, layers, objective, samples, Fisher(6), select_after=3, **settings)
+    held = passes.look(model, layers, objective, samples[3:], Fisher(6), **settings)
     others = look(model, layers, samples[3:])
-    for layer in layers:
-        block = index[layer.name]
-        torch.testing.assert_close(found.gradient(layer, block), others.gradient(layer, block))
-        a, b = (p.curvature(layer, block).factor for p in (found, held))
+    for gates in blocks.values():
+        torch.testing.assert_close(found.gradient(gates), others.gradient(gates))
+        a, b = (model_of(p, gates).factor for p in (found, held))
         torch.testing.assert_close(a, b)
 
 
 def test_a_share_of_the_samples_of_a_pass_chooses_its_blocks():
-    def point(samples: int, **settings: object) -> int | None:
-        return selection_point(PrunerConfig.of(**settings), samples)
+    assert [selection_point(0.25, n) for n in (1, 2, 16, 17)] == [None, 1, 4, 5]
+    assert selection_point(0.5, 16) == 8
+    assert selection_point(0.99, 16) == 15
 
-    assert [point(n) for n in (1, 2, 16, 17)] == [None, 1, 4, 5]
-    assert point(16, selection_share=0.5) == 8
-    assert point(16, selection_share=0.99) == 15
-    # The exact Hessian, the layer's own error and tokens choose at the end.
-    assert point(16, curvature="exact") is point(16, curvature="gram") is None
-    assert point(16, sample="token") is None
-    assert point(16, curvature="fisher+gram") == 4
+
+@pytest.mark.parametrize(
+    ("source", "midway"),
+    [
+        (Fisher(9), True),
+        (empirical(9), True),
+        (Sum(Fisher(9), LayerError()), True),
+        # The exact Hessian, the layer's own error and tokens choose at the end.
+        (Hessian(9), False),
+        (LayerError(), False),
+        (Fisher(9, tokens=True), False),
+        (empirical(9), None),
+    ],
+)
+def test_what_keeps_columns_alone_chooses_on_its_way_and_the_rest_at_the_end(source, midway):
+    model, layers = model_and_layers()
+    samples, blocks = sequences(), picks(layers)
+    objective, counts = Objective(sequence_loss), []
+    objective.sample_targets = lambda outputs, *_: outputs.argmax(dim=2)  # type: ignore[method-assign]
+
+    def select(pass_info: Pass) -> dict[str, Gates]:
+        counts.append(pass_info.count)
+        return blocks
+
+    after = None if midway is None else 4
+    found = passes.look(
+        model, layers, objective, samples, source, select=select, select_after=after
+    )
+    assert source.selects_midway == (midway is not False)
+    assert counts == [4 if midway else len(samples)]
+    assert found.count == len(samples)
+    assert bool(found.means) == bool(midway)
+    for gates in blocks.values():
+        assert found.models(gates)
 
 
 def test_no_sample_that_chose_a_block_says_what_moving_it_is_worth():
@@ -173,49 +221,44 @@ def test_no_sample_that_chose_a_block_says_what_moving_it_is_worth():
     samples = Samples(torch.randn(64, 400).double(), torch.randn(64, 1).double())
     chosen = []
 
-    def choose(information: Pass) -> dict[str, torch.Tensor]:
-        index = information.gradients["0"].abs().flatten().topk(20).indices
-        chosen.append(information.gradients["0"].flatten()[index])
-        return {"0": index}
+    def select(pass_info: Pass) -> dict[str, Gates]:
+        index = pass_info.gradients["0"].abs().flatten().topk(20).indices
+        chosen.append(pass_info.gradients["0"].flatten()[index])
+        return {"0": Gates.single(layers[0], index)}
 
-    found = take_pass(
+    found = passes.look(
         model,
         layers,
         Objective(nn.MSELoss()),
         samples,
-        curvature="empirical",
-        curvature_samples=64,
-        batch_size=64,
-        generator=torch.Generator(),
-        choose=choose,
-        choose_after=32,
+        empirical(64),
+        select=select,
+        select_after=32,
     )
-    promised, index = chosen[0], found.chosen["0"]
+    promised, (others,) = chosen[0], found.gradient(found.blocks["0"])
     # Signs of the promises hold for all of them by construction; for others by chance.
-    agreement = (found.gradient(layers[0], index) * promised.sign()).mean() / promised.abs().mean()
+    agreement = (others * promised.sign()).mean() / promised.abs().mean()
     assert agreement < 0.5
 
 
-@pytest.mark.parametrize("sample", ["sequence", "token"])
+@pytest.mark.parametrize("tokens", [False, True])
 @pytest.mark.parametrize("masked", [True, False])
-def test_padding_never_counts(sample, masked):
+def test_padding_is_ignored(tokens, masked):
     """What stands in padded places changes neither gradients, nor squares, nor curvature."""
     model, layers = model_and_layers()
-    samples, index = sequences(pad=2), picks(layers)
+    samples, blocks = sequences(pad=2), picks(layers)
     other = sequences(pad=2)
     padded = samples.inputs["attention_mask"] == 0
     other.inputs["input_ids"][padded] = (other.inputs["input_ids"][padded] + 3) % 11
     if not masked:
         # Causal, and padded on the right: labels alone say what counts.
         del samples.inputs["attention_mask"], other.inputs["attention_mask"]
-    one, two = (
-        look(model, layers, s, sample=sample, curvature_samples=9) for s in (samples, other)
-    )
+    source = Fisher(9, drawn=False, tokens=tokens)
+    one, two = (look(model, layers, s, source) for s in (samples, other))
     for layer in layers:
-        block = index[layer.name]
         torch.testing.assert_close(one.gradients[layer.name], two.gradients[layer.name])
         torch.testing.assert_close(one.squares[layer.name], two.squares[layer.name])
-        a, b = (p.curvature(layer, block).factor for p in (one, two))
+        a, b = (model_of(p, blocks[layer.name]).factor for p in (one, two))
         torch.testing.assert_close(a, b)
 
 
@@ -233,9 +276,9 @@ def test_squares_are_of_the_counted_positions():
 
 def test_all_tokens_together_are_the_sum_of_their_outer_products():
     model, layers = model_and_layers()
-    samples, index = sequences(pad=1), picks(layers)
+    samples, blocks = sequences(pad=1), picks(layers)
     many = int((samples.targets != -100).sum())
-    found = look(model, layers, samples, sample="token", curvature_samples=many)
+    found = look(model, layers, samples, Fisher(many, drawn=False, tokens=True))
     for layer in layers:
         inputs, deltas = [], []
 
@@ -246,10 +289,11 @@ def test_all_tokens_together_are_the_sum_of_their_outer_products():
         handle = layer.module.register_forward_hook(hook)
         Objective(sequence_loss).total(model(**samples.inputs), samples.targets).backward()
         handle.remove()
-        rows, columns = layer.unravel(index[layer.name])
+        gates = blocks[layer.name]
+        rows, columns = gates.parts[0].places
         each = deltas[0][:, :, rows] * inputs[0][:, :, columns] * layer.dense[rows, columns]
         each = each.flatten(0, 1)
-        factor = found.curvature(layer, index[layer.name]).factor
+        factor = model_of(found, gates).factor
         assert len(factor) == many
         torch.testing.assert_close(factor.T @ factor, each.T @ each / len(samples))
 
@@ -258,16 +302,14 @@ def test_some_tokens_stand_for_all_on_average():
     model, layers = model_and_layers()
     samples, layer = sequences(), layers[0]
     index = torch.arange(6)
-    full = look(model, layers, samples, sample="token", curvature_samples=10**6)
-    expected = full.curvature(layer, index).factor
+    full = look(model, layers, samples, Fisher(10**6, drawn=False, tokens=True))
+    expected = factor_of(full, layer, index)
     expected = expected.T @ expected
     mean = torch.zeros_like(expected)
     for seed in range(200):
         generator = torch.Generator().manual_seed(seed)
-        some = look(
-            model, layers, samples, sample="token", curvature_samples=16, generator=generator
-        )
-        factor = some.curvature(layer, index).factor
+        source = Fisher(16, drawn=False, tokens=True)
+        factor = factor_of(look(model, layers, samples, source, generator=generator), layer, index)
         assert len(factor) == 16
         mean += factor.T @ factor / 200
     assert torch.linalg.norm(mean - expected) < 0.1 * torch.linalg.norm(expected)
@@ -281,19 +323,11 @@ def test_images_have_positions_too():
     ).double()
     samples = Samples(torch.randn(10, 1, 8, 8).double(), torch.randint(3, (10,)))
     layers = find_layers(model, PrunerConfig(density=0.5))
-    found = take_pass(
-        model,
-        layers,
-        Objective(nn.CrossEntropyLoss()),
-        samples,
-        curvature="empirical",
-        curvature_samples=32,
-        batch_size=4,
-        generator=torch.Generator().manual_seed(0),
-        sample="token",
-    )
+    source = Fisher(32, drawn=False, tokens=True)
+    objective = Objective(nn.CrossEntropyLoss())
+    found = passes.look(model, layers, objective, samples, source, batch_size=4)
     for layer in layers:
-        factor = found.curvature(layer, torch.arange(5)).factor
+        factor = factor_of(found, layer, torch.arange(5))
         assert factor.shape == (32, 5)
         assert factor.any()
 
@@ -319,14 +353,7 @@ def test_samples_that_a_layer_can_not_tell_apart_are_refused_by_name():
 
     model = Merged()
     samples = Samples(torch.randn(4, 5, 4), torch.randint(3, (4,)))
+    layers = find_layers(model, PrunerConfig(density=0.5))
+    objective = Objective(nn.CrossEntropyLoss())
     with pytest.raises(DataError, match="layer 'inner' sees .* for 4 samples"):
-        take_pass(
-            model,
-            find_layers(model, PrunerConfig(density=0.5)),
-            Objective(nn.CrossEntropyLoss()),
-            samples,
-            curvature="empirical",
-            curvature_samples=4,
-            batch_size=4,
-            generator=torch.Generator(),
-        )
+        passes.look(model, layers, objective, samples, empirical(4), batch_size=4)

@@ -10,27 +10,19 @@ from torch import nn
 
 from icbs import Pruner
 from icbs.config import PrunerConfig
-from icbs.curvature.passes import take_pass
-from icbs.curvature.taps import listen
+from icbs.curvature.hooks import hooked
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
-from icbs.layers.finding import find_layers
-from icbs.layers.layer import Layer
+from icbs.model.finding import find_layers
+from icbs.model.layer import Layer
+from tests.icbs import passes
+from tests.icbs.passes import empirical, factor_of
 
 
 def look(model: nn.Module, layers: list[Layer], samples: Samples, precision: str):  # type: ignore[no-untyped-def]
     objective = Objective(nn.CrossEntropyLoss())
     objective.precision = precision  # type: ignore[assignment]
-    return take_pass(
-        model,
-        layers,
-        objective,
-        samples,
-        curvature="empirical",
-        curvature_samples=50,
-        batch_size=32,
-        generator=torch.Generator(),
-    )
+    return passes.look(model, layers, objective, samples, empirical(50), batch_size=32)
 
 
 @pytest.mark.parametrize(("precision", "close"), [("bfloat16", 0.05), ("float16", 0.01)])
@@ -42,7 +34,7 @@ def test_gradients_and_factors_are_close_and_in_float32(toy, precision, close):
         index = torch.arange(30)
         for a, b in (
             (full.gradients[layer.name], half.gradients[layer.name]),
-            (full.curvature(layer, index).factor, half.curvature(layer, index).factor),
+            (factor_of(full, layer, index), factor_of(half, layer, index)),
         ):
             assert b.dtype == torch.float32
             assert 0 < torch.linalg.norm(a - b) < close * torch.linalg.norm(a)
@@ -62,7 +54,7 @@ def test_scaling_saves_gradients_that_float16_can_not_hold():
         objective = Objective(small)
         objective.precision = precision  # type: ignore[assignment]
         found = torch.zeros(())
-        with listen(model, layers, len(samples)) as taps:
+        with hooked(model, layers, len(samples)) as taps:
             total = objective.total(objective.run(model, samples.inputs), samples.targets)
 
             def sink(layer: Layer, call) -> None:  # type: ignore[no-untyped-def]
@@ -83,7 +75,7 @@ def test_a_scale_too_large_is_lowered():
     layers = find_layers(model, PrunerConfig(density=0.5))
     objective = Objective(lambda o, y: 1e4 * nn.functional.cross_entropy(o.float(), y))
     objective.precision = "float16"
-    with listen(model, layers, 20) as taps:
+    with hooked(model, layers, 20) as taps:
         outputs = objective.run(model, torch.randn(20, 6))
         total = objective.total(outputs, torch.randint(3, (20,)))
         assert taps.find_scale(total) < 2.0**14

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from icbs import BlockSizeWarning, Progress, Pruner, PrunerConfig, TrainingModeWarning
-from icbs.choice.schedule import due, shares
-from icbs.layers.layer import Layer
-from icbs.state import State
+from icbs.acceptance.damping import Damping
+from icbs.model.layer import Layer
+from icbs.selection.schedule import due, shares
 from solvers import Outcome, Request, SolverError, Stop
 from solvers.base import Capabilities, Solver
 
@@ -90,7 +90,7 @@ def test_held_out_loss_never_rises_under_acceptance(toy):
 
 def test_best_masks_are_never_lost_without_acceptance(toy):
     losses: list[float] = []
-    settings = QUICK | {"acceptance": False, "passes": 25, "selection": "random"}
+    settings = QUICK | {"acceptance": "off", "passes": 25, "selection": "random"}
     result = Pruner(**settings).prune(
         toy.model, toy.batches, toy.loss, callback=lambda p: losses.append(p.loss)
     )
@@ -247,16 +247,24 @@ def test_solver_error_tree_reaches_the_user():
         Pruner(solver="nope")
 
 
-def test_caution_grows_on_rejection_and_four_moves_kept_take_it_back(toy):
-    layer = Layer.of("layer", nn.Linear(3, 3), 0.5)
-    state = State(torch.Generator(), {})
-    state.learn(layer, accepted=True, factor=1.2)
-    assert state.caution["layer"] == 1.0
-    state.learn(layer, accepted=False, factor=1.2)
-    assert state.caution["layer"] == pytest.approx(1.2)
+def test_damping_grows_on_rejection_and_four_moves_kept_take_it_back():
+    damping = Damping(1.2)
+    assert damping.of(["layer"]) == 1.0
+    damping.update(["layer"], accepted=True)
+    assert damping.of(["layer"]) == 1.0
+    damping.update(["layer"], accepted=False)
+    assert damping.of(["layer"]) == pytest.approx(1.2)
     for _ in range(4):
-        state.learn(layer, accepted=True, factor=1.2)
-    assert state.caution["layer"] == pytest.approx(1.0)
+        damping.update(["layer"], accepted=True)
+    assert damping.of(["layer"]) == pytest.approx(1.0)
+
+
+def test_a_block_of_several_layers_is_damped_as_the_worst_of_them():
+    damping = Damping(1.2)
+    damping.update(["a", "b"], accepted=False)
+    damping.update(["b"], accepted=False)
+    assert damping.of(["a", "b", "c"]) == damping.by_layer["b"] == pytest.approx(1.44)
+    assert damping.of(["a", "c"]) == pytest.approx(1.2)
 
 
 def test_more_caution_moves_less(toy):

@@ -7,12 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icbs.choice.scores import SCORES, initial_mask, movable
 from icbs.config import PrunerConfig
-from icbs.curvature.passes import take_pass
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
-from icbs.layers.finding import find_layers
+from icbs.model.finding import find_layers
+from icbs.plugins import SCORES
+from icbs.selection.scores import initial_mask, movable
+from tests.icbs.passes import look
 
 
 @settings(max_examples=60, deadline=None)
@@ -62,21 +63,12 @@ def test_scores_against_their_formulas(toy64):
     layers = find_layers(toy64.model, PrunerConfig())
     x, y = toy64.samples
     generator = torch.Generator().manual_seed(0)
-    information = take_pass(
-        toy64.model,
-        layers,
-        Objective(toy64.loss),
-        Samples(x, y),
-        curvature="empirical",
-        curvature_samples=10,
-        batch_size=64,
-        generator=generator,
-    )
+    pass_info = look(toy64.model, layers, Objective(toy64.loss), Samples(x, y))
     toy64.loss(toy64.model(x), y).backward()
     inputs = {"0": x, "2": toy64.model[:2](x), "4": toy64.model[:4](x)}
     for layer in layers:
         weight = layer.module.weight
-        found = {name: score(layer, information, generator) for name, score in SCORES.items()}
+        found = {name: SCORES.get(name)(layer, pass_info, generator) for name in SCORES.builtin}
         torch.testing.assert_close(found["magnitude"], weight.abs().detach())
         norms = inputs[layer.name].norm(dim=0)
         torch.testing.assert_close(found["wanda"], (weight.abs() * norms).detach())
@@ -92,17 +84,8 @@ def test_taylor_predicts_what_returning_a_weight_saves(toy64):
     x, y = toy64.samples
     layer = layers[1]
     layer.set_mask(initial_mask(layer.dense.abs(), layer.num_keep, "layer"))
-    information = take_pass(
-        toy64.model,
-        layers,
-        Objective(toy64.loss),
-        Samples(x, y),
-        curvature="empirical",
-        curvature_samples=10,
-        batch_size=600,
-        generator=torch.Generator(),
-    )
-    score = SCORES["taylor"](layer, information, torch.Generator()).flatten()
+    pass_info = look(toy64.model, layers, Objective(toy64.loss), Samples(x, y), batch_size=600)
+    score = SCORES.get("taylor")(layer, pass_info, torch.Generator()).flatten()
     with torch.no_grad():
         before = float(toy64.loss(toy64.model(x), y))
     step = 1e-4

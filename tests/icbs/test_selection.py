@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icbs.choice.selection import Tabu, choose_block
 from icbs.config import PrunerConfig
-from icbs.layers.layer import Layer
+from icbs.model.layer import Layer
+from icbs.selection.block_selection import Tabu, choose_block
 
 
 def layer_with_mask(rows: int, columns: int, density: float, seed: int) -> Layer:

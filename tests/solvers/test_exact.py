@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from brute_force import lowest_energy, random_problem
@@ -102,7 +104,7 @@ def test_steps_that_leave_floating_point_are_not_taken(curvature):
     P, linear = np.diag(np.full(n, curvature)), rng.normal(size=n)
     problem = ConvexProblem(P, linear, np.zeros(n, np.int64), k)
     iterate = Iterate(np.full(n, 0.5), np.empty(n), np.empty(1))
-    bound = relax(problem, iterate, 1e-12, np.inf)
+    bound = relax(problem, iterate, 1e-12, np.inf, 1 << 40)
     assert np.isfinite(iterate.y).all()
     assert np.sort(linear)[:4].sum() - 10 < bound <= np.sort(linear)[:4].sum() + 1e-12
 
@@ -167,7 +169,7 @@ def test_relaxation_reaches_the_minimum(seed, n, groups):
     start = rng.integers(0, 2, n).astype(np.float64)
     k = np.bincount(labels, start, groups).astype(np.int64)
     iterate = Iterate(start.copy(), np.empty(n), np.empty(groups))
-    bound = relax(ConvexProblem(P, linear, labels, k), iterate, 1e-12, np.inf)
+    bound = relax(ConvexProblem(P, linear, labels, k), iterate, 1e-12, np.inf, 1 << 40)
     y, gradient, _ = iterate
     value = y @ P @ y + linear @ y
     assert ((y >= 0) & (y <= 1)).all()
@@ -183,7 +185,7 @@ def test_root_bounds_hold_and_fixed_variables_are_right():
         best = solve(problem, "exhaustive")
         convex = convexify(problem, Request())
         k = problem.cardinalities
-        root = solve_root(convex, k, best.x)
+        root = solve_root(convex, k, best.x, Request())
         assert root.bound <= best.energy
         core = extract_core(convex, root, k, best.energy + convex.tolerance)
         fixed = np.setdiff1d(np.arange(problem.n), core.index)
@@ -253,3 +255,15 @@ def test_callback_sees_falling_energies_and_stops():
 def test_bad_options_are_refused(option):
     with pytest.raises(OptionError):
         solve(block(10, 3, 0), "exact", **option)
+
+
+@pytest.mark.parametrize("solver", ["exact", "cpsat"])
+def test_time_limit_binds_in_the_root_of_a_large_dense_problem(solver):
+    rng = np.random.default_rng(0)
+    Q = rng.normal(size=(800, 800))
+    problem = CardinalityQUBO(Q + Q.T, 400)
+    begin = time.perf_counter()
+    answer = solve(problem, solver, time_limit=0.5, seed=0)
+    assert time.perf_counter() - begin < 5
+    assert answer.stop is Stop.TIME_LIMIT
+    assert answer.bound <= answer.energy

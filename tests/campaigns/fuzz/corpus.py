@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from icbs import Pruner, save_compressed, save_masks
-from icbs.baselines import prune
-from icbs.commands.answers import write_solution
-from icbs.records.evaluations import Evaluation, write_evaluations
+from icbs.cli.solution_io import write_solution
+from icbs.layerwise import prune_layerwise
+from icbs.report.evaluations import Evaluation, write_evaluations
 from problems import CardinalityQUBO
 from problems.formats import FORMATS, write
 from solvers import solve
@@ -71,7 +71,7 @@ def _problems(folder: Path) -> None:
 def _run(run: Path) -> None:
     """A finished run, with what ``icbs prune`` adds to it."""
     toy = make_toy()
-    masks = prune(make_toy().model, None, "magnitude", density=0.3).masks
+    masks = prune_layerwise(make_toy().model, None, "magnitude", density=0.3).masks
     masks["0"] = masks["0"] ^ masks["0"]
     masks["0"].view(-1)[: round(0.4 * masks["0"].numel())] = True
     about = {
@@ -92,7 +92,7 @@ def _tensors(folder: Path) -> None:
     with torch.no_grad():
         for number, parameter in enumerate(model.parameters()):
             parameter.copy_(torch.arange(parameter.numel()).view_as(parameter) / 7 + number)
-    masks = prune(model, None, "magnitude", density=0.4).masks
+    masks = prune_layerwise(model, None, "magnitude", density=0.4).masks
     save_masks(masks, folder / "tensors" / "masks.safetensors")
     tied = model.state_dict() | {"tied": model[1].weight}
     save_compressed(tied, masks, folder / "tensors" / "compressed.safetensors")
@@ -101,7 +101,7 @@ def _tensors(folder: Path) -> None:
 
 def _texts(folder: Path) -> None:
     configs = Path(__file__).parents[3]
-    for number, name in enumerate(("configs/paper.yaml", "icbs/tasks/language_model.yaml")):
+    for number, name in enumerate(("configs/paper.yaml", "icbs/zoo/language_model.yaml")):
         shutil.copy(configs / name, folder / "yaml" / f"{number}.yaml")
     whole = "task: garment\ntask_options: {epochs: 2}\nrun: somewhere\nevaluate_every: 3\n"
     more = "pruner:\n  density: 0.2\n  densities: {'0': 0.3, 're:a.*': 0.1}\n  max_memory: 6GB\n"

@@ -15,20 +15,19 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from icbs import IcbsError, load_compressed, load_masks
-from icbs.cli import app
-from icbs.commands import session
-from icbs.commands.answers import read_state
+from icbs.cli import app, session
+from icbs.cli.config_file import Settings, parse_assignments
+from icbs.cli.solution_io import read_initial_state
 from icbs.config import PrunerConfig
-from icbs.history import read_history
-from icbs.records.evaluations import read_evaluations
-from icbs.records.runfolder import RunFolder
-from icbs.records.settings import Settings, parse_assignments
-from icbs.saving.digests import digest, json_digest, tensors_digest
-from icbs.saving.writing import KEY
-from icbs.tasks.fashion_mnist import read_idx
-from icbs.tasks.training import load_or_train
-from icbs.text import load_language_model, read_texts
-from icbs.workspace import Workspace
+from icbs.export.digests import digest, json_digest, tensors_digest
+from icbs.export.safetensors_files import KEY
+from icbs.lm import load_language_model, read_texts
+from icbs.report.evaluations import read_evaluations
+from icbs.run.context import RunContext
+from icbs.run.history import read_history
+from icbs.run.run_folder import RunFolder
+from icbs.zoo.fashion_mnist import read_idx
+from icbs.zoo.training import load_or_train
 from problems import FormatError
 from problems.formats import FORMATS, read
 from tests.campaigns.fuzz.corpus import SETTINGS
@@ -114,9 +113,9 @@ def folder(path: Path) -> None:
 
 
 @cache
-def workspace() -> Workspace:
+def workspace() -> RunContext:
     toy = make_toy()
-    return Workspace.prepare(toy.model, toy.batches, toy.loss, PrunerConfig.of(**SETTINGS))
+    return RunContext.prepare(toy.model, toy.batches, toy.loss, PrunerConfig.of(**SETTINGS))
 
 
 def checkpoint(path: Path) -> None:
@@ -191,9 +190,9 @@ TARGETS: tuple[Target, ...] = (
         )
         for name in FORMATS
     ),
-    Target("state npz", read_state, "states/x.npz", "zip"),
-    Target("state json", read_state, "states/x.json", "json"),
-    Target("state npy", read_state, "states/x.npy", "bytes"),
+    Target("state npz", read_initial_state, "states/x.npz", "zip"),
+    Target("state json", read_initial_state, "states/x.json", "json"),
+    Target("state npy", read_initial_state, "states/x.npy", "bytes"),
     Target("masks", load_masks, "tensors/masks.*", ST),
     Target("masks sealed", partial(sealed, load_masks, ""), "tensors/masks.*", ST, weight=2),
     Target("compressed", load_compressed, "tensors/compressed.*", ST),

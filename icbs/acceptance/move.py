@@ -1,0 +1,99 @@
+"""A solver's answer to a block, as weights that change sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from icbs.blocks.block import Block
+from icbs.blocks.failures import failure_text
+from icbs.model.gates import Change
+from icbs.run.history import Row
+from solvers import BackendError, Solution, SolverError
+
+if TYPE_CHECKING:
+    from icbs.run.state import RunState
+
+Answer = Solution | SolverError
+
+
+@dataclass
+class Move:
+    """The gates that an answer moves.
+
+    Where the solver failed or returned nothing feasible the status quo stays, and the
+    failure is recorded.
+    """
+
+    block: Block
+    answer: Answer
+    energy: float
+    """Energy of the answer."""
+    predicted: float
+    """Change of the loss by the quadratic model."""
+    changes: list[Change]
+    """Weights that change sides, layer by layer."""
+    size: int
+    """Gates that move."""
+
+    @classmethod
+    def of(cls, block: Block, answer: Answer) -> Move:
+        """Read an answer."""
+        answer = _checked(block, answer)
+        x, energy = block.start, 0.0
+        if isinstance(answer, Solution) and answer.x is not None:
+            x, energy = answer.x, answer.energy
+        moved = np.flatnonzero(x != block.start)
+        changes = block.gates.changes(moved, x.astype(bool)[moved])
+        return cls(block, answer, energy, block.predicted(x, energy), changes, len(moved))
+
+    def apply(self) -> None:
+        """Move the weights."""
+        for change in self.changes:
+            change.apply()
+
+    def undo(self) -> None:
+        """Restore them exactly."""
+        for change in self.changes:
+            change.undo()
+
+    @cached_property
+    def answered(self) -> bool:
+        """Whether the solver answered; if not, nothing is learned about the model."""
+        return isinstance(self.answer, Solution)
+
+    def row(self, state: RunState, actual: float, *, accepted: bool) -> Row:
+        """Record the outcome of the move."""
+        return Row(
+            step=state.step,
+            samples=state.num_samples,
+            layer=self.block.name,
+            n=self.block.problem.n,
+            k=self.block.problem.k,
+            moved=self.size,
+            predicted=self.predicted,
+            actual=actual,
+            accepted=accepted,
+            energy=self.energy,
+            failure=failure_text(self.answer) if isinstance(self.answer, SolverError) else "",
+            solver_seconds=self.answer.timing.total if isinstance(self.answer, Solution) else 0.0,
+            seconds=state.seconds,
+        )
+
+
+def _checked(block: Block, answer: Answer) -> Answer:
+    """Turn an answer that holds no move into the error that it is."""
+    if isinstance(answer, SolverError):
+        return answer
+    name = answer.info.get("solver")
+    if answer.x is None:
+        return BackendError(
+            f"solver {name!r} returned {len(answer.samples)} states, and none has the right "
+            f"number of ones (it stopped by: {answer.stop.value})"
+        )
+    if not block.keeps_counts(answer.x):
+        return BackendError(f"solver {name!r} returned a state that would change the density")
+    return answer

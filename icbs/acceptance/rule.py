@@ -1,0 +1,107 @@
+"""The interface of acceptance rules: which moves of a pass are kept."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from icbs.acceptance.damping import Damping
+from icbs.acceptance.idle import AT_REST, IDLE, count_idle, warn_idle
+from icbs.acceptance.move import Answer, Move
+from icbs.blocks.block import Block
+from icbs.run.history import Row
+
+if TYPE_CHECKING:
+    from icbs.config import AcceptanceSettings
+    from icbs.run.context import RunContext
+    from icbs.run.state import RunState
+
+
+class AcceptanceRule(ABC):
+    """Which moves of a pass are kept; an object that owns its attempts and its state.
+
+    A new rule is one class, and a row in ``icbs.plugins.ACCEPTANCES``, an entry point of the
+    group ``icbs.acceptance``, or a call of ``ACCEPTANCES.register``.
+    :func:`icbs.testing.check_acceptance` tests a rule.
+
+    Parameters
+    ----------
+    settings : AcceptanceSettings
+    models_loss : bool
+        Whether the predictions of the blocks are changes of the loss; else their damping can't
+        be learned from it.
+    """
+
+    attempts: int = 1
+    """How often the blocks of a pass may be solved, with more damping each time."""
+    lowers_damping_at_once: bool = False
+    """Whether a single pass that moves nothing lowers the damping."""
+
+    def __init__(self, settings: AcceptanceSettings, *, models_loss: bool) -> None:
+        self.models_loss = models_loss
+        self.damping = Damping(settings.damping)
+        self.warned = False
+
+    def judge(
+        self,
+        context: RunContext,
+        state: RunState,
+        blocks: Sequence[Block],
+        answers: Sequence[Answer],
+    ) -> list[Row]:
+        """Apply the answers of a pass, measure them, and keep or undo them exactly.
+
+        Sets ``state.loss`` and the best masks of the state.
+
+        Returns
+        -------
+        list of Row
+            Predicted and measured change of the loss, and the verdict, block by block.
+        """
+        moves = [Move.of(block, answer) for block, answer in zip(blocks, answers, strict=True)]
+        rows = self.decide(context, state, moves)
+        if rows and not any(row.moved or row.failure for row in rows):
+            self._nothing_moved(context, state, blocks, rows)
+        return rows
+
+    @abstractmethod
+    def decide(self, context: RunContext, state: RunState, moves: Sequence[Move]) -> list[Row]:
+        """Apply moves and measure them; undo those that are not kept, also when interrupted."""
+
+    def settled(self, rows: Sequence[Row]) -> bool:
+        """Whether a pass needs no further attempt."""
+        return any(row.accepted for row in rows) or not any(row.moved for row in rows)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the state of the rule, as plain values for a checkpoint."""
+        return {"damping": dict(self.damping.by_layer), "warned": self.warned}
+
+    def restore(self, facts: Mapping[str, Any]) -> None:
+        """Take the state that :meth:`facts` returned."""
+        self.damping.by_layer = {name: float(value) for name, value in facts["damping"].items()}
+        self.warned = bool(facts["warned"])
+
+    def _nothing_moved(
+        self,
+        context: RunContext,
+        state: RunState,
+        blocks: Sequence[Block],
+        rows: Sequence[Row],
+    ) -> None:
+        """Lower the damping where passes move nothing, from the first or in a row; warn of it."""
+        idle = count_idle(chain(reversed(rows), reversed(state.history)))
+        never = not any(row.moved for row in state.history)
+        names = {layer.name for block in blocks for layer in block.gates.layers}
+        # A single pass that moves nothing may have had its best weights on the tabu list.
+        lowered = self.lowers_damping_at_once or never or idle >= IDLE
+        if lowered and self.models_loss:
+            self.damping.update_trust_region(names, math.inf)
+        if self.warned or idle < (min(IDLE, context.config.passes) if never else AT_REST):
+            return
+        self.warned = True
+        kappa = context.config.curvature_weight or float(len(rows))
+        kappa *= min(self.damping.of([name]) for name in names)
+        warn_idle(idle, state.step, kappa)

@@ -1,0 +1,238 @@
+"""``icbs prune``: pruning of a task's model, with live progress and a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from icbs.cli.console import plain_errors
+from icbs.zoo import BUILTIN
+
+if TYPE_CHECKING:
+    from icbs.cli.config_file import Settings
+
+LANGUAGE = "language_model"
+DEFAULTS = Path(__file__).parents[1] / "zoo" / "language_model.yaml"
+"""Settings for language models without --config."""
+
+WHAT, MORE = "Model and data (--model, --task or --config)", "Other settings, and results"
+#: Headings of the groups of settings (:mod:`icbs.config.groups`) that have flags.
+LAYERS, START, BLOCKS = "Layers and density", "Initial masks", "Blocks"
+SOLVER, BUDGET = "Solver", "Budget and numbers"
+
+#: Settings for ``--set`` other than the pruner's.
+OUTER = ("evaluate_every", "task_options")
+
+Set = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any setting of 'icbs settings', such as tabu=0.2 or paper.ridge=1e-3; repeatable.",
+        rich_help_panel=MORE,
+        show_default=False,
+    ),
+]
+
+
+@plain_errors
+def prune(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Causal language model: folder, .gguf file, hub name or smollm2-135m.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Task: {', '.join(BUILTIN)}, or your own module:function, which is run.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of settings.", rich_help_panel=WHAT)
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="Texts for --model: file, folder, wikipedia, openwebtext, articles or "
+            "datasets:NAME.",
+            show_default="wikipedia",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(help="Tokens in a window of text.", show_default="512", rich_help_panel=WHAT),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            help="Largest number of windows of text for pruning.",
+            show_default="256",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    density: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of weights kept, between 0 and 1.",
+            show_default="0.1; with --model 0.5",
+            rich_help_panel=LAYERS,
+        ),
+    ] = None,
+    initial: Annotated[
+        str | None,
+        typer.Option(
+            help="Score of the initial masks: magnitude, wanda, gradient, random or exchange.",
+            show_default="magnitude; with --model exchange",
+            rich_help_panel=START,
+        ),
+    ] = None,
+    block_size: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights in a block, 2 at least; all for one block of all weights.",
+            show_default="2048; with --model 1024",
+            rich_help_panel=BLOCKS,
+        ),
+    ] = None,
+    solver: Annotated[
+        str | None,
+        typer.Option(
+            help="Solver by name ('icbs solvers' lists them), or module:Class, which is run.",
+            show_default="anneal",
+            rich_help_panel=SOLVER,
+        ),
+    ] = None,
+    passes: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of passes; 0 sets the initial masks only.",
+            show_default="100; with --model 10",
+            rich_help_panel=BUDGET,
+        ),
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds after which no new pass starts.",
+            show_default="none",
+            rich_help_panel=BUDGET,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seed of all random choices, ≥ 0.", show_default="0", rich_help_panel=BUDGET
+        ),
+    ] = None,
+    settings: Set = [],  # noqa: B006
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="New folder for checkpoints and results.",
+            show_default="runs/DATE-TIME",
+            rich_help_panel=MORE,
+        ),
+    ] = None,
+) -> None:
+    """Prune a model with iCBS; 'icbs resume' continues an interrupted run.
+
+    For example: icbs prune --task garment --density 0.1, or
+    icbs prune --model smollm2-135m --text wikipedia --density 0.5
+    """
+    from icbs.cli.config_file import Settings, parse_assignments, read_yaml
+    from icbs.errors import ConfigError
+
+    if model is None and task is None and config is None:
+        raise ConfigError(
+            "no model to prune is given; use --model for a language model, --task for a task "
+            f"({', '.join(BUILTIN)}, or your own module:function), or --config for a file of "
+            "settings; see 'icbs prune --help'"
+        )
+    language_options = {"model": model, "text": text, "length": length, "samples": samples}
+    if any(value is not None for value in language_options.values()):
+        if task not in (None, LANGUAGE):
+            raise ConfigError(
+                f"--model, --text, --length and --samples don't apply to the task {task!r}"
+            )
+        named = read_yaml(config).get("task", LANGUAGE) if config else LANGUAGE
+        if named != LANGUAGE:
+            raise ConfigError(
+                "--model, --text, --length and --samples don't apply to the task "
+                f"{named!r} of {config}"
+            )
+        task = LANGUAGE
+    if task == LANGUAGE:
+        config = config or DEFAULTS
+    flags = {
+        "task": task,
+        **{f"task_options.{name}": value for name, value in language_options.items()},
+        "pruner.density": density,
+        "pruner.passes": passes,
+        "pruner.time_limit": time_limit,
+        "pruner.solver": solver,
+        "pruner.block_size": block_size,
+        "pruner.initial": initial,
+        "pruner.seed": seed,
+        "run": run,
+    }
+    changes = {name: value for name, value in flags.items() if value is not None}
+    changes |= {
+        name if name.partition(".")[0] in OUTER else f"pruner.{name}": value
+        for name, value in parse_assignments(settings).items()
+    }
+    _prune(Settings.read(config, changes))
+
+
+def _prune(chosen: Settings) -> None:
+    """Prune with validated settings."""
+    from icbs.cli.output_folders import new_folder
+    from icbs.cli.session import open_task, prune_live, show_outcome
+    from icbs.cli.user_code import absolute_paths, allow_local_imports
+    from icbs.model.finding import find_layers
+    from icbs.pruner import Pruner
+    from icbs.report.evaluations import Evaluator
+    from icbs.report.screen import Screen
+    from icbs.run.run_folder import RunFolder
+
+    allow_local_imports(chosen.pruner.solver)
+    pruner = Pruner(chosen.pruner)
+    if chosen.run is not None:
+        RunFolder.reserve(chosen.run)
+    console = Screen()
+    options = {name: absolute_paths(value) for name, value in chosen.task_options.items()}
+    work = open_task(console, chosen.task, options)
+    find_layers(work.model, chosen.pruner)  # checks the layers before the evaluation
+    dense = work.evaluate(work.model)
+    folder = chosen.run or new_folder(Path("runs"))
+    evaluator = Evaluator(work.evaluate, chosen.evaluate_every, folder)
+    about = {
+        "task": chosen.task,
+        "task_options": options,
+        "evaluate_every": chosen.evaluate_every,
+        "dense": dense,
+    }
+    result = prune_live(
+        console,
+        "iCBS",
+        evaluator,
+        folder,
+        chosen.task,
+        lambda show: pruner.prune(
+            work.model,
+            work.batches,
+            work.loss,
+            run=folder,
+            callback=show,
+            progress=False,
+            about=about,
+        ),
+    )
+    by_pass = chosen.pruner.acceptance == "pass"
+    show_outcome(console, work, evaluator, result, folder, dense, by_pass=by_pass)

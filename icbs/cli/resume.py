@@ -1,0 +1,72 @@
+"""``icbs resume``: continuation of an interrupted run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from icbs.cli.console import plain_errors
+
+
+@plain_errors
+def resume(
+    run: Annotated[Path, typer.Argument(help="Folder of the run.")],
+    passes: Annotated[
+        int | None,
+        typer.Option(help="Total number of passes.", show_default="as at the start"),
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(help="Total time in seconds.", show_default="as at the start"),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="The run's task, to be repeated if it is a module:function."),
+    ] = None,
+    solver: Annotated[
+        str | None,
+        typer.Option(help="Another solver; the run's must be repeated if it is a module:Class."),
+    ] = None,
+) -> None:
+    """Continue an interrupted run from its last checkpoint."""
+    from icbs.cli.session import open_task, prune_live, show_outcome, task_notes
+    from icbs.cli.user_code import allow_local_imports
+    from icbs.errors import ConfigError
+    from icbs.pruner import Pruner
+    from icbs.report.evaluations import FILE, Evaluator, read_evaluations
+    from icbs.report.screen import Screen
+    from icbs.run.run_folder import RunFolder
+    from icbs.zoo import check_declared
+
+    notes = task_notes(run)
+    RunFolder(run).check_free()
+    if task is None:
+        check_declared(notes.task, run)
+    elif task != notes.task:
+        raise ConfigError(f"{run} was started with the task {notes.task!r}, not {task!r}")
+    wanted = {"passes": passes, "time_limit": time_limit, "solver": solver}
+    changes: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+    allow_local_imports(solver)
+    console = Screen()
+    work = open_task(console, notes.task, notes.task_options)
+    evaluator = Evaluator(work.evaluate, notes.evaluate_every, run, read_evaluations(run / FILE))
+    result = prune_live(
+        console,
+        "iCBS",
+        evaluator,
+        run,
+        notes.task,
+        lambda show: Pruner.resume(
+            run,
+            work.model,
+            work.batches,
+            work.loss,
+            callback=show,
+            progress=False,
+            **changes,
+        ),
+    )
+    by_pass = RunFolder(run).config().acceptance == "pass"
+    show_outcome(console, work, evaluator, result, run, notes.dense, by_pass=by_pass)

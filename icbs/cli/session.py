@@ -1,0 +1,159 @@
+"""Common parts of ``prune``, ``resume`` and ``demo``: loading a task, the run, its results."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from icbs.cli.console import plain_warnings
+from icbs.cli.live import Live
+from icbs.cli.output_folders import rescued_masks
+from icbs.cli.user_code import allow_local_imports
+from icbs.config import brief
+from icbs.errors import ConfigError, RunFolderError
+from icbs.export.headers import TaskNotes
+from icbs.export.pretrained import PRETRAINED
+from icbs.formatting import counted, duration
+from icbs.model.coverage import density_in_words
+from icbs.report.evaluations import Evaluator
+from icbs.report.figure import Curve, draw
+from icbs.report.overview import resume_command
+from icbs.report.screen import Screen, visible
+from icbs.report.tables import outcome_table
+from icbs.run.locked_folder import CONFIG
+from icbs.run.result import Progress, Result
+from icbs.run.run_folder import RunFolder
+from icbs.zoo import Task, load_task
+from problems import IcbsError
+
+
+def task_notes(run: Path) -> TaskNotes:
+    """Read the task and its options from a run folder.
+
+    Raises
+    ------
+    ConfigError
+        If the run was not started by ``icbs prune``.
+    RunFolderError
+        If there is no run, or its manifest is damaged.
+    """
+    about = RunFolder(run).about()
+    if "task" not in about:
+        raise ConfigError(
+            f"{run} was not started by 'icbs prune'; resume it with icbs.Pruner.resume"
+        )
+    try:
+        return TaskNotes.of(about)
+    except ValueError as error:
+        raise RunFolderError(f"the notes in the manifest of {run} are damaged: {error}") from error
+
+
+def open_task(console: Console, name: str, options: dict[str, Any]) -> Task:
+    """Load a task, after printing its options.
+
+    A ``module:function`` may be in the current directory. Errors in it are printed with their
+    traceback, without the frames of this package.
+    """
+    listed = ", ".join(f"{option} = {brief(value)}" for option, value in options.items())
+    if listed:
+        console.print(Text(f"task {name}: {listed}"), highlight=False)
+    allow_local_imports(name)
+    try:
+        with console.status(
+            Text(visible(f"loading task {name} (its model may be trained at first use)"))
+        ):
+            task = load_task(name, **options)
+    except (IcbsError, OSError):
+        raise
+    except Exception as error:
+        trace = _users_frames(error.__traceback__)
+        text = "".join(traceback.format_exception(type(error), error, trace))
+        Screen(stderr=True, soft_wrap=True).print(Text(visible(text)), highlight=False, end="")
+        raise typer.Exit(1) from error
+    if task.about:
+        console.print(Text(task.about), highlight=False)
+    return task
+
+
+def _users_frames(trace: TracebackType | None) -> TracebackType | None:
+    """Return a traceback from the first frame outside this package and importlib."""
+    own = str(Path(__file__).parents[1])
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not (file.startswith((own, "<frozen importlib")) or "importlib" in Path(file).parts):
+            break
+        trace = trace.tb_next
+    return trace
+
+
+def prune_live(
+    console: Console,
+    title: str,
+    evaluator: Evaluator,
+    folder: Path,
+    task: str,
+    work: Callable[[Callable[[Progress], object]], Result],
+) -> Result:
+    """Run ``work(callback)`` with a progress bar; print the command to resume if interrupted.
+
+    Raises
+    ------
+    typer.Exit
+        With status 130 after an interruption (Ctrl-C).
+    """
+    try:
+        live = Live(console, title, evaluator)
+        with plain_warnings(console), rescued_masks(folder.name), live as show:
+            return work(show)
+    except KeyboardInterrupt:
+        if (folder / CONFIG).exists():
+            found = RunFolder(folder)
+            command = resume_command(folder, task, found.config().solver)
+            done = counted(found.status().passes, "pass")
+            message = f"interrupted; {command} continues after {done}"
+        else:
+            message = "interrupted before the run started; run the same command again"
+        console.print(Text(message), highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+
+
+def show_outcome(
+    console: Console,
+    task: Task,
+    evaluator: Evaluator,
+    result: Result,
+    folder: Path,
+    dense: dict[str, float],
+    *,
+    by_pass: bool,
+) -> None:
+    """Evaluate the final masks, draw the figure and print the results."""
+    final = evaluator.add(result.passes, result.seconds, task.model)
+    stages = {"dense": dense}
+    if evaluator.rows[0].step == 0:
+        stages["start"] = evaluator.rows[0].figures
+    console.print(outcome_table(stages | {"pruned": final.figures}))
+    if task.tokenizer is not None:
+        task.tokenizer.save_pretrained(folder / PRETRAINED)
+    curve = Curve("iCBS", evaluator.rows, result.history, result.initial_loss, by_pass)
+    draw([curve], {"dense": dense}, folder / "figure.png")
+    console.print(Text(density_in_words(result.summary())), highlight=False)
+    failures = sum(bool(row.failure) for row in result.history)
+    summary = (
+        f"{counted(result.passes, 'pass')}, {counted(len(result.history), 'block')}, "
+        f"{result.accepted:.0%} kept, {duration(result.seconds)}"
+        + (f", {counted(failures, 'solver failure')}" if failures else "")
+        + "; results in "
+    )
+    console.print(Text.assemble(summary, (str(folder), "bold")), highlight=False, soft_wrap=True)
+    if (first := result.first_failure) is not None:
+        where = f"pass {first.step}, layer {first.layer!r}"
+        line = f"first solver failure, {where}: {first.failure}"
+        console.print(Text(visible(line), "yellow"), highlight=False, soft_wrap=True)

@@ -1,1 +1,0 @@
-"""The console command's subcommands, one module a group."""

@@ -1,0 +1,22 @@
+"""Numbers of the method that nobody has had a reason to change; settings of earlier versions."""
+
+from __future__ import annotations
+
+ALLOCATION_FLOOR = 0.1
+"""Least share of its density that a layer keeps under ``allocation="global"``."""
+
+MIN_SHARE = 0.25
+"""Least share of the passes in which a layer is visited under ``schedule="log"``."""
+
+GRAM_WEIGHT = 1.0
+"""ρ, the weight of the layer's error in ``curvature="fisher+gram"``."""
+
+SELECTION_SHARE = 0.25
+"""Share of a pass's samples by which its blocks are chosen.
+
+Samples used for selection are not reused to estimate the gain (selection bias). With
+``sample="token"``, and where curvature is ``exact`` or ``gram``, all samples do both.
+"""
+
+MAX_SAMPLES = 65536
+"""Samples read from ``batches`` and held in memory; later ones are not read."""

@@ -1,0 +1,85 @@
+"""Types of settings: what each takes, how it is read, and its unit."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter
+
+from icbs.config.constraints import parse_pattern
+from icbs.config.names import NameOf
+
+_BYTES = TypeAdapter(ByteSize)
+_SIZE = re.compile(r"\s*[0-9]*\.?[0-9]+\s*[A-Za-z]*\s*")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Annotation of a setting: its unit, or in which words it is given."""
+
+    text: str
+
+
+def _constraint(constraint: str) -> str:
+    parse_pattern(constraint)
+    return constraint
+
+
+def _patterns(given: Any) -> Any:
+    """Take one pattern for a list of it, and numbers for the names that YAML took for them."""
+    listed = given if isinstance(given, list | tuple) else [given]
+    return [str(item) if type(item) is int else item for item in listed]
+
+
+def _by_pattern(given: Any) -> Any:
+    """Take numbers for the names of layers that YAML took for them."""
+    if not isinstance(given, dict):
+        return given
+    named = {str(key) if type(key) is int else key: value for key, value in given.items()}
+    if len(named) < len(given):
+        raise ValueError("names a layer twice, as a number and as text")
+    return named
+
+
+def _byte_size(given: Any) -> int:
+    """Read a size with pydantic's ``ByteSize``, which would take "1.2.3GB" for one byte."""
+    try:
+        if isinstance(given, str) and not _SIZE.fullmatch(given):
+            given = float(given)  # "6e9"
+        return int(_BYTES.validate_python(int(given) if isinstance(given, float) else given))
+    except (ValueError, OverflowError):  # OverflowError: infinite
+        raise ValueError("should be a number of bytes, such as 6e9, '6GB' or '500MiB'") from None
+
+
+def _block_size(given: Any) -> Any:
+    """Read a whole number or ``all``; one message for both."""
+    try:
+        size = given if given == "all" else int(given)
+    except (TypeError, ValueError):
+        size = 0
+    if size != "all" and (size < 2 or size != (given if isinstance(given, float) else size)):
+        raise ValueError("should be a whole number of 2 or more, or 'all'")
+    return size
+
+
+InitialName = Annotated[str, NameOf("initial")]
+SelectionName = Annotated[str, NameOf("selection")]
+CurvatureName = Annotated[str, NameOf("curvature")]
+AcceptanceName = Annotated[str, NameOf("acceptance")]
+SampleName = Literal["sequence", "token"]
+Scope = Literal["layer", "output", "input"]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+Constraint = Annotated[str, AfterValidator(_constraint)]
+Patterns = Annotated[list[str], BeforeValidator(_patterns)]
+KeptShare = Annotated[float, Field(gt=0, le=1)]
+Densities = Annotated[dict[str, KeptShare], BeforeValidator(_by_pattern)]
+Memory = Annotated[int, BeforeValidator(_byte_size), Field(ge=1)]
+
+OpenShare = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+BlockSize = Annotated[int | Literal["all"], BeforeValidator(_block_size)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]

@@ -1,0 +1,51 @@
+"""Names of the methods that settings choose by; none of the methods is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from icbs.plugins import ACCEPTANCES, CURVATURES, SCORES
+from problems.suggest import did_you_mean
+
+
+def known_names(kind: str) -> tuple[str, ...]:
+    """List the names that a setting takes.
+
+    Parameters
+    ----------
+    kind : {"initial", "selection", "curvature", "acceptance"}
+    """
+    if kind in ("initial", "selection"):
+        # Not a score but a search: exchanges of weights, layer after layer.
+        return (*SCORES.names(), *(("exchange",) if kind == "initial" else ()))
+    registry = {"curvature": CURVATURES, "acceptance": ACCEPTANCES}[kind]
+    return tuple(registry.names())
+
+
+@dataclass(frozen=True)
+class NameOf:
+    """Annotation of text that must be one of :func:`known_names`."""
+
+    kind: str
+
+    def check(self, name: str) -> str:
+        """Return a known name.
+
+        Raises
+        ------
+        ValueError
+            For another, with the nearest and all known ones.
+        """
+        known = known_names(self.kind)
+        if name not in known:
+            raise ValueError(f"should be one of {', '.join(known)}{did_you_mean(name, known)}")
+        return name
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))

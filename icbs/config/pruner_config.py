@@ -1,0 +1,65 @@
+"""All settings of a pruning run, composed of groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError, model_validator
+
+from icbs.config.groups import (
+    AcceptanceSettings,
+    BlockSettings,
+    BudgetSettings,
+    CurvatureSettings,
+    LayerSettings,
+    PaperSettings,
+    SolverSettings,
+    StartSettings,
+)
+from icbs.config.messages import explain
+from icbs.config.old_names import translate, warn_caller
+from icbs.errors import ConfigError
+
+
+# Pydantic lists the fields of the last base first.
+class PrunerConfig(
+    BudgetSettings,
+    SolverSettings,
+    AcceptanceSettings,
+    CurvatureSettings,
+    BlockSettings,
+    StartSettings,
+    LayerSettings,
+):
+    """Settings of :class:`icbs.Pruner`; the names of methods are those of the paper.
+
+    The defaults are those that did best on the garment classifier, not the paper's; the
+    paper's are in ``configs/paper.yaml``.
+    """
+
+    paper: PaperSettings = PaperSettings()
+    """Settings that only reproduce the paper; nothing else needs them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        settings, notes = translate(given)
+        for note in notes:
+            warn_caller(note)
+        return settings
+
+    @classmethod
+    def of(cls, **settings: Any) -> PrunerConfig:
+        """Build a configuration, with errors that name the setting, the value and the remedy.
+
+        Raises
+        ------
+        ConfigError
+            For an unknown setting or a value out of range.
+        """
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            raise ConfigError(explain(error, cls)) from error

@@ -1,0 +1,1 @@
+"""Masks and pruned models as files, and masks held during training."""

@@ -1,1 +1,0 @@
-"""What other distributions carry, and where it is kept."""

@@ -1,1 +1,0 @@
-"""Which parts of a model are pruned, as matrices with masks."""

@@ -1,0 +1,1 @@
+"""The layers of a model that are pruned, as matrices with masks."""

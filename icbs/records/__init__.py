@@ -1,1 +1,0 @@
-"""What a run reads, records and shows."""

@@ -1,0 +1,1 @@
+"""A run: its context, state, start, checkpoints and folder."""

@@ -1,0 +1,206 @@
+"""The fixed surroundings of a run: model, layers, samples, and the objects that settings name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from icbs import streams
+from icbs.acceptance.rule import AcceptanceRule
+from icbs.config import PrunerConfig
+from icbs.config.constants import MAX_SAMPLES, MIN_SHARE, SELECTION_SHARE
+from icbs.curvature.gradient_check import check_gradients, count_samples
+from icbs.curvature.named import make_source
+from icbs.curvature.passes import Pass, Select, take_pass
+from icbs.curvature.source import Batch, CurvatureSource
+from icbs.data.holdout import HoldOut
+from icbs.data.objective import Loss, Objective
+from icbs.data.positions import counted_positions
+from icbs.data.samples import Samples, diverse_samples, epoch_order, read_samples
+from icbs.errors import DataError, LayerError
+from icbs.model.calls import reach, slices
+from icbs.model.coverage import Coverage
+from icbs.model.finding import find_layers
+from icbs.model.layer import Layer
+from icbs.plugins import ACCEPTANCES
+from icbs.run.memory import Plan, make_plan, survey
+from icbs.selection.schedule import selection_point, shares
+
+log = logging.getLogger("icbs")
+
+
+@dataclass
+class RunContext:
+    """What a run works on; nothing in it changes but the model's weights."""
+
+    model: nn.Module
+    layers: list[Layer]
+    objective: Objective
+    pool: Samples
+    """Samples for gradients and curvature."""
+    holdout: HoldOut
+    """Other samples, for acceptance."""
+    config: PrunerConfig
+    source: CurvatureSource
+    """Where the curvature of blocks comes from."""
+    visits: list[float]
+    """Share of the passes in which each layer is visited."""
+    plan: Plan
+    """How memory is kept within its limit."""
+    coverage: Coverage
+    """What is pruned, and what is left dense."""
+    executor: Executor | None = None
+    """Where the blocks of a pass are solved; None for threads of this process."""
+
+    @classmethod
+    def prepare(
+        cls,
+        model: nn.Module,
+        batches: Iterable[Any],
+        loss: Loss,
+        config: PrunerConfig,
+        plan: Plan | None = None,
+    ) -> RunContext:
+        """Check everything that can be checked before work starts.
+
+        At most half of the samples read are held out, whatever ``acceptance_samples`` says.
+        A run that is resumed brings its ``plan``.
+
+        Raises
+        ------
+        LayerError, DataError, MemoryLimitError
+            See :func:`icbs.model.finding.find_layers`, :func:`icbs.data.samples.read_samples`,
+            :meth:`icbs.data.objective.Objective.check`, :func:`icbs.run.memory.make_plan`
+            and :func:`icbs.curvature.gradient_check.check_gradients`.
+        """
+        source = make_source(config)
+        layers = find_layers(model, config)
+        coverage = Coverage.of(model, layers)
+        coverage.report(layers, config)
+        samples = read_samples(batches, MAX_SAMPLES)
+        if len(samples) < 2:
+            raise DataError(
+                "batches holds one sample; gradients and the acceptance test need one each"
+            )
+        device = layers[0].dense.device
+
+        def some(count: int) -> Samples:
+            ignored = Objective(loss).ignored
+            return samples[diverse_samples(samples, count, config.seed, ignored)].to(device)
+
+        few = some(2 if samples.targets.ndim > 1 else 4)
+        objective = Objective.check(loss, model, few, samples.targets, draws=source.draws_targets)
+        objective.precision = config.precision
+        apart = _check_reach(model, layers, objective, samples, len(few), config)
+        order = torch.randperm(len(samples), generator=streams.samples(config.seed))
+        held = min(config.acceptance_samples, len(samples) // 2)
+        found = survey(model, layers, objective, samples[:1].to(device))
+        found = replace(found, apart=apart)
+        source.check(Batch(model, layers, objective, few[:1], streams.samples(config.seed)))
+        if plan is None:
+            plan = make_plan(model, layers, found, config, source, len(samples) - held, held)
+        count = count_samples(found.activations, plan.samples, len(samples))
+        # Sums over samples don't depend on which sample is which, but padding does.
+        rows = source.uses_rows or counted_positions(few) is not None
+        check_gradients(model, layers, objective, some(count), plan.together, rows=rows)
+        holdout = HoldOut(
+            model,
+            layers,
+            objective,
+            samples[order[:held]].to(device),
+            plan.batch_size,
+            remember=plan.remember,
+        )
+        schedule = "uniform" if config.block_size == "all" else config.schedule
+        visits = shares(layers, schedule, MIN_SHARE)
+        pool = samples[order[held:]]
+        return cls(model, layers, objective, pool, holdout, config, source, visits, plan, coverage)
+
+    def acceptance_rule(self) -> AcceptanceRule:
+        """Make the acceptance rule of a run, in its initial state."""
+        kind = ACCEPTANCES.get(self.config.acceptance)
+        rule: AcceptanceRule = kind(self.config, models_loss=self.source.models_loss)
+        return rule
+
+    @property
+    def density(self) -> float:
+        """Share of the prunable weights that the masks keep as they stand."""
+        kept = sum(layer.num_kept for layer in self.layers)
+        return kept / sum(layer.size for layer in self.layers)
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of a pass."""
+        return min(self.config.samples_of(len(self.pool)), self.plan.samples)
+
+    def take_pass(
+        self, generator: torch.Generator, samples_seen: int = 0, select: Select | None = None
+    ) -> Pass:
+        """Run one forward and backward pass, over the next samples, that serves all layers.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+        samples_seen : int, default 0
+            Samples of the passes before; see :func:`icbs.data.samples.epoch_order`.
+        select : callable, optional
+            Selects the blocks; see :func:`icbs.curvature.passes.take_pass`. Without it, a
+            source that would select midway gives no curvature.
+        """
+        count = self.num_samples
+        order = epoch_order(len(self.pool), samples_seen, count, self.config.seed)
+        # Which of them select the blocks should not be the same in every epoch.
+        order = order[torch.randperm(count, generator=generator)]
+        after = selection_point(SELECTION_SHARE, count)
+        blind = select is None and self.source.selects_midway and after is not None
+        return take_pass(
+            self.model,
+            self.layers,
+            self.objective,
+            self.pool[order].to(self.layers[0].dense.device),
+            None if blind else self.source,
+            batch_size=self.plan.together,
+            generator=generator,
+            select=select,
+            select_after=after,
+        )
+
+
+def _check_reach(
+    model: nn.Module,
+    layers: list[Layer],
+    objective: Objective,
+    samples: Samples,
+    few: int,
+    config: PrunerConfig,
+) -> bool:
+    """Check that samples reach every layer; whether their gradients must be taken one by one.
+
+    Where layers see some samples only (experts behind a router), the inputs of a call don't
+    say which sample each row is of.
+
+    Raises
+    ------
+    DataError, LayerError
+        See :func:`icbs.model.calls.reach`.
+    """
+    device = layers[0].dense.device
+    singles = [samples[i : i + 1].to(device) for i in range(few)]
+    more = (piece.to(device) for piece in slices(samples, few))
+    found = reach(model, layers, singles, more, run=objective.run, verify=True)
+    if not found.uneven:
+        return False
+    some = ", ".join(map(repr, found.uneven[:3])) + (", …" if len(found.uneven) > 3 else "")
+    if config.sample == "token":
+        raise LayerError(
+            f"layers {some} see some samples or positions only, so that sample='token' can't "
+            "weigh them; use sample='sequence', or exclude them"
+        )
+    log.info("%s see some samples only: gradients are taken one sample at a time", some)
+    return True

@@ -1,0 +1,104 @@
+"""The loop over the passes of a run: budget, checkpoints, callbacks, and the end."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+
+from icbs import parallel
+from icbs.blocks.failures import Failures
+from icbs.errors import SolverFailureError
+from icbs.run.context import RunContext
+from icbs.run.result import Progress, Result
+from icbs.run.run_folder import RunFolder
+from icbs.run.state import RunState
+from icbs.run.weight_update import WeightUpdate, update_weights
+
+log = logging.getLogger("icbs")
+Callback = Callable[[Progress], object]
+
+
+def run_passes(
+    step: Callable[[RunContext, RunState], None],
+    context: RunContext,
+    state: RunState,
+    *,
+    solver: str,
+    folder: RunFolder | None = None,
+    callbacks: Sequence[Callback] = (),
+    update: WeightUpdate | None = None,
+    hint: bool = True,
+) -> Result:
+    """Take passes until the budget is spent, or something fails; set the best masks seen.
+
+    Parameters
+    ----------
+    step : callable
+        ``step(context, state)`` does one pass.
+    context, state
+    solver : str
+        The solver's name, for messages.
+    folder : RunFolder, optional
+        Where checkpoints and results go.
+    callbacks : sequence of callable
+        Called at the start and after each pass; a true return value ends the run.
+    update : callable, optional
+        Replaces weights between passes; see :mod:`icbs.run.weight_update`.
+    hint : bool, default True
+        Log how to resume when the run is interrupted.
+    """
+    config = context.config
+    limit = config.time_limit or math.inf
+    failures = Failures(solver)
+    if state.step == 0 and math.isnan(state.loss):  # resumed before its first pass was done
+        state.loss = context.holdout.measure()
+    ended = state.step == 0 and _call_back(callbacks, context, state)
+
+    def more() -> bool:
+        return not ended and state.step < config.passes and state.seconds < limit
+
+    try:
+        while parallel.broadcast_from_rank0(more):
+            if state.step % config.checkpoint_every == 0 or math.isnan(state.loss):
+                # Measured from scratch where a resumed run would begin, so that both agree.
+                state.loss = context.holdout.measure()
+                if folder is not None and not failures.without_answer:
+                    folder.checkpoint(context, state)
+            before = len(state.history)
+            step(context, state)
+            failures.note(state.history[before:])
+            failures.check()
+            if update is not None:
+                update_weights(update, context, state)
+            ended = _call_back(callbacks, context, state)
+        failures.check(over=True)
+    except KeyboardInterrupt:
+        if folder is not None and hint:
+            log.warning(
+                "interrupted in pass %d; icbs.Pruner.resume(%r, …) continues from the last "
+                "checkpoint, after pass %d",
+                state.step + 1,
+                str(folder.path),
+                state.step - state.step % config.checkpoint_every,
+            )
+        raise
+    except SolverFailureError:
+        if folder is not None:  # The checkpoint stays: a resumed run does these passes again.
+            folder.record(state)
+        raise
+    finally:
+        state.best.apply(context.layers)
+    result = Result.of(context, state)
+    if folder is not None:
+        folder.conclude(context, state, result)
+    return result
+
+
+def _call_back(callbacks: Sequence[Callback], context: RunContext, state: RunState) -> bool:
+    """Call back without counting the time; return whether the run is to end."""
+    seconds = state.seconds
+    now = Progress.of(context, state)
+    answers = [callback(now) for callback in callbacks]
+    state.set_clock(seconds)
+    return any(answers)

@@ -1,0 +1,341 @@
+"""A run on disk: configuration, checkpoint, history and results.
+
+- ``config.yaml``: the pruner's settings
+- ``manifest.json``: versions, and hashes of the settings, the model and the samples
+- ``initial.safetensors``: the initial masks, if they were given
+- ``checkpoint.safetensors``: the whole state after a pass
+- ``history.csv``: one row per block
+- ``masks.safetensors``, ``summary.json``, and ``model.safetensors`` or the folder
+  ``pretrained`` (models of transformers): the result
+
+The history is appended to; all other files are written under a temporary name and renamed. If a
+run is killed between the two, the history may be newer than the checkpoint: rows after the
+checkpoint are discarded on resume and computed again. One process at a time uses a folder.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from icbs import parallel
+from icbs.config import PrunerConfig
+from icbs.config.old_names import translate
+from icbs.config.plain_yaml import dump_plain, load_plain
+from icbs.errors import ConfigError, RunFolderError
+from icbs.export.digests import digest, file_digest
+from icbs.export.headers import HistoryMark, Manifest
+from icbs.export.masks import load_masks, save_masks
+from icbs.export.safetensors_files import read_header, read_text, write_error
+from icbs.model.coverage import density_in_words
+from icbs.run import checkpoint
+from icbs.run.context import RunContext
+from icbs.run.history import BlockRecord, HistoryFile, read_history
+from icbs.run.locked_folder import CONFIG, INITIAL, MANIFEST, LockedFolder
+from icbs.run.manifest import fingerprints, make_manifest, read_manifest
+from icbs.run.memory import Plan
+from icbs.run.result import Result
+from icbs.run.results_files import MASKS, SUMMARY, read_summary, write_masks, write_model
+from icbs.run.state import RunState
+from problems.files import regular, remove_leftovers, write_text
+
+CHECKPOINT = "checkpoint.safetensors"
+log = logging.getLogger("icbs")
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """Progress of a run, finished or not."""
+
+    finished: bool
+    passes: int
+    """Passes done."""
+    seconds: float
+    """Wall seconds spent on pruning."""
+    initial_loss: float
+    """Held-out loss of the initial masks; NaN if not known yet."""
+    loss: float
+    """Lowest held-out loss so far; NaN if not known yet."""
+    density: str = ""
+    """Description of the weights that the density counts; empty for an unfinished run."""
+
+
+class RunFolder(LockedFolder):
+    """Folder of one run.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._history = HistoryFile(path / "history.csv")
+        self._saved = False
+
+    def create(
+        self,
+        context: RunContext,
+        about: Mapping[str, Any],
+        masks: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Write initial masks, manifest and, last, the configuration, which marks a run.
+
+        Raises
+        ------
+        ConfigError
+            If ``about`` can't be written as JSON.
+        RunFolderError
+            If the folder can't be written.
+        """
+        settings = dump_plain(context.config.model_dump())
+
+        def write() -> None:
+            try:
+                remove_leftovers(self.path)
+                (self.path / INITIAL).unlink(missing_ok=True)
+                if masks is not None:
+                    save_masks(masks, self.path / INITIAL)
+                given = None if masks is None else file_digest(self.path / INITIAL)
+                write_text(self.path / MANIFEST, make_manifest(context, settings, given, about))
+                write_text(self.path / CONFIG, settings)
+            except OSError as error:
+                raise write_error(self.path, error) from error
+
+        parallel.on_rank0(write)
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The manifest; see :mod:`icbs.run.manifest`."""
+        return read_manifest(self.path / MANIFEST)
+
+    def config(self) -> PrunerConfig:
+        """Read the settings of the run.
+
+        Raises
+        ------
+        RunFolderError
+            If there is no run, or its configuration is damaged.
+        """
+        path = self.path / CONFIG
+        try:
+            text = read_text(path)
+            settings = load_plain(text)
+            if digest([text.encode()]) != self.manifest.settings:
+                raise ValueError("it has been changed: its digest is not that in the manifest")
+            present, _ = translate(settings)
+            return PrunerConfig.of(**present)
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunFolderError(f"{self.path} has no run (no config.yaml)") from None
+        except ConfigError as error:
+            raise RunFolderError(
+                f"{path} has settings that this version does not support: {error!s:.1000}. Use "
+                "the release that started the run, or start a new one"
+            ) from error
+        except (OSError, ValueError, TypeError) as error:
+            raise RunFolderError(f"{path} is damaged: {error!s:.1000}") from error
+
+    def about(self) -> dict[str, Any]:
+        """Return the notes given to :meth:`create`."""
+        self.config()
+        return self.manifest.about
+
+    def plan(self) -> Plan | None:
+        """Return the memory plan of the run; None for a run of an older version."""
+        plan = self.manifest.plan
+        return None if plan is None else Plan(**plan.model_dump())
+
+    def status(self) -> RunStatus:
+        """Read the status from the summary, or else from the last checkpoint.
+
+        Raises
+        ------
+        RunFolderError
+            If either is damaged.
+        """
+        if (self.path / SUMMARY).exists():
+            found = read_summary(self.path / SUMMARY)
+            words = density_in_words(found.model_dump())
+            return RunStatus(
+                True, found.passes, found.seconds, found.initial_loss, found.loss, words
+            )
+        path = self.path / CHECKPOINT
+        if not path.exists():
+            return RunStatus(False, 0, 0.0, float("nan"), float("nan"))
+        with checkpoint.read_checkpoint(path) as (state, _):
+            pass
+        return RunStatus(False, state.step, state.seconds, state.initial_loss, state.best_loss)
+
+    def final_masks(self) -> dict[str, Tensor]:
+        """Return the masks of a finished run; empty for an unfinished one.
+
+        Raises
+        ------
+        RunFolderError
+            If the file is damaged.
+        """
+        path = self.path / MASKS
+        return load_masks(path) if path.exists() else {}
+
+    def initial_masks(self) -> dict[str, Tensor] | None:
+        """Return the given initial masks; None if the setting ``initial`` determined them.
+
+        Raises
+        ------
+        RunFolderError
+            If the file is damaged, missing or of another run.
+        """
+        path = self.path / INITIAL
+        try:
+            found = file_digest(regular(path)) if path.exists() else None
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{path} can't be read: {error}") from error
+        # Manifests of earlier releases don't have it.
+        if "initial" in self.manifest.model_fields_set and found != self.manifest.initial:
+            raise RunFolderError(
+                f"{path} is not the file of initial masks of this run; restore it, or start a new "
+                "run"
+            )
+        return None if found is None else load_masks(path)
+
+    def check(self, context: RunContext) -> None:
+        """Refuse a model or samples other than those of the run.
+
+        Raises
+        ------
+        RunFolderError
+        """
+        recorded = self.manifest
+        for what, found in fingerprints(context).items():
+            if getattr(recorded, what) != found:
+                raise RunFolderError(
+                    f"not the {what} of the run in {self.path}: resume it with the same "
+                    f"{what}, or start a new run"
+                )
+
+    def checkpoint(self, context: RunContext, state: RunState) -> None:
+        """Save the state; a failure after the first checkpoint is logged, and the run continues.
+
+        Raises
+        ------
+        RunFolderError
+            If the first checkpoint can't be written.
+        """
+        first, self._saved = not self._saved, True
+        if first:
+            parallel.on_rank0(lambda: self.save(context, state))
+        elif parallel.rank() == 0:
+            try:
+                self.save(context, state)
+            except RunFolderError as error:
+                log.warning(
+                    "no checkpoint after pass %d: %s. The run continues and tries again after %d "
+                    "more passes",
+                    state.step,
+                    error,
+                    context.config.checkpoint_every,
+                )
+
+    def save(self, context: RunContext, state: RunState) -> None:
+        """Write history and checkpoint, in this order, and remove the summary of a finished run.
+
+        Raises
+        ------
+        RunFolderError
+            If they can't be written; the last checkpoint stays.
+        """
+        self.lock.check()
+        try:
+            self._history.append(state.history)
+        except OSError as error:
+            raise write_error(self._history.path, error) from error
+        # The summary of a finished run that is continued is out of date.
+        (self.path / SUMMARY).unlink(missing_ok=True)
+        manifest, mark = self.manifest.digest, self._history.mark()
+        path = self.path / CHECKPOINT
+        checkpoint.write_checkpoint(path, context, state, manifest, mark)
+
+    def load(self, context: RunContext) -> RunState | None:
+        """Restore the state of the last checkpoint into the model; None without a checkpoint.
+
+        Raises
+        ------
+        RunFolderError
+            If the checkpoint or the history is damaged, or of another run.
+        """
+        path = self.path / CHECKPOINT
+        if not path.exists():
+            return None
+        with checkpoint.read_checkpoint(path) as (facts, tensors):
+            if facts.manifest != self.manifest.digest:
+                raise RunFolderError(
+                    f"{path} is of another run than manifest.json; restore the file of this run, "
+                    "or start a new run"
+                )
+            history = self._history.restore(facts.history.model_dump())
+            layers, tabu = context.layers, context.config.tabu
+            return RunState.restored(
+                layers, context.acceptance_rule(), tabu, facts, tensors, history
+            )
+
+    def record(self, state: RunState) -> None:
+        """Append the history without a checkpoint, to document failures.
+
+        A resumed run repeats these passes. Errors of writing are ignored.
+        """
+        with suppress(OSError):
+            self._history.append(state.history)
+
+    def history(self) -> list[BlockRecord]:
+        """Read the history and check the rows before the last checkpoint.
+
+        Raises
+        ------
+        RunFolderError
+            If the history is missing or damaged.
+        """
+        path = self.path / CHECKPOINT
+        # Checkpoints of earlier releases don't have the mark.
+        if path.exists() and "history" in (facts := read_header(path, "checkpoint")):
+            try:
+                mark = HistoryMark.of(facts["history"])
+            except ValueError as error:
+                raise RunFolderError(f"{path} is damaged: {error}") from error
+            HistoryFile(self._history.path).restore(mark.model_dump())
+        return read_history(self._history.path)
+
+    def conclude(self, context: RunContext, state: RunState, result: Result) -> None:
+        """Write the results; a failure of one part does not prevent the others.
+
+        Raises
+        ------
+        RunFolderError
+            If a part can't be written; with the result as an attribute.
+        """
+        if parallel.rank() > 0:
+            return
+        failures = []
+        for write in (
+            lambda: self.save(context, state),
+            lambda: write_masks(self.path, result),
+            lambda: write_model(self.path, context.model, result),
+        ):
+            try:
+                self.lock.check()
+                write()
+            except RunFolderError as error:
+                failures.append(str(error))
+        if failures:
+            raise RunFolderError(
+                f"the run is finished, but not all results are in {self.path}: "
+                f"{'; '.join(dict.fromkeys(failures))}. Save error.result.masks with "
+                "icbs.save_masks, or resume the run when the folder can be written",
+                result,
+            )

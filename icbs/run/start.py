@@ -1,0 +1,188 @@
+"""The start of a run: initial masks, given or by score, and the initial state."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from icbs import streams
+from icbs.config import PrunerConfig
+from icbs.config.constraints import Pattern
+from icbs.data.samples import epoch_order
+from icbs.errors import BlockSizeWarning, DataError, LayerError
+from icbs.layerwise.sweep import pieces_of, sweep
+from icbs.model.layer import Layer
+from icbs.model.plain import check_mask
+from icbs.plugins import SCORES
+from icbs.run.context import RunContext
+from icbs.run.state import RunState
+from icbs.selection.allocation import share_out
+from icbs.selection.block_selection import Tabu
+from icbs.selection.scores import initial_mask, movable
+
+log = logging.getLogger("icbs")
+_LOG_EVERY = 20.0
+"""Seconds between two log lines about the progress of the start."""
+
+
+def start_run(context: RunContext, masks: Mapping[str, Tensor] | None = None) -> RunState:
+    """Set the initial masks, given or by score, and measure where the run starts.
+
+    All layers are scored, dense, before the first of them is pruned.
+
+    Parameters
+    ----------
+    context : RunContext
+    masks : mapping of str to Tensor of bool, optional
+        As for :meth:`icbs.Pruner.prune`, checked already.
+
+    Raises
+    ------
+    DataError
+        If the loss of the initial masks is NaN.
+    """
+    config, began = context.config, time.perf_counter()
+    generator = streams.passes(config.seed)
+    scores, samples_seen = None, 0
+    exchanges = masks is None and config.initial == "exchange"
+    scored = masks is None and not (exchanges and config.allocation != "global")
+    if scored or config.paper.fix_prune or config.paper.fix_keep:
+        pass_info = context.take_pass(generator)
+        samples_seen = pass_info.count
+        score = SCORES.get("wanda" if config.initial == "exchange" else config.initial)
+        scores = {layer.name: score(layer, pass_info, generator) for layer in context.layers}
+        if masks is None and config.allocation == "global":
+            share_out(context.layers, scores, config)
+    if exchanges:
+        masks = _exchanged(context, samples_seen)
+        samples_seen += context.num_samples
+    tabus = {}
+    for layer in context.layers:
+        free = torch.ones_like(layer.pruned)
+        if masks is not None:
+            layer.set_mask(~layer.kind.matrix(masks[layer.name]).flatten().to(layer.pruned.device))
+        if scores is not None:
+            score = scores[layer.name]
+            if masks is None:
+                keep = layer.num_keep
+                layer.set_mask(initial_mask(score, keep, config.compare, config.pattern))
+            free = movable(score, layer.pruned, config.paper.fix_prune, config.paper.fix_keep)
+        tabus[layer.name] = Tabu(free, config.tabu)
+        _check_block_size(layer, free, config)
+    state = RunState(
+        generator,
+        tabus,
+        context.acceptance_rule(),
+        samples_seen=samples_seen,
+    )
+    state.set_clock(time.perf_counter() - began)
+    state.loss = state.initial_loss = context.holdout.measure()
+    if math.isnan(state.loss):
+        raise DataError(
+            "the loss of the initial masks on held-out samples is NaN; check the data, begin with "
+            "more weights (density) or better ones (initial), or use a wider floating-point type"
+        )
+    state.keep_best(context.layers)
+    state.start_seconds = state.seconds
+    return state
+
+
+def _exchanged(context: RunContext, samples_seen: int) -> dict[str, Tensor]:
+    """Masks by exchanges from Wanda's, on as many samples as a pass has."""
+    config = context.config
+    order = epoch_order(len(context.pool), samples_seen, context.num_samples, config.seed)
+    device = context.layers[0].dense.device
+    pieces = pieces_of(context.pool[order], context.plan.batch_size, device)
+    began = last_logged = math.nan
+
+    def report(done: int, layers: int) -> None:
+        nonlocal began, last_logged
+        now = time.perf_counter()
+        if done == 1:  # the time before the first layer is no measure of the others
+            began = last_logged = now
+        elif now - last_logged > _LOG_EVERY:
+            last_logged, left = now, (now - began) * (layers - done) / (done - 1)
+            log.info("the start: %d of %d layers, %.0f s left", done, layers, left)
+
+    sweep(context.model, context.layers, pieces, "exchange", config, callback=report)
+    return {layer.name: layer.mask for layer in context.layers}
+
+
+def _check_block_size(layer: Layer, free: Tensor, config: PrunerConfig) -> None:
+    half = min(int((free & layer.pruned).sum()), int((free & ~layer.pruned).sum()))
+    # The default takes what a layer has; only a size that was asked for can be missed.
+    size = config.block_size
+    if "block_size" in config.model_fields_set and size != "all" and size > 2 * half:
+        warnings.warn(
+            f"block_size {size} is more than layer {layer.name!r} can fill "
+            f"({half} of its movable weights are on the smaller side): its blocks are smaller",
+            BlockSizeWarning,
+            stacklevel=5,
+        )
+
+
+def check_masks(
+    masks: Mapping[str, Tensor], layers: Sequence[Layer], pattern: Pattern | None = None
+) -> None:
+    """Refuse starting masks that are not one for each layer, of its shape and density.
+
+    Parameters
+    ----------
+    masks : mapping of str to Tensor of bool
+        Layer name → mask, True where the weight is kept, in the shape of its weight.
+    layers : sequence of Layer
+        The layers to prune.
+    pattern : Pattern, optional
+        N:M that each mask must follow.
+
+    Raises
+    ------
+    LayerError
+        Naming the layer and the remedy.
+    """
+    names = [layer.name for layer in layers]
+    if absent := [name for name in names if name not in masks]:
+        raise LayerError(
+            f"masks has none for {_listed(absent)}; give one for each layer to prune, "
+            "or exclude these layers"
+        )
+    if unknown := [name for name in masks if name not in names]:
+        raise LayerError(
+            f"masks has {_listed(unknown)}, which are not prunable layers; leave them out, "
+            "or include these layers"
+        )
+    for layer in layers:
+        mask = masks[layer.name]
+        check_mask(layer.name, mask)
+        shape = tuple(layer.kind.weight.shape)
+        if tuple(mask.shape) != shape:
+            raise LayerError(
+                f"the mask of {layer.name!r} has shape {tuple(mask.shape)}; it must have that "
+                f"of the weight, {shape}"
+            )
+        kept = int(mask.sum())
+        if kept != layer.num_keep:
+            raise LayerError(
+                f"the mask of {layer.name!r} keeps {kept} of {layer.size} weights and density "
+                f"{layer.density:g} asks for {layer.num_keep}; set "
+                f"densities={{{layer.name!r}: {kept / layer.size:.6g}}}"
+            )
+        if pattern is None:
+            continue
+        runs = layer.kind.matrix(mask).reshape(-1, pattern.run)
+        if (runs.sum(dim=1) != pattern.keep).any():
+            raise LayerError(
+                f"the mask of {layer.name!r} has runs that don't keep {pattern}; "
+                "use masks made for that constraint"
+            )
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more

@@ -1,1 +1,0 @@
-"""Masks and pruned models as files, and masks that hold."""

@@ -1,0 +1,155 @@
+"""A budget of weights for the whole model, shared out over its layers by score."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from icbs.config import PrunerConfig
+from icbs.config.constants import ALLOCATION_FLOOR
+from icbs.errors import DensityWarning, LayerError
+from icbs.model.finding import density_of
+from icbs.model.layer import Layer
+from icbs.model.plain import check_mask
+
+log = logging.getLogger("icbs")
+
+
+def share_out(layers: Sequence[Layer], scores: Mapping[str, Tensor], config: PrunerConfig) -> None:
+    """Set the layers' densities so that one threshold on the scores holds for all.
+
+    The sum is exact: as many weights are kept as with the same density everywhere. No layer
+    gets less than a tenth of its own, or is left whole. Layers with a density
+    of their own in ``densities`` keep it.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    scores : mapping of str to Tensor, shape (out, in)
+        Worth of keeping each weight, comparable between layers.
+    config : PrunerConfig
+    """
+    open_ = [layer for layer in layers if density_of(layer.name, layer.module, config) is None]
+    if not open_:
+        return
+    low = np.array([max(1, int(ALLOCATION_FLOOR * x.num_keep)) for x in open_])
+    high = np.array([layer.size - 1 for layer in open_])
+    values = [scores[layer.name].detach().flatten().float().cpu().numpy() for layer in open_]
+    kept = threshold(values, sum(layer.num_keep for layer in open_), low, high)
+    for layer, keep in zip(open_, kept, strict=True):
+        layer.density = int(keep) / layer.size
+    _tell(open_, len(layers) - len(open_))
+
+
+def _tell(layers: Sequence[Layer], apart: int) -> None:
+    """Say how the budget was shared out; warn of layers that get next to nothing, or all."""
+    ranked = sorted(layers, key=lambda layer: layer.density)
+    log.info(
+        "the budget shared out over %d layers: densities from %.3g (%s) to %.3g (%s); %d layers "
+        "keep one of their own",
+        len(layers),
+        ranked[0].density,
+        ranked[0].name,
+        ranked[-1].density,
+        ranked[-1].name,
+        apart,
+    )
+    least = [layer.name for layer in layers if layer.num_keep <= 1]
+    most = [layer.name for layer in layers if layer.num_keep >= layer.size - 1]
+    for names, what, remedy in (
+        (least, "nothing, or a single weight", "give it a density of its own (densities)"),
+        (most, "all their weights, or all but one", "exclude them"),
+    ):
+        if names:
+            more = f", … ({len(names)} in all)" if len(names) > 5 else ""
+            warnings.warn(
+                f"the shared budget leaves {', '.join(names[:5])}{more} with {what}; {remedy}, "
+                "or give them a density of their own (densities)",
+                DensityWarning,
+                stacklevel=5,
+            )
+
+
+def threshold(
+    values: Sequence[npt.NDArray[np.float32]],
+    keep: int,
+    low: npt.NDArray[np.int64],
+    high: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int64]:
+    """How many of each array are among the ``keep`` largest of all, within bounds.
+
+    Parameters
+    ----------
+    values : sequence of arrays
+    keep : int
+        In all; between the sums of the bounds.
+    low, high : array of int
+        Least and most of each array. Where one binds, the others share what is left.
+
+    Returns
+    -------
+    array of int
+        Sums to ``keep``.
+    """
+    counts = np.zeros(len(values), dtype=np.int64)
+    free = np.ones(len(values), dtype=bool)
+    while free.any():
+        some = [i for i, is_free in enumerate(free) if is_free]
+        counts[some] = _largest([values[i] for i in some], keep - int(counts[~free].sum()))
+        under, over = free & (counts < low), free & (counts > high)
+        if not (under.any() or over.any()):
+            break
+        # Bind the side that is further off; the other may come right by itself.
+        short, excess = (low - counts)[under].sum(), (counts - high)[over].sum()
+        bound, to = (under, low) if short >= excess else (over, high)
+        counts[bound] = to[bound]
+        free &= ~bound
+    return counts
+
+
+def _largest(values: Sequence[npt.NDArray[np.float32]], keep: int) -> list[int]:
+    """How many of each array are among the ``keep`` largest; ties go to the first arrays."""
+    total = sum(map(len, values))
+    if keep >= total:
+        return [len(v) for v in values]
+    if keep <= 0:
+        return [0] * len(values)
+    together = np.concatenate(values)
+    together.partition(total - keep)
+    cut = together[total - keep]
+    counts = [int((v > cut).sum()) for v in values]
+    left = keep - sum(counts)
+    for i, v in enumerate(values):
+        tied = min(left, int((v == cut).sum()))
+        counts[i] += tied
+        left -= tied
+    return counts
+
+
+def adopt(layers: Sequence[Layer], masks: Mapping[str, Tensor]) -> None:
+    """Take the layers' densities from given masks, which must keep as many in all.
+
+    Raises
+    ------
+    LayerError
+        If they don't.
+    """
+    given = [layer for layer in layers if layer.name in masks]
+    for layer in given:
+        check_mask(layer.name, masks[layer.name])
+    kept = sum(int(masks[layer.name].sum()) for layer in given)
+    wanted = sum(layer.num_keep for layer in given)
+    if kept != wanted:
+        raise LayerError(
+            f"the masks keep {kept} weights in all, and the density asks for {wanted}; "
+            f"set density={kept / sum(layer.size for layer in given):.6g}"
+        )
+    for layer in given:
+        layer.density = int(masks[layer.name].sum()) / layer.size
+    if given:
+        _tell(given, 0)

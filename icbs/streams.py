@@ -1,0 +1,21 @@
+"""The random streams of a run, all derived from its seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+
+def samples(seed: int) -> torch.Generator:
+    """Stream that orders samples: which are held out, and in which order the others come."""
+    return torch.Generator().manual_seed(seed)
+
+
+def passes(seed: int) -> torch.Generator:
+    """Stream of the start and of all passes; its state is part of a checkpoint."""
+    return torch.Generator().manual_seed(seed + 1)
+
+
+def solver_seed(seed: int, step: int) -> int:
+    """Seed of the solver in pass ``step``, the same for all of its blocks."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
