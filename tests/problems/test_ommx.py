@@ -175,7 +175,7 @@ REFUSED = {
     ),
     "weights": (
         lambda m: setattr(m.constraints[0].function.linear.terms[0], "coefficient", 2.0),
-        "weighs all its variables alike",
+        "the coefficients of a cardinality must be equal",
     ),
     "a product in a row": (
         lambda m: m.constraints[0].function.polynomial.terms.add(ids=[0, 1], coefficient=1.0),

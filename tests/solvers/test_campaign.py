@@ -282,7 +282,7 @@ def test_bad_input_is_refused(changes, error, said):
 
 
 def test_energies_that_leave_float64_are_refused():
-    with pytest.raises(InvalidProblemError, match="leave float64"):
+    with pytest.raises(InvalidProblemError, match="overflow float64"):
         compare({"p": CardinalityQUBO(np.full((4, 4), 1e308), 2)}, "anneal", seeds=1)
 
 
