@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,19 @@ class Row:
     solver_seconds: float
     seconds: float
     """Wall seconds since the run began. The two times alone differ between equal runs."""
+    proved: bool = False
+    """Whether the solver proved its answer optimal for the block's quadratic model."""
+    bound: float | None = None
+    """Lower bound on the energy of every answer; None where the solver knows none, and in
+    histories of earlier releases."""
+
+    @property
+    def gap(self) -> float | None:
+        """Relative gap ``(energy - bound) / |energy|`` (absolute at energy 0), or None."""
+        if self.bound is None:
+            return None
+        distance = max(0.0, self.energy - self.bound)
+        return distance / abs(self.energy) if self.energy else distance
 
 
 TIMES = ("solver_seconds", "seconds")
@@ -54,6 +67,8 @@ NAMES = [field.name for field in dataclasses.fields(Row)]
 
 class HistoryFile:
     """The rows of a run as CSV, appended to, with a digest of what has been written.
+
+    A file that an earlier release began keeps its own columns, so that its digests hold.
 
     A checkpoint records :meth:`mark`. A process that is killed may leave more than the last
     checkpoint counts on, whole rows or torn ones; :meth:`restore` reads what counts, and the
@@ -70,6 +85,7 @@ class HistoryFile:
 
     def _start_over(self) -> None:
         self.rows = self.size = 0
+        self.names = NAMES
         self._hash = new_hash()
 
     def append(self, history: Sequence[Row]) -> None:
@@ -85,7 +101,7 @@ class HistoryFile:
         with os.fdopen(os.open(self.path, flags, 0o666), "r+b") as file:
             if file.seek(0, os.SEEK_END) < self.size:  # somebody took it away
                 self._start_over()
-            text = _csv(history[self.rows :], header=not self.size)
+            text = _csv(history[self.rows :], self.names, header=not self.size)
             file.truncate(self.size)
             file.seek(self.size)
             file.write(text)
@@ -119,8 +135,8 @@ class HistoryFile:
                 f"{self.path} is damaged, or of another run: its first {mark['rows']} rows are not "
                 "those that the checkpoint counts on; restore the file, or begin the run anew"
             )
-        rows = _parse(text, self.path)
-        self.rows, self.size = len(rows), len(text)
+        rows, names = _parse(text, self.path)
+        self.rows, self.size, self.names = len(rows), len(text), names or NAMES
         return rows
 
 
@@ -140,28 +156,43 @@ def read_history(path: Path) -> list[Row]:
     whole, end, _ = text.rpartition(b"\r\n" if b"\r\n" in text else b"\n")
     if not end:
         raise RunFolderError(f"{path} is not a readable history: it has no first line")
-    return _parse(whole + end, path)
+    return _parse(whole + end, path)[0]
 
 
-def _csv(rows: Sequence[Row], *, header: bool) -> bytes:
+def _csv(rows: Sequence[Row], names: Sequence[str], *, header: bool) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     if header:
-        writer.writerow(NAMES)
+        writer.writerow(names)
     for row in rows:
         # repr of a float is the shortest text that reads back to the same bits.
-        writer.writerow([getattr(row, name) for name in NAMES])
+        writer.writerow([getattr(row, name, "") for name in names])
     return text.getvalue().encode()
 
 
-def _parse(text: bytes, path: Path) -> list[Row]:
+def _parse(text: bytes, path: Path) -> tuple[list[Row], list[str]]:
+    """Read rows and the names of their columns."""
     try:
-        lines = io.StringIO(text.decode(), newline="")
-        return [_row(record) for record in csv.DictReader(lines)]
+        reader = csv.DictReader(io.StringIO(text.decode(), newline=""))
+        return [_row(record) for record in reader], list(reader.fieldnames or [])
     except (ValueError, TypeError, KeyError, csv.Error) as error:
         raise RunFolderError(f"{path} is not a readable history: {error}") from error
 
 
+_KINDS: dict[str, Callable[[str], Any]] = {
+    "int": int,
+    "float": float,
+    "str": str,
+    "bool": lambda text: text == "True",
+    "float | None": lambda text: float(text) if text else None,
+}
+
+
 def _row(record: dict[str, str]) -> Row:
-    kinds = {"int": int, "float": float, "str": str, "bool": lambda text: text == "True"}
-    return Row(**{f.name: kinds[str(f.type)](record[f.name]) for f in dataclasses.fields(Row)})  # type: ignore[operator]
+    """Read a row; columns that an earlier release did not write take their defaults."""
+    fields = [
+        field
+        for field in dataclasses.fields(Row)
+        if field.name in record or field.default is dataclasses.MISSING
+    ]
+    return Row(**{field.name: _KINDS[str(field.type)](record[field.name]) for field in fields})

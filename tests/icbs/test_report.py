@@ -23,7 +23,7 @@ from icbs.report.page import write_page
 from icbs.report.tables import common_prefix, facts
 from icbs.run.history import Row
 
-BLANK = {field.name: 0 for field in dataclasses.fields(Row)} | {"failure": ""}
+BLANK = {field.name: 0 for field in dataclasses.fields(Row)} | {"failure": "", "bound": None}
 
 
 def row(**given) -> Row:
