@@ -126,7 +126,7 @@ class StartSettings(Group):
 class BlockSettings(Group):
     """Blocks."""
 
-    block_size: Annotated[BlockSize, Unit("weights, or all")] = 2048
+    block_size: Annotated[BlockSize, Unit("weights, 2 at least, or all")] = 2048
     """Weights in a block, half of them pruned; smaller layers get smaller blocks.
 
     ``all`` makes one problem of all weights of the model, with one count for each layer, or one

@@ -22,7 +22,7 @@ from icbs.curvature.source import Batch, CurvatureSource
 from icbs.data.holdout import HoldOut
 from icbs.data.objective import Loss, Objective
 from icbs.data.positions import counted_positions
-from icbs.data.samples import Samples, epoch_order, read_samples, unlike
+from icbs.data.samples import Samples, diverse_samples, epoch_order, read_samples
 from icbs.errors import DataError, LayerError
 from icbs.model.calls import reach, slices
 from icbs.model.coverage import Coverage
@@ -82,7 +82,7 @@ class RunContext:
         source = make_source(config)
         layers = find_layers(model, config)
         coverage = Coverage.of(model, layers)
-        coverage.tell(layers, config)
+        coverage.report(layers, config)
         samples = read_samples(batches, MAX_SAMPLES)
         if len(samples) < 2:
             raise DataError(
@@ -92,7 +92,7 @@ class RunContext:
 
         def some(count: int) -> Samples:
             ignored = Objective(loss).ignored
-            return samples[unlike(samples, count, config.seed, ignored)].to(device)
+            return samples[diverse_samples(samples, count, config.seed, ignored)].to(device)
 
         few = some(2 if samples.targets.ndim > 1 else 4)
         objective = Objective.check(loss, model, few, samples.targets, draws=source.draws_targets)

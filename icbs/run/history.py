@@ -1,4 +1,4 @@
-"""The record of a run: one row for each block."""
+"""The history of a run: one row per block."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from problems.files import regular
 
 
 @dataclass(frozen=True)
-class Row:
-    """What happened to one block."""
+class BlockRecord:
+    """The row of one block."""
 
     step: int
     """Pass, from 0."""
     samples: int
-    """Samples of the pass."""
+    """Number of samples of the pass."""
     layer: str
     n: int
     k: int
-    """Weights in the block, and how many of them are pruned."""
+    """Number of weights in the block, and number of those that are pruned."""
     moved: int
-    """Weights that the solver's answer moves, in either direction."""
+    """Number of weights that the solution prunes or restores."""
     predicted: float
-    """Change of the loss by the quadratic model, of the solver's answer."""
+    """Change of the loss by the quadratic model, for the solution."""
     actual: float
-    """Change of the held-out loss; NaN where it was not measured."""
+    """Change of the held-out loss; NaN if not measured."""
     accepted: bool
     energy: float
-    """Energy of the solver's answer: the predicted change, the ridge, and with ``fisher+gram``
-    the error of the layer's own output."""
+    """Energy of the solution: the predicted change, the ridge term, and with ``fisher+gram`` the
+    error of the layer's output."""
     failure: str
-    """Type and message of the error that kept the solver from answering (its type alone in
-    histories of older runs); empty as a rule."""
+    """Type and message of the solver's error (only the type in histories of older runs); empty
+    without an error."""
     solver_seconds: float
     seconds: float
-    """Wall seconds since the run began. The two times alone differ between equal runs."""
+    """Wall seconds since the start. Only the two times differ between repetitions of a run."""
     proved: bool = False
-    """Whether the solver proved its answer optimal for the block's quadratic model."""
+    """Whether the solver proved that the solution is optimal for the block's quadratic model."""
     bound: float | None = None
-    """Lower bound on the energy of every answer; None where the solver knows none, and in
-    histories of earlier releases."""
+    """Lower bound on the energies of all solutions; None if the solver has none, and in histories
+    of earlier releases."""
 
     @property
     def gap(self) -> float | None:
@@ -59,20 +59,19 @@ class Row:
         return distance / abs(self.energy) if self.energy else distance
 
 
+Row = BlockRecord  # name in version 0.1
 TIMES = ("solver_seconds", "seconds")
-
-
-NAMES = [field.name for field in dataclasses.fields(Row)]
+NAMES = [field.name for field in dataclasses.fields(BlockRecord)]
 
 
 class HistoryFile:
-    """The rows of a run as CSV, appended to, with a digest of what has been written.
+    """The rows of a run in a CSV file that is appended to, with a digest of its content.
 
-    A file that an earlier release began keeps its own columns, so that its digests hold.
+    A file of an earlier release keeps its columns, so that its digests stay valid.
 
-    A checkpoint records :meth:`mark`. A process that is killed may leave more than the last
-    checkpoint counts on, whole rows or torn ones; :meth:`restore` reads what counts, and the
-    next :meth:`append` writes over the rest.
+    A checkpoint records :meth:`mark`. A killed process may leave more than the rows before the
+    last checkpoint, whole or incomplete; :meth:`restore` reads the rows before the checkpoint,
+    and the next :meth:`append` overwrites the rest.
 
     Parameters
     ----------
@@ -81,26 +80,26 @@ class HistoryFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._start_over()
+        self._reset()
 
-    def _start_over(self) -> None:
+    def _reset(self) -> None:
         self.rows = self.size = 0
         self.names = NAMES
         self._hash = new_hash()
 
-    def append(self, history: Sequence[Row]) -> None:
-        """Append those rows of the whole history that the file does not have yet.
+    def append(self, history: Sequence[BlockRecord]) -> None:
+        """Append the rows of the whole history that are not in the file yet.
 
         Raises
         ------
         OSError
             If the file can't be written; the next call tries the same rows again.
         """
-        # No link is followed, so that nothing outside of the run folder is written to.
+        # Links are not followed, so that no file outside of the run folder is changed.
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         with os.fdopen(os.open(self.path, flags, 0o666), "r+b") as file:
-            if file.seek(0, os.SEEK_END) < self.size:  # somebody took it away
-                self._start_over()
+            if file.seek(0, os.SEEK_END) < self.size:  # removed or truncated by the user
+                self._reset()
             text = _csv(history[self.rows :], self.names, header=not self.size)
             file.truncate(self.size)
             file.seek(self.size)
@@ -111,37 +110,37 @@ class HistoryFile:
         self.rows, self.size = len(history), self.size + len(text)
 
     def mark(self) -> dict[str, Any]:
-        """Return number of rows, bytes and digest of the file as it stands."""
+        """Return the current number of rows, size in bytes and digest of the file."""
         return {"rows": self.rows, "size": self.size, "digest": self._hash.hexdigest()}
 
-    def restore(self, mark: Mapping[str, Any]) -> list[Row]:
-        """Read the rows that a checkpoint counts on, and go on behind them.
+    def restore(self, mark: Mapping[str, Any]) -> list[BlockRecord]:
+        """Read the rows before a checkpoint, and append after them from now on.
 
         Raises
         ------
         RunFolderError
-            If they are not all there, unchanged.
+            If rows are missing or changed.
         """
         try:
             with regular(self.path).open("rb") as file:
-                # Never more than there is, whatever a mark claims.
+                # At most the size of the file, whatever the mark says.
                 text = file.read(min(mark["size"], os.fstat(file.fileno()).st_size))
         except (OSError, ValueError) as error:
             raise RunFolderError(f"{self.path} is not a readable history: {error}") from error
-        self._start_over()
+        self._reset()
         self._hash.update(text)
         if self._hash.hexdigest() != mark["digest"]:
             raise RunFolderError(
-                f"{self.path} is damaged, or of another run: its first {mark['rows']} rows are not "
-                "those that the checkpoint counts on; restore the file, or begin the run anew"
+                f"{self.path} is damaged or of another run: its first {mark['rows']} rows don't "
+                "match the checkpoint; restore the file, or start a new run"
             )
         rows, names = _parse(text, self.path)
         self.rows, self.size, self.names = len(rows), len(text), names or NAMES
         return rows
 
 
-def read_history(path: Path) -> list[Row]:
-    """Read all rows of a history, without a last one that is still being written.
+def read_history(path: Path) -> list[BlockRecord]:
+    """Read all complete rows of a history.
 
     Raises
     ------
@@ -152,34 +151,34 @@ def read_history(path: Path) -> list[Row]:
         text = regular(path).read_bytes()
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} is not a readable history: {error}") from error
-    # Messages within a row may hold line feeds; a file that somebody edited may have no others.
+    # Rows end with \r\n, and messages within rows may have \n; edited files may have \n only.
     whole, end, _ = text.rpartition(b"\r\n" if b"\r\n" in text else b"\n")
     if not end:
-        raise RunFolderError(f"{path} is not a readable history: it has no first line")
+        raise RunFolderError(f"{path} is not a readable history: it has no complete line")
     return _parse(whole + end, path)[0]
 
 
-def _csv(rows: Sequence[Row], names: Sequence[str], *, header: bool) -> bytes:
+def _csv(rows: Sequence[BlockRecord], names: Sequence[str], *, header: bool) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     if header:
         writer.writerow(names)
     for row in rows:
-        # repr of a float is the shortest text that reads back to the same bits.
+        # The repr of a float is the shortest text that is read back as the same bits.
         writer.writerow([getattr(row, name, "") for name in names])
     return text.getvalue().encode()
 
 
-def _parse(text: bytes, path: Path) -> tuple[list[Row], list[str]]:
-    """Read rows and the names of their columns."""
+def _parse(text: bytes, path: Path) -> tuple[list[BlockRecord], list[str]]:
+    """Read the rows and the names of their columns."""
     try:
         reader = csv.DictReader(io.StringIO(text.decode(), newline=""))
-        return [_row(record) for record in reader], list(reader.fieldnames or [])
+        return [_record(fields) for fields in reader], list(reader.fieldnames or [])
     except (ValueError, TypeError, KeyError, csv.Error) as error:
         raise RunFolderError(f"{path} is not a readable history: {error}") from error
 
 
-_KINDS: dict[str, Callable[[str], Any]] = {
+_READ: dict[str, Callable[[str], Any]] = {
     "int": int,
     "float": float,
     "str": str,
@@ -188,11 +187,11 @@ _KINDS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _row(record: dict[str, str]) -> Row:
-    """Read a row; columns that an earlier release did not write take their defaults."""
-    fields = [
+def _record(fields: dict[str, str]) -> BlockRecord:
+    """Read a row; columns that earlier releases did not write get their defaults."""
+    present = [
         field
-        for field in dataclasses.fields(Row)
-        if field.name in record or field.default is dataclasses.MISSING
+        for field in dataclasses.fields(BlockRecord)
+        if field.name in fields or field.default is dataclasses.MISSING
     ]
-    return Row(**{field.name: _KINDS[str(field.type)](record[field.name]) for field in fields})
+    return BlockRecord(**{f.name: _READ[str(f.type)](fields[f.name]) for f in present})
