@@ -153,6 +153,8 @@ def show_outcome(
         + "; results in "
     )
     console.print(Text.assemble(summary, (str(folder), "bold")), highlight=False, soft_wrap=True)
+    if proof := result.proof:
+        console.print(Text(str(proof)), highlight=False, soft_wrap=True)
     if (first := result.first_failure) is not None:
         where = f"pass {first.step}, layer {first.layer!r}"
         line = f"first solver failure, {where}: {first.failure}"

@@ -52,11 +52,14 @@ class BlockRecord:
 
     @property
     def gap(self) -> float | None:
-        """Relative gap ``(energy - bound) / |energy|`` (absolute at energy 0), or None."""
+        """Relative gap ``(energy - bound) / |energy|``, or None.
+
+        The absolute one if no weight moved, since the energy is then 0 up to rounding.
+        """
         if self.bound is None:
             return None
         distance = max(0.0, self.energy - self.bound)
-        return distance / abs(self.energy) if self.energy else distance
+        return distance / abs(self.energy) if self.moved and self.energy else distance
 
 
 Row = BlockRecord  # name in version 0.1

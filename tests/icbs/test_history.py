@@ -161,7 +161,7 @@ def test_a_missing_column_that_every_release_wrote_is_named(tmp_path):
 )
 def test_the_gap_of_a_row_is_that_of_the_solution(energy, bound):
     (row,) = make_rows(1)
-    row = dataclasses.replace(row, energy=energy, bound=bound)
+    row = dataclasses.replace(row, moved=2, energy=energy, bound=bound)
     empty = np.zeros((0, 2))
     solution = Solution(
         x=np.zeros(2, np.uint8),
@@ -176,6 +176,8 @@ def test_the_gap_of_a_row_is_that_of_the_solution(energy, bound):
         timing=Timing(),
     )
     assert row.gap == solution.gap
+    still = dataclasses.replace(row, moved=0, energy=1e-16, bound=-0.5)
+    assert still.gap == pytest.approx(0.5)
 
 
 def test_appending_takes_no_longer_for_a_long_history(tmp_path):
