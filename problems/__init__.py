@@ -1,6 +1,6 @@
-"""What is solved: cardinality-constrained QUBOs, their energies, files and conversions.
+"""Cardinality-constrained QUBOs: energies, files and conversions.
 
-This floor knows no solver and no neural network; it stands on NumPy and torch tensors.
+This package imports neither solvers nor neural networks; it needs NumPy, and torch for tensors.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The project's own file: a NumPy ``.npz`` without pickle.
+"""The native file format: a NumPy ``.npz`` without pickle.
 
-Entries: ``format`` (a version string), ``cardinalities`` (one integer a group), ``groups``
+Entries: ``format`` (a version string), ``cardinalities`` (one integer per group), ``groups``
 (only with several groups), ``offset``, ``labels`` (only with names; a JSON list), and either
 ``Q`` (symmetric, both triangles) or ``A`` and ``linear`` for ``Q = AᵀA + diag(linear)``.
-Variables count from 0, and everything comes back bit for bit, dtype and form included.
+Variables count from 0; reading restores every bit, with dtype and form.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ _ENTRIES = {
 
 
 def write(path: str | Path, fields: Mapping[str, Any]) -> None:
-    """Write entries to ``path``, whole or not at all; ``groups`` and ``labels`` may be None."""
+    """Write entries to ``path`` atomically; ``groups`` and ``labels`` may be None."""
     arrays = {name: np.asarray(value) for name, value in fields.items() if value is not None}
     with atomic(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, format=np.array(FORMAT), **arrays)
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Read what :func:`write` wrote, with ``k`` for the cardinalities as a problem takes it.
+    """Read the entries of a file; ``k`` holds the cardinalities as a problem takes them.
 
-    The arrays have the right kinds and dimensions; whether they make a problem is for
-    :meth:`problems.CardinalityQUBO.load` to find out.
+    Checks the types and dimensions of the arrays; :meth:`problems.CardinalityQUBO.load` checks
+    that they form a valid problem.
 
     Raises
     ------
     FormatError
-        If the file is damaged, is of another kind, lacks an entry, or unpacks to far more
-        than its size.
+        If the file is damaged, has another format, lacks an entry, or unpacks to far more than
+        its size.
     FileNotFoundError
         If there is no such file.
     """
@@ -69,6 +69,6 @@ def read(path: str | Path) -> dict[str, Any]:
             **{name: arrays[name] for name in form},
         }
     except KeyError as error:
-        raise FormatError(f"{path} describes no valid problem: it has no entry {error}") from error
+        raise FormatError(f"{path} is not a valid problem: the entry {error} is missing") from error
     except ValueError as error:
         raise FormatError(f"{path} has labels that can't be read: {error}") from error
