@@ -15,7 +15,7 @@ from icbs.export.headers import CheckpointFacts
 from icbs.export.masks import pack_bits, unpack_bits
 from icbs.model.gates import Gates
 from icbs.model.layer import Layer
-from icbs.run.history import Row
+from icbs.run.history import BlockRecord
 from icbs.run.snapshot import Snapshot
 from icbs.selection.block_selection import Tabu
 
@@ -40,7 +40,7 @@ class RunState:
     best_loss: float = float("inf")
     best: Snapshot = field(default_factory=Snapshot)
     """Masks (and weights, where they were replaced) with the lowest held-out loss so far."""
-    history: list[Row] = field(default_factory=list)
+    history: list[BlockRecord] = field(default_factory=list)
     start_seconds: float = 0.0
     """Wall seconds that the start took, before the first pass."""
     _began: float = field(default_factory=time.perf_counter, repr=False)
@@ -96,7 +96,7 @@ class RunState:
         tabu: float,
         facts: CheckpointFacts,
         tensors: Mapping[str, Tensor],
-        history: Sequence[Row],
+        history: Sequence[BlockRecord],
     ) -> RunState:
         """Build the state that :meth:`facts` and :meth:`tensors` describe; sets the layers.
 
