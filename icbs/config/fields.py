@@ -1,4 +1,4 @@
-"""Types of settings: what each takes, how it is read, and its unit."""
+"""Types of settings: accepted values, conversion and units."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SIZE = re.compile(r"\s*[0-9]*\.?[0-9]+\s*[A-Za-z]*\s*")
 
 @dataclass(frozen=True)
 class Unit:
-    """Annotation of a setting: its unit, or in which words it is given."""
+    """Annotation of a setting: its unit, or the form of its values."""
 
     text: str
 
@@ -28,13 +28,13 @@ def _constraint(constraint: str) -> str:
 
 
 def _patterns(given: Any) -> Any:
-    """Take one pattern for a list of it, and numbers for the names that YAML took for them."""
+    """Accept a single pattern as a list; convert names that YAML parsed as integers to text."""
     listed = given if isinstance(given, list | tuple) else [given]
     return [str(item) if type(item) is int else item for item in listed]
 
 
 def _by_pattern(given: Any) -> Any:
-    """Take numbers for the names of layers that YAML took for them."""
+    """Convert layer names that YAML parsed as integers to text."""
     if not isinstance(given, dict):
         return given
     named = {str(key) if type(key) is int else key: value for key, value in given.items()}
@@ -44,7 +44,7 @@ def _by_pattern(given: Any) -> Any:
 
 
 def _byte_size(given: Any) -> int:
-    """Read a size with pydantic's ``ByteSize``, which would take "1.2.3GB" for one byte."""
+    """Parse a size with ``ByteSize``, after a check (pydantic reads "1.2.3GB" as one byte)."""
     try:
         if isinstance(given, str) and not _SIZE.fullmatch(given):
             given = float(given)  # "6e9"
@@ -54,7 +54,7 @@ def _byte_size(given: Any) -> int:
 
 
 def _block_size(given: Any) -> Any:
-    """Read a whole number or ``all``; one message for both."""
+    """Parse an integer or ``all``, with one error message for both."""
     try:
         size = given if given == "all" else int(given)
     except (TypeError, ValueError):

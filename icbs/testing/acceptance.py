@@ -1,4 +1,4 @@
-"""The promises of an acceptance rule."""
+"""Conformance check of acceptance rules."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_acceptance(kind: type[AcceptanceRule]) -> None:
     Raises
     ------
     AssertionError
-        Naming the promise that was broken.
+        Naming the violated requirement.
     """
     config = PrunerConfig(**SETTINGS)
     context, state = _start(config, kind)
@@ -88,7 +88,7 @@ def _check_facts(kind: type[AcceptanceRule], config: PrunerConfig, state: RunSta
 
 
 def _check_interruption(config: PrunerConfig, kind: type[AcceptanceRule]) -> None:
-    """Interrupt the measurement of a move: weights and masks are as they were before."""
+    """Interrupt the evaluation of a move and check that weights and masks are unchanged."""
     context, state = _start(config, kind)
     pruner = Pruner(config)
     before = _copies(context)
