@@ -6,7 +6,7 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +23,9 @@ MAX_RATIO = 50
 
 
 def read_arrays(
-    path: str | Path, entries: Mapping[str, tuple[str, int]]
+    path: str | Path,
+    entries: Mapping[str, tuple[str, int]],
+    only: Container[str] | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Read the arrays of an ``.npz`` after the claims of its headers have been checked.
 
@@ -33,6 +35,8 @@ def read_arrays(
     entries : mapping of name to (kinds, ndim)
         Arrays that may be there, with the dtype kinds (``"iu"``, ``"f"``, …) and the number
         of dimensions that they must have.
+    only : container of str, optional
+        Arrays to read; all if omitted. The others are checked by their headers all the same.
 
     Raises
     ------
@@ -43,7 +47,7 @@ def read_arrays(
     """
     try:
         with zipfile.ZipFile(regular(path)) as archive:
-            return _read(archive, path, entries)
+            return _read(archive, path, entries, only)
     except (FileNotFoundError, FormatError):
         raise
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
@@ -69,18 +73,25 @@ def check_unpacked(archive: zipfile.ZipFile, path: str | Path, loader: str) -> N
 
 
 def _read(
-    archive: zipfile.ZipFile, path: str | Path, entries: Mapping[str, tuple[str, int]]
+    archive: zipfile.ZipFile,
+    path: str | Path,
+    entries: Mapping[str, tuple[str, int]],
+    only: Container[str] | None,
 ) -> dict[str, npt.NDArray[Any]]:
     members = archive.infolist()
     check_unpacked(archive, path, "numpy.load")
     arrays: dict[str, npt.NDArray[Any]] = {}
+    seen: set[str] = set()
     for member in members:
         name = member.filename.removesuffix(".npy")
-        if name not in entries or name in arrays:
-            what = "twice" if name in arrays else "unknown"
+        if name not in entries or name in seen:
+            what = "twice" if name in seen else "unknown"
             raise FormatError(f"{path} holds the entry {member.filename!r:.80}, which is {what}")
         with archive.open(member) as file:
             _check_header(file, name, entries[name], member.file_size, path)
+        seen.add(name)
+        if only is not None and name not in only:
+            continue
         with archive.open(member) as file:
             arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
     return arrays

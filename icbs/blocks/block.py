@@ -48,6 +48,8 @@ class Block:
     """Ridge λω, shape (n,), which the energy holds in addition to the predicted change."""
     others: Sequence[Quadratic] = ()
     """What the energy holds in addition to a model of the loss, such as a layer's error."""
+    kappa: float = 1.0
+    """κ, the weight of the curvature of the loss, damping included."""
 
     def __post_init__(self) -> None:
         # Copies that no solver ever sees: what the density is held to, whatever one does.
@@ -157,7 +159,7 @@ def build_block(
         wide = factor.astype(np.float64)
         linear, offset = pieces(2 * (wide.T @ (wide @ x0)))
         problem = CardinalityQUBO.from_factors(factor, linear, k, groups=groups, offset=offset)
-        return Block(gates, start, problem, penalty)
+        return Block(gates, start, problem, penalty, kappa=kappa)
     if not len(matrix):
         matrix = np.zeros((len(gates), len(gates)))
     for factor in factors:
@@ -167,7 +169,7 @@ def build_block(
     problem = CardinalityQUBO(0.5 * matrix + np.diag(linear), k, groups=groups, offset=offset)
     # Without a model of the loss the others are what is predicted.
     others = others if any(model.models_loss for model in models) else []
-    return Block(gates, start, problem, penalty, others)
+    return Block(gates, start, problem, penalty, others, kappa)
 
 
 def _wide(tensor: Tensor) -> Float:

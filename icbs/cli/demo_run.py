@@ -115,7 +115,7 @@ def _registered(solver: str) -> str:
 def _baseline(task: Task, dense: dict[str, Tensor], name: str, settings: dict[str, Any]) -> Entry:
     """Set an initial mask and no more."""
     task.model.load_state_dict(dense)
-    pruner = Pruner(**(settings | {"initial": name, "passes": 0}))
+    pruner = Pruner(**(settings | {"initial": name, "passes": 0, "save_blocks": None}))
     pruner.prune(task.model, task.batches, task.loss, progress=False)
     return Entry(name, task.evaluate(task.model))
 

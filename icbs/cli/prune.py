@@ -20,7 +20,7 @@ DEFAULTS = Path(__file__).parents[1] / "zoo" / "language_model.yaml"
 WHAT, MORE = "What to prune (one of the first three)", "Other settings, and results"
 #: Headings of the groups of settings (:mod:`icbs.config.groups`) that have flags.
 LAYERS, START, BLOCKS = "Layers and density", "Initial masks", "Blocks"
-SOLVER, BUDGET = "Solver", "Budget and numbers"
+SOLVER, BUDGET, RUN_FOLDER = "Solver", "Budget and numbers", "Run folder"
 
 #: What ``--set`` can name beside the pruner's settings.
 OUTER = ("evaluate_every", "task_options")
@@ -129,6 +129,15 @@ def prune(
         int | None,
         typer.Option(help="Seed of all randomness, ≥ 0.", show_default="0", rich_help_panel=BUDGET),
     ] = None,
+    save_blocks: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep block problems as files: every N-th (N), or M spread over layers and "
+            "passes (sample:M).",
+            show_default="none",
+            rich_help_panel=RUN_FOLDER,
+        ),
+    ] = None,
     settings: Set = [],  # noqa: B006
     run: Annotated[
         Path | None,
@@ -175,6 +184,7 @@ def prune(
         "pruner.block_size": block_size,
         "pruner.initial": initial,
         "pruner.seed": seed,
+        "pruner.save_blocks": save_blocks,
         "run": run,
     }
     changes = {name: value for name, value in flags.items() if value is not None}

@@ -160,7 +160,12 @@ def read_state(path: Path) -> npt.NDArray[Any]:
         raise FormatError(f"{path} holds no state: {error!s:.200}") from error
 
 
-def table(solution: Solution, title: str, labels: Labels | None = None) -> Table:
+def table(
+    solution: Solution,
+    title: str,
+    labels: Labels | None = None,
+    start_energy: float | None = None,
+) -> Table:
     """Lay a solution out for the screen, with its state where that is short."""
     said, timing = record(solution), solution.timing
     rows = {
@@ -176,6 +181,8 @@ def table(solution: Solution, title: str, labels: Labels | None = None) -> Table
         ),
         "seed": "-" if (seed := solution.info.get("seed")) is None else str(seed),
     }
+    if start_energy is not None:
+        rows["start energy"] = _number(start_energy)
     if refuted := solution.info.get("refuted"):
         rows["refuted"] = str(refuted)
     if solution.x is not None:

@@ -45,9 +45,15 @@ def solve(
     initial_state: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="Start: a saved solution (.npz, .json) or an .npy."
+            exists=True,
+            dir_okay=False,
+            help="Start: a saved solution (.npz, .json) or an .npy.",
+            show_default="the file's own, if it has one",
         ),
     ] = None,
+    ignore_start: Annotated[
+        bool, typer.Option("--ignore-start", help="Leave out the start that the file holds.")
+    ] = False,
     option: Annotated[
         list[str], typer.Option(help="An option of the solver, as name=value (YAML); repeatable.")
     ] = [],  # noqa: B006
@@ -77,7 +83,8 @@ def solve(
     )
     from icbs.cli.user_code import look_here
     from icbs.report.screen import Screen
-    from problems.formats import read
+    from problems import npz
+    from problems.formats import format_name, read
     from problems.free import add_partners, original_problem
 
     if output is not None:
@@ -85,24 +92,31 @@ def solve(
     look_here(solver)
     options = parse_assignments(option)
     problem = read(file, format, k=k, max_n=max_n, free=free)
+    chosen = registry.create(solver, **options)
     start = None if initial_state is None else read_state(initial_state)
     if free and start is not None:
         start = add_partners(original_problem(problem).as_states(start))
+    own = start is None and not ignore_start and format_name(file, format) == "npz"
+    if own and chosen.capabilities.initial_state:
+        start = npz.read_known(file)["start"]
     solution = registry.solve(
         problem,
-        registry.create(solver, **options),
+        chosen,
         time_limit=time_limit,
         seed=seed,
         num_reads=num_reads,
         initial_state=start,
     )
+    start_energy = None if start is None else float(problem.energy(start))
     if free:  # in the file's own variables
         problem, solution = original_problem(problem), halved(solution)
     if output is not None:
         write_solution(solution, output, problem.labels)
     if as_json:
-        typer.echo(json.dumps(whole(solution, problem.labels)))
+        said = whole(solution, problem.labels) | {"start_energy": start_energy}
+        typer.echo(json.dumps(said))
     else:
         groups = f" in {problem.num_groups} groups" if problem.num_groups > 1 else ""
         size = f"n = {problem.n}, {'any k' if free else f'k = {problem.k}{groups}'}"
-        Screen().print(table(solution, f"{file.name} ({size}) by {solver}", problem.labels))
+        title = f"{file.name} ({size}) by {solver}"
+        Screen().print(table(solution, title, problem.labels, start_energy))

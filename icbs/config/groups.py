@@ -25,6 +25,7 @@ from icbs.config.fields import (
     Positive,
     Precision,
     SampleName,
+    SaveBlocks,
     Scope,
     SelectionName,
     Share,
@@ -282,11 +283,25 @@ class BudgetSettings(Group):
     With ``float16`` the loss is scaled. Gradients are summed, and factors kept, in float32
     (float64 for a float64 model). Choose ``bfloat16`` on a GPU that has it.
     """
+
+
+class RunFolderSettings(Group):
+    """Run folder."""
+
     checkpoint_every: Annotated[Count, Unit("passes")] = 10
     """Passes between checkpoints, with a run folder.
 
     Lower it where a pass takes minutes.
     """
+    save_blocks: Annotated[SaveBlocks | None, Unit("N, or sample:M")] = None
+    """Block problems that the run folder keeps as files: every N-th, or M spread over layers and
+    passes.
+
+    ``1`` keeps all. Masks are the same bits with and without it. Set it to compare solvers on
+    what pruning really makes; ``icbs blocks`` lists the files.
+    """
+    save_blocks_limit: Annotated[Memory, Unit("bytes, or such as 1GB")] = 1_000_000_000
+    """Size of all saved blocks together, after which no further one is saved."""
 
 
 class PaperSettings(Group):

@@ -83,6 +83,13 @@ class HistoryMark(Header):
     digest: str
 
 
+class BlocksMark(HistoryMark):
+    """What of the table of saved blocks a checkpoint counts on."""
+
+    full: Count
+    """Limit in bytes that no further block kept to; 0 where there is room."""
+
+
 class Kept(Header):
     """Weights that a layer keeps."""
 
@@ -107,6 +114,8 @@ class CheckpointFacts(Header):
     manifest: str
     """Digest of the manifest of the run."""
     history: HistoryMark
+    blocks: BlocksMark | None = None
+    """Of the block problems that the run saved; None where it saved none."""
     kept: dict[str, Kept]
     step: Count
     samples_seen: Count

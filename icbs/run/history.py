@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import io
-import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from icbs.errors import RunFolderError
-from icbs.export.digests import new_hash
-from problems.files import regular
+from icbs.run.table_file import TableFile
 
 
 @dataclass(frozen=True)
@@ -49,15 +41,8 @@ class Row:
 TIMES = ("solver_seconds", "seconds")
 
 
-NAMES = [field.name for field in dataclasses.fields(Row)]
-
-
-class HistoryFile:
-    """The rows of a run as CSV, appended to, with a digest of what has been written.
-
-    A checkpoint records :meth:`mark`. A process that is killed may leave more than the last
-    checkpoint counts on, whole rows or torn ones; :meth:`restore` reads what counts, and the
-    next :meth:`append` writes over the rest.
+class HistoryFile(TableFile[Row]):
+    """The history of a run on disk.
 
     Parameters
     ----------
@@ -65,63 +50,7 @@ class HistoryFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._start_over()
-
-    def _start_over(self) -> None:
-        self.rows = self.size = 0
-        self._hash = new_hash()
-
-    def append(self, history: Sequence[Row]) -> None:
-        """Append those rows of the whole history that the file does not have yet.
-
-        Raises
-        ------
-        OSError
-            If the file can't be written; the next call tries the same rows again.
-        """
-        # No link is followed, so that nothing outside of the run folder is written to.
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(self.path, flags, 0o666), "r+b") as file:
-            if file.seek(0, os.SEEK_END) < self.size:  # somebody took it away
-                self._start_over()
-            text = _csv(history[self.rows :], header=not self.size)
-            file.truncate(self.size)
-            file.seek(self.size)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        self._hash.update(text)
-        self.rows, self.size = len(history), self.size + len(text)
-
-    def mark(self) -> dict[str, Any]:
-        """Return number of rows, bytes and digest of the file as it stands."""
-        return {"rows": self.rows, "size": self.size, "digest": self._hash.hexdigest()}
-
-    def restore(self, mark: Mapping[str, Any]) -> list[Row]:
-        """Read the rows that a checkpoint counts on, and go on behind them.
-
-        Raises
-        ------
-        RunFolderError
-            If they are not all there, unchanged.
-        """
-        try:
-            with regular(self.path).open("rb") as file:
-                # Never more than there is, whatever a mark claims.
-                text = file.read(min(mark["size"], os.fstat(file.fileno()).st_size))
-        except (OSError, ValueError) as error:
-            raise RunFolderError(f"{self.path} is not a readable history: {error}") from error
-        self._start_over()
-        self._hash.update(text)
-        if self._hash.hexdigest() != mark["digest"]:
-            raise RunFolderError(
-                f"{self.path} is damaged, or of another run: its first {mark['rows']} rows are not "
-                "those that the checkpoint counts on; restore the file, or begin the run anew"
-            )
-        rows = _parse(text, self.path)
-        self.rows, self.size = len(rows), len(text)
-        return rows
+        super().__init__(path, Row, "history", "restore the file, or begin the run anew")
 
 
 def read_history(path: Path) -> list[Row]:
@@ -132,36 +61,4 @@ def read_history(path: Path) -> list[Row]:
     RunFolderError
         If the file is missing or damaged.
     """
-    try:
-        text = regular(path).read_bytes()
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path} is not a readable history: {error}") from error
-    # Messages within a row may hold line feeds; a file that somebody edited may have no others.
-    whole, end, _ = text.rpartition(b"\r\n" if b"\r\n" in text else b"\n")
-    if not end:
-        raise RunFolderError(f"{path} is not a readable history: it has no first line")
-    return _parse(whole + end, path)
-
-
-def _csv(rows: Sequence[Row], *, header: bool) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    if header:
-        writer.writerow(NAMES)
-    for row in rows:
-        # repr of a float is the shortest text that reads back to the same bits.
-        writer.writerow([getattr(row, name) for name in NAMES])
-    return text.getvalue().encode()
-
-
-def _parse(text: bytes, path: Path) -> list[Row]:
-    try:
-        lines = io.StringIO(text.decode(), newline="")
-        return [_row(record) for record in csv.DictReader(lines)]
-    except (ValueError, TypeError, KeyError, csv.Error) as error:
-        raise RunFolderError(f"{path} is not a readable history: {error}") from error
-
-
-def _row(record: dict[str, str]) -> Row:
-    kinds = {"int": int, "float": float, "str": str, "bool": lambda text: text == "True"}
-    return Row(**{f.name: kinds[str(f.type)](record[f.name]) for f in dataclasses.fields(Row)})  # type: ignore[operator]
+    return HistoryFile(path).read()

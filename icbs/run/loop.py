@@ -85,7 +85,7 @@ def run_passes(
         raise
     except SolverFailureError:
         if folder is not None:  # The checkpoint stays: a resumed run does these passes again.
-            folder.record(state)
+            folder.record(context, state)
         raise
     finally:
         state.best.apply(context.layers)

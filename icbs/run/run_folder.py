@@ -5,12 +5,14 @@
 - ``initial.safetensors``: the masks that the run was begun with, where they were given
 - ``checkpoint.safetensors``: the whole state after some pass
 - ``history.csv``: one row a block
+- ``blocks/``: block problems, where they are saved; see :mod:`icbs.run.saved_blocks`
 - ``masks.safetensors``, ``summary.json``, and ``model.safetensors`` or the folder
   ``pretrained`` (models of transformers): the result
 
 The history is appended to; each other file is written under a temporary name and moved. A
 checkpoint and its history may differ in age when a run is killed between the two: rows beyond
-the checkpoint are dropped and made again. One process at a time uses a folder.
+the checkpoint, and blocks saved since, are dropped and made again. One process at a time uses a
+folder.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ from icbs.run.manifest import fingerprints, make_manifest, read_manifest
 from icbs.run.memory import Plan
 from icbs.run.result import Result
 from icbs.run.results_files import MASKS, SUMMARY, read_summary, write_masks, write_model
+from icbs.run.saved_blocks import BlockSaver
 from icbs.run.state import RunState
 from problems.files import regular, remove_leftovers, write_text
 
@@ -111,6 +114,14 @@ class RunFolder(LockedFolder):
                 raise cant_write(self.path, error) from error
 
         parallel.on_rank0(write)
+        if context.config.save_blocks is not None:
+            self._take_up_blocks(context)
+
+    def _take_up_blocks(self, context: RunContext, mark: Mapping[str, Any] | None = None) -> None:
+        """Let the run save block problems, behind those that a checkpoint counts on."""
+        saver = BlockSaver.of(self.path, context, self.lock.check)
+        parallel.on_rank0(lambda: saver.restore(mark))
+        context.block_saver = saver
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -259,9 +270,11 @@ class RunFolder(LockedFolder):
             raise cant_write(self._history.path, error) from error
         # The summary of a finished run that goes on would be taken for its result.
         (self.path / SUMMARY).unlink(missing_ok=True)
-        manifest, mark = self.manifest.digest, self._history.mark()
+        marks = {"history": self._history.mark()}
+        if context.block_saver is not None:
+            marks["blocks"] = context.block_saver.flush()
         path = self.path / CHECKPOINT
-        checkpoint.write_checkpoint(path, context, state, manifest, mark)
+        checkpoint.write_checkpoint(path, context, state, self.manifest.digest, marks)
 
     def load(self, context: RunContext) -> RunState | None:
         """Restore the state of the last checkpoint into the model; None if there is none.
@@ -271,8 +284,10 @@ class RunFolder(LockedFolder):
         RunFolderError
             If the checkpoint or the history is damaged, or of another run.
         """
-        path = self.path / CHECKPOINT
+        path, saves = self.path / CHECKPOINT, context.config.save_blocks is not None
         if not path.exists():
+            if saves:
+                self._take_up_blocks(context)
             return None
         with checkpoint.read_checkpoint(path) as (facts, tensors):
             if facts.manifest != self.manifest.digest:
@@ -281,18 +296,24 @@ class RunFolder(LockedFolder):
                     "to it, or begin a new run"
                 )
             history = self._history.restore(facts.history.model_dump())
+            if facts.blocks is not None:
+                self._take_up_blocks(context, facts.blocks.model_dump())
+            elif saves:
+                self._take_up_blocks(context)
             layers, tabu = context.layers, context.config.tabu
             return RunState.restored(
                 layers, context.acceptance_rule(), tabu, facts, tensors, history
             )
 
-    def record(self, state: RunState) -> None:
+    def record(self, context: RunContext, state: RunState) -> None:
         """Append the history, for whoever looks for what went wrong; the checkpoint stays.
 
         A resumed run does these passes again. A folder that can't be written is left as it is.
         """
-        with suppress(OSError):
+        with suppress(OSError, RunFolderError):
             self._history.append(state.history)
+            if context.block_saver is not None:
+                context.block_saver.flush()
 
     def history(self) -> list[Row]:
         """Read the history; rows that a checkpoint counts on must be as they were.

@@ -1,0 +1,145 @@
+"""``icbs blocks``: the block problems that a run has saved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from icbs.cli.console import plain_errors
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@plain_errors
+def blocks(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, or of problem files (.npz).")],
+    layer: Annotated[
+        str | None, typer.Option(help="Only blocks of these layers: a name, or a pattern with *.")
+    ] = None,
+    step: Annotated[
+        str | None, typer.Option("--pass", help="Only blocks of a pass, such as 3, or of 0-9.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON list instead of a table.")
+    ] = False,
+) -> None:
+    """List the block problems that a run has saved (icbs prune --save-blocks)."""
+    from icbs.formatting import byte_size, counted
+    from icbs.report.screen import Screen
+    from problems.instance import read_about
+
+    passes = None if step is None else _passes(step)
+    folder = _folder(run)
+    found = []
+    for path in sorted(folder.glob("*.npz")):
+        own = {"file": path.name, "size": path.stat().st_size}
+        found.append(own | read_about(path) | own)  # whatever the notes say of themselves
+    chosen = [
+        block
+        for block in found
+        if (passes is None or (isinstance(block.get("step"), int) and block["step"] in passes))
+        and (layer is None or _matches(str(block.get("layer", "")), layer))
+    ]
+    if as_json:
+        typer.echo(json.dumps(chosen))
+        return
+    console = Screen()
+    if chosen:
+        console.print(_table(chosen))
+    size = byte_size(sum(block["size"] for block in chosen))
+    of = f" of {len(found)}" if len(chosen) < len(found) else ""
+    kinds = ", ".join(sorted({_shown(block.get("curvature")) for block in chosen}))
+    curvature = f"curvature {kinds}; " if chosen else ""
+    console.print(
+        f"{counted(len(chosen), 'block')}{of}, {size} in {folder}; {curvature}energies are changes "
+        "against the start",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _folder(run: Path) -> Path:
+    """Return where the blocks of a run are, or the folder itself if it has problem files."""
+    from icbs.errors import RunFolderError
+    from icbs.run.locked_folder import CONFIG
+    from icbs.run.saved_blocks import FOLDER
+
+    for folder in (run / FOLDER, run):
+        if any(folder.glob("*.npz")):
+            return folder
+    if (run / CONFIG).exists():
+        raise RunFolderError(
+            f"{run} has no saved blocks (yet); a run saves some with --save-blocks N from its "
+            "beginning (icbs prune)"
+        )
+    raise RunFolderError(f"{run} holds no run, and no problem file (.npz)")
+
+
+def _passes(text: str) -> range:
+    """Read ``3`` or ``0-9``, the last included."""
+    from icbs.errors import ConfigError
+
+    first, _, last = text.partition("-")
+    if not (first.isdecimal() and (last or first).isdecimal()):
+        raise ConfigError(f"--pass is {text!r}; give one, such as 3, or a range, 0-9")
+    return range(int(first), int(last or first) + 1)
+
+
+def _matches(layers: str, pattern: str) -> bool:
+    """Whether one of a block's layers is of the pattern."""
+    from fnmatch import fnmatchcase
+
+    return any(fnmatchcase(name, pattern) for name in layers.split(" + "))
+
+
+def _table(found: list[dict[str, Any]]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    from icbs.formatting import byte_size
+    from icbs.report.tables import plain
+
+    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    table.add_column("file", no_wrap=True)
+    table.add_column("layer", overflow="fold", min_width=10)
+    mixed = len({_shown(block.get("curvature")) for block in found}) > 1
+    names = ["step", "n", "k", "groups", *(["curvature"] if mixed else []), "energy"]
+    for name in names:
+        title = "pass" if name == "step" else name
+        table.add_column(title, justify="left" if name == "curvature" else "right", no_wrap=True)
+    table.add_column("move", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    for block in found:
+        values = [_shown(block.get(name)) for name in names]
+        cells = [block["file"], _layers(block), *values, _move(block), byte_size(block["size"])]
+        table.add_row(*map(plain, cells))
+    return table
+
+
+def _layers(block: dict[str, Any]) -> str:
+    """Name the layers of a block; the first and the last where there are many."""
+    names = _shown(block.get("layer")).split(" + ")
+    return (
+        " + ".join(names) if len(names) < 4 else f"{names[0]} … {names[-1]} ({len(names)} layers)"
+    )
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _move(block: dict[str, Any]) -> str:
+    """Say what became of a block's move."""
+    if "accepted" not in block:
+        return "-"
+    if block.get("failure"):
+        return "failed"
+    if not block.get("moved"):
+        return "none"
+    return "kept" if block["accepted"] else "undone"
