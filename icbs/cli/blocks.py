@@ -34,9 +34,9 @@ def blocks(
 
     passes = None if step is None else _passes(step)
     folder = _folder(run)
-    found = []
+    found: list[dict[str, Any]] = []
     for path in sorted(folder.glob("*.npz")):
-        own = {"file": path.name, "size": path.stat().st_size}
+        own: dict[str, Any] = {"file": path.name, "size": path.stat().st_size}
         found.append(own | read_about(path) | own)  # whatever the notes say of themselves
     chosen = [
         block
