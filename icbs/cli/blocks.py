@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,10 +84,10 @@ def _passes(text: str) -> range:
     """Read ``3`` or ``0-9``, the last included."""
     from icbs.errors import ConfigError
 
-    first, _, last = text.partition("-")
-    if not (first.isdecimal() and (last or first).isdecimal()):
+    found = re.fullmatch(r"([0-9]{1,18})(?:-([0-9]{1,18}))?", text)
+    if found is None:
         raise ConfigError(f"--pass is {text!r}; give one, such as 3, or a range, 0-9")
-    return range(int(first), int(last or first) + 1)
+    return range(int(found[1]), int(found[2] or found[1]) + 1)
 
 
 def _matches(layers: str, pattern: str) -> bool:
@@ -101,10 +102,18 @@ def _table(found: list[dict[str, Any]]) -> Table:
     from rich.table import Table
 
     from icbs.formatting import byte_size
-    from icbs.report.tables import plain
+    from icbs.report.tables import common_prefix, plain
 
-    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    table.add_column("file", no_wrap=True)
+    layers = [_layers(block) for block in found]
+    shared = common_prefix(layers)
+    table = Table(
+        title=plain(f"layers of {shared[:-1]}") if shared else None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    table.add_column("block", no_wrap=True)
     table.add_column("layer", overflow="fold", min_width=10)
     mixed = len({_shown(block.get("curvature")) for block in found}) > 1
     names = ["step", "n", "k", "groups", *(["curvature"] if mixed else []), "energy"]
@@ -113,9 +122,10 @@ def _table(found: list[dict[str, Any]]) -> Table:
         table.add_column(title, justify="left" if name == "curvature" else "right", no_wrap=True)
     table.add_column("move", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
-    for block in found:
+    for block, layer in zip(found, layers, strict=True):
+        name = block["file"].removesuffix(".npz")
         values = [_shown(block.get(name)) for name in names]
-        cells = [block["file"], _layers(block), *values, _move(block), byte_size(block["size"])]
+        cells = [name, layer.removeprefix(shared), *values, _move(block), byte_size(block["size"])]
         table.add_row(*map(plain, cells))
     return table
 
@@ -123,15 +133,15 @@ def _table(found: list[dict[str, Any]]) -> Table:
 def _layers(block: dict[str, Any]) -> str:
     """Name the layers of a block; the first and the last where there are many."""
     names = _shown(block.get("layer")).split(" + ")
-    return (
-        " + ".join(names) if len(names) < 4 else f"{names[0]} … {names[-1]} ({len(names)} layers)"
-    )
+    if len(names) > 3:
+        return f"{names[0]} … {names[-1]} ({len(names)} layers)"
+    return " + ".join(names)
 
 
 def _shown(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _move(block: dict[str, Any]) -> str:

@@ -63,9 +63,9 @@ def test_blocks_are_listed_with_what_became_of_them(run):
         about = block.about
         move = moves[about["accepted"]] if about["moved"] else "none"
         n, k = str(block.problem.n), str(block.problem.k)
-        energy = f"{about['energy']:.4g}"
+        energy = f"{about['energy']:.3g}"
         assert line[:-2] == [
-            f"{block.name}.npz", about["layer"], str(about["step"]), n, k, "1", energy, move
+            block.name, about["layer"], str(about["step"]), n, k, "1", energy, move
         ]  # fmt: skip
     assert f"{len(found)} blocks, {total(run)} in {run}/blocks; curvature monte-carlo" in said(
         result
@@ -117,13 +117,23 @@ def test_blocks_of_the_whole_model_and_of_n_to_m(tmp_path):
     assert all(row["groups"] == row["n"] / 4 for row in listed(tmp_path / "b"))
 
 
+def test_what_all_names_begin_with_is_said_once(tmp_path):
+    for number, name in enumerate(("model.layers.0.fc", "model.layers.10.fc")):
+        block = Instance(CardinalityQUBO(np.eye(3), 1), about={"layer": name, "step": 0})
+        block.save(tmp_path / f"block-{number:06d}.npz")
+    text = icbs("blocks", tmp_path).output
+    assert "layers of model.layers" in text
+    assert text.count("model.") == 1
+    assert " 10.fc " in text
+
+
 def test_other_problem_files_are_listed_too(tmp_path):
     CardinalityQUBO(np.eye(3), 1).save(tmp_path / "theirs.npz")
     about = {"layer": "\x1b[2Jfc[red]", "step": "late", "energy": None, "size": -1, "n": [1]}
     Instance(CardinalityQUBO(np.eye(3), 1), about=about).save(tmp_path / "odd.npz")
     result = icbs("blocks", tmp_path)
     assert result.exit_code == 0, result.output
-    assert "theirs.npz" in result.output
+    assert "theirs" in result.output
     assert "\x1b" not in result.output
     assert r"\x1b[2Jfc[red]" in result.output
     assert listed(tmp_path)[0]["size"] > 0
