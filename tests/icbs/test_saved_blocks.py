@@ -133,6 +133,23 @@ def test_the_table_is_one_that_any_program_reads(tmp_path):
     assert all(float(row["energy"]) <= 1e-12 for row in rows)
 
 
+def test_kappa_is_that_of_the_block(tmp_path):
+    """Without damping the number of blocks of the pass, or what was asked for; else more."""
+    plain, asked, damped = (tmp_path / name for name in ("plain", "asked", "damped"))
+    prune(plain, save_blocks=1, damping=1)
+    per_pass = Counter(row.step for row in table(plain))
+    assert [row.kappa for row in table(plain)] == [per_pass[row.step] for row in table(plain)]
+    prune(asked, save_blocks=1, damping=1, curvature_weight=2.5, passes=3)
+    assert {row.kappa for row in table(asked)} == {2.5}
+    prune(damped, save_blocks=1)
+    rows = table(damped)
+    first = next(row for row in rows if row.moved and not row.accepted)
+    after = next(row for row in rows if row.layer == first.layer and row.step > first.step)
+    count = Counter(row.step for row in rows)
+    factor = (after.kappa / count[after.step]) / (first.kappa / count[first.step])
+    assert factor == pytest.approx(1.2)
+
+
 @pytest.mark.usefixtures("faulty")
 def test_a_failure_is_kept_with_its_block(tmp_path, faulty):  # noqa: F811
     faulty.fails = 2
@@ -142,11 +159,15 @@ def test_a_failure_is_kept_with_its_block(tmp_path, faulty):  # noqa: F811
     )
     found = list(load_instances(run / "blocks"))
     assert len(found) == 9
-    for number, block in enumerate(found):
-        assert (block.answer is None) == bool(block.about["failure"]) == (number < 2)
+    failed = [block for block in found if block.about["failure"]]
+    assert len(failed) == 2  # any two of the first pass, whose blocks are solved side by side
+    for block in found:
+        assert (block.answer is None) == (block in failed)
         assert block.start is not None
-    assert "no license" in found[0].about["failure"]
-    assert found[0].about["status"] == ""
+    for block in failed:
+        assert block.about["step"] == 0
+        assert "no license" in block.about["failure"]
+        assert block.about["status"] == ""
 
 
 @pytest.mark.usefixtures("faulty")
@@ -372,6 +393,34 @@ def test_a_run_that_has_stopped_saving_stays_so_unless_the_limit_is_raised(tmp_p
     assert files(run).items() > before.items()
 
 
+@pytest.mark.filterwarnings("ignore::icbs.BlockSizeWarning")
+def test_no_smaller_block_slips_in_after_the_limit(tmp_path):
+    """The last layer's blocks are smaller; a run that was killed stops where the other did."""
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    more = {"save_blocks": 1, "block_size": 48}
+    prune(tmp_path / "all", **more)
+    rows = table(tmp_path / "all")
+    bounds = {48: set[int](), 43: set[int]()}
+    for row in rows:
+        bounds[row.n].add(load(tmp_path / "all", row.file).largest_size())
+    small, large = max(bounds[43]), min(bounds[48])
+    assert small < large
+    stop = next(i for i, row in enumerate(rows) if row.step > 3 and row.n == 48)
+    assert any(row.n == 43 for row in rows if row.step > 8)
+    limit = sum(row.size for row in rows[:stop]) + (small + large) // 2
+    prune(whole, save_blocks_limit=limit, **more)
+    assert len(files(whole)) == stop
+
+    def interrupt(progress: Any) -> None:
+        if progress.step == 8:
+            raise InterruptionError
+
+    with pytest.raises(InterruptionError):
+        prune(run, callback=interrupt, save_blocks_limit=limit, **more)
+    resume(run)
+    assert files(run) == files(whole)
+
+
 def test_a_full_disk_costs_blocks_and_no_run(disk, caplog):  # noqa: F811
     run = disk / "run"
     expected = prune(None)
@@ -421,6 +470,21 @@ def test_a_folder_deleted_under_a_run_is_not_made_anew(tmp_path, caplog):
     assert same(caught.value.result, prune(None))
     assert "was not saved" in caplog.text
     assert not run.exists()
+
+
+def test_nothing_is_saved_in_another_run_of_the_same_name(tmp_path):
+    run = tmp_path / "run"
+    content: dict[str, bytes] = {}
+
+    def callback(progress: Any) -> None:
+        if progress.step == 5:
+            shutil.rmtree(run)
+            prune(run, passes=1, seed=1, save_blocks=1)
+            content.update(files(run))
+
+    with pytest.raises(RunFolderError, match="was deleted or replaced"):
+        prune(run, callback=callback, save_blocks=1)
+    assert files(run) == content
 
 
 # -- settings -------------------------------------------------------------------------------
