@@ -1,6 +1,6 @@
-# Two commands do all the set-up: `make demo` and `make test`.
+# `make demo` and `make test` create the environment first.
 
-# `make test PYTHON=python3.13` runs with another interpreter, in an environment of its own.
+# `make test PYTHON=python3.13` uses another interpreter, in a separate environment.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SOLVER ?= anneal
 DEMO ?=
@@ -9,7 +9,7 @@ VENV := .venv$(if $(filter command environment,$(firstword $(origin PYTHON))),-$
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# Waiting threads sleep instead of spinning: on a busy machine that is several times faster.
+# Waiting threads sleep instead of spinning, which is several times faster on a busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: venv data demo test test-bounds test-all coverage notebooks notebook-outputs docs serve \
@@ -20,9 +20,12 @@ venv: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	# OMMX 2 runs with the protobuf and pandas that are pinned, but asks for older ones.
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-deps \
+	  ommx ommx-pyscipopt-adapter
 	touch $@
 
-# Installs or downloads Fashion-MNIST (31 MB) unless it is there, and says so before.
+# Installs or downloads Fashion-MNIST (31 MB) unless it is present, with a message before.
 data: $(READY)
 	$(BIN)/icbs fetch fashion-mnist
 
@@ -32,7 +35,7 @@ demo: data
 test: $(READY)
 	$(BIN)/python -m pytest -m 'not slow'
 
-# Compiled kernels check no index as they are cached; here they do, in a cache of their own.
+# Compiled kernels with bounds checks, in a separate cache.
 test-bounds: $(READY)
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=.numba_checked $(BIN)/python -m pytest -q -m 'not slow' \
 	  tests/solvers/test_anneal.py tests/solvers/test_anneal_kernels.py tests/solvers/test_exact.py \
@@ -42,11 +45,11 @@ test-bounds: $(READY)
 test-all: data
 	$(BIN)/python -m pytest
 
-# Numba's kernels run compiled, where lines can't be counted.
+# Lines of Numba's kernels can't be counted, because they run compiled.
 coverage: $(READY)
 	$(BIN)/python -m pytest -m 'not slow' --cov --cov-report=term
 
-# The notebook on a language model is skipped where its model can't be fetched (139 MB).
+# The notebook on a language model is skipped if its model can't be fetched (139 MB).
 notebooks: data
 	-$(BIN)/icbs fetch smollm2-135m wikipedia
 	$(BIN)/python -m pytest tests/test_notebooks.py
@@ -55,7 +58,7 @@ notebook-outputs: $(READY)
 	PYTHONWARNINGS=ignore $(BIN)/jupyter-nbconvert --to notebook --execute --inplace \
 		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=3600 notebooks/*.ipynb
 
-# What mkdocs-material says about its own future is no warning of ours.
+# NO_MKDOCS_2_WARNING: no notice about future versions of mkdocs.
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 

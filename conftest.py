@@ -1,7 +1,7 @@
 """Settings of all tests.
 
-It lies here, and not in ``tests``, because pytest puts the folder of a ``conftest.py`` on the
-path, where ``tests/problems`` would hide the package ``problems``.
+This file is not in ``tests``, because pytest adds the folder of a ``conftest.py`` to the import
+path, where ``tests/problems`` would shadow the package ``problems``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import os
 import torch
 from hypothesis import settings
 
-# No deadline: on a busy machine it fails tests that are right.
-# What CI finds is then of the change; new examples are tried wherever else tests run.
+# No deadline, which would fail correct tests on a busy machine. In CI examples are fixed, so that
+# failures are caused by the change; elsewhere they are random.
 settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("project")
 
-# The models here are tiny: a second thread only waits for the first.
+# The models in tests are too small for several threads.
 torch.set_num_threads(1)

@@ -1,1 +1,1 @@
-"""Measurements, each a script whose results lie in ``results``."""
+"""Benchmarks: scripts that write their results into ``results``."""

@@ -1,11 +1,11 @@
-"""The default solver on the demo's own blocks: against brute force, and a plain annealer.
+"""The default solver on blocks of the demo, compared with brute force and a plain annealer.
 
     python -m benchmarks.block_solving
 
-One core. Times are of the whole call as the pruner makes it, and, for the comparison, until it
-reports a state at least as good as the one that the plain annealer ends with; both include
-what is built from the factors, while the plain annealer gets its matrix for nothing.
-Gap = (E - best known) / (E at the status quo - best known).
+One core. Times are those of the whole call in the pruner and, for the comparison, until it
+reports a state at least as good as the final state of the plain annealer. Both include building
+the problem from the factors; the time of the plain annealer does not include its matrix.
+Gap = (E - best known) / (E of the initial state - best known).
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def main(
     lines = [
         "# Solving the demo's blocks",
         "",
-        f"Garment classifier, density 0.1, N = 200, one core; the default solver against a plain "
-        f"annealer (O(n) a proposal, 121 temperatures), in turns; median of {repeats} runs. "
+        f"Garment classifier, density 0.1, N = 200, one core; the default solver and a plain "
+        f"annealer (O(n) per proposal, 121 temperatures), alternating; median of {repeats} runs. "
         f"Best known: the best of all runs and of {reference:g} s of search. `ms until` is the "
-        "time until a state at least as good as the plain annealer's last.",
+        "time until a state at least as good as the plain annealer's final state.",
         "",
         "| layer | passes before | n | ms | gap | ms until | plain annealer, ms | its gap | "
-        "times sooner | vectorised, ms | times sooner |",
+        "speed-up | vectorised, ms | speed-up |",
         "| --- " + "| ---: " * 10 + "|",
     ]
     ratios: list[tuple[float, float]] = []
@@ -58,9 +58,9 @@ def main(
     plain, vectorised = zip(*ratios, strict=True)
     lines += [
         "",
-        f"Times sooner, median over blocks: {median(plain):.0f} (least {min(plain):.0f}); than the "
-        f"plain annealer with vectorised sums {median(vectorised):.0f} "
-        f"(least {min(vectorised):.0f}).",
+        f"Speed-up, median over blocks: {median(plain):.0f} (minimum {min(plain):.0f}); relative "
+        f"to the plain annealer with vectorised sums {median(vectorised):.0f} "
+        f"(minimum {min(vectorised):.0f}).",
         "",
         f"Against brute force at n = 22: the optimum on {equal} of {tried} blocks.",
     ]
@@ -125,7 +125,7 @@ def _compare(
 
 
 def _until(problem: CardinalityQUBO, start: np.ndarray, seed: int, target: float) -> float:
-    """Seconds until a state of at most the target energy is reported; else infinite."""
+    """Return the seconds until a state of at most the target energy is reported, or infinity."""
     seconds = math.inf
     enough = target + 1e-9 * abs(target)
 
@@ -137,7 +137,7 @@ def _until(problem: CardinalityQUBO, start: np.ndarray, seed: int, target: float
 
     answer = solve(problem, "anneal", seed=seed, initial_state=start, callback=look)
     if seconds == math.inf and answer.energy <= enough:
-        seconds = answer.timing.total  # the last polish, which reports nothing
+        seconds = answer.timing.total  # the final polish does not call back
     return seconds
 
 

@@ -1,7 +1,7 @@
-"""Solvers side by side: each run is a list of (seconds, energy) as its states came to hand.
+"""Solvers for comparison; each run is a list of (seconds, energy) of its states.
 
-Seconds are those of the search: what a solver builds first is left out, on every side.
-The penalty forms get the policy ``mean-move``, and their infeasible samples are repaired.
+Seconds are those of the search, without building the model, for all solvers. Solvers with a
+penalty use the policy ``mean-move``, and their infeasible samples are repaired.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from solvers import solve
 State = npt.NDArray[np.uint8]
 Trace = list[tuple[float, float]]
 
-#: Runs on a problem from its status quo, with a seed.
+#: Function of a problem, its initial state and a seed.
 Contender = Callable[[CardinalityQUBO, State, int], Trace]
 
 
 def anneal(problem: CardinalityQUBO, start: State, seed: int) -> Trace:
-    """Run the default solver to its own end."""
+    """Run the default solver until it stops."""
     trace: Trace = []
 
     def note(seconds: float, energy: float) -> None:
@@ -53,7 +53,7 @@ def exact(problem: CardinalityQUBO, start: State, seed: int) -> Trace:
 
 def plain(problem: CardinalityQUBO, start: State, seed: int) -> Trace:
     """Run the O(n) annealer with the paper's schedule once."""
-    problem.Q  # noqa: B018 - formed before the clock runs
+    problem.Q  # noqa: B018 - formed before the measurement
     began = time.perf_counter()
     x = plain_anneal(problem, start, seed)
     return [(time.perf_counter() - began, problem.energy(x))]
@@ -112,7 +112,7 @@ def openjij(problem: CardinalityQUBO, start: State, seed: int) -> Trace:
 
 
 def peers() -> dict[str, tuple[Contender, int]]:
-    """Return those installed, each with the largest n that it takes in seconds."""
+    """Return the installed solvers with the largest n that each solves in seconds."""
     known: dict[str, tuple[Contender, int]] = {
         "exact": (exact, 1024),
         "plain annealer": (plain, 2048),
@@ -130,5 +130,5 @@ def peers() -> dict[str, tuple[Contender, int]]:
 
 
 def seconds_to(trace: Trace, energy: Any) -> float:
-    """Return when a state of at most this energy was at hand, infinity if never."""
+    """Return the time of the first state of at most this energy, or infinity."""
     return min((seconds for seconds, found in trace if found <= energy), default=float("inf"))

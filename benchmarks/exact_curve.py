@@ -3,82 +3,45 @@
     python -m benchmarks.exact_curve                 # blocks of the garment classifier
     python -m benchmarks.exact_curve --blocks DIR    # NAME_nSIZE.npz files instead
 
-``exact`` runs on one thread, the others on all cores. A solver is dropped from a series of
-blocks (one layer at one time) after the first size at which it proves nothing.
+``exact`` and ``scip`` run on one thread, ``cpsat`` on all cores. A solver is dropped from a
+series of blocks (one layer at one time) after the first size at which it proves nothing. The
+table of all runs is that of ``solvers.compare``.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 import typer
 
 from problems import CardinalityQUBO
-from solvers import solve
+from solvers import available, compare
+from solvers.cpus import usable_cpus
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = (32, 64, 128, 256, 512, 1024, 2048)
+PROVERS: dict[str, dict[str, Any]] = {
+    "exact": {},
+    "cpsat": {},
+    "cpsat, squares alone": {"solver": "cpsat", "formulation": "squares", "relax": False},
+    "cpsat, products alone": {
+        "solver": "cpsat",
+        "formulation": "products",
+        "rlt": True,
+        "relax": False,
+    },
+    "scip": {},
+    "scip, squares alone": {"solver": "scip", "formulation": "squares", "relax": False},
+    "scip, products alone": {"solver": "scip", "formulation": "products", "relax": False},
+}
 
-#: Proves the optimum, or leaves a gap: seconds, energy, bound.
-Prover = Callable[[CardinalityQUBO, float, np.ndarray], tuple[float, float, float]]
-
-
-@dataclass(frozen=True)
-class Series:
-    """Blocks of one layer at one time, by size; status quo beside each problem."""
-
-    layer: str
-    moment: str
-    blocks: dict[int, tuple[CardinalityQUBO, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Result:
-    """One run; ``gap`` is relative to the decrease from the status quo, None if proved."""
-
-    seconds: float
-    decrease: float
-    gap: float | None
-
-
-def prover(name: str, **options: object) -> Prover:
-    """Return one of the project's solvers, with a warm start from the status quo."""
-
-    def prove(
-        problem: CardinalityQUBO, limit: float, start: np.ndarray
-    ) -> tuple[float, float, float]:
-        begin = time.perf_counter()
-        answer = solve(problem, name, time_limit=limit, initial_state=start, seed=0, **options)
-        bound = -np.inf if answer.bound is None else answer.bound
-        seconds = time.perf_counter() - begin
-        return seconds, answer.energy, answer.energy if answer.is_optimal else bound
-
-    return prove
-
-
-def provers() -> dict[str, Prover]:
-    """Return what is compared, by name."""
-    alone = {"formulation": "products", "rlt": True, "relax": False}
-    known = {
-        "exact": prover("exact"),
-        "cpsat": prover("cpsat"),
-        "cpsat, squares alone": prover("cpsat", formulation="squares", relax=False),
-        "cpsat, products alone": prover("cpsat", **alone),
-    }
-    if importlib.util.find_spec("pyscipopt"):
-        from benchmarks.scip_peer import solve_with_scip
-
-        known["scip"] = solve_with_scip
-    return known
+#: (layer, moment) → the blocks by size, as :func:`solvers.compare` takes them.
+Blocks = dict[tuple[str, str], dict[int, dict[str, Any]]]
 
 
 def main(
@@ -89,156 +52,146 @@ def main(
 ) -> None:
     """Measure, print and record."""
     sizes = [n for n in SIZES if n <= largest]
-    all_series = list(_from_folder(blocks, sizes, pattern) if blocks else _from_task(sizes))
-    known = provers()
-    _warm_up(known)
-    table: dict[tuple[str, str, int, str], Result] = {}
-    for series in all_series:
-        for name, prove in known.items():
-            for n, (problem, start) in sorted(series.blocks.items()):
-                result = _measure(prove, problem, limit, start)
-                table[series.layer, series.moment, n, name] = result
-                print(series.layer, series.moment, n, name, _cell(result, limit), flush=True)
-                if result.gap is not None:
-                    break
-    _record(table, list(known), limit)
+    series = _from_folder(blocks, sizes, pattern) if blocks else _from_task(sizes)
+    known = {
+        label: options
+        for label, options in PROVERS.items()
+        if options.get("solver", label) in available()
+    }
+    runs = measure(series, sizes, known, limit)
+    _record(runs, list(known), limit)
 
 
-def _measure(
-    prove: Prover, problem: CardinalityQUBO, limit: float, start: np.ndarray, turns: int = 3
-) -> Result:
-    """Take the median of a few turns where they are short."""
-    seconds: list[float] = []
-    while not seconds or (len(seconds) < turns and sum(seconds) < 1.0):
-        spent, energy, bound = prove(problem, limit, start)
-        seconds.append(spent)
-    decrease = problem.energy(start) - energy
-    gap = (energy - bound) / max(decrease, 1e-300)
-    return Result(median(seconds), decrease, None if gap <= 1e-5 else gap)
+def measure(
+    series: Blocks, sizes: list[int], known: dict[str, dict[str, Any]], limit: float
+) -> pd.DataFrame:
+    """Return the ends of all runs, with ``layer``, ``moment`` and ``gap`` (NaN if proved)."""
+    frames = []
+    for label, options in known.items():
+        alive = dict(series)
+        for n in sizes:
+            chosen = {key: held[n] for key, held in alive.items() if n in held}
+            if not chosen:
+                continue
+            frame = compare(
+                {" | ".join(key): problem for key, problem in chosen.items()},
+                {label: options},
+                seeds=1,
+                time_limit=limit,
+                cores=usable_cpus() if label.startswith("cpsat") else 1,
+                jobs=1,
+                restart=False,
+            )
+            ends = frame[frame["row"] == "end"]
+            frames.append(ends)
+            proved = set(ends.loc[ends["known"] == "optimal", "problem"])
+            alive = {key: held for key, held in alive.items() if " | ".join(key) in proved}
+            print(label, n, f"{len(proved)} of {len(ends)} proved", flush=True)
+    runs = pd.concat(frames, ignore_index=True)
+    runs[["layer", "moment"]] = runs["problem"].str.split(" | ", regex=False, expand=True)
+    left = (runs["energy"] - runs["bound"]) / (runs["start_energy"] - runs["energy"])
+    return runs.assign(gap=left.fillna(np.inf).where(runs["known"] != "optimal"))
 
 
-def _warm_up(known: dict[str, Prover]) -> None:
-    rng = np.random.default_rng(0)
-    A, linear = rng.normal(size=(8, 30)).astype(np.float32), rng.normal(size=30)
-    problem = CardinalityQUBO.from_factors(A, linear, 15)
-    for prove in known.values():
-        prove(problem, 60.0, np.repeat([1, 0], 15).astype(np.uint8))
-
-
-def _from_task(sizes: list[int], stages: tuple[int, ...] = (0, 10)) -> Iterator[Series]:
-    """Yield the blocks that the pruner makes of the garment classifier."""
+def _from_task(sizes: list[int], stages: tuple[int, ...] = (0, 10)) -> Blocks:
+    """Return the blocks that the pruner makes of the garment classifier."""
     from icbs import make_blocks
     from icbs.zoo import load_task
 
     task = load_task("garment")
     settings = {"density": 0.1, "curvature_samples": 200, "initial": "wanda"}
+    found: Blocks = {}
     for after in stages:
-        made = {
-            n: make_blocks(
+        for n in sizes:
+            made = make_blocks(
                 task.model, task.batches, task.loss, after=after, block_size=n, **settings
             )
-            for n in sizes
-        }
-        for layer in range(3):
-            found = {n: made[n][layer] for n in sizes}
-            yield Series(
-                f"layer {layer + 1}",
-                f"after {after} passes",
-                {n: (b.problem, b.start) for n, b in found.items() if b.problem.n == n},
-            )
+            for layer, block in enumerate(made, start=1):
+                if block.problem.n == n:
+                    held = found.setdefault((f"layer {layer}", f"after {after} passes"), {})
+                    held[n] = {"problem": block.problem, "start": block.start}
+    return found
 
 
-def _from_folder(folder: Path, sizes: list[int], pattern: str) -> Iterator[Series]:
-    """Yield the problems of a folder; ``NAME_nSIZE.x0.npy`` is the status quo."""
-    found: dict[str, dict[int, tuple[CardinalityQUBO, np.ndarray]]] = {}
+def _from_folder(folder: Path, sizes: list[int], pattern: str) -> Blocks:
+    """Return the problems of a folder; ``NAME_nSIZE.x0.npy`` is the status quo."""
+    found: Blocks = {}
     for path in sorted(folder.glob("*.npz")):
         match = re.fullmatch(r"(.+)_n(\d+)", path.stem)
         if match and int(match[2]) in sizes and pattern in match[1]:
-            pair = CardinalityQUBO.load(path), np.load(path.with_suffix(".x0.npy"))
-            found.setdefault(match[1], {})[int(match[2])] = pair
-    for name, blocks in found.items():
-        layer, _, moment = name.partition("_")
-        yield Series(f"layer {layer.removeprefix('L')}", moment, blocks)
+            layer, _, moment = match[1].partition("_")
+            held = found.setdefault((f"layer {layer.removeprefix('L')}", moment), {})
+            start = np.load(path.with_suffix(".x0.npy"))
+            held[int(match[2])] = {"problem": CardinalityQUBO.load(path), "start": start}
+    return found
 
 
-def _cell(result: Result | None, limit: float) -> str:
-    if result is None:
-        return ""
-    if result.gap is None:
-        return f"{result.seconds:.3f}" if result.seconds < 10 else f"{result.seconds:.1f}"
-    return f"> {limit:g} (gap {result.gap:.1%})" if result.gap < 10 else f"> {limit:g} (open)"
+def _cell(run: Any, limit: float) -> str:
+    if np.isnan(run.gap):
+        return f"{run.seconds:.3f}" if run.seconds < 10 else f"{run.seconds:.1f}"
+    return f"> {limit:g} (gap {run.gap:.1%})" if run.gap < 10 else f"> {limit:g} (open)"
 
 
-def _record(table: dict[tuple[str, str, int, str], Result], names: list[str], limit: float) -> None:
+def _record(runs: pd.DataFrame, names: list[str], limit: float) -> None:
     """Write the table, a summary, and the curves."""
-    keys = list(dict.fromkeys(key[:3] for key in table))
     lines = [
         "# How far optimality can be proved",
         "",
         f"Seconds to a proof on blocks of the garment classifier (density 0.1, N = 200), "
-        f"compilation aside, at most {limit:g} s; {os.cpu_count()} cores, of which `exact` uses "
-        "one. A gap is what the bound leaves open, as a share of the decrease achieved. Nothing "
-        "is shown after the first size that a solver could not prove. `cpsat` is the default: "
-        "the variables that the convex relaxation decides are fixed, and squares state the "
-        "rest; *alone* is CP-SAT without that reduction.",
+        f"compilation aside, at most {limit:g} s; {usable_cpus()} cores, of which `exact` and "
+        "`scip` use one. A gap is what the bound leaves open, as a share of the decrease "
+        "achieved. Nothing is shown after the first size that a solver could not prove. `cpsat` "
+        "and `scip` are the defaults: the variables that the convex relaxation decides are "
+        "fixed, and squares state the rest; *alone* is the backend without that reduction.",
         "",
         "| layer | moment | n | " + " | ".join(names) + " |",
         "| --- | --- | ---: | " + "---: | " * len(names),
     ]
-    for key in keys:
-        cells = [_cell(table.get((*key, name)), limit) for name in names]
-        lines.append(f"| {key[0]} | {key[1]} | {key[2]} | " + " | ".join(cells) + " |")
-    lines += ["", *_summary(table, names, limit)]
+    for key, block in runs.groupby(["moment", "layer", "n"]):
+        cells = {run.solver: _cell(run, limit) for run in block.itertuples()}
+        shown = " | ".join(cells.get(name, "") for name in names)
+        lines.append(f"| {key[1]} | {key[0]} | {key[2]} | {shown} |")
+    lines += ["", *_summary(runs)]
     text = "\n".join(lines) + "\n"
     print(text)
     (RESULTS / "exact_curve.md").write_text(text)
-    _draw(table, names, RESULTS / "exact_curve.png")
+    _draw(runs, names, RESULTS / "exact_curve.png")
 
 
-def _summary(
-    table: dict[tuple[str, str, int, str], Result], names: list[str], limit: float
-) -> Iterator[str]:
+def _summary(runs: pd.DataFrame) -> Iterator[str]:
     """Say at each n how many blocks were proved, and how much sooner ``exact`` was."""
     yield "| n | solver | proved | median s (proved) | `exact` sooner, median (least) |"
     yield "| ---: | --- | ---: | ---: | ---: |"
-    for n in sorted({key[2] for key in table}):
-        for name in names:
-            runs = {key: run for key, run in table.items() if key[2:] == (n, name)}
-            if not runs:
-                continue
-            seconds = [run.seconds for run in runs.values() if run.gap is None]
-            ratios = [run.seconds / table[*key[:3], "exact"].seconds for key, run in runs.items()]
-            at_least = "≥ " if len(seconds) < len(runs) else ""
-            yield (
-                f"| {n} | {name} | {len(seconds)} of {len(runs)} | "
-                f"{f'{median(seconds):.3f}' if seconds else '–'} | "
-                f"{at_least}{median(ratios):.0f} ({min(ratios):.0f}) |"
-            )
+    base = runs[runs["solver"] == "exact"].set_index(["problem", "n"])["seconds"]
+    for (n, name), group in runs.groupby(["n", "solver"], sort=True):
+        proved = group[group["gap"].isna()]
+        ratios = group.set_index(["problem", "n"])["seconds"] / base
+        at_least = "≥ " if len(proved) < len(group) else ""
+        seconds = f"{proved['seconds'].median():.3f}" if len(proved) else "–"
+        yield (
+            f"| {n} | {name} | {len(proved)} of {len(group)} | {seconds} | "
+            f"{at_least}{ratios.median():.0f} ({ratios.min():.0f}) |"
+        )
 
 
-def _draw(table: dict[tuple[str, str, int, str], Result], names: list[str], path: Path) -> None:
+def _draw(runs: pd.DataFrame, names: list[str], path: Path) -> None:
     """Plot seconds against n: the first layer and the deeper ones apart; hollow = no proof."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for first, axes in zip((True, False), panels, strict=True):
+        shown = runs[(runs["layer"] == "layer 1") == first]
         for colour, name in enumerate(names):
-            for layer, moment in dict.fromkeys(key[:2] for key in table):
-                if (layer == "layer 1") is not first:
-                    continue
-                runs = sorted(
-                    (key[2], run)
-                    for key, run in table.items()
-                    if key[:2] == (layer, moment) and key[3] == name
-                )
-                sizes, seconds = [n for n, _ in runs], [run.seconds for _, run in runs]
-                axes.plot(sizes, seconds, color=f"C{colour}", alpha=0.5)
-                for n, run in runs:
-                    face = f"C{colour}" if run.gap is None else "white"
-                    axes.plot(n, run.seconds, "o", color=f"C{colour}", mfc=face, ms=5)
+            for _, curve in shown[shown["solver"] == name].groupby("problem"):
+                curve = curve.sort_values("n")
+                axes.plot(curve["n"], curve["seconds"], color=f"C{colour}", alpha=0.5)
+                for run in curve.itertuples():
+                    face = f"C{colour}" if np.isnan(run.gap) else "white"
+                    axes.plot(run.n, run.seconds, "o", color=f"C{colour}", mfc=face, ms=5)
             axes.plot([], [], "o-", color=f"C{colour}", label=name)
-        axes.set(xscale="log", yscale="log", xlabel="n", title=_TITLES[first])
+        title = "first layer" if first else "deeper layers"
+        axes.set(xscale="log", yscale="log", xlabel="n", title=title)
         axes.set_xticks(SIZES, [str(n) for n in SIZES])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
@@ -246,8 +199,6 @@ def _draw(table: dict[tuple[str, str, int, str], Result], names: list[str], path
     panels[1].legend(fontsize="small")
     figure.savefig(path, dpi=120)
 
-
-_TITLES = {True: "first layer", False: "deeper layers"}
 
 if __name__ == "__main__":
     typer.run(main)

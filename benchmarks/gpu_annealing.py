@@ -1,21 +1,21 @@
-"""How fast the GPU search runs, against the card's memory and against one CPU core.
+"""Speed of the GPU search, compared with the card's memory bandwidth and with one CPU core.
 
     python -m benchmarks.gpu_annealing
 
 **Rate.** A program is one replica of one block. A step of a program is one swap: it reads two
-rows of Q and judges every partner of one variable exactly, n/2 swaps at k = n/2. n proposals
-judged make one sweep-equivalent, two steps.
+rows of Q and evaluates all partners of one variable exactly, n/2 swaps at k = n/2. n evaluated
+proposals are one sweep-equivalent, or two steps.
 
-**Limit.** Each step must read 2·4·n bytes. What is read so is compared with what a triad
-``c = a + 2b`` over 3 GiB moves in the same run. Where many replicas share few blocks (n = 8192
-does not fit 1024 times) the rows come from the L2 cache, and more than 100 % is possible.
+**Limit.** Each step must read 2·4·n bytes. This bandwidth is compared with that of a triad
+``c = a + 2b`` over 3 GiB in the same run. If many replicas share few blocks (n = 8192 does not
+fit 1024 times) the rows come from the L2 cache, and more than 100 % is possible.
 
-**CPU.** The same blocks, from the same status quo, by ``solve(…, "anneal")`` on one thread and
+**CPU.** The same blocks, from the same initial state, by ``solve(…, "anneal")`` on one thread and
 by ``solve(…, "anneal-gpu")`` in one batch, both with their own stopping rules; the ratio is that
-of the times a block, and the difference of the energies stands beside it.
+of the times per block, next to the difference of the energies.
 
-Blocks are drawn as pruning makes them: 200 per-sample gradients with a mean, weights with
-heavy tails, the quadratic model about a random mask (``icbs.blocks.block``).
+Blocks are random but similar to those of pruning: 200 per-sample gradients with a mean, weights
+with heavy tails, the quadratic model at a random mask (``icbs.blocks.block``).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ HOW = "    pip install 'icbs-pruning[gpu]'\n    python -m benchmarks.gpu_anneali
 
 @dataclass
 class Row:
-    """One line of the table."""
+    """A row of the table."""
 
     n: int
     blocks: int
@@ -98,7 +98,7 @@ def main(
 def rates(
     sizes: list[int], batches: list[int], seconds: float, limit: float, device: torch.device
 ) -> str:
-    """Measure steps a second for each size and batch."""
+    """Measure steps per second for each size and batch."""
     lines = [
         "## Steps and sweeps a second\n",
         "| n | programs | blocks × replicas | µs a step | steps/s | sweep-equivalents/s "
@@ -121,7 +121,7 @@ def rates(
 def warps(
     sizes: list[int], batches: list[int], seconds: float, limit: float, device: torch.device
 ) -> str:
-    """Measure the largest batch of each size with other numbers of warps a program."""
+    """Measure the largest batch of each size with different numbers of warps per program."""
     choices = [1, 2, 4, 8, 16]
     lines = [
         "## Warps of a program\n",
@@ -222,7 +222,7 @@ def one_core() -> Iterator[None]:
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Wall seconds of work on the device."""
+    """Return the wall seconds of work on the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     begin = time.perf_counter()
@@ -233,7 +233,7 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
 
 
 def bandwidth(device: torch.device, entries: int) -> float:
-    """Bytes a second that a triad moves, the best of ten."""
+    """Return the bytes per second of a triad, the best of ten."""
     a, b = (torch.randn(entries, device=device) for _ in range(2))
     c = torch.empty_like(a)
     times = [timed(lambda: torch.add(a, b, alpha=2, out=c), device) for _ in range(10)]
@@ -241,7 +241,7 @@ def bandwidth(device: torch.device, entries: int) -> float:
 
 
 def most_blocks(n: int, device: torch.device) -> int:
-    """Count the matrices that fill half of the free memory."""
+    """Return the number of matrices that fill half of the free memory."""
     if device.type != "cuda":
         return 4
     torch.cuda.empty_cache()
@@ -249,7 +249,7 @@ def most_blocks(n: int, device: torch.device) -> int:
 
 
 def draw_block(n: int, seed: int, device: torch.device) -> tuple[CardinalityQUBO, np.ndarray]:
-    """Draw a block as pruning makes it, held on the device; its status quo has energy 0."""
+    """Draw a block on the device; its initial state has energy 0."""
     rng = np.random.default_rng(seed)
     start = rng.permutation(np.arange(n) < n // 2).astype(np.uint8)
     generator = torch.Generator(device).manual_seed(seed)
@@ -269,7 +269,7 @@ def draw_block(n: int, seed: int, device: torch.device) -> tuple[CardinalityQUBO
 
 
 def on_host(problem: CardinalityQUBO) -> CardinalityQUBO:
-    """Copy a problem that is held on a device."""
+    """Copy a problem from a device."""
     return CardinalityQUBO.from_factors(problem.A, problem.linear, problem.k, offset=problem.offset)
 
 

@@ -1,10 +1,10 @@
-"""What one pass over a language model costs, and what it yields, all its layers served at once.
+"""Cost of a pass over a language model with blocks of all layers.
 
     python -m benchmarks.pass_speed
 
-On SmolLM2-135M, in one run: the peak of memory, the time of a pass beside a plain forward
-and backward pass over the same sequences (half of those before it, half after), and how
-many weights are optimised in a second, beside passes that serve one block alone.
+On SmolLM2-135M, in one run: the peak memory, the time of a pass compared with a plain forward
+and backward pass over the same sequences (half of them before it, half after), and the number of
+weights optimised per second, compared with passes for a single block.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _clock(spent: dict[str, float], name: str) -> Iterator[None]:
 
 
 def plain(context: RunContext, start: int, stop: int) -> None:
-    """Do what training does, a sequence at a time: forward, loss, and gradients of all weights."""
+    """Run a training step without an update: forward, loss, and gradients of all weights."""
     for i in range(start, stop):
         piece = context.pool[i : i + 1]
         context.objective.total(call(context.model, piece.inputs), piece.targets).backward()
@@ -80,7 +80,7 @@ def blocks_of_a_pass(
     layers: list[Layer],
     spent: dict[str, float],
 ) -> int:
-    """Take one pass for some layers and solve their blocks; returns the weights optimised."""
+    """Take one pass for some layers and solve their blocks; return the number of weights."""
 
     def select(pass_info: Pass) -> dict[str, Gates]:
         with _clock(spent, "choose"):
@@ -149,7 +149,7 @@ def main(
 
 @contextmanager
 def peak_again(peak: Peak) -> Iterator[None]:
-    """Go on watching."""
+    """Update the peak memory within the context."""
     with Peak() as more:
         yield
     peak.bytes = max(peak.bytes, more.bytes)
@@ -167,7 +167,7 @@ def report(
     sequences: int,
     length: int,
 ) -> None:
-    """Print the figures, and write them down."""
+    """Print and save the figures."""
     outside = spent["pass"] + spent["build"]
     together = weights / (outside + spent["solve"])
     apart = served / (singly["pass"] + singly["build"] + singly["solve"])
@@ -181,7 +181,7 @@ def report(
         f"of {length} tokens, blocks of {context.config.block_size}, curvature "
         f"{context.config.curvature!r}, {torch.get_num_threads()} thread; one run.",
         "",
-        f"Stated before it began: {context.plan}.",
+        f"Estimate before the run: {context.plan}.",
         "",
         "| what | measured |",
         "| --- | ---: |",
@@ -193,8 +193,8 @@ def report(
         f"| of it, choosing | {spent['choose']:.1f} s |",
         f"| of it, building | {spent['build']:.1f} s |",
         f"| solving the blocks | {spent['solve']:.1f} s |",
-        f"| weights optimised a second, all layers from one pass | {together:,.0f} |",
-        f"| weights optimised a second, a pass a block (mean of {alone}) | {apart:,.1f} |",
+        f"| weights optimised per second, all layers from one pass | {together:,.0f} |",
+        f"| weights optimised per second, one pass per block (mean of {alone}) | {apart:,.1f} |",
         f"| ratio | {together / apart:.0f} |",
     ]
     text = "\n".join(lines) + "\n"

@@ -1,11 +1,11 @@
-"""Which penalty policy gives which share of feasible samples, and which gap, on real blocks.
+"""Share of feasible samples and gap of each penalty policy, on real blocks.
 
     python -m benchmarks.penalty_policies
 
 Blocks of the garment classifier at density 0.1, from the magnitude mask and after some passes,
-are given to the backends that can't hold a cardinality. Each policy is tried as it stands (no
-raise, no repair), then with raises and repair as users get it. The gap is the share of the best
-known decrease that is missed; a status quo has energy 0.
+are solved by the backends without native cardinality. Each policy is measured alone (no raise,
+no repair) and with default options (raises and repair). The gap is the share of the best known
+decrease that is missed; the initial state has energy 0.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def main(
         "Garment classifier, density 0.1, one block of each layer at the magnitude mask and after "
         f"{passes} passes (k = n/2); {reads} reads, default options otherwise. *Strength* is the "
         "mean of λ over that of `exchange`. *Alone*: no raise and no repair; share of feasible "
-        "samples (mean over blocks) and gap of the best of them (median and worst; – where a block "
-        "got none). *As shipped*: with raises and repair. Gaps are shares of the best decrease "
-        "known, found by any solver here or by `anneal` with 20 reads.",
+        "samples (mean over blocks) and gap of the best of them (median and worst; – if a block "
+        "has none). *Default*: with raises and repair. Gaps are shares of the best known "
+        "decrease, found by any solver here or by `anneal` with 20 reads.",
     ]
     for n in sizes:
         problems = [
@@ -70,8 +70,8 @@ def _table(problems: list[CardinalityQUBO], reads: int) -> list[str]:
             for i, answers in enumerate(zip(alone, shipped, strict=True)):
                 best[i] = min(best[i], *(answer.energy for answer in answers))
     rows = [
-        "| sampler | policy | strength | feasible alone | gap alone | gap as shipped | "
-        "raises | seconds a block |",
+        "| sampler | policy | strength | feasible alone | gap alone | gap by default | "
+        "raises | seconds per block |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     exchange = [penalty_for(p, "exchange").strength[0] for p in problems]

@@ -1,15 +1,14 @@
 # ruff: noqa: NPY002 - numba compiles the legacy generator, one a thread
-"""The annealer that a cached field makes obsolete: O(n) for each proposal, fixed schedule.
+"""A plain annealer without cached fields: O(n) per proposal, fixed schedule.
 
-Written from the description of the paper's solver, and compiled, so that the comparison is
-with its method and not with an interpreter: it starts at the status quo; the inverse
-temperature goes from 1e-3 by factors of 1.1 to 100 (121 of them), one sweep each; a sweep
-proposes, for every variable, a swap with a uniformly chosen one of the opposite value, whose
-change of energy is summed anew; coefficients are scaled to a mean of 1 beforehand.
+Implements the description of the paper's solver, compiled for a fair comparison: it starts from
+the initial state; the inverse temperature goes from 1e-3 by factors of 1.1 to 100 (121 values),
+with one sweep each; a sweep proposes, for every variable, a swap with a random variable of the
+opposite value, and computes the change of energy from scratch; coefficients are scaled to a mean
+of 1.
 
-By default sums are taken in the order in which they are written, as any C++ compiler does
-unless it is told that sums may be reordered; ``vectorised`` tells so, and is 4 to 5 times
-faster.
+By default sums are computed in order, as by a C++ compiler without options for reordering;
+``vectorised`` allows reordering, and is 4 to 5 times faster.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ FIRST, FACTOR, LAST = 1e-3, 1.1, 100.0
 def plain_anneal(
     problem: CardinalityQUBO, start: Array, seed: int = 0, *, vectorised: bool = False
 ) -> Array:
-    """Return the best state met, from a feasible start; one restart."""
+    """Return the best state of one run from a feasible initial state."""
     Q = np.ascontiguousarray(problem.Q, dtype=np.float64)
     filled = np.abs(Q[Q != 0])
     Q = Q / (filled.mean() if len(filled) else 1.0)

@@ -1,13 +1,13 @@
-"""iCBS beside magnitude, Wanda and SparseGPT on real models: masks, losses, accuracies.
+"""iCBS compared with magnitude, Wanda and SparseGPT on real models: masks, losses, accuracies.
 
-    python -m benchmarks.pruning                          # whatever is still missing
-    python -m benchmarks.pruning --only 'smollm2:0.5:*'   # of this, in this order
-    python -m benchmarks.pruning --table                  # write the tables and no more
+    python -m benchmarks.pruning                          # all missing cells
+    python -m benchmarks.pruning --only 'smollm2:0.5:*'   # missing cells of a pattern
+    python -m benchmarks.pruning --table                  # write the tables only
 
-A cell is a model, a level (a density, or N:M) and a method. Each is pruned, measured and asked in
-a process of its own, whose peak memory is recorded, and each step leaves a file: a run that is
-stopped goes on where it was. iCBS starts from Wanda's mask, and its passes resume too. Every
-method sees the same calibration samples; test samples are looked at once the masks are final.
+A cell is a model, a level (a density, or N:M) and a method. Each cell is pruned and evaluated in
+its own process, whose peak memory is recorded, and each step writes a file, so that an
+interrupted benchmark can be continued. iCBS starts from Wanda's mask, and its runs are resumed
+too. All methods use the same calibration samples; test samples are used for final masks only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from icbs import Progress, Pruner, load_compressed, save_compressed
 from icbs.cli.config_file import Settings
 from icbs.cli.prune import DEFAULTS
 from icbs.data.samples import Samples
-from icbs.layerwise import prune
+from icbs.layerwise import prune_layerwise
 from icbs.lm import zero_shot
 from icbs.zoo import Task, load_task
 from problems.files import write_text
@@ -39,27 +39,27 @@ from problems.files import write_text
 METHODS = ("magnitude", "wanda", "sparsegpt", "exchange", "icbs")
 QUESTIONS = ("movie_recommendation", "next_sentence")
 CALIBRATION = 16
-"""Sequences, or 64 times as many images, on which the calibration loss is measured."""
+"""Number of sequences, or a 64th of the number of images, for the calibration loss."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A task, the levels to which it is pruned, and what iCBS is told."""
+    """A task with its levels and the settings of iCBS."""
 
     task: str
     levels: tuple[str, ...]
     options: dict[str, Any] = field(default_factory=dict)
     exclude: tuple[str, ...] = ()
     max_samples: int = 65536
-    """Training samples that any method gets to see."""
+    """Number of training samples for all methods."""
     icbs: dict[str, Any] = field(default_factory=dict)
     start: str = "wanda"
-    """Method whose mask iCBS starts from."""
+    """Method of the initial mask of iCBS."""
     config: Path | None = None
-    """File of settings; :attr:`icbs` goes on top."""
+    """File of settings; those in :attr:`icbs` take precedence."""
 
     def settings(self) -> dict[str, Any]:
-        """Return what iCBS is told."""
+        """Return the settings of iCBS."""
         if self.config is None:
             return self.icbs
         return Settings.read(self.config, {}).pruner.model_dump(exclude_unset=True) | self.icbs
@@ -96,7 +96,7 @@ JOBS = {
     "efficientnet_lite0": Job(
         "efficientnet_lite0",
         ("0.9", "0.8", "0.7"),
-        # Depthwise convolutions hold one weight in a hundred, and nine inputs an output.
+        # Depthwise convolutions have one percent of the weights, and nine inputs per output.
         exclude=("_conv_stem*", "*_depthwise_conv*"),
         icbs={
             "passes": 10,
@@ -111,7 +111,7 @@ JOBS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One line of a table, and the folder that keeps what is known of it."""
+    """A row of a table, with the folder of its files."""
 
     name: str
     level: str
@@ -126,22 +126,22 @@ class Cell:
 
     @property
     def job(self) -> Job:
-        """What it is a cell of."""
+        """The job of the cell."""
         return JOBS[self.name]
 
     @property
-    def told(self) -> dict[str, Any]:
-        """What decides the outcome, as JSON keeps it."""
+    def settings(self) -> dict[str, Any]:
+        """The settings that determine the result, in types of JSON."""
         job = self.job
-        told: dict[str, Any] = {"options": job.options, "exclude": job.exclude}
-        told |= {"max_samples": job.max_samples}
+        found: dict[str, Any] = {"options": job.options, "exclude": job.exclude}
+        found |= {"max_samples": job.max_samples}
         if self.method == "icbs":
-            told |= {"start": job.start, "icbs": job.settings()}
-        return dict(json.loads(json.dumps(told, default=str)))
+            found |= {"start": job.start, "icbs": job.settings()}
+        return dict(json.loads(json.dumps(found, default=str)))
 
     @property
     def folder(self) -> Path:
-        """Where its files are."""
+        """Folder of the cell's files."""
         return self.root / (self.key.replace(":", "-") + (f"-seed{self.seed}" if self.seed else ""))
 
     def beside(self, method: str) -> Cell:
@@ -149,7 +149,7 @@ class Cell:
         return Cell(self.name, self.level, method, self.seed, self.root)
 
     def step(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return what a step found, doing it now unless its file is there."""
+        """Return the result of a step, from its file or by running it."""
         file = self.folder / f"{name}.json"
         if not file.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ class Cell:
 
 
 def cells(seed: int, root: Path) -> list[Cell]:
-    """List all cells, each after those that it needs."""
+    """Return all cells, each after those that it depends on."""
     found = []
     for name, job in JOBS.items():
         found.append(Cell(name, "1", "dense", seed, root))
@@ -167,7 +167,7 @@ def cells(seed: int, root: Path) -> list[Cell]:
 
 
 def run(cell: Cell, questions: int) -> None:
-    """Do what is missing of a cell."""
+    """Run the missing steps of a cell."""
     task = load_task(cell.job.task, **cell.job.options)
     if cell.method != "dense":
         cell.step("pruned", lambda: prune_cell(cell, task))
@@ -179,23 +179,23 @@ def run(cell: Cell, questions: int) -> None:
 
 
 def prune_cell(cell: Cell, task: Task) -> dict[str, Any]:
-    """Prune the task's model by the cell's method, and keep it as a small file."""
+    """Prune the task's model by the cell's method, and save it as a compressed file."""
     nm = ":" in cell.level
     exclude = list(cell.job.exclude)
-    began = time.perf_counter()
+    begin = time.perf_counter()
     facts: dict[str, Any] = {}
     if cell.method == "icbs":
         start = cell.beside(cell.job.start).folder / "model.safetensors"
         if not start.exists():
-            raise SystemExit(f"{cell.key} starts from the mask of {cell.job.start}: run that first")
+            raise SystemExit(f"{cell.key} starts from the mask of {cell.job.start}: run it first")
         result = descend(cell, task, load_compressed(start)[1], nm, exclude)
         masks, density, facts = result.masks, result.density, result.summary()
     else:
         level: dict[str, Any] = {"pattern": cell.level} if nm else {"density": float(cell.level)}
         batches = first(task.batches, cell.job.max_samples)
-        baseline = prune(task.model, batches, cell.method, exclude=exclude, **level)
-        masks, density = baseline.masks, baseline.density
-    seconds = facts.get("seconds", time.perf_counter() - began)
+        found = prune_layerwise(task.model, batches, cell.method, exclude=exclude, **level)
+        masks, density = found.masks, found.density
+    seconds = facts.get("seconds", time.perf_counter() - begin)
     size = save_compressed(task.model.state_dict(), masks, cell.folder / "model.safetensors")
     return {
         "density": density,
@@ -204,7 +204,7 @@ def prune_cell(cell: Cell, task: Task) -> dict[str, Any]:
         "bytes": size,
         "seed": cell.seed,
         "threads": torch.get_num_threads(),
-        "told": cell.told,
+        "told": cell.settings,
         "facts": facts,
     }
 
@@ -220,11 +220,11 @@ def first(batches: Iterable[Any], most: int) -> Iterator[tuple[Any, Any]]:
 
 
 def descend(cell: Cell, task: Task, masks: Any, nm: bool, exclude: list[str]) -> Any:
-    """Run iCBS from given masks, or go on with a run that was stopped."""
+    """Run iCBS from given masks, or resume an interrupted run."""
     folder = cell.folder / "run"
     batches = first(task.batches, cell.job.max_samples)
 
-    def tell(progress: Progress) -> None:
+    def report(progress: Progress) -> None:
         left = f", {progress.remaining / 60:.0f} min left" if progress.step else ""
         print(
             f"{cell.key}: pass {progress.step} of {progress.passes}, "
@@ -233,11 +233,11 @@ def descend(cell: Cell, task: Task, masks: Any, nm: bool, exclude: list[str]) ->
         )
 
     if (folder / "config.yaml").exists():
-        return Pruner.resume(folder, task.model, batches, task.loss, callback=tell)
+        return Pruner.resume(folder, task.model, batches, task.loss, callback=report)
     level = {"constraint": cell.level} if nm else {"density": float(cell.level)}
     settings = cell.job.settings() | level | {"exclude": exclude, "seed": cell.seed}
     return Pruner(**settings).prune(
-        task.model, batches, task.loss, masks=masks, run=folder, callback=tell
+        task.model, batches, task.loss, masks=masks, run=folder, callback=report
     )
 
 
@@ -263,18 +263,18 @@ def measure(task: Task) -> dict[str, Any]:
 
 
 def ask(task: Task, questions: int) -> dict[str, Any]:
-    """Ask zero-shot questions."""
+    """Evaluate zero-shot tasks."""
     found = zero_shot(task.model, task.tokenizer, QUESTIONS, limit=questions, batch_size=4)
     return {name: asdict(accuracy) for name, accuracy in found.items()}
 
 
 def main(
     only: Annotated[list[str], typer.Option(help="Cells, as globs on model:level:method.")] = ["*"],  # noqa: B006
-    questions: Annotated[int, typer.Option(help="Of each zero-shot task; 0 asks none.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of iCBS.")] = 0,
+    questions: Annotated[int, typer.Option(help="Questions of each zero-shot task.")] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of iCBS.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder of the cells.")] = Path("runs/pruning"),
     table: Annotated[bool, typer.Option(help="Only write the tables.")] = False,
-    cell: Annotated[str, typer.Option(help="Run this one cell, here.")] = "",
+    cell: Annotated[str, typer.Option(help="Run one cell in this process.")] = "",
 ) -> None:
     """Run the cells that are missing, then write the tables."""
     known = cells(seed, out)
@@ -285,15 +285,15 @@ def main(
         for pattern in only:
             for one in known:
                 if fnmatchcase(one.key, pattern):
-                    _run_apart(one, questions, seed, out)
+                    _run_process(one, questions, seed, out)
     write_tables(known, Path(__file__).parent / "results" / "pruning")
 
 
-def _run_apart(cell: Cell, questions: int, seed: int, out: Path) -> None:
-    """Run a cell in a process of its own, unless nothing of it is missing."""
-    made = cell.folder / "pruned.json"
-    if made.exists() and json.loads(made.read_text()).get("told", cell.told) != cell.told:
-        raise SystemExit(f"{cell.folder} holds {cell.key} with other settings: delete it first")
+def _run_process(cell: Cell, questions: int, seed: int, out: Path) -> None:
+    """Run a cell in a separate process, unless it is complete."""
+    file = cell.folder / "pruned.json"
+    if file.exists() and json.loads(file.read_text()).get("told", cell.settings) != cell.settings:
+        raise SystemExit(f"{cell.folder} has {cell.key} with other settings: delete it first")
     steps = ["measured", *(["pruned"] if cell.method != "dense" else [])]
     steps += ["asked"] if questions and cell.name == "smollm2" else []
     if all((cell.folder / f"{name}.json").exists() for name in steps):

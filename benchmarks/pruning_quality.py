@@ -1,9 +1,9 @@
-"""What a mask is worth, and what makes it so: the garment classifier at one density.
+"""Quality of masks with different settings: the garment classifier at one density.
 
     python -m benchmarks.pruning_quality
 
-Every contender prunes the same trained model, with the same training samples; test samples are
-looked at and never used. Writes a table and a plot of loss and accuracy against time.
+All contenders prune the same trained model with the same training samples; test samples are used
+for evaluation only. Writes a table, and a figure of loss and accuracy over time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BASELINES = ("random", "magnitude", "gradient", "wanda")
 
 
 def contenders(passes: int) -> dict[str, dict[str, Any]]:
-    """Return settings by name; each changes one thing against the shipped defaults."""
+    """Return settings by name; most differ from the defaults in one setting."""
     paper = Settings.read(PAPER, {"pruner.passes": passes}).pruner.model_dump(exclude_unset=True)
     shipped = {"density": 0.1, "initial": "wanda", "passes": passes}
     return {
@@ -51,7 +51,7 @@ def main(
     passes: Annotated[int, typer.Option(help="Passes of a contender.")] = 100,
     epochs: Annotated[int, typer.Option(help="Epochs of straight-through training.")] = 8,
 ) -> None:
-    """Run all contenders, one after the other."""
+    """Run all contenders."""
     task = load_task("garment")
     dense = {name: value.clone() for name, value in task.model.state_dict().items()}
     figures = {"dense": task.evaluate(task.model)}
@@ -72,11 +72,11 @@ def main(
         task.model.load_state_dict(dense)
         rows.append(_straight_through(task, length))
     lines = [
-        "# What a mask is worth",
+        "# Quality of masks",
         "",
         f"Garment classifier, density 0.1, mask only, {torch.get_num_threads()} threads; "
-        f"{passes} passes unless said otherwise. Held-out loss: on training samples kept from "
-        "gradients.",
+        f"{passes} passes unless stated otherwise. Held-out loss: on training samples not used "
+        "for gradients.",
         "",
         "| contender | test accuracy | test loss | held-out loss | seconds | blocks | kept |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",

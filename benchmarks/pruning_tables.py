@@ -1,4 +1,4 @@
-"""The tables of :mod:`benchmarks.pruning`, made of whatever cells there are."""
+"""The tables of :mod:`benchmarks.pruning`, from all existing cells."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ TITLES = {
 NOTES = {
     "smollm2": "Weights dequantised from 4 bits. Calibration: 64 windows of 256 tokens of "
     "Wikipedia and OpenWebText passages, for every method (iCBS holds 16 of them out for its "
-    "acceptance test). Test: 64 windows of 256 tokens, each from other Wikipedia articles; no "
-    "13 words in a row are in both. `lm_head` and embeddings stay dense. iCBS starts from "
-    "Wanda's masks and takes 6 passes of 16 windows, with `max_memory` at 4 GB. Where "
-    "questions were asked, 40 of each kind.",
+    "acceptance test). Test: 64 windows of 256 tokens, each from other Wikipedia articles, "
+    "without 13 consecutive words in common. `lm_head` and embeddings stay dense. iCBS starts "
+    "from Wanda's masks and takes 6 passes of 16 windows, with `max_memory` at 4 GB. 40 questions "
+    "of each zero-shot task.",
     "deit": "Width 96, 4 blocks, patches of 7 × 7 pixels. 8192 training images for every method. "
     "Test: the 10,000 test images. iCBS starts from Wanda's masks and takes 12 passes.",
-    "efficientnet_lite0": "No training image of ImageNet was at hand: losses are cross-entropies "
-    "to the dense model's own predictions on photographs of CIFAR-10's test set (768 for pruning, "
-    "512 others for testing), accuracy is agreement with the dense model on the latter, and "
-    "`imagenet` is the accuracy on 20 labelled photographs, in which one photograph is 5 points. "
+    "efficientnet_lite0": "ImageNet's training images were not available: losses are "
+    "cross-entropies to the dense model's predictions on photographs of CIFAR-10's test set (768 "
+    "for pruning, 512 others for testing), accuracy is agreement with the dense model on the "
+    "latter, and `imagenet` is the accuracy on 20 labelled photographs, of 5 points each. "
     "The stem and the depthwise convolutions stay dense. iCBS starts from Wanda's masks and takes "
-    "10 passes. At density 0.5 magnitude and Wanda leave nothing to start from: they agree with "
-    "the dense model on less than 1 %.",
+    "10 passes. Density 0.5 is left out: magnitude and Wanda agree with the dense model on less "
+    "than 1 % of the photographs.",
 }
 NAMES = {
     "icbs": "iCBS",
@@ -41,8 +41,8 @@ NAMES = {
 
 
 def write_tables(cells: list[Any], path: Path) -> None:
-    """Write ``path`` with the endings ``.md`` and ``.json``."""
-    lines = ["# iCBS beside magnitude, Wanda and SparseGPT", "", *HEAD]
+    """Write ``path`` with the extensions ``.md`` and ``.json``."""
+    lines = ["# iCBS, magnitude, Wanda and SparseGPT", "", *HEAD]
     summaries: dict[str, Any] = {}
     for name in TITLES:
         own = [c for c in cells if c.name == name and (c.folder / "measured.json").exists()]
@@ -56,21 +56,20 @@ def write_tables(cells: list[Any], path: Path) -> None:
 
 
 HEAD = [
-    "Written by `python -m benchmarks.pruning`. Magnitude, Wanda and iCBS choose a mask and leave "
-    "the kept weights as they are; SparseGPT changes them. Nothing was selected on test data. "
-    "± is a standard error, by bootstrap over test samples; *gain* is by how much the test loss is "
-    "below Wanda's at the same level, in nats, with the bootstrap error of the paired "
-    "difference. *calibration* is the loss on samples that the method saw. Density is that of the "
-    "prunable weights. iCBS starts from Wanda's mask, or from that with "
-    "exchanges, as it says below: its minutes come on top of theirs. Time and "
-    "peak memory are those of one process on one thread, the loading of "
-    "the model included in the latter.",
+    "Written by `python -m benchmarks.pruning`. Magnitude, Wanda and iCBS choose a mask and don't "
+    "change the kept weights; SparseGPT changes them. Nothing was selected on test data. "
+    "± is a standard error, by bootstrap over test samples; *gain* is the decrease of the test "
+    "loss relative to Wanda's at the same level, in nats, with the bootstrap error of the paired "
+    "difference. *calibration* is the loss on samples used by the method. Density is that of the "
+    "prunable weights. iCBS starts from Wanda's mask, or from that with exchanges, as described "
+    "below, and its minutes are in addition to theirs. Time and peak memory are those of one "
+    "process on one thread, with the loading of the model in the peak memory.",
     "",
 ]
 
 
 def _summary(cell: Any) -> dict[str, Any]:
-    """Everything that is known of a cell, without the single losses."""
+    """Return the results of a cell, without the losses of single samples."""
     found = {"level": cell.level, "method": cell.method}
     measured = _read(cell, "measured")
     own = Perplexity(torch.tensor(measured["losses"], dtype=torch.float64))

@@ -1,10 +1,10 @@
-"""How the default solver grows with n, up to a whole layer: time, memory, and the slope.
+"""Time and memory of the default solver as functions of n, up to a whole layer.
 
     python -m benchmarks.scaling                 # to n = 400,000 with m = 256: needs 2 GB
     python -m benchmarks.scaling --largest 65536
 
-A *sweep* looks at every variable once: the gradient from the factors (O(mn)), and the pair
-steps that it asks for. The peak is that of the process so far.
+A *sweep* considers every variable once: the gradient from the factors (O(mn)), and pair steps.
+The peak memory is that of the process so far.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def main(
     """Measure, print and record."""
     sizes = [n for n in (1 << p for p in range(10, 19)) if n < largest] + [largest]
     lines = [
-        "# Growth with n",
+        "# Scaling with n",
         "",
         *__doc__.split("\n\n")[2].splitlines(),
         "",
         f"Convex problems of rank {rank} with a planted optimum, factored, k = n/2. Sweeps on one "
         "core; whole solves from the smallest linear terms on two.",
         "",
-        "| n | ms a sweep | ns a variable | s to the optimum | gap | factors, MB | peak, MB |",
+        "| n | ms per sweep | ns per variable | s to the end | gap | factors, MB | peak, MB |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     points = []
@@ -72,17 +72,16 @@ def main(
 
 
 def _sweep_seconds(problem: CardinalityQUBO, turns: int) -> float:
-    """Median time of one gradient and one round of pair steps, from the start on."""
+    """Return the median time of one gradient and one round of pair steps."""
     model = KernelModel.of(problem)
     times = []
     for _ in range(turns + 1):
         state = np.zeros(problem.n, np.uint8)
         state[np.argsort(problem.linear)[: problem.k]] = 1
         x = model.start(state)
-        s, g = model.buffers()
-        model.refresh(x, s, g)
+        point = model.point(x)
         began = time.perf_counter()
-        sweeps(model.matrix, model.linear, x, s, g, model.layout.group_lanes, 1, True)
+        sweeps(model.quadratic, point, model.layout.group_lanes, 1, True)
         times.append(time.perf_counter() - began)
     return median(times[1:])
 

@@ -1,16 +1,16 @@
-"""How soon the default solver comes how close, on real pruning blocks, and beside its peers.
+"""Solution quality over time of the default solver and its peers, on real pruning blocks.
 
     python -m benchmarks.solver_speed                     # all of it: about half an hour
     python -m benchmarks.solver_speed --sizes 256 --peer-blocks 2
 
-Blocks are made on the spot from the garment classifier: each layer, densities 0.05 to 0.5,
-empirical and Monte Carlo Fisher, at the magnitude mask and after some passes. Beside them
-stand problems whose optimum is known (``problems.planted``). One core; in turns.
+Blocks are built from the garment classifier: each layer, densities 0.05 to 0.5, empirical and
+Monte Carlo Fisher, at the magnitude mask and after some passes. In addition there are problems
+with known optimum (``problems.planted``). One core; alternating.
 
-Gap = (E - best known) / (E at the status quo - best known). The best known energy is the best
-of all runs, of a longer search, and of the exact solver where it reaches. For a planted
-problem the status quo is the state of the smallest linear terms. A state's time is taken
-before its energy is evaluated, in float64; the evaluation delays what follows.
+Gap = (E - best known) / (E of the initial state - best known). The best known energy is the best
+of all runs, of a longer search, and of the exact solver if it is fast enough. For a planted
+problem the initial state is that of the smallest linear terms. The time of a state is taken
+before its energy is evaluated in float64, which delays later states.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from solvers import solve
 RESULTS = Path(__file__).parent / "results"
 GAPS = (1e-2, 1e-4, 1e-6)
 TARGETS = {1024: 1e-3, 2048: 4e-3, 4096: 12e-3}
-"""Seconds within which 90 % of the blocks are to be at the smallest gap."""
+"""Target: seconds within which 90 % of the blocks reach the smallest gap."""
 
 
 @dataclass
 class Case:
-    """A problem with its status quo, and every run on it."""
+    """A problem with its initial state, and all runs on it."""
 
     name: str
     family: str
@@ -48,9 +48,9 @@ class Case:
     start: State
     best: float = np.inf
     whole: float = np.nan
-    """Median seconds of a call, what it builds included."""
+    """Median seconds of a call, including building the model."""
     product: float = np.nan
-    """Median seconds of the one matrix product that would form Q."""
+    """Median seconds of the matrix product that forms Q."""
     runs: dict[str, list[Trace]] = field(default_factory=dict)
 
     def add(self, name: str, trace: Trace) -> None:
@@ -59,7 +59,7 @@ class Case:
         self.best = min(self.best, *(energy for _, energy in trace))
 
     def seconds(self, name: str, gap: float) -> list[float]:
-        """Seconds to a gap, one a run; infinite where it was not reached."""
+        """Return the seconds to a gap for each run; infinite if it was not reached."""
         decrease = max(self.problem.energy(self.start) - self.best, 0.0)
         rounding = 1e-9 * (abs(self.best) + decrease)
         return [seconds_to(t, self.best + gap * decrease + rounding) for t in self.runs[name]]
@@ -83,7 +83,7 @@ def main(
     torch.set_num_threads(1)
     small = planted(32, 16, 8)
     for contender, _ in peers().values():
-        contender(small.problem, small.x, 0)  # what is compiled or loaded at first use
+        contender(small.problem, small.x, 0)  # compiles and loads libraries
     lines = ["# The speed of the default solver", "", *__doc__.split("\n\n")[2:], note]
     cases: list[Case] = []
     for n in sizes:
@@ -103,7 +103,7 @@ def main(
 
 
 def _real(n: int) -> Iterator[Case]:
-    """Yield the blocks of this size that the layers can fill."""
+    """Yield the blocks of this size, for layers that are large enough."""
     from icbs import make_blocks
     from icbs.zoo import load_task
 
@@ -167,12 +167,12 @@ def _ms(seconds: float) -> str:
 
 
 def _targets(cases: list[Case]) -> Iterator[str]:
-    """Say how long the default solver takes, over all real blocks, by size and family."""
+    """Yield a table of the default solver's times, over all real blocks, by size and family."""
     yield from ("", "## The default solver", "")
     yield "Milliseconds of search to a gap: median over blocks / 90 % of blocks / slowest block."
-    yield "A block's time is the median over seeds; – where at least half of them never got there."
+    yield "A block's time is the median over seeds; – if at least half of them did not reach it."
     yield "*In time*: share of the blocks within 1e-6 after 1 ms at n = 1024, 4 ms at 2048, 12 ms"
-    yield "at 4096. *In products*: the whole call, what it builds included, in units of the one"
+    yield "at 4096. *In products*: the whole call, including building the model, in units of the"
     yield "product AᵀA."
     yield ""
     yield (
@@ -202,10 +202,10 @@ def _targets(cases: list[Case]) -> Iterator[str]:
 
 
 def _against_peers(cases: list[Case]) -> Iterator[str]:
-    """Set the peers beside it: how many blocks they bring how far, and how much later."""
-    yield from ("", "## Beside its peers", "")
-    yield "Share of the runs that reached a gap, and in brackets how many times later than the"
-    yield "default solver those that did were (median over blocks)."
+    """Yield a table of the peers: share of blocks within each gap, and relative times."""
+    yield from ("", "## Comparison with peers", "")
+    yield "Share of the runs that reached a gap, and in brackets the ratio of their time to that"
+    yield "of the default solver (median over blocks)."
     yield ""
     yield "| n | family | solver | blocks | " + " | ".join(f"gap {gap:g}" for gap in GAPS) + " |"
     yield "| ---: | --- | --- | ---: | ---: | ---: | ---: |"
@@ -231,7 +231,7 @@ def _against_peers(cases: list[Case]) -> Iterator[str]:
 
 
 def _draw(cases: list[Case], path: Path) -> None:
-    """Plot, for the largest size that most peers took, how many runs got to 1e-4 by when."""
+    """Plot the share of runs within 1e-4 over time, for sizes with at least four peers."""
     from matplotlib.figure import Figure
 
     sizes = sorted({case.problem.n for case in cases if len(case.runs) > 4}) or [64]

@@ -1,8 +1,8 @@
-"""Straight-through mask training: the rival that needs no quadratic model.
+"""Straight-through mask training, a method without a quadratic model, for comparison.
 
-A score for each weight, from its magnitude; the forward pass keeps the best ones at the
-density, the backward pass pretends that the mask is the identity of the scores, and Adam moves
-the scores while the weights stay frozen (Ramanujan et al. 2020, arXiv 1911.13299).
+Each weight has a score, initialised by its magnitude. The forward pass keeps the weights of
+largest score, the backward pass treats the mask as the identity of the scores, and Adam updates
+the scores with frozen weights (Ramanujan et al. 2020, arXiv 1911.13299).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 
 class _TopK(torch.autograd.Function):
-    """Mask of the ``keep`` largest scores; its gradient passes through unchanged."""
+    """Mask of the ``keep`` largest scores, with the identity as its gradient."""
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, keep: int) -> Tensor:  # type: ignore[override]
@@ -40,7 +40,7 @@ def straight_through(
     batch: int = 256,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """Train masks of the linear layers' weights, and set them on the model.
+    """Train masks of the linear layers' weights, and apply them to the model.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def straight_through(
         if isinstance(module, nn.Linear)
     }
     keep = {name: round(density * w.numel()) for name, w in weights.items()}
-    # Scores on one scale over the layers, so that one learning rate fits all.
+    # Scores of equal scale in all layers, for a common learning rate.
     scores = {name: (w.abs() / w.abs().mean()).requires_grad_() for name, w in weights.items()}
     optimizer = torch.optim.Adam(scores.values(), lr=rate)
     steps = epochs * -(-len(images) // batch)

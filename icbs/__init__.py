@@ -1,8 +1,8 @@
-"""Why it is solved: the pruner, model and data in, pruned model out.
+"""Pruning of neural networks by iCBS (iterative Combinatorial Brain Surgeon).
 
-iCBS (iterative Combinatorial Brain Surgeon, arXiv 2411.17796) walks over blocks of
-weights, turns the loss's gradient and curvature on each into a cardinality-constrained
-QUBO, solves it, and keeps the answer where it helps.
+iCBS (arXiv 2411.17796) takes one block of weights after the other, builds a
+cardinality-constrained QUBO from the loss's gradient and curvature on the block, solves it, and
+accepts the solution if it lowers the loss on held-out samples.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from icbs.run.result import Progress, Result
     from problems import IcbsError
 
-#: Where each public name is defined. Modules are imported when a name is first used, so that
-#: the console command answers without loading torch.
+#: Public name → module that defines it, imported at first use of the name, so that the console
+#: command starts without loading torch.
 _HOME = {
     "Block": "icbs.blocks.block",
     "BlockSizeWarning": "icbs.errors",

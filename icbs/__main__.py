@@ -1,4 +1,4 @@
-"""``python -m icbs`` is the console command."""
+"""Entry point of ``python -m icbs``, the console command."""
 
 from icbs.cli import main
 

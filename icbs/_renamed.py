@@ -1,6 +1,6 @@
-"""Import paths of version 0.1, which lead to the new ones for one more version.
+"""Import paths of version 0.1 as aliases of the new ones, for one more version.
 
-Delete this file, and its line in ``icbs/__init__.py``, with the version after next.
+To be deleted in the version after next, with its line in ``icbs/__init__.py``.
 """
 
 from __future__ import annotations
@@ -14,21 +14,34 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-#: Old name of a package or module of ``icbs`` → its new name.
+#: Old name of a package or module of ``icbs`` → its new name. The longest match counts.
 RENAMED = {
     "baselines": "layerwise",
+    "baselines.descent": "layerwise.exchange_kernel",
+    "baselines.exchange": "layerwise.weight_exchange",
+    "baselines.prune": "layerwise.pruning",
+    "baselines.walk": "layerwise.execution_order",
     "fetching": "downloads",
+    "fetching.caching": "downloads",
     "history": "run.history",
     "layers": "model",
+    "layers.allocation": "selection.allocation",
     "result": "run.result",
     "saving": "export",
+    "saving.folder": "run.run_folder",
+    "saving.holding": "export.training",
+    "saving.reading": "export.safetensors_files",
+    "saving.writing": "export.safetensors_files",
     "tasks": "zoo",
+    "tasks.names": "zoo",
+    "tasks.scoring": "zoo.image_tasks",
     "text": "lm",
+    "text.claims": "lm.declared_sizes",
 }
 
 
 class _Alias(ModuleType):
-    """A module that holds nothing but the names of another."""
+    """A module with the attributes of another."""
 
     def __init__(self, name: str, new: ModuleType) -> None:
         super().__init__(name, new.__doc__)
@@ -43,7 +56,7 @@ class _Alias(ModuleType):
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Answers ``import icbs.OLD`` with the module of the new name, and warns."""
+    """Import hook that returns the new module for an old name, with a warning."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -54,26 +67,27 @@ class _Finder(MetaPathFinder, Loader):
         new = new_name(spec.name)
         assert new is not None
         warnings.warn(
-            f"{spec.name} is now {new}; the old name goes with the next version",
+            f"{spec.name} is now {new}; the old name will be removed in the next version",
             DeprecationWarning,
             stacklevel=2,
         )
         return _Alias(spec.name, importlib.import_module(new))
 
     def exec_module(self, module: ModuleType) -> None:
-        """Do nothing: the module has run under its own name."""
+        """Do nothing: the module has been executed under its new name."""
 
 
 def new_name(fullname: str) -> str | None:
-    """Return the new name of a module, or None where it has no other."""
-    package, _, rest = fullname.partition(".")
-    old, dot, inner = rest.partition(".")
-    if package != "icbs" or old not in RENAMED:
-        return None
-    return f"icbs.{RENAMED[old]}{dot}{inner}"
+    """Return the new name of a module; None if it has not been renamed."""
+    package, *parts = fullname.split(".")
+    for length in range(len(parts), 0, -1):
+        new = RENAMED.get(".".join(parts[:length]))
+        if package == "icbs" and new is not None:
+            return ".".join([package, new, *parts[length:]])
+    return None
 
 
 def install() -> None:
-    """Let old import paths work."""
+    """Install the import hook."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())

@@ -1,4 +1,4 @@
-"""Errors of the pruning floor; all derive from :class:`problems.IcbsError`."""
+"""Errors and warnings of ``icbs``; errors derive from :class:`problems.IcbsError`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from solvers.errors import SolverError
 
 
 class ConfigError(IcbsError, ValueError):
-    """A setting that does not exist, or a value that it can't take."""
+    """An unknown setting, or a value that a setting does not allow."""
 
 
 class LayerError(IcbsError, ValueError):
-    """Layers that can't be pruned as asked: no match, unsupported, shared, not finite."""
+    """Layers that can't be pruned: not found, unsupported, shared, not finite."""
 
 
 class DataError(IcbsError, ValueError):
-    """Samples, targets or a loss that can't drive the pruning."""
+    """Samples, targets or a loss that can't be used for pruning."""
 
 
 class MissingDataError(DataError):
@@ -25,13 +25,12 @@ class MissingDataError(DataError):
 
 
 class RunFolderError(IcbsError, RuntimeError):
-    """A run folder, or a file of one, that can't be used: in use, damaged, foreign, not writable.
+    """A run folder or a file of one that is in use, damaged, of another run or not writable.
 
     Attributes
     ----------
     result : icbs.Result or None
-        Where a run came to its end and only its results could not be written: what it came to.
-        The model has these masks.
+        Result of a finished run whose files could not be written. The model has its masks.
     """
 
     def __init__(self, message: str, result: Any = None) -> None:
@@ -40,11 +39,11 @@ class RunFolderError(IcbsError, RuntimeError):
 
 
 class MemoryLimitError(IcbsError, MemoryError):
-    """A run that can't keep within the memory it may use, found before it starts."""
+    """A run that can't fit its memory limit; raised before the first pass."""
 
 
 class SolverFailureError(SolverError, RuntimeError):
-    """A run whose solver answered no block of its first passes; the first failure is quoted."""
+    """A run whose solver failed on all blocks of the first passes; quotes the first failure."""
 
 
 class MissingPackageError(IcbsError, ImportError):
@@ -56,15 +55,15 @@ class ModelError(IcbsError, ValueError):
 
 
 class TrainingModeWarning(UserWarning):
-    """The model was in training mode; it is pruned, and measured, in evaluation mode."""
+    """The model is in training mode but pruned and measured in evaluation mode."""
 
 
 class IgnoredSamplesWarning(UserWarning):
-    """Samples whose labels all say that they don't count; they are left out."""
+    """Samples with only ignored labels (-100) were dropped."""
 
 
 class UncheckedFileWarning(UserWarning):
-    """A file of an earlier format, without a digest; damage to it may go unseen."""
+    """A file of an earlier format without a digest; damage may go unnoticed."""
 
 
 class BlockSizeWarning(UserWarning):
@@ -72,8 +71,8 @@ class BlockSizeWarning(UserWarning):
 
 
 class DensityWarning(UserWarning):
-    """The density holds for less, or says less, than it may seem to."""
+    """The density does not cover all weights, or counts weights that are 0 already."""
 
 
 class NothingMovesWarning(UserWarning):
-    """Whole passes in which no weight of any layer moves, though weights may."""
+    """Passes in which no weight of any layer moved, although some could."""

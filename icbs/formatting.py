@@ -1,4 +1,4 @@
-"""Figures as people read them: shares in percent, ± one standard error, times, counts."""
+"""Formatting of numbers for people: percentages, standard errors, times, sizes and counts."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from collections.abc import Mapping
 from pydantic import ByteSize
 
 STANDARD_ERROR = "_standard_error"
-"""Ending of the name of a figure that is the standard error of another."""
+"""Suffix of the name of a figure's standard error."""
 _SHARES = ("accuracy", "agreement")
 
 
 def metrics(figures: Mapping[str, float]) -> list[str]:
-    """Names of the figures, without those of their standard errors."""
+    """Return the names of the figures, without those of their standard errors."""
     return [name for name in figures if not name.endswith(STANDARD_ERROR)]
 
 
 def is_share(name: str) -> bool:
-    """Whether a figure is a share in [0, 1], by its name."""
+    """Whether a figure is a share in [0, 1], judging by its name."""
     return name.endswith(_SHARES)
 
 
 def label(name: str) -> str:
-    """Spell a figure's name with spaces."""
+    """Return a figure's name with spaces."""
     return name.replace("_", " ")
 
 
 def spell(name: str, figures: Mapping[str, float]) -> str:
-    """Write a figure, with its standard error where there is one; empty where it is missing.
+    """Format a figure with its standard error, if there is one; empty if the figure is missing.
 
     The error has two significant digits, and the figure as many decimals as its error.
     """
@@ -43,12 +43,12 @@ def spell(name: str, figures: Mapping[str, float]) -> str:
 
 
 def number(name: str, value: float) -> str:
-    """Write a figure's value: percent for a share, else four significant digits."""
+    """Format a figure's value: percent for a share, else four significant digits."""
     return f"{value:.2%}" if is_share(name) else significant(value)
 
 
 def significant(value: float) -> str:
-    """Write a number with four significant digits, and no exponent where it needs none."""
+    """Format a number with four significant digits, with an exponent only if necessary."""
     if value != 0 and 1e-3 <= abs(value) < 1e6:
         digits = max(0, 3 - int(f"{value:.3e}".partition("e")[2]))
         return f"{value:.{digits}f}"
@@ -56,20 +56,20 @@ def significant(value: float) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Write a number of things: ``1 pass``, ``2 passes``, ``1,024 blocks``."""
+    """Format a count with its noun: ``1 pass``, ``2 passes``, ``1,024 blocks``."""
     plural = "es" if noun.endswith("s") else "s"
     return f"{count:,} {noun}" + (plural if count != 1 else "")
 
 
 def clock(seconds: float) -> str:
-    """Write a time as ``m:ss``, or ``h:mm:ss`` from an hour on."""
+    """Format a time as ``m:ss``, or ``h:mm:ss`` from one hour."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def duration(seconds: float) -> str:
-    """Write a time for people: ``12.3 s``, ``4:05`` minutes or ``1:02:03`` hours."""
+    """Format a time with its unit: ``12.3 s``, ``4:05 min`` or ``1:02:03 h``."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{clock(seconds)} {'min' if seconds < 3600 else 'h'}"

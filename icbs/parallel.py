@@ -1,9 +1,9 @@
-"""Several processes, one run: each takes a share of the samples, all come to the same masks.
+"""One run on several processes: shares of the samples, all-reduced sums, equal masks.
 
-Whoever starts the processes (``torchrun``, ``accelerate launch``) gives each the same model
-and samples, and initialises :mod:`torch.distributed`; nothing else changes. Sums over
-samples are added up over the processes, so that all choose the same blocks; the first of
-them solves these, and decides when the run ends. Alone, every function here does nothing.
+The processes are started by ``torchrun`` or ``accelerate launch``, with the same model and
+samples, and :mod:`torch.distributed` initialised. Sums over samples are all-reduced, so that
+all processes choose the same blocks; rank 0 solves them and decides when the run ends. In a
+single process these functions have no effect.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def rank() -> int:
 
 
 def share(start: int, stop: int) -> tuple[int, int]:
-    """Return the part of ``start … stop - 1`` that is this process's."""
+    """Return this process's part of the range ``start … stop - 1``."""
     if not active():
         return start, stop
     size, number = dist.get_world_size(), dist.get_rank()
@@ -38,14 +38,14 @@ def share(start: int, stop: int) -> tuple[int, int]:
 
 
 def all_reduce_(*tensors: Tensor) -> None:
-    """Add tensors up over the processes, in place."""
+    """Sum tensors over the processes, in place."""
     if active():
         for tensor in tensors:
             dist.all_reduce(tensor)
 
 
 def all_reduced(*numbers: float) -> list[float]:
-    """Add numbers up over the processes."""
+    """Return numbers summed over the processes."""
     if not active():
         return list(numbers)
     tensor = torch.tensor(numbers, dtype=torch.float64)
@@ -56,7 +56,7 @@ def all_reduced(*numbers: float) -> list[float]:
 
 
 def rank_generator(generator: torch.Generator) -> torch.Generator:
-    """Return a stream of randomness of this process's own, the shared one advanced alike."""
+    """Return a generator of this process's own, seeded from one that all processes share."""
     if not active():
         return generator
     seed = int(torch.randint(1 << 62, (), generator=generator))
@@ -64,16 +64,16 @@ def rank_generator(generator: torch.Generator) -> torch.Generator:
 
 
 def broadcast_from_rank0(compute: Callable[[], T]) -> T:
-    """Let the first process compute something that can be pickled; all return its answer."""
+    """Compute on rank 0 and return the (picklable) result on all processes."""
     if not active():
         return compute()
-    held = [compute() if rank() == 0 else None]
-    dist.broadcast_object_list(held)
-    return held[0]  # type: ignore[return-value]
+    result = [compute() if rank() == 0 else None]
+    dist.broadcast_object_list(result)
+    return result[0]  # type: ignore[return-value]
 
 
 def on_rank0(act: Callable[[], object]) -> None:
-    """Let the first process alone act on what all share; an error of it is raised by all."""
+    """Call a function on rank 0 alone; its exception is raised on all processes."""
 
     def attempt() -> Exception | None:
         try:

@@ -146,7 +146,7 @@ class Pruner:
         Raises
         ------
         ConfigError
-            If ``save_blocks`` is asked for without a run folder.
+            If ``save_blocks`` is set, and there is no run folder.
         LayerError, DataError
             Before a first pass, with the model as it was. Whatever stops a later one leaves the
             model with the best masks seen.
@@ -160,8 +160,8 @@ class Pruner:
         """
         if run is None and self.config.save_blocks is not None:
             raise ConfigError(
-                f"save_blocks = {self.config.save_blocks!r} keeps blocks in a run folder; name one "
-                "(run=…), or leave save_blocks out"
+                f"save_blocks = {self.config.save_blocks!r} needs a run folder to save blocks in; "
+                "pass run=…, or leave save_blocks out"
             )
         held = nullcontext() if run is None else RunFolder.new(run)
         with evaluation_mode(model) as plain, held as folder:

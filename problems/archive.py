@@ -36,7 +36,7 @@ def read_arrays(
         Arrays that may be there, with the dtype kinds (``"iu"``, ``"f"``, …) and the number
         of dimensions that they must have.
     only : container of str, optional
-        Arrays to read; all if omitted. The others are checked by their headers all the same.
+        Arrays to read; all if omitted. The headers of the others are checked too.
 
     Raises
     ------

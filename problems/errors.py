@@ -18,3 +18,7 @@ class InvalidProblemError(IcbsError, ValueError):
 
 class FormatError(IcbsError, ValueError):
     """A file or foreign object that can't be read as a cardinality-constrained QUBO."""
+
+
+class UnknownProblemError(IcbsError, LookupError):
+    """A name that no problem of the library has."""

@@ -1,4 +1,4 @@
-"""A problem with what is known of it: a start, an answer, and how it was made."""
+"""Problem instances: a problem with a start, a solution and notes."""
 
 from __future__ import annotations
 
@@ -19,28 +19,27 @@ from problems.read_only import read_only
 
 @dataclass(frozen=True, eq=False)
 class Instance:
-    """A problem, and what is known of it.
+    """A problem with a start, a solution and notes, each optional.
 
-    Its file is that of :meth:`CardinalityQUBO.save <problems.CardinalityQUBO.save>` with up to
-    three more entries, so that whatever reads problems reads it too.
+    The file has the entries of :meth:`CardinalityQUBO.save <problems.CardinalityQUBO.save>` and
+    up to three more, so that all readers of problems can read it.
 
     Parameters
     ----------
     problem : CardinalityQUBO
     name : str, optional
-        The file's name without its ending, where it comes from a file.
+        Name of the file without its extension, if read from a file.
     start : array_like of 0/1, shape (n,), optional
-        Feasible state to start from: for a block of a pruning run the mask as it stood, whose
-        energy is 0.
+        Feasible state to start from. For a block of a pruning run: the current mask, of energy 0.
     answer : array_like of 0/1, shape (n,), optional
-        Feasible state that a solver answered with.
+        Feasible state found by a solver.
     about : mapping, optional
-        How it was made and what became of it; what JSON can hold.
+        Notes, such as settings and outcomes; serialisable as JSON.
 
     Raises
     ------
     InvalidProblemError
-        If a state is not one of the problem, or misses its cardinality.
+        If a state has the wrong shape or misses the cardinality.
     """
 
     problem: CardinalityQUBO
@@ -57,24 +56,24 @@ class Instance:
 
     @property
     def best_energy(self) -> float | None:
-        """Lower energy of start and answer; None where there is neither."""
+        """Lower of the energies of start and answer; None without either."""
         known = [state for state in (self.start, self.answer) if state is not None]
         return min((float(self.problem.energy(state)) for state in known), default=None)
 
     def save(self, path: str | Path) -> None:
-        """Write an ``.npz`` file, whole or not at all; equal content makes equal bytes.
+        """Write an ``.npz`` file atomically; equal contents give equal bytes.
 
         Raises
         ------
         InvalidProblemError
-            If JSON can't hold ``about``.
+            If ``about`` can't be serialised as JSON.
         OSError
             If the file can't be written.
         """
         npz.write(path, self._fields())
 
     def largest_size(self) -> int:
-        """Return bytes that the file of :meth:`save` does not exceed, without making it."""
+        """Return an upper bound on the size of the file in bytes, without writing it."""
         return npz.largest_size(self._fields())
 
     def _fields(self) -> dict[str, Any]:
@@ -82,19 +81,19 @@ class Instance:
             about = json.dumps(dict(self.about), sort_keys=True, allow_nan=False)
         except (RecursionError, TypeError, ValueError) as error:
             raise InvalidProblemError(
-                f"about can't be kept as JSON ({error}); give text, finite numbers, lists and dicts"
+                f"about can't be saved as JSON ({error}); use text, finite numbers, lists and dicts"
             ) from error
         known = {"start": self.start, "answer": self.answer, "about": about if self.about else None}
         return npz.fields_of(self.problem) | known
 
     @classmethod
     def load(cls, path: str | Path) -> Instance:
-        """Read what :meth:`save`, or :meth:`CardinalityQUBO.save`, wrote.
+        """Read a file of :meth:`save` or :meth:`CardinalityQUBO.save`.
 
         Raises
         ------
         FormatError
-            If the file is damaged, is not such a file, or describes no valid problem or state.
+            If the file is damaged, has another format, or the problem or a state is invalid.
         FileNotFoundError
             If there is no such file.
         """
@@ -104,43 +103,42 @@ class Instance:
         try:
             return cls(problem, Path(path).stem, known["start"], known["answer"], about)
         except InvalidProblemError as error:
-            raise FormatError(f"{path} holds a state of another problem: {error}") from error
+            raise FormatError(f"{path} has an invalid state: {error}") from error
 
 
 def load_instances(folder: str | Path) -> Iterator[Instance]:
-    """Read the problems of a folder one by one, in the order of their names.
+    """Read the ``.npz`` files of a folder one after another, sorted by name.
 
     Parameters
     ----------
     folder : path
-        Its ``.npz`` files are read, such as those of ``RUN/blocks`` that a pruning run with
-        ``save_blocks`` leaves.
+        For example ``RUN/blocks`` of a pruning run with ``save_blocks``.
 
     Raises
     ------
     FormatError
-        If there is no such file, or one of them can't be read as a problem.
+        If the folder has no such file, or one of them is not a problem file.
     """
     for path in instance_files(folder):
         yield Instance.load(path)
 
 
 def instance_files(folder: str | Path) -> list[Path]:
-    """List the problem files (``.npz``) of a folder by name.
+    """Return the ``.npz`` files of a folder, sorted by name.
 
     Raises
     ------
     FormatError
-        If it is not a folder, or has none.
+        If there are none, or it is not a folder.
     """
     found = sorted(path for path in Path(folder).glob("*.npz") if path.is_file())
     if not found:
-        raise FormatError(f"{folder} holds no problem file (.npz)")
+        raise FormatError(f"{folder} has no problem file (.npz)")
     return found
 
 
 def read_about(path: str | Path) -> dict[str, Any]:
-    """Read the notes of a problem file without its coefficients; empty where it has none.
+    """Read the notes of a problem file without its coefficients; empty without notes.
 
     Raises
     ------
@@ -151,13 +149,13 @@ def read_about(path: str | Path) -> dict[str, Any]:
 
 
 def _feasible(problem: CardinalityQUBO, given: Any, role: str) -> State:
-    """Check a state and hold a copy of it, read-only."""
+    """Check a state and return a read-only copy."""
     try:
         state = problem.as_states(given)
     except InvalidProblemError as error:
         raise InvalidProblemError(f"{role}: {error}") from error
     if state.ndim != 1:
-        raise InvalidProblemError(f"{role} has shape {state.shape}; give one state ({problem.n},)")
+        raise InvalidProblemError(f"{role} has shape {state.shape}; pass one state, ({problem.n},)")
     counts = problem.count(state[None])[0]
     if len(wrong := np.flatnonzero(counts != problem.cardinalities)):
         group = wrong[0]
@@ -174,7 +172,7 @@ def _parsed(text: str | None, path: str | Path) -> dict[str, Any]:
     try:
         about = json.loads(text)
     except (RecursionError, ValueError) as error:
-        raise FormatError(f"{path} has notes that can't be read: {error!s:.200}") from error
+        raise FormatError(f"{path} has damaged notes: {error!s:.200}") from error
     if not isinstance(about, dict):
-        raise FormatError(f"{path} has notes that are not an object of JSON")
+        raise FormatError(f"{path} has notes that are not a JSON object")
     return about

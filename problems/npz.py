@@ -5,8 +5,8 @@ Entries: ``format`` (a version string), ``cardinalities`` (one integer a group),
 ``Q`` (symmetric, both triangles) or ``A`` and ``linear`` for ``Q = AᵀA + diag(linear)``.
 Variables count from 0, and everything comes back bit for bit, dtype and form included.
 
-A :class:`problems.Instance` adds, each only where it is known, ``start`` and ``answer`` (states,
-shape (n,)) and ``about`` (a JSON object). Readers of version 0.1 refuse a file that has them.
+Optional entries of a :class:`problems.Instance`: ``start`` and ``answer`` (states, shape (n,)) and
+``about`` (a JSON object). Version 0.1 refuses files with these entries.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _ENTRIES = {
     "answer": ("u", 1),
     "about": ("U", 0),
 }
-#: What an instance knows beyond its problem.
+#: Optional entries of an instance.
 _KNOWN = ("start", "answer", "about")
 
 
 def fields_of(problem: CardinalityQUBO) -> dict[str, Any]:
-    """Return the entries of a problem, as :func:`write` takes them."""
+    """Return the entries of a problem for :func:`write`."""
     form = {"A": problem.A, "linear": problem.linear} if problem.is_factored else {"Q": problem.Q}
     return {
         "cardinalities": problem.cardinalities,
@@ -58,14 +58,14 @@ def fields_of(problem: CardinalityQUBO) -> dict[str, Any]:
 
 
 def write(path: str | Path, fields: Mapping[str, Any]) -> None:
-    """Write entries to ``path``, whole or not at all; those that are None are left out."""
+    """Write entries to ``path`` atomically; entries that are None are omitted."""
     arrays = {name: np.asarray(value) for name, value in fields.items() if value is not None}
     with atomic(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, format=np.array(FORMAT), **arrays)
 
 
 def largest_size(fields: Mapping[str, Any]) -> int:
-    """Return bytes that a file of these entries does not exceed: Deflate adds a part in 3,000."""
+    """Return an upper bound on the size of a file in bytes; Deflate adds less than 0.1 %."""
     sizes = [np.asarray(value).nbytes for value in fields.values() if value is not None]
     return sum(size + size // 100 + 1024 for size in sizes) + 1024
 
@@ -102,13 +102,13 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def read_known(path: str | Path) -> dict[str, Any]:
-    """Read what an instance knows beyond its problem, without the coefficients.
+    """Read the optional entries of an instance, without the coefficients.
 
     Returns
     -------
     dict
-        ``start`` and ``answer``, arrays that are not yet held against the problem, and the text
-        of ``about``; None for each that the file does not have.
+        ``start`` and ``answer`` (arrays, not checked against the problem) and the text of
+        ``about``; None for missing entries.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def read_known(path: str | Path) -> dict[str, Any]:
 
 
 def _read(path: str | Path, only: Sequence[str] | None = None) -> dict[str, Any]:
-    """Read all entries, or some, of a file of this format."""
+    """Read all or some entries of a file of this format."""
     arrays = read_arrays(path, _ENTRIES, None if only is None else ("format", *only))
     if str(arrays.pop("format", None)) != FORMAT:
         raise FormatError(f"{path} is not a problem file: its 'format' entry is not {FORMAT!r}")

@@ -3,7 +3,8 @@
 The penalised energy is ``E(x) + Σ_g λ_g (Σ_{i∈g} x_i - k_g)² + Σ_g μ_g (Σ_{i∈g} x_i - k_g)``.
 Both terms vanish on feasible states, so feasible energies never change. The *strength* λ
 makes infeasible states dear; the *shift* μ, a Lagrange multiplier, makes "one too many" and
-"one too few" equally dear, so that less strength is needed.
+"one too few" equally dear, so that less strength is needed. A shift alone adds no couplings
+(:class:`LinearPenalty`).
 """
 
 from __future__ import annotations
@@ -41,6 +42,41 @@ class Penalty:
         too many ones, and the strength grows.
         """
         return Penalty(self.strength * growth, self.shift + 2 * self.strength * violation)
+
+
+@dataclass(frozen=True)
+class LinearPenalty(Penalty):
+    """A shift without strength, to be found by bisection.
+
+    The minimum of ``E(x) + μ Σx`` is the best of all states with its own count, and that count
+    falls as μ grows (Everett, Operations Research 11, 1963), so that a bracket of μ can be
+    halved until the count is k. There need not be such a μ: counts at which the best energy is
+    not convex are skipped, and the nearest are left to be repaired. With several groups each
+    has its own bracket, though their counts hang on each other.
+    """
+
+    low: Vector
+    """Largest μ that gave too many ones, shape (num_groups,); -inf if there is none yet."""
+    high: Vector
+    """Smallest μ that gave too few; inf if there is none yet."""
+    step: Vector
+    """How far μ moves next where one side of its bracket is missing."""
+
+    def raised(self, violation: Vector, growth: float) -> Penalty:
+        """Halve each bracket that was missed, or move on to find its other side."""
+        low = np.where(violation > 0, self.shift, self.low)
+        high = np.where(violation < 0, self.shift, self.high)
+        closed = np.isfinite(low) & np.isfinite(high)
+        with np.errstate(invalid="ignore"):
+            middle = low + (high - low) / 2
+        moved = np.where(closed, middle, self.shift + np.sign(violation) * self.step)
+        return LinearPenalty(
+            self.strength,
+            np.where(violation == 0, self.shift, moved),
+            low,
+            high,
+            np.where(closed | (violation == 0), self.step, growth * self.step),
+        )
 
 
 def penalised(problem: CardinalityQUBO, penalty: Penalty) -> CardinalityQUBO:
@@ -207,11 +243,22 @@ def adaptive_penalty(problem: CardinalityQUBO) -> Penalty:
     return min(bounds, key=lambda penalty: float(penalty.strength.sum())).scaled(2.0**-8)
 
 
+def linear_penalty(problem: CardinalityQUBO) -> LinearPenalty:
+    """Shift alone, which adds no couplings (Mirkarimi et al. 2024, arXiv 2404.05476).
+
+    Bisection begins at the multiplier of ``balanced``, with an eighth of its strength as the
+    first step. Meant to be moved as samples ask for it.
+    """
+    start, none = balanced_penalty(problem), np.full(problem.num_groups, np.inf)
+    return LinearPenalty(0.0 * start.strength, start.shift, -none, none, start.strength / 8)
+
+
 #: Penalty policies by name.
 POLICIES: dict[str, Callable[[CardinalityQUBO], Penalty]] = {
     "adaptive": adaptive_penalty,
     "exchange": exchange_penalty,
     "balanced": balanced_penalty,
+    "linear": linear_penalty,
     "verma-lewis": verma_lewis_penalty,
     "max-coefficient": max_coefficient_penalty,
     "mean-move": mean_move_penalty,

@@ -317,13 +317,13 @@ class CardinalityQUBO(CardinalityGroups):
     def save(self, path: str | Path) -> None:
         """Write the problem to an ``.npz`` file (no pickle); see :mod:`problems.npz`.
 
-        :class:`problems.Instance` writes it with a start, an answer and notes.
+        :class:`problems.Instance` adds a start, a solution and notes.
         """
         npz.write(path, npz.fields_of(self))
 
     @classmethod
     def load(cls, path: str | Path) -> CardinalityQUBO:
-        """Read a problem that :meth:`save`, or :meth:`problems.Instance.save`, wrote.
+        """Read a problem from a file of :meth:`save` or :meth:`problems.Instance.save`.
 
         Raises
         ------

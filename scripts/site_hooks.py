@@ -1,8 +1,9 @@
-"""What mkdocs does for this site beside its plugins.
+"""Hooks of mkdocs for this site.
 
-- Notebooks, benchmark results, the changelog and CONTRIBUTING.md are pages, from where they are.
-- The references of the console command and of the settings are written from the code.
-- Formulas become MathML, which browsers draw without a script.
+- Notebooks, benchmark results, the changelog and CONTRIBUTING.md are added as pages.
+- The references of the console command and of the settings are generated from the code, and the
+  table of the library of problems from its index.
+- Formulas are converted to MathML, which browsers render without a script.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from mkdocs.structure.pages import Page
 from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).parents[1]
-COMMANDS, SETTINGS = "<!-- commands -->", "<!-- settings -->"
+COMMANDS, SETTINGS, LIBRARY = "<!-- commands -->", "<!-- settings -->", "<!-- library -->"
+COLUMNS = "<!-- table columns -->"
 FORMULA = re.compile(
     r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<tex>.*?)\\[)\]]</(?P=tag)>',
     re.DOTALL,
@@ -30,7 +32,7 @@ ELSEWHERE = re.compile(r'<(?:script|link|img|iframe|source)\b[^>]*\b(?:src|href)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add what is kept outside ``docs``."""
+    """Add the pages outside of ``docs``."""
     found: dict[str, str | bytes] = {}
     for path in sorted((ROOT / "benchmarks" / "results").iterdir()):
         if path.suffix in (".md", ".png"):
@@ -45,15 +47,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def notebook(path: Path) -> dict[str, str | bytes]:
-    """Turn a notebook with its outputs into a page and its pictures."""
+    """Convert a notebook with its outputs to a page and its figures."""
     names = {"unique_key": path.stem, "output_files_dir": ""}
     text, resources = MarkdownExporter().from_filename(str(path), resources=names)
     return {f"{path.stem}.md": text, **resources["outputs"]}
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Write what the code says where a page asks for it."""
-    for mark, write in ((COMMANDS, commands), (SETTINGS, settings)):
+    """Replace the marks of a page by generated references."""
+    written = {COMMANDS: commands, SETTINGS: settings, LIBRARY: library, COLUMNS: columns}
+    for mark, write in written.items():
         if mark in markdown:
             markdown = markdown.replace(mark, write())
     return markdown
@@ -69,12 +72,12 @@ def commands() -> str:
     command = get_command(app)
     with command.make_context("icbs", [], resilient_parsing=True) as context:
         text = get_docs_for_click(obj=command, ctx=context, name="icbs")
-    # The page has a title, and says itself what the command is for.
+    # The page has its own title and introduction.
     return text[text.index("## `icbs ") :]
 
 
 def settings() -> str:
-    """Describe every setting by group, with what it takes and its default, as Markdown."""
+    """Describe all settings by group, with allowed values and defaults, as Markdown."""
     from icbs.config.listing import FIELDS, GROUPS, default_of, values_of
 
     parts = []
@@ -86,6 +89,23 @@ def settings() -> str:
     return "\n\n".join(parts)
 
 
+def columns() -> str:
+    """Tabulate the columns of a comparison's table, as Markdown."""
+    from solvers.comparison.table import COLUMNS as KNOWN
+
+    rows = ["| column | type | meaning |", "| --- | --- | --- |"]
+    rows += [f"| `{name}` | {kind} | {what} |" for name, (kind, what) in KNOWN.items()]
+    return "\n".join(rows)
+
+
+def library() -> str:
+    """Tabulate the problems of the library, as Markdown."""
+    from problems.library import table
+    from problems.library.tables import markdown
+
+    return markdown(table())
+
+
 def _definition(docstring: str) -> str:
     """Write a docstring as the text of a definition list."""
     text = re.sub(r":\w+:`~?([^`]*)`", r"`\1`", docstring).replace("``", "`")
@@ -93,7 +113,7 @@ def _definition(docstring: str) -> str:
 
 
 def on_post_page(output: str, page: Page, **_: Any) -> str:
-    """Refuse a page that needs another host to be read.
+    """Refuse a page that loads something from another host.
 
     Raises
     ------
@@ -101,14 +121,12 @@ def on_post_page(output: str, page: Page, **_: Any) -> str:
         Naming what it would load.
     """
     if found := ELSEWHERE.search(output):
-        raise PluginError(
-            f"{page.file.src_uri} loads {found[0]}; pages must be whole without a network"
-        )
+        raise PluginError(f"{page.file.src_uri} loads {found[0]}; pages must not need a network")
     return output
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Draw the formulas of a page."""
+    """Convert the formulas of a page to MathML."""
 
     def drawn(found: re.Match[str]) -> str:
         display = "block" if found["tag"] == "div" else "inline"

@@ -1,4 +1,4 @@
-"""Draw the pictures of the documentation from real runs: ``make pictures``.
+"""Draw the figures of the documentation from real runs: ``make pictures``.
 
 The garment classifier (784-512-512-10, Fashion-MNIST) at density 0.1, with the default settings.
 """
@@ -28,7 +28,7 @@ BLUE, RED, GREY = "#3465a4", "#c4423f", "#888888"
 
 @contextmanager
 def picture(name: str, width: float, height: float) -> Iterator[Figure]:
-    """Yield a figure and write it as SVG, the same bytes for the same figure."""
+    """Yield a figure and write it as SVG; equal figures give equal bytes."""
     style = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,
@@ -44,7 +44,7 @@ def picture(name: str, width: float, height: float) -> Iterator[Figure]:
 
 
 def flow() -> None:
-    """One pass, step by step."""
+    """Draw the steps of a pass."""
     boxes = [
         ("samples", "a batch of\ntraining data"),
         ("look", "gradient and\ncurvature"),
@@ -89,7 +89,7 @@ def flow() -> None:
 
 
 def one_block(task: Task) -> None:
-    """Couplings and local fields of a real block."""
+    """Draw the couplings and local fields of a real block."""
     block = make_blocks(
         task.model,
         task.batches,
@@ -116,7 +116,7 @@ def one_block(task: Task) -> None:
         figure.colorbar(image, ax=left)
         colors = np.where(start[order] == 1, RED, BLUE)
         right.bar(np.arange(problem.n), fields[order], color=colors, width=1.0)
-        right.set_title("cost of pruning a weight, the others as they are", size=11)
+        right.set_title("cost of pruning a weight, the others fixed", size=11)
         right.set(xlabel="weight")
         for color, text in ((RED, "pruned now"), (BLUE, "kept now")):
             right.bar(0, 0, color=color, label=text)
@@ -124,7 +124,7 @@ def one_block(task: Task) -> None:
 
 
 def couplings(task: Task) -> None:
-    """Decrease found without couplings, as a share of that found with them."""
+    """Draw the decrease found without couplings, as a share of that found with them."""
     sizes = [32, 64, 128, 256, 512]
     shares: list[list[float]] = []
     for size in sizes:
@@ -174,7 +174,7 @@ def prune(task: Task, initial: str, passes: int) -> tuple[Result, list[float]]:
 
 
 def passes(runs: dict[str, tuple[Result, list[float]]]) -> None:
-    """Held-out loss against passes, and predicted against actual change."""
+    """Draw the held-out loss over passes, and predicted and actual changes."""
     with picture("passes", 9.2, 3.3) as figure:
         left, right = figure.subplots(1, 2)
         for i, (name, (_, losses)) in enumerate(runs.items()):
@@ -212,7 +212,7 @@ def passes(runs: dict[str, tuple[Result, list[float]]]) -> None:
 
 
 def pixels(task: Task, masks: dict[str, dict[str, Any]]) -> None:
-    """Weights kept at each pixel of the first layer."""
+    """Draw the weights kept at each pixel of the first layer."""
     counts = {name: mask["0"].sum(0).view(28, 28).numpy() for name, mask in masks.items()}
     most = max(count.max() for count in counts.values())
     with picture("pixels", 8.0, 3.0) as figure:
@@ -225,7 +225,7 @@ def pixels(task: Task, masks: dict[str, dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Draw all of them."""
+    """Draw all figures."""
     FOLDER.mkdir(exist_ok=True)
     task = load_task("garment")
     flow()

@@ -1,6 +1,6 @@
-"""A griffe extension: Sphinx's roles in docstrings become links where their target is documented.
+"""A griffe extension that converts Sphinx's roles in docstrings to links.
 
-``:class:`icbs.Pruner``` is what editors and Sphinx understand; Markdown does not.
+Roles such as ``:class:`icbs.Pruner``` are understood by editors and Sphinx, but not by Markdown.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Roles(griffe.Extension):
 
 
 def as_links(text: str, obj: griffe.Object) -> str:
-    """Turn each role into a link that is plain code where nothing is documented by its name."""
+    """Convert each role to a link, or to plain code if its target is not documented."""
 
     def link(found: re.Match[str]) -> str:
         target = TARGET.fullmatch(found[1])

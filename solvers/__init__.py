@@ -1,5 +1,10 @@
 """Who solves it: one uniform interface over every backend, one file a backend."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from problems.lazy import attach
 from solvers.base import Capabilities, Outcome, Request, Solver
 from solvers.errors import (
     BackendError,
@@ -13,6 +18,9 @@ from solvers.errors import (
 from solvers.registry import available, create, get, names
 from solvers.solution import Solution, Status, Stop, Timing
 from solvers.solve import solve, solve_each
+
+if TYPE_CHECKING:
+    from solvers.comparison.entry import compare
 
 __all__ = [
     "BackendError",
@@ -31,9 +39,13 @@ __all__ = [
     "UnknownSolverError",
     "UnsupportedError",
     "available",
+    "compare",
     "create",
     "get",
     "names",
     "solve",
     "solve_each",
 ]
+
+# Configurations and tables are imported when somebody compares.
+__getattr__, __dir__ = attach(globals(), {"compare": "solvers.comparison.entry"})

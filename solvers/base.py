@@ -27,6 +27,10 @@ State = npt.NDArray[np.uint8]
 #: asks the solver to stop.
 Callback = Callable[[float, float], object]
 
+#: Called with (seconds since the start, energy, state) before the callback, where a solver hands
+#: on the state of a new incumbent; it may keep the state only as a copy.
+Observer = Callable[[float, float, State], object]
+
 
 @dataclass(frozen=True)
 class Capabilities:
@@ -76,6 +80,8 @@ class Request:
     num_reads: int = 1
     """Independent starts; the solver returns up to this many samples."""
     callback: Callback | None = None
+    observer: Observer | None = None
+    """Sees the incumbents' states, from which energies can be recomputed."""
     started: float = field(default_factory=time.perf_counter)
     """``time.perf_counter()`` at the start, from which the time limit counts."""
 
@@ -96,15 +102,22 @@ class Request:
             return float("inf")
         return max(0.0, self.started + self.time_limit - time.perf_counter())
 
-    def report(self, energy: float, at: float | None = None) -> bool:
+    def report(self, energy: float, at: float | None = None, x: State | None = None) -> bool:
         """Tell the callback of a new incumbent; returns True when it asks to stop.
 
-        ``at`` is ``time.perf_counter()`` when it was found; now if omitted.
+        Parameters
+        ----------
+        energy : float
+        at : float, optional
+            ``time.perf_counter()`` when it was found; now if omitted.
+        x : ndarray of 0/1, shape (n,), optional
+            The incumbent itself. A comparison of solvers recomputes its energy, and shows no
+            incumbent without one (:mod:`solvers.comparison`).
         """
-        if self.callback is None:
-            return False
         at = time.perf_counter() if at is None else at
-        return bool(self.callback(at - self.started, energy))
+        if self.observer is not None and x is not None:
+            self.observer(at - self.started, energy, x)
+        return self.callback is not None and bool(self.callback(at - self.started, energy))
 
 
 @dataclass
@@ -143,6 +156,8 @@ class Solver(ABC):
     capabilities: ClassVar[Capabilities]
     requires: ClassVar[dict[str, str]] = {}
     """Modules that must be importable, each with the requirement that pip installs."""
+    extra: ClassVar[str | None] = None
+    """The extra of this project that installs them, for the message that they are missing."""
 
     @abstractmethod
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
@@ -183,9 +198,11 @@ class Solver(ABC):
             If a module is not installed, or can't be imported.
         """
         if missing := cls.missing():
+            remedy = " ".join(map(repr, missing))
+            if cls.extra is not None:
+                remedy = f'"icbs-pruning[{cls.extra}]"'
             raise MissingBackendError(
-                f"solver {cls.name!r} needs {', '.join(missing)}: "
-                f"pip install {' '.join(repr(m) for m in missing)}"
+                f"solver {cls.name!r} needs {', '.join(missing)}: pip install {remedy}"
             )
         for module, requirement in cls.requires.items():
             try:

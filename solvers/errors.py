@@ -39,6 +39,14 @@ class TimeLimitError(BackendError, TimeoutError):
     """The solver was still running a grace time after its time limit; it is waited for no more."""
 
 
+class TableError(SolverError, ValueError):
+    """A table of a comparison that can't be read or measured; the message says where."""
+
+
+class CampaignError(SolverError, ValueError):
+    """A comparison that can't be run as it is configured; the message says what to change."""
+
+
 class SolverNameWarning(UserWarning):
     """Another distribution offers a solver under the name of one of this project's."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -80,7 +80,7 @@ class Exhaustive(Solver):
             left -= min(left, _CHUNK)
             if found < energy:
                 best, energy = state, found
-                if request.report(energy + problem.offset):
+                if request.report(energy + problem.offset, x=best):
                     stop = Stop.INTERRUPTED
             if left and request.remaining <= 0:
                 stop = Stop.TIME_LIMIT
@@ -94,35 +94,44 @@ class Exhaustive(Solver):
         )
 
 
+class _Combinations(NamedTuple):
+    """Position in the enumeration: a combination of each group."""
+
+    members: Integers
+    """Variables of group g: ``members[g, :sizes[g]]``."""
+    chosen: Integers
+    """Combination of group g: ``chosen[g, 1:k+1]``, ascending, closed by the sentinel n_g."""
+    sizes: Integers
+    cardinalities: Integers
+    digits: Integers
+    """How many combinations of each group have passed since its first."""
+    radices: Integers
+    """Number of combinations of each group."""
+
+
 class _Walk:
-    """Position in the enumeration: the state and, for each group, its combination."""
+    """The enumeration: the present state, and its place in the order."""
 
     def __init__(self, problem: CardinalityQUBO, radices: Integers) -> None:
-        self.Q, self.sizes = problem.float64_matrix(), problem.group_sizes
-        sizes = self.sizes
-        self.radices = radices
-        self.digits = np.zeros(len(radices), dtype=np.int64)
-        #: Variables of group g: members[g, :sizes[g]].
-        self.members = np.zeros((len(sizes), sizes.max()), dtype=np.int64)
-        #: Combination of group g: chosen[g, 1:k+1], ascending, closed by the sentinel n_g.
-        self.chosen = np.zeros((len(sizes), sizes.max() + 2), dtype=np.int64)
+        self.Q, sizes = problem.float64_matrix(), problem.group_sizes
+        members = np.zeros((len(sizes), sizes.max()), dtype=np.int64)
+        chosen = np.zeros((len(sizes), sizes.max() + 2), dtype=np.int64)
         self.x = np.zeros(problem.n, dtype=np.uint8)
-        self.cardinalities = problem.cardinalities
         for g, (n, k) in enumerate(zip(sizes, problem.cardinalities, strict=True)):
-            self.members[g, :n] = problem.group_members[g]
-            self.chosen[g, 1 : k + 1] = np.arange(k)
-            self.chosen[g, k + 1] = n
-            self.x[self.members[g, :k]] = 1
+            members[g, :n] = problem.group_members[g]
+            chosen[g, 1 : k + 1] = np.arange(k)
+            chosen[g, k + 1] = n
+            self.x[members[g, :k]] = 1
+        self.combinations = _Combinations(
+            members, chosen, sizes, problem.cardinalities, np.zeros_like(radices), radices
+        )
 
     def visit(self, states: int) -> tuple[float, npt.NDArray[np.uint8]]:
         """Visit ``states`` states from the present one on; return the best of them."""
         products = self.Q @ self.x.astype(np.float64)
         energy = float(products[self.x != 0].sum())
         best = np.empty_like(self.x)
-        found = _visit(
-            self.Q, self.x, 2 * products, energy, self.members, self.chosen, self.sizes,
-            self.cardinalities, self.digits, self.radices, states, best,
-        )  # fmt: skip
+        found = _visit(self.Q, self.x, 2 * products, energy, self.combinations, states, best)
         return float(found), best
 
 
@@ -132,16 +141,12 @@ def _visit(
     x: npt.NDArray[np.uint8],
     twice: npt.NDArray[np.float64],
     energy: float,
-    members: Integers,
-    chosen: Integers,
-    sizes: Integers,
-    cardinalities: Integers,
-    digits: Integers,
-    radices: Integers,
+    combinations: _Combinations,
     states: int,
     best: npt.NDArray[np.uint8],
 ) -> float:
     """Visit ``states`` states, leaving ``x`` one step behind them; ``twice`` is 2Qx."""
+    members, chosen, sizes, cardinalities, digits, radices = combinations
     lowest = np.inf
     for _ in range(states):
         if energy < lowest:

@@ -14,7 +14,7 @@ from solvers.solution import Solution, Status, Timing
 from solvers.validation import is_plain
 
 #: Share of all absolute coefficients by which energies and bounds may be off.
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 
 
 def finalize(
@@ -69,7 +69,7 @@ def finalize(
         repaired=repaired,
         timing=Timing(outcome.build_seconds, spent, decode),
         info=outcome.info
-        | _record(solver, problem, request)
+        | _record(solver, problem, request, outcome)
         | ({"refuted": refuted} if refuted else {}),
     )
 
@@ -78,7 +78,7 @@ def _refutation(
     problem: CardinalityQUBO, outcome: Outcome, energy: float, proven: bool
 ) -> str | None:
     """Say why a bound or a proof can't hold, if a feasible state of ``energy`` shows it."""
-    allowed = energy + _ROUNDING * _magnitude(problem)
+    allowed = energy + ROUNDING * magnitude(problem)
     if outcome.bound is not None and outcome.bound > allowed:
         return f"the bound {outcome.bound} lies above the energy {energy} of a feasible state"
     if proven:
@@ -88,7 +88,7 @@ def _refutation(
     return None
 
 
-def _magnitude(problem: CardinalityQUBO) -> float:
+def magnitude(problem: CardinalityQUBO) -> float:
     """Bound the sum of all absolute coefficients, which energies are rounded to a share of."""
     if problem.is_factored:
         squares = np.square(np.abs(problem.A).sum(axis=1, dtype=np.float64))
@@ -98,7 +98,9 @@ def _magnitude(problem: CardinalityQUBO) -> float:
     return size + abs(problem.offset)
 
 
-def _record(solver: Solver, problem: CardinalityQUBO, request: Request) -> dict[str, Any]:
+def _record(
+    solver: Solver, problem: CardinalityQUBO, request: Request, outcome: Outcome
+) -> dict[str, Any]:
     """Say what was asked of whom, so that an answer can be traced and repeated."""
     options = {name: getattr(solver, name) for name in solver.options()}
     return {
@@ -111,6 +113,7 @@ def _record(solver: Solver, problem: CardinalityQUBO, request: Request) -> dict[
         "time_limit": request.time_limit,
         "num_reads": request.num_reads,
         "warm_start": request.initial_state is not None,
+        "returned": len(outcome.samples),
     }
 
 
@@ -119,4 +122,5 @@ def _measure(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     if not len(samples):
         return np.zeros(0), np.zeros(0, dtype=bool)
-    return problem.energy(samples), np.asarray(problem.is_feasible(samples))
+    feasible = (problem.count(samples) == problem.cardinalities).all(axis=1)
+    return problem.energy(samples), feasible

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,10 +27,15 @@ from solvers.cpus import usable_cpus
 from solvers.errors import describe
 from solvers.worker import receive, send
 
-_BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from solvers.worker import serve; serve()"
-)
+_BOOT = """
+import json, os, sys
+module, path, cpus = map(json.loads, sys.argv[1:])
+if cpus:  # before any library counts them
+    os.sched_setaffinity(0, cpus)
+sys.path[:] = path
+from importlib import import_module
+import_module(module).serve()
+"""
 #: Seconds that a worker may take to start and to import a solver.
 _LOADING = 120.0
 
@@ -44,8 +49,17 @@ _places = threading.BoundedSemaphore(usable_cpus())
 _resident: set[type] = set()
 
 
-class Worker:
-    """One process, and the solver that it holds.
+class Peer:
+    """Another process of this interpreter, which answers messages.
+
+    Parameters
+    ----------
+    module : str
+        The one whose function ``serve`` it runs.
+    environment : dict, optional
+        Variables that it has besides those of this process.
+    cpus : sequence of int, optional
+        CPUs that it may use, where the system binds processes to some (Linux).
 
     Raises
     ------
@@ -53,37 +67,47 @@ class Worker:
         If no process can be started.
     """
 
-    def __init__(self) -> None:
-        command = [sys.executable, "-P", "-c", _BOOT, json.dumps(_path())]
+    def __init__(
+        self,
+        module: str,
+        environment: dict[str, str] | None = None,
+        cpus: Sequence[int] = (),
+    ) -> None:
+        told: list[Any] = [
+            module,
+            module_path(),
+            list(cpus) if hasattr(os, "sched_setaffinity") else [],
+        ]
+        command = [sys.executable, "-P", "-c", _BOOT, *map(json.dumps, told)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self._process = subprocess.Popen(command, **pipes)  # type: ignore[call-overload]
-        self._held = b""
-        self._sources: dict[str, object] = {}
+        variables = os.environ | (environment or {})
+        self._process = subprocess.Popen(command, env=variables, **pipes)  # type: ignore[call-overload]
 
-    def is_current(self, kind: type) -> bool:
-        """Whether a class, if it was imported there, has not changed since."""
-        source = _source(kind)
-        return self._sources.get(_full_name(kind), source) == source
+    def ask(self, *message: Any, hear: Callable[[Any], object] | None = None) -> Any:
+        """Send a message and return the answer; an error that is answered is raised.
 
-    def load(self, kind: type, code: bytes) -> None:
-        """Bring a pickled solver there, unless it is there already."""
-        if code != self._held:
-            self._ask("load", code, _path())
-            self._held = code
-            self._sources[_full_name(kind)] = _source(kind)
+        Parameters
+        ----------
+        *message
+            What can be pickled.
+        hear : callable, optional
+            Called with each note that comes before the answer.
 
-    def invoke(
-        self, problems: Sequence[CardinalityQUBO], requests: Sequence[Request], batch: bool
-    ) -> Any:
-        """Run the solver there; see :func:`solvers.invoke.invoke`."""
-        return self._ask("invoke", problems, requests, batch)
-
-    def _ask(self, *message: Any) -> Any:
+        Raises
+        ------
+        ChildProcessError
+            If the process ended; the message says how.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
             send(self._process.stdin, message)
-            well, answer = pickle.loads(receive(self._process.stdout))
+            while True:
+                well, answer = pickle.loads(receive(self._process.stdout))
+                if well is not None:
+                    break
+                if hear is not None:
+                    hear(answer)
         except (EOFError, OSError):
             self.end()
             raise ChildProcessError(f"its process ended{self._how()}") from None
@@ -101,6 +125,11 @@ class Worker:
             return f" by signal {-code}"
 
     @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
+    @property
     def is_alive(self) -> bool:
         """Whether the process has not ended."""
         return self._process.poll() is None
@@ -109,6 +138,33 @@ class Worker:
         """End the process, whatever it is doing."""
         self._process.kill()
         self._process.wait()
+
+
+class Worker(Peer):
+    """One process, and the solver that it holds."""
+
+    def __init__(self) -> None:
+        super().__init__("solvers.worker")
+        self._held = b""
+        self._sources: dict[str, object] = {}
+
+    def is_current(self, kind: type) -> bool:
+        """Whether a class, if it was imported there, has not changed since."""
+        source = _source(kind)
+        return self._sources.get(_full_name(kind), source) == source
+
+    def load(self, kind: type, code: bytes) -> None:
+        """Bring a pickled solver there, unless it is there already."""
+        if code != self._held:
+            self.ask("load", code, module_path())
+            self._held = code
+            self._sources[_full_name(kind)] = _source(kind)
+
+    def invoke(
+        self, problems: Sequence[CardinalityQUBO], requests: Sequence[Request], batch: bool
+    ) -> Any:
+        """Run the solver there; see :func:`solvers.invoke.invoke`."""
+        return self.ask("invoke", problems, requests, batch)
 
     def release(self) -> None:
         """Keep it for another call, if it lives, and make room for the next."""
@@ -178,7 +234,8 @@ def _full_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _path() -> list[str]:
+def module_path() -> list[str]:
+    """Where another process finds the modules that this one finds."""
     return [entry for entry in sys.path if isinstance(entry, str)]
 
 

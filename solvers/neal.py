@@ -142,7 +142,7 @@ def _beta_range(form: CardinalityQUBO, penalty: Penalty, rng: Any) -> tuple[floa
     # A flip pays the penalty's price either way; what it costs besides is the field.
     moves = np.abs(form.fields(x) - price * (1.0 - 2.0 * x))
     hottest = float(np.quantile(moves, 0.95) + price.max())
-    coldest = min(float(np.quantile(moves, 0.01)), float(price.max())) / 10
+    coldest = min(float(np.quantile(moves, 0.01)), float(price.max()) or np.inf) / 10
     if hottest == 0:
         return 1.0, 1.0
     coldest = float(np.clip(coldest, 1e-5 * hottest, 1e-2 * hottest))

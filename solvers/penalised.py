@@ -12,12 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from problems import CardinalityQUBO, InvalidProblemError
-from problems.penalty import Penalty, check_policy, penalised, penalty_for
+from problems.penalty import LinearPenalty, Penalty, check_policy, penalised, penalty_for
 from problems.repair import repair
 from solvers.base import Outcome, Request, Solver, State
 from solvers.errors import OptionError
 from solvers.scaling import scale_option
 from solvers.solution import Stop
+from solvers.streams import trial_seed
+
+#: Share of the energy that counts as nothing.
+_FREE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,11 @@ class Penalised(Solver):
     of all strengths are then repaired, marked as such, and the best are returned. Under a
     time limit each trial gets half of what remains, until one is feasible or the last.
 
+    With the policy ``"linear"`` there is no strength to be raised: a multiplier of the count is
+    bisected, and trials share the time evenly. It ends as well where a repair costs nothing:
+    what is minimal with a multiplier bounds every feasible energy (weak duality), so that the
+    repaired state can't be improved.
+
     Parameters
     ----------
     penalty : str or float
@@ -36,7 +45,7 @@ class Penalised(Solver):
     growth : float
         Factor of the strength from one trial to the next, at least 1.
     raises : int
-        How often the strength may be raised.
+        How often the strength may be raised, or the multiplier moved.
     repair : bool
         Whether infeasible samples are brought to the cardinality (see
         :func:`problems.repair.repair`); else they are returned as they are, last.
@@ -84,10 +93,13 @@ class Penalised(Solver):
         form = penalised(problem, penalty)
         build = time.perf_counter() - begin
         drawn: list[State] = []
-        strengths, settled = [_plain(penalty.strength)], False
+        tried, settled = [penalty], False
         while True:
-            last = settled or len(strengths) > self.raises
-            outcome = self.sample(form, penalty, _trial(request, len(drawn), last))
+            left = 1 if settled else self.raises + 2 - len(tried)
+            last = left <= 1
+            share = 1 / max(left, 1) if isinstance(penalty, LinearPenalty) else 1 / 2
+            trial = _trial(request, len(drawn), 1.0 if last else share)
+            outcome = self.sample(form, penalty, trial)
             build += outcome.build_seconds
             drawn.append(outcome.samples)
             off = problem.count(outcome.samples) - problem.cardinalities
@@ -101,20 +113,26 @@ class Penalised(Solver):
                 continue
             begin = time.perf_counter()
             lowest = int(np.argmin(form.energy(outcome.samples)))
+            if self.repair and _closed(problem, form, penalty, outcome.samples[lowest]):
+                break
             penalty = penalty.raised(off[lowest].astype(np.float64), self.growth)
             form = penalised(problem, penalty)
-            strengths.append(_plain(penalty.strength))
+            tried.append(penalty)
             build += time.perf_counter() - begin
 
         states = np.concatenate(drawn)
+        held = states[problem.is_feasible(states)]
+        raw = float(problem.energy(held).min()) if len(held) else None
         states, repaired = self._repair(problem, states, request)
         best = best_of(problem, states, request.num_reads)
         report = {
             "policy": self.penalty if isinstance(self.penalty, str) else "fixed",
-            "strength": strengths[-1],
+            "strength": _plain(penalty.strength),
             "shift": _plain(penalty.shift),
-            "strengths": strengths,
+            "strengths": [_plain(each.strength) for each in tried],
+            "shifts": [_plain(each.shift) for each in tried],
             "feasible_share": float(feasible.mean()) if len(feasible) else None,
+            "raw_energy": raw,  # of the best sample that needed no repair
         }
         return dataclasses.replace(
             outcome,
@@ -139,14 +157,22 @@ class Penalised(Solver):
         return states, repaired
 
 
-def _trial(request: Request, number: int, last: bool) -> Request:
-    """Give each trial its own random stream, and each but the last half the time left."""
-    seed = request.seed
-    if seed is not None:
-        seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+def _closed(
+    problem: CardinalityQUBO, form: CardinalityQUBO, penalty: Penalty, state: State
+) -> bool:
+    """Whether bringing a minimum of a linear penalty to the cardinality costs nothing."""
+    if not isinstance(penalty, LinearPenalty):
+        return False
+    repaired = problem.energy(repair(problem, state))
+    return bool(repaired <= form.energy(state) + _FREE * abs(repaired - problem.offset))
+
+
+def _trial(request: Request, number: int, share: float) -> Request:
+    """Give each trial its own random stream and its share of the time left."""
+    seed = trial_seed(request.seed, number)
     limit = request.time_limit
-    if limit is not None and not last:
-        limit -= request.remaining / 2
+    if limit is not None:
+        limit -= request.remaining * (1 - share)
     return dataclasses.replace(request, seed=seed, time_limit=limit)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 #: Seconds without a message after which the process ends.
-_IDLE = 300.0
+IDLE = 300.0
 _LENGTH = struct.Struct("<Q")
 
 
@@ -45,8 +45,19 @@ def receive(file: BinaryIO) -> bytes:
     raise EOFError("the other process has ended")
 
 
-def serve() -> None:
-    """Answer messages until there are no more."""
+#: Sends what is worth knowing before the answer.
+Tell = Callable[[Any], None]
+
+
+def serve(make: Callable[[Tell], Callable[[bytes], tuple[bool, Any]]] | None = None) -> None:
+    """Answer messages until there are no more.
+
+    Parameters
+    ----------
+    make : callable, optional
+        Returns what answers a message, given a function that sends notes on the way; by
+        default, what runs solvers for :mod:`solvers.isolation`.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process decides what ends
     answers = os.fdopen(os.dup(1), "wb")
     questions = os.fdopen(os.dup(0), "rb")
@@ -64,10 +75,10 @@ def serve() -> None:
             os._exit(0)  # whatever the solver does: nobody is left to hear of it
 
     threading.Thread(target=listen, daemon=True).start()
-    handle = _Handler()
+    handle = _Handler() if make is None else make(lambda note: send(answers, (None, note)))
     while True:
         try:
-            message = arrived.get(timeout=_IDLE)
+            message = arrived.get(timeout=IDLE)
         except queue.Empty:
             sys.exit()
         send(answers, handle(message))

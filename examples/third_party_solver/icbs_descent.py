@@ -40,7 +40,7 @@ class Descent(Solver):
             states.append(x)
             if (energy := problem.energy(x)) < best:
                 best = energy
-                if request.report(best):
+                if request.report(best, x=x):
                     stop = Stop.INTERRUPTED
             if stop is not Stop.CONVERGED:
                 break

@@ -34,5 +34,5 @@ def warn_idle(passes: int, step: int, kappa: float) -> None:
         "curvature outweighs the gradient, as it does for a loss that is far from nats. If "
         f"this is early in a run, lower curvature_weight (now {kappa:.3g}), or scale the loss",
         NothingMovesWarning,
-        stacklevel=7,
+        stacklevel=8,
     )

@@ -49,7 +49,7 @@ class Block:
     others: Sequence[Quadratic] = ()
     """What the energy holds in addition to a model of the loss, such as a layer's error."""
     kappa: float = 1.0
-    """κ, the weight of the curvature of the loss, damping included."""
+    """κ, the weight of the curvature of the loss, including damping."""
 
     def __post_init__(self) -> None:
         # Copies that no solver ever sees: what the density is held to, whatever one does.
@@ -139,11 +139,11 @@ def build_block(
             scaled = [gain * model.weight * g.double() for g in model.gradients]
             own = gates.total([g * w for g, w in zip(scaled, weights, strict=True)])
         slope += own
-        if model.factor is not None:
-            scale = bend * model.weight / model.dispersion
+        scale = bend * model.weight / model.dispersion
+        if model.factor is not None and model.models_loss:
             factors.append((model.factor * (scale / 2) ** 0.5).cpu().numpy())
-        if model.matrix is not None:
-            dense = bend * model.weight / model.dispersion * _wide(model.matrix)
+        else:  # dense: what is not of the loss is taken from the prediction
+            dense = scale * _dense(model)
             matrix = matrix + dense if len(matrix) else dense
             if not model.models_loss:
                 others.append(Quadratic(own, dense))
@@ -172,8 +172,15 @@ def build_block(
     return Block(gates, start, problem, penalty, others, kappa)
 
 
-def _wide(tensor: Tensor) -> Float:
-    return tensor.double().cpu().numpy()
+def _dense(model: QuadraticModel) -> Float:
+    """Return C, without the asymmetry of rounding: sums in float32 depend on their order."""
+    if model.matrix is not None:
+        wide: Float = model.matrix.double().cpu().numpy()
+        return (wide + wide.T) / 2
+    if model.factor is None:
+        raise ValueError("a quadratic model has neither a factor nor a matrix")
+    factor: Float = model.factor.double().cpu().numpy()
+    return factor.T @ factor
 
 
 def _cardinalities(

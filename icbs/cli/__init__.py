@@ -1,4 +1,4 @@
-"""The console command ``icbs``: one file for each subcommand."""
+"""The console command ``icbs``, with one module for each subcommand."""
 
 from icbs.cli.commands import app, main
 

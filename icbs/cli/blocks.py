@@ -1,4 +1,4 @@
-"""``icbs blocks``: the block problems that a run has saved."""
+"""``icbs blocks``: list the block problems that a run has saved."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 def blocks(
     run: Annotated[Path, typer.Argument(help="Folder of a run, or of problem files (.npz).")],
     layer: Annotated[
-        str | None, typer.Option(help="Only blocks of these layers: a name, or a pattern with *.")
+        str | None,
+        typer.Option(help="Only blocks of this layer, or of layers that match a pattern (*)."),
     ] = None,
     step: Annotated[
-        str | None, typer.Option("--pass", help="Only blocks of a pass, such as 3, or of 0-9.")
+        str | None,
+        typer.Option("--pass", help="Only blocks of this pass (from 0), or of a range: 0-9."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON list instead of a table.")
@@ -38,7 +40,7 @@ def blocks(
     found: list[dict[str, Any]] = []
     for path in sorted(folder.glob("*.npz")):
         own: dict[str, Any] = {"file": path.name, "size": path.stat().st_size}
-        found.append(own | read_about(path) | own)  # whatever the notes say of themselves
+        found.append(own | read_about(path) | own)  # the notes can't replace these
     chosen = [
         block
         for block in found
@@ -56,15 +58,15 @@ def blocks(
     kinds = ", ".join(sorted({_shown(block.get("curvature")) for block in chosen}))
     curvature = f"curvature {kinds}; " if chosen else ""
     console.print(
-        f"{counted(len(chosen), 'block')}{of}, {size} in {folder}; {curvature}energies are changes "
-        "against the start",
+        f"{counted(len(chosen), 'block')}{of}, {size} in {folder}; {curvature}energies relative "
+        "to the start",
         highlight=False,
         soft_wrap=True,
     )
 
 
 def _folder(run: Path) -> Path:
-    """Return where the blocks of a run are, or the folder itself if it has problem files."""
+    """Return the folder with the blocks of a run, or the given folder if it has problem files."""
     from icbs.errors import RunFolderError
     from icbs.run.locked_folder import CONFIG
     from icbs.run.saved_blocks import FOLDER
@@ -74,10 +76,9 @@ def _folder(run: Path) -> Path:
             return folder
     if (run / CONFIG).exists():
         raise RunFolderError(
-            f"{run} has no saved blocks (yet); a run saves some with --save-blocks N from its "
-            "beginning (icbs prune)"
+            f"{run} has no saved blocks yet; start a run with icbs prune --save-blocks N"
         )
-    raise RunFolderError(f"{run} holds no run, and no problem file (.npz)")
+    raise RunFolderError(f"{run} has no run and no problem file (.npz)")
 
 
 def _passes(text: str) -> range:
@@ -91,7 +92,7 @@ def _passes(text: str) -> range:
 
 
 def _matches(layers: str, pattern: str) -> bool:
-    """Whether one of a block's layers is of the pattern."""
+    """Whether one of a block's layers matches the pattern."""
     from fnmatch import fnmatchcase
 
     return any(fnmatchcase(name, pattern) for name in layers.split(" + "))
@@ -114,24 +115,32 @@ def _table(found: list[dict[str, Any]]) -> Table:
         pad_edge=False,
     )
     table.add_column("block", no_wrap=True)
-    table.add_column("layer", overflow="fold", min_width=10)
+    table.add_column("layer", overflow="fold", min_width=6)
     mixed = len({_shown(block.get("curvature")) for block in found}) > 1
-    names = ["step", "n", "k", "groups", *(["curvature"] if mixed else []), "energy"]
+    grouped = any(block.get("groups", 1) != 1 for block in found)
+    optional = [name for name, shown in (("groups", grouped), ("curvature", mixed)) if shown]
+    names = ["step", "n", "k", *optional, "energy"]
     for name in names:
         title = "pass" if name == "step" else name
         table.add_column(title, justify="left" if name == "curvature" else "right", no_wrap=True)
-    table.add_column("move", no_wrap=True)
+    table.add_column("accepted", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
     for block, layer in zip(found, layers, strict=True):
         name = block["file"].removesuffix(".npz")
         values = [_shown(block.get(name)) for name in names]
-        cells = [name, layer.removeprefix(shared), *values, _move(block), byte_size(block["size"])]
+        cells = [
+            name,
+            layer.removeprefix(shared),
+            *values,
+            _accepted(block),
+            byte_size(block["size"]),
+        ]
         table.add_row(*map(plain, cells))
     return table
 
 
 def _layers(block: dict[str, Any]) -> str:
-    """Name the layers of a block; the first and the last where there are many."""
+    """Return the names of a block's layers; of many, the first and the last."""
     names = _shown(block.get("layer")).split(" + ")
     if len(names) > 3:
         return f"{names[0]} … {names[-1]} ({len(names)} layers)"
@@ -144,12 +153,12 @@ def _shown(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _move(block: dict[str, Any]) -> str:
-    """Say what became of a block's move."""
+def _accepted(block: dict[str, Any]) -> str:
+    """Return whether the solution was accepted, if there is one that moves weights."""
     if "accepted" not in block:
         return "-"
     if block.get("failure"):
         return "failed"
     if not block.get("moved"):
-        return "none"
-    return "kept" if block["accepted"] else "undone"
+        return "no move"
+    return "yes" if block["accepted"] else "no"

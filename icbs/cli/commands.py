@@ -1,4 +1,4 @@
-"""The console command ``icbs``."""
+"""The application of the console command: subcommands in groups, and its version."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from icbs.cli.blocks import blocks
+from icbs.cli.compare import compare
 from icbs.cli.compress import compress, expand
 from icbs.cli.demo import demo
 from icbs.cli.export import export
@@ -49,7 +50,7 @@ def options(
 
 PANELS = {
     "Prune models": (prune, resume, report, layers, settings, compress, expand),
-    "Problems and solvers": (solve, solvers, export, blocks),
+    "Problems and solvers": (solve, solvers, compare, blocks, export),
     "Demonstration and data": (demo, fetch),
 }
 for panel, commands in PANELS.items():

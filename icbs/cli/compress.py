@@ -1,4 +1,4 @@
-"""``icbs compress`` and ``icbs expand``: a pruned model as a small file, and back."""
+"""``icbs compress`` and ``icbs expand``: compressed files of pruned models."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 def compress(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     file: Annotated[
-        Path | None, typer.Argument(help="File to write; compressed.safetensors in the folder.")
+        Path | None,
+        typer.Argument(help="File to write.", show_default="compressed.safetensors in RUN"),
     ] = None,
 ) -> None:
-    """Write a run's pruned model as a small file: mask bits and kept values."""
+    """Write the pruned model of a run as a small file of mask bits and kept values."""
     from icbs.export.compressed import save_compressed
     from icbs.export.masks import load_masks
     from icbs.formatting import byte_size
@@ -28,7 +29,7 @@ def compress(
     from icbs.run.run_folder import RunFolder
 
     RunFolder(run).config()
-    state = read_state(run)
+    state = read_model_state(run)
     masks = load_masks(run / "masks.safetensors")
     target = file or run / "compressed.safetensors"
     size = save_compressed(state, masks, target)
@@ -36,18 +37,18 @@ def compress(
     kept = sum(int(mask.sum()) for mask in masks.values())
     share = kept / max(1, sum(mask.numel() for mask in masks.values()))
     Screen(soft_wrap=True).print(
-        f"{target}: {byte_size(size)}, {size / whole:.0%} of the {byte_size(whole)} of the "
-        f"whole model, whose prunable weights have density {share:.4f}",
+        f"{target}: {byte_size(size)}, {size / whole:.0%} of the {byte_size(whole)} of the whole "
+        f"model; density of the masks {share:.4f}",
         highlight=False,
     )
 
 
 @plain_errors
 def expand(
-    file: Annotated[Path, typer.Argument(help="What 'icbs compress' wrote.")],
+    file: Annotated[Path, typer.Argument(help="File written by 'icbs compress'.")],
     output: Annotated[Path, typer.Argument(dir_okay=False, help="Safetensors file to write.")],
 ) -> None:
-    """Write the whole model that a compressed file holds, bit for bit."""
+    """Restore the whole model from a compressed file, bit for bit."""
     from safetensors.torch import save_file
 
     from icbs.export.compressed import load_compressed
@@ -57,15 +58,17 @@ def expand(
     state, masks = load_compressed(file)
     once: dict[int, str] = {}
     for name, tensor in state.items():
-        # Tied weights are one tensor, and the libraries tie them again as they load.
+        # Tied weights are one tensor; libraries tie them again on loading.
         once.setdefault(id(tensor), name)
     with atomic(output) as temporary:
         save_file({name: state[name] for name in once.values()}, temporary, {"format": "pt"})
-    Screen(soft_wrap=True).print(f"{len(masks)} masked layers in {output}", highlight=False)
+    Screen(soft_wrap=True).print(
+        f"model with {len(masks)} masked layers written to {output}", highlight=False
+    )
 
 
-def read_state(run: Path) -> dict[str, Tensor]:
-    """Read the tensors of a run's pruned model, in whatever layout it was saved.
+def read_model_state(run: Path) -> dict[str, Tensor]:
+    """Read the tensors of a run's pruned model.
 
     Raises
     ------
@@ -79,8 +82,9 @@ def read_state(run: Path) -> dict[str, Tensor]:
     from icbs.run.results_files import model_files
     from problems.files import regular
 
+    files = model_files(run)
     try:
-        parts = [load_file(regular(file)) for file in model_files(run)]
+        parts = [load_file(regular(file)) for file in files]
     except (OSError, SafetensorError, ValueError, LookupError, RuntimeError, TypeError) as error:
         raise RunFolderError(f"the model in {run} is damaged: {error}") from error
     return {name: tensor for part in parts for name, tensor in part.items()}

@@ -1,4 +1,4 @@
-"""A configuration file: which task, which run folder, and the pruner's settings."""
+"""Configuration files: the task, the run folder and the pruner's settings."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from icbs.cli.console import tell_renamed
+from icbs.cli.console import rename_settings
 from icbs.config import PrunerConfig, explain
 from icbs.config.constraints import pattern_in
 from icbs.config.plain_yaml import PlainYamlError, load_plain
 from icbs.errors import ConfigError
-from icbs.export.reading import text_of
+from icbs.export.safetensors_files import read_text
 from icbs.zoo import check_declared
 
 
@@ -23,38 +23,38 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: str = "garment"
-    """Declared task (:func:`icbs.zoo.declared`); ``module:function`` from the command line."""
+    """Declared task (:func:`icbs.zoo.declared`), or, on the command line, ``module:function``."""
     task_options: dict[str, Any] = {}
     """Keyword arguments of the task."""
     run: Path | None = None
-    """Folder to make for checkpoints and results."""
+    """New folder for checkpoints and results."""
     evaluate_every: Annotated[int, Field(ge=1)] = 5
     """Passes between evaluations on test samples."""
     pruner: PrunerConfig = PrunerConfig()
-    """The pruner's own settings."""
+    """Settings of the pruner."""
 
     @classmethod
     def read(cls, path: Path | None, changes: dict[str, Any]) -> Settings:
-        """Read a file (or start from the defaults) and apply changes on top.
+        """Read a file, if given, and replace some of its settings.
 
         Parameters
         ----------
         path : Path, optional
         changes : dict
             Settings by name; those of the pruner as ``pruner.NAME``, those in a group or mapping
-            of its as ``pruner.paper.NAME``. A ``constraint`` of N:M says the density itself, so
-            that the file's own no longer counts.
+            of the pruner as ``pruner.paper.NAME``. A ``constraint`` of N:M replaces the file's
+            density.
 
         Raises
         ------
         ConfigError
-            If the file can't be read, a setting is unknown or out of range, or the file names a
-            function as its task that ``changes`` do not name again.
+            If the file can't be read; if a setting is unknown or out of range; or if the file's
+            task is a function, or its solver a class, that ``changes`` do not repeat.
         """
         content = {} if path is None else read_yaml(path)
-        own = content.get("pruner")
-        if isinstance(own, dict) and pattern_in(changes.get("pruner.constraint")):
-            own.pop("density", None)
+        in_file = content.get("pruner")
+        if isinstance(in_file, dict) and pattern_in(changes.get("pruner.constraint")):
+            in_file.pop("density", None)
         for name, value in changes.items():
             *sections, last = name.split(".", 2 if name.startswith("pruner.") else 1)
             part = content
@@ -64,7 +64,7 @@ class Settings(BaseModel):
                     raise ConfigError(f"{section!r} in {path} must be a section of settings")
             part[last] = value
         if isinstance(content.get("pruner"), dict):
-            content["pruner"] = tell_renamed(content["pruner"])
+            content["pruner"] = rename_settings(content["pruner"])
         try:
             chosen = cls.model_validate(content)
         except ValidationError as error:
@@ -74,14 +74,14 @@ class Settings(BaseModel):
         if ":" in chosen.pruner.solver and "pruner.solver" not in changes:
             raise ConfigError(
                 f"{path} names {chosen.pruner.solver!r:.200} as its solver, which would be run; "
-                "from a file only registered solvers are taken ('icbs solvers'). If you know it, "
-                f"name it again yourself: --solver {chosen.pruner.solver:.200}"
+                "files may name only registered solvers ('icbs solvers'). If you trust it, name it "
+                f"on the command line: --solver {chosen.pruner.solver:.200}"
             )
         return chosen
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a file of settings as it stands.
+    """Read a file of settings without validation.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         If it can't be read, is not plain YAML (:mod:`icbs.config.plain_yaml`), or not a mapping.
     """
     try:
-        content = load_plain(text_of(path))
+        content = load_plain(read_text(path))
     except (OSError, ValueError) as error:
         raise ConfigError(f"configuration {path} can't be read: {error}") from error
     if content is None:
@@ -100,20 +100,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """Turn ``name=value`` words into a dict; values are read as YAML.
+    """Convert strings ``name=value`` to a dict, with values parsed as YAML.
 
     A value that begins with ``*`` is a pattern: YAML's aliases are not read anyway.
 
     Raises
     ------
     ConfigError
-        If a word is not an assignment, or its value is not YAML.
+        If a string is not an assignment, or its value is not YAML.
     """
     found = {}
-    for word in assignments:
-        name, equals, value = word.partition("=")
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
         if not (name and equals):
-            raise ConfigError(f"{word!r} is not a setting; write name=value")
+            raise ConfigError(f"{assignment!r} is not an assignment; write name=value")
         try:
             found[name] = value if value.startswith("*") else load_plain(value)
         except PlainYamlError as error:
@@ -122,12 +122,12 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
 
 
 def in_groups(assignments: Mapping[str, Any]) -> dict[str, Any]:
-    """Put settings named ``group.name`` into their group, and old ones under their present names.
+    """Put settings named ``group.name`` into their groups, and rename old settings.
 
     Raises
     ------
     ConfigError
-        If a group is given a value as well, or an old setting has no equal.
+        If a group also has a value of its own, or an old setting has no equivalent.
     """
     found: dict[str, Any] = {}
     for name, value in assignments.items():
@@ -137,5 +137,5 @@ def in_groups(assignments: Mapping[str, Any]) -> dict[str, Any]:
         elif isinstance(part := found.setdefault(group, {}), dict):
             part[inner] = value
         else:
-            raise ConfigError(f"{group!r} has a value, and so can't hold {inner!r}")
-    return tell_renamed(found)
+            raise ConfigError(f"{group!r} has a value, and can't contain {inner!r} as well")
+    return rename_settings(found)

@@ -1,24 +1,30 @@
-"""How commands fail: one clear line and exit code 2, no traceback."""
+"""Errors and warnings of commands as single lines, without tracebacks and code."""
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 
 from problems.errors import IcbsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Print the project's own errors, and files that can't be used, as one line; exit with 2.
+    """Print the project's errors and errors of files as one line, and exit with status 2.
 
-    Anything else is a defect, and keeps its traceback.
+    Other errors are defects and keep their tracebacks.
     """
 
     @wraps(command)
@@ -38,20 +44,45 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def _expected(error: Exception) -> bool:
-    """Whether an error is of the input, which its message explains, and not a defect."""
+    """Whether an error is caused by the input and not by a defect."""
     if isinstance(error, IcbsError | OSError):
         return True
-    safetensors = sys.modules.get("safetensors")  # Without it nobody can have raised its error.
+    safetensors = sys.modules.get("safetensors")  # not imported just for this check
     return safetensors is not None and isinstance(error, safetensors.SafetensorError)
 
 
-def tell_renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the pruner's settings by their present names, with a line for each old one.
+@contextmanager
+def plain_warnings(console: Console, level: int = logging.INFO) -> Iterator[None]:
+    """Print warnings, and log records from a level on, as one line each within the context."""
+    from rich.text import Text
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        console.print(Text.assemble((f"{category.__name__}:", "yellow"), f" {message}"))
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            console.print(Text(record.getMessage()), style="dim", highlight=False)
+
+    log, handler = logging.getLogger("icbs"), Handler()
+    before = log.level
+    log.setLevel(level)
+    log.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+def rename_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the pruner's settings by their current names; print a line for each old one.
 
     Raises
     ------
     ConfigError
-        For an old setting that nothing of today equals.
+        For an old setting without an equivalent.
     """
     from icbs.config.old_names import translate
     from icbs.report.screen import Screen

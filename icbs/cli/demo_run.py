@@ -1,4 +1,4 @@
-"""What ``icbs demo`` does: iCBS from two starts, beside every initial mask."""
+"""The comparison of ``icbs demo``: iCBS from two initial masks, and all initial masks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from icbs.cli.console import plain_warnings
 from icbs.cli.live import Live
 from icbs.cli.output_folders import new_folder, rescued_masks
-from icbs.cli.session import open_task, plain_warnings
+from icbs.cli.session import open_task
 from icbs.config import PrunerConfig
 from icbs.errors import ConfigError
 from icbs.formatting import metrics, spell
@@ -30,10 +31,10 @@ from icbs.zoo import Task
 from problems.files import write_text
 from solvers import get
 
-BASELINES = ("random", "magnitude", "gradient", "wanda")
+INITIAL_MASKS = ("random", "magnitude", "gradient", "wanda")
 STARTS = ("magnitude", "wanda")
 
-#: Blocks that a slower backend answers in about a second.
+#: Settings with which slower solvers take about a second per block.
 SMALLER: dict[str, dict[str, Any]] = {
     "cpsat": {"block_size": 64, "solver_time_limit": 1.0},
     "exact": {"block_size": 64, "solver_time_limit": 1.0},
@@ -47,7 +48,7 @@ SMALLER: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Entry:
-    """One line of the table."""
+    """A row of the table."""
 
     name: str
     figures: dict[str, float]
@@ -67,9 +68,9 @@ def demonstrate(
     ----------
     task : str
     out : Path, optional
-        Folder to make for the results.
+        New folder for the results.
     budget : dict
-        ``passes`` and ``time_limit`` of each start.
+        ``passes`` and ``time_limit`` of each run.
     common : dict
         ``solver``, ``density`` and ``seed``.
     settings : dict
@@ -81,39 +82,41 @@ def demonstrate(
             RunFolder.reserve(out / start)
     chosen = SMALLER.get(_registered(common["solver"]), {}) | settings
     if "initial" in chosen:
-        raise ConfigError(f"the demo starts from {' and '.join(STARTS)}; leave initial out")
+        raise ConfigError(f"the demo starts from {' and '.join(STARTS)}; remove initial")
     common = common | chosen
     solver = common["solver"]
-    with console.status(Text(f"loading solver {solver!r}; at first use it is compiled")):
+    with console.status(Text(f"loading solver {solver!r} (compiled at first use)")):
         pruners = {start: Pruner(**(budget | common | {"initial": start})) for start in STARTS}
     work = open_task(console, task, {})
     dense = {name: value.clone() for name, value in work.model.state_dict().items()}
     folder = out or new_folder(Path("runs"), "demo-")
     entries = [Entry("dense", work.evaluate(work.model))]
     with plain_warnings(console, logging.WARNING):
-        for name in BASELINES:
-            entries.append(_baseline(work, dense, name, common))
+        for name in INITIAL_MASKS:
+            entries.append(_initial_mask(work, dense, name, common))
         curves = []
         for start, pruner in pruners.items():
             entry, curve = _prune(console, work, dense, pruner, folder / start)
             entries.append(entry)
             curves.append(curve)
-    baselines = {entry.name: entry.figures for entry in entries if entry.result is None}
+    references = {entry.name: entry.figures for entry in entries if entry.result is None}
     console.print(_table(entries, common["density"]))
     console.print(_regained(entries))
-    draw(curves, baselines, folder / "figure.png")
+    draw(curves, references, folder / "figure.png")
     _write(entries, folder / "results.json", pruners[STARTS[0]].config)
     where = (str(folder), "bold")
     console.print(Text.assemble("masks, models, histories and figure.png are in ", where))
 
 
 def _registered(solver: str) -> str:
-    """Return the name that an old one stands for; ``module:Class`` as it is."""
+    """Return a solver's current name; ``module:Class`` unchanged."""
     return solver if ":" in solver else get(solver).name
 
 
-def _baseline(task: Task, dense: dict[str, Tensor], name: str, settings: dict[str, Any]) -> Entry:
-    """Set an initial mask and no more."""
+def _initial_mask(
+    task: Task, dense: dict[str, Tensor], name: str, settings: dict[str, Any]
+) -> Entry:
+    """Evaluate an initial mask without any pass."""
     task.model.load_state_dict(dense)
     pruner = Pruner(**(settings | {"initial": name, "passes": 0, "save_blocks": None}))
     pruner.prune(task.model, task.batches, task.loss, progress=False)
@@ -123,7 +126,7 @@ def _baseline(task: Task, dense: dict[str, Tensor], name: str, settings: dict[st
 def _prune(
     console: Console, task: Task, dense: dict[str, Tensor], pruner: Pruner, folder: Path
 ) -> tuple[Entry, Curve]:
-    """Prune from one start, with live progress and a run folder."""
+    """Prune from one initial mask, with live progress and a run folder."""
     start = pruner.config.initial
     task.model.load_state_dict(dense)
     evaluator = Evaluator(task.evaluate, max(1, pruner.config.passes // 12))
@@ -172,7 +175,7 @@ def _table(entries: list[Entry], density: float) -> Table:
 
 
 def _regained(entries: list[Entry]) -> str:
-    """Share of the accuracy that the magnitude mask loses which iCBS wins back."""
+    """Describe which share of the accuracy lost by the magnitude mask iCBS recovers."""
     by_name = {entry.name: entry.figures for entry in entries}
     if "accuracy" not in by_name["dense"]:
         return ""
@@ -182,7 +185,7 @@ def _regained(entries: list[Entry]) -> str:
     if dense <= magnitude:
         return "magnitude pruning loses no accuracy at this density"
     share = (icbs - magnitude) / (dense - magnitude)
-    return f"iCBS regains {share:.0%} of the accuracy that magnitude pruning loses"
+    return f"iCBS recovers {share:.0%} of the accuracy that magnitude pruning loses"
 
 
 def _write(entries: list[Entry], path: Path, config: PrunerConfig) -> None:

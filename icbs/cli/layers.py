@@ -1,4 +1,4 @@
-"""``icbs layers``: what of a model can be pruned, by name, type and size."""
+"""``icbs layers``: the prunable layers of a model, with types and sizes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from icbs.cli.console import plain_errors
-from icbs.zoo.names import BUILTIN
+from icbs.zoo import BUILTIN
 
 if TYPE_CHECKING:
     from torch import nn
 
-FEW = 40
-"""Layers up to which each has a line of its own."""
-LEFT = 10
-"""Parameters left dense that are named."""
+MAX_ROWS = 40
+"""Number of layers up to which each layer has its own row."""
+MAX_DENSE = 10
+"""Number of parameters left dense that are listed."""
 
 
 @plain_errors
@@ -24,32 +24,32 @@ def layers(
     model: Annotated[
         str,
         typer.Argument(
-            help=f"A task ({', '.join(BUILTIN)}, or module:function, which is run), or a language "
-            "model: folder, .gguf file or hub name."
+            help=f"Task ({', '.join(BUILTIN)}, or module:function, which is run) or language "
+            "model (folder, .gguf file or hub name)."
         ),
     ],
     every: Annotated[
-        bool, typer.Option("--all", help=f"One line a layer also beyond {FEW} layers.")
+        bool, typer.Option("--all", help=f"One row per layer, also for more than {MAX_ROWS}.")
     ] = False,
     settings: Annotated[
         list[str],
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Settings that choose layers, such as include=Conv2d; repeatable.",
+            help="Setting of the layers or densities, such as include=Conv2d; repeatable.",
             show_default=False,
         ),
     ] = [],  # noqa: B006
 ) -> None:
-    """List the layers of a model that pruning would take, and what it would leave dense."""
+    """List the layers of a model that would be pruned, and the weights left dense."""
     from icbs.cli.config_file import in_groups, parse_assignments
-    from icbs.cli.user_code import look_here
+    from icbs.cli.user_code import allow_local_imports
     from icbs.config import PrunerConfig
     from icbs.model.coverage import Coverage
     from icbs.model.finding import find_layers
     from icbs.report.screen import Screen
 
-    look_here(model)
+    allow_local_imports(model)
     config = PrunerConfig.of(**in_groups(parse_assignments(settings)))
     console = Screen()
     network = _model(model)
@@ -57,22 +57,21 @@ def layers(
     rows = [
         (layer.name, type(layer.module).__name__, layer.shape, layer.num_keep, 1) for layer in found
     ]
-    console.print(_table(rows if every or len(rows) <= FEW else _by_kind(rows)))
+    console.print(_table(rows if every or len(rows) <= MAX_ROWS else _by_kind(rows)))
     coverage = Coverage.of(network, found)
     kept = sum(layer.num_keep for layer in found)
     lines = [
-        f"{len(found)} layers, {coverage.pruned:,} weights, of which density {config.density:g} "
-        f"keeps {kept:,}"
+        f"{len(found)} layers with {coverage.pruned:,} weights; density {config.density:g} keeps "
+        f"{kept:,} of them"
     ]
     left = coverage.left_dense
     if left:
         lines.append(f"left dense: {sum(left.values()):,} matrix weights:")
-        lines += [
-            f"  {name} ({size:,})" for name, size in list(left.items())[: None if every else LEFT]
-        ]
-        if len(left) > LEFT and not every:
-            lines.append(f"  and {len(left) - LEFT} more; --all lists them")
-    lines.append("choose by name or type: --set include=PATTERN, --set exclude=PATTERN")
+        shown = list(left.items())[: None if every else MAX_DENSE]
+        lines += [f"  {name} ({size:,})" for name, size in shown]
+        if len(left) > len(shown):
+            lines.append(f"  and {len(left) - len(shown)} more; --all lists them")
+    lines.append("choose layers by name or type: --set include=PATTERN, --set exclude=PATTERN")
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -84,7 +83,7 @@ def _model(name: str) -> nn.Module:
     if name in declared() or ":" in name:
         return load_task(name).model
     if not (Path(name).exists() or "/" in name or name == "smollm2-135m"):
-        load_task(name)  # which says what there is
+        load_task(name)  # raises an error that lists the tasks
     from icbs.lm import load_language_model
 
     model: Any = load_language_model(name)[0]
@@ -92,7 +91,7 @@ def _model(name: str) -> nn.Module:
 
 
 def _by_kind(rows: list[Any]) -> list[Any]:
-    """Sum layers that have the same name but for numbers, and the same type and shape."""
+    """Sum layers of equal names (except numbers), types and shapes."""
     from icbs.report.layers import kind_name
 
     groups: dict[Any, Any] = {}

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on."""
+"""Live progress of a run in a terminal or a log file."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from icbs.formatting import clock, label, metrics, number
 from icbs.report.evaluations import Evaluator
 from icbs.run.result import Progress
 
-_LINE_EVERY = 10.0
-"""Seconds between two lines, where no terminal can show a bar."""
+_LINE_INTERVAL = 10.0
+"""Seconds between two lines if the console is not a terminal."""
 
 
 class Live:
-    """Progress bar with held-out loss, test accuracy, density, blocks kept and time left.
+    """Progress bar with pass, time left, held-out loss, test figures and blocks kept.
 
-    Where the console is no terminal but a file or a pipe, it writes lines instead.
+    If the console is a file or a pipe, lines are printed instead.
 
     Parameters
     ----------
     console : rich.console.Console
     title : str
-    evaluator : callable
-        Evaluates when it is time to; see :class:`icbs.report.evaluations.Evaluator`.
+    evaluator : Evaluator
+        Called after each pass.
     """
 
     def __init__(self, console: Console, title: str, evaluator: Evaluator) -> None:
         self.console, self.title, self.evaluator = console, title, evaluator
-        self.spoken = -math.inf
-        self.unsaid: str | None = None
+        self.last_printed = -math.inf
+        self.pending_line: str | None = None
         self.bar = Bar(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=8),
@@ -58,35 +58,35 @@ class Live:
         trace: TracebackType | None,
     ) -> None:
         self.bar.stop()
-        if self.unsaid is not None:
-            self._say(self.unsaid)
+        if self.pending_line is not None:
+            self._print(self.pending_line)
 
     def show(self, progress: Progress) -> None:
-        """Take a pass's figures; the pruner's callback."""
+        """Evaluate if necessary and show a pass; the pruner's callback."""
         self.evaluator(progress)
-        done, total, figures = progress.step, progress.passes, self._figures(progress)
-        self.bar.update(self.task, total=total, completed=done, figures=figures)
+        figures = self._figures(progress)
+        self.bar.update(self.task, total=progress.passes, completed=progress.step, figures=figures)
         if not self.console.is_terminal:
-            self.unsaid = f"{self.title}: pass {done} of {total}  {figures}"
-            if time.monotonic() - self.spoken > _LINE_EVERY:
-                self._say(self.unsaid)
+            self.pending_line = f"{self.title}: {figures}"
+            if time.monotonic() - self.last_printed > _LINE_INTERVAL:
+                self._print(self.pending_line)
 
-    def _say(self, line: str) -> None:
-        """Write a line, and wait before the next."""
-        self.spoken, self.unsaid = time.monotonic(), None
+    def _print(self, line: str) -> None:
+        self.last_printed, self.pending_line = time.monotonic(), None
         self.console.print(Text(line), soft_wrap=True)
 
     def _figures(self, progress: Progress) -> str:
-        parts = [f"held-out loss {progress.loss:.3f}"]
+        parts = [f"pass {progress.step}/{progress.passes}"]
+        if progress.blocks:
+            left = progress.remaining + self.evaluator.remaining(progress)
+            parts.append(f"{clock(left)} left")
+        parts.append(f"held-out loss {progress.loss:.3f}")
         if self.evaluator.rows:
             last = self.evaluator.rows[-1]
-            # An earlier evaluation says so, lest it be read as one of these masks.
+            # The pass of an earlier evaluation, so that it is not taken for the current masks'.
             age = "" if last.step == progress.step else f" (pass {last.step})"
             for name in [name for name in metrics(last.figures) if name != "loss"][:2]:
                 parts.append(f"test {label(name)} {number(name, last.figures[name])}{age}")
-        parts.append(f"density {progress.density:.4f}")
         if progress.blocks:
             parts.append(f"kept {progress.accepted}/{progress.blocks} blocks")
-            left = progress.remaining + self.evaluator.remaining(progress)
-            parts.append(f"{clock(left)} left")
         return "  ".join(parts)

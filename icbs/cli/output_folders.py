@@ -1,4 +1,4 @@
-"""Folders that commands write to: names that nobody else has, and masks that outlive a disk."""
+"""Output folders of commands: unique names, and masks saved elsewhere if a folder fails."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from icbs.export.masks import save_masks
 
 
 def new_folder(parent: Path, prefix: str = "") -> Path:
-    """Make an empty folder called after the time; two made at once have two names."""
+    """Create an empty folder with the current time as its name, made unique by a number."""
     parent.mkdir(parents=True, exist_ok=True)
     name, number = f"{prefix}{datetime.now():%Y%m%d-%H%M%S}", 1
     while True:
         folder = parent / (name if number == 1 else f"{name}-{number}")
         try:
-            folder.mkdir()  # fails where it exists: who makes it has it
+            folder.mkdir()  # fails if another process has created it
         except FileExistsError:
             number += 1
         else:
@@ -28,14 +28,15 @@ def new_folder(parent: Path, prefix: str = "") -> Path:
 
 @contextmanager
 def rescued_masks(name: str) -> Iterator[None]:
-    """Save a finished run's masks elsewhere where its own folder could not be written.
+    """Save a finished run's masks elsewhere if its folder can't be written.
 
-    They go into a new folder here, or in the system's folder for temporary files.
+    They are saved in a new folder in the current directory, or else in the system's temporary
+    directory.
 
     Raises
     ------
     RunFolderError
-        The one of the run, with the place of the masks.
+        The error of the run, with the path of the masks.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""``icbs prune``: prune a task's model, with progress and a run folder."""
+"""``icbs prune``: pruning of a task's model, with live progress and a run folder."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from icbs.cli.console import plain_errors
-from icbs.zoo.names import BUILTIN
+from icbs.zoo import BUILTIN
 
 if TYPE_CHECKING:
     from icbs.cli.config_file import Settings
 
 LANGUAGE = "language_model"
 DEFAULTS = Path(__file__).parents[1] / "zoo" / "language_model.yaml"
-"""Settings for language models, where no file of settings is named."""
+"""Settings for language models without --config."""
 
-WHAT, MORE = "What to prune (one of the first three)", "Other settings, and results"
+WHAT, MORE = "Model and data (--model, --task or --config)", "Other settings, and results"
 #: Headings of the groups of settings (:mod:`icbs.config.groups`) that have flags.
 LAYERS, START, BLOCKS = "Layers and density", "Initial masks", "Blocks"
 SOLVER, BUDGET, RUN_FOLDER = "Solver", "Budget and numbers", "Run folder"
 
-#: What ``--set`` can name beside the pruner's settings.
+#: Settings for ``--set`` other than the pruner's.
 OUTER = ("evaluate_every", "task_options")
 
 Set = Annotated[
@@ -42,14 +42,14 @@ def prune(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A causal language model: folder, .gguf file, hub name or smollm2-135m.",
+            help="Causal language model: folder, .gguf file, hub name or smollm2-135m.",
             rich_help_panel=WHAT,
         ),
     ] = None,
     task: Annotated[
         str | None,
         typer.Option(
-            help=f"{', '.join(BUILTIN)}, or module:function of your own, which is run.",
+            help=f"Task: {', '.join(BUILTIN)}, or your own module:function, which is run.",
             rich_help_panel=WHAT,
         ),
     ] = None,
@@ -72,7 +72,7 @@ def prune(
     samples: Annotated[
         int | None,
         typer.Option(
-            help="Windows of text for pruning, at most.",
+            help="Largest number of windows of text for pruning.",
             show_default="256",
             rich_help_panel=WHAT,
         ),
@@ -112,7 +112,7 @@ def prune(
     passes: Annotated[
         int | None,
         typer.Option(
-            help="Forward and backward passes; 0 sets the initial masks.",
+            help="Number of passes; 0 sets the initial masks only.",
             show_default="100; with --model 10",
             rich_help_panel=BUDGET,
         ),
@@ -120,19 +120,21 @@ def prune(
     time_limit: Annotated[
         float | None,
         typer.Option(
-            help="Seconds after which no further pass is begun.",
+            help="Seconds after which no new pass starts.",
             show_default="none",
             rich_help_panel=BUDGET,
         ),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="Seed of all randomness, ≥ 0.", show_default="0", rich_help_panel=BUDGET),
+        typer.Option(
+            help="Seed of all random choices, ≥ 0.", show_default="0", rich_help_panel=BUDGET
+        ),
     ] = None,
     save_blocks: Annotated[
         str | None,
         typer.Option(
-            help="Keep block problems as files: every N-th (N), or M spread over layers and "
+            help="Save block problems: every N-th block (N), or M blocks spread over layers and "
             "passes (sample:M).",
             show_default="none",
             rich_help_panel=RUN_FOLDER,
@@ -142,13 +144,13 @@ def prune(
     run: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to make for the run.",
+            help="New folder for checkpoints and results.",
             show_default="runs/DATE-TIME",
             rich_help_panel=MORE,
         ),
     ] = None,
 ) -> None:
-    """Prune a model with iCBS; leaves a run folder that 'icbs resume' can go on with.
+    """Prune a model with iCBS; 'icbs resume' continues an interrupted run.
 
     For example: icbs prune --task garment --density 0.1, or
     icbs prune --model smollm2-135m --text wikipedia --density 0.5
@@ -158,25 +160,28 @@ def prune(
 
     if model is None and task is None and config is None:
         raise ConfigError(
-            "name what to prune: --model for a language model, --task for a task "
-            f"({', '.join(BUILTIN)}, or module:function of your own), or --config for a file "
-            "of settings; see 'icbs prune --help'"
+            "no model to prune is given; use --model for a language model, --task for a task "
+            f"({', '.join(BUILTIN)}, or your own module:function), or --config for a file of "
+            "settings; see 'icbs prune --help'"
         )
-    about_text = {"model": model, "text": text, "length": length, "samples": samples}
-    if any(value is not None for value in about_text.values()):
+    language_options = {"model": model, "text": text, "length": length, "samples": samples}
+    if any(value is not None for value in language_options.values()):
         if task not in (None, LANGUAGE):
-            raise ConfigError(f"--model, --text, --length and --samples are not for task {task!r}")
+            raise ConfigError(
+                f"--model, --text, --length and --samples don't apply to the task {task!r}"
+            )
         named = read_yaml(config).get("task", LANGUAGE) if config else LANGUAGE
         if named != LANGUAGE:
             raise ConfigError(
-                f"--model, --text, --length and --samples are not for task {named!r} of {config}"
+                "--model, --text, --length and --samples don't apply to the task "
+                f"{named!r} of {config}"
             )
         task = LANGUAGE
     if task == LANGUAGE:
         config = config or DEFAULTS
     flags = {
         "task": task,
-        **{f"task_options.{name}": value for name, value in about_text.items()},
+        **{f"task_options.{name}": value for name, value in language_options.items()},
         "pruner.density": density,
         "pruner.passes": passes,
         "pruner.time_limit": time_limit,
@@ -196,24 +201,24 @@ def prune(
 
 
 def _prune(chosen: Settings) -> None:
-    """Prune as the settings say."""
+    """Prune with validated settings."""
     from icbs.cli.output_folders import new_folder
-    from icbs.cli.session import close, open_task, prune_live
-    from icbs.cli.user_code import look_here, resolved
+    from icbs.cli.session import open_task, prune_live, show_outcome
+    from icbs.cli.user_code import absolute_paths, allow_local_imports
     from icbs.model.finding import find_layers
     from icbs.pruner import Pruner
     from icbs.report.evaluations import Evaluator
     from icbs.report.screen import Screen
     from icbs.run.run_folder import RunFolder
 
-    look_here(chosen.pruner.solver)
+    allow_local_imports(chosen.pruner.solver)
     pruner = Pruner(chosen.pruner)
     if chosen.run is not None:
         RunFolder.reserve(chosen.run)
     console = Screen()
-    options = {name: resolved(value) for name, value in chosen.task_options.items()}
+    options = {name: absolute_paths(value) for name, value in chosen.task_options.items()}
     work = open_task(console, chosen.task, options)
-    find_layers(work.model, chosen.pruner)  # what can't be pruned is refused before it is measured
+    find_layers(work.model, chosen.pruner)  # checks the layers before the evaluation
     dense = work.evaluate(work.model)
     folder = chosen.run or new_folder(Path("runs"))
     evaluator = Evaluator(work.evaluate, chosen.evaluate_every, folder)
@@ -240,4 +245,4 @@ def _prune(chosen: Settings) -> None:
         ),
     )
     by_pass = chosen.pruner.acceptance == "pass"
-    close(console, work, evaluator, result, folder, dense, by_pass=by_pass)
+    show_outcome(console, work, evaluator, result, folder, dense, by_pass=by_pass)

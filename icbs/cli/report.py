@@ -1,4 +1,4 @@
-"""``icbs report``: what a run did, in a terminal, as a picture and as a page."""
+"""``icbs report``: the course and results of a run as text, figure and HTML page."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from icbs.cli.console import plain_errors
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a run, finished or not.")],
     layers: Annotated[
-        bool, typer.Option("--layers", help="One line for each layer, with its full name.")
+        bool, typer.Option("--layers", help="One row per layer, with its full name.")
     ] = False,
     html: Annotated[
-        bool, typer.Option("--html", help="Also write report.html: one file, no network needed.")
+        bool, typer.Option("--html", help="Also write report.html, a self-contained page.")
     ] = False,
     figure: Annotated[
         Path | None,
-        typer.Option(help="Picture to write, .png or .svg.", show_default="figure.png in RUN"),
+        typer.Option(help="Figure to write, .png or .svg.", show_default="figure.png in RUN"),
     ] = None,
 ) -> None:
-    """Show what a run did: start, end, time, layers; draws its picture."""
+    """Show losses, times and layers of a run, and draw its figure."""
     from icbs.report.figure import draw
     from icbs.report.overview import Overview
     from icbs.report.page import write_page

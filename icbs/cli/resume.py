@@ -1,4 +1,4 @@
-"""``icbs resume``: go on with an interrupted run."""
+"""``icbs resume``: continuation of an interrupted run."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ def resume(
     run: Annotated[Path, typer.Argument(help="Folder of the run.")],
     passes: Annotated[
         int | None,
-        typer.Option(help="Passes in all.", show_default="as the run was begun"),
+        typer.Option(help="Total number of passes.", show_default="as at the start"),
     ] = None,
     time_limit: Annotated[
         float | None,
-        typer.Option(help="Wall seconds in all.", show_default="as the run was begun"),
+        typer.Option(help="Total time in seconds.", show_default="as at the start"),
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="The run's task again, where it is a module:function, which is run."),
+        typer.Option(help="The run's task, to be repeated if it is a module:function."),
     ] = None,
     solver: Annotated[
         str | None,
-        typer.Option(help="Another solver, or the run's again where it is a module:Class."),
+        typer.Option(help="Another solver; the run's must be repeated if it is a module:Class."),
     ] = None,
 ) -> None:
-    """Go on with an interrupted run, from its last checkpoint."""
-    from icbs.cli.session import close, open_task, prune_live, task_notes
-    from icbs.cli.user_code import look_here
+    """Continue an interrupted run from its last checkpoint."""
+    from icbs.cli.session import open_task, prune_live, show_outcome, task_notes
+    from icbs.cli.user_code import allow_local_imports
     from icbs.errors import ConfigError
     from icbs.pruner import Pruner
     from icbs.report.evaluations import FILE, Evaluator, read_evaluations
@@ -45,10 +45,10 @@ def resume(
     if task is None:
         check_declared(notes.task, run)
     elif task != notes.task:
-        raise ConfigError(f"{run} was begun with task {notes.task!r}, not {task!r}")
+        raise ConfigError(f"{run} was started with the task {notes.task!r}, not {task!r}")
     wanted = {"passes": passes, "time_limit": time_limit, "solver": solver}
     changes: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
-    look_here(solver)
+    allow_local_imports(solver)
     console = Screen()
     work = open_task(console, notes.task, notes.task_options)
     evaluator = Evaluator(work.evaluate, notes.evaluate_every, run, read_evaluations(run / FILE))
@@ -69,4 +69,4 @@ def resume(
         ),
     )
     by_pass = RunFolder(run).config().acceptance == "pass"
-    close(console, work, evaluator, result, run, notes.dense, by_pass=by_pass)
+    show_outcome(console, work, evaluator, result, run, notes.dense, by_pass=by_pass)

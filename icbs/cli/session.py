@@ -1,12 +1,9 @@
-"""What ``prune``, ``resume`` and ``demo`` share: opening a task, showing a run, closing it."""
+"""Common parts of ``prune``, ``resume`` and ``demo``: loading a task, the run, its results."""
 
 from __future__ import annotations
 
-import logging
 import traceback
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,9 +12,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from icbs.cli.console import plain_warnings
 from icbs.cli.live import Live
 from icbs.cli.output_folders import rescued_masks
-from icbs.cli.user_code import look_here
+from icbs.cli.user_code import allow_local_imports
 from icbs.config import brief
 from icbs.errors import ConfigError, RunFolderError
 from icbs.export.headers import TaskNotes
@@ -38,18 +36,20 @@ from problems import IcbsError
 
 
 def task_notes(run: Path) -> TaskNotes:
-    """Read which task a run folder is of.
+    """Read the task and its options from a run folder.
 
     Raises
     ------
     ConfigError
-        If it was not begun by ``icbs prune``.
+        If the run was not started by ``icbs prune``.
     RunFolderError
         If there is no run, or its manifest is damaged.
     """
     about = RunFolder(run).about()
     if "task" not in about:
-        raise ConfigError(f"{run} was not begun by 'icbs prune'; resume it with icbs.Pruner.resume")
+        raise ConfigError(
+            f"{run} was not started by 'icbs prune'; resume it with icbs.Pruner.resume"
+        )
     try:
         return TaskNotes.of(about)
     except ValueError as error:
@@ -57,25 +57,25 @@ def task_notes(run: Path) -> TaskNotes:
 
 
 def open_task(console: Console, name: str, options: dict[str, Any]) -> Task:
-    """Load a task, with a word to whoever waits; what it is loaded from is told first.
+    """Load a task, after printing its options.
 
-    A ``module:function`` is looked for in the current directory too. What goes wrong inside
-    it keeps its traceback, from the first line that is not ours on.
+    A ``module:function`` may be in the current directory. Errors in it are printed with their
+    traceback, without the frames of this package.
     """
-    said = ", ".join(f"{option} = {brief(value)}" for option, value in options.items())
-    if said:
-        console.print(Text(f"task {name}: {said}"), highlight=False)
-    look_here(name)
+    listed = ", ".join(f"{option} = {brief(value)}" for option, value in options.items())
+    if listed:
+        console.print(Text(f"task {name}: {listed}"), highlight=False)
+    allow_local_imports(name)
     try:
         with console.status(
-            Text(visible(f"loading task {name} (a first time may train its model)"))
+            Text(visible(f"loading task {name} (its model may be trained at first use)"))
         ):
             task = load_task(name, **options)
     except (IcbsError, OSError):
         raise
     except Exception as error:
-        own = _foreign(error.__traceback__)
-        text = "".join(traceback.format_exception(type(error), error, own))
+        trace = _users_frames(error.__traceback__)
+        text = "".join(traceback.format_exception(type(error), error, trace))
         Screen(stderr=True, soft_wrap=True).print(Text(visible(text)), highlight=False, end="")
         raise typer.Exit(1) from error
     if task.about:
@@ -83,8 +83,8 @@ def open_task(console: Console, name: str, options: dict[str, Any]) -> Task:
     return task
 
 
-def _foreign(trace: TracebackType | None) -> TracebackType | None:
-    """Drop the frames above the first one outside this package and importlib."""
+def _users_frames(trace: TracebackType | None) -> TracebackType | None:
+    """Return a traceback from the first frame outside this package and importlib."""
     own = str(Path(__file__).parents[1])
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
@@ -102,30 +102,30 @@ def prune_live(
     task: str,
     work: Callable[[Callable[[Progress], object]], Result],
 ) -> Result:
-    """Run ``work(callback)`` under a progress bar; an interruption says how to go on.
+    """Run ``work(callback)`` with a progress bar; print the command to resume if interrupted.
 
     Raises
     ------
     typer.Exit
-        With status 130, as of any program that Ctrl-C ends.
+        With status 130 after an interruption (Ctrl-C).
     """
     try:
-        watched = Live(console, title, evaluator)
-        with plain_warnings(console), rescued_masks(folder.name), watched as show:
+        live = Live(console, title, evaluator)
+        with plain_warnings(console), rescued_masks(folder.name), live as show:
             return work(show)
     except KeyboardInterrupt:
         if (folder / CONFIG).exists():
             found = RunFolder(folder)
             command = resume_command(folder, task, found.config().solver)
-            done = counted(found.facts().passes, "pass")
-            said = f"interrupted; {command} goes on after {done}"
+            done = counted(found.status().passes, "pass")
+            message = f"interrupted; {command} continues after {done}"
         else:
-            said = "interrupted before the run began; the same command begins it again"
-        console.print(Text(said), highlight=False, soft_wrap=True)
+            message = "interrupted before the run started; run the same command again"
+        console.print(Text(message), highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
 
 
-def close(
+def show_outcome(
     console: Console,
     task: Task,
     evaluator: Evaluator,
@@ -135,7 +135,7 @@ def close(
     *,
     by_pass: bool,
 ) -> None:
-    """Evaluate the final masks, draw the figure and print what came out."""
+    """Evaluate the final masks, draw the figure and print the results."""
     final = evaluator.add(result.passes, result.seconds, task.model)
     stages = {"dense": dense}
     if evaluator.rows[0].step == 0:
@@ -147,43 +147,19 @@ def close(
     draw([curve], {"dense": dense}, folder / "figure.png")
     console.print(Text(density_in_words(result.summary())), highlight=False)
     failures = sum(bool(row.failure) for row in result.history)
-    told = (
+    summary = (
         f"{counted(result.passes, 'pass')}, {counted(len(result.history), 'block')}, "
         f"{result.accepted:.0%} kept, {duration(result.seconds)}"
-        + (f", {counted(failures, 'block')} without an answer" if failures else "")
+        + (f", {counted(failures, 'solver failure')}" if failures else "")
         + "; results in "
     )
-    console.print(Text.assemble(told, (str(folder), "bold")), highlight=False, soft_wrap=True)
+    console.print(Text.assemble(summary, (str(folder), "bold")), highlight=False, soft_wrap=True)
     saved = list((folder / BLOCKS).glob("block-*.npz"))
     if saved:
         size = byte_size(sum(path.stat().st_size for path in saved))
-        line = f"{counted(len(saved), 'block problem')} saved ({size}); icbs blocks {folder}"
-        console.print(Text(f"{line} lists them"), highlight=False, soft_wrap=True)
+        line = f"{counted(len(saved), 'block problem')} saved ({size}), see icbs blocks {folder}"
+        console.print(Text(line), highlight=False, soft_wrap=True)
     if (first := result.first_failure) is not None:
         where = f"pass {first.step}, layer {first.layer!r}"
-        line = f"the first solver failure, {where}: {first.failure}"
+        line = f"first solver failure, {where}: {first.failure}"
         console.print(Text(visible(line), "yellow"), highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def plain_warnings(console: Console, level: int = logging.INFO) -> Iterator[None]:
-    """Show warnings, and what the pruner notes at a level or above, as one line each."""
-
-    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        console.print(Text.assemble((f"{category.__name__}:", "yellow"), f" {message}"))
-
-    class Notes(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            console.print(Text(record.getMessage()), style="dim", highlight=False)
-
-    log, notes = logging.getLogger("icbs"), Notes()
-    before = log.level
-    log.setLevel(level)
-    log.addHandler(notes)
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = show
-            yield
-    finally:
-        log.removeHandler(notes)
-        log.setLevel(before)

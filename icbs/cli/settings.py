@@ -1,4 +1,4 @@
-"""``icbs settings``: every setting of a run, with its default, range, unit and meaning."""
+"""``icbs settings``: all settings of a run with defaults, ranges, units and descriptions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from icbs.cli.console import plain_errors
 
 @plain_errors
 def settings(
-    name: Annotated[str | None, typer.Argument(help="A setting, for its full description.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Setting to describe in full.")] = None,
 ) -> None:
-    """List the settings of a run by group, or explain one."""
+    """List the settings of a run by group, or describe one."""
     from rich.padding import Padding
     from rich.text import Text
 
@@ -55,14 +55,14 @@ def settings(
             head = Text(f"  {setting}", style="cyan").append(f" = {default_of(setting)}", "default")
             console.print(head.append(f"  ({values_of(setting)})", "dim"))
             console.print(Padding(Text(summary_of(setting)), (0, 0, 0, 6)))
-    console.print("\n'icbs settings NAME' explains one", style="dim")
+    console.print("\n'icbs settings NAME' describes a setting in full", style="dim")
 
 
 class ListsSettings(TyperCommand):
-    """Command whose help lists, by group, the settings that have no flag of their own."""
+    """Command whose help also lists the settings without an option of their own, by group."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help of typer, and the list."""
+        """Print typer's help and the list."""
         super().format_help(ctx, formatter)
         _list_others({parameter.name or "" for parameter in self.params})
 
@@ -81,7 +81,7 @@ def _list_others(flags: Collection[str]) -> None:
         if others:
             table.add_row(Text(group, style="bold"))
         for name in others:
-            takes = Text(f"{values_of(name)} ").append(f"[default: {default_of(name)}]", "dim")
-            table.add_row(Text(f"  {name}", style="cyan"), takes)
-    title = "--set NAME=VALUE; 'icbs settings NAME' explains one"
+            values = Text(f"{values_of(name)} ").append(f"[default: {default_of(name)}]", "dim")
+            table.add_row(Text(f"  {name}", style="cyan"), values)
+    title = "--set NAME=VALUE; 'icbs settings NAME' describes one"
     Screen().print(Panel(table, title=title, title_align="left", border_style="dim"))

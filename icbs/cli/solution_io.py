@@ -1,4 +1,4 @@
-"""Solutions in files and on the screen, and states to start from."""
+"""Solutions in files and on the screen, and files of initial states."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from problems.free import original_states
 from problems.labels import Labels, display_names, to_json
 from solvers import Solution
 
-#: Entries of a solution's ``.npz``; ``record`` is the JSON of everything but the states.
+#: Entries of a solution's ``.npz``; ``record`` is JSON with everything except the states.
 _ENTRIES = {
     "x": ("u", 1),
     "samples": ("u", 2),
@@ -32,12 +32,12 @@ _ENTRIES = {
 }
 
 
-#: Bits of a state that are printed; a list of variables may be twice as long.
-_SHORT = 40
+#: Length up to which a state is printed as bits; a list of variables may be twice as long.
+_MAX_BITS = 40
 
 
 def record(solution: Solution) -> dict[str, Any]:
-    """Return what a solution says, but for its states, in JSON's own types."""
+    """Return a solution without its states, in types of JSON."""
     timing = solution.timing
     return {
         "energy": _finite(solution.energy),
@@ -58,56 +58,53 @@ def record(solution: Solution) -> dict[str, Any]:
     }
 
 
-def whole(solution: Solution, labels: Labels | None) -> dict[str, Any]:
-    """Return :func:`record` with the best state, ``x``, and its ``values`` by name.
-
-    ``values`` is there for variables with names alone.
-    """
+def record_with_state(solution: Solution, labels: Labels | None) -> dict[str, Any]:
+    """Return :func:`record` with the best state as ``x`` and, for named variables, ``values``."""
     x = None if solution.x is None else solution.x.tolist()
-    said = record(solution) | {"x": x}
+    found = record(solution) | {"x": x}
     if labels is not None:
         names = display_names(labels, len(labels))
-        said["values"] = None if x is None else dict(zip(names, x, strict=True))
-    return said
+        found["values"] = None if x is None else dict(zip(names, x, strict=True))
+    return found
 
 
-def halved(solution: Solution) -> Solution:
-    """Return the answer to a problem of :func:`problems.free.free` in the first n variables."""
+def without_partners(solution: Solution) -> Solution:
+    """Return the solution of a problem of :func:`problems.free.free` in its first n variables."""
     x = None if solution.x is None else original_states(solution.x)
     return dataclasses.replace(solution, x=x, samples=original_states(solution.samples))
 
 
 def check_output(path: Path) -> None:
-    """Refuse a file that a solution can't be saved in, before the work that makes it.
+    """Refuse a file that a solution can't be saved to.
 
     Raises
     ------
     FormatError
-        If the name ends neither in .npz nor in .json or .txt.
+        If the extension is not .npz, .json or .txt.
     FileNotFoundError
         If its folder is missing.
     """
     if path.suffix not in (".npz", ".json", ".txt"):
-        raise FormatError(f"{path}: a solution is saved as .npz, .json or .txt")
+        raise FormatError(f"{path}: a solution can only be saved as .npz, .json or .txt")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: its folder is missing; make it first")
+        raise FileNotFoundError(f"{path}: its folder does not exist; create it first")
 
 
 def write_solution(solution: Solution, path: Path, labels: Labels | None = None) -> None:
     """Save a solution as ``.npz`` (all samples), ``.json`` or ``.txt`` (the best state).
 
-    A ``.txt`` has a line ``name value`` for each variable, and none where no state is known;
-    the name, which may hold blanks, is the variable's number where it has none.
+    A ``.txt`` has a line ``name value`` for each variable, and is empty without a state. Names
+    may have blanks; variables without names have their numbers.
 
     Raises
     ------
     FormatError, OSError
-        As :func:`check_output`, or if the file can't be written.
+        See :func:`check_output`; also if the file can't be written.
     """
     check_output(path)
     x = solution.x
     if path.suffix == ".json":
-        write_text(path, json.dumps(whole(solution, labels), indent=2) + "\n")
+        write_text(path, json.dumps(record_with_state(solution, labels), indent=2) + "\n")
     elif path.suffix == ".txt":
         lines = []
         if x is not None:
@@ -130,15 +127,15 @@ def write_solution(solution: Solution, path: Path, labels: Labels | None = None)
             np.savez_compressed(file, **arrays)
 
 
-def read_state(path: Path) -> npt.NDArray[Any]:
-    """Read a state: a saved solution's ``x``, or an ``.npy`` array.
+def read_initial_state(path: Path) -> npt.NDArray[Any]:
+    """Read a state: the ``x`` of a saved solution, or an ``.npy`` array.
 
     Raises
     ------
     FormatError
-        If the file is damaged or holds no state.
+        If the file is damaged or has no state.
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     """
     try:
         if path.suffix == ".npz":
@@ -147,17 +144,17 @@ def read_state(path: Path) -> npt.NDArray[Any]:
             content = json.loads(path.read_text(encoding="utf-8"))
             x = content.get("x") if isinstance(content, dict) else content
         elif path.suffix == ".npy":
-            # Mapped, so that a claimed size is held against the file's before it is taken.
+            # Mapped, so that the declared size is checked before memory is allocated.
             x = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
         else:
-            raise FormatError(f"{path}: a state is read from .npz, .json or .npy")
+            raise FormatError(f"{path}: a state can only be read from .npz, .json or .npy")
         if x is None:
-            raise FormatError(f"{path} holds no state 'x'")
+            raise FormatError(f"{path} has no state 'x'")
         return np.asarray(x)
     except (FileNotFoundError, FormatError):
         raise
-    except Exception as error:  # NumPy's and JSON's parsers raise what Python's own do
-        raise FormatError(f"{path} holds no state: {error!s:.200}") from error
+    except Exception as error:  # damaged files cause arbitrary errors in the parsers
+        raise FormatError(f"{path} is not a readable state: {error!s:.200}") from error
 
 
 def table(
@@ -166,15 +163,17 @@ def table(
     labels: Labels | None = None,
     start_energy: float | None = None,
 ) -> Table:
-    """Lay a solution out for the screen, with its state where that is short."""
-    said, timing = record(solution), solution.timing
+    """Return a solution as a table, with its state if that is short."""
+    found, timing = record(solution), solution.timing
     rows = {
         "energy": _number(solution.energy if solution.x is not None else None),
-        "status": said["status"],
-        "stopped by": said["stop"],
+        "status": found["status"],
+        "stopped by": found["stop"],
         "bound": _number(solution.bound),
         "gap": "-" if solution.gap is None else f"{solution.gap:.3%}",
-        "samples": f"{said['samples']} ({said['feasible']} feasible, {said['repaired']} repaired)",
+        "samples": (
+            f"{found['samples']} ({found['feasible']} feasible, {found['repaired']} repaired)"
+        ),
         "seconds": (
             f"{timing.total:.3f} (build {timing.build:.3f}, solve {timing.solve:.3f}, "
             f"decode {timing.decode:.3f})"
@@ -189,17 +188,17 @@ def table(
         rows |= _state(solution.x, labels)
     result = Table(title=title, show_header=False)
     for name, value in rows.items():
-        result.add_row(name, Text(value))  # a name may look like markup
+        result.add_row(name, Text(value))  # not parsed as markup
     return result
 
 
 def _state(x: npt.NDArray[Any], labels: Labels | None) -> dict[str, str]:
-    """Return a state as a row of the table: its bits, or what is 1 where that is shorter."""
+    """Return a state as a row of the table: its bits, or the variables that are 1 if shorter."""
     names = display_names(labels, len(x))
     ones = ", ".join(names[i] for i in np.flatnonzero(x)) or "none"
-    rows = {"x = 1": ones} if len(ones) <= 2 * _SHORT else {}
+    rows = {"x = 1": ones} if len(ones) <= 2 * _MAX_BITS else {}
     bits = "".join(map(str, x.tolist()))
-    if len(bits) <= _SHORT and not (rows and (labels is not None or len(ones) < len(bits))):
+    if len(bits) <= _MAX_BITS and not (rows and (labels is not None or len(ones) < len(bits))):
         rows = {"x": bits}
     return rows
 
@@ -209,12 +208,12 @@ def _number(value: float | None) -> str:
 
 
 def _finite(value: float | None) -> float | None:
-    """JSON has no infinity."""
+    """Replace infinity and NaN, which JSON lacks, by None."""
     return None if value is None or not math.isfinite(value) else float(value)
 
 
 def _bounded(value: Any) -> Any:
-    """Apply :func:`_finite` to every float of nested lists and dicts."""
+    """Apply :func:`_finite` to all floats in nested lists and dicts."""
     if isinstance(value, dict):
         return {key: _bounded(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -223,7 +222,7 @@ def _bounded(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Bring NumPy's types to JSON's, and name what has no place there."""
+    """Convert NumPy's types to JSON's, and other types to strings."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return str(value)

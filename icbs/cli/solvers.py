@@ -1,4 +1,4 @@
-"""``icbs solvers``: every registered solver, or all about one."""
+"""``icbs solvers``: the registered solvers, or the options of one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from icbs.cli.console import plain_errors
 if TYPE_CHECKING:
     from solvers import Solver
 
-#: Shown for each capability that a solver declares.
+#: Words for the capabilities that a solver honours.
 _HONOURS = {
     "time": "time_limit",
     "seed": "seed",
@@ -21,24 +21,30 @@ _HONOURS = {
     "callback": "callback",
     "batches": "batches",
 }
+REQUIRED = "(required)"
+"""Default of an option without one."""
 
 
 @plain_errors
 def solvers(
-    name: Annotated[str | None, typer.Argument(help="A solver, for its options.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Solver to describe, also as module:Class.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """List the solvers: what each can do and whether it can run here; or explain one."""
+    """List the solvers with their capabilities, or describe one with its options."""
     from rich.table import Table
     from rich.text import Text
 
     import solvers as registry
+    from icbs.cli.user_code import allow_local_imports
     from icbs.report.screen import Screen
 
     if name is not None:
-        registry.get(name)  # its error names the nearest
-        found = describe(name)
-        typer.echo(json.dumps(found)) if as_json else _explain(found)
+        allow_local_imports(name)
+        solver = _find(name)
+        found = describe(name, solver)
+        typer.echo(json.dumps(found)) if as_json else _explain(found, solver)
         return
     every = [describe(each) for each in registry.names()]
     if as_json:
@@ -46,39 +52,53 @@ def solvers(
         return
     table = Table(
         title="Solvers",
-        caption="'icbs solvers NAME' lists options; others join by the entry point icbs.solvers",
+        caption="'icbs solvers NAME' lists options; the entry points icbs.solvers add more",
     )
     table.add_column("solver", no_wrap=True)
-    table.add_column("what it does and honours")
+    table.add_column("summary and capabilities")
     table.add_column("ready", overflow="fold")
-    for solver in every:
-        if "error" in solver:
-            table.add_row(Text(solver["name"]), Text(solver["error"]), Text("broken", "red"))
+    for row in every:
+        if "error" in row:
+            table.add_row(Text(row["name"]), Text(row["error"]), Text("broken", "red"))
             continue
-        what = Text(solver["summary"]).append("\n" + _abilities(solver["capabilities"]), "dim")
-        table.add_row(Text(solver["name"]), what, Text(_ready(solver)))
+        what = Text(row["summary"]).append("\n" + _abilities(row["capabilities"]), "dim")
+        table.add_row(Text(row["name"]), what, Text(_ready(row)))
         table.add_section()
     Screen().print(table)
 
 
-def describe(name: str) -> dict[str, Any]:
-    """Return what a registered solver says of itself, or why it can't."""
+def _find(name: str) -> type[Solver] | Solver:
+    """Return the class of a registered name, or an instance for ``module:Class``."""
+    import solvers as registry
+
+    return registry.create(name) if ":" in name else registry.get(name)
+
+
+def describe(name: str, solver: type[Solver] | Solver | None = None) -> dict[str, Any]:
+    """Return the description of a solver, or the error of a broken one.
+
+    Parameters
+    ----------
+    name : str
+    solver : Solver or its class, optional
+        By default the class registered under the name.
+    """
     import solvers as registry
     from solvers.errors import wrap_errors
 
     try:
         with wrap_errors(name, "can't describe itself"):
-            solver = registry.get(name)
-            missing = solver.missing()
+            found = registry.get(name) if solver is None else solver
+            missing = found.missing()
             return {
                 "name": name,
-                "summary": solver.summary,
+                "summary": found.summary,
                 "available": not missing,
                 "install": f"pip install {' '.join(map(repr, missing))}" if missing else None,
-                "setup": None if missing else _setup(solver),
-                "options": {key: _plain(value) for key, value in solver.options().items()},
+                "setup": None if missing else _setup(found),
+                "options": {key: _plain(value) for key, value in _options(found).items()},
                 "capabilities": {
-                    field: getattr(solver.capabilities, field)
+                    field: getattr(found.capabilities, field)
                     for field in registry.Capabilities.__dataclass_fields__
                 },
             }
@@ -86,77 +106,102 @@ def describe(name: str) -> dict[str, Any]:
         return {"name": name, "available": False, "error": str(error)}
 
 
-def _setup(solver: type[Solver]) -> str | None:
-    """Say what is to be set up before it can run, if anything is."""
+def _options(solver: type[Solver] | Solver) -> dict[str, Any]:
+    """Return a solver's options with their defaults; of an instance, with its values."""
+    import dataclasses
+
+    found = {}
+    for field in dataclasses.fields(solver):
+        if not field.init:
+            continue
+        if not isinstance(solver, type):
+            found[field.name] = getattr(solver, field.name)
+        elif field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            found[field.name] = field.default_factory()
+        else:
+            found[field.name] = REQUIRED
+    return found
+
+
+def _setup(solver: type[Solver] | Solver) -> str | None:
+    """Return what must be set up before the solver can run; None if it is ready."""
     from solvers import SolverError
     from solvers.errors import wrap_errors
 
     try:
-        usual = solver()
-    except Exception:  # it has no defaults
+        instance = solver() if isinstance(solver, type) else solver
+    except Exception:  # an option is required
         return None
     try:
         with wrap_errors(solver.name, "is not ready"):
-            usual.check_ready()
+            instance.check_ready()
     except SolverError as error:
         return str(error)
-    if solver.capabilities.hardware == "gpu":
-        import torch
+    if solver.name == "anneal-gpu":
+        from solvers.gpu.device import find_device
 
-        if not torch.cuda.is_available():
-            return "no CUDA device here: it runs on the CPU, slowly"
+        device = find_device()
+        if isinstance(device, str):
+            return f"{device}; the CPU solver 'anneal' is used instead"
     return None
 
 
-def _explain(solver: dict[str, Any]) -> None:
-    """Print all about one solver."""
+def _explain(found: dict[str, Any], solver: type[Solver] | Solver) -> None:
+    """Print the description of one solver."""
     from rich.padding import Padding
     from rich.text import Text
 
     from icbs.report.screen import Screen
-    from solvers import get
 
     console = Screen()
-    if "error" in solver:
-        console.print(Text(f"{solver['name']}: {solver['error']}", "red"))
+    if "error" in found:
+        console.print(Text(f"{found['name']}: {found['error']}", "red"))
         raise typer.Exit(2)
-    console.print(Text(f"{solver['name']}: {solver['summary']}", "bold"))
-    console.print(Text(_abilities(solver["capabilities"])))
-    console.print(Text(f"ready: {_ready(solver)}"))
-    if not solver["options"]:
-        console.print(Text("it has no options"))
+    console.print(Text(f"{found['name']}: {found['summary']}", "bold"))
+    console.print(Text(_abilities(found["capabilities"])))
+    console.print(Text(f"ready: {_ready(found)}"))
+    if not found["options"]:
+        console.print(Text("no options"))
         return
-    meanings: dict[str, str] = {}
-    for parent in reversed(get(solver["name"]).__mro__):  # options may be inherited
-        meanings |= _parameters(parent.__doc__ or "")
+    documented: dict[str, tuple[str, str]] = {}
+    kind = solver if isinstance(solver, type) else type(solver)
+    for parent in reversed(kind.__mro__):  # options may be inherited
+        documented |= _parameters(parent.__doc__ or "")
     console.print(Text("\noptions"))
-    for option, default in solver["options"].items():
-        console.print(Text(f"  {option}", "cyan").append(f" = {_written(default)}", "default"))
-        if meaning := meanings.get(option):
+    for option, default in found["options"].items():
+        values, meaning = documented.get(option, ("", ""))
+        head = Text(f"  {option}", "cyan").append(f" = {_yaml(default)}", "default")
+        console.print(head.append(f"  ({values})" if values else "", "dim"))
+        if meaning:
             console.print(Padding(Text(meaning), (0, 0, 0, 6)))
     console.print(
         Text(
-            f"\nset them: icbs solve FILE --solver {solver['name']} --option NAME=VALUE, or "
+            f"\nset options: icbs solve FILE --solver {found['name']} --option NAME=VALUE, or "
             "icbs prune --set 'solver_options={NAME: VALUE}'",
             "dim",
         )
     )
 
 
-def _parameters(doc: str) -> dict[str, str]:
-    """Read the descriptions of the section Parameters of a numpydoc docstring."""
+def _parameters(doc: str) -> dict[str, tuple[str, str]]:
+    """Return type and description of each entry in a numpydoc section Parameters."""
     import inspect
     import re
 
     from icbs.config.listing import paragraphs
 
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, str]] = {}
     _, _, body = inspect.cleandoc(doc).partition("Parameters\n----------\n")
     body = re.split(r"\n\w[\w ]*\n-+\n", body)[0]
     for entry in re.split(r"\n(?=\S)", body):
         head, *lines = entry.split("\n")
-        for name in head.partition(" :")[0].split(", "):
-            found[name.strip()] = paragraphs("\n".join(lines))
+        names, _, kind = head.partition(" :")
+        kind = re.sub(r",? *(default .*|optional)$", "", kind).strip()
+        values = kind[1:-1].replace('"', "") if re.fullmatch(r"\{.*\}", kind) else kind
+        for name in names.split(", "):
+            found[name.strip()] = values, paragraphs("\n".join(lines))
     return found
 
 
@@ -165,15 +210,15 @@ def _ready(solver: dict[str, Any]) -> str:
 
 
 def _abilities(can: dict[str, Any]) -> str:
-    """Say in one line what a solver can do."""
+    """Describe capabilities in one line."""
     kind = "exact" if can["exact"] else "heuristic"
     size = "any n" if can["max_n"] is None else f"n ≤ {can['max_n']}"
-    keeps = "k kept" if can["native_cardinality"] else "k by penalty"
-    words = [kind, size, f"{keeps}, groups too" if can["groups"] else keeps]
+    cardinality = "native cardinality" if can["native_cardinality"] else "penalised cardinality"
+    words = [kind, size, f"{cardinality}, groups" if can["groups"] else cardinality]
     honours = [what for what, name in _HONOURS.items() if can[name]]
     words.append(f"honours {', '.join(honours)}" if honours else "")
     if can["hardware"] is not None:
-        words.append(f"runs on: {can['hardware']}")
+        words.append(f"runs on {can['hardware']}")
     return "; ".join(filter(None, words))
 
 
@@ -181,7 +226,7 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def _written(value: Any) -> str:
-    return (
-        "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
+def _yaml(value: Any) -> str:
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""What a user names on the command line: modules and files of their own."""
+"""Modules and files that a user names on the command line."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 
-def look_here(*names: str | None) -> None:
-    """Let modules of the current directory be imported, if one of the names is of a module."""
+def allow_local_imports(*names: str | None) -> None:
+    """Add the current directory to the import path if a name is a ``module:attribute``."""
     if "" not in sys.path and any(":" in name for name in names if name):
         sys.path.insert(0, "")
 
 
-def resolved(value: Any) -> Any:
-    """Return a source of texts or a model with absolute paths; anything else as it is.
+def absolute_paths(value: Any) -> Any:
+    """Make the paths in a source of texts or a model absolute; return other values unchanged.
 
-    A run folder keeps them, so that the run can be resumed from another directory.
+    They are recorded in the run folder, and the run may be resumed from another directory.
     """
     from icbs.lm.corpora import CORPORA
     from icbs.lm.loading import PACKAGED
@@ -26,5 +26,5 @@ def resolved(value: Any) -> Any:
     if Path(value).exists() and value not in (*CORPORA, *PACKAGED):
         return str(Path(value).resolve())
     if "+" in value:
-        return "+".join(resolved(part) for part in value.split("+"))
+        return "+".join(absolute_paths(part) for part in value.split("+"))
     return value

@@ -68,6 +68,17 @@ def _save_blocks(given: Any) -> Any:
     return f"sample:{number}" if found[1] else number
 
 
+def _block_size(given: Any) -> Any:
+    """Read a whole number or ``all``; one message for both."""
+    try:
+        size = given if given == "all" else int(given)
+    except (TypeError, ValueError):
+        size = 0
+    if size != "all" and (size < 2 or size != (given if isinstance(given, float) else size)):
+        raise ValueError("should be a whole number of 2 or more, or 'all'")
+    return size
+
+
 InitialName = Annotated[str, NameOf("initial")]
 SelectionName = Annotated[str, NameOf("selection")]
 CurvatureName = Annotated[str, NameOf("curvature")]
@@ -85,6 +96,6 @@ Memory = Annotated[int, BeforeValidator(_byte_size), Field(ge=1)]
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 SaveBlocks = Annotated[int | str, BeforeValidator(_save_blocks)]
-BlockSize = Annotated[int, Field(ge=2)] | Literal["all"]
+BlockSize = Annotated[int | Literal["all"], BeforeValidator(_block_size)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]

@@ -127,7 +127,7 @@ class StartSettings(Group):
 class BlockSettings(Group):
     """Blocks."""
 
-    block_size: Annotated[BlockSize, Unit("weights, or all")] = 2048
+    block_size: Annotated[BlockSize, Unit("weights, 2 at least, or all")] = 2048
     """Weights in a block, half of them pruned; smaller layers get smaller blocks.
 
     ``all`` makes one problem of all weights of the model, with one count for each layer, or one
@@ -294,14 +294,14 @@ class RunFolderSettings(Group):
     Lower it where a pass takes minutes.
     """
     save_blocks: Annotated[SaveBlocks | None, Unit("N, or sample:M")] = None
-    """Block problems that the run folder keeps as files: every N-th, or M spread over layers and
+    """Block problems that are saved in the run folder: every N-th, or M spread over layers and
     passes.
 
-    ``1`` keeps all. Masks are the same bits with and without it. Set it to compare solvers on
-    what pruning really makes; ``icbs blocks`` lists the files.
+    ``1`` saves all. The masks do not depend on it. Set it to compare solvers on real problems;
+    ``icbs blocks`` lists the files.
     """
     save_blocks_limit: Annotated[Memory, Unit("bytes, or such as 1GB")] = 1_000_000_000
-    """Size of all saved blocks together, after which no further one is saved."""
+    """Limit of the total size of the saved blocks; blocks beyond it are not saved."""
 
 
 class PaperSettings(Group):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from functools import reduce
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from icbs import parallel
 from icbs.curvature.layer_io import Call, Trace, joined
 from icbs.curvature.source import Batch, Collector, CurvatureSource, PassSizes, QuadraticModel
 from icbs.data.positions import Drawn
-from icbs.model.gates import Gates
+from icbs.model.gates import Gates, Part
 from icbs.model.layer import Layer
 
 
@@ -167,13 +166,7 @@ class _Held(_Rows):
         factor: Tensor | None = None
         for number, part in enumerate(gates.parts):
             layer = part.layer
-            pieces = self.calls[layer.name]
-            # A layer that the loss does not depend on has no calls, and no curvature.
-            rows = [
-                reduce(torch.add, [call.columns(*part.places) for call in pieces[start]])
-                for start in sorted(pieces)
-            ] or [layer.dense.new_zeros(1, len(part.index))]
-            columns = self._everywhere(layer, joined(rows))
+            columns = self._columns(part)
             columns = columns * _scale(part.weights, columns, self._count(layer))
             if part.gate is None and len(gates.parts) == 1:
                 factor = columns
@@ -183,14 +176,21 @@ class _Held(_Rows):
                 gates.add_columns(number, columns, factor)
         return QuadraticModel(factor=factor, dispersion=self.dispersion)
 
-    def _everywhere(self, layer: Layer, own: Tensor) -> Tensor:
-        """Put the rows of all processes together."""
-        if not parallel.active():
-            return own
-        rows = own.new_zeros(self.count, own.shape[1])
-        if self.calls[layer.name]:
-            first = self._row(min(self.calls[layer.name]))
-            rows[first : first + len(own)] = own
+    def _columns(self, part: Part) -> Tensor:
+        """Per-sample gradients of a part's weights, of all processes, shape (N, m).
+
+        A layer need not have a call for every sample (experts), and then has rows of zeros:
+        row i is the same sample's in all layers.
+        """
+        dense = part.layer.dense
+        rows = dense.new_zeros(
+            self.count, len(part.index), dtype=torch.promote_types(dense.dtype, torch.float32)
+        )
+        for start, calls in self.calls[part.layer.name].items():
+            first = self._row(start)
+            for call in calls:
+                columns = call.columns(*part.places)
+                rows[first : first + len(columns)] += columns
         parallel.all_reduce_(rows)
         return rows
 

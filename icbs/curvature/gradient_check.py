@@ -74,7 +74,7 @@ def check_gradients(
     model, layers, objective
         The model, in evaluation mode.
     samples : Samples
-        As unlike one another as can be; see :func:`icbs.data.samples.unlike`.
+        As unlike one another as can be; see :func:`icbs.data.samples.diverse_samples`.
     batch_size : int
         Samples in one forward pass, as in the passes of the run. With 1, nothing is computed
         together that could be mixed.

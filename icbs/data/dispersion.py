@@ -1,4 +1,4 @@
-"""The dispersion of a loss: how much of it is one nat."""
+"""The dispersion of a loss: its scale in nats."""
 
 from __future__ import annotations
 
@@ -23,65 +23,66 @@ FUNCTIONS = (
 def is_likelihood(loss: Any) -> bool:
     """Whether a loss is known to be a negative log-likelihood in nats.
 
-    Those of torch are, and any loss that draws targets from its own distribution by a method
-    ``sample``.
+    True for torch's likelihoods, and for any loss with a method ``sample`` that draws targets
+    from its distribution.
     """
     known = isinstance(loss, LIKELIHOODS) or any(loss is function for function in FUNCTIONS)
     return known or hasattr(loss, "sample")
 
 
 def dispersion(loss: Any, mean: float, targets: Tensor, *, drawn: bool = False) -> float:
-    """Estimate the dispersion φ of a loss, by which its Fisher is to be divided.
+    """Estimate the dispersion φ of a loss; the Fisher matrix is divided by it.
 
     The second moment of the gradients of a negative log-likelihood in nats is, in expectation,
-    its Hessian. Of another loss ℓ it is not even in the same unit: it grows with the square of
-    ℓ. Read as ``p(target | output) ∝ exp(-ℓ/φ)``, of which ℓ/φ is in nats, the Hessian of ℓ is
-    ``E[ggᵀ]/φ``. For d entries in a target, and an ℓ that grows with the q-th power of their
-    errors, the normaliser is proportional to ``φ^(d/q)``, and φ most likely is ``q/d`` times
-    the mean of ℓ. With it the model is exact where errors are as the loss would have them:
-    normal for the squared error, Laplacian for the absolute one.
+    its Hessian. For any other loss ℓ the units differ: the second moment grows with the square
+    of ℓ. With the likelihood ``p(target | output) ∝ exp(-ℓ/φ)``, ℓ/φ is in nats, and the
+    Hessian of ℓ is ``E[ggᵀ]/φ``. For targets of d entries, and an ℓ that grows with the q-th
+    power of their errors, the normaliser is proportional to ``φ^(d/q)``, and the maximum
+    likelihood estimate of φ is ``q/d`` times the mean of ℓ. The model is then exact for errors
+    distributed as the loss implies: normal for the squared error, Laplacian for the absolute
+    error.
 
     Parameters
     ----------
     loss : callable
-        Likelihoods have φ = 1 (see :func:`is_likelihood`); summed with class weights w, the φ
-        that makes up for them, ``E[w²]/E[w]``. Torch's losses for regression have the φ above.
-        Of any other loss nothing is known but its unit: φ is its mean.
+        Likelihoods have φ = 1 (see :func:`is_likelihood`), or ``E[w²]/E[w]`` if they are summed
+        with class weights w. Torch's regression losses have the φ above. Of other losses only
+        the unit is known: φ is the mean loss.
     mean : float
-        Mean loss of the samples whose gradients are taken.
+        Mean loss of the samples that the gradients are computed on.
     targets : Tensor, shape (N, …)
         Their targets.
     drawn : bool, default False
-        Whether the Fisher's targets are drawn from the distribution that the loss stands for:
-        φ makes up for class weights alone.
+        Whether the Fisher's targets are drawn from the loss's own distribution: φ then
+        accounts for class weights only.
 
     Returns
     -------
     float
-        1 also where the mean is not positive, as densities may have it.
+        Also 1 if the mean is not positive, as log-densities can be.
     """
     if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) and loss.reduction == "sum":
         return _mean_weight(loss.weight, targets, loss.ignore_index)
     if drawn or is_likelihood(loss) or not 0 < mean < math.inf:
         return 1.0
-    bend = _bend(loss)
-    if bend is None:
+    threshold = _quadratic_until(loss)
+    if threshold is None:
         return mean
     entries = max(1, targets[0].numel())
     each = mean / entries if getattr(loss, "reduction", "mean") == "sum" else mean
-    return (1 + min(1.0, bend / each)) * mean / entries
+    return (1 + min(1.0, threshold / each)) * mean / entries
 
 
 def _mean_weight(weight: Tensor | None, targets: Tensor, ignored: int) -> float:
-    """Mean of the class weights of targets, each counted with its weight; 1 without weights."""
+    """Return E[w²]/E[w] of the class weights of targets; 1 without weights."""
     if weight is None or targets.is_floating_point():
         return 1.0
     counts = weight.to(targets.device)[targets[targets != ignored]].double()
     return float(counts.square().sum() / counts.sum()) if counts.any() else 1.0
 
 
-def _bend(loss: Any) -> float | None:
-    """Value up to which a regression loss is a square, and beyond which it is linear."""
+def _quadratic_until(loss: Any) -> float | None:
+    """Return the value above which a regression loss is linear instead of quadratic."""
     if isinstance(loss, nn.MSELoss) or loss is F.mse_loss:
         return math.inf
     if isinstance(loss, nn.L1Loss) or loss is F.l1_loss:

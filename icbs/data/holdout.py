@@ -1,8 +1,8 @@
-"""The loss on held-out training samples, and how it answers to one block cheaply.
+"""The loss on held-out training samples, with incremental evaluation of one block's change.
 
-A block changes a few hundred weights of one layer. Whatever ran before that layer's call
-keeps its values, and a linear layer's own output changes by as many axpys as weights moved;
-so the outputs of the prunable layers are remembered, and a trial computes only what follows.
+A block changes a few hundred weights of one layer. The outputs of earlier layers stay the same,
+and the change of a linear layer's output is one axpy per weight. The outputs of prunable layers
+are therefore cached, and a trial computes only the layers after the changed one.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ from icbs.model.layer import Layer
 
 @dataclass
 class Memo:
-    """A layer's last call on one piece of the samples."""
+    """Cached outputs of a layer's last call on one part of the samples."""
 
     outputs: Tensor
-    """Features first, shape (out, P), where a change can be added; else as returned."""
+    """Features first, shape (out, P), if changes can be added; else in the module's shape."""
     shape: torch.Size
-    """Shape in which the module returned its outputs."""
+    """Shape of the module's outputs."""
     inputs: Tensor | None = None
-    """Shape (in, P); None where the layer is computed afresh when its weights change."""
+    """Shape (in, P); None if the layer must be computed again when its weights change."""
 
     @classmethod
     def of(cls, kind: Kind, inputs: Tensor, outputs: Tensor) -> Memo:
-        """Remember a call."""
-        # In half precision, added changes would drift from what the layer computes.
+        """Cache a call."""
+        # In half precision, added changes would drift from the layer's own outputs.
         if not kind.pointwise or outputs.element_size() < 4:
             return cls(outputs, outputs.shape)
-        # Contiguous rows: each weight that moves adds one of them to another.
-        # Copies even where that is the memory's order: a model may go on in place.
-        came, went = (
+        # Contiguous rows, since each moved weight adds a row of inputs to a row of outputs;
+        # copies, since the model may change these tensors in place.
+        rows_in, rows_out = (
             t.reshape(-1, t.shape[-1]).T.clone(memory_format=torch.contiguous_format)
             for t in (inputs, outputs)
         )
-        return cls(went, outputs.shape, came)
+        return cls(rows_out, outputs.shape, rows_in)
 
-    def answer(self) -> Tensor:
-        """Return the outputs, in the module's own layout, in place of computing them."""
+    def result(self) -> Tensor:
+        """Return the cached outputs in the module's shape."""
         return self.outputs if self.inputs is None else self.outputs.T.reshape(self.shape)
 
     def changed(self, rows: Tensor, columns: Tensor, change: Tensor) -> Memo | None:
-        """Return the memo after weights at (rows, columns) have changed; None to compute it."""
+        """Return the memo after a change of weights at (rows, columns); None if not possible."""
         if self.inputs is None:
             return None
         outputs = self.outputs.clone()
@@ -62,11 +62,11 @@ class Memo:
 
 @dataclass
 class Piece:
-    """Samples evaluated in one forward pass, and what is remembered of the current state."""
+    """Samples evaluated in one forward pass, with the cached calls for the current weights."""
 
     samples: Samples
     memos: dict[str, Memo] = field(default_factory=dict)
-    """By layer name, in the order in which the layers run."""
+    """By layer name, in the order of the calls."""
 
 
 class HoldOut:
@@ -84,7 +84,7 @@ class HoldOut:
     batch_size : int
         Samples in one forward pass.
     remember : bool, default True
-        Keep the layers' inputs and outputs, (in + out) numbers a sample and layer.
+        Cache the layers' inputs and outputs, (in + out) numbers per sample and layer.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class HoldOut:
         self._pending: list[dict[str, Memo]] = []
 
     def measure(self) -> float:
-        """Evaluate from scratch and refresh what is remembered."""
+        """Evaluate the loss from scratch and refresh the cache."""
         self._pending, total = [], 0.0
         for piece in self.pieces:
             piece.memos = {}
@@ -117,25 +117,28 @@ class HoldOut:
         return self._mean(total)
 
     def trial(self, changes: Sequence[tuple[Layer, Tensor, Tensor]]) -> float:
-        """Loss after some weights have changed; they must have been written already.
+        """Return the loss after some weights have changed; they must have been written already.
 
-        :meth:`commit` makes the trial's activations those of the current state; without it they
-        are forgotten.
+        :meth:`commit` keeps the trial's outputs in the cache; otherwise they are discarded.
 
         Parameters
         ----------
         changes : sequence of (Layer, Tensor, Tensor)
-            Layers, flat indices of their weights, and what was added to each, shape (m,).
+            Layers, flat indices of their weights, and the changes of these, shape (m,).
         """
         if not self.remember:
             return self.measure()
         self._pending, total = [], 0.0
-        changed = {layer.name: (layer, index, change) for layer, index, change in changes}
+        changed: dict[str, list[tuple[Layer, Tensor, Tensor]]] = {}
+        for change in changes:
+            changed.setdefault(change[0].name, []).append(change)
         for piece in self.pieces:
             order = list(piece.memos)
             first = min(order.index(name) for name in changed)
-            layer, index, change = changed[order[first]]
-            memo = piece.memos[layer.name].changed(*layer.unravel(index), change)
+            own = changed[order[first]]
+            layer, index = own[0][0], torch.cat([index for _, index, _ in own])
+            difference = torch.cat([difference for _, _, difference in own])
+            memo = piece.memos[layer.name].changed(*layer.unravel(index), difference)
             fresh = {} if memo is None else {layer.name: memo}
             known = {name: piece.memos[name] for name in order[:first]} | fresh
             total += self._run(piece, known, fresh)
@@ -144,30 +147,28 @@ class HoldOut:
         return loss if self.remember else self.measure()
 
     def commit(self) -> None:
-        """Make the last trial the current state."""
+        """Store the outputs of the last trial in the cache."""
         for piece, fresh in zip(self.pieces, self._pending, strict=False):
             piece.memos.update(fresh)
         self._pending = []
 
     def _mean(self, total: float) -> float:
-        """Divide the loss of all pieces; agree on whether all could be remembered."""
-        total, forgotten = parallel.all_reduced(total, float(not self.remember))
-        self.remember = not forgotten
+        """Return the mean loss over all processes; all of them cache, or none does."""
+        total, uncached = parallel.all_reduced(total, float(not self.remember))
+        self.remember = not uncached
         return total / self.count
 
     @torch.no_grad()
     def _run(self, piece: Piece, known: dict[str, Memo], fresh: dict[str, Memo]) -> float:
-        """Total loss of a piece; known layers answer from memory, others go into ``fresh``."""
+        """Return a piece's total loss; ``known`` calls are not computed, others are cached."""
         returned: list[tuple[Tensor, int]] = []
         with ExitStack() as stack:
             for layer in self.layers:
                 memo = known.get(layer.name)
-                forward = (
-                    self._recorder(layer, fresh, returned) if memo is None else _answerer(memo)
-                )
+                forward = self._recorder(layer, fresh, returned) if memo is None else _cached(memo)
                 stack.enter_context(_replaced(layer.module, forward))
             outputs = self.objective.run(self.model, piece.samples.inputs)
-        # An activation that works in place would write into what is remembered.
+        # An activation that works in place would change the cached outputs.
         if any(tensor._version != version for tensor, version in returned):
             self.remember = False
         return float(self.objective.total(outputs, piece.samples.targets))
@@ -181,7 +182,7 @@ class HoldOut:
             outputs = compute(*args, **named)
             returned.append((outputs, outputs._version))
             if layer.name in fresh:
-                # A layer that runs twice has no single output to remember.
+                # A layer that runs twice has no single output to cache.
                 self.remember = False
             if self.remember:
                 inputs = args[0] if args else next(iter(named.values()))
@@ -191,13 +192,13 @@ class HoldOut:
         return forward
 
 
-def _answerer(memo: Memo) -> Callable[..., Tensor]:
-    return lambda *args, **named: memo.answer()
+def _cached(memo: Memo) -> Callable[..., Tensor]:
+    return lambda *args, **named: memo.result()
 
 
 @contextmanager
 def _replaced(module: nn.Module, forward: Callable[..., Tensor]) -> Iterator[None]:
-    """Let a module answer in another way; restores a forward of its own, if it has one."""
+    """Replace a module's ``forward`` within the context."""
     own = vars(module).get("forward")
     module.forward = forward
     try:

@@ -1,4 +1,4 @@
-"""Losses over what models return: bare logits, a tuple that begins with them, a ModelOutput."""
+"""Losses for models that return logits, a tuple with logits, or a ``ModelOutput``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from icbs.errors import DataError
 
 
 def logits_of(outputs: Any) -> Tensor:
-    """Find the logits in what a model returned.
+    """Return the logits in a model's outputs.
 
     Parameters
     ----------
     outputs : Tensor, mapping, tuple or list
-        Logits themselves; a mapping (such as a ``ModelOutput``) with ``logits``; or a
-        sequence whose first tensor of two or more dimensions is the logits.
+        The logits; a mapping (such as a ``ModelOutput``) with ``logits``; or a sequence, whose
+        first tensor of two or more dimensions is taken.
 
     Raises
     ------
@@ -31,7 +31,7 @@ def logits_of(outputs: Any) -> Tensor:
     if hasattr(outputs, "keys"):
         found = outputs.get("logits")
     elif isinstance(outputs, tuple | list):
-        # A model that is given labels puts its own loss, a single number, first.
+        # A model that gets labels returns its own loss, a scalar, first.
         found = next((o for o in outputs if isinstance(o, Tensor) and o.ndim >= 2), None)
     else:
         found = getattr(outputs, "logits", None)
@@ -44,16 +44,16 @@ def logits_of(outputs: Any) -> Tensor:
 
 
 def widened(tensor: Tensor) -> Tensor:
-    """Return half-precision numbers in single precision, all others as they are."""
+    """Convert half precision to single precision; return other tensors unchanged."""
     half = tensor.is_floating_point() and tensor.element_size() < 4
     return tensor.float() if half else tensor
 
 
 class CausalLMLoss:
-    """Cross-entropy of each next token, in nats, averaged over a sequence's own tokens.
+    """Cross-entropy of each next token in nats, averaged within each sequence first.
 
-    A sample is a sequence: its loss is the mean over its counted positions, and the loss of
-    a batch the mean over its sequences, however many positions count in each.
+    A sample is a sequence. Its loss is the mean over its labels other than −100, and the loss
+    of a batch is the mean over its sequences, whatever their numbers of labels.
     """
 
     def __call__(self, outputs: Any, labels: Tensor) -> Tensor:
@@ -64,16 +64,16 @@ class CausalLMLoss:
         outputs : see :func:`logits_of`
             Logits of shape (N, T, vocabulary); those at t predict the token at t + 1.
         labels : Tensor of int64, shape (N, T)
-            The tokens themselves, −100 where nothing counts.
+            The tokens, −100 at ignored positions.
         """
         return self.each(outputs, labels).mean()
 
     def each(self, outputs: Any, labels: Tensor) -> Tensor:
-        """Return each sequence's own loss, shape (N,); 0 for one in which nothing counts."""
+        """Return each sequence's loss, shape (N,); 0 for a sequence of ignored labels only."""
         logits = logits_of(outputs)
         if logits.ndim != 3 or logits.shape[:2] != labels.shape:
             raise DataError(
-                f"logits of shape {tuple(logits.shape)} beside labels of shape "
+                f"logits of shape {tuple(logits.shape)} do not match labels of shape "
                 f"{tuple(labels.shape)}; a causal language model returns (N, T, vocabulary)"
             )
         following = labels[:, 1:]
@@ -88,9 +88,9 @@ class CausalLMLoss:
         return losses.view_as(following).sum(dim=1) / counted.clamp(min=1)
 
     def sample(self, outputs: Any, generator: torch.Generator) -> Tensor:
-        """Draw every next token from the model's own distribution; labels of shape (N, T).
+        """Draw each next token from the model's distribution; returns labels of shape (N, T).
 
-        No logits predict the first position: it gets −100.
+        The first position, which no logits predict, gets −100.
         """
         logits = logits_of(outputs)
         drawn = torch.full(logits.shape[:2], IGNORED, device=logits.device)
@@ -101,10 +101,10 @@ class CausalLMLoss:
 
 
 class ClassificationLoss:
-    """Cross-entropy of classes, for models that don't return bare logits.
+    """Cross-entropy of classes, for models that return more than a tensor of logits.
 
-    Targets are class indices, shape (N,), or shares of the classes, shape (N, classes), such
-    as the dense model's own prediction.
+    Targets are class indices, shape (N,), or class probabilities, shape (N, classes), such as
+    the dense model's predictions.
     """
 
     def __call__(self, outputs: Any, targets: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class ClassificationLoss:
         return F.cross_entropy(widened(logits_of(outputs)), targets)
 
     def sample(self, outputs: Any, generator: torch.Generator) -> Tensor:
-        """Draw classes from the model's own distribution, shape (N,)."""
+        """Draw classes from the model's distribution, shape (N,)."""
         shares = widened(logits_of(outputs)).softmax(-1).cpu()
         drawn = torch.multinomial(shares, 1, generator=generator)
         return drawn.squeeze(1).to(logits_of(outputs).device)

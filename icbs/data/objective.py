@@ -1,4 +1,4 @@
-"""The loss, and what pruning must know about it: how it averages, what it predicts."""
+"""The user's loss as an average over samples, with checks and sampling of targets."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from problems import IcbsError
 Loss = Callable[[Any, Tensor], Tensor]
 REMEDY = (
     "use a loss that averages over samples (reduction='mean', no class weights, no coupling "
-    "between samples); over sequences of different lengths, one that averages each sequence first "
-    "(icbs.CausalLMLoss); where samples differ in weight or length, reduction='sum' will do"
+    "between samples); for sequences of different lengths, one that averages each sequence first "
+    "(icbs.CausalLMLoss); for samples of different weight or length, reduction='sum' works too"
 )
 RANDOM = (
-    "the model or the loss draws random numbers in evaluation mode too (dropout in a function, "
+    "the model or the loss draws random numbers in evaluation mode too (functional dropout, "
     "noise); switch that off"
 )
 
 
 class Objective:
-    """A loss over a batch, made to mean "average over samples".
+    """A loss over a batch, normalised to the average over samples.
 
-    Per-sample gradients come out of one backward pass only if the loss of a batch is the
-    mean (or the sum) of its samples' losses; :meth:`check` measures which it is.
+    One backward pass gives per-sample gradients only if the loss of a batch is the mean or the
+    sum of its samples' losses; :meth:`check` finds out which.
     """
 
     def __init__(self, loss: Loss, *, sums: bool = False) -> None:
         self.loss = loss
         self.sums = sums
         self.precision: Precision = "float32"
-        """In which the model computes; see :meth:`run`."""
+        """Precision of the forward pass; see :meth:`run`."""
         self.noise = 1.0
         """Factor on the noise of targets drawn for the squared error; see :meth:`dispersion`."""
 
     def run(self, model: Callable[..., Any], inputs: Any) -> Any:
-        """Call the model, in the precision that was asked for."""
+        """Call the model in the chosen precision."""
         if self.precision == "float32":
             return call(model, inputs)
         found = tensors(inputs)
@@ -58,59 +58,59 @@ class Objective:
     def check(
         cls, loss: Loss, model: nn.Module, few: Samples, targets: Tensor, draws: bool = False
     ) -> Objective:
-        """Try the loss on a few samples, together and one by one; check all ``targets``.
+        """Compare the loss of a few samples together and one by one; check all ``targets``.
 
         Parameters
         ----------
         loss, model
         few : Samples
         targets : Tensor
-            Of all samples.
+            Targets of all samples.
         draws : bool
-            Whether targets will be drawn from the model: try that as well.
+            Whether targets will be drawn from the model; checked as well.
 
         Raises
         ------
         DataError
             If a target is out of range, the loss is not finite, the loss of a batch is
-            neither the mean nor the sum over its samples, or no target can be drawn.
+            neither the mean nor the sum over its samples, or targets can't be drawn.
         """
-        itself = cls(loss)
+        objective = cls(loss)
         with torch.no_grad():
             outputs = _try_model(model, few.inputs)
-            itself._check_labels(outputs, targets)
-            together = itself._try(outputs, few.targets)
+            objective._check_labels(outputs, targets)
+            together = objective._try(outputs, few.targets)
             if not (isinstance(together, Tensor) and together.ndim == 0):
                 raise DataError(
                     "loss must return one number; set its reduction to 'mean' "
                     f"(it returned shape {tuple(getattr(together, 'shape', ()))})"
                 )
-            each = [itself._try(_try_model(model, s.inputs), s.targets) for s in _singles(few)]
-        apart = torch.stack(each).double()
+            each = [objective._try(_try_model(model, s.inputs), s.targets) for s in _singles(few)]
+        singles = torch.stack(each).double()
         whole = together.double()
-        if not torch.isfinite(whole) or not torch.isfinite(apart).all():
-            wrong = whole if not torch.isfinite(whole) else apart[~torch.isfinite(apart)][0]
+        if not torch.isfinite(whole) or not torch.isfinite(singles).all():
+            wrong = whole if not torch.isfinite(whole) else singles[~torch.isfinite(singles)][0]
             raise DataError(f"the loss of the dense model is {float(wrong)}; it must be finite")
-        # In whatever unit the loss is, it is closer to the one than to the other.
-        itself.sums = bool((whole - apart.sum()).abs() < (whole - apart.mean()).abs())
-        expected = apart.sum() if itself.sums else apart.mean()
+        objective.sums = bool((whole - singles.sum()).abs() < (whole - singles.mean()).abs())
+        expected = singles.sum() if objective.sums else singles.mean()
         half = any(t.is_floating_point() and t.element_size() < 4 for t in tensors(outputs))
-        rounding = (2e-2 if half else 1e-3) * expected.abs().clamp(min=apart.abs().mean()) + 1e-5
-        if (gap := (whole - expected).abs()) > rounding:
-            itself._check_repeats(model, few, whole, gap)
+        scale = expected.abs().clamp(min=singles.abs().mean())
+        tolerance = (2e-2 if half else 1e-3) * scale + 1e-5
+        if (gap := (whole - expected).abs()) > tolerance:
+            objective._check_repeats(model, few, whole, gap)
             raise DataError(
                 f"the loss of {len(few)} samples together is {float(whole):.6g}, the mean of "
-                f"their losses {float(apart.mean()):.6g}: {REMEDY}"
+                f"their losses {float(singles.mean()):.6g}: {REMEDY}"
             )
         if draws:
-            itself.noise = itself._audible(outputs)
-            itself.sample_targets(outputs, few.targets, torch.Generator().manual_seed(0))
-        return itself
+            objective.noise = objective._noise_factor(outputs)
+            objective.sample_targets(outputs, few.targets, torch.Generator().manual_seed(0))
+        return objective
 
-    def seen(self, outputs: Any) -> Any:
-        """Return what the loss is given: torch's own losses know logits alone.
+    def loss_input(self, outputs: Any) -> Any:
+        """Return the part of a model's outputs for the loss: logits for torch's own losses.
 
-        Narrow floats are widened: in eight bits a small change of the loss is none.
+        Half precision is widened, since small changes of the loss could round to 0.
         """
         found = logits_of(outputs) if self._plain else outputs
         return widened(found) if isinstance(found, Tensor) else found
@@ -123,21 +123,21 @@ class Objective:
 
     @property
     def ignored(self) -> int:
-        """Label of what does not count."""
+        """Label that the loss ignores."""
         return getattr(self.loss, "ignore_index", IGNORED)
 
     def _check_labels(self, outputs: Any, targets: Tensor) -> None:
         """Refuse class labels outside of the model's outputs, before an index fails inside."""
         known = isinstance(self.loss, CausalLMLoss | ClassificationLoss)
-        found = logits_of(outputs) if known else self.seen(outputs)
+        found = logits_of(outputs) if known else self.loss_input(outputs)
         if targets.is_floating_point() or not isinstance(found, Tensor):
             return
         if found.ndim != targets.ndim + 1 or not (known or self._plain or found.ndim == 2):
             return
         if self._plain and found.ndim == 3 and found.shape[1] == targets.shape[1]:
             raise DataError(
-                f"logits of shape (N, {found.shape[1]}, {found.shape[2]}) beside labels of shape "
-                f"(N, {targets.shape[1]}) are those of a language model, whose loss is "
+                f"logits of shape (N, {found.shape[1]}, {found.shape[2]}) and labels of shape "
+                f"(N, {targets.shape[1]}) are those of a language model; use the loss "
                 "icbs.CausalLMLoss()"
             )
         labels = targets[targets != self.ignored]
@@ -153,7 +153,7 @@ class Objective:
 
     @torch.no_grad()
     def _check_repeats(self, model: nn.Module, few: Samples, loss: Tensor, gap: Tensor) -> None:
-        """Refuse a random model where that may be what a gap between losses comes from."""
+        """Refuse a random model or loss if that may be the cause of a gap between losses."""
         again = [self._try(_try_model(model, few.inputs), few.targets) for _ in range(3)]
         farthest = max(again, key=lambda value: float((value - loss).abs()))
         if (farthest - loss).abs() > gap / 10:
@@ -163,36 +163,35 @@ class Objective:
             )
 
     def _try(self, outputs: Any, targets: Tensor) -> Tensor:
-        """Compute the loss for a first time."""
+        """Compute the loss, with an error that names the shapes."""
         try:
-            return self.loss(self.seen(outputs), targets)
+            return self.loss(self.loss_input(outputs), targets)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             if isinstance(error, IcbsError):
                 raise
-            shape = getattr(self.seen(outputs), "shape", type(outputs).__name__)
+            shape = getattr(self.loss_input(outputs), "shape", type(outputs).__name__)
             raise DataError(
                 f"the loss can't take outputs of {tuple(shape)} and targets of "
                 f"{tuple(targets.shape)}: {error}"
             ) from error
 
     def total(self, outputs: Any, targets: Tensor) -> Tensor:
-        """Sum of the samples' losses."""
-        value = self.loss(self.seen(outputs), targets)
+        """Return the sum of the samples' losses."""
+        value = self.loss(self.loss_input(outputs), targets)
         return value if self.sums else value * len(targets)
 
     def mean(self, outputs: Any, targets: Tensor) -> Tensor:
-        """Mean of the samples' losses."""
-        value = self.loss(self.seen(outputs), targets)
+        """Return the mean of the samples' losses."""
+        value = self.loss(self.loss_input(outputs), targets)
         return value / len(targets) if self.sums else value
 
     def sample_targets(self, outputs: Any, targets: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw targets from the model's own predictive distribution.
+        """Draw targets from the model's predictive distribution.
 
         Their gradients' covariance is the Fisher information (Kunstner et al. 2019,
-        arXiv 1905.12558), which the data's labels only approximate. Cross-entropy
-        predicts a categorical, binary cross-entropy a Bernoulli, and the squared error a
-        normal distribution; any other loss may bring a method ``sample(outputs,
-        generator)``.
+        arXiv 1905.12558), which the data's labels only approximate. Cross-entropy implies a
+        categorical, binary cross-entropy a Bernoulli, and the squared error a normal
+        distribution; any other loss may have a method ``sample(outputs, generator)``.
 
         Raises
         ------
@@ -200,7 +199,7 @@ class Objective:
             If the loss has no known distribution.
         """
         with torch.no_grad():
-            drawn = self._sample(self.seen(outputs), generator)
+            drawn = self._sample(self.loss_input(outputs), generator)
         if drawn.shape == targets.shape and not targets.is_floating_point():
             drawn = drawn.masked_fill(targets == self.ignored, self.ignored)
         return drawn
@@ -226,30 +225,30 @@ class Objective:
         )
 
     def _spread(self, outputs: Tensor) -> float:
-        """Return the standard deviation that makes a likelihood of the squared error.
+        """Return the standard deviation of the normal distribution behind the squared error.
 
-        ``‖o − y‖²/D`` is that of a normal distribution of variance D/2.
+        ``‖o − y‖²/D`` is the negative log-likelihood for a variance of D/2, up to a constant.
         """
         size = outputs[0].numel() if not self.sums else 1
         return (size / 2) ** 0.5
 
-    def _audible(self, outputs: Any) -> float:
-        """Find the factor, most often 1, that keeps noise on outputs above their rounding."""
+    def _noise_factor(self, outputs: Any) -> float:
+        """Return the factor, usually 1, that keeps noise on outputs above their rounding error."""
         if not self._is(nn.MSELoss, F.mse_loss):
             return 1.0
-        outputs = self.seen(outputs)
+        outputs = self.loss_input(outputs)
         least = float(outputs.abs().max()) * torch.finfo(outputs.dtype).eps ** 0.5
         return 2.0 ** max(0, math.ceil(math.log2(max(least, 1e-300) / self._spread(outputs))))
 
     def dispersion(self, mean: float, targets: Tensor, *, drawn: bool) -> float:
-        """Estimate by what a Fisher is to be divided; see :func:`icbs.data.dispersion.dispersion`.
+        """Estimate the divisor of a Fisher matrix; see :func:`icbs.data.dispersion.dispersion`.
 
         Parameters
         ----------
         mean : float
             Mean loss of the samples of the Fisher.
         targets : Tensor
-            Of these samples.
+            Targets of these samples.
         drawn : bool
             Whether the Fisher's targets are drawn by :meth:`sample_targets`.
         """
@@ -266,12 +265,12 @@ def _singles(samples: Samples) -> list[Samples]:
 
 
 def _try_model(model: nn.Module, inputs: Any) -> Any:
-    """Call the model for a first time.
+    """Call the model on a few samples.
 
     Raises
     ------
     DataError
-        If it fails: inputs of another type than its weights, tokens beyond its vocabulary, …
+        If the call fails: wrong type of inputs, tokens outside the vocabulary, …
     """
     try:
         return call(model, inputs)
@@ -279,6 +278,6 @@ def _try_model(model: nn.Module, inputs: Any) -> Any:
         if isinstance(error, IcbsError):
             raise
         raise DataError(
-            f"the model can't take the samples ({type(error).__name__}: {error}); check "
+            f"the model can't process the samples ({type(error).__name__}: {error}); check "
             "their shape, type and range"
         ) from error

@@ -1,4 +1,4 @@
-"""Positions within samples: which are padding, and which are drawn as samples of their own."""
+"""Positions within samples: padding, and random positions that are used as samples."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from icbs.data.samples import IGNORED, Samples
 
 
 def counted_positions(samples: Samples) -> Tensor | None:
-    """Which positions are no padding, bool, shape (N, T); None where samples have none.
+    """Return which positions are not padding, bool, shape (N, T); None without positions.
 
-    The attention mask says so where there is one, else labels other than -100.
+    Taken from the attention mask if there is one, else from labels other than -100.
     """
     inputs, targets = samples.inputs, samples.targets
     mask = inputs.get("attention_mask") if isinstance(inputs, dict) else None
@@ -29,19 +29,19 @@ class Drawn:
     """Random positions of a batch."""
 
     sample: Tensor
-    """Which sample each is of, shape (m,)."""
+    """Indices of samples, shape (m,)."""
     place: Tensor
-    """Which of the T positions, shape (m,); for layers that run on T positions."""
+    """Positions in 0 … T − 1, shape (m,), for layers that run on T positions."""
     share: Tensor
-    """The same as a share of the positions, shape (m,); for all other layers."""
+    """Positions divided by T, shape (m,), for all other layers."""
     length: int
-    """T, 0 if the samples have no positions of their own."""
+    """T; 0 if the samples have no positions."""
     mean: float
-    """Positions a sample, on average; 0 as above."""
+    """Mean number of positions per sample; 0 if the samples have no positions."""
 
     @classmethod
     def of(cls, samples: Samples, count: int, generator: torch.Generator) -> Drawn:
-        """Draw ``count`` positions at most, without padding and without repetition."""
+        """Draw at most ``count`` positions other than padding, without repetition."""
         mask = counted_positions(samples)
         if mask is None:
             sample = torch.randint(len(samples), (count,), generator=generator)
@@ -57,17 +57,23 @@ class Drawn:
         return len(self.sample)
 
     def within(self, start: int, count: int, places: int) -> tuple[Tensor, Tensor]:
-        """Positions of samples ``start … start + count - 1`` in a layer that runs on ``places``.
+        """Return the positions in samples ``start … start + count - 1``.
+
+        Parameters
+        ----------
+        start, count : int
+        places : int
+            Number of positions that the layer runs on.
 
         Returns
         -------
         tuple of Tensor
-            Which of those samples, from 0, and which place.
+            Index of the sample, from 0 for ``start``, and position.
         """
         here = (self.sample >= start) & (self.sample < start + count)
         place = self.place if places == self.length else (self.share * places).long()
         return self.sample[here] - start, place[here]
 
     def weight(self, places: int) -> float:
-        """How many positions of a sample one drawn position stands for, on average."""
+        """Return the mean number of positions of a sample per drawn position."""
         return (self.mean if places == self.length else places) / len(self)

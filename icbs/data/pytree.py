@@ -1,4 +1,4 @@
-"""Batches as users have them: a tensor, or tuples, lists and dicts of tensors."""
+"""Batches as trees: a tensor, or nested tuples, lists and dicts of tensors."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def tree_map(function: Callable[[Tensor], Any], tree: Any) -> Any:
 
 
 def _like(tree: Any, items: list[Any]) -> Any:
-    """Make a tuple, named or not, or a list of the same kind."""
+    """Return items as a sequence of the type of ``tree``."""
     return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
 
 
 def tensors(tree: Any) -> list[Tensor]:
-    """List all tensors of a tree, in order."""
+    """Return all tensors of a tree, in order."""
     found: list[Tensor] = []
     tree_map(found.append, tree)
     return found
 
 
 def concatenate(trees: Sequence[Any]) -> Any:
-    """Join trees of one structure along the first dimension of their tensors."""
+    """Concatenate trees of equal structure along the first dimension of their tensors."""
     first = trees[0]
     if isinstance(first, Tensor):
         return torch.cat(list(trees))
@@ -45,12 +45,12 @@ def concatenate(trees: Sequence[Any]) -> Any:
 
 
 def first_argument(args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    """Return what a module was called with, by position or by keyword."""
+    """Return the first argument of a call, by position or by keyword."""
     return args[0] if args else next(iter(named.values()))
 
 
 def call(model: Callable[..., Any], inputs: Any) -> Any:
-    """Call a model on inputs: mappings by keyword, tuples and lists by position."""
+    """Call a model with inputs: dicts by keyword, tuples and lists by position."""
     if isinstance(inputs, dict):
         return model(**inputs)
     if isinstance(inputs, tuple | list):

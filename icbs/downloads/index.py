@@ -1,8 +1,8 @@
-"""Files of a package index, found as pip is configured to find them, and run by nobody.
+"""Download of files from package indexes by pip's configuration, without running code.
 
-``pip download`` builds the metadata of a source archive, which runs the ``setup.py`` inside,
-before it compares a hash. So pip is only asked where it would look; the page of the project
-(PEP 503 and PEP 691) is read here, and the file is kept if its SHA-256 is the expected one.
+``pip download`` runs the ``setup.py`` of a source archive before it compares a hash. Here only
+pip's configuration is read; the project's page (PEP 503 and PEP 691) is parsed, and a file is
+accepted if its SHA-256 is the expected one.
 """
 
 from __future__ import annotations
@@ -32,19 +32,22 @@ _SECONDS = 60
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where pip would look."""
+class Indexes:
+    """The places where pip searches for files."""
 
     pages: tuple[str, ...]
-    """Addresses of indexes, the first one first."""
+    """Addresses of indexes, in order."""
     links: tuple[str, ...] = ()
     """Folders and pages that list files (``find-links``)."""
     certificate: str | None = None
-    """File of certificates that connections are held against, if not the usual one."""
+    """File of trusted certificates, if not the default."""
 
     @classmethod
-    def of_pip(cls) -> Places:
-        """Read pip's settings: environment before configuration, ``download`` before ``global``."""
+    def of_pip(cls) -> Indexes:
+        """Read pip's settings: environment, then its configuration files.
+
+        In the files, the section ``download`` takes precedence over ``global``.
+        """
         files = _configuration()
 
         def option(name: str) -> str:
@@ -57,7 +60,7 @@ class Places:
         return cls(tuple(pages), tuple(option("find-links").split()), option("cert") or None)
 
     def urls(self, project: str, file: str, failed: list[str]) -> Iterator[str]:
-        """Yield addresses of a file, best first; places that can't be read go into ``failed``."""
+        """Yield addresses of a file in order; errors of places are appended to ``failed``."""
         for place in self.links:
             folder = Path(url2pathname(urlsplit(place).path)) if _is_local(place) else None
             if folder is not None and (folder / file).is_file():
@@ -70,7 +73,7 @@ class Places:
     def _listed(self, page: str, file: str, failed: list[str]) -> Iterator[str]:
         try:
             links = links_of(self._text(page))
-        except Exception as error:  # an index that is down, or lacks the project, hides no other
+        except Exception as error:  # unreachable, or without the project: others are tried
             failed.append(_failure(page, error))
             return
         for link in links:
@@ -87,7 +90,7 @@ class Places:
             return (Path(folder) / "page").read_text("utf-8")
 
     def download(self, url: str, target: Path, sha256: str | None) -> None:
-        """Fetch a file, whole or not at all; with a hash, that file or none."""
+        """Download a file atomically and check its hash, if given."""
         import pooch
 
         if _is_local(url):
@@ -96,14 +99,14 @@ class Places:
                     shutil.copyfile(url2pathname(urlsplit(url).path), Path(folder) / "copy")
                 )
                 if pooch.file_hash(str(copy)) != sha256:
-                    raise ValueError("its SHA-256 differs from that of the file published")
+                    raise ValueError("its SHA-256 differs from that of the published file")
                 copy.replace(target)
             return
         more = {} if self.certificate is None else {"verify": self.certificate}
         get = pooch.HTTPDownloader(headers={"Accept": ACCEPT}, timeout=_SECONDS, **more)
         known = None if sha256 is None else f"sha256:{sha256}"
         log, level = pooch.get_logger(), pooch.get_logger().level
-        log.setLevel("WARNING")  # it writes the address, which may hold a password
+        log.setLevel("WARNING")  # pooch logs the address, which may include a password
         try:
             pooch.retrieve(url, known, fname=target.name, path=target.parent, downloader=get)
         finally:
@@ -111,35 +114,35 @@ class Places:
 
 
 def fetch_file(project: str, file: str, sha256: str, target: Path) -> str:
-    """Fetch a file of a project by its name and hash; nothing in it is run.
+    """Download a file of a project by its name and hash; nothing in it is run.
 
     Returns
     -------
     str
-        The address that it came from, without a password.
+        The address of the file, without a password.
 
     Raises
     ------
     DataError
-        If no index lists it, or none gives the file of that hash.
+        If no index lists the file, or none has the file of that hash.
     """
-    places: Places = Places.of_pip()
+    indexes: Indexes = Indexes.of_pip()
     failed: list[str] = []
-    for url in places.urls(project, file, failed):
+    for url in indexes.urls(project, file, failed):
         try:
-            places.download(url, target, sha256)
-            return shown(url)
-        except Exception as error:  # whatever the transport raises; the next place may do
+            indexes.download(url, target, sha256)
+            return without_password(url)
+        except Exception as error:  # any error of the connection: the next address is tried
             failed.append(_failure(url, error))
-    where = ", ".join(shown(page) for page in (*places.links, *places.pages)) or "nowhere"
-    reason = "; ".join(failed) or f"it is not listed where pip would look ({where})"
+    where = ", ".join(map(without_password, (*indexes.links, *indexes.pages))) or "nowhere"
+    reason = "; ".join(failed) or f"it is not listed where pip searches ({where})"
     raise DataError(
-        f"{file} can't be fetched ({reason}); put the file into {target.parent} by hand"
+        f"{file} can't be fetched ({reason}); copy the file into {target.parent} yourself"
     )
 
 
 def links_of(page: str) -> list[str]:
-    """Addresses on a project's page, in JSON (PEP 691) or HTML (PEP 503)."""
+    """Return the addresses on a project's page, in JSON (PEP 691) or HTML (PEP 503)."""
     if page.lstrip().startswith("{"):
         return [str(entry["url"]) for entry in json.loads(page)["files"]]
     parser = _Links()
@@ -147,14 +150,14 @@ def links_of(page: str) -> list[str]:
     return parser.found
 
 
-def shown(url: str) -> str:
-    """Write an address without its user and password."""
+def without_password(url: str) -> str:
+    """Return an address without user and password."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _failure(url: str, error: Exception) -> str:
-    return f"{shown(url)}: {error!s:.300}".replace(url, shown(url))
+    return f"{without_password(url)}: {error!s:.300}".replace(url, without_password(url))
 
 
 def _is_local(place: str) -> bool:
@@ -162,11 +165,11 @@ def _is_local(place: str) -> bool:
 
 
 def _configuration() -> dict[str, str]:
-    """Read the settings in pip's own files, by ``section.name``; none where there is no pip."""
+    """Read the settings in pip's configuration files, by ``section.name``; empty without pip."""
     command = [sys.executable, "-m", "pip", "config", "list"]
-    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     found = {}
-    for line in said.splitlines():
+    for line in output.splitlines():
         name, equals, value = line.partition("=")
         if equals and not name.startswith(":env:"):
             found[name] = str(ast.literal_eval(value))

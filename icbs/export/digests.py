@@ -1,7 +1,6 @@
-"""Digests (BLAKE2b, 128 bits) by which a damaged or foreign file is found out.
+"""Digests (BLAKE2b, 128 bits) that detect damaged and mixed-up files.
 
-They guard against damage and mix-ups, not against whoever writes a digest that fits. Tensors
-are hashed where they lie, at about 1 GB a second.
+They don't protect against forgery. Tensors are hashed in place, at about 1 GB a second.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from torch import Tensor
 
 
 def new_hash() -> hashlib.blake2b:
-    """Return an empty hash, for content that comes in pieces."""
+    """Return an empty hash, to be updated piece by piece."""
     return hashlib.blake2b(digest_size=16)
 
 
 def digest(parts: Iterable[bytes | memoryview]) -> str:
-    """Hash pieces in their order, as hexadecimal text."""
+    """Hash pieces in order, as hexadecimal text."""
     found = new_hash()
     for part in parts:
         found.update(part)
@@ -30,7 +29,7 @@ def digest(parts: Iterable[bytes | memoryview]) -> str:
 
 
 def json_digest(content: Any) -> str:
-    """Hash what JSON keeps of a value, whatever the order of its keys."""
+    """Hash a value's JSON form, independent of the order of keys."""
     return digest([json.dumps(json.loads(json.dumps(content)), sort_keys=True).encode()])
 
 

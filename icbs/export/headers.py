@@ -1,9 +1,9 @@
-"""What the headers of this project's files may say: one model each, checked before any use.
+"""Schemas of the facts in the project's files, checked before use.
 
-Files of masks, compressed models and checkpoints carry JSON in their safetensors header, and a
-run folder has a manifest. All of it may come from a stranger or from a broken disk, so types and
-ranges are checked here, and what a header claims of sizes is held against the bytes of the file
-where it is used (:func:`icbs.export.masks.unpack`).
+Files of masks, compressed models and checkpoints have JSON in their safetensors header, and a
+run folder has a manifest. Either may come from a stranger or from a broken disk: types and
+ranges are checked here, and declared sizes are compared with the bytes of the file where they
+are used (:func:`icbs.export.masks.unpack_bits`).
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 def _weight(key: str) -> str:
     if not key.endswith(".weight"):
-        raise ValueError("only the weight of a layer is masked")
+        raise ValueError("only the weight of a layer can be masked")
     return key
 
 
 class Header(BaseModel):
-    """Facts that a file tells of itself; numbers are numbers, never text that looks like one."""
+    """Base of the schemas; strict: text that looks like a number is refused."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Self:
-        """Check what was read.
+        """Validate the content of a header.
 
         Raises
         ------
         ValueError
-            The message names the entry, its value and what it may be.
+            With the entry, its value and the allowed values.
         """
         try:
             return cls.model_validate(content)
@@ -50,7 +50,7 @@ class Header(BaseModel):
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read a JSON object and check it, with the errors of :meth:`of`."""
+        """Read and validate a JSON object, with the errors of :meth:`of`."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
@@ -76,7 +76,7 @@ class CompressedHeader(Header):
 
 
 class HistoryMark(Header):
-    """What of the history a checkpoint counts on; see :class:`icbs.run.history.HistoryFile`."""
+    """The part of the history before a checkpoint; see :class:`icbs.run.history.HistoryFile`."""
 
     rows: Count
     size: Count
@@ -84,19 +84,19 @@ class HistoryMark(Header):
 
 
 class BlocksMark(HistoryMark):
-    """What of the table of saved blocks a checkpoint counts on."""
+    """Mark of the table of saved blocks; see :class:`icbs.run.saved_blocks.BlockSaver`."""
 
     full: Count
-    """Limit in bytes that no further block kept to; 0 where there is room."""
+    """``save_blocks_limit`` if it was reached, else 0."""
 
 
 class Kept(Header):
-    """Weights that a layer keeps."""
+    """Numbers of weights that a layer keeps."""
 
     current: Count
-    """In the current mask."""
+    """By the current mask."""
     best: Count
-    """In the best mask."""
+    """By the best mask."""
 
 
 class AcceptanceFacts(Header):
@@ -115,7 +115,7 @@ class CheckpointFacts(Header):
     """Digest of the manifest of the run."""
     history: HistoryMark
     blocks: BlocksMark | None = None
-    """Of the block problems that the run saved; None where it saved none."""
+    """Mark of the table of saved blocks; None without one."""
     kept: dict[str, Kept]
     step: Count
     samples_seen: Count
@@ -128,7 +128,7 @@ class CheckpointFacts(Header):
 
 
 class Summary(Header):
-    """``summary.json`` of a finished run, as far as it is read again."""
+    """``summary.json`` of a finished run; further entries are allowed."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -148,7 +148,7 @@ class Summary(Header):
 
 
 class PlanFacts(Header):
-    """How a run keeps within its memory; see :class:`icbs.run.memory.Plan`."""
+    """Batch sizes that fit a run's memory limit; see :class:`icbs.run.memory.Plan`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -175,13 +175,13 @@ class Manifest(Header):
     """Digest of the file of given masks."""
     plan: PlanFacts | None = None
     about: dict[str, Any] = {}
-    """Notes of whoever began the run."""
+    """The user's notes."""
     digest: str
-    """Of all that stands before."""
+    """Digest of all other entries."""
 
 
 class TaskNotes(Header):
-    """Notes that ``icbs prune`` leaves in a manifest, for ``icbs resume``."""
+    """Notes that ``icbs prune`` writes into a manifest for ``icbs resume``."""
 
     task: str
     task_options: dict[str, Any]
@@ -191,5 +191,5 @@ class TaskNotes(Header):
 
 
 def size_of(shape: Sequence[int]) -> int:
-    """Count the entries of a tensor, exactly however large."""
+    """Return the number of entries of a tensor, without overflow."""
     return math.prod(shape)

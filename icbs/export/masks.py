@@ -1,4 +1,4 @@
-"""Masks as files: bits packed into safetensors, with names and shapes in its header."""
+"""Files of masks: packed bits in safetensors, with names and shapes in the header."""
 
 from __future__ import annotations
 
@@ -11,31 +11,30 @@ from torch import Tensor, nn
 
 from icbs.errors import LayerError
 from icbs.export.headers import MasksHeader, size_of
-from icbs.export.reading import opened
-from icbs.export.writing import write
+from icbs.export.safetensors_files import open_tensors, write_tensors
 from icbs.model.plain import check_mask, check_weight
 from icbs.model.wrappers import modules_of
 
 FORMAT, OLDER = "icbs-masks-2", "icbs-masks-1"
 
 
-def pack(mask: Tensor) -> Tensor:
+def pack_bits(mask: Tensor) -> Tensor:
     """Pack bools, eight to a byte, first bit highest; shape (⌈size/8⌉,), uint8."""
     return torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1)))
 
 
-def unpack(bits: Tensor, shape: Sequence[int]) -> Tensor:
-    """Undo :func:`pack`.
+def unpack_bits(bits: Tensor, shape: Sequence[int]) -> Tensor:
+    """Undo :func:`pack_bits`.
 
     Raises
     ------
     ValueError
-        If the bits are not as many as the shape takes; nothing of that shape is allocated.
+        If the number of bytes does not match the shape; checked before allocating the mask.
     """
     size = size_of(shape)
     if bits.dtype != torch.uint8 or tuple(bits.shape) != (-(-size // 8),):
         raise ValueError(
-            f"a mask of shape {tuple(shape)} takes {-(-size // 8)} bytes, the file has "
+            f"a mask of shape {tuple(shape)} takes {-(-size // 8)} bytes, but the file has "
             f"{bits.dtype} of shape {tuple(bits.shape)}"
         )
     return torch.from_numpy(np.unpackbits(bits.numpy(), count=size).astype(bool)).view(tuple(shape))
@@ -44,8 +43,8 @@ def unpack(bits: Tensor, shape: Sequence[int]) -> Tensor:
 def save_masks(masks: Mapping[str, Tensor], path: str | Path) -> None:
     """Write masks (True = kept) by layer name, bit-packed, atomically.
 
-    The header holds each layer's ``shapes`` and number of weights ``kept``, and a digest of
-    everything. Equal masks make equal files, byte for byte.
+    The header has the ``shapes`` of the masks, the numbers of weights ``kept``, and a digest.
+    Equal masks give equal files, byte for byte.
 
     Raises
     ------
@@ -60,23 +59,25 @@ def save_masks(masks: Mapping[str, Tensor], path: str | Path) -> None:
         "shapes": {name: list(mask.shape) for name, mask in masks.items()},
         "kept": {name: int(mask.sum()) for name, mask in masks.items()},
     }
-    write(path, FORMAT, facts, {name: pack(mask) for name, mask in masks.items()})
+    write_tensors(path, FORMAT, facts, {name: pack_bits(mask) for name, mask in masks.items()})
 
 
 def load_masks(path: str | Path) -> dict[str, Tensor]:
-    """Read what :func:`save_masks` wrote.
+    """Read a file of :func:`save_masks`.
 
     Raises
     ------
     RunFolderError
-        If the file is missing, damaged, or of another kind.
+        If the file is missing, damaged, or of another format.
     """
-    with opened(path, "mask file", FORMAT, OLDER) as (tensors, header):
+    with open_tensors(path, "mask file", FORMAT, OLDER) as (tensors, header):
         facts = MasksHeader.of(header)
-        masks = {name: unpack(tensors[name], shape) for name, shape in facts.shapes.items()}
+        masks = {name: unpack_bits(tensors[name], shape) for name, shape in facts.shapes.items()}
         for name, kept in facts.kept.items():
-            if int(masks[name].sum()) != kept:
-                raise ValueError(f"the mask of {name!r} does not keep the {kept} that it should")
+            if (found := int(masks[name].sum())) != kept:
+                raise ValueError(
+                    f"the mask of {name!r} keeps {found} weights, but its header says {kept}"
+                )
     return masks
 
 
@@ -84,7 +85,7 @@ def load_masks(path: str | Path) -> dict[str, Tensor]:
 def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Zero the pruned weights of a model, in place.
 
-    To keep them at zero while the others are trained, see :func:`icbs.hold_masks`.
+    To keep them at zero during training, see :func:`icbs.hold_masks`.
 
     Parameters
     ----------
@@ -104,18 +105,18 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
 def masked_weights(
     model: nn.Module, masks: Mapping[str, Tensor]
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Pair each mask with the weight that it belongs to.
+    """Return each mask's weight, with the mask negated.
 
     Returns
     -------
     dict of str to (weight, pruned)
-        By layer name; ``pruned`` is the mask turned round, on the weight's device.
+        By layer name; ``pruned`` is True where the mask is False, on the weight's device.
 
     Raises
     ------
     LayerError
-        If a layer is missing, has another shape or computes its weight, if its weight is
-        quantised or has no values (the meta device), or a mask is not a plain tensor of bools.
+        If a layer is missing, has another shape or computes its weight; if its weight is
+        quantised or on the meta device; or if a mask is not a plain tensor of bools.
     """
     modules = modules_of(model)
     found = {}
@@ -126,13 +127,13 @@ def masked_weights(
         if module is not None and weight is not None and "weight" not in module._parameters:
             raise LayerError(
                 f"layer {name!r} computes its weight (a parametrisation, or torch.nn.utils.prune), "
-                "so that zeros in it would not stay; remove that first"
+                "which would overwrite zeros; remove the parametrisation first"
             )
         if not isinstance(weight, Tensor) or weight.shape != mask.shape:
-            there = "nothing" if weight is None else tuple(weight.shape)
+            there = "no weight" if weight is None else f"a weight of shape {tuple(weight.shape)}"
             raise LayerError(
                 f"the mask of {name!r} has shape {tuple(mask.shape)}, the model has {there} "
-                "there; use the model that the masks were made for"
+                "there; use the model that the masks belong to"
             )
         if module is not None:
             check_weight(name, module)

@@ -1,4 +1,4 @@
-"""Pruned models on disk, in the layout that their own library loads."""
+"""Pruned models on disk, in the format of their own library."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ PLAIN = "model.safetensors"
 
 
 def save_pruned(model: nn.Module, folder: Path) -> Path:
-    """Write a model into a run folder, whole or not at all.
+    """Write a model into a run folder, atomically.
 
     Parameters
     ----------
     model : nn.Module
-        One with a method ``save_pretrained`` (transformers) goes into ``pretrained/``,
-        which ``from_pretrained`` loads; any other into ``model.safetensors``. Of a model with
-        adapters it is the base model alone, under its own names.
+        A model with a method ``save_pretrained`` (transformers) is written to ``pretrained/``,
+        which ``from_pretrained`` loads; any other to ``model.safetensors``. Adapters are left
+        out, and base layers have their names without adapters.
     folder : Path
 
     Returns
     -------
     Path
-        What was written.
+        The file or folder written.
     """
     base = base_state(model)
     if not hasattr(model, "save_pretrained"):
@@ -41,14 +41,14 @@ def save_pruned(model: nn.Module, folder: Path) -> Path:
             if base is None:
                 _save_plain(model, temporary)
             else:
-                _save_apart(base, temporary)
+                _save_copies(base, temporary)
         return folder / PLAIN
     target = folder / PRETRAINED
     more = {} if base is None else {"state_dict": base}
     with private_folder(folder) as private:
         partial = private / PRETRAINED
         with without_bars(), without_adapters(model):
-            # Under the names that the masks have, not those of older releases.
+            # With the same names as the masks, not those of older releases.
             model.save_pretrained(  # type: ignore[operator]
                 partial, save_original_format=False, **more
             )
@@ -60,7 +60,7 @@ def save_pruned(model: nn.Module, folder: Path) -> Path:
 
 
 def _save_plain(model: nn.Module, path: Path) -> None:
-    """Write the state of any module."""
+    """Write the state dict of any module."""
     state = model.state_dict()
     try:
         if all(isinstance(value, Tensor) for value in state.values()):
@@ -68,17 +68,21 @@ def _save_plain(model: nn.Module, path: Path) -> None:
             return
     except RuntimeError:  # views of one vector, transposed buffers
         pass
-    _save_apart(state, path)
+    _save_copies(state, path)
 
 
-def _save_apart(state: Mapping[str, Any], path: Path) -> None:
-    """Write a state of which tensors share memory by parts: each is copied."""
-    others = [name for name, v in state.items() if not isinstance(v, Tensor) or v.is_meta]
-    if others:
+def _save_copies(state: Mapping[str, Any], path: Path) -> None:
+    """Write copies of the tensors in a state dict, which may overlap in memory."""
+    skipped = [name for name, v in state.items() if not isinstance(v, Tensor) or v.is_meta]
+    if skipped:
         warnings.warn(
-            f"{', '.join(others)} of the model's state hold no values and are not saved; load "
+            f"{', '.join(skipped)} of the model's state have no values and are not saved; load "
             "the file with strict=False",
             stacklevel=3,
         )
-    apart = {n: t.detach().cpu().contiguous().clone() for n, t in state.items() if n not in others}
-    save_file(apart, path)
+    copies = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in state.items()
+        if name not in skipped
+    }
+    save_file(copies, path)

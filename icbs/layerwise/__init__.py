@@ -1,7 +1,16 @@
-"""What iCBS is compared with: magnitude, Wanda, exchanges and SparseGPT, on the same samples."""
+"""Layer-wise pruning without gradients: magnitude, Wanda, weight exchange and SparseGPT."""
 
-from icbs.layerwise.exchange import exchange
-from icbs.layerwise.prune import Baseline, prune
+from icbs.layerwise.pruning import LayerwiseResult, prune_layerwise
 from icbs.layerwise.sparsegpt import sparsegpt
+from icbs.layerwise.weight_exchange import exchange_weights
+from problems.lazy import attach
 
-__all__ = ["Baseline", "exchange", "prune", "sparsegpt"]
+__all__ = ["LayerwiseResult", "exchange_weights", "prune_layerwise", "sparsegpt"]
+
+#: Names in version 0.1.
+_RENAMED = {
+    "Baseline": "icbs.layerwise.pruning.LayerwiseResult",
+    "exchange": "icbs.layerwise.weight_exchange.exchange_weights",
+    "prune": "icbs.layerwise.pruning.prune_layerwise",
+}
+__getattr__, __dir__ = attach(globals(), {}, _RENAMED)

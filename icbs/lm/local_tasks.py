@@ -1,7 +1,7 @@
-"""Multiple-choice tasks for ``lm-eval`` that need no hub, made from BIG-bench's own files.
+"""Multiple-choice tasks for ``lm-eval`` from BIG-bench's files, usable without the hub.
 
-They are written into the cache, never into the project: BIG-bench marks its tasks with a
-canary so that they stay out of training data.
+They are written into the cache only: BIG-bench marks its tasks with a canary that keeps them
+out of training data.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ MOVIES = "bigbench/benchmark_tasks/movie_recommendation/task.json"
 DIALOGUES = "bigbench/benchmark_tasks/timedial/task.json"
 
 LOCAL_TASKS = ("movie_recommendation", "next_sentence", "timedial")
-"""Which film is like four others (4 choices); which sentence follows in a Wikipedia article
-(4 choices); how long something takes in a dialogue (3 choices)."""
+"""The film most similar to four others (4 choices); the next sentence of a Wikipedia article
+(4 choices); the missing time in a dialogue (3 choices)."""
 
 Question = dict[str, Any]
 
 
 def write_local_tasks(folder: Path | None = None) -> Path:
-    """Write questions and their YAML descriptions, unless they are there.
+    """Write the questions and YAML descriptions of all tasks, unless they exist.
 
     Parameters
     ----------
     folder : Path, optional
-        Where; a folder of the cache if None.
+        Folder to write to; by default in the cache.
 
     Returns
     -------
@@ -45,17 +45,17 @@ def write_local_tasks(folder: Path | None = None) -> Path:
     target = folder or cache_folder() / "zero-shot"
     if all((target / f"{name}.jsonl").exists() for name in LOCAL_TASKS):
         for name in LOCAL_TASKS:
-            describe_task(target, name)  # anew: what lm-eval finds in a description, it runs
+            describe_task(target, name)  # always written: lm-eval runs code in descriptions
         return target
     target.mkdir(parents=True, exist_ok=True)
     contents = BIG_BENCH.read([MOVIES, DIALOGUES, ARTICLES])
     examples = {name: json.loads(content)["examples"] for name, content in contents.items()}
-    made = {
+    tasks = {
         "movie_recommendation": [_movies(e) for e in examples[MOVIES]],
         "next_sentence": list(next_sentences(e["input"] for e in examples[ARTICLES])),
         "timedial": [_dialogue(e) for e in examples[DIALOGUES]],
     }
-    for name, questions in made.items():
+    for name, questions in tasks.items():
         write_task(target, name, questions)
     return target
 
@@ -63,9 +63,9 @@ def write_local_tasks(folder: Path | None = None) -> Path:
 def write_task(folder: Path, name: str, questions: list[Question]) -> None:
     """Write one multiple-choice task of ``lm-eval``: ``NAME.jsonl`` and ``NAME.yaml``.
 
-    Each question has ``context``, ``choices`` (continuations, in the order shown) and
-    ``answer`` (index of the right one). Questions are put in a random, fixed order, so that
-    the first of them are a fair sample.
+    Each question has ``context``, ``choices`` (continuations, in the order of presentation) and
+    ``answer`` (index of the correct choice). Questions are in a random, fixed order, so that
+    the first ones are a fair sample.
     """
     random.Random(0).shuffle(questions)
     text = "".join(json.dumps(question) + "\n" for question in questions)
@@ -74,7 +74,7 @@ def write_task(folder: Path, name: str, questions: list[Question]) -> None:
 
 
 def describe_task(folder: Path, name: str) -> None:
-    """Write the description of a task whose questions are in ``NAME.jsonl``."""
+    """Write the description of a task with questions in ``NAME.jsonl``."""
     data = folder / f"{name}.jsonl"
     description = {
         "task": name,
@@ -94,16 +94,16 @@ def describe_task(folder: Path, name: str) -> None:
 
 
 def next_sentences(articles: Iterable[str], choices: int = 4) -> Iterator[Question]:
-    """One question an English article: which sentence follows its first two.
+    """Yield one question per English article: the sentence after its first two.
 
-    Long beginnings and long sentences are left out: they cost much and say little more.
+    Articles with long sentences are left out, to limit the time of an evaluation.
 
     Parameters
     ----------
     articles : iterable of str
-        One sentence a line. The wrong choices are the third sentences of other articles.
+        One sentence per line. The wrong choices are the third sentences of other articles.
     choices : int
-        Shown in a question.
+        Number of choices per question.
     """
     draw = random.Random(0)
     split = [a.split("\n") for a in articles if is_english(a.replace("\n", " "))]

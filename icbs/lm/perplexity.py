@@ -1,4 +1,4 @@
-"""Perplexity on windows that pruning never saw, with its standard error."""
+"""Perplexity on windows of test texts, with standard errors by bootstrap."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,16 +17,16 @@ from icbs.errors import DataError
 
 @dataclass(frozen=True)
 class Perplexity:
-    """What a model makes of held-out windows."""
+    """Losses of a model on test windows."""
 
     losses: Tensor
-    """Mean cross-entropy of each window, in nats a token, shape (windows,), float64."""
+    """Mean cross-entropy of each window, in nats per token, shape (windows,), float64."""
     draws: int = 2000
-    """Bootstrap samples behind the standard errors."""
+    """Number of bootstrap samples for standard errors."""
 
     @property
     def loss(self) -> float:
-        """Mean cross-entropy, in nats a token."""
+        """Mean cross-entropy, in nats per token."""
         return float(self.losses.mean())
 
     @property
@@ -39,39 +40,49 @@ class Perplexity:
     @property
     def error(self) -> float:
         """Standard error of the perplexity, by bootstrap over windows (Efron 1979)."""
-        return float(self._means(self.losses).exp().std())
+        return self._standard_error(self.losses, lambda x, axis: np.exp(x.mean(axis)))
 
     @property
     def loss_error(self) -> float:
-        """Standard error of the mean loss, by the same bootstrap."""
-        return float(self._means(self.losses).std())
+        """Standard error of the mean loss, by bootstrap over windows."""
+        return self._standard_error(self.losses, np.mean)
 
     def gain(self, other: Perplexity) -> tuple[float, float]:
-        """By how much this loss is lower than another's on the same windows.
+        """Compare the loss with another model's on the same windows.
 
         Returns
         -------
         difference : float
-            Of the mean losses, other − this, in nats a token.
+            Difference of the mean losses, other − this, in nats per token.
         error : float
-            Its standard error, by bootstrap over pairs: hard windows are hard for both, so
-            it is far smaller than that of either loss.
+            Its standard error, by bootstrap over pairs. It is much smaller than that of either
+            loss, because the losses of a window are correlated.
         """
         if other.losses.shape != self.losses.shape:
             raise DataError(
-                f"{len(self.losses)} and {len(other.losses)} windows can't be compared in pairs"
+                f"{len(self.losses)} and {len(other.losses)} windows can't be compared in pairs; "
+                "evaluate both models on the same windows"
             )
         differences = other.losses - self.losses
-        return float(differences.mean()), float(self._means(differences).std())
+        return float(differences.mean()), self._standard_error(differences, np.mean)
 
-    def _means(self, values: Tensor) -> Tensor:
-        """Means of bootstrap samples; the same ones every time, shape (draws,)."""
-        generator, count = torch.Generator().manual_seed(0), len(values)
-        means = [
-            values[torch.randint(count, (count,), generator=generator)].mean()
-            for _ in range(self.draws)
-        ]
-        return torch.stack(means)
+    def _standard_error(self, values: Tensor, statistic: Callable[..., Any]) -> float:
+        """Return the bootstrap standard error of a statistic; 0 for a single value."""
+        from scipy.stats import bootstrap  # takes a second to import
+
+        if len(values) < 2:
+            return 0.0
+        with np.errstate(over="ignore", invalid="ignore"):  # the perplexity may be infinite
+            found = bootstrap(
+                (values.numpy(),),
+                statistic,
+                n_resamples=self.draws,
+                batch=max(1, (1 << 22) // len(values)),
+                vectorized=True,
+                method="percentile",
+                random_state=0,
+            )
+        return float(found.standard_error)
 
 
 @torch.no_grad()
@@ -89,11 +100,11 @@ def perplexity(
     model : nn.Module
         Returns logits, a tuple or a ``ModelOutput``.
     windows : Tensor of int64, shape (windows, length)
-        As :func:`icbs.lm.pack` makes them.
+        See :func:`icbs.lm.pack_windows`.
     batch_size : int
         Windows in a forward pass.
     report : callable, optional
-        ``report(done, windows)`` after each.
+        ``report(done, windows)`` after each forward pass.
     """
     was_training, loss = model.training, CausalLMLoss()
     device = next(model.parameters()).device

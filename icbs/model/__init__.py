@@ -1,1 +1,1 @@
-"""Which parts of a model are pruned, as matrices with masks."""
+"""The layers of a model that are pruned, as matrices with masks."""

@@ -1,4 +1,4 @@
-"""Adapters of the ``peft`` library: beside the base layers, left dense, and saved apart."""
+"""Adapters of the ``peft`` library: left dense, and saved separately from the base layers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from icbs.errors import LayerError
 
 
 def base_model_of(module: nn.Module) -> nn.Module | None:
-    """Return the model that a ``PeftModel`` puts adapters in; None for any other module.
+    """Return the model that a ``PeftModel`` adds adapters to; None for any other module.
 
-    Prompts are not adapters: they are put in by the ``PeftModel`` itself as it runs.
+    Prompts are not adapters: the ``PeftModel`` itself inserts them in its forward pass.
     """
     found: Any = module
     if _is(module, "peft.mixed_model", "PeftMixedModel"):
@@ -26,7 +26,7 @@ def base_model_of(module: nn.Module) -> nn.Module | None:
 
 
 def base_layer_of(module: nn.Module) -> nn.Module | None:
-    """Return the layer that an adapter stands beside; None for a module that is no adapter's."""
+    """Return the layer that an adapter extends; None for a module without an adapter."""
     if not _is(module, "peft.tuners.tuners_utils", "BaseTunerLayer"):
         return None
     found: Any = module
@@ -34,7 +34,7 @@ def base_layer_of(module: nn.Module) -> nn.Module | None:
 
 
 def adapters_in(model: nn.Module) -> set[nn.Module]:
-    """Return all modules that are parts of adapters, and not of their base layers."""
+    """Return all modules that belong to adapters and not to their base layers."""
     found: set[nn.Module] = set()
     for _, module, base in _adapted(model):
         found |= set(module.modules()) - set(base.modules())
@@ -42,18 +42,18 @@ def adapters_in(model: nn.Module) -> set[nn.Module]:
 
 
 def check_adapters(model: nn.Module) -> None:
-    """Refuse adapters whose base weights are not what runs.
+    """Refuse adapters that keep the base weights from being used as they are.
 
     Raises
     ------
     LayerError
-        For prompts, for trained copies of whole modules, and for adapters that are merged.
+        For learned prompts, trained copies of whole modules, and merged adapters.
     """
     for name, module in model.named_modules():
         if _is(module, "peft.peft_model", "PeftModel") and base_model_of(module) is None:
             raise LayerError(
-                "the model is a PeftModel with learned prompts, which are not part of it; prune "
-                "its base model (get_base_model()), and put the prompts before the pruned one"
+                "the model is a PeftModel with learned prompts, which are not pruned; prune its "
+                "base model (get_base_model()), and use the prompts with the pruned model"
             )
         if _is(module, "peft.utils.other", "AuxiliaryTrainingWrapper"):
             raise LayerError(
@@ -63,26 +63,26 @@ def check_adapters(model: nn.Module) -> None:
     for name, module, _ in _adapted(model):
         if getattr(module, "merged", False):
             raise LayerError(
-                f"the adapter of {name!r} is merged into its base layer, and unmerging would put "
-                "pruned weights back; call merge_and_unload() or unmerge_adapter() first"
+                f"the adapter of {name!r} is merged into its base layer, and unmerging it later "
+                "would restore pruned weights; call merge_and_unload() or unmerge_adapter() first"
             )
 
 
 def base_state(model: nn.Module) -> dict[str, Tensor] | None:
-    """Return the state dict that a model has without its adapters; None if it has none."""
+    """Return the state dict of a model without its adapters; None if it has no adapters."""
     prefixes = {name for name, _, _ in _adapted(model)}
     if not prefixes:
         return None
     found = {}
     for key, value in model.state_dict().items():
-        if (name := _without_adapters(key, prefixes)) is not None:
+        if (name := _base_key(key, prefixes)) is not None:
             found[name] = value
     return found
 
 
 @contextmanager
 def without_adapters(model: nn.Module) -> Iterator[None]:
-    """Let ``save_pretrained`` write the model that adapters were added to, not the adapters."""
+    """Make ``save_pretrained`` write the base model instead of its adapters."""
     found: Any = model
     added = getattr(model, "_hf_peft_config_loaded", False)
     if added:
@@ -94,8 +94,8 @@ def without_adapters(model: nn.Module) -> Iterator[None]:
             found._hf_peft_config_loaded = True
 
 
-def _without_adapters(key: str, prefixes: set[str]) -> str | None:
-    """Name of an entry of a state dict in the base model; None if it is part of an adapter."""
+def _base_key(key: str, prefixes: set[str]) -> str | None:
+    """Return a state dict's key as in the base model; None for the key of an adapter."""
     path, kept = "", []
     for part in key.split("."):
         if path not in prefixes:
@@ -107,13 +107,13 @@ def _without_adapters(key: str, prefixes: set[str]) -> str | None:
 
 
 def _adapted(model: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Module]]:
-    """Yield layers with an adapter: name, the whole, and the base layer."""
+    """Yield layers with an adapter: name, module, and base layer."""
     for name, module in model.named_modules():
         if (base := base_layer_of(module)) is not None:
             yield name, module, base
 
 
 def _is(module: nn.Module, home: str, name: str) -> bool:
-    """Whether a module is an instance of a class of a library, if that is loaded at all."""
+    """Whether a module is an instance of a library's class; False if it is not loaded."""
     kind = getattr(sys.modules.get(home), name, None)
     return kind is not None and isinstance(module, kind)

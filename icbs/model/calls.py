@@ -1,4 +1,4 @@
-"""Calls of layers in a forward pass: their tensors, their number, and the samples in them."""
+"""Calls of layers in a forward pass: their tensors, their number and their order."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from icbs.data.pytree import call, first_argument, tensors
 from icbs.data.samples import Samples
 from icbs.errors import DataError, LayerError
+from icbs.model.hooks import watch_calls
 from icbs.model.layer import Layer
 
-SEARCHED = {True: 1 << 22, False: 1 << 15}
-"""Entries of inputs, floating-point or not, searched for a layer that does not run at once."""
-AT_ONCE = {True: 1 << 18, False: 1 << 10}
-"""Entries of these in one forward pass."""
+MAX_SEARCHED = {True: 1 << 22, False: 1 << 15}
+"""Input entries, floating-point or not, searched for samples that reach a rarely run layer."""
+PER_PASS = {True: 1 << 18, False: 1 << 10}
+"""Input entries, floating-point or not, in one forward pass of that search."""
 Run = Callable[[Any, Any], Any]
 """``run(model, inputs)`` calls a model."""
 
@@ -25,12 +26,12 @@ Run = Callable[[Any, Any], Any]
 def inputs_and_output(
     layer: Layer, args: tuple[Any, ...], named: dict[str, Any], output: Any
 ) -> tuple[Tensor, Tensor]:
-    """Return inputs and output of a call, if they are tensors that can be looked at.
+    """Return inputs and output of a call, which must be plain tensors.
 
     Raises
     ------
     LayerError
-        If the layer returns something else than a tensor, or runs inside of ``torch.vmap``.
+        If the layer takes or returns anything but a tensor, or runs inside of ``torch.vmap``.
     """
     inputs = first_argument(args, named)
     for what, value in (("takes", inputs), ("returns", output)):
@@ -43,13 +44,13 @@ def inputs_and_output(
         if torch._C._functorch.is_functorch_wrapped_tensor(value):
             raise LayerError(
                 f"layer {layer.name!r} runs inside of a transformation of torch.func (vmap, "
-                "grad, …), where its calls can't be told apart; call it on batches, or exclude it"
+                "grad, …), which hides its samples; call it on batches, or exclude it"
             )
     return inputs, output
 
 
 def check_explained(layer: Layer, inputs: Tensor, output: Tensor, samples: int = 1) -> None:
-    """Refuse a layer that does something else than its kind.
+    """Refuse a layer whose output is not its weight times its inputs plus its bias.
 
     Raises
     ------
@@ -65,14 +66,14 @@ def check_explained(layer: Layer, inputs: Tensor, output: Tensor, samples: int =
 
 @dataclass(frozen=True)
 class Reach:
-    """Which layers the samples reach."""
+    """Order and number of the layers' calls."""
 
     order: list[str]
     """Names in the order in which they first run."""
     calls: dict[str, int | None]
     """Calls of each in a forward pass; None where samples differ."""
     uneven: list[str]
-    """Layers that see some samples only, or parts of them, as experts behind a router do."""
+    """Layers that get only some samples, or parts of them, such as experts behind a router."""
 
 
 def reach(
@@ -85,7 +86,7 @@ def reach(
     watch: Mapping[str, nn.Module] | None = None,
     verify: bool = False,
 ) -> Reach:
-    """Run some samples one by one, and then others until every layer has run.
+    """Run some samples one by one, then others until every layer has run.
 
     Parameters
     ----------
@@ -95,13 +96,13 @@ def reach(
     singles : sequence of Samples
         One sample each, all of which are run.
     more : iterable of Samples
-        Pieces of any size, run while there is a layer that has not.
+        Parts of any size, run as long as some layer has not run.
     run : callable
         ``run(model, inputs)``.
     watch : mapping of str to nn.Module, optional
-        Other modules whose order is of interest.
+        Other modules to include in the order.
     verify : bool
-        Refuse a layer that does something else than its kind.
+        Apply :func:`check_explained` to each layer.
 
     Raises
     ------
@@ -114,28 +115,28 @@ def reach(
     verified = set() if verify else {layer.name for layer in layers}
     order: list[str] = []
 
-    def look(piece: Samples) -> _Seen:
-        seen = _look(model, layers, piece, run, watched, verified)
-        _merge(order, seen.names)
-        return seen
+    def trace(piece: Samples) -> _Trace:
+        found = _trace(model, layers, piece, run, watched, verified)
+        _merge(order, found.names)
+        return found
 
-    each = [look(single) for single in singles]
+    traces = [trace(single) for single in singles]
     calls: dict[str, int | None] = {}
     uneven, missing, tried = [], [], len(singles)
     for name in [layer.name for layer in layers]:
-        counts = {seen.names.count(name) for seen in each}
+        counts = {found.names.count(name) for found in traces}
         calls[name] = counts.pop() if len(counts) == 1 else None
-        if any(seen.shapes[name] != each[0].shapes[name] for seen in each):
+        if any(found.shapes[name] != traces[0].shapes[name] for found in traces):
             uneven.append(name)
-        if not any(seen.shapes[name] for seen in each):
+        if not any(found.shapes[name] for found in traces):
             missing.append(name)
     for piece in more:
         if not missing:
             break
         if not len(piece):
             continue
-        seen, tried = look(piece), tried + len(piece)
-        for name in [name for name in missing if seen.shapes[name]]:
+        found, tried = trace(piece), tried + len(piece)
+        for name in [name for name in missing if found.shapes[name]]:
             missing.remove(name)
             calls[name] = None
             uneven.append(name)
@@ -149,58 +150,48 @@ def reach(
 
 
 @dataclass
-class _Seen:
-    """What a forward pass calls."""
+class _Trace:
+    """Calls in one forward pass."""
 
     shapes: dict[str, list[torch.Size]]
-    """Shapes of the inputs of each layer's calls, but for those with nothing."""
+    """Shapes of the inputs of each layer's calls, without empty ones."""
     names: list[str] = field(default_factory=list)
-    """Names of all modules watched, call by call."""
+    """Names of the modules called, one entry per call."""
 
 
 @torch.no_grad()
-def _look(
+def _trace(
     model: nn.Module,
     layers: Sequence[Layer],
     piece: Samples,
     run: Run,
     watched: Mapping[str, nn.Module],
     verified: set[str],
-) -> _Seen:
-    """Run a forward pass and note its calls; check layers that are not yet among ``verified``."""
-    found = _Seen({layer.name: [] for layer in layers})
+) -> _Trace:
+    """Record the calls of a forward pass; check layers that are not yet in ``verified``."""
+    by_name = {layer.name: layer for layer in layers}
+    found = _Trace({name: [] for name in by_name})
 
-    def before(name: str) -> Callable[..., None]:
-        return lambda *_: found.names.append(name)
+    def before(name: str, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        found.names.append(name)
 
-    def after(layer: Layer) -> Callable[..., None]:
-        def hook(
-            module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Any
-        ) -> None:
-            inputs, output = inputs_and_output(layer, args, named, output)
-            if not inputs.numel():  # an expert that is called with nothing
-                return
-            found.shapes[layer.name].append(inputs.shape)
-            if layer.name not in verified:
-                check_explained(layer, inputs, output)
-                verified.add(layer.name)
+    def after(name: str, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        inputs, output = inputs_and_output(by_name[name], args, named, output)
+        if not inputs.numel():  # an expert that gets no samples
+            return
+        found.shapes[name].append(inputs.shape)
+        if name not in verified:
+            check_explained(by_name[name], inputs, output)
+            verified.add(name)
 
-        return hook
-
-    handles = [m.register_forward_pre_hook(before(name)) for name, m in watched.items()]
-    handles += [
-        layer.module.register_forward_hook(after(layer), with_kwargs=True) for layer in layers
-    ]
-    try:
+    modules = {name: layer.module for name, layer in by_name.items()}
+    with watch_calls(watched, before=before), watch_calls(modules, after=after):
         run(model, piece.inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
     return found
 
 
 def _merge(order: list[str], names: Sequence[str]) -> None:
-    """Put new names into an order, each before those known ones that it runs before."""
+    """Insert new names into an order, each before the next known name in ``names``."""
     known = set(order)
     place = len(order)
     for name in reversed(list(dict.fromkeys(names))):
@@ -212,10 +203,10 @@ def _merge(order: list[str], names: Sequence[str]) -> None:
 
 
 def slices(samples: Samples, start: int) -> Iterator[Samples]:
-    """Yield further samples in slices, until as many are seen as come cheaply."""
+    """Yield samples from ``start`` on in slices, up to :data:`MAX_SEARCHED` input entries."""
     first = tensors(samples.inputs)[0]
-    kind, each = first.is_floating_point(), max(1, first[0].numel())
-    stop = min(len(samples), start + max(1, SEARCHED[kind] // each))
-    size = max(1, AT_ONCE[kind] // each)
+    floating, each = first.is_floating_point(), max(1, first[0].numel())
+    stop = min(len(samples), start + max(1, MAX_SEARCHED[floating] // each))
+    size = max(1, PER_PASS[floating] // each)
     for begin in range(start, stop, size):
         yield samples[begin : min(begin + size, stop)]

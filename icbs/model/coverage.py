@@ -1,4 +1,4 @@
-"""Coverage of a density: which weights are pruned, and which are left dense."""
+"""The weights that a density covers, and those that are left dense."""
 
 from __future__ import annotations
 
@@ -19,31 +19,32 @@ from icbs.model.kinds import kind_of
 from icbs.model.layer import Layer
 
 log = logging.getLogger("icbs")
-NOTED = 0.01
-"""Share of zeros among the weights to prune from which on they are spoken of."""
-MUCH = 0.1
-"""Share of the weights that can't be pruned from which on there is a warning."""
+LOGGED_ZEROS = 0.01
+"""Share of zeros among the weights to prune from which on they are logged."""
+UNSUPPORTED_SHARE = 0.1
+"""Share of weights of unsupported layers above which there is a warning."""
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Weights that are pruned, and matrix weights that are left dense."""
+    """Numbers of weights that are pruned, and of matrix weights that are left dense."""
 
     pruned: int
     """Weights of the layers that are pruned."""
     left_dense: dict[str, int] = field(default_factory=dict)
     """Parameter → number of weights, the largest first; embeddings and output layers too."""
     unsupported: dict[str, int] = field(default_factory=dict)
-    """Those of them that are neither embeddings nor adapters, and of no kind that is pruned."""
+    """The part of :attr:`left_dense` in modules that can't be pruned, other than embeddings and
+    adapters."""
     adapters: int = 0
-    """How many of :attr:`left_dense` are weights of adapters."""
+    """Number of parameters of :attr:`left_dense` that belong to adapters."""
 
     @classmethod
     def of(cls, model: nn.Module, layers: Sequence[Layer]) -> Coverage:
         """Count the parameters of a model that have more than one dimension, each once."""
         own = {id(layer.module.weight) for layer in layers}
         modules, adapters = dict(model.named_modules()), adapters_in(model)
-        left, unsupported, beside = {}, set(), 0
+        left, unsupported, adapter_count = {}, set(), 0
         for name, parameter in model.named_parameters():
             if id(parameter) in own or isinstance(parameter, nn.parameter.UninitializedParameter):
                 continue
@@ -52,21 +53,21 @@ class Coverage:
             left[name] = parameter.numel()
             module = modules[name.rpartition(".")[0]]
             if module in adapters:
-                beside += 1
-            elif not _can_be_dense(module):
+                adapter_count += 1
+            elif not _left_by_choice(module):
                 unsupported.add(name)
         ranked = dict(sorted(left.items(), key=lambda item: -item[1]))
         pruned = sum(layer.size for layer in layers)
-        odd = {name: size for name, size in ranked.items() if name in unsupported}
-        return cls(pruned, ranked, odd, beside)
+        sizes = {name: size for name, size in ranked.items() if name in unsupported}
+        return cls(pruned, ranked, sizes, adapter_count)
 
     def density(self, kept: int) -> float:
-        """Share of all matrix weights that is kept, given how many of the pruned layers' are."""
+        """Return the share of all matrix weights kept if ``kept`` of the pruned layers' are."""
         left = sum(self.left_dense.values())
         return (kept + left) / (self.pruned + left)
 
-    def tell(self, layers: Sequence[Layer], config: LayerSettings) -> None:
-        """Say what is left dense, and what else the density does not say; warn where it is much.
+    def report(self, layers: Sequence[Layer], config: LayerSettings) -> None:
+        """Log which weights stay dense or are 0 already, and warn of large shares of them.
 
         Parameters
         ----------
@@ -91,57 +92,58 @@ class Coverage:
                 DensityWarning,
                 stacklevel=4,
             )
-        beyond = sum(self.unsupported.values())
-        share = beyond / (beyond + self.pruned)
-        if share > MUCH and all(pattern in EVERYTHING for pattern in config.include):
+        unsupported = sum(self.unsupported.values())
+        share = unsupported / (unsupported + self.pruned)
+        everything = all(pattern in EVERYTHING for pattern in config.include)
+        if share > UNSUPPORTED_SHARE and everything:
             kept = sum(layer.num_keep for layer in layers)
             warnings.warn(
-                f"{share:.0%} of the weights are of no kind that can be pruned and stay dense: "
-                f"{listed(self.unsupported)}; the density holds for the other layers, and over "
+                f"{share:.0%} of the weights are in layers of unsupported types and stay dense: "
+                f"{listed(self.unsupported)}; the density applies to the other layers, and over "
                 f"all matrix weights it is {self.density(kept):.3f}",
                 DensityWarning,
                 stacklevel=4,
             )
-        _tell_default(layers, config)
-        _tell_zeros(layers)
+        _warn_of_default_density(layers, config)
+        _report_zeros(layers)
 
 
-def _can_be_dense(module: nn.Module) -> bool:
-    """Whether a module's weights are left dense by choice: they can be pruned, or are looked up."""
+def _left_by_choice(module: nn.Module) -> bool:
+    """Whether a module is supported, or an embedding, so that leaving it dense is a choice."""
     if isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear):
         return False  # of nn.MultiheadAttention
     return kind_of(module) is not None or isinstance(module, nn.Embedding | nn.EmbeddingBag)
 
 
-def _tell_default(layers: Sequence[Layer], config: LayerSettings) -> None:
-    """Warn of layers whose density nobody has chosen."""
+def _warn_of_default_density(layers: Sequence[Layer], config: LayerSettings) -> None:
+    """Warn of layers without an entry in ``densities`` where ``density`` is not set either."""
     rest = [layer.name for layer in layers if density_of(layer.name, layer.module, config) is None]
     if config.densities and rest and "density" not in config.model_fields_set:
         some = ", ".join(rest[:5]) + (f", … ({len(rest)} in all)" if len(rest) > 5 else "")
         warnings.warn(
-            f"densities says nothing of {some}: the default density of {config.density} is "
-            "theirs; set density, or exclude them",
+            f"densities has no pattern for {some}: they get the default density of "
+            f"{config.density}; set density, or exclude them",
             DensityWarning,
             stacklevel=5,
         )
 
 
-def _tell_zeros(layers: Sequence[Layer]) -> None:
-    """Speak of weights that are 0 before anything is pruned."""
+def _report_zeros(layers: Sequence[Layer]) -> None:
+    """Log weights that are 0 before pruning; warn if masks must keep some of them."""
     zeros = {layer.name: zeros_of(layer) for layer in layers}
     total, size = sum(zeros.values()), sum(layer.size for layer in layers)
-    if total < NOTED * size:
+    if total < LOGGED_ZEROS * size:
         return
     text = (
-        f"{total / size:.1%} of the weights to prune are 0 already, and density counts entries "
-        "of the mask, whatever the weights"
+        f"{total / size:.1%} of the weights to prune are 0 already; density counts entries of "
+        "the mask, zero or not"
     )
     full = [x.name for x in layers if zeros[x.name] > x.size - x.num_keep]
     if full:
         some = ", ".join(full[:5]) + (f", … ({len(full)} in all)" if len(full) > 5 else "")
         warnings.warn(
-            f"{text}: more are 0 in {some} than the masks prune, so that they keep zeros; "
-            "choose a lower density",
+            f"{text}: {some} have more zeros than their masks prune, so that the masks keep "
+            "zeros; choose a lower density",
             DensityWarning,
             stacklevel=5,
         )
@@ -150,26 +152,26 @@ def _tell_zeros(layers: Sequence[Layer]) -> None:
 
 
 def zeros_of(layer: Layer) -> int:
-    """Count the weights of a dense layer that are 0."""
+    """Count the zeros among a layer's dense weights."""
     return layer.size - int(layer.dense.count_nonzero())
 
 
 def kept_zeros(layer: Layer) -> int:
-    """Count the weights of a layer that its mask keeps though they are 0 when dense."""
+    """Count the zeros among a layer's dense weights that its mask keeps."""
     return int((~layer.pruned.view_as(layer.dense) & (layer.dense == 0)).sum())
 
 
 def listed(sizes: dict[str, int], most: int = 5) -> str:
-    """Write the first names with their sizes, and how many more there are."""
+    """Return the first names with their sizes, and the number of those left out."""
     shown = ", ".join(f"{name} ({size:,})" for name, size in list(sizes.items())[:most])
     more = len(sizes) - most
     return shown + (f", … ({more} more)" if more > 0 else "")
 
 
 def density_in_words(facts: Mapping[str, Any]) -> str:
-    """Say what a density is the density of, from a run's :meth:`icbs.Result.summary`.
+    """Describe which weights a density counts, from a run's :meth:`icbs.Result.summary`.
 
-    Empty for a summary of an older version, which does not say so.
+    Empty for a summary of an older version, which lacks the counts.
     """
     if facts.get("left_dense") is None:
         return ""
@@ -181,8 +183,8 @@ def density_in_words(facts: Mapping[str, Any]) -> str:
     if left := facts["left_dense"]:
         words += (
             f"; {sum(left.values()):,} matrix weights are left dense: {listed(left)}; "
-            f"over all of them the density is {facts['model_density']:.4f}"
+            f"over all matrix weights the density is {facts['model_density']:.4f}"
         )
     if facts["kept_zeros"]:
-        words += f"; {facts['kept_zeros']:,} of the weights kept were 0 already"
+        words += f"; {facts['kept_zeros']:,} of the kept weights were 0 already"
     return words

@@ -1,4 +1,4 @@
-"""Which modules of a model are pruned: found by pattern, and refused by name before work."""
+"""Selection of the layers to prune by patterns, with checks before any work."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from icbs.errors import LayerError
 from icbs.model.adapters import adapters_in, check_adapters
 from icbs.model.kinds import kind_of, known_types
 from icbs.model.layer import Layer
-from icbs.model.plain import check_weight, check_writable, oddity
+from icbs.model.plain import check_weight, check_writable, storage_problem
 from icbs.model.wrappers import modules_of
 from problems.suggest import did_you_mean
 
 EVERYTHING = ("*", "**", "re:.*")
 HEAD = "the output embedding; name it in include to prune it"
 ADAPTER = "part of an adapter"
-UNSEEN = "a part of nn.MultiheadAttention, which multiplies by its weight without running it"
+NOT_CALLED = "a part of nn.MultiheadAttention, which uses its weight without calling it"
 _ANY_TYPE = (object, nn.Module)
 log = logging.getLogger("icbs")
 
@@ -34,16 +34,15 @@ def find_layers(model: nn.Module, config: LayerSettings) -> list[Layer]:
 
     The output layer of a language model (``lm_head``, or whatever the model calls its
     output embeddings), weights tied to an embedding, adapters, and the output projection of
-    ``nn.MultiheadAttention`` are left dense, with a word, unless a pattern other
-    than ``*`` names them. Wrappers have no part in names (see
-    :func:`icbs.model.wrappers.modules_of`).
+    ``nn.MultiheadAttention`` are left dense, and logged, unless a pattern other than ``*``
+    names them. Names don't include wrappers (see :func:`icbs.model.wrappers.modules_of`).
 
     Raises
     ------
     LayerError
-        If a pattern matches nothing or only unsupported modules, if weights are shared
-        between modules, quantised, computed, not loaded, not finite or can't be written, if a
-        density leaves a layer empty or whole, or if N:M does not divide a width.
+        If a pattern matches nothing or only unsupported modules; if weights are shared
+        between modules, quantised, computed, not loaded, not finite or read-only; if a
+        density prunes nothing or everything of a layer; or if N:M does not divide a width.
     """
     check_writable(model)
     check_adapters(model)
@@ -51,7 +50,7 @@ def find_layers(model: nn.Module, config: LayerSettings) -> list[Layer]:
     known = {name: m for name, m in modules.items() if kind_of(m) is not None}
     for pattern in [*config.include, *config.exclude, *config.densities]:
         _check_pattern(pattern, modules, known)
-    aside = _left_by_default(model, modules, known)
+    excluded = _excluded_by_default(model, modules, known)
     chosen = []
     for name in known:
         module = known[name]
@@ -62,9 +61,9 @@ def find_layers(model: nn.Module, config: LayerSettings) -> list[Layer]:
         if density_of(name, module, config) == 1:
             log.info("%s is left dense: its density in densities is 1", name)
             continue
-        if name in aside and not _names(config.include, name, aside, known):
-            if aside[name] is not ADAPTER:  # there are many: see Coverage.tell
-                log.info("%s is left dense: it is %s", name, aside[name])
+        if name in excluded and not _included_by_name(config.include, name, excluded, known):
+            if excluded[name] is not ADAPTER:  # there are many: see Coverage.report
+                log.info("%s is left dense: it is %s", name, excluded[name])
             continue
         chosen.append(name)
     if not chosen:
@@ -75,10 +74,10 @@ def find_layers(model: nn.Module, config: LayerSettings) -> list[Layer]:
     _check_shared(model, known, chosen)
     for name in chosen:
         check_weight(name, known[name])
-        if aside.get(name) is UNSEEN:
+        if excluded.get(name) is NOT_CALLED:
             raise LayerError(
-                f"layer {name!r} never runs: {UNSEEN}; leave it out of include, or add it to "
-                "exclude"
+                f"layer {name!r} never runs: it is {NOT_CALLED}; leave it out of include, or add "
+                "it to exclude"
             )
     layers = [
         Layer.of(name, known[name], density_of(name, known[name], config) or config.density)
@@ -91,30 +90,31 @@ def find_layers(model: nn.Module, config: LayerSettings) -> list[Layer]:
     return layers
 
 
-def _names(
-    include: Sequence[str], name: str, aside: dict[str, str], known: dict[str, nn.Module]
+def _included_by_name(
+    include: Sequence[str], name: str, excluded: dict[str, str], known: dict[str, nn.Module]
 ) -> bool:
     """Whether a pattern asks for a layer that is left dense by default.
 
-    Any pattern but ``*`` asks for an output embedding; for others it must match nothing else.
+    Any pattern but ``*`` asks for an output embedding; a pattern asks for other such layers only
+    if it matches no layer that is pruned by default.
     """
-    mine = [p for p in include if p not in EVERYTHING and matches(name, known[name], p)]
-    if aside[name] is HEAD:
+    own = [p for p in include if p not in EVERYTHING and matches(name, known[name], p)]
+    if excluded[name] is HEAD:
         # A type is not a name: Linear asks for linear layers, not for the head among them.
-        return any(fnmatchcase(name, p) or p.startswith("re:") for p in mine)
+        return any(fnmatchcase(name, p) or p.startswith("re:") for p in own)
     return any(
-        all(other in aside for other, module in known.items() if matches(other, module, p))
-        for p in mine
+        all(other in excluded for other, module in known.items() if matches(other, module, p))
+        for p in own
     )
 
 
-def _left_by_default(
+def _excluded_by_default(
     model: nn.Module, modules: dict[str, nn.Module], known: dict[str, nn.Module]
 ) -> dict[str, str]:
-    """Layers that are left dense unless a pattern names them, and what they are."""
+    """Map the layers that are left dense unless a pattern names them to their descriptions."""
     heads, adapters = _output_layers(model, known), adapters_in(model)
     attention = nn.MultiheadAttention
-    unseen = {
+    not_called = {
         id(module.out_proj)
         for module in modules.values()
         if isinstance(module, attention) and type(module).forward is attention.forward
@@ -125,13 +125,13 @@ def _left_by_default(
             found[name] = HEAD
         elif module in adapters:
             found[name] = ADAPTER
-        elif id(module) in unseen:
-            found[name] = UNSEEN
+        elif id(module) in not_called:
+            found[name] = NOT_CALLED
     return found
 
 
 def _output_layers(model: nn.Module, known: dict[str, nn.Module]) -> set[str]:
-    """Layers that turn hidden states into a vocabulary's logits, or share its embedding."""
+    """Return the layers that compute a vocabulary's logits, or share its embedding."""
     outputs = []
     for module in model.modules():
         if callable(getter := getattr(module, "get_output_embeddings", None)):
@@ -148,15 +148,15 @@ def _output_layers(model: nn.Module, known: dict[str, nn.Module]) -> set[str]:
 
 
 def matches(name: str, module: nn.Module, pattern: str) -> bool:
-    """Whether a pattern is of a module.
+    """Whether a pattern matches a module.
 
     Parameters
     ----------
     name : str
     module : nn.Module
     pattern : str
-        A glob on the name, a regular expression on it after ``re:``, or the name of the
-        module's type or of one that it derives from, such as ``Conv2d``.
+        A glob on the name; a regular expression on the name, after ``re:``; or the name of
+        the module's type or of a base class of it, such as ``Conv2d``.
     """
     if pattern.startswith("re:"):
         return re.fullmatch(pattern[3:], name) is not None
@@ -165,12 +165,12 @@ def matches(name: str, module: nn.Module, pattern: str) -> bool:
 
 
 def matches_any(name: str, module: nn.Module, patterns: Sequence[str]) -> bool:
-    """Whether one of several patterns is of a module."""
+    """Whether any of several patterns matches a module."""
     return any(matches(name, module, pattern) for pattern in patterns)
 
 
 def density_of(name: str, module: nn.Module, config: LayerSettings) -> float | None:
-    """Return the density that ``densities`` gives a layer, by the last pattern that matches."""
+    """Return a layer's density by the last matching pattern of ``densities``; None without."""
     found = [d for pattern, d in config.densities.items() if matches(name, module, pattern)]
     return found[-1] if found else None
 
@@ -191,8 +191,8 @@ def _check_pattern(
     if not any(name in known for name in hits):
         kinds = sorted({type(modules[name]).__name__ for name in hits})
         raise LayerError(
-            f"pattern {pattern!r} matches only {', '.join(kinds)}, and what can be pruned is "
-            f"{known_types()}; the prunable layers are: {_listed(known)}"
+            f"pattern {pattern!r} matches only {', '.join(kinds)}, and only {known_types()} can be "
+            f"pruned; the prunable layers are: {_listed(known)}"
         )
 
 
@@ -203,10 +203,10 @@ def _types(modules: dict[str, nn.Module]) -> set[str]:
 def _check_shared(model: nn.Module, known: dict[str, nn.Module], chosen: list[str]) -> None:
     owners: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        owners.setdefault(_place(parameter), []).append(name)
+        owners.setdefault(_storage_id(parameter), []).append(name)
     for name in chosen:
         weight: Any = known[name].weight
-        shared = owners.get(_place(weight), [])
+        shared = owners.get(_storage_id(weight), [])
         if len(shared) > 1:
             raise LayerError(
                 f"layer {name!r} shares its weights ({', '.join(shared)}); "
@@ -214,10 +214,10 @@ def _check_shared(model: nn.Module, known: dict[str, nn.Module], chosen: list[st
             )
 
 
-def _place(weight: Tensor) -> int:
-    """Where a weight begins in memory; an identity of its own where that can't be said."""
+def _storage_id(weight: Tensor) -> int:
+    """Return a weight's address in memory; the id of the object where it has none."""
     lazy = isinstance(weight, nn.parameter.UninitializedParameter)
-    plain = not lazy and type(weight.data) is Tensor and oddity(weight) is None
+    plain = not lazy and type(weight.data) is Tensor and storage_problem(weight) is None
     return weight.data_ptr() if plain and weight.numel() else id(weight)
 
 
@@ -225,7 +225,7 @@ def _check_layer(layer: Layer) -> None:
     if not torch.isfinite(layer.dense).all():
         raise LayerError(
             f"layer {layer.name!r} has weights that are NaN or infinite; "
-            "repair the model or exclude the layer"
+            "repair the model, or exclude the layer"
         )
     if not 0 < layer.num_keep < layer.size:
         raise LayerError(

@@ -1,8 +1,8 @@
-"""Gates: sets of weights that are pruned, and come back, together.
+"""Gates: sets of weights that are pruned or restored together.
 
-A gate multiplies the weights of its set: 1 where they are kept, 0 where they are pruned. A
-gate of a single weight is the usual case; a neuron, a head, a channel or a whole layer is one
-gate of many weights, which may lie in several layers.
+A gate multiplies the weights of its set: by 1 if they are kept, by 0 if they are pruned. Usually
+a gate has a single weight; a neuron, a head, a channel or a whole layer is a gate with many
+weights, possibly of several layers.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Part:
     index: Tensor
     """Flat indices of the weights, shape (m,)."""
     gate: Tensor | None = None
-    """Gate of each weight, shape (m,); None where weight i is gate i."""
+    """Gate of each weight, shape (m,); None if consecutive weights have consecutive gates."""
     first: int = 0
-    """Where :attr:`gate` is None: number of the gate of the first weight."""
+    """Gate of the first weight if :attr:`gate` is None."""
 
     @cached_property
     def places(self) -> tuple[Tensor, Tensor]:
@@ -40,11 +40,11 @@ class Part:
 
     @property
     def weights(self) -> Tensor:
-        """Values of the weights where their gates are open, shape (m,)."""
+        """Values of the weights with open gates, shape (m,)."""
         return self.layer.dense[self.places]
 
     def of(self, gates: Tensor) -> Tensor:
-        """Expand one value a gate to one value a weight, along the last dimension."""
+        """Expand one value per gate to one value per weight, along the last dimension."""
         if self.gate is not None:
             return gates[..., self.gate]
         return gates[..., self.first : self.first + len(self.index)]
@@ -52,17 +52,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Change:
-    """Weights of one layer that are pruned or come back."""
+    """Weights of one layer that are pruned or restored."""
 
     layer: Layer
     index: Tensor
     """Flat indices, shape (m,)."""
     pruned: Tensor
-    """Which of them are pruned; the others come back. Bool, shape (m,)."""
+    """True for weights that are pruned, False for weights that are restored; shape (m,)."""
 
     @property
     def difference(self) -> Tensor:
-        """What is added to each weight, shape (m,)."""
+        """Difference of each weight, shape (m,)."""
         dense = self.layer.dense[self.layer.unravel(self.index)]
         return torch.where(self.pruned, -dense, dense)
 
@@ -81,39 +81,48 @@ class Gates:
     Parameters
     ----------
     parts : sequence of Part
-        No weight twice. All weights of a gate are pruned, or all are kept.
+        Without repeated weights. All weights of a gate are pruned, or all are kept. Parts of one
+        layer are joined into one.
     count : int
         Number of gates n.
     labels : Tensor of int64, shape (n,), optional
-        Group of each gate, where each group keeps its count of pruned gates; None for one
+        Group of each gate; the number of pruned gates of each group is fixed. None for one
         group.
 
     Raises
     ------
     ValueError
-        If there is no gate, or some weights of a gate are pruned and others are kept.
+        If there is no gate, or a gate has no weight. :meth:`closed` also raises it if some
+        weights of a gate are pruned and others are kept.
     """
 
     def __init__(self, parts: Sequence[Part], count: int, labels: Tensor | None = None) -> None:
         if not count or not parts:
-            raise ValueError("a block needs a gate at least")
-        self.parts, self.count, self.labels = tuple(parts), count, labels
+            raise ValueError("a block needs at least one gate")
+        by_layer: dict[int, list[Part]] = {}
+        for part in parts:
+            by_layer.setdefault(id(part.layer), []).append(part)
+        self.parts = tuple(_joined(own) for own in by_layer.values())
+        self.count, self.labels = count, labels
+        empty = self.total([torch.ones(len(part.index)) for part in self.parts]) == 0
+        if empty.any():
+            raise ValueError(f"gate {int(empty.argmax())} of {count} has no weight")
 
     @classmethod
     def single(cls, layer: Layer, index: Tensor, labels: Tensor | None = None) -> Gates:
-        """One gate for each weight of a layer at flat indices."""
+        """Return one gate for each weight of a layer at flat indices."""
         return cls([Part(layer, index)], len(index), labels)
 
     @classmethod
     def of_sets(cls, layer: Layer, sets: Sequence[Tensor], labels: Tensor | None = None) -> Gates:
-        """One gate for each set of flat indices into a layer."""
+        """Return one gate for each set of flat indices into a layer."""
         sizes = torch.tensor([len(members) for members in sets])
         gate = torch.repeat_interleave(torch.arange(len(sets)), sizes).to(layer.dense.device)
         return cls([Part(layer, torch.cat(list(sets)), gate)], len(sets), labels)
 
     @classmethod
     def joined(cls, blocks: Sequence[Gates], labels: Tensor | None = None) -> Gates:
-        """Gates of several blocks, one after another, in one group unless labels say otherwise."""
+        """Return the gates of several blocks in order, in one group unless labels are given."""
         parts, first = [], 0
         for block in blocks:
             for part in block.parts:
@@ -127,8 +136,8 @@ class Gates:
 
     @property
     def layers(self) -> list[Layer]:
-        """Layers that the gates belong to, each once."""
-        return list({id(part.layer): part.layer for part in self.parts}.values())
+        """Layers of the gates, each once."""
+        return [part.layer for part in self.parts]
 
     @property
     def name(self) -> str:
@@ -136,22 +145,22 @@ class Gates:
         return " + ".join(layer.name for layer in self.layers)
 
     def closed(self) -> npt.NDArray[np.uint8]:
-        """Which gates are closed (their weights pruned), 1 or 0, shape (n,)."""
+        """Return 1 for closed gates (with pruned weights) and 0 for others, shape (n,)."""
         pruned = self.total([part.layer.pruned[part.index].double() for part in self.parts])
         if all(part.gate is None for part in self.parts):
             return pruned.astype(np.uint8)
         sizes = self.total([torch.ones(len(part.index)).double() for part in self.parts])
         if ((pruned != 0) & (pruned != sizes)).any():
-            raise ValueError(f"some gates of {self.name} are pruned in part")
+            raise ValueError(f"some gates of {self.name} have both pruned and kept weights")
         return (pruned != 0).astype(np.uint8)
 
     def total(self, values: Sequence[Tensor]) -> Float:
-        """Sum one value a weight over each gate, in float64 on the host.
+        """Sum one value per weight over each gate, in float64 on the host.
 
         Parameters
         ----------
         values : sequence of Tensor, shape (m,)
-            For each part.
+            One tensor for each part.
 
         Returns
         -------
@@ -172,10 +181,10 @@ class Gates:
         Parameters
         ----------
         number : int
-            Of the part.
+            Number of the part.
         columns : Tensor, shape (any, m)
         into : Tensor, shape (any, n)
-            Written to.
+            Changed in place.
         """
         part = self.parts[number]
         if part.gate is None:
@@ -184,14 +193,14 @@ class Gates:
             into.index_add_(1, part.gate, columns)
 
     def changes(self, gates: npt.NDArray[np.int64], closed: npt.NDArray[np.bool_]) -> list[Change]:
-        """Return what becomes of the weights when some gates close or open.
+        """Return the changes of weights when some gates are closed or opened.
 
         Parameters
         ----------
         gates : array of int, shape (moved,)
             Numbers of the gates that move.
         closed : array of bool, shape (moved,)
-            Which of them close.
+            True for gates that are closed.
         """
         found = []
         for part in self.parts:
@@ -212,7 +221,21 @@ class Gates:
         return found
 
     def of_layer(self, layer: Layer) -> Iterator[tuple[int, Part]]:
-        """Yield the parts that lie in a layer, with their numbers."""
+        """Yield the parts in a layer with their numbers."""
         for number, part in enumerate(self.parts):
             if part.layer is layer:
                 yield number, part
+
+
+def _joined(parts: list[Part]) -> Part:
+    """Join parts of one layer into one."""
+    if len(parts) == 1:
+        return parts[0]
+    gates = [
+        part.first + torch.arange(len(part.index), device=part.index.device)
+        if part.gate is None
+        else part.gate
+        for part in parts
+    ]
+    index = torch.cat([part.index for part in parts])
+    return Part(parts[0].layer, index, torch.cat(gates))

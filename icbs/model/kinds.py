@@ -1,4 +1,4 @@
-"""Kinds of layers: how a module's weights, inputs and outputs become matrices.
+"""Kinds of layers: a module's weights, inputs and outputs as matrices.
 
 All other code sees a layer as a matrix (out, in) that multiplies the features of each
 position. A new kind is one class, and a row in ``icbs.plugins.KINDS``, an entry point of the
@@ -28,9 +28,9 @@ class Kind:
     types: ClassVar[str] = ""
     """Modules of this kind, for messages."""
     pointwise: ClassVar[bool] = True
-    """Whether features are the last dimension of inputs and outputs, each position alone."""
+    """Whether each position's output depends on that position's inputs only, features last."""
     groups: int = 1
-    """Parts into which outputs and features are split, one part of each belonging together."""
+    """Number of parts of outputs and features; each part of outputs uses one of features."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module: Any = module
@@ -42,11 +42,11 @@ class Kind:
 
     @property
     def weight(self) -> Tensor:
-        """Weights as they are in the module, in its own shape."""
+        """Current weights in the module's own shape."""
         return self.module.weight.detach()
 
     def matrix(self, weight: Tensor) -> Tensor:
-        """Arrange values, one a weight, from the module's shape as (out, in)."""
+        """Arrange values, one per weight, from the module's shape as (out, in)."""
         return weight
 
     def shaped(self, matrix: Tensor) -> Tensor:
@@ -54,32 +54,32 @@ class Kind:
         return matrix
 
     def at(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, ...]:
-        """Find the weights at (rows, columns) of the matrix in the module's shape."""
+        """Return the index in the module's weight of entries (rows, columns) of the matrix."""
         return rows, columns
 
     def features(self, inputs: Tensor, outputs: torch.Size, samples: int) -> Tensor:
-        """Lay out what the matrix multiplies, shape (samples, T, groups · in).
+        """Arrange the inputs that the matrix multiplies, shape (samples, T, groups · in).
 
         Parameters
         ----------
         inputs : Tensor
             First argument of a call.
         outputs : torch.Size
-            Shape of what the call returned.
+            Shape of the call's output.
         samples : int
-            Samples in the call, which lie one after another in the first dimension.
+            Samples in the call, one after another in the first dimension.
         """
         return inputs.reshape(samples, -1, inputs.shape[-1])
 
     def positions(self, outputs: Tensor, samples: int) -> Tensor:
-        """Lay out outputs, or their gradients, by position, shape (samples, T, out)."""
+        """Arrange outputs, or their gradients, by position, shape (samples, T, out)."""
         return outputs.reshape(samples, -1, outputs.shape[-1])
 
     @torch.no_grad()
     def explains(self, inputs: Tensor, outputs: Tensor, samples: int) -> bool:
-        """Whether a call did what this kind of layer does, and nothing else.
+        """Whether a call's output is the matrix times the features plus the bias.
 
-        Subclasses may do more than their name says: scale the weight, add an adapter.
+        Subclasses of a module may do more: scale the weight, add an adapter.
         """
         features = self.features(inputs, outputs.shape, samples).unflatten(2, (self.groups, -1))
         matrix = self.matrix(self.weight).unflatten(0, (self.groups, -1))
@@ -105,14 +105,14 @@ class Linear(Kind):
 
 
 class Transposed(Kind):
-    """``Conv1D`` of transformers (GPT-2): a linear layer whose weight is (in, out)."""
+    """``Conv1D`` of transformers (GPT-2): a linear layer with a weight of shape (in, out)."""
 
     types = "transformers' Conv1D"
 
     @classmethod
     def fits(cls, module: nn.Module) -> bool:
         """Whether a module is a Conv1D."""
-        # A model that holds one has loaded the library; nobody else should have to.
+        # Not imported: a model with such a layer has loaded the library already.
         transformers = sys.modules.get("transformers.pytorch_utils")
         return transformers is not None and isinstance(module, transformers.Conv1D)
 
@@ -125,12 +125,12 @@ class Transposed(Kind):
         return matrix.T
 
     def at(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, ...]:
-        """Find the weights at (rows, columns) in the module's shape."""
+        """Return the index in the module's weight of entries (rows, columns) of the matrix."""
         return columns, rows
 
 
 class Convolution(Kind):
-    """``nn.Conv2d``, unfolded: in = channels of a group · height · width of the kernel."""
+    """``nn.Conv2d``, unfolded: in = channels of a group × height × width of the kernel."""
 
     types = "nn.Conv2d"
     pointwise = False
@@ -153,29 +153,29 @@ class Convolution(Kind):
         return matrix.reshape(self.module.weight.shape)
 
     def at(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, ...]:
-        """Find the weights at (rows, columns) in the module's shape."""
+        """Return the index in the module's weight of entries (rows, columns) of the matrix."""
         _, _, height, width = self.module.weight.shape
         rest = columns % (height * width)
         return rows, columns // (height * width), rest // width, rest % width
 
     def features(self, inputs: Tensor, outputs: torch.Size, samples: int) -> Tensor:
-        """Unfold the patch that each position sees, shape (samples, T, groups · in)."""
+        """Unfold the input patch of each position, shape (samples, T, groups · in)."""
         padded = self._padded(inputs, (outputs[-2], outputs[-1]))
         module = self.module
         unfolded = F.unfold(
             padded, module.kernel_size, dilation=module.dilation, stride=module.stride
         )
-        # The channel comes first among an unfolded position's features, so groups lie together.
+        # Unfolded features are ordered by channel first, so those of a group are contiguous.
         places = unfolded.transpose(1, 2)
         return places.reshape(samples, -1, places.shape[-1])
 
     def positions(self, outputs: Tensor, samples: int) -> Tensor:
-        """Lay out channels last, shape (samples, T, out)."""
+        """Move channels last, shape (samples, T, out)."""
         places = outputs.flatten(2).transpose(1, 2)
         return places.reshape(samples, -1, places.shape[-1])
 
     def _padded(self, inputs: Tensor, size: tuple[int, int]) -> Tensor:
-        """Pad as the module does; subclasses that do it themselves pad to keep the size."""
+        """Pad as the module does; for subclasses that pad by themselves, to fit the output."""
         sides: list[int] = []
         for axis in (1, 0):
             before, after = self._padding(axis)
@@ -191,7 +191,7 @@ class Convolution(Kind):
         return F.pad(inputs, sides, mode="constant" if mode == "zeros" else mode)
 
     def _reach(self, axis: int) -> int:
-        """Length that a dilated kernel covers."""
+        """Return the length that a dilated kernel covers along an axis."""
         return int(self.module.dilation[axis] * (self.module.kernel_size[axis] - 1) + 1)
 
     def _padding(self, axis: int) -> tuple[int, int]:
@@ -205,7 +205,7 @@ class Convolution(Kind):
 
 
 def kind_of(module: nn.Module) -> Kind | None:
-    """Return the kind of a module; None if it is of no known kind."""
+    """Return the kind of a module; None for an unsupported one."""
     for name in KINDS.names():
         kind = KINDS.get(name)
         if kind.fits(module):

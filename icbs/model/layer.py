@@ -1,4 +1,4 @@
-"""A prunable layer: its dense weights as a matrix, and the state of its mask."""
+"""A prunable layer: its dense weights as a matrix, and its mask."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from icbs.model.kinds import Kind, kind_of, known_types
 
 @dataclass
 class Layer:
-    """A layer of any kind, seen as a matrix (out, in), and the state of its mask.
+    """A layer of any kind as a matrix (out, in), with its mask.
 
-    The mask decides: weights are always ``dense`` where kept and 0 where pruned.
+    The mask determines the weights: ``dense`` where kept, 0 where pruned.
     """
 
     name: str
     module: nn.Module
     kind: Kind = field(repr=False)
-    """How the module's weights, inputs and outputs become matrices."""
+    """Conversion of the module's weights, inputs and outputs to matrices."""
     density: float
     dense: Tensor = field(repr=False)
-    """Weights with all gates open, shape (out, in), contiguous: those before pruning, until
-    :meth:`replace_weights`; never written to."""
+    """Weights with all gates open, shape (out, in), contiguous: those before pruning, or of the
+    last :meth:`replace_weights`; never changed in place."""
     pruned: Tensor = field(repr=False)
     """Which weights are pruned, bool, flat, shape (out · in,)."""
     _original: Tensor | None = field(default=None, init=False, repr=False)
@@ -38,12 +38,12 @@ class Layer:
         Raises
         ------
         LayerError
-            If the module is of no kind that can be pruned.
+            If the module is of a type that can't be pruned.
         """
         kind = kind_of(module)
         if kind is None:
             raise LayerError(
-                f"{name!r} is {type(module).__name__}; what can be pruned is {known_types()}"
+                f"{name!r} is {type(module).__name__}; only {known_types()} can be pruned"
             )
         dense = kind.matrix(kind.weight).clone(memory_format=torch.contiguous_format)
         pruned = torch.zeros(dense.numel(), dtype=torch.bool, device=dense.device)
@@ -61,37 +61,37 @@ class Layer:
 
     @property
     def num_keep(self) -> int:
-        """Number of weights to keep: the density, exact to the weight."""
+        """Number of weights to keep: density times size, rounded."""
         return round(self.density * self.size)
 
     @property
     def num_kept(self) -> int:
-        """Number of weights kept by the mask as it stands."""
+        """Number of weights that the current mask keeps."""
         return self.size - int(self.pruned.sum())
 
     @property
     def replaced(self) -> bool:
-        """Whether the weights have been replaced since the run began."""
+        """Whether the weights have been replaced since the start of the run."""
         return self._original is not None
 
     @property
     def weight(self) -> Tensor:
-        """Weights as they stand, shape (out, in); to read, not to write."""
+        """Current weights, shape (out, in); read-only by convention."""
         return self.kind.matrix(self.kind.weight)
 
     @property
     def mask(self) -> Tensor:
-        """Which weights are kept, bool, in the shape of the module's own weight."""
+        """Current mask, bool, True where kept, in the shape of the module's own weight."""
         return self.kind.shaped(~self.pruned.view_as(self.dense)).contiguous()
 
     def unravel(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows (outputs) and columns (inputs) of flat indices."""
+        """Return rows (outputs) and columns (inputs) of flat indices."""
         columns = self.shape[1]
         return index // columns, index % columns
 
     @torch.no_grad()
     def set_mask(self, pruned: Tensor) -> None:
-        """Take a whole mask, flat bool, and write the weights that follow from it."""
+        """Set the whole mask, flat bool, True where pruned, and the weights accordingly."""
         self.pruned = pruned.clone()
         zero = self.dense.new_zeros(())
         matrix = torch.where(pruned.view_as(self.dense), zero, self.dense)
@@ -99,7 +99,7 @@ class Layer:
 
     @torch.no_grad()
     def set_block(self, index: Tensor, pruned: Tensor) -> None:
-        """Set the mask at flat indices, and the weights there; exact in both directions."""
+        """Set the mask and the weights at flat indices; kept weights get their dense values."""
         self.pruned[index] = pruned
         rows, columns = self.unravel(index)
         values = torch.where(pruned, self.dense.new_zeros(()), self.dense[rows, columns])
@@ -112,7 +112,7 @@ class Layer:
         Parameters
         ----------
         matrix : Tensor, shape (out, in)
-            Values that weights have where kept, or take when their gates open. Copied.
+            Values of weights with open gates, copied.
         """
         if matrix.shape != self.dense.shape:
             raise LayerError(
@@ -121,14 +121,14 @@ class Layer:
             )
         values = matrix.to(self.dense)  # of the same type, on the same device
         if not torch.isfinite(values).all():
-            raise LayerError(f"new weights of {self.name!r} hold NaN or infinite values")
+            raise LayerError(f"new weights of {self.name!r} have NaN or infinite values")
         if self._original is None:
             self._original = self.dense
         self.dense = values.clone(memory_format=torch.contiguous_format)
         self.set_mask(self.pruned)
 
     def restore_weights(self) -> None:
-        """Return to the weights before the first replacement; the mask stays."""
+        """Restore the weights before the first replacement; the mask stays."""
         if self._original is not None:
             self.dense, self._original = self._original, None
             self.set_mask(self.pruned)

@@ -1,4 +1,4 @@
-"""Models are pruned, and measured, unwrapped, in evaluation mode and without caches."""
+"""Contexts for pruning and measuring: evaluation mode, no wrappers, no caches, no fast paths."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from icbs.model.wrappers import unwrapped
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
-    """Put the model in evaluation mode within the context, and say so where it matters.
+    """Put the model in evaluation mode within the context; warn if that changes its outputs.
 
     Yields
     ------
     nn.Module
-        The model without wrappers (see :func:`icbs.model.wrappers.unwrapped`), which names
-        its layers and runs them with hooks.
+        The model without wrappers (see :func:`icbs.model.wrappers.unwrapped`), in which hooks
+        run and layers have plain names.
 
     Raises
     ------
     LayerError
-        If the model does not run as modules.
+        If the model does not run as modules: exported, scripted or sharded.
     """
     with unwrapped(model) as plain, _evaluating(plain):
         yield plain
@@ -40,7 +40,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     if noisy:
         warnings.warn(
             f"the model is in training mode and has {', '.join(noisy)}: it is pruned and "
-            "measured in evaluation mode, and handed back in training mode",
+            "measured in evaluation mode, and returned to training mode afterwards",
             TrainingModeWarning,
             stacklevel=6,
         )
@@ -61,7 +61,7 @@ def _depends_on_mode(module: nn.Module) -> bool:
 
 @contextmanager
 def without_fast_paths() -> Iterator[None]:
-    """Keep torch's own transformer layers from computing past the layers that they are made of."""
+    """Make torch's own transformer layers call their submodules instead of fused kernels."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -72,16 +72,16 @@ def without_fast_paths() -> Iterator[None]:
 
 @contextmanager
 def without_cache(model: nn.Module) -> Iterator[None]:
-    """Keep a language model from caching keys and values, which a second run would extend.
+    """Switch off the cache of keys and values, which a second forward pass would extend.
 
-    A language model may be a part of the model, or have parts with configurations of their
-    own (encoder and decoder, the text model beside a vision tower): it is switched off in all.
+    A language model may be a part of the model, or have parts with their own configurations
+    (encoder and decoder, text and vision models): the cache is switched off in all of them.
     """
     changed: list[tuple[Any, Any]] = []
     try:
         for config in _configs(model):
             if value := getattr(config, "use_cache", False):
-                with suppress(AttributeError):  # frozen: whoever replays parts of it will see
+                with suppress(AttributeError):  # a frozen configuration keeps its cache
                     config.use_cache = False
                     changed.append((config, value))
         yield
@@ -91,7 +91,7 @@ def without_cache(model: nn.Module) -> Iterator[None]:
 
 
 def _configs(model: nn.Module) -> list[Any]:
-    """Return the configurations of all modules, and those that they hold, each once."""
+    """Return the configurations of all modules, with nested ones, each once."""
     found: dict[int, Any] = {}
     left = [getattr(module, "config", None) for module in model.modules()]
     while left:

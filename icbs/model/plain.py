@@ -1,4 +1,4 @@
-"""Checks that weights and masks are plain tensors, with memory of their own."""
+"""Checks that weights and masks are plain tensors in memory of their own."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from icbs.errors import LayerError
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def oddity(tensor: Tensor) -> str | None:
-    """Describe why a tensor does not hold plain numbers in memory; None if it does."""
+def storage_problem(tensor: Tensor) -> str | None:
+    """Describe why a tensor is not stored as plain numbers in memory; None if it is."""
     if tensor.is_meta:
         return "on the meta device, which holds no values"
     if tensor.is_nested:
@@ -26,7 +26,7 @@ def oddity(tensor: Tensor) -> str | None:
 
 
 def check_weight(name: str, module: nn.Module) -> None:
-    """Refuse a layer whose weights are not plain floating-point numbers in memory of their own.
+    """Refuse a layer without plain floating-point weights in memory of their own.
 
     Raises
     ------
@@ -46,19 +46,19 @@ def check_weight(name: str, module: nn.Module) -> None:
         )
     if weight.is_meta:
         raise LayerError(
-            f"layer {name!r} has its weights on the meta device: nothing was loaded; "
+            f"layer {name!r} has its weights on the meta device, which holds no values; "
             "load the model onto a real device"
         )
     kind = type(weight.data).__name__
     if kind == "DTensor":
         raise LayerError(
-            f"layer {name!r} has its weights spread over processes ({kind}); prune the model "
+            f"layer {name!r} has weights sharded over processes ({kind}); prune the model "
             "before it is sharded"
         )
-    if (odd := oddity(weight)) and not weight.is_quantized:
+    if (problem := storage_problem(weight)) and not weight.is_quantized:
         raise LayerError(
-            f"layer {name!r} has weights that are {odd}; make them dense (to_dense()), or exclude "
-            "the layer"
+            f"layer {name!r} has weights that are {problem}; make them dense (to_dense()), or "
+            "exclude the layer"
         )
     if weight.dtype not in FLOATS or type(weight.data) is not Tensor:
         raise LayerError(
@@ -67,23 +67,23 @@ def check_weight(name: str, module: nn.Module) -> None:
         )
     if _overlaps(weight):
         raise LayerError(
-            f"layer {name!r} has an expanded weight, of which several entries are one number in "
-            "memory; give it one of its own (weight.clone()), or exclude the layer"
+            f"layer {name!r} has an expanded weight, whose entries share memory; copy it "
+            "(weight.clone()), or exclude the layer"
         )
 
 
 def _overlaps(tensor: Tensor) -> bool:
-    """Whether several entries of a tensor are one number in memory."""
-    reach = 1
+    """Whether several entries of a tensor share one place in memory."""
+    extent = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if size > 1 and stride < reach:
+        if size > 1 and stride < extent:
             return True
-        reach += stride * (size - 1)
+        extent += stride * (size - 1)
     return False
 
 
 def check_writable(model: nn.Module) -> None:
-    """Refuse a model with parameters or buffers that can't be changed, or saved for gradients.
+    """Refuse a model with inference tensors, which can't be changed or used for gradients.
 
     Raises
     ------
@@ -93,8 +93,8 @@ def check_writable(model: nn.Module) -> None:
         lazy = nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer
         if not isinstance(tensor, lazy) and tensor.is_inference():
             raise LayerError(
-                f"{name!r} of the model was made under torch.inference_mode, so that it can't be "
-                "changed; make or load the model outside of it, or with torch.no_grad"
+                f"{name!r} of the model was created under torch.inference_mode and can't be "
+                "changed; create or load the model outside of it, or under torch.no_grad"
             )
 
 
@@ -106,14 +106,14 @@ def check_mask(name: str, mask: Tensor) -> None:
     LayerError
     """
     if not isinstance(name, str):
-        raise LayerError(f"masks are given by the names of layers, and {name!r:.80} is not a name")
+        raise LayerError(f"masks must be keyed by layer names, and {name!r:.80} is not a name")
     if not isinstance(mask, Tensor):
         found: str | None = type(mask).__name__
     else:
-        found = oddity(mask) or (str(mask.dtype) if mask.dtype != torch.bool else None)
+        found = storage_problem(mask) or (str(mask.dtype) if mask.dtype != torch.bool else None)
     if found is None:
         return
     raise LayerError(
-        f"the mask of {name!r} is {found}; it must be a tensor of torch.bool in memory, True "
-        "where a weight is kept"
+        f"the mask of {name!r} is {found}; it must be a dense tensor of torch.bool, True where "
+        "a weight is kept"
     )

@@ -1,4 +1,4 @@
-"""Wrappers around modules: compiled, data-parallel, adapters; seen through, so names are plain."""
+"""Removal of wrappers around modules: compiled, data-parallel, adapters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from icbs.model.adapters import base_layer_of, base_model_of
 
 
 def inside(module: nn.Module) -> nn.Module:
-    """Return the module that wrappers run; the module itself if it is not wrapped."""
+    """Return the module inside of wrappers; the module itself if it is not wrapped."""
     while (found := _wrapped(module)) is not None:
         module = found
     return module
@@ -24,7 +24,7 @@ def inside(module: nn.Module) -> nn.Module:
 def _wrapped(module: nn.Module) -> nn.Module | None:
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return module.module
-    # A compiled module has loaded Dynamo, which takes a second; nobody else should have to.
+    # Not imported, which takes a second: a compiled module has loaded Dynamo already.
     dynamo: Any = sys.modules.get("torch._dynamo.eval_frame")
     if dynamo is not None and isinstance(module, dynamo.OptimizedModule):
         return module._orig_mod
@@ -32,10 +32,10 @@ def _wrapped(module: nn.Module) -> nn.Module | None:
 
 
 def modules_of(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the modules of a model by the names they have without wrappers.
+    """Return the modules of a model by their names without wrappers.
 
     ``0._orig_mod.1`` (compiled), ``module.0.1`` (data-parallel) and ``0.1.base_layer`` (PEFT)
-    are all ``0.1``. The model itself is left out.
+    all become ``0.1``. The model itself is left out.
     """
     found: dict[str, nn.Module] = {}
     seen: set[int] = set()
@@ -59,10 +59,10 @@ def modules_of(model: nn.Module) -> dict[str, nn.Module]:
 
 @contextmanager
 def unwrapped(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield a model without its wrappers, and those of its parts; nothing in it is compiled.
+    """Yield a model without wrappers, around itself or its parts, and without compiled code.
 
-    Within the context children take the places of their wrappers, and compiled code runs
-    eagerly, since compiled code ignores hooks. Weights are shared, not copied.
+    Within the context wrapped children replace their wrappers, and compiled code runs eagerly,
+    because it would ignore hooks. Weights are shared, not copied.
 
     Raises
     ------
@@ -71,13 +71,13 @@ def unwrapped(model: nn.Module) -> Iterator[nn.Module]:
     """
     model = inside(model)
     _check_runs_as_modules(model)
-    places: list[tuple[nn.Module, str, nn.Module]] = []
+    replaced: list[tuple[nn.Module, str, nn.Module]] = []
     compiled: list[tuple[nn.Module, Any]] = []
     try:
         for parent in list(_plain_modules(model)):
             for name, child in list(parent._modules.items()):
                 if child is not None and (plain := inside(child)) is not child:
-                    places.append((parent, name, child))
+                    replaced.append((parent, name, child))
                     parent._modules[name] = plain
             if (call := getattr(parent, "_compiled_call_impl", None)) is not None:
                 compiled.append((parent, call))
@@ -86,14 +86,14 @@ def unwrapped(model: nn.Module) -> Iterator[nn.Module]:
             stack.enter_context(_eager())
             yield model
     finally:
-        for parent, name, child in places:
+        for parent, name, child in replaced:
             parent._modules[name] = child
         for module, call in compiled:
             module._compiled_call_impl = call
 
 
 def _plain_modules(model: nn.Module) -> Iterator[nn.Module]:
-    """Walk through a model as it is without wrappers, whether or not they are still there."""
+    """Yield all modules of a model except wrappers."""
     seen, left = {model}, [model]
     while left:
         module = left.pop()
@@ -105,7 +105,7 @@ def _plain_modules(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _eager() -> Any:
-    """Let functions that are compiled by themselves run eagerly, where torch can (from 2.6)."""
+    """Run compiled functions eagerly too, where torch can (from 2.6)."""
     if "torch._dynamo.eval_frame" in sys.modules and hasattr(torch.compiler, "set_stance"):
         return torch.compiler.set_stance("force_eager")
     return nullcontext()
@@ -114,8 +114,8 @@ def _eager() -> Any:
 def _check_runs_as_modules(model: nn.Module) -> None:
     if isinstance(model, torch.jit.ScriptModule):
         raise LayerError(
-            f"the model is scripted ({type(model).__name__}); prune the module that it was made "
-            "from"
+            f"the model is scripted ({type(model).__name__}); prune the module that it was "
+            "scripted from"
         )
     fsdp: Any = sys.modules.get("torch.distributed.fsdp")
     sharded = getattr(fsdp, "FullyShardedDataParallel", None)
@@ -124,7 +124,7 @@ def _check_runs_as_modules(model: nn.Module) -> None:
         if any(base.__module__.startswith("torch.export.") for base in type(module).__mro__):
             raise LayerError(
                 f"{what} is the module of an exported program ({type(module).__name__}), which "
-                "runs as a graph; prune the module that was exported, and export it again"
+                "runs as a graph; prune the original module, and export it again"
             )
         if sharded is not None and isinstance(module, sharded):
             raise LayerError(

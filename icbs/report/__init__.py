@@ -1,1 +1,1 @@
-"""What a run did, for people: tables for a terminal, pictures, and a page of HTML."""
+"""Reports of runs: tables for a terminal, figures, and an HTML page."""

@@ -1,4 +1,4 @@
-"""Figures on test samples, taken while a run goes on; pruning never sees them."""
+"""Evaluations on test samples during a run, as a callback and as a CSV file."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Evaluation:
 
     step: int
     seconds: float
-    """Wall seconds since the run began, the evaluations themselves left out."""
+    """Wall seconds since the start of the run, without evaluations."""
     figures: dict[str, float]
 
 
 @dataclass
 class Evaluator:
-    """Callback that evaluates every so many passes and keeps the figures in the run folder.
+    """Callback that evaluates the model at intervals and saves the figures in the run folder.
 
     Parameters
     ----------
@@ -41,9 +41,9 @@ class Evaluator:
     every : int
         Passes between evaluations.
     folder : Path, optional
-        Where ``evaluations.csv`` goes.
+        Folder for ``evaluations.csv``.
     rows : list of Evaluation
-        Earlier ones, of a run that is resumed.
+        Earlier evaluations of a resumed run.
     """
 
     evaluate: Callable[[nn.Module], dict[str, float]]
@@ -54,12 +54,12 @@ class Evaluator:
     """Wall seconds of the last evaluation."""
 
     def __call__(self, progress: Progress) -> None:
-        """Evaluate if it is time to; never asks the pruner to end."""
+        """Evaluate every ``every`` passes, and after the last one."""
         if progress.step % self.every == 0 or progress.step == progress.passes:
             self.add(progress.step, progress.seconds, progress.model)
 
     def remaining(self, progress: Progress) -> float:
-        """Seconds that the evaluations still to come will take."""
+        """Return the estimated seconds of the remaining evaluations."""
         count = progress.passes // self.every - progress.step // self.every
         count += progress.passes % self.every != 0
         return self.seconds * (count if progress.step < progress.passes else 0)
@@ -71,15 +71,15 @@ class Evaluator:
 
     def add(self, step: int, seconds: float, model: nn.Module) -> Evaluation:
         """Evaluate the model and record the figures."""
-        began = time.perf_counter()
+        start = time.perf_counter()
         row = Evaluation(step, seconds, self.evaluate(model))
-        self.seconds = time.perf_counter() - began
+        self.seconds = time.perf_counter() - start
         self.rows = [old for old in self.rows if old.step < step] + [row]
         if self.folder is not None and self.folder.exists():
             try:
                 write_evaluations(self.rows, self.folder / FILE)
-            except OSError as error:  # no reason to end a run
-                log.warning("the figures of pass %d are not in %s: %s", step, self.folder, error)
+            except OSError as error:  # the run continues
+                log.warning("the figures of pass %d can't be saved: %s", step, error)
         return row
 
 
@@ -95,7 +95,7 @@ def write_evaluations(rows: Sequence[Evaluation], path: Path) -> None:
 
 
 def read_evaluations(path: Path) -> list[Evaluation]:
-    """Read what :func:`write_evaluations` wrote; an absent file has no rows.
+    """Read a file of :func:`write_evaluations`; returns no rows if it does not exist.
 
     Raises
     ------

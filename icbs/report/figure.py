@@ -1,4 +1,4 @@
-"""The picture of a run: test figures and held-out loss against time, predictions against fact."""
+"""The figure of a run: test figures and held-out loss over time, predicted and actual change."""
 
 from __future__ import annotations
 
@@ -9,60 +9,62 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icbs.formatting import STANDARD_ERROR, counted, is_share, label, metrics, number, significant
+from icbs.report.decisions import Decision, decisions, held_out_loss
 from icbs.report.evaluations import Evaluation
-from icbs.report.judgements import Judgement, held_out_loss, judgements
 from icbs.report.layers import natural
 from icbs.report.screen import visible
-from icbs.run.history import Row
+from icbs.run.history import BlockRecord
 from problems.files import atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURED = 8
-"""Layers up to which each has its own colour in the scatter of predictions."""
-_LOG = 20.0
-"""Ratio of largest to smallest value from which an axis is logarithmic."""
+MAX_COLOURS = 8
+"""Number of layers up to which each has its own colour in the scatter of predictions."""
+_LOG_RATIO = 20.0
+"""Ratio of largest to smallest value above which an axis is logarithmic."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One run to draw."""
+    """A run to draw."""
 
     name: str
     evaluations: Sequence[Evaluation]
-    history: Sequence[Row]
+    history: Sequence[BlockRecord]
     initial_loss: float = float("nan")
-    """Held-out loss of the initial mask; NaN where it is not known."""
+    """Held-out loss of the initial masks; NaN if not known."""
     by_pass: bool = False
-    """Whether all moves of a pass were judged together."""
+    """Whether acceptance was decided for whole passes."""
 
     @property
-    def judged(self) -> list[Judgement]:
-        """What was judged together, in its order."""
-        return judgements(self.history, by_pass=self.by_pass)
+    def decisions(self) -> list[Decision]:
+        """The decisions on acceptance, in order."""
+        return decisions(self.history, by_pass=self.by_pass)
 
 
-def draw(curves: Sequence[Curve], baselines: Mapping[str, Mapping[str, float]], path: Path) -> None:
-    """Draw runs into a file, PNG or SVG by its ending: a panel for each figure that there is.
+def draw(
+    curves: Sequence[Curve], references: Mapping[str, Mapping[str, float]], path: Path
+) -> None:
+    """Draw runs into a PNG or SVG file, by its extension.
 
     Parameters
     ----------
     curves : sequence of Curve
-    baselines : mapping
+    references : mapping
         Name → figures, drawn as horizontal lines.
     path : Path
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    figure = picture(curves, baselines)
-    ending = path.suffix.removeprefix(".") or "png"
+    figure = run_figure(curves, references)
+    format = path.suffix.removeprefix(".") or "png"
     with atomic(path) as temporary:
-        FigureCanvasAgg(figure).print_figure(temporary, format=ending, dpi=120)
+        FigureCanvasAgg(figure).print_figure(temporary, format=format, dpi=120)
 
 
-def picture(curves: Sequence[Curve], baselines: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Lay the panels out: test figures, the held-out loss, predicted against actual change."""
+def run_figure(curves: Sequence[Curve], references: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Return a figure with panels for test figures, held-out loss, and changes of the loss."""
     from matplotlib.figure import Figure
 
     names: dict[str, None] = {}
@@ -70,38 +72,38 @@ def picture(curves: Sequence[Curve], baselines: Mapping[str, Mapping[str, float]
         for row in curve.evaluations:
             names |= dict.fromkeys(metrics(row.figures))
     losses = [curve for curve in curves if math.isfinite(curve.initial_loss)]
-    judged = [curve for curve in curves if curve.judged]
-    panels = len(names) + bool(losses) + bool(judged) or 1
+    decided = [curve for curve in curves if curve.decisions]
+    panels = len(names) + bool(losses) + bool(decided) or 1
     across = min(panels, 2 if panels == 4 else 3)
     rows = -(-panels // across)
     figure = Figure(figsize=(5.2 * across, 4.6 * rows), layout="constrained")
     axes = iter(figure.subplots(rows, across, squeeze=False).flat)
     for name in names:
-        _test_figure(next(axes), curves, baselines, name)
+        _test_panel(next(axes), curves, references, name)
     if losses:
-        _held_out(next(axes), losses)
-    if judged:
-        _agreement(next(axes), judged)
-    if not (names or losses or judged):
+        _loss_panel(next(axes), losses)
+    if decided:
+        _prediction_panel(next(axes), decided)
+    if not (names or losses or decided):
         next(axes).text(0.5, 0.5, "no pass yet", ha="center", va="center")
     for spare in axes:
         spare.set_axis_off()
     return figure
 
 
-def _test_figure(
-    axes: Any, curves: Sequence[Curve], baselines: Mapping[str, Mapping[str, float]], name: str
+def _test_panel(
+    axes: Any, curves: Sequence[Curve], references: Mapping[str, Mapping[str, float]], name: str
 ) -> None:
     scale = 100.0 if is_share(name) else 1.0
-    seen: list[float] = []
-    for i, (title, figures) in enumerate(baselines.items()):
+    drawn: list[float] = []
+    for i, (title, figures) in enumerate(references.items()):
         if name in figures:
             value = scale * figures[name]
             style = {"color": "black"} if title == "dense" else {"color": f"C{i + 2}", "ls": "--"}
             axes.axhline(
                 value, lw=1, label=f"{_text(title)} {number(name, figures[name])}", **style
             )
-            seen.append(value)
+            drawn.append(value)
     for i, curve in enumerate(curves):
         rows = [row for row in curve.evaluations if name in row.figures]
         seconds = [row.seconds for row in rows]
@@ -112,37 +114,37 @@ def _test_figure(
             low = [value - error for value, error in zip(values, errors, strict=True)]
             high = [value + error for value, error in zip(values, errors, strict=True)]
             axes.fill_between(seconds, low, high, color=f"C{i}", alpha=0.2, lw=0)
-        seen += values
+        drawn += values
     axes.set(
         xlabel="seconds of pruning", ylabel=_text(f"test {label(name)}{' (%)' * is_share(name)}")
     )
-    _finish(axes, seen, log=not is_share(name))
+    _finish(axes, drawn, log=not is_share(name))
 
 
-def _held_out(axes: Any, curves: Sequence[Curve]) -> None:
-    seen: list[float] = []
+def _loss_panel(axes: Any, curves: Sequence[Curve]) -> None:
+    drawn: list[float] = []
     for i, curve in enumerate(curves):
-        points = held_out_loss(curve.initial_loss, curve.judged)
+        points = held_out_loss(curve.initial_loss, curve.decisions)
         seconds, values = zip(*points, strict=True)
         text = f"{_text(curve.name)}: {significant(values[0])} to {significant(values[-1])}"
         axes.plot(seconds, values, color=f"C{i}", lw=2, label=text)
-        seen += values
+        drawn += values
     axes.set(xlabel="seconds of pruning", ylabel="held-out training loss")
-    _finish(axes, seen, log=True)
+    _finish(axes, drawn, log=True)
 
 
-def _agreement(axes: Any, curves: Sequence[Curve]) -> None:
+def _prediction_panel(axes: Any, curves: Sequence[Curve]) -> None:
     by_pass = all(curve.by_pass for curve in curves)
-    points = [judgement for curve in curves for judgement in curve.judged]
-    names = sorted({name for judgement in points for name in judgement.layers}, key=natural)
+    points = [decision for curve in curves for decision in curve.decisions]
+    names = sorted({name for decision in points for name in decision.layers}, key=natural)
     if by_pass:
         parts = {"pass": points}
-    elif len(names) > COLOURED:
+    elif len(names) > MAX_COLOURS:
         parts = {counted(len(names), "layer"): points}
     else:
         parts = {f"layer {name}": [p for p in points if p.layers == (name,)] for name in names}
     for i, (part, own) in enumerate(parts.items()):
-        for accepted, marker, word in ((True, "o", "kept"), (False, "x", "undone")):
+        for accepted, marker, word in ((True, "o", "accepted"), (False, "x", "rejected")):
             chosen = [point for point in own if point.accepted is accepted]
             if chosen:
                 axes.scatter(
@@ -156,7 +158,7 @@ def _agreement(axes: Any, curves: Sequence[Curve]) -> None:
         low = min(min(p.predicted for p in finite), min(p.actual for p in finite), -1e-9)
         axes.plot([low, 0], [low, 0], color="black", lw=1, label="predicted = actual")
         axes.axhline(0, color="grey", lw=0.5)
-        # Changes span orders of magnitude and both signs.
+        # Changes differ by orders of magnitude and in sign.
         sizes = sorted(abs(p.actual) for p in finite if p.actual)
         threshold = max(sizes[len(sizes) // 10] if sizes else 1e-3, abs(low) * 1e-4)
         axes.set_xscale("symlog", linthresh=threshold)
@@ -170,11 +172,11 @@ def _agreement(axes: Any, curves: Sequence[Curve]) -> None:
 
 
 def _finish(axes: Any, values: Iterable[float], *, log: bool = False) -> None:
-    """Choose the scale, write plain numbers at the ticks, and set the legend under the axes."""
+    """Set the scale, the format of ticks, and the legend below the axes."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     known = [value for value in values if math.isfinite(value)]
-    if log and known and min(known) > 0 and max(known) > _LOG * min(known):
+    if log and known and min(known) > 0 and max(known) > _LOG_RATIO * min(known):
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_minor_formatter(NullFormatter())
@@ -185,7 +187,7 @@ def _finish(axes: Any, values: Iterable[float], *, log: bool = False) -> None:
 
 
 def _decades(axis: Any, threshold: float) -> None:
-    """Mark 0 and the powers of ten outside the linear part of an axis, where there is room."""
+    """Set ticks at 0 and at powers of ten outside of the linear part of an axis."""
     low, high = axis.get_view_interval()
     first = math.ceil(math.log10(threshold) + 0.5)
     powers = [10.0**power for power in range(first, 9)]
@@ -202,5 +204,5 @@ def _plain_ticks(axis: Any) -> None:
 
 
 def _text(name: str) -> str:
-    """Text of a legend: never a formula between dollar signs, nor left out for a leading _."""
+    """Escape a label, so that $ does not start a formula and a leading _ does not hide it."""
     return ("\u200a" if name.startswith("_") else "") + visible(name).replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""Layers of a run, one by one and in groups: density, blocks, gains."""
+"""Figures of the layers of a run, single and in groups: density, blocks, gains."""
 
 from __future__ import annotations
 
@@ -8,58 +8,58 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from icbs.run.history import Row
+from icbs.run.history import BlockRecord
 
 
 @dataclass(frozen=True)
 class LayerFigures:
-    """What became of one layer, or of several together."""
+    """Figures of one layer, or sums over several."""
 
     name: str
     layers: int
     """Number of layers."""
     size: int
-    """Weights; 0 while the run has no final masks."""
+    """Number of weights; 0 for an unfinished run."""
     kept: int
-    """Weights kept."""
+    """Number of weights kept."""
     blocks: int
     accepted: int
-    """Blocks whose move was kept."""
+    """Number of accepted blocks."""
     moved: int
-    """Weights that changed sides in moves that were kept."""
+    """Number of weights pruned or restored in accepted blocks."""
     predicted: float
-    """Change of the loss by the quadratic models, over the moves that were kept."""
+    """Change of the loss by the quadratic models, over the accepted blocks."""
     actual: float
-    """Change of the held-out loss, where each block was judged for itself; else NaN."""
+    """Change of the held-out loss; NaN if acceptance was decided for whole passes."""
     milliseconds: float
-    """Median of the solver's time for a block."""
+    """Median of the solver's time per block."""
 
     @property
     def density(self) -> float:
-        """Share of the weights that is kept; NaN while the run has no final masks."""
+        """Share of the weights that is kept; NaN for an unfinished run."""
         return self.kept / self.size if self.size else float("nan")
 
     @property
     def gain(self) -> float:
-        """What the kept moves brought: measured where that is known, else predicted."""
+        """Decrease of the loss by the accepted blocks: measured if known, else predicted."""
         return -(self.predicted if np.isnan(self.actual) else self.actual)
 
 
 def layer_figures(
-    history: Iterable[Row], masks: Mapping[str, tuple[int, int]], *, by_pass: bool
+    history: Iterable[BlockRecord], masks: Mapping[str, tuple[int, int]], *, by_pass: bool
 ) -> list[LayerFigures]:
-    """Tabulate a history by layer.
+    """Compute the figures of each layer from a history.
 
     Parameters
     ----------
-    history : iterable of Row
+    history : iterable of BlockRecord
     masks : mapping
-        Layer name → weights and kept weights; empty while the run has no final masks.
+        Layer name → numbers of weights and of kept weights; empty for an unfinished run.
     by_pass : bool
-        Whether all moves of a pass were judged together, so that no layer has a change of
-        its own.
+        Whether acceptance was decided for whole passes, so that the change of the held-out loss
+        is not known for single layers.
     """
-    rows: dict[str, list[Row]] = {name: [] for name in masks}
+    rows: dict[str, list[BlockRecord]] = {name: [] for name in masks}
     for row in history:
         rows.setdefault(row.layer, []).append(row)
     found = []
@@ -85,7 +85,7 @@ def layer_figures(
 
 
 def by_kind(layers: Sequence[LayerFigures]) -> list[LayerFigures]:
-    """Sum layers that have the same name but for numbers, such as ``model.layers.*.mlp.up``."""
+    """Sum layers with equal names except numbers, such as ``model.layers.*.mlp.up``."""
     return _grouped(layers, kind_name)
 
 
@@ -96,7 +96,7 @@ def by_depth(layers: Sequence[LayerFigures], most: int = 5) -> list[LayerFigures
     ----------
     layers : sequence of LayerFigures
     most : int
-        Groups, at most.
+        Largest number of groups.
     """
     numbers = sorted({n for layer in layers if (n := _number(layer.name)) is not None})
     width = -(-len(numbers) // most) if numbers else 1
@@ -106,19 +106,19 @@ def by_depth(layers: Sequence[LayerFigures], most: int = 5) -> list[LayerFigures
     def group(name: str) -> str:
         n = _number(name)
         if n is None:
-            return "elsewhere"
+            return "other layers"
         return f"block {n}" if first[n] == last[n] else f"blocks {first[n]} to {last[n]}"
 
     return _grouped(layers, group)
 
 
 def kind_name(name: str) -> str:
-    """Write ``*`` for the numbers in a dotted name."""
+    """Replace the numbers in a dotted name by ``*``."""
     return re.sub(r"(?<![^.])\d+(?![^.])", "*", name)
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """Sort key under which layer 2 comes before layer 10."""
+    """Return a sort key that puts layer 2 before layer 10."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 

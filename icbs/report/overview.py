@@ -1,4 +1,4 @@
-"""What a run folder holds, read once for every way of showing it."""
+"""The content of a run folder, read once for all reports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from icbs.export.headers import TaskNotes
 from icbs.report.evaluations import FILE, Evaluation, read_evaluations
 from icbs.report.figure import Curve
 from icbs.report.layers import LayerFigures, layer_figures
-from icbs.run.history import Row
+from icbs.run.history import BlockRecord
 from icbs.run.run_folder import RunFolder
 
 
@@ -24,28 +24,28 @@ class Overview:
     settings: Mapping[str, Any]
     """The pruner's settings."""
     task: str
-    """Name of the task, or what stands for it."""
+    """Name of the task, or a description for a run of the Python library."""
     options: Mapping[str, Any]
     """The task's options."""
     from_command: bool
-    """Whether ``icbs prune`` began it, and not the library."""
+    """Whether the run was started by ``icbs prune``."""
     dense: Mapping[str, float]
-    """Test figures of the dense model; empty where nobody noted them."""
+    """Test figures of the dense model; empty if not recorded."""
     finished: bool
     passes: int
-    """Passes done."""
+    """Number of passes done."""
     seconds: float
     """Wall seconds spent on pruning."""
     initial_loss: float
-    """Held-out loss of the start; NaN where it is not known yet."""
+    """Held-out loss of the initial masks; NaN if not known yet."""
     loss: float
-    """Lowest held-out loss so far; NaN where it is not known yet."""
+    """Lowest held-out loss so far; NaN if not known yet."""
     density: str
-    """Of what the density is the density, in words; empty while the run goes on."""
-    history: list[Row]
+    """Description of the weights that the density counts; empty for an unfinished run."""
+    history: list[BlockRecord]
     evaluations: list[Evaluation]
     sizes: Mapping[str, tuple[int, int]]
-    """Layer name → weights and kept weights; empty while the run has no final masks."""
+    """Layer name → numbers of weights and of kept weights; empty for an unfinished run."""
 
     @classmethod
     def of(cls, run: str | Path) -> Overview:
@@ -54,14 +54,14 @@ class Overview:
         Raises
         ------
         RunFolderError
-            If the folder holds no run, or is damaged.
+            If the folder has no run, or is damaged.
         """
         folder = RunFolder(Path(run))
         config = folder.config()
-        facts = folder.facts()
+        status = folder.status()
         try:
             notes = TaskNotes.of(folder.about())
-        except ValueError:  # begun by the library, with notes of its caller's own
+        except ValueError:  # started by the library, with the caller's notes
             notes = None
         return cls(
             path=folder.path,
@@ -70,12 +70,12 @@ class Overview:
             options=notes.task_options if notes else {},
             from_command=notes is not None,
             dense=notes.dense if notes else {},
-            finished=facts.finished,
-            passes=facts.passes,
-            seconds=facts.seconds,
-            initial_loss=facts.initial_loss,
-            loss=facts.loss,
-            density=facts.density,
+            finished=status.finished,
+            passes=status.passes,
+            seconds=status.seconds,
+            initial_loss=status.initial_loss,
+            loss=status.loss,
+            density=status.density,
             history=folder.history() if (folder.path / "history.csv").exists() else [],
             evaluations=read_evaluations(folder.path / FILE),
             sizes={
@@ -86,31 +86,31 @@ class Overview:
 
     @property
     def how_to_resume(self) -> str:
-        """Command, or function, that goes on with the run."""
+        """Command or function call that resumes the run."""
         if not self.from_command:
             return f"icbs.Pruner.resume({str(self.path)!r}, …)"
         return resume_command(self.path, self.task, self.settings["solver"])
 
     @property
     def by_pass(self) -> bool:
-        """Whether all moves of a pass were judged together."""
+        """Whether acceptance was decided for whole passes."""
         return self.settings["acceptance"] == "pass"
 
     @property
     def curve(self) -> Curve:
-        """The run as a curve to draw."""
+        """The run for :mod:`icbs.report.figure`."""
         return Curve(
             self.path.name, self.evaluations, self.history, self.initial_loss, self.by_pass
         )
 
     @cached_property
     def layers(self) -> list[LayerFigures]:
-        """Figures layer by layer."""
+        """Figures of each layer."""
         return layer_figures(self.history, self.sizes, by_pass=self.by_pass)
 
     @property
     def stages(self) -> dict[str, Mapping[str, float]]:
-        """Test figures of the dense model, of the start and of the masks so far."""
+        """Test figures of the dense model, the initial masks and the last evaluation."""
         found: dict[str, Mapping[str, float]] = {}
         if self.dense:
             found["dense"] = self.dense
@@ -124,7 +124,7 @@ class Overview:
 
 
 def resume_command(folder: Path, task: str, solver: str) -> str:
-    """Return the command that goes on with a run; code of the user's own is named again."""
+    """Return the command that resumes a run, with the task or solver if it is user code."""
     named = {"task": task, "solver": solver}
     again = [f" --{what} {name}" for what, name in named.items() if ":" in name]
     return f"'icbs resume {folder}{''.join(again)}'"

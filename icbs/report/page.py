@@ -1,4 +1,4 @@
-"""A run as one page of HTML that needs no other file and no network."""
+"""The report of a run as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from icbs.formatting import label, metrics, spell
-from icbs.report.figure import picture
+from icbs.report.figure import run_figure
 from icbs.report.layers import by_depth, by_kind
 from icbs.report.overview import Overview
-from icbs.report.tables import FEW, LEGEND, columns, facts
+from icbs.report.tables import LEGEND, MAX_ROWS, columns, facts
 from problems.files import write_text
 
 
 def write_page(run: Overview, path: Path) -> None:
-    """Write the report of a run as a self-contained page of HTML.
+    """Write the report of a run as a self-contained HTML page.
 
     Parameters
     ----------
@@ -29,12 +29,12 @@ def write_page(run: Overview, path: Path) -> None:
     from jinja2 import Environment
 
     source = files("icbs.report").joinpath("page.html.j2").read_text(encoding="utf-8")
-    # Names of layers and figures come from files: everything is escaped.
+    # Names of layers and figures come from files, so everything is escaped.
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         source
     )
     names = list(dict.fromkeys(name for stage in run.stages.values() for name in metrics(stage)))
-    few = len(run.layers) <= FEW
+    few = len(run.layers) <= MAX_ROWS
     groups = {} if few else {"Kinds of layer": by_kind(run.layers), "Depth": by_depth(run.layers)}
     write_text(
         path,
@@ -43,7 +43,7 @@ def write_page(run: Overview, path: Path) -> None:
             facts=facts(run),
             stages={stage: [spell(n, f) for n in names] for stage, f in run.stages.items()},
             metrics=[f"test {label(name)}" for name in names],
-            picture=_svg(run),
+            figure=_svg(run),
             groups={title: columns(found, run) for title, found in groups.items()},
             layers=columns(run.layers, run),
             few=few,
@@ -55,12 +55,12 @@ def write_page(run: Overview, path: Path) -> None:
 
 
 def _svg(run: Overview) -> str:
-    """Draw the run; as data, so that the page stays one file and no markup is trusted."""
+    """Return the run's figure as a data URL, in which markup of the SVG can't run scripts."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    baselines = {"dense": run.dense} if run.dense else {}
+    references = {"dense": run.dense} if run.dense else {}
     buffer = io.BytesIO()
-    FigureCanvasSVG(picture([run.curve], baselines)).print_figure(buffer, format="svg")
+    FigureCanvasSVG(run_figure([run.curve], references)).print_figure(buffer, format="svg")
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

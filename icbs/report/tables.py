@@ -1,4 +1,4 @@
-"""A run's figures as tables and lines for a terminal."""
+"""Tables and lines about a run for a terminal."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from icbs.report.overview import Overview
 from icbs.report.screen import visible
 
 LEGEND = (
-    "kept: blocks whose move was kept, of all; moved: weights that changed sides in them; "
-    "predicted, actual: their change of the loss; ms: median time of the solver for a block"
+    "kept: accepted blocks of all; moved: weights pruned or restored in accepted blocks; "
+    "predicted, actual: change of the loss by them; ms: median time of the solver per block"
 )
-FAILURES = 5
-"""Kinds of solver failure that are named."""
-FEW = 12
-"""Layers up to which each has a line of its own."""
+MAX_FAILURES = 5
+"""Number of different solver failures that are listed."""
+MAX_ROWS = 12
+"""Number of layers up to which each layer has its own row."""
 
 
 def outcome_table(stages: Mapping[str, Mapping[str, float]], title: str = "") -> Table:
-    """Set the dense model, the start and the pruned model side by side, a column a figure.
+    """Return a table of test figures with a row per stage and a column per figure.
 
     Parameters
     ----------
     stages : mapping
-        Name of a stage → test figures; see :mod:`icbs.formatting`.
+        Name of a stage (dense, start, pruned) → test figures.
     title : str
     """
     names: dict[str, None] = {}
@@ -51,18 +51,18 @@ def outcome_table(stages: Mapping[str, Mapping[str, float]], title: str = "") ->
 
 
 def facts(run: Overview) -> list[str]:
-    """Say in a few lines what was run, how far it came, and what is left of the model."""
+    """Return lines on task, settings, progress, losses, failures and density of a run."""
     settings = run.settings
     named = [str(run.options[name]) for name in ("model", "text") if name in run.options]
     what = f" ({', '.join(named)})" if named else ""
-    # A resumed run may have been given more passes than its settings say.
+    # A run may have been resumed with more passes than in its settings.
     wanted = max(run.passes, settings["passes"])
     done = (
         counted(run.passes, "pass")
         if run.finished
         else f"{run.passes} of {counted(wanted, 'pass')}"
     )
-    state = "finished" if run.finished else f"not finished: {run.how_to_resume} goes on"
+    state = "finished" if run.finished else f"not finished; resume it with {run.how_to_resume}"
     lines = [
         f"{run.task}{what}: density {settings['density']:g}, solver {settings['solver']}, "
         f"start {settings['initial']}, seed {settings['seed']}",
@@ -76,25 +76,25 @@ def facts(run: Overview) -> list[str]:
     rows = run.history
     if rows:
         kept = sum(row.accepted for row in rows)
-        judged = len(run.curve.judged)
-        unit = f", judged {judged} times as whole passes" if run.by_pass else ""
+        decided = counted(len(run.curve.decisions), "decision")
+        unit = f", {decided} on whole passes" if run.by_pass else ""
         lines.append(f"{counted(len(rows), 'block')}, {kept / len(rows):.0%} kept{unit}")
         if failures := Counter(row.failure for row in rows if row.failure):
-            lines.append(f"{counted(failures.total(), 'block')} without an answer:")
-            lines += [f"  {n} × {failure}" for failure, n in failures.most_common(FAILURES)]
+            lines.append(f"{counted(failures.total(), 'solver failure')}:")
+            lines += [f"  {n} × {failure}" for failure, n in failures.most_common(MAX_FAILURES)]
     if run.density:
         lines.append(run.density)
     return lines
 
 
 def layer_table(run: Overview, *, every: bool = False) -> Table | None:
-    """Tabulate the layers: each where they are few, else groups by kind and by depth.
+    """Return a table of the layers, or, for many layers, of groups by kind and by depth.
 
     Parameters
     ----------
     run : Overview
     every : bool
-        One line for each layer, however many there are.
+        One row per layer, whatever their number.
 
     Returns
     -------
@@ -103,16 +103,16 @@ def layer_table(run: Overview, *, every: bool = False) -> Table | None:
     """
     if not run.layers:
         return None
-    if every or len(run.layers) <= FEW:
+    if every or len(run.layers) <= MAX_ROWS:
         return _table([run.layers], run)
     kinds, depths = by_kind(run.layers), by_depth(run.layers)
-    sections = [found for found, show in ((kinds, len(kinds) <= FEW), (depths, True)) if show]
+    sections = [found for found, show in ((kinds, len(kinds) <= MAX_ROWS), (depths, True)) if show]
     return _table(sections, run, common_prefix([layer.name for layer in sections[0]]))
 
 
 def extremes(run: Overview, count: int = 3) -> list[str]:
-    """Name the layers whose kept moves brought most and least, where there are many."""
-    if len(run.layers) <= FEW:
+    """Return lines on the layers with the largest and smallest change of the loss, if many."""
+    if len(run.layers) <= MAX_ROWS:
         return []
     ranked = sorted(run.layers, key=lambda layer: layer.gain, reverse=True)
     lines = []
@@ -140,7 +140,7 @@ def columns(layers: Sequence[LayerFigures], run: Overview) -> dict[str, list[str
 
 
 def _table(sections: Sequence[Sequence[LayerFigures]], run: Overview, title: str = "") -> Table:
-    """Lay out sections of layers; the title is what the names of the first begin with."""
+    """Return a table with sections of layers; the title is a common prefix of their names."""
     table = Table(
         title=plain(title) if title else None,
         title_justify="left",
@@ -161,7 +161,7 @@ def _table(sections: Sequence[Sequence[LayerFigures]], run: Overview, title: str
 
 
 def common_prefix(names: Sequence[str]) -> str:
-    """Return what several dotted names begin with, up to and with a dot."""
+    """Return the common prefix of dotted names, up to and including a dot."""
     parts = [name.split(".")[:-1] for name in names] if len(names) > 1 else [[]]
     shared = [p[0] + "." for p in zip(*parts, strict=False) if len(set(p)) == 1]
     whole = "".join(shared)
@@ -169,7 +169,7 @@ def common_prefix(names: Sequence[str]) -> str:
 
 
 def plain(text: str) -> Text:
-    """Text that shows every control character; rich's own would drop some."""
+    """Return text with visible control characters, some of which rich would drop."""
     return Text(visible(text))
 
 

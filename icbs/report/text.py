@@ -1,4 +1,4 @@
-"""A result in ten lines of plain text, for ``print(result)``."""
+"""A result as a few lines of text, for ``print(result)``."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from torch import Tensor
 from icbs.formatting import counted, duration, significant
 from icbs.model.coverage import density_in_words
 from icbs.report.layers import by_kind, layer_figures
-from icbs.run.history import Row
+from icbs.run.history import BlockRecord
 
-MOST = 6
-"""Lines of layers, at most."""
+MAX_ROWS = 6
+"""Largest number of lines about layers."""
 
 
 def describe(
-    summary: Mapping[str, Any], masks: Mapping[str, Tensor], history: Sequence[Row]
+    summary: Mapping[str, Any], masks: Mapping[str, Tensor], history: Sequence[BlockRecord]
 ) -> str:
-    """Say what a run came to: weights kept, loss, time, and what became of the layers.
+    """Describe a result: weights kept, loss, time, and the layers.
 
     Parameters
     ----------
     summary : mapping
         See :meth:`icbs.Result.summary`.
     masks : mapping of str to Tensor of bool
-    history : sequence of Row
+    history : sequence of BlockRecord
     """
     sizes = {name: (mask.numel(), int(mask.sum())) for name, mask in masks.items()}
-    failures = counted(summary["failures"], "block") + " without an answer"
+    failures = counted(summary["failures"], "solver failure")
     lines = [
         density_in_words(summary),
         f"held-out loss {significant(summary['initial_loss'])} at the start, "
@@ -39,14 +39,14 @@ def describe(
         + (f", {failures}" if summary["failures"] else ""),
     ]
     layers = layer_figures(history, sizes, by_pass=True)
-    if len(layers) > MOST:
+    if len(layers) > MAX_ROWS:
         layers = by_kind(layers)
-    for layer in layers[:MOST]:
+    for layer in layers[:MAX_ROWS]:
         several = f" ({layer.layers} layers)" if layer.layers > 1 else ""
         lines.append(
             f"  {layer.name}{several}: density {layer.density:.4f}, "
             f"{layer.accepted} of {layer.blocks} blocks kept"
         )
-    if len(layers) > MOST:
-        lines.append(f"  and {len(layers) - MOST} more kinds of layer")
+    if len(layers) > MAX_ROWS:
+        lines.append(f"  and {len(layers) - MAX_ROWS} more kinds of layers")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Which blocks of a run are saved: every N-th, or a sample spread over layers and passes."""
+"""Selection of the blocks to save: every N-th, or a sample spread over layers and passes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Sequence
 
 
 def every_nth(n: int, first: int, count: int) -> list[int]:
-    """Return which of ``count`` blocks are saved, where block ``first`` of the run is the first.
+    """Return the positions, among some consecutive blocks, of the blocks 0, n, 2n, … of the run.
 
     Parameters
     ----------
     n : int
-        The blocks 0, n, 2n, … of the run are saved.
-    first, count : int
+    first : int
+        Number of the first of the blocks, from the beginning of the run.
+    count : int
+        Number of blocks.
     """
     return list(range(-first % n, count, n))
 
@@ -26,23 +28,23 @@ def sampled(
     blocks: Sequence[tuple[str, int]],
     saved: Counter[str],
 ) -> list[int]:
-    """Return which blocks of a pass belong to a sample, which depends on no random number.
+    """Return the positions of the blocks of a pass that belong to a sample; deterministic.
 
-    Each pass has its share of the sample (of few blocks the first pass has the first and the
-    last pass the last), which goes to the layers that the sample has least of so far. Between
-    equals the order is that of the van der Corput sequence: the first layer, one from the
-    middle, then from the quarters.
+    The sample is divided equally between the passes; a small one includes the first and the
+    last pass. Within a pass, layers with the fewest blocks in the sample come first. Ties are
+    broken by the van der Corput sequence of the depth: the first layer, one from the middle,
+    then from the quarters.
 
     Parameters
     ----------
     size : int
-        Blocks of the whole sample.
+        Number of blocks in the sample.
     step, passes : int
-        The pass, from 0, and how many there will be.
+        Number of the pass, from 0, and number of passes of the run.
     blocks : sequence of (str, int)
-        Name and depth (number of the first layer) of each block of the pass.
+        Name and depth (index of the first layer) of each block of the pass.
     saved : Counter of str
-        Blocks saved so far, by name.
+        Number of blocks saved so far, by name.
     """
     wanted = _share(size, step, passes) - saved.total()
     order = sorted(
@@ -52,7 +54,7 @@ def sampled(
 
 
 def _share(size: int, step: int, passes: int) -> int:
-    """Blocks of a sample that the passes up to ``step``, inclusive, should have."""
+    """Return the number of blocks of a sample in the passes 0 … ``step``."""
     if step + 1 >= passes:
         return size
     if size > passes:

@@ -14,8 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from icbs.export.headers import CheckpointFacts
-from icbs.export.reading import header, opened
-from icbs.export.writing import write
+from icbs.export.safetensors_files import open_tensors, read_header, write_tensors
 from icbs.run.context import RunContext
 from icbs.run.state import RunState
 
@@ -43,7 +42,7 @@ def write_checkpoint(
         **marks,
         "kept": {x.name: {"current": x.num_kept, "best": best[x.name]} for x in context.layers},
     }
-    write(path, FORMAT, facts, state.tensors(context.layers))
+    write_tensors(path, FORMAT, facts, state.tensors(context.layers))
 
 
 @contextmanager
@@ -55,8 +54,8 @@ def read_checkpoint(path: Path) -> Iterator[tuple[CheckpointFacts, dict[str, Ten
     RunFolderError
         If it is damaged, or what is made of it inside fails.
     """
-    older = header(path, "checkpoint").get("format") == OLDER
-    with opened(path, "checkpoint", OLDER if older else FORMAT) as (tensors, facts):
+    older = read_header(path, "checkpoint").get("format") == OLDER
+    with open_tensors(path, "checkpoint", OLDER if older else FORMAT) as (tensors, facts):
         if older:
             facts, tensors = _renewed(facts, tensors)
         yield CheckpointFacts.of(facts), tensors
@@ -68,7 +67,7 @@ def _renewed(
     """Convert a checkpoint of the format before, which knew masks of one set of weights alone."""
     kept = {
         name: {"current": counts["pruned"], "best": counts["best"]}
-        for name, counts in facts["kept"].items()
+        for name, counts in dict(facts["kept"]).items()
     }
     new = {
         "kept": kept,

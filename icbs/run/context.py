@@ -22,7 +22,7 @@ from icbs.curvature.source import Batch, CurvatureSource
 from icbs.data.holdout import HoldOut
 from icbs.data.objective import Loss, Objective
 from icbs.data.positions import counted_positions
-from icbs.data.samples import Samples, epoch_order, read_samples, unlike
+from icbs.data.samples import Samples, diverse_samples, epoch_order, read_samples
 from icbs.errors import DataError, LayerError
 from icbs.model.calls import reach, slices
 from icbs.model.coverage import Coverage
@@ -61,7 +61,7 @@ class RunContext:
     executor: Executor | None = None
     """Where the blocks of a pass are solved; None for threads of this process."""
     block_saver: BlockSaver | None = None
-    """Where block problems are kept as files; None where that is not asked for."""
+    """Saves block problems; None without ``save_blocks``."""
 
     @classmethod
     def prepare(
@@ -87,7 +87,7 @@ class RunContext:
         source = make_source(config)
         layers = find_layers(model, config)
         coverage = Coverage.of(model, layers)
-        coverage.tell(layers, config)
+        coverage.report(layers, config)
         samples = read_samples(batches, MAX_SAMPLES)
         if len(samples) < 2:
             raise DataError(
@@ -97,7 +97,7 @@ class RunContext:
 
         def some(count: int) -> Samples:
             ignored = Objective(loss).ignored
-            return samples[unlike(samples, count, config.seed, ignored)].to(device)
+            return samples[diverse_samples(samples, count, config.seed, ignored)].to(device)
 
         few = some(2 if samples.targets.ndim > 1 else 4)
         objective = Objective.check(loss, model, few, samples.targets, draws=source.draws_targets)

@@ -1,4 +1,4 @@
-"""The record of a run: one row for each block."""
+"""The history of a run: one row per block."""
 
 from __future__ import annotations
 
@@ -9,39 +9,40 @@ from icbs.run.table_file import TableFile
 
 
 @dataclass(frozen=True)
-class Row:
-    """What happened to one block."""
+class BlockRecord:
+    """The row of one block."""
 
     step: int
     """Pass, from 0."""
     samples: int
-    """Samples of the pass."""
+    """Number of samples of the pass."""
     layer: str
     n: int
     k: int
-    """Weights in the block, and how many of them are pruned."""
+    """Number of weights in the block, and number of those that are pruned."""
     moved: int
-    """Weights that the solver's answer moves, in either direction."""
+    """Number of weights that the solution prunes or restores."""
     predicted: float
-    """Change of the loss by the quadratic model, of the solver's answer."""
+    """Change of the loss by the quadratic model, for the solution."""
     actual: float
-    """Change of the held-out loss; NaN where it was not measured."""
+    """Change of the held-out loss; NaN if not measured."""
     accepted: bool
     energy: float
-    """Energy of the solver's answer: the predicted change, the ridge, and with ``fisher+gram``
-    the error of the layer's own output."""
+    """Energy of the solution: the predicted change, the ridge term, and with ``fisher+gram`` the
+    error of the layer's output."""
     failure: str
-    """Type and message of the error that kept the solver from answering (its type alone in
-    histories of older runs); empty as a rule."""
+    """Type and message of the solver's error (only the type in histories of older runs); empty
+    without an error."""
     solver_seconds: float
     seconds: float
-    """Wall seconds since the run began. The two times alone differ between equal runs."""
+    """Wall seconds since the start. Only the two times differ between repetitions of a run."""
 
 
+Row = BlockRecord  # name in version 0.1
 TIMES = ("solver_seconds", "seconds")
 
 
-class HistoryFile(TableFile[Row]):
+class HistoryFile(TableFile[BlockRecord]):
     """The history of a run on disk.
 
     Parameters
@@ -50,11 +51,11 @@ class HistoryFile(TableFile[Row]):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, Row, "history", "restore the file, or begin the run anew")
+        super().__init__(path, BlockRecord, "history", "restore the file, or start a new run")
 
 
-def read_history(path: Path) -> list[Row]:
-    """Read all rows of a history, without a last one that is still being written.
+def read_history(path: Path) -> list[BlockRecord]:
+    """Read all complete rows of a history.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A run folder that one process holds, from its beginning to its end."""
+"""A run folder that is created, locked for one process, and released."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 
 from icbs import parallel
 from icbs.errors import RunFolderError
-from icbs.export.writing import cant_write
+from icbs.export.safetensors_files import write_error
 from icbs.run.locking import LOCK, FolderLock
 from problems.files import is_leftover, remove_leftovers
 
@@ -17,9 +17,9 @@ CONFIG, MANIFEST, INITIAL = "config.yaml", "manifest.json", "initial.safetensors
 
 
 class LockedFolder:
-    """Folder that is made, held and given up.
+    """Folder that one process uses at a time.
 
-    Where several processes work on one run, the first of them holds its folder.
+    If several processes work on one run, rank 0 holds the lock.
 
     Parameters
     ----------
@@ -31,15 +31,15 @@ class LockedFolder:
 
     @classmethod
     def reserve(cls, path: str | Path) -> Self:
-        """Name a folder for a new run; nothing is written yet.
+        """Check that a new run can use a folder; nothing is written yet.
 
         Raises
         ------
         RunFolderError
-            If something is there already.
+            If the path exists already.
         """
         target = Path(path)
-        if target.exists() and not (target.is_dir() and _unborn(target)):
+        if target.exists() and not (target.is_dir() and _has_no_run(target)):
             raise RunFolderError(
                 f"{target} exists already; choose another folder, or resume the run in it"
             )
@@ -48,12 +48,12 @@ class LockedFolder:
     @classmethod
     @contextmanager
     def new(cls, path: str | Path) -> Iterator[Self]:
-        """Make a folder, and hold it; without a run in it at the end, it is free again.
+        """Create and lock a folder for the context; remove it after an error if it has no run.
 
         Raises
         ------
         RunFolderError
-            If something is there already, another process holds it, or it can't be made.
+            If the path exists already, another process uses it, or it can't be created.
         """
         folder = cls(Path(path))
         parallel.on_rank0(folder._claim)
@@ -69,24 +69,24 @@ class LockedFolder:
     @classmethod
     @contextmanager
     def existing(cls, path: str | Path) -> Iterator[Self]:
-        """Hold the folder of a run, to go on with it.
+        """Lock the folder of an existing run for the context.
 
         Raises
         ------
         RunFolderError
-            If there is no run, or another process holds it.
+            If there is no run, or another process uses it.
         """
         folder = cls(Path(path))
         if not (folder.path / CONFIG).exists():
-            raise RunFolderError(f"{path} holds no run (no {CONFIG})")
-        parallel.on_rank0(folder._take)
+            raise RunFolderError(f"{path} has no run (no {CONFIG})")
+        parallel.on_rank0(folder._acquire)
         try:
             yield folder
         finally:
             folder.lock.release()
 
     def check_free(self) -> None:
-        """Refuse a folder that another process holds.
+        """Refuse a folder that another process uses.
 
         Raises
         ------
@@ -100,33 +100,33 @@ class LockedFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise cant_write(self.path, error) from error
+            raise write_error(self.path, error) from error
         self.lock.acquire()
         try:
-            self.reserve(self.path)  # it may have become another's in between
+            self.reserve(self.path)  # another process may have used it in between
         except RunFolderError:
             self.lock.release()
             raise
 
-    def _take(self) -> None:
+    def _acquire(self) -> None:
         self.lock.acquire()
         try:
             remove_leftovers(self.path)
         except OSError as error:
             self.lock.release()
-            raise cant_write(self.path, error) from error
+            raise write_error(self.path, error) from error
 
     def abandon(self) -> None:
-        """Give up a run that never began: its folder is free again."""
+        """Remove the files and the folder of a run that never started."""
         with suppress(OSError, RunFolderError):
             self.lock.check()
             remove_leftovers(self.path)
             for name in (CONFIG, MANIFEST, INITIAL, LOCK):
                 (self.path / name).unlink(missing_ok=True)
-            self.path.rmdir()  # fails where something of the user's is in it
+            self.path.rmdir()  # fails if there are files of the user
 
 
-def _unborn(folder: Path) -> bool:
-    """Whether a folder is empty, but for what a run leaves that was killed at its birth."""
+def _has_no_run(folder: Path) -> bool:
+    """Whether a folder has no files, except those of a run that was killed at its start."""
     ours = (MANIFEST, INITIAL, LOCK)
     return all(file.name in ours or is_leftover(file) for file in folder.iterdir())

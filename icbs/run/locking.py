@@ -1,4 +1,4 @@
-"""A lock on a run folder, which the system releases when its holder ends, however it ends."""
+"""A lock on a run folder, which the operating system releases when the process ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from icbs.errors import RunFolderError
 
 LOCK = ".icbs.lock"
-"""File that is locked; it stays in the folder, and tells who holds the lock."""
+"""Locked file, which stays in the folder and names the process that holds the lock."""
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 log = logging.getLogger("icbs")
 
@@ -29,7 +29,7 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.path = folder, folder / LOCK
-        # Without a file system's own locks there is none that a kill would not leave behind.
+        # No fallback to a soft lock, which would stay after the process is killed.
         self._lock = FileLock(
             self.path,
             blocking=False,
@@ -40,7 +40,7 @@ class FolderLock:
         self._held: os.stat_result | None = None
 
     def acquire(self) -> None:
-        """Take the lock.
+        """Acquire the lock.
 
         Raises
         ------
@@ -51,25 +51,26 @@ class FolderLock:
             self._lock.acquire()
         except Timeout:
             raise RunFolderError(
-                f"{self.folder} is in use by {self._holder()}; wait for it to end, or choose "
+                f"{self.folder} is in use by {self._holder()}; wait until it ends, or choose "
                 "another folder"
             ) from None
         except OSError as error:
             if error.errno in _NO_LOCKS:
                 log.warning(
-                    "the file system of %s has no locks (%s); let no other process use the folder",
+                    "the file system of %s has no locks (%s); don't use the folder in another "
+                    "process",
                     self.folder,
                     error,
                 )
                 return
             raise RunFolderError(
                 f"{self.folder} can't be written ({error}); make it writable, or copy the run to "
-                "a folder that is"
+                "a writable folder"
             ) from error
         self._held = self.path.stat()
 
     def check(self) -> None:
-        """Refuse to write where the folder has been deleted, or made anew by somebody else.
+        """Refuse to continue if the folder has been deleted or replaced.
 
         Raises
         ------
@@ -82,22 +83,22 @@ class FolderLock:
         except OSError:
             same = False
         if not same:
-            raise RunFolderError(f"{self.folder} was deleted or replaced while the run went on")
+            raise RunFolderError(f"{self.folder} was deleted or replaced during the run")
 
     def release(self) -> None:
-        """Let go."""
+        """Release the lock."""
         self._held = None
         self._lock.release()
 
     def _holder(self) -> str:
         with suppress(OSError, UnicodeDecodeError):
-            if said := self.path.read_text().strip():
-                return said[:200]
+            if holder := self.path.read_text().strip():
+                return holder[:200]
         return "another process"
 
 
 def _sign(descriptor: int) -> None:
-    """Write into the locked file who holds it."""
-    with suppress(OSError):  # a full disk; the lock holds all the same
+    """Write the process into the locked file."""
+    with suppress(OSError):  # on a full disk the lock works without
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())

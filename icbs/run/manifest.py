@@ -1,7 +1,7 @@
-"""What a run was begun with: versions, and hashes of its settings, model, samples and masks.
+"""The manifest of a run: versions, and hashes of its settings, model, samples and masks.
 
-``manifest.json`` carries a digest of itself, which each checkpoint repeats: so a checkpoint of
-another run, another seed or another density is not taken for one of this run.
+``manifest.json`` has a digest of itself, which each checkpoint repeats, so that a checkpoint of
+another run, seed or density is detected.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from icbs.data.pytree import tensors
 from icbs.errors import ConfigError, RunFolderError
 from icbs.export.digests import described, digest, json_digest
 from icbs.export.headers import Manifest
-from icbs.export.reading import text_of
+from icbs.export.safetensors_files import read_text
 from icbs.run.context import RunContext
 
 
@@ -31,16 +31,16 @@ def make_manifest(
     ----------
     context : RunContext
     settings : str
-        Text of ``config.yaml``.
+        Content of ``config.yaml``.
     initial : str, optional
-        Digest of the file of given masks.
+        Digest of the file of the given initial masks.
     about : mapping
         The user's notes.
 
     Raises
     ------
     ConfigError
-        If JSON can't hold the notes.
+        If the notes can't be written as JSON.
     """
     content = {
         "versions": {name: version(name) for name in ("icbs-pruning", "torch", "numpy", "numba")},
@@ -54,14 +54,14 @@ def make_manifest(
         return json.dumps(content | {"digest": json_digest(content)}, indent=2)
     except (RecursionError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"about can't be kept as JSON ({error}); give text, numbers, lists and dicts"
+            f"about can't be saved as JSON ({error}); give text, numbers, lists and dicts"
         ) from error
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a manifest; its ``digest`` is then that of its content.
+    """Read a manifest and check its digest.
 
-    Manifests of earlier releases, which have none, are taken as they are.
+    Manifests of earlier releases, which have no digest, get the digest of their content.
 
     Raises
     ------
@@ -69,18 +69,18 @@ def read_manifest(path: Path) -> Manifest:
         If it is missing or damaged.
     """
     try:
-        content = dict(json.loads(text_of(path)))
+        content = dict(json.loads(read_text(path)))
         stated = content.pop("digest", None)
         found = json_digest(content)
         if stated not in (None, found):
-            raise ValueError("its digest does not fit its content")
+            raise ValueError("its digest does not match its content")
         return Manifest.of(content | {"digest": found})
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RunFolderError(f"{path} is damaged: {error!s:.1000}") from error
 
 
 def fingerprints(context: RunContext) -> dict[str, str]:
-    """Hashes of the dense model, and of the samples for gradients."""
+    """Return hashes of the dense model and of the samples for gradients."""
     state = {f"{layer.name}.weight": layer.dense for layer in context.layers}
     for name, value in context.model.state_dict().items():
         plain = isinstance(value, Tensor) and type(value.data) is Tensor

@@ -1,4 +1,4 @@
-"""What a run hands back, and what it says while it goes on."""
+"""The result of a run, and its progress for callbacks."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from icbs.formatting import counted, duration, significant
 from icbs.model.coverage import kept_zeros
 from icbs.run.context import RunContext
-from icbs.run.history import Row
+from icbs.run.history import BlockRecord
 from icbs.run.state import RunState
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands after a pass, as handed to a callback."""
+    """Progress of a run after a pass, for callbacks."""
 
     step: int
-    """Passes done."""
+    """Number of passes done."""
     passes: int
-    """Passes wanted."""
+    """Number of passes of the whole run."""
     seconds: float
     """Wall seconds spent on pruning."""
     remaining: float
-    """Seconds left, at the pace of the last passes and within the time limit; NaN before the
-    first pass."""
+    """Estimated seconds left, from the speed of the last passes and the time limit; NaN before
+    the first pass."""
     loss: float
     """Held-out loss of the current mask."""
     density: float
@@ -34,11 +35,11 @@ class Progress:
     blocks: int
     accepted: int
     model: nn.Module
-    """The model as pruned so far, for a callback that evaluates it."""
+    """The model with the current masks."""
 
     @classmethod
     def of(cls, context: RunContext, state: RunState) -> Progress:
-        """Describe a state."""
+        """Return the progress of a state."""
         seconds, step, passes = state.seconds, state.step, context.config.passes
         pace = seconds_a_sample(state.history, step, seconds, state.start_seconds)
         pace *= context.num_samples * (passes - step)
@@ -57,23 +58,23 @@ class Progress:
 
 
 def seconds_a_sample(
-    history: Sequence[Row], step: int, seconds: float, started: float = 0.0, last: int = 10
+    history: Sequence[BlockRecord], step: int, seconds: float, started: float = 0.0, last: int = 10
 ) -> float:
-    """Mean wall seconds of the last passes for each of their samples.
+    """Return the mean wall seconds per sample of the last passes.
 
     Parameters
     ----------
-    history : sequence of Row
+    history : sequence of BlockRecord
     step : int
-        Passes done.
+        Number of passes done.
     seconds : float
-        Wall seconds spent since the run began.
+        Wall seconds since the start of the run.
     started : float
-        Those of the start, before the first pass.
+        Wall seconds before the first pass.
     last : int
-        Passes looked at, at most.
+        Number of passes to average over.
     """
-    ends: dict[int, Row] = {}
+    ends: dict[int, BlockRecord] = {}
     for row in reversed(history):
         ends.setdefault(row.step, row)
         if row.step < step - last:
@@ -84,18 +85,18 @@ def seconds_a_sample(
     if first is latest:
         return (seconds - started) / (step * latest.samples)
     samples = sum(row.samples for row in ends.values()) - first.samples
-    passes = (latest.step - first.step) / (len(ends) - 1)  # those without a block left no row
+    passes = (latest.step - first.step) / (len(ends) - 1)  # passes without blocks have no rows
     return (latest.seconds - first.seconds) / (samples * passes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
-    """A pruned model's masks, and how they came about."""
+    """The masks of a pruned model, with the history of the run."""
 
     masks: dict[str, Tensor]
-    """Layer name → mask, True where the weight is kept, in its own shape."""
-    history: list[Row]
-    """One row for each block."""
+    """Layer name → mask, True where the weight is kept, in the shape of the weight."""
+    history: list[BlockRecord]
+    """One row per block."""
     density: float
     """Share of the prunable weights that is kept."""
     loss: float
@@ -105,16 +106,16 @@ class Result:
     passes: int
     seconds: float
     model_density: float = 1.0
-    """Share of all matrix weights that is kept, those left dense among them."""
+    """Share of all matrix weights that is kept, including those left dense."""
     left_dense: dict[str, int] = field(default_factory=dict)
-    """Parameter → number of weights, of all matrix weights that are left dense: embeddings,
-    output layers, excluded layers, and those of no kind that can be pruned."""
+    """Parameter → number of weights, for all matrices that are left dense: embeddings, output
+    layers, excluded layers, and layers of unsupported types."""
     kept_zeros: int = 0
-    """Weights that the masks keep though they were 0 before pruning."""
+    """Number of weights that the masks keep although they were 0 before pruning."""
 
     @classmethod
     def of(cls, context: RunContext, state: RunState) -> Result:
-        """Describe a finished run, whose best masks are set."""
+        """Return the result of a finished run, whose best masks are set."""
         kept = sum(layer.num_kept for layer in context.layers)
         return cls(
             masks={layer.name: layer.mask for layer in context.layers},
@@ -129,6 +130,14 @@ class Result:
             kept_zeros=sum(map(kept_zeros, context.layers)),
         )
 
+    def __repr__(self) -> str:
+        return (
+            f"Result(density={self.density:.4g}, loss={significant(self.loss)}, "
+            f"initial_loss={significant(self.initial_loss)}, "
+            f"{counted(len(self.masks), 'layer')}, {counted(self.passes, 'pass')}, "
+            f"{counted(len(self.history), 'block')}, {duration(self.seconds)})"
+        )
+
     def __str__(self) -> str:
         from icbs.report.text import describe
 
@@ -136,16 +145,16 @@ class Result:
 
     @property
     def accepted(self) -> float:
-        """Share of the blocks whose move was kept."""
+        """Share of the blocks whose change was accepted."""
         return sum(row.accepted for row in self.history) / max(1, len(self.history))
 
     @property
-    def first_failure(self) -> Row | None:
-        """The first block that the solver failed on, if there is one."""
+    def first_failure(self) -> BlockRecord | None:
+        """The first block on which the solver failed; None if there is none."""
         return next((row for row in self.history if row.failure), None)
 
     def summary(self) -> dict[str, Any]:
-        """Figures of the run, as a plain dict."""
+        """Return the figures of the run as a dict of JSON types."""
         return {
             "density": self.density,
             "layers": len(self.masks),

@@ -1,4 +1,4 @@
-"""What a run came to, in its folder: masks, pruned model and summary."""
+"""Result files in a run folder: masks, pruned model and summary."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from icbs.export.digests import file_digest
 from icbs.export.headers import Summary
 from icbs.export.masks import save_masks
 from icbs.export.pretrained import PLAIN, PRETRAINED, save_pruned
-from icbs.export.reading import text_of
-from icbs.export.writing import cant_write
+from icbs.export.safetensors_files import read_text, write_error
 from icbs.run.result import Result
 from problems.files import write_text
 
@@ -22,7 +21,7 @@ MASKS, SUMMARY = "masks.safetensors", "summary.json"
 
 
 def write_masks(folder: Path, result: Result) -> None:
-    """Write the masks alone, the smallest part of what took long to find.
+    """Write the masks.
 
     Raises
     ------
@@ -33,12 +32,12 @@ def write_masks(folder: Path, result: Result) -> None:
 
 
 def write_model(folder: Path, model: nn.Module, result: Result) -> None:
-    """Write the pruned model, and the summary with the digests of its files.
+    """Write the pruned model, and the summary with digests of the model's files.
 
     Raises
     ------
     RunFolderError
-        If they can't be written.
+        If a file can't be written.
     """
     try:
         saved = save_pruned(model, folder)
@@ -47,29 +46,29 @@ def write_model(folder: Path, model: nn.Module, result: Result) -> None:
         text = json.dumps(result.summary() | {"files": digests}, indent=2)
         write_text(folder / SUMMARY, text)
     except (OSError, SafetensorError) as error:
-        raise cant_write(folder, error) from error
+        raise write_error(folder, error) from error
 
 
 def model_files(folder: Path) -> list[Path]:
-    """Return the safetensors files of a run's pruned model, as they were written.
+    """Return the safetensors files of a run's pruned model, after checking their digests.
 
-    Runs of earlier releases recorded no digests; their files are taken as they are.
+    Files of earlier releases, without digests, are not checked.
 
     Raises
     ------
     RunFolderError
-        If the run is not finished, or a file has changed since.
+        If the run is not finished, or a file has been changed.
     """
     files = sorted((folder / PRETRAINED).glob("*.safetensors")) or [folder / PLAIN]
     if not (files[0].is_file() and (folder / SUMMARY).is_file()):
-        raise RunFolderError(f"{folder} holds no pruned model: is the run finished?")
+        raise RunFolderError(f"{folder} has no pruned model; finish the run with 'icbs resume'")
     recorded = read_summary(folder / SUMMARY).files
     for path in files:
         name = path.relative_to(folder).as_posix()
         if recorded is not None and file_digest(path) != recorded.get(name):
             raise RunFolderError(
-                f"{path} is not as the run wrote it; resume the run, which writes it again, or "
-                "use save_compressed on a model that you have changed yourself"
+                f"{path} has been changed after the run; resume the run to write it again, or use "
+                "icbs.save_compressed for a model that you changed"
             )
     return files
 
@@ -83,6 +82,8 @@ def read_summary(path: Path) -> Summary:
         If it is missing or damaged.
     """
     try:
-        return Summary.from_json(text_of(path))
+        return Summary.from_json(read_text(path))
     except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path} is damaged: {error!s:.1000}; resume the run") from error
+        raise RunFolderError(
+            f"{path} is damaged: {error!s:.1000}; resume the run to write it again"
+        ) from error

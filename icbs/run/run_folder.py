@@ -2,17 +2,17 @@
 
 - ``config.yaml``: the pruner's settings
 - ``manifest.json``: versions, and hashes of the settings, the model and the samples
-- ``initial.safetensors``: the masks that the run was begun with, where they were given
-- ``checkpoint.safetensors``: the whole state after some pass
-- ``history.csv``: one row a block
-- ``blocks/``: block problems, where they are saved; see :mod:`icbs.run.saved_blocks`
+- ``initial.safetensors``: the initial masks, if they were given
+- ``checkpoint.safetensors``: the whole state after a pass
+- ``history.csv``: one row per block
+- ``blocks/``: saved block problems; see :mod:`icbs.run.saved_blocks`
 - ``masks.safetensors``, ``summary.json``, and ``model.safetensors`` or the folder
   ``pretrained`` (models of transformers): the result
 
-The history is appended to; each other file is written under a temporary name and moved. A
-checkpoint and its history may differ in age when a run is killed between the two: rows beyond
-the checkpoint, and blocks saved since, are dropped and made again. One process at a time uses a
-folder.
+The history is appended to; all other files are written under a temporary name and renamed. If a
+run is killed between the two, the history may be newer than the checkpoint: rows after the
+checkpoint, and blocks saved since, are discarded on resume and computed again. One process at a
+time uses a folder.
 """
 
 from __future__ import annotations
@@ -35,12 +35,11 @@ from icbs.errors import ConfigError, RunFolderError
 from icbs.export.digests import digest, file_digest
 from icbs.export.headers import HistoryMark, Manifest
 from icbs.export.masks import load_masks, save_masks
-from icbs.export.reading import header, text_of
-from icbs.export.writing import cant_write
+from icbs.export.safetensors_files import read_header, read_text, write_error
 from icbs.model.coverage import density_in_words
 from icbs.run import checkpoint
 from icbs.run.context import RunContext
-from icbs.run.history import HistoryFile, Row, read_history
+from icbs.run.history import BlockRecord, HistoryFile, read_history
 from icbs.run.locked_folder import CONFIG, INITIAL, MANIFEST, LockedFolder
 from icbs.run.manifest import fingerprints, make_manifest, read_manifest
 from icbs.run.memory import Plan
@@ -55,8 +54,8 @@ log = logging.getLogger("icbs")
 
 
 @dataclass(frozen=True)
-class Progressed:
-    """How far a run came."""
+class RunStatus:
+    """Progress of a run, finished or not."""
 
     finished: bool
     passes: int
@@ -64,11 +63,11 @@ class Progressed:
     seconds: float
     """Wall seconds spent on pruning."""
     initial_loss: float
-    """Held-out loss of the start; NaN where it is not known yet."""
+    """Held-out loss of the initial masks; NaN if not known yet."""
     loss: float
-    """Lowest held-out loss so far; NaN where it is not known yet."""
+    """Lowest held-out loss so far; NaN if not known yet."""
     density: str = ""
-    """Of what the density is the density, in words; empty while the run goes on."""
+    """Description of the weights that the density counts; empty for an unfinished run."""
 
 
 class RunFolder(LockedFolder):
@@ -82,7 +81,7 @@ class RunFolder(LockedFolder):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._history = HistoryFile(path / "history.csv")
-        self._begun = False
+        self._saved = False
 
     def create(
         self,
@@ -90,12 +89,12 @@ class RunFolder(LockedFolder):
         about: Mapping[str, Any],
         masks: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Write given masks, manifest and configuration; the last makes the folder a run.
+        """Write initial masks, manifest and, last, the configuration, which marks a run.
 
         Raises
         ------
         ConfigError
-            If JSON can't hold ``about``.
+            If ``about`` can't be written as JSON.
         RunFolderError
             If the folder can't be written.
         """
@@ -111,25 +110,25 @@ class RunFolder(LockedFolder):
                 write_text(self.path / MANIFEST, make_manifest(context, settings, given, about))
                 write_text(self.path / CONFIG, settings)
             except OSError as error:
-                raise cant_write(self.path, error) from error
+                raise write_error(self.path, error) from error
 
         parallel.on_rank0(write)
         if context.config.save_blocks is not None:
-            self._take_up_blocks(context)
+            self._save_blocks(context)
 
-    def _take_up_blocks(self, context: RunContext, mark: Mapping[str, Any] | None = None) -> None:
-        """Let the run save block problems, behind those that a checkpoint counts on."""
+    def _save_blocks(self, context: RunContext, mark: Mapping[str, Any] | None = None) -> None:
+        """Let the run save block problems, after those before a checkpoint."""
         saver = BlockSaver.of(self.path, context, self.lock.check)
         parallel.on_rank0(lambda: saver.restore(mark))
         context.block_saver = saver
 
     @cached_property
     def manifest(self) -> Manifest:
-        """What the run was begun with; see :mod:`icbs.run.manifest`."""
+        """The manifest; see :mod:`icbs.run.manifest`."""
         return read_manifest(self.path / MANIFEST)
 
     def config(self) -> PrunerConfig:
-        """Read the settings that the run was begun with.
+        """Read the settings of the run.
 
         Raises
         ------
@@ -138,18 +137,18 @@ class RunFolder(LockedFolder):
         """
         path = self.path / CONFIG
         try:
-            text = text_of(path)
+            text = read_text(path)
             settings = load_plain(text)
             if digest([text.encode()]) != self.manifest.settings:
-                raise ValueError("it is not what the manifest says the run was begun with")
+                raise ValueError("it has been changed: its digest is not that in the manifest")
             present, _ = translate(settings)
             return PrunerConfig.of(**present)
         except (FileNotFoundError, NotADirectoryError):
-            raise RunFolderError(f"{self.path} holds no run (no config.yaml)") from None
+            raise RunFolderError(f"{self.path} has no run (no config.yaml)") from None
         except ConfigError as error:
             raise RunFolderError(
-                f"{path} has settings that this version does not take: {error!s:.1000}. Use the "
-                "release that began the run, or begin a new one"
+                f"{path} has settings that this version does not support: {error!s:.1000}. Use "
+                "the release that started the run, or start a new one"
             ) from error
         except (OSError, ValueError, TypeError) as error:
             raise RunFolderError(f"{path} is damaged: {error!s:.1000}") from error
@@ -160,12 +159,12 @@ class RunFolder(LockedFolder):
         return self.manifest.about
 
     def plan(self) -> Plan | None:
-        """Return how the run kept within its memory; None for a run of an older version."""
+        """Return the memory plan of the run; None for a run of an older version."""
         plan = self.manifest.plan
         return None if plan is None else Plan(**plan.model_dump())
 
-    def facts(self) -> Progressed:
-        """Read how far the run came: its summary, or else its last checkpoint.
+    def status(self) -> RunStatus:
+        """Read the status from the summary, or else from the last checkpoint.
 
         Raises
         ------
@@ -175,18 +174,18 @@ class RunFolder(LockedFolder):
         if (self.path / SUMMARY).exists():
             found = read_summary(self.path / SUMMARY)
             words = density_in_words(found.model_dump())
-            return Progressed(
+            return RunStatus(
                 True, found.passes, found.seconds, found.initial_loss, found.loss, words
             )
         path = self.path / CHECKPOINT
         if not path.exists():
-            return Progressed(False, 0, 0.0, float("nan"), float("nan"))
+            return RunStatus(False, 0, 0.0, float("nan"), float("nan"))
         with checkpoint.read_checkpoint(path) as (state, _):
             pass
-        return Progressed(False, state.step, state.seconds, state.initial_loss, state.best_loss)
+        return RunStatus(False, state.step, state.seconds, state.initial_loss, state.best_loss)
 
     def final_masks(self) -> dict[str, Tensor]:
-        """Masks that the run ended with; none while it goes on.
+        """Return the masks of a finished run; empty for an unfinished one.
 
         Raises
         ------
@@ -197,28 +196,28 @@ class RunFolder(LockedFolder):
         return load_masks(path) if path.exists() else {}
 
     def initial_masks(self) -> dict[str, Tensor] | None:
-        """Masks that the run was begun with; None where ``initial`` made them.
+        """Return the given initial masks; None if the setting ``initial`` determined them.
 
         Raises
         ------
         RunFolderError
-            If the file is damaged, missing or another.
+            If the file is damaged, missing or of another run.
         """
         path = self.path / INITIAL
         try:
-            there = file_digest(regular(path)) if path.exists() else None
+            found = file_digest(regular(path)) if path.exists() else None
         except (OSError, ValueError) as error:
             raise RunFolderError(f"{path} can't be read: {error}") from error
-        # Manifests of earlier releases say nothing of it.
-        if "initial" in self.manifest.model_fields_set and there != self.manifest.initial:
+        # Manifests of earlier releases don't have it.
+        if "initial" in self.manifest.model_fields_set and found != self.manifest.initial:
             raise RunFolderError(
-                f"{path} is not the file of masks that the run was begun with: restore it, or "
-                "begin a new run"
+                f"{path} is not the file of initial masks of this run; restore it, or start a new "
+                "run"
             )
-        return None if there is None else load_masks(path)
+        return None if found is None else load_masks(path)
 
     def check(self, context: RunContext) -> None:
-        """Refuse a model or samples other than the run's own.
+        """Refuse a model or samples other than those of the run.
 
         Raises
         ------
@@ -228,19 +227,19 @@ class RunFolder(LockedFolder):
         for what, found in fingerprints(context).items():
             if getattr(recorded, what) != found:
                 raise RunFolderError(
-                    f"the run in {self.path} was begun with other {what}; "
-                    "resume it with those, or begin a new run"
+                    f"not the {what} of the run in {self.path}: resume it with the same "
+                    f"{what}, or start a new run"
                 )
 
     def checkpoint(self, context: RunContext, state: RunState) -> None:
-        """Save the state; only the first failure ends the run, since no pass is lost by it.
+        """Save the state; a failure after the first checkpoint is logged, and the run continues.
 
         Raises
         ------
         RunFolderError
-            If the first of the checkpoints can't be written.
+            If the first checkpoint can't be written.
         """
-        first, self._begun = not self._begun, True
+        first, self._saved = not self._saved, True
         if first:
             parallel.on_rank0(lambda: self.save(context, state))
         elif parallel.rank() == 0:
@@ -248,7 +247,7 @@ class RunFolder(LockedFolder):
                 self.save(context, state)
             except RunFolderError as error:
                 log.warning(
-                    "no checkpoint after pass %d: %s. The run goes on, and tries again after %d "
+                    "no checkpoint after pass %d: %s. The run continues and tries again after %d "
                     "more passes",
                     state.step,
                     error,
@@ -256,19 +255,19 @@ class RunFolder(LockedFolder):
                 )
 
     def save(self, context: RunContext, state: RunState) -> None:
-        """Write history and checkpoint, in this order; the run is not finished, or no longer.
+        """Write history and checkpoint, in this order, and remove the summary of a finished run.
 
         Raises
         ------
         RunFolderError
-            If they can't be written; the last checkpoint is then as it was.
+            If they can't be written; the last checkpoint stays.
         """
         self.lock.check()
         try:
             self._history.append(state.history)
         except OSError as error:
-            raise cant_write(self._history.path, error) from error
-        # The summary of a finished run that goes on would be taken for its result.
+            raise write_error(self._history.path, error) from error
+        # The summary of a finished run that is continued is out of date.
         (self.path / SUMMARY).unlink(missing_ok=True)
         marks = {"history": self._history.mark()}
         if context.block_saver is not None:
@@ -277,7 +276,7 @@ class RunFolder(LockedFolder):
         checkpoint.write_checkpoint(path, context, state, self.manifest.digest, marks)
 
     def load(self, context: RunContext) -> RunState | None:
-        """Restore the state of the last checkpoint into the model; None if there is none.
+        """Restore the state of the last checkpoint into the model; None without a checkpoint.
 
         Raises
         ------
@@ -287,36 +286,36 @@ class RunFolder(LockedFolder):
         path, saves = self.path / CHECKPOINT, context.config.save_blocks is not None
         if not path.exists():
             if saves:
-                self._take_up_blocks(context)
+                self._save_blocks(context)
             return None
         with checkpoint.read_checkpoint(path) as (facts, tensors):
             if facts.manifest != self.manifest.digest:
                 raise RunFolderError(
-                    f"{path} is of another run than manifest.json; restore the one that belongs "
-                    "to it, or begin a new run"
+                    f"{path} is of another run than manifest.json; restore the file of this run, "
+                    "or start a new run"
                 )
             history = self._history.restore(facts.history.model_dump())
             if facts.blocks is not None:
-                self._take_up_blocks(context, facts.blocks.model_dump())
+                self._save_blocks(context, facts.blocks.model_dump())
             elif saves:
-                self._take_up_blocks(context)
+                self._save_blocks(context)
             layers, tabu = context.layers, context.config.tabu
             return RunState.restored(
                 layers, context.acceptance_rule(), tabu, facts, tensors, history
             )
 
     def record(self, context: RunContext, state: RunState) -> None:
-        """Append the history, for whoever looks for what went wrong; the checkpoint stays.
+        """Append the history without a checkpoint, to document failures.
 
-        A resumed run does these passes again. A folder that can't be written is left as it is.
+        A resumed run repeats these passes. Errors of writing are ignored.
         """
         with suppress(OSError, RunFolderError):
             self._history.append(state.history)
             if context.block_saver is not None:
                 context.block_saver.flush()
 
-    def history(self) -> list[Row]:
-        """Read the history; rows that a checkpoint counts on must be as they were.
+    def history(self) -> list[BlockRecord]:
+        """Read the history and check the rows before the last checkpoint.
 
         Raises
         ------
@@ -324,8 +323,8 @@ class RunFolder(LockedFolder):
             If the history is missing or damaged.
         """
         path = self.path / CHECKPOINT
-        # Those of earlier releases say nothing of it.
-        if path.exists() and "history" in (facts := header(path, "checkpoint")):
+        # Checkpoints of earlier releases don't have the mark.
+        if path.exists() and "history" in (facts := read_header(path, "checkpoint")):
             try:
                 mark = HistoryMark.of(facts["history"])
             except ValueError as error:
@@ -334,12 +333,12 @@ class RunFolder(LockedFolder):
         return read_history(self._history.path)
 
     def conclude(self, context: RunContext, state: RunState, result: Result) -> None:
-        """Write what the run came to: each part, whatever becomes of the others.
+        """Write the results; a failure of one part does not prevent the others.
 
         Raises
         ------
         RunFolderError
-            If something can't be written; it carries the result.
+            If a part can't be written; with the result as an attribute.
         """
         if parallel.rank() > 0:
             return
@@ -356,8 +355,8 @@ class RunFolder(LockedFolder):
                 failures.append(str(error))
         if failures:
             raise RunFolderError(
-                f"the run is done, but not all of it is in {self.path}: "
-                f"{'; '.join(dict.fromkeys(failures))}. Its masks are in error.result.masks, for "
-                "save_masks; or resume the run once the folder can be written",
+                f"the run is finished, but not all results are in {self.path}: "
+                f"{'; '.join(dict.fromkeys(failures))}. Save error.result.masks with "
+                "icbs.save_masks, or resume the run when the folder can be written",
                 result,
             )

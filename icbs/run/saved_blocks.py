@@ -1,8 +1,8 @@
-"""Block problems of a run as files, with a table of how they were made and what became of them.
+"""Saved block problems of a run: a file per block, and a table of settings and outcomes.
 
-``RUN/blocks`` holds one :class:`problems.Instance` a block, and ``blocks.csv``. Files are whole
-or absent. A run that is killed may leave files that its last checkpoint does not count on: they
-are removed and made again, as the rows of the history are.
+``RUN/blocks`` has a :class:`problems.Instance` per block, and ``blocks.csv``. Files are complete
+or absent. Blocks after the last checkpoint are deleted on resume and saved again, as the rows of
+the history are.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from icbs.acceptance.move import Answer
 from icbs.blocks.block import Block
 from icbs.config import PrunerConfig
 from icbs.errors import RunFolderError
-from icbs.export.writing import cant_write
+from icbs.export.safetensors_files import write_error
 from icbs.formatting import byte_size, counted
 from icbs.run.block_sample import every_nth, sampled
-from icbs.run.history import TIMES, Row
+from icbs.run.history import TIMES, BlockRecord
 from icbs.run.table_file import TableFile
 from problems import Instance
 from problems.files import remove_leftovers
@@ -47,45 +47,45 @@ log = logging.getLogger("icbs")
 
 @dataclass(frozen=True)
 class SavedBlock:
-    """A block that was saved: how it was made, and what became of it."""
+    """The row of a saved block."""
 
     file: str
     number: int
-    """Of the block in the run, from 0: its row of ``history.csv``."""
+    """Number of the block in the run, from 0: its row in ``history.csv``."""
     step: int
     """Pass, from 0."""
     layer: str
     n: int
     k: int
-    """Weights in the block, and how many of them are pruned."""
+    """Number of weights in the block, and number of those that are pruned."""
     groups: int
-    """Groups that keep their counts."""
+    """Number of groups with a cardinality."""
     curvature: str
     constraint: str
     kappa: float
-    """Weight κ of the curvature of the loss, damping included."""
+    """Weight κ of the curvature of the loss, including damping."""
     samples: int
-    """Samples of the pass."""
+    """Number of samples of the pass."""
     solver: str
     status: str
-    """Of the solver's answer; empty where it failed."""
+    """Status of the solution; empty if the solver failed."""
     energy: float
-    """Energy of the solver's answer; that of the start is 0."""
+    """Energy of the solution; the start has energy 0."""
     bound: float
-    """Lower bound that the solver proved; NaN where it has none."""
+    """Lower bound by the solver; NaN without one."""
     moved: int
     predicted: float
     actual: float
     accepted: bool
     failure: str
-    """As in the history; see :class:`icbs.run.history.Row`."""
+    """As in the history; see :class:`icbs.run.history.BlockRecord`."""
     size: int
-    """Bytes of the file."""
+    """Size of the file in bytes."""
     solver_seconds: float
     seconds: float
 
     def about(self) -> dict[str, Any]:
-        """Return what the file itself says: all that equal runs agree on, as JSON's values."""
+        """Return the notes in the file: everything except times, which differ between runs."""
         fields = dataclasses.asdict(self)
         for name in ("file", "size", *TIMES):
             del fields[name]
@@ -97,21 +97,20 @@ class SavedBlock:
 
 
 class BlockSaver:
-    """Saves every N-th block of a run, or a sample of them.
+    """Saves every N-th block of a run, or a sample of its blocks.
 
     Parameters
     ----------
     run : Path
         The run folder.
     config : PrunerConfig
-        ``save_blocks`` and ``save_blocks_limit`` say how many; without the first none is added
-        to those of an earlier call.
+        With ``save_blocks`` and ``save_blocks_limit``; without the first no block is added.
     layers : sequence of str
-        Names of the layers, in their order.
+        Names of the layers, in order.
     reserve : int
-        Bytes that are left free on the disk for the checkpoints and results of the run.
+        Bytes of disk space to leave free for the checkpoints and results of the run.
     check : callable
-        Raises RunFolderError where the run folder is another's by now.
+        Raises RunFolderError if the run folder was deleted or replaced.
     """
 
     def __init__(
@@ -125,8 +124,7 @@ class BlockSaver:
     ) -> None:
         self.folder, self.config, self.reserve, self.check = run / FOLDER, config, reserve, check
         remedy = (
-            f"restore the file, or remove {self.folder}: the run then goes on without the blocks "
-            "saved before"
+            f"restore the file, or delete {self.folder} to continue without the blocks saved so far"
         )
         self.table = TableFile(self.folder / TABLE, SavedBlock, "table of blocks", remedy)
         self.records: list[SavedBlock] = []
@@ -139,7 +137,7 @@ class BlockSaver:
         values = context.model.state_dict().values()
         size = sum(value.nbytes for value in values if isinstance(value, Tensor))
         names = [layer.name for layer in context.layers]
-        # Room for two checkpoints and the pruned model.
+        # Space for two checkpoints and the pruned model.
         return cls(run, context.config, names, reserve=3 * size, check=check)
 
     def save(
@@ -147,16 +145,16 @@ class BlockSaver:
         state: RunState,
         blocks: Sequence[Block],
         answers: Sequence[Answer],
-        rows: Sequence[Row],
+        rows: Sequence[BlockRecord],
     ) -> None:
-        """Save those of some blocks, just judged, that are due; a full disk is a warning.
+        """Save those of the judged blocks that are due; if the disk is full, log a warning.
 
         Parameters
         ----------
         state : RunState
-            Its history is that before these blocks.
+            With the history before these blocks.
         blocks, answers, rows : sequence
-            The blocks, what the solver made of them, and what became of it.
+            The blocks with their solutions (or errors) and records.
         """
         if parallel.rank() > 0:
             return
@@ -180,17 +178,17 @@ class BlockSaver:
             saved=Counter(record.layer for record in self.records),
         )
 
-    def _save(self, number: int, block: Block, answer: Answer, row: Row) -> None:
+    def _save(self, number: int, block: Block, answer: Answer, row: BlockRecord) -> None:
         record = self._record(number, block, answer, row)
-        # A failure is also an answer that was not feasible.
+        # An infeasible solution is recorded as a failure.
         x = answer.x if isinstance(answer, Solution) and not row.failure else None
         instance = Instance(block.problem, record.file, block.start, x, record.about())
         limit, most = self.config.save_blocks_limit, instance.largest_size()
         if sum(saved.size for saved in self.records) + most > limit:
             self._full = True
             log.warning(
-                "%s saved in %s; the next would exceed %s (save_blocks_limit), so no further one "
-                "is saved",
+                "%s saved in %s; no further blocks are saved, because the next would exceed the "
+                "limit of %s (save_blocks_limit)",
                 *(counted(len(self.records), "block"), self.folder, byte_size(limit)),
             )
             return
@@ -202,18 +200,18 @@ class BlockSaver:
             self.records.append(dataclasses.replace(record, size=path.stat().st_size))
             self._failing = False
         except (OSError, RunFolderError) as error:
-            if not self._failing:  # said once until one is saved again
+            if not self._failing:  # only the first of consecutive failures
                 log.warning(
-                    "block %d (pass %d, layer %r) was not saved: %s. The run goes on, and tries "
-                    "again with the next",
+                    "block %d (pass %d, layer %r) was not saved: %s. The run continues and tries "
+                    "again with the next block",
                     *(number, row.step, row.layer, error),
                 )
             self._failing = True
 
-    def _record(self, number: int, block: Block, answer: Answer, row: Row) -> SavedBlock:
+    def _record(self, number: int, block: Block, answer: Answer, row: BlockRecord) -> SavedBlock:
         answered = isinstance(answer, Solution) and not row.failure
         bound = answer.bound if isinstance(answer, Solution) else None
-        same = {field.name: getattr(row, field.name) for field in dataclasses.fields(Row)}
+        same = {field.name: getattr(row, field.name) for field in dataclasses.fields(BlockRecord)}
         return SavedBlock(
             **same,
             file=f"block-{number:06d}.npz",
@@ -230,50 +228,52 @@ class BlockSaver:
 
     def _make_folder(self, room: int = 0) -> None:
         if self.folder.is_symlink():
-            raise RunFolderError(f"{self.folder} is a link; make it a folder")
+            raise RunFolderError(f"{self.folder} is a link; replace it with a folder")
         self.folder.mkdir(exist_ok=True)
         free = shutil.disk_usage(self.folder).free
         if room and free < room + self.reserve:
             raise OSError(
                 errno.ENOSPC,
-                f"No space left beside what the run's own results need ({byte_size(free)} free)",
+                "No space left besides the space for checkpoints and results "
+                f"({byte_size(free)} free)",
             )
 
     def flush(self) -> dict[str, Any]:
-        """Bring the table up to date; return what of it a checkpoint counts on.
+        """Write the table; return its mark for the checkpoint.
 
         Raises
         ------
         RunFolderError
-            If it can't be written.
+            If the table can't be written.
         """
         try:
             self._make_folder()
             self.table.append(self.records)
         except OSError as error:
-            raise cant_write(self.table.path, error) from error
+            raise write_error(self.table.path, error) from error
         return self.table.mark() | {"full": self.config.save_blocks_limit if self._full else 0}
 
     def restore(self, mark: Mapping[str, Any] | None) -> None:
-        """Take up the blocks that a checkpoint counts on, and remove the files of all others.
+        """Read the blocks before a checkpoint, and delete the files of all others.
+
+        If the whole folder is missing, a warning is logged, and only new blocks are saved.
 
         Parameters
         ----------
         mark : mapping, optional
-            What :meth:`flush` returned; None where there is no checkpoint, or no block before.
+            Mark of the table by :meth:`flush`; None without a checkpoint or earlier blocks.
 
         Raises
         ------
         RunFolderError
-            If the table is not as it was, or a file can't be removed. A folder that was taken
-            away whole is a warning.
+            If the table is missing or changed, or a file can't be deleted.
         """
         self.records, self._full = [], False
         if not self.folder.exists():
             if mark is not None and mark["rows"]:
                 log.warning(
-                    "%s that the run saved: not in %s any more; those that follow are saved there",
-                    *(counted(mark["rows"], "block"), self.folder),
+                    "%s with %s of this run is missing; only new blocks are saved there",
+                    *(self.folder, counted(mark["rows"], "block")),
                 )
             return
         if mark is not None:
@@ -287,4 +287,4 @@ class BlockSaver:
                 if _NAME.fullmatch(path.name) and path.name not in known:
                     path.unlink()
         except OSError as error:
-            raise cant_write(self.folder, error) from error
+            raise write_error(self.folder, error) from error

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from icbs.export.masks import pack, unpack
+from icbs.export.masks import pack_bits, unpack_bits
 from icbs.model.layer import Layer
 
 
@@ -53,7 +53,7 @@ class Snapshot:
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """Return all tensors, by keys that begin with a prefix."""
-        masks = {f"{prefix}/{name}": pack(pruned) for name, pruned in self.pruned.items()}
+        masks = {f"{prefix}/{name}": pack_bits(pruned) for name, pruned in self.pruned.items()}
         weights = {f"{prefix}-weights/{name}": w.cpu().clone() for name, w in self.weights.items()}
         return masks | weights
 
@@ -74,7 +74,9 @@ class Snapshot:
         """
         found = cls()
         for layer in layers:
-            mask = unpack(tensors[f"{prefix}/{layer.name}"], (layer.size,)).to(layer.dense.device)
+            mask = unpack_bits(tensors[f"{prefix}/{layer.name}"], (layer.size,)).to(
+                layer.dense.device
+            )
             count = getattr(kept[layer.name], prefix)
             if (number := int((~mask).sum())) != count:
                 raise ValueError(

@@ -123,7 +123,7 @@ def _check_block_size(layer: Layer, free: Tensor, config: PrunerConfig) -> None:
             f"block_size {size} is more than layer {layer.name!r} can fill "
             f"({half} of its movable weights are on the smaller side): its blocks are smaller",
             BlockSizeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

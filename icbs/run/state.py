@@ -12,7 +12,7 @@ from torch import Tensor
 
 from icbs.acceptance.rule import AcceptanceRule
 from icbs.export.headers import CheckpointFacts
-from icbs.export.masks import pack, unpack
+from icbs.export.masks import pack_bits, unpack_bits
 from icbs.model.gates import Gates
 from icbs.model.layer import Layer
 from icbs.run.history import Row
@@ -85,7 +85,7 @@ class RunState:
         found = {"generator": self.generator.get_state()}
         found |= Snapshot.take(layers).tensors("current") | self.best.tensors("best")
         for name, tabu in self.tabus.items():
-            found |= {f"free/{name}": pack(tabu.free), f"stamp/{name}": tabu.stamp.cpu()}
+            found |= {f"free/{name}": pack_bits(tabu.free), f"stamp/{name}": tabu.stamp.cpu()}
         return found
 
     @classmethod
@@ -121,7 +121,7 @@ class RunState:
         best = Snapshot.read("best", layers, tensors, facts.kept)
         tabus = {}
         for layer in layers:
-            free = unpack(tensors[f"free/{layer.name}"], (layer.size,)).to(layer.dense.device)
+            free = unpack_bits(tensors[f"free/{layer.name}"], (layer.size,)).to(layer.dense.device)
             tabus[layer.name] = Tabu(free, tabu)
             tabus[layer.name].restore(tensors[f"stamp/{layer.name}"], facts.visits[layer.name])
         generator = torch.Generator()

@@ -1,4 +1,4 @@
-"""Rows of a run as a CSV file that is appended to, with a digest of what has been written."""
+"""Tables of a run: CSV files that are appended to, with a digest of their content."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -23,44 +23,44 @@ else:
 
 
 class TableFile(Generic[R]):
-    """Rows of a dataclass of int, float, str and bool, one a line.
+    """The rows of a table in a CSV file that is appended to, with a digest of its content.
 
-    A checkpoint records :meth:`mark`. A process that is killed may leave more than the last
-    checkpoint counts on, whole rows or torn ones; :meth:`restore` reads what counts, and the
-    next :meth:`append` writes over the rest.
+    A checkpoint records :meth:`mark`. A killed process may leave more than the rows before the
+    last checkpoint, whole or incomplete; :meth:`restore` reads the rows before the checkpoint,
+    and the next :meth:`append` overwrites the rest.
 
     Parameters
     ----------
     path : Path
     kind : type
-        The dataclass, whose fields are the columns.
+        Dataclass of a row, with fields of int, float, str and bool: the columns.
     what : str
-        The table's name in messages.
+        Name of the table in messages.
     remedy : str
-        What to do where it is damaged.
+        Advice in messages about a damaged file.
     """
 
     def __init__(self, path: Path, kind: type[R], what: str, remedy: str) -> None:
         self.path, self.kind, self.what, self.remedy = path, kind, what, remedy
-        self._start_over()
+        self._reset()
 
-    def _start_over(self) -> None:
+    def _reset(self) -> None:
         self.rows = self.size = 0
         self._hash = new_hash()
 
     def append(self, rows: Sequence[R]) -> None:
-        """Append those of all rows so far that the file does not have yet.
+        """Append the rows of the whole table that are not in the file yet.
 
         Raises
         ------
         OSError
             If the file can't be written; the next call tries the same rows again.
         """
-        # No link is followed, so that nothing outside of the run folder is written to.
+        # Links are not followed, so that no file outside of the run folder is changed.
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         with os.fdopen(os.open(self.path, flags, 0o666), "r+b") as file:
-            if file.seek(0, os.SEEK_END) < self.size:  # somebody took it away
-                self._start_over()
+            if file.seek(0, os.SEEK_END) < self.size:  # removed or truncated by the user
+                self._reset()
             text = self._csv(rows[self.rows :], header=not self.size)
             file.truncate(self.size)
             file.seek(self.size)
@@ -71,36 +71,36 @@ class TableFile(Generic[R]):
         self.rows, self.size = len(rows), self.size + len(text)
 
     def mark(self) -> dict[str, Any]:
-        """Return number of rows, bytes and digest of the file as it stands."""
+        """Return the current number of rows, size in bytes and digest of the file."""
         return {"rows": self.rows, "size": self.size, "digest": self._hash.hexdigest()}
 
     def restore(self, mark: Mapping[str, Any]) -> list[R]:
-        """Read the rows that a checkpoint counts on, and go on behind them.
+        """Read the rows before a checkpoint, and append after them from now on.
 
         Raises
         ------
         RunFolderError
-            If they are not all there, unchanged.
+            If rows are missing or changed.
         """
         try:
             with regular(self.path).open("rb") as file:
-                # Never more than there is, whatever a mark claims.
+                # At most the size of the file, whatever the mark says.
                 text = file.read(min(mark["size"], os.fstat(file.fileno()).st_size))
         except (OSError, ValueError) as error:
             raise self._unreadable(f"{error}; {self.remedy}") from error
-        self._start_over()
+        self._reset()
         self._hash.update(text)
         if self._hash.hexdigest() != mark["digest"]:
             raise RunFolderError(
-                f"{self.path} is damaged, or of another run: its first {mark['rows']} rows are not "
-                f"those that the checkpoint counts on; {self.remedy}"
+                f"{self.path} is damaged or of another run: its first {mark['rows']} rows don't "
+                f"match the checkpoint; {self.remedy}"
             )
         rows = self._parse(text)
         self.rows, self.size = len(rows), len(text)
         return rows
 
     def read(self) -> list[R]:
-        """Read all rows, without a last one that is still being written.
+        """Read all complete rows.
 
         Raises
         ------
@@ -111,11 +111,10 @@ class TableFile(Generic[R]):
             text = regular(self.path).read_bytes()
         except (OSError, ValueError) as error:
             raise self._unreadable(error) from error
-        # Messages within a row may hold line feeds; a file that somebody edited may have no
-        # others.
+        # Rows end with \r\n, and messages within rows may have \n; edited files may have \n only.
         whole, end, _ = text.rpartition(b"\r\n" if b"\r\n" in text else b"\n")
         if not end:
-            raise self._unreadable("it has no first line")
+            raise self._unreadable("it has no complete line")
         return self._parse(whole + end)
 
     def _csv(self, rows: Sequence[R], *, header: bool) -> bytes:
@@ -125,7 +124,7 @@ class TableFile(Generic[R]):
         if header:
             writer.writerow(names)
         for row in rows:
-            # repr of a float is the shortest text that reads back to the same bits.
+            # The repr of a float is the shortest text that is read back as the same bits.
             writer.writerow([getattr(row, name) for name in names])
         return text.getvalue().encode()
 
@@ -137,9 +136,14 @@ class TableFile(Generic[R]):
             raise self._unreadable(error) from error
 
     def _row(self, record: dict[str, str]) -> R:
-        kinds = {"int": int, "float": float, "str": str, "bool": lambda text: text == "True"}
+        kinds: dict[str, Callable[[str], Any]] = {
+            "int": int,
+            "float": float,
+            "str": str,
+            "bool": lambda text: text == "True",
+        }
         fields = dataclasses.fields(self.kind)
-        return self.kind(**{f.name: kinds[str(f.type)](record[f.name]) for f in fields})  # type: ignore[operator]
+        return self.kind(**{f.name: kinds[str(f.type)](record[f.name]) for f in fields})
 
     def _unreadable(self, why: Exception | str) -> RunFolderError:
         return RunFolderError(f"{self.path} is not a readable {self.what}: {why}")

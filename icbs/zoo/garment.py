@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from icbs.downloads import cache_folder
 from icbs.zoo import fashion_mnist
-from icbs.zoo.scoring import classification
+from icbs.zoo.image_tasks import classification
 from icbs.zoo.task import Count, Seed, Task
 from icbs.zoo.training import Report, fit, load_or_train
 
@@ -28,16 +28,17 @@ def classifier() -> nn.Sequential:
 
 
 def load(seed: Seed = 0, epochs: Count = EPOCHS, report: Report | None = None) -> Task:
-    """Load the task, training the dense model at first use (cached as safetensors).
+    """Load the task; the dense model is trained at first use and cached as safetensors.
 
     Parameters
     ----------
     seed : int
-        Of initialisation and sample order.
+        Seed of initialisation and sample order.
     epochs : int
-        Of training: Adam at 1e-3 falling linearly to 0, batches of 256, L2 decay 1e-5.
+        Epochs of training with Adam (learning rate 1e-3, decreasing linearly to 0, batches of
+        256, L2 penalty 1e-5).
     report : callable, optional
-        ``report(epoch, loss)`` after each epoch of a training that takes place.
+        ``report(epoch, loss)`` after each epoch of training.
     """
     images, labels = fashion_mnist.load("train")
     test_images, test_labels = fashion_mnist.load("t10k")
@@ -64,7 +65,7 @@ def train(
     epochs: int,
     report: Report | None = None,
 ) -> None:
-    """Train a classifier in place; the same seed gives the same weights on one machine."""
+    """Train a classifier in place; equal seeds give equal weights on the same machine."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         bound = parameter.shape[-1] ** -0.5
@@ -80,7 +81,7 @@ def train(
 
 
 def cache_path(seed: int, epochs: int) -> Path:
-    """Where the trained model is kept: ``$ICBS_CACHE``, else the user's cache folder."""
+    """Return the path of the trained model in :func:`icbs.downloads.cache_folder`."""
     recipe = f"{seed} {epochs} {BATCH} {RATE} {DECAY} {torch.__version__}"
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
     return cache_folder() / f"garment-{digest}.safetensors"

@@ -1,4 +1,4 @@
-"""A causal language model: pruned on some texts, judged by its perplexity on others."""
+"""A causal language model, pruned on some texts and evaluated by its perplexity on others."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from icbs.formatting import counted
 from icbs.lm.corpora import read_texts, shuffled, split_texts, without_overlap
 from icbs.lm.loading import load_language_model
 from icbs.lm.perplexity import perplexity
-from icbs.lm.windows import batches_of, check_windows, pack
+from icbs.lm.windows import batches_of, check_windows, pack_windows
 from icbs.zoo.task import Count, Seed, Task
 
-MOST_TEXTS = 20_000
-"""Texts read of one source, which may be a stream without end."""
+MAX_TEXTS = 20_000
+"""Number of texts read from one source, which may be an endless stream."""
 
 
 def load(
@@ -43,28 +43,28 @@ def load(
     model : str
         See :func:`icbs.lm.load_language_model`.
     text, test_text : str
-        What the model is pruned and judged on; see :func:`icbs.lm.read_texts`. Without a
-        ``test_text`` a share of the texts of ``text`` is kept for it; texts of ``test_text``
-        that share 13 words in a row with those of ``text`` are left out.
+        Sources of texts for pruning and for testing; see :func:`icbs.lm.read_texts`. Without
+        ``test_text``, a share of the texts of ``text`` is used for testing; otherwise texts of
+        ``test_text`` with 13 consecutive words in common with those of ``text`` are left out.
     length : int
-        Tokens in a window; windows are packed, never padded, and no two share a text, so
-        that gradients and acceptance see different texts too.
+        Tokens in a window. Windows are packed without padding, and no two share a text, so that
+        gradients and acceptance use different texts.
     samples : int
-        Windows for pruning, at most.
+        Largest number of windows for pruning.
     test_samples : int
-        Windows for the perplexity, at most.
+        Largest number of windows for testing.
     test_share : float
-        Of the texts, kept for testing where there is no ``test_text``.
+        Share of the texts used for testing without ``test_text``.
     field : str, optional
-        Which field of a record holds the text.
+        Field of a record that contains the text.
     seed : int
-        Of the shuffling of texts.
+        Seed of the shuffling of texts.
     dtype : str
-        Of the weights.
+        Type of the weights.
     device_map : optional
-        As for ``from_pretrained``.
+        Argument of ``from_pretrained``.
     layers : int, optional
-        Keep so many of the first decoder blocks: a small model to try things on.
+        Number of decoder blocks to keep, from the first; makes a small model for experiments.
 
     Raises
     ------
@@ -77,8 +77,8 @@ def load(
     network, tokenizer = load_language_model(model, dtype=dtype, device_map=device_map)
     if layers is not None:
         cut(network, layers)
-    windows = pack(own, tokenizer, length, windows=samples)
-    test_windows = pack(other, tokenizer, length, windows=test_samples)
+    windows = pack_windows(own, tokenizer, length, windows=samples)
+    test_windows = pack_windows(other, tokenizer, length, windows=test_samples)
     for found in (windows, test_windows):
         check_windows(network, found)
 
@@ -108,17 +108,17 @@ def load(
 
 
 def cut(model: Any, layers: int) -> None:
-    """Drop all but the first decoder blocks of a model, in place.
+    """Remove all but the first decoder blocks of a model, in place.
 
     Raises
     ------
     DataError
-        If it has no list of decoder blocks where most models of ``transformers`` have it.
+        If the model has no list of decoder blocks in ``model.layers``, or not enough blocks.
     """
     blocks = getattr(getattr(model, "model", None), "layers", None)
     if not isinstance(blocks, nn.ModuleList) or not 1 <= layers <= len(blocks):
-        have = len(blocks) if isinstance(blocks, nn.ModuleList) else "no list of"
-        raise DataError(f"layers = {layers}: the model has {have} decoder blocks")
+        count = len(blocks) if isinstance(blocks, nn.ModuleList) else "no list of"
+        raise DataError(f"layers = {layers}: the model has {count} decoder blocks")
     model.model.layers = blocks[:layers]
     model.config.num_hidden_layers = layers
 
@@ -126,11 +126,13 @@ def cut(model: Any, layers: int) -> None:
 def _texts(
     text: str, test_text: str | None, field: str | None, test_share: float, seed: int
 ) -> tuple[list[str], list[str]]:
-    """Texts to prune on and texts to test on, shuffled, none in both."""
-    own = list(islice(read_texts(text, field), MOST_TEXTS))
+    """Return shuffled texts for pruning and for testing, without overlap."""
+    own = list(islice(read_texts(text, field), MAX_TEXTS))
     if test_text is None:
         return split_texts(own, test_share, seed)
-    other = without_overlap(islice(read_texts(test_text, field), MOST_TEXTS), own)
+    other = without_overlap(islice(read_texts(test_text, field), MAX_TEXTS), own)
     if not other:
-        raise DataError(f"every text of {test_text!r} overlaps with those of {text!r}")
+        raise DataError(
+            f"every text of {test_text!r} overlaps with those of {text!r}; give another test_text"
+        )
     return shuffled(own, seed), shuffled(other, seed)

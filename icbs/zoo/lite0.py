@@ -1,16 +1,15 @@
-"""EfficientNet-lite0, in plain modules: convolutions that do not pad by themselves, and ReLU6.
+"""EfficientNet-lite0 in plain modules: convolutions with separate padding, and ReLU6.
 
 The network of Tan and Le 2019 (arXiv 1905.11946, table 1) without squeeze-and-excitation, and
-with ReLU6 for swish. It pads as TensorFlow does: where a stride of 2 leaves an odd number of
-pixels to add, the last side gets one more. Attributes have the names that the published weights
-use, without the leading underscores.
+with ReLU6 instead of swish. It pads as TensorFlow does: an odd pixel of padding is added on the
+last side. Attributes are named as in the published weights, without leading underscores.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-#: Expansion, channels, repetitions, stride of the first, side of the kernel.
+#: Expansion, channels, repetitions, stride of the first block, side of the kernel.
 STAGES = (
     (1, 16, 1, 1, 3),
     (6, 24, 2, 2, 3),
@@ -24,7 +23,7 @@ STEM, HEAD, CLASSES = 32, 1280, 1000
 
 
 class Lite0(nn.Module):
-    """The network, for images of a side that 32 divides."""
+    """The network, for images with a side that is a multiple of 32."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +48,7 @@ class Lite0(nn.Module):
 
 
 class Block(nn.Module):
-    """Inverted bottleneck: expand, filter each channel by itself, project."""
+    """Inverted bottleneck: expansion, depthwise convolution, projection."""
 
     def __init__(self, width: int, channels: int, expansion: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -64,7 +63,7 @@ class Block(nn.Module):
         self.expands, self.adds = expansion > 1, stride == 1 and width == channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the block; the input is added where it has the output's shape."""
+        """Apply the block; the input is added if it has the output's shape."""
         y = self.act(self.bn0(self.expand_conv(x))) if self.expands else x
         y = self.act(self.bn1(self.depthwise_conv(self.pad(y))))
         y = self.bn2(self.project_conv(y))
@@ -72,18 +71,18 @@ class Block(nn.Module):
 
 
 def conv(inner: int, outer: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """Convolution without bias, padded by itself only where its stride is 1."""
+    """Return a convolution without bias, with its own padding only for a stride of 1."""
     own = kernel // 2 if stride == 1 else 0
     return nn.Conv2d(inner, outer, kernel, stride, own, groups=groups, bias=False)
 
 
 def padding(kernel: int, stride: int) -> nn.Module:
-    """Zeros before a convolution of stride 2, whose input has an even side."""
+    """Return the padding before a convolution of stride 2 on an input with an even side."""
     total = kernel - stride
     before, after = total // 2, total - total // 2
     return nn.Identity() if stride == 1 else nn.ZeroPad2d((before, after, before, after))
 
 
 def norm(channels: int) -> nn.BatchNorm2d:
-    """Batch normalisation with the constants that the network was trained with."""
+    """Return batch normalisation with the constants used in training."""
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)

@@ -1,4 +1,4 @@
-"""What a task is, and how a name becomes one."""
+"""Tasks and loading them by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from icbs.config import brief
 from icbs.data.objective import Loss
 from icbs.errors import ConfigError
-from icbs.zoo.names import BUILTIN, declared
+from icbs.zoo import BUILTIN, declared
 from problems.suggest import did_you_mean
 
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
@@ -24,49 +24,49 @@ Count = Annotated[int, Field(ge=1, lt=1 << 31)]
 
 @dataclass
 class Task:
-    """A trained model with all that it takes to prune and to judge it."""
+    """A trained model with everything needed to prune and to evaluate it."""
 
     name: str
     model: nn.Module
     batches: Iterable[Any]
-    """Training samples as (inputs, targets); pruning sees nothing else."""
+    """Training samples as (inputs, targets), the only data used for pruning."""
     loss: Loss
     evaluate: Callable[[nn.Module], dict[str, float]]
-    """Figures on test samples that pruning never sees: ``loss``, and ``accuracy`` in [0, 1]
-    where there is one."""
+    """Figures on test samples, which are not used for pruning: ``loss``, and ``accuracy`` in
+    [0, 1] for classifiers."""
     losses: Callable[[nn.Module], Tensor] | None = None
-    """Loss of each test sample, shape (samples,), for standard errors and paired ones."""
+    """Loss of each test sample, shape (samples,), for standard errors of differences."""
     tokenizer: Any = None
-    """A language model's own; it is saved beside the pruned model."""
+    """Tokenizer of a language model, saved with the pruned model."""
     about: str = ""
-    """What a person may want to know about the data, in a line."""
+    """One-line description of the data."""
 
 
 def load_task(name: str, **options: Any) -> Task:
-    """Load a task by a declared name, or as ``module:function`` of the user's own.
+    """Load a task by a declared name or by ``module:function``.
 
-    The function is imported and run: a name that a file gives goes through
-    :func:`check_declared` first.
+    The function is imported and run; names from files must pass
+    :func:`icbs.zoo.check_declared` first.
 
     Parameters
     ----------
     name : str
-        One of :data:`BUILTIN`, an entry point of the group ``icbs.tasks``, or an import string
-        of a function that returns a :class:`Task`.
+        One of :data:`icbs.zoo.BUILTIN`, an entry point of the group ``icbs.tasks``, or an
+        import string of a function that returns a :class:`Task`.
     **options
         Keyword arguments of that function.
 
     Raises
     ------
     ConfigError
-        If there is no such task, or it does not take these options.
+        If there is no such task, or it does not have these options.
     """
     module, colon, function = declared().get(name, name).partition(":")
     if not (module and colon and function):
         known = sorted(declared())
         raise ConfigError(
             f"unknown task {name!r}{did_you_mean(name, known)}; declared tasks: "
-            f"{', '.join(known)}; a task of your own is named 'module:function'"
+            f"{', '.join(known)}; for your own task write 'module:function'"
         )
     try:
         factory = attrgetter(function)(importlib.import_module(module))
@@ -75,9 +75,11 @@ def load_task(name: str, **options: Any) -> Task:
     try:
         inspect.signature(factory).bind(**options)
     except TypeError as error:
-        raise ConfigError(f"task {name!r} does not take {brief(options)}: {error}") from error
+        raise ConfigError(
+            f"task {name!r} does not accept the options {brief(options)}: {error}"
+        ) from error
     except ValueError:
-        pass  # written in C: no signature to look at
+        pass  # a C function without a signature
     task = factory(**(_checked(name, factory, options) if name in BUILTIN else options))
     if not isinstance(task, Task):
         raise ConfigError(f"task {name!r} returned {type(task).__name__}, not icbs.zoo.Task")
@@ -85,7 +87,7 @@ def load_task(name: str, **options: Any) -> Task:
 
 
 def _checked(name: str, factory: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Hold options against the types that the function declares."""
+    """Validate options by the type hints of a function."""
     hints, found = get_type_hints(factory, include_extras=True), {}
     for option, value in options.items():
         try:

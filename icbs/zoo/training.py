@@ -1,4 +1,4 @@
-"""Training of the dense models that tasks start from: once, and the same on one machine."""
+"""Training of the tasks' dense models, cached and reproducible on the same machine."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def load_or_train(model: nn.Module, path: Path, train: Callable[[], object]) -> 
             model.load_state_dict(load_file(regular(path)))
         except (OSError, SafetensorError, ValueError, LookupError, RuntimeError) as error:
             raise DataError(
-                f"{path} does not hold the trained model ({error!s:.300}); remove it, and the "
-                "model is trained anew"
+                f"{path} is not the trained model ({error!s:.300}); remove it to train the model "
+                "again"
             ) from error
         return
     train()
@@ -54,9 +54,9 @@ def fit(
     generator: torch.Generator,
     report: Report | None = None,
 ) -> None:
-    """Minimise the cross-entropy, over the samples in an order that the generator draws.
+    """Minimise the cross-entropy; each epoch's order of samples is drawn from ``generator``.
 
-    The rate follows ``decay`` from step to step.
+    The learning rate follows ``decay`` in each step.
     """
     for epoch in range(epochs):
         total = 0.0

@@ -14,13 +14,14 @@ format      endings              module
 ``bqm``     ``.bqm``             :mod:`problems.formats.bqm_file`
 ``cqm``     ``.cqm``             :mod:`problems.formats.cqm_file`
 ``json``    ``.json``            :mod:`problems.formats.bqm_json`
+``ommx``    ``.ommx``            :mod:`problems.formats.ommx`
 =========== ==================== ================================================
 
 A reader refuses what it does not understand, and what it understands but a problem can't hold:
 other sections, other variables, bounds, inequalities. Nothing that changes a problem is left out.
 
-Models in memory are converted by :mod:`problems.formats.bqm` (dimod) and
-:mod:`problems.formats.quadratic_program` (qiskit-optimization).
+Models in memory are converted by :mod:`problems.formats.bqm` (dimod),
+:mod:`problems.formats.quadratic_program` (qiskit-optimization) and :mod:`problems.formats.ommx`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from problems.errors import FormatError
-from problems.formats import bqm_file, bqm_json, coo, cqm_file, lp, mps, qplib
+from problems.formats import bqm_file, bqm_json, coo, cqm_file, lp, mps, ommx, qplib
 from problems.free import free as free_problem
 from problems.free import original_problem
 from problems.qubo import CardinalityQUBO
@@ -71,6 +72,7 @@ FORMATS: dict[str, Format] = {
     "bqm": Format((".bqm",), bqm_file.read, bqm_file.write, cardinality=False),
     "cqm": Format((".cqm",), cqm_file.read, cqm_file.write),
     "json": Format((".json",), bqm_json.read, bqm_json.write, cardinality=False),
+    "ommx": Format((".ommx",), ommx.read, ommx.write),
 }
 
 

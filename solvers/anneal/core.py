@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from solvers.anneal.quadratic import apply_change, gradient_at, gram
+from solvers.anneal.core_selection import select_core
+from solvers.anneal.quadratic import Point, Quadratic, apply_change, gradient_at, gram
+from solvers.anneal.rng import uniform
 from solvers.anneal.simd import Real, fmin, jit
 
 Array = npt.NDArray[Any]
@@ -154,13 +156,8 @@ def _anneal(
 
 @jit
 def anneal_core(
-    matrix: Array,
-    factored: bool,
-    linear: Array,
-    curv: Array,
-    x: Array,
-    s: Array,
-    g: Array,
+    quadratic: Quadratic,
+    point: Point,
     chosen: Array,
     starts: Array,
     hot: Real,
@@ -172,13 +169,10 @@ def anneal_core(
 
     Parameters
     ----------
-    matrix, factored, linear, curv
-        See :mod:`solvers.anneal.quadratic`.
-    x : (size,) float32
-        Binary state by position, negative where empty; improved in place.
-    s, g
-        ``Ax`` and the gradient. With factors ``s`` is kept right, and ``g`` is not used;
-        without, ``g`` is kept right.
+    quadratic : Quadratic
+    point : Point
+        A binary state, improved in place. With factors ``s`` is kept right, and ``g`` is not
+        used; without, ``g`` is kept right.
     chosen : (width,) int64
         Positions of the core, sorted by group, and then any to a multiple of 8.
     starts : (groups of the core + 1,) int64
@@ -190,12 +184,13 @@ def anneal_core(
     state : (1,) int64
         Of the random numbers; not 0.
     """
+    x, s, g = point
     count = starts[-1]
     width = len(chosen)
     C = np.empty((width, width), np.float32)
-    gram(matrix, factored, curv, chosen, C)
-    if factored:
-        gradient_at(matrix, linear, s, g, chosen)
+    gram(quadratic, chosen, C)
+    if quadratic.factored:
+        gradient_at(quadratic.matrix, quadratic.linear, s, g, chosen)
     f, base = np.empty(width, np.float32), np.empty(width, np.float32)
     shut, change = np.empty(width, np.float32), np.empty(width, np.float32)
     for t in range(width):
@@ -239,6 +234,32 @@ def anneal_core(
         for t in range(count):
             change[t] = np.float32(best[t]) - x[chosen[t]]
             x[chosen[t]] = best[t]
-        apply_change(matrix, factored, curv, chosen[:count], change, s, g)
+        apply_change(quadratic, point, chosen[:count], change)
         return lowest - start
     return 0.0
+
+
+@jit
+def search_core(
+    quadratic: Quadratic,
+    point: Point,
+    group_lanes: Array,
+    score: Array,
+    size: int,
+    at_random: bool,
+    cool: Real,
+    hot: Real,
+    sweeps: int,
+    trips: int,
+    state: Array,
+) -> Real:
+    """Select a core and improve it; return the change of the energy (≤ 0).
+
+    Without factors the first temperature is drawn from ``cool`` to ``hot``, uniformly in its
+    logarithm; with them it is ``hot``. The other arguments are those of :func:`select_core`
+    and :func:`anneal_core`.
+    """
+    chosen, starts = select_core(score, group_lanes, size, at_random, state)
+    if not quadratic.factored:
+        hot = cool * (hot / cool) ** uniform(state)
+    return anneal_core(quadratic, point, chosen, starts, hot, sweeps, trips, state)

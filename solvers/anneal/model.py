@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from problems import CardinalityQUBO
 from solvers.anneal.layout import EMPTY, LaneLayout
-from solvers.anneal.quadratic import refresh, squared_length, squares, transpose
+from solvers.anneal.quadratic import Point, Quadratic, refresh, squared_length, squares, transpose
 from solvers.anneal.simd import round_up
 
 Array = npt.NDArray[Any]
@@ -25,16 +25,10 @@ _LARGE, _RANGE = 1 << 25, 1 << 14
 
 @dataclass(frozen=True)
 class KernelModel:
-    """Arrays of one problem; see :mod:`solvers.anneal.quadratic` for their meaning."""
+    """One problem as the kernels take it."""
 
     layout: LaneLayout
-    factored: bool
-    matrix: Array
-    """By position, a column of A (padded by zeros to whole vectors) or a row of Q: float32,
-    C-contiguous, shape (size, depth)."""
-    linear: Array
-    curv: Array
-    """Diagonal of the relaxed curvature."""
+    quadratic: Quadratic
     cardinalities: Array
     scale: float
     """What the problem's energies were multiplied by."""
@@ -52,9 +46,9 @@ class KernelModel:
             A = problem.A
             scale = _scale(max(float(np.abs(linear).max(initial=0)), problem.peaks[0] ** 2))
             columns = _columns(A, layout, np.sqrt(scale))
-            single, faithful = _single(linear, scale), scale == 1 and A.dtype == np.float32
-            curv = squares(columns)
-            return cls(layout, True, columns, single, curv, k, scale, problem, faithful)
+            faithful = scale == 1 and A.dtype == np.float32
+            quadratic = Quadratic(columns, True, _single(linear, scale), squares(columns))
+            return cls(layout, quadratic, k, scale, problem, faithful)
         scale = _scale(problem.peaks[0])
         Q = problem.Q
         if layout.order is not None:
@@ -62,26 +56,34 @@ class KernelModel:
         Q = _single(Q, scale)
         curv = split_diagonal(Q)
         linear = layout.arrange(_centred(problem.diagonal, problem)) * scale - curv
-        return cls(layout, False, Q, linear.astype(np.float32), curv, k, scale, problem, False)
+        quadratic = Quadratic(Q, False, linear.astype(np.float32), curv)
+        return cls(layout, quadratic, k, scale, problem, False)
+
+    @property
+    def factored(self) -> bool:
+        """Whether the curvature is held as factors."""
+        return self.quadratic.factored
 
     @property
     def is_large(self) -> bool:
         """Whether products with the factor are worth sharing out to threads."""
-        return self.factored and self.matrix.size >= _LARGE
+        return self.factored and self.quadratic.matrix.size >= _LARGE
 
     @property
     def size(self) -> int:
         """Number of positions."""
         return self.layout.size
 
-    def buffers(self) -> tuple[Array, Array]:
-        """Return room for ``s`` and ``g`` of a state."""
-        depth = self.matrix.shape[1] if self.factored else 0
-        return np.zeros(depth, np.float32), np.empty(self.size, np.float32)
+    def allocate(self, x: Array) -> Point:
+        """Return a point at ``x``, whose ``s`` and ``g`` are still to be computed."""
+        depth = self.quadratic.matrix.shape[1] if self.factored else 0
+        return Point(x, np.zeros(depth, np.float32), np.empty(self.size, np.float32))
 
-    def refresh(self, x: Array, s: Array, g: Array) -> None:
-        """Compute ``s`` and ``g`` from ``x``; see :mod:`solvers.anneal.quadratic`."""
-        refresh(self.matrix, self.factored, self.linear, self.curv, x, s, g)
+    def point(self, x: Array) -> Point:
+        """Return the point at ``x``, an array by position, which is not copied."""
+        point = self.allocate(x)
+        refresh(self.quadratic, point)
+        return point
 
     def energy(self, x: Array) -> float:
         """Evaluate the problem's energy of a state by position in float64.
@@ -91,7 +93,7 @@ class KernelModel:
         state, problem = self.layout.restore(x), self.problem
         if not self.faithful:
             return float(problem.energy(state))
-        curved = squared_length(self.matrix, x)
+        curved = squared_length(self.quadratic.matrix, x)
         return float(problem.linear @ state + curved + problem.offset)
 
     def start(self, state: Array) -> Array:

@@ -8,9 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from solvers.anneal.core_selection import select_smallest
-from solvers.anneal.quadratic import add_column, add_row, gradient, gradient_at
+from solvers.anneal.quadratic import (
+    Point,
+    Quadratic,
+    add_column,
+    add_row,
+    gradient,
+    gradient_at,
+    refresh,
+)
 from solvers.anneal.simd import DOT_COLUMNS, DOT_ROWS, Real, dots, fmin, jit, round_up
-from solvers.anneal.thresholds import group_thresholds, lane_extremes, movable_sides
+from solvers.anneal.thresholds import group_thresholds, lane_extremes, movable_sides, new_conditions
 
 Array = npt.NDArray[Any]
 
@@ -22,8 +30,7 @@ _NOISE = np.float32(1e-6)
 
 @jit
 def _side(
-    x: Array,
-    g: Array,
+    point: Point,
     group_lanes: Array,
     group: int,
     sign: Real,
@@ -37,6 +44,7 @@ def _side(
     furthest beyond the bound are taken. Returns their number; ``found`` is padded by its
     first to a multiple of 8. ``score`` is infinite throughout, before and after.
     """
+    x, g = point.x, point.g
     lanes, none, count = group_lanes[-1], np.float32(np.inf), 0
     furthest = np.float32(0)
     for first in range(0, len(x), lanes):
@@ -74,22 +82,15 @@ def _noise(linear: Any, g: Any, curv: Any) -> Any:
 
 @jit
 def _swap_pairs(
-    columns: Array,
-    linear: Array,
-    curv: Array,
-    x: Array,
-    s: Array,
-    g: Array,
-    ones: Array,
-    leaving: int,
-    zeros: Array,
-    entering: int,
+    quadratic: Quadratic, point: Point, ones: Array, leaving: int, zeros: Array, entering: int
 ) -> bool:
     """Make the best swaps between these variables, for ``_ROWS`` ones at a time.
 
     Swapping i for j changes the energy by ``g_j - g_i + ‖a_i - a_j‖²``. Returns whether
     there was one. What is less than the rounding of the gradients is no gain.
     """
+    columns, _, linear, curv = quadratic
+    x, s, g = point
     none = np.float32(np.inf)
     found = False
     products = np.empty((_ROWS, round_up(entering)), np.float32)
@@ -136,48 +137,40 @@ def _swap_pairs(
 
 @jit
 def _polish_factored(
-    columns: Array,
-    linear: Array,
-    curv: Array,
-    x: Array,
-    s: Array,
-    g: Array,
-    group_lanes: Array,
-    passes: int,
-    most: int,
+    quadratic: Quadratic, point: Point, group_lanes: Array, passes: int, most: int
 ) -> None:
     """Only pairs with ``g_j < g_i`` can improve: few are left near a relaxed optimum."""
-    size, lanes, groups = len(x), group_lanes[-1], len(group_lanes) - 1
-    low, high = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
-    down, up = np.empty(groups, np.float32), np.empty(groups, np.float32)
-    enter, leave = np.empty(size, np.float32), np.empty(size, np.float32)
+    columns, linear = quadratic.matrix, quadratic.linear
+    x, s, g = point
+    size, groups = len(x), len(group_lanes) - 1
+    conditions = new_conditions(size, group_lanes)
+    down, up = conditions.down, conditions.up
     room = min(round_up(size), round_up(most))
     ones, zeros = np.empty(room, np.int64), np.empty(room, np.int64)
     at, score = np.empty(size, np.int64), np.full(size, np.float32(np.inf))
     one = np.float32(1)
     for _ in range(passes):
         found = False
-        movable_sides(x, enter, leave, at)
-        lane_extremes(g, enter, leave, low, high)
-        group_thresholds(low, high, group_lanes, down, up)
+        movable_sides(x, conditions, at)
+        lane_extremes(g, conditions)
+        group_thresholds(conditions, group_lanes)
         for group in range(groups):
             if down[group] < up[group]:
-                leaving = _side(x, g, group_lanes, group, one, down[group], score, ones)
-                entering = _side(x, g, group_lanes, group, -one, up[group], score, zeros)
+                leaving = _side(point, group_lanes, group, one, down[group], score, ones)
+                entering = _side(point, group_lanes, group, -one, up[group], score, zeros)
                 if found:
                     gradient_at(columns, linear, s, g, ones[:leaving])
                     gradient_at(columns, linear, s, g, zeros[:entering])
                 if leaving > 0 and entering > 0:
-                    found |= _swap_pairs(
-                        columns, linear, curv, x, s, g, ones, leaving, zeros, entering
-                    )
+                    found |= _swap_pairs(quadratic, point, ones, leaving, zeros, entering)
         if not found:
             break
         gradient(columns, linear, s, g, 0, size)
 
 
 @jit
-def _polish_dense(Q: Array, curv: Array, x: Array, g: Array, group_lanes: Array) -> None:
+def _polish_dense(quadratic: Quadratic, point: Point, group_lanes: Array) -> None:
+    Q, curv, x, g = quadratic.matrix, quadratic.curv, point.x, point.g
     least = _NOISE * np.abs(g).mean()
     size, lanes = len(x), group_lanes[-1]
     none = np.float32(np.inf)
@@ -214,27 +207,16 @@ def _polish_dense(Q: Array, curv: Array, x: Array, g: Array, group_lanes: Array)
 
 
 @jit
-def polish(
-    matrix: Array,
-    factored: bool,
-    linear: Array,
-    curv: Array,
-    x: Array,
-    s: Array,
-    g: Array,
-    group_lanes: Array,
-    passes: int,
-    most: int,
-) -> None:
+def polish(quadratic: Quadratic, point: Point, group_lanes: Array, passes: int, most: int) -> None:
     """Swap inside groups until no swap gains more than rounding can show, in place.
 
     With factors it ends after some passes all the same, and pairs no more variables of either
     side than ``most``, those that promise most.
 
-    ``x`` is binary by position (negative where empty), ``s`` and ``g`` fit it; see
-    :mod:`solvers.anneal.quadratic`.
+    The point is binary; its ``s`` and ``g`` are computed afresh.
     """
-    if factored:
-        _polish_factored(matrix, linear, curv, x, s, g, group_lanes, passes, most)
+    refresh(quadratic, point)
+    if quadratic.factored:
+        _polish_factored(quadratic, point, group_lanes, passes, most)
     else:
-        _polish_dense(matrix, curv, x, g, group_lanes)
+        _polish_dense(quadratic, point, group_lanes)

@@ -7,13 +7,12 @@ is ``g = linear + 2Cx``; at a binary state the local field of variable v is
 ``g_v - C_vv`` where ``x_v = 1`` and ``g_v + C_vv`` where ``x_v = 0``, so that swapping i
 for j changes the energy by ``g_j - g_i + C_ii + C_jj - 2C_ij``.
 
-The kernels take ``matrix`` by rows, one a variable: the column of A, shape (n, m) with m
-padded by zeros to whole vectors, if ``factored``; else the row of Q, shape (n, n).
+Kernels take its coefficients as one :class:`Quadratic`, and a point as one :class:`Point`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,30 @@ import numpy.typing as npt
 from solvers.anneal.simd import DOT_COLUMNS, DOT_ROWS, Real, dots, jit
 
 Array = npt.NDArray[Any]
+
+
+class Quadratic(NamedTuple):
+    """Coefficients of the relaxed energy, by position of the variables."""
+
+    matrix: Array
+    """C-contiguous float32, one row per variable: its column of A, shape (n, m) with m padded
+    by zeros to whole vectors, if ``factored``; else its row of Q, shape (n, n)."""
+    factored: bool
+    linear: Array
+    """float32, shape (n,)."""
+    curv: Array
+    """Diagonal of ``C``, float32, shape (n,)."""
+
+
+class Point(NamedTuple):
+    """A point of the relaxation, with the arrays that kernels update along with it."""
+
+    x: Array
+    """0 … 1 by position, negative where a position is empty; float32, shape (n,)."""
+    s: Array
+    """``Ax`` with factors, shape (m,); empty without."""
+    g: Array
+    """Gradient, float32, shape (n,)."""
 
 
 @jit
@@ -106,10 +129,10 @@ def gradient(columns: Array, linear: Array, s: Array, g: Array, first: int, last
 
 
 @jit
-def refresh(
-    matrix: Array, factored: bool, linear: Array, curv: Array, x: Array, s: Array, g: Array
-) -> None:
-    """Compute ``s`` and ``g`` from ``x`` (0 … 1, negative where a position is empty)."""
+def refresh(quadratic: Quadratic, point: Point) -> None:
+    """Compute ``s`` and ``g`` from ``x``."""
+    matrix, factored, linear, curv = quadratic
+    x, s, g = point
     if factored:
         for r in range(len(s)):
             s[r] = 0
@@ -168,10 +191,11 @@ def gradient_at(columns: Array, linear: Array, s: Array, g: Array, chosen: Array
 
 
 @jit
-def gram(matrix: Array, factored: bool, curv: Array, chosen: Array, C: Array) -> None:
+def gram(quadratic: Quadratic, chosen: Array, C: Array) -> None:
     """Form ``C`` on the chosen variables, whose number is a multiple of 8."""
+    matrix, curv = quadratic.matrix, quadratic.curv
     size = len(chosen)
-    if factored:
+    if quadratic.factored:
         for i in range(0, size, DOT_ROWS):
             for j in range(i, size, DOT_COLUMNS):
                 dots(matrix, chosen, i, chosen, j, C)
@@ -187,19 +211,12 @@ def gram(matrix: Array, factored: bool, curv: Array, chosen: Array, C: Array) ->
 
 
 @jit
-def apply_change(
-    matrix: Array,
-    factored: bool,
-    curv: Array,
-    chosen: Array,
-    change: Array,
-    s: Array,
-    g: Array,
-) -> None:
+def apply_change(quadratic: Quadratic, point: Point, chosen: Array, change: Array) -> None:
     """Follow a change of the chosen variables: ``s`` with factors, else ``g``."""
+    matrix, factored, _, curv = quadratic
     for t in range(len(chosen)):
         if change[t] != 0:
             if factored:
-                add_column(matrix[chosen[t]], s, change[t])
+                add_column(matrix[chosen[t]], point.s, change[t])
             else:
-                add_row(matrix, curv, g, chosen[t], change[t])
+                add_row(matrix, curv, point.g, chosen[t], change[t])

@@ -18,13 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from solvers.anneal.core_selection import sort_by_group
-from solvers.anneal.quadratic import apply_change, gradient, gram
+from solvers.anneal.quadratic import Point, Quadratic, apply_change, gradient, gram
 from solvers.anneal.simd import Real, fmax, jit, round_up
 from solvers.anneal.thresholds import (
+    Conditions,
     find_in_lane,
     group_thresholds,
     lane_extremes,
     movable_sides,
+    new_conditions,
     optimality_gap,
 )
 
@@ -41,10 +43,9 @@ _ENOUGH = np.float32(1e-7)
 
 
 @jit
-def _bar(
-    low: Array, high: Array, group_lanes: Array, down: Array, up: Array, least: Real, room: int
-) -> Real:
+def _bar(conditions: Conditions, group_lanes: Array, least: Real, room: int) -> Real:
     """Raise the least violation that is taken until about ``room`` variables exceed it."""
+    low, high, down, up = conditions.low, conditions.high, conditions.down, conditions.up
     if 2 * len(low) <= room:
         return least
     most = least
@@ -65,25 +66,21 @@ def _bar(
 @jit
 def _choose(
     g: Array,
-    enter: Array,
-    leave: Array,
-    low: Array,
-    high: Array,
+    conditions: Conditions,
     group_lanes: Array,
-    down: Array,
-    up: Array,
     worst: Real,
     inside: Array,
     chosen: Array,
     marked: Array,
 ) -> int:
     """Put the working set into ``chosen``; return how many."""
+    enter, leave, low, high, down, up = conditions
     lanes, count = len(low), 0
     for t in range(min(len(inside), len(chosen) // 2)):
         chosen[count] = inside[t]
         marked[inside[t]] = 1
         count += 1
-    bar = _bar(low, high, group_lanes, down, up, _ENTER * worst, len(chosen) - count)
+    bar = _bar(conditions, group_lanes, _ENTER * worst, len(chosen) - count)
     for group in range(len(down)):
         for lane in range(group_lanes[group], group_lanes[group + 1]):
             if count < len(chosen) and high[lane] - down[group] >= bar:
@@ -175,28 +172,20 @@ def _pairs(
 
 @jit
 def relax(
-    matrix: Array,
-    factored: bool,
-    linear: Array,
-    curv: Array,
-    x: Array,
-    s: Array,
-    g: Array,
+    quadratic: Quadratic,
+    point: Point,
     group_lanes: Array,
     rounds: int,
     gained: Array,
     with_gradient: bool,
 ) -> bool:
-    """Make up to ``rounds`` rounds from a feasible ``x``; returns whether it is solved.
+    """Make up to ``rounds`` rounds from a feasible point; returns whether it is solved.
 
     Parameters
     ----------
-    matrix, factored, linear, curv
-        See :mod:`solvers.anneal.quadratic`.
-    x : (size,) float32
-        State by position: 0 … 1, negative where a position is empty.
-    s, g
-        ``Ax`` (with factors) and the gradient, exact on entry and on exit.
+    quadratic : Quadratic
+    point : Point
+        Moved in place; ``s`` and ``g`` are exact on entry and on exit.
     group_lanes : (groups + 1,) int64
         First lane of each group; the last is the number of lanes.
     gained : (1,) float64
@@ -204,12 +193,12 @@ def relax(
     with_gradient : bool
         Whether to recompute ``g`` from ``s`` after a round; else the caller does.
     """
+    x, s, g = point
     size, lanes, groups = len(x), group_lanes[-1], len(group_lanes) - 1
     capacity = min(round_up(size), round_up(4 * min(lanes, 1024 if groups == 1 else 256) + 64))
     none = np.float32(np.inf)
-    low, high = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
-    down, up = np.empty(groups, np.float32), np.empty(groups, np.float32)
-    enter, leave = np.empty(size, np.float32), np.empty(size, np.float32)
+    conditions = new_conditions(size, group_lanes)
+    enter, leave = conditions.enter, conditions.leave
     marked = np.zeros(size, np.uint8)
     inside = np.empty(size, np.int64)
     chosen_all = np.empty(capacity, np.int64)
@@ -219,22 +208,19 @@ def relax(
     score, curv_w = np.empty(capacity, np.float32), np.empty(capacity, np.float32)
     change = np.empty(capacity, np.float32)
     starts = np.zeros(2, np.int64)
-    between = movable_sides(x, enter, leave, inside)
+    between = movable_sides(x, conditions, inside)
     for _ in range(rounds):
-        lane_extremes(g, enter, leave, low, high)
-        worst = group_thresholds(low, high, group_lanes, down, up)
+        lane_extremes(g, conditions)
+        worst = group_thresholds(conditions, group_lanes)
         cost = np.float32(0)
         for t in range(between):
             v = inside[t]
-            cost += (x[v] - x[v] * x[v]) * curv[v]
+            cost += (x[v] - x[v] * x[v]) * quadratic.curv[v]
         if between > 0:
             cost /= between
-        if worst <= 0 or optimality_gap(x, g, group_lanes, down, up) <= cost:
+        if worst <= 0 or optimality_gap(x, g, conditions, group_lanes) <= cost:
             return True
-        count = _choose(
-            g, enter, leave, low, high, group_lanes, down, up, worst,
-            inside[:between], chosen_all, marked,
-        )  # fmt: skip
+        count = _choose(g, conditions, group_lanes, worst, inside[:between], chosen_all, marked)
         starts[1] = count
         if groups > 1:
             starts = sort_by_group(chosen_all[:count], group_lanes)
@@ -243,7 +229,7 @@ def relax(
             chosen_all[t] = chosen_all[0]
         chosen = chosen_all[:width]
         C = squares[: width * width].reshape((width, width))
-        gram(matrix, factored, curv, chosen, C)
+        gram(quadratic, chosen, C)
         for t in range(width):
             v = chosen[t]
             x_w[t], g_w[t], enter_w[t], leave_w[t] = x[v], g[v], enter[v], leave[v]
@@ -273,9 +259,9 @@ def relax(
             if 0 < x[v] < 1:
                 inside[between] = v
                 between += 1
-        apply_change(matrix, factored, curv, chosen[:count], change, s, g)
-        if factored and with_gradient:
-            gradient(matrix, linear, s, g, 0, size)
+        apply_change(quadratic, point, chosen[:count], change)
+        if quadratic.factored and with_gradient:
+            gradient(quadratic.matrix, quadratic.linear, s, g, 0, size)
         gained[0] += gain
         # Less than this share of the variables has moved, so less than all can was gained.
         if gain <= _ENOUGH * (gained[0] * capacity / size + size_of_terms):

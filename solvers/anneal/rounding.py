@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solvers.anneal.layout import lane_groups
-from solvers.anneal.quadratic import add_column, add_row
+from solvers.anneal.quadratic import Point, Quadratic, add_column, add_row
 from solvers.anneal.rng import exponential
 from solvers.anneal.simd import Real, jit
 
@@ -17,21 +17,15 @@ Array = npt.NDArray[Any]
 
 @jit
 def round_off(
-    matrix: Array,
-    factored: bool,
-    curv: Array,
-    x: Array,
-    s: Array,
-    g: Array,
-    group_lanes: Array,
-    at_random: bool,
-    state: Array,
+    quadratic: Quadratic, point: Point, group_lanes: Array, at_random: bool, state: Array
 ) -> Real:
     """Round what is between 0 and 1 in each group: the largest up, or at random.
 
     If at random, larger ones are rounded up more often. ``s`` follows, and without factors
     ``g``; returns by how much the energy rises.
     """
+    matrix, factored, _, curv = quadratic
+    x, s, g = point
     inside = np.flatnonzero((x > 0) & (x < 1))
     key, group_of = np.empty(len(inside), np.float32), lane_groups(group_lanes)
     up, step = np.zeros(len(group_lanes) - 1), np.empty(len(inside), np.float32)

@@ -8,12 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-from solvers.anneal.core import anneal_core
-from solvers.anneal.core_selection import select_core
+from solvers.anneal.core import search_core
 from solvers.anneal.model import KernelModel
 from solvers.anneal.polish_kernel import polish
 from solvers.anneal.relaxation import BinaryPoint, Relaxation
-from solvers.anneal.rng import uniform
 
 Array = npt.NDArray[Any]
 
@@ -61,7 +59,7 @@ def search(relaxed: Relaxation, random: Array, endless: bool) -> Iterator[BestPo
     optimum: then there is one walk, to level 3, or without end.
     """
     state = relaxed.rounded(random)
-    best = BestPoint(state.x.copy(), state.energy)
+    best = BestPoint(state.point.x.copy(), state.energy)
     yield best
     factored = relaxed.model.factored
     if relaxed.movable < 2 or (factored and relaxed.solved and relaxed.is_feasible):
@@ -71,7 +69,7 @@ def search(relaxed: Relaxation, random: Array, endless: bool) -> Iterator[BestPo
         top = number % 3 if factored else None if endless else 3
         for _ in _walk(relaxed, state, number == 0, top, cost, random):
             if state.energy < best.energy:
-                best = BestPoint(state.x.copy(), state.energy)
+                best = BestPoint(state.point.x.copy(), state.energy)
             yield best
         if not endless:
             return
@@ -100,30 +98,27 @@ def _walk(
         size = _QUICK if quick else (_SECOND if number == 1 else _CORE) << level
         size = min(size, _LARGEST, relaxed.movable)
         at_random = not first or number > 2
-        chosen, starts = select_core(
-            relaxed.selection_score, model.layout.group_lanes, size, at_random, random
-        )
-        change = anneal_core(
-            model.matrix, model.factored, model.linear, model.curv, state.x, state.s, state.g,
-            chosen, starts, _temperature(model, state, cost, random), _SWEEPS << level,
-            _QUICK_TRIPS if quick else max(1, _TRIPS >> level), random,
+        cool, hot = _temperatures(model, state, cost)
+        trips = _QUICK_TRIPS if quick else max(1, _TRIPS >> level)
+        change = search_core(
+            model.quadratic, state.point, model.layout.group_lanes, relaxed.selection_score, size,
+            at_random, cool, hot, _SWEEPS << level, trips, random,
         )  # fmt: skip
         failed = level * patience if change < 0 else failed + (not quick)
         state.energy += float(change)
         yield
 
 
-def _temperature(model: KernelModel, state: BinaryPoint, cost: float, random: Array) -> float:
-    """Choose the first temperature of a core's trips.
+def _temperatures(model: KernelModel, state: BinaryPoint, cost: float) -> tuple[float, float]:
+    """Choose the range of the first temperature of a core's trips.
 
     Where the relaxation is convex, what rounding a variable costs is what a swap must be
     allowed to. Where it may not be, anything up to the spread of the gradient may be needed.
     """
     if model.factored:
-        return _HOT * cost
-    high = float(state.g.std()) + 1e-30
-    low = min(high, max(_HOT * cost, 0.03 * high))
-    return float(low * (high / low) ** uniform(random))
+        return _HOT * cost, _HOT * cost
+    high = float(state.point.g.std()) + 1e-30
+    return min(high, max(_HOT * cost, 0.03 * high)), high
 
 
 def polish_state(model: KernelModel, x: Array, in_haste: bool = False) -> None:
@@ -131,9 +126,6 @@ def polish_state(model: KernelModel, x: Array, in_haste: bool = False) -> None:
 
     In haste, only the best of the swaps that promise most are made.
     """
-    s, g = model.buffers()
-    model.refresh(x, s, g)
-    polish(
-        model.matrix, model.factored, model.linear, model.curv, x, s, g,
-        model.layout.group_lanes, *(_HASTY if in_haste else _THOROUGH),
-    )  # fmt: skip
+    lanes = model.layout.group_lanes
+    passes, most = _HASTY if in_haste else _THOROUGH
+    polish(model.quadratic, model.allocate(x), lanes, passes, most)

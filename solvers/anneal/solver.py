@@ -101,7 +101,7 @@ class Anneal(Solver):
                     energy = model.energy(state.x)
                     if energy < reported:
                         reported = energy
-                        if request.report(energy, at):
+                        if request.report(energy, at, model.layout.restore(state.x)):
                             stop = Stop.INTERRUPTED
                             break
                 if request.interrupted or time.perf_counter() >= until:

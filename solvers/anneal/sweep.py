@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from solvers.anneal.quadratic import gradient
+from solvers.anneal.quadratic import Point, Quadratic, gradient
 from solvers.anneal.simd import Real, jit
 
 Array = npt.NDArray[Any]
@@ -79,13 +79,14 @@ def _pair_step(columns: Array, linear: Array, x: Array, s: Array, i: int, j: int
 
 
 @jit
-def _sweep(columns: Array, linear: Array, x: Array, s: Array, g: Array, group_lanes: Array) -> None:
+def _sweep(quadratic: Quadratic, point: Point, group_lanes: Array) -> None:
     """Pair what should fall with what should rise, worst first, and step on each pair.
 
     ``g`` must fit ``x`` on entry, and does not on exit; ``s`` follows. The step of each
-    pair is exact, for ``s`` is. See :mod:`solvers.anneal.quadratic` for the arguments, and
-    :func:`solvers.anneal.relaxation_kernel.relax`.
+    pair is exact, for ``s`` is.
     """
+    columns, linear = quadratic.matrix, quadratic.linear
+    x, s, g = point
     size, lanes = len(x), group_lanes[-1]
     high, low = np.empty(size, np.float32), np.empty(size, np.float32)
     at_high, at_low = np.empty(size, np.int64), np.empty(size, np.int64)
@@ -123,17 +124,10 @@ def _sweep(columns: Array, linear: Array, x: Array, s: Array, g: Array, group_la
 
 @jit
 def sweeps(
-    columns: Array,
-    linear: Array,
-    x: Array,
-    s: Array,
-    g: Array,
-    group_lanes: Array,
-    times: int,
-    with_gradient: bool,
+    quadratic: Quadratic, point: Point, group_lanes: Array, times: int, with_gradient: bool
 ) -> None:
     """Sweep some times; ``with_gradient`` as for :func:`solvers.anneal.relaxation_kernel.relax`."""
     for _ in range(times):
-        _sweep(columns, linear, x, s, g, group_lanes)
+        _sweep(quadratic, point, group_lanes)
         if with_gradient:
-            gradient(columns, linear, s, g, 0, len(x))
+            gradient(quadratic.matrix, quadratic.linear, point.s, point.g, 0, len(point.x))

@@ -6,7 +6,7 @@ one, every one above to a zero, and the variables between 0 and 1 are at it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,38 @@ from solvers.anneal.simd import Real, fmax, fmin, jit
 Array = npt.NDArray[Any]
 
 
+class Conditions(NamedTuple):
+    """Terms of the optimality conditions at a point; float32."""
+
+    enter: Array
+    """0 where a variable is below 1 and may rise, else infinity; shape (size,)."""
+    leave: Array
+    """0 where a variable is above 0 and may fall, else infinity; shape (size,)."""
+    low: Array
+    """Smallest gradient that may rise, in each lane."""
+    high: Array
+    """Largest gradient that may fall, in each lane."""
+    down: Array
+    """The least ``low`` of each group."""
+    up: Array
+    """The greatest ``high`` of each group."""
+
+
 @jit
-def movable_sides(x: Array, enter: Array, leave: Array, inside: Array) -> int:
+def new_conditions(size: int, group_lanes: Array) -> Conditions:
+    """Allocate conditions of ``size`` positions, to be filled by the functions below."""
+    lanes, groups = group_lanes[-1], len(group_lanes) - 1
+    return Conditions(
+        np.empty(size, np.float32), np.empty(size, np.float32),
+        np.empty(lanes, np.float32), np.empty(lanes, np.float32),
+        np.empty(groups, np.float32), np.empty(groups, np.float32),
+    )  # fmt: skip
+
+
+@jit
+def movable_sides(x: Array, conditions: Conditions, inside: Array) -> int:
     """Mark what may rise and fall; list the variables between 0 and 1, return how many."""
+    enter, leave = conditions.enter, conditions.leave
     none = np.float32(np.inf)
     between = 0
     for v in range(len(x)):
@@ -31,12 +60,9 @@ def movable_sides(x: Array, enter: Array, leave: Array, inside: Array) -> int:
 
 
 @jit
-def lane_extremes(g: Array, enter: Array, leave: Array, low: Array, high: Array) -> None:
-    """Find the smallest gradient that may rise (low) and the largest that may fall (high).
-
-    ``enter`` and ``leave`` are 0 where a variable is below 1 and above 0, else infinity;
-    ``low`` and ``high`` have one entry a lane.
-    """
+def lane_extremes(g: Array, conditions: Conditions) -> None:
+    """Find the smallest gradient of each lane that may rise, and the largest that may fall."""
+    enter, leave, low, high = conditions.enter, conditions.leave, conditions.low, conditions.high
     lanes = len(low)
     none = np.float32(np.inf)
     for lane in range(lanes):
@@ -59,8 +85,9 @@ def find_in_lane(g: Array, closed: Array, lane: int, lanes: int, value: Real) ->
 
 
 @jit
-def group_thresholds(low: Array, high: Array, group_lanes: Array, down: Array, up: Array) -> Real:
+def group_thresholds(conditions: Conditions, group_lanes: Array) -> Real:
     """Reduce lanes to groups (smallest low, largest high); return the worst violation."""
+    low, high, down, up = conditions.low, conditions.high, conditions.down, conditions.up
     worst = np.float32(0)
     for group in range(len(down)):
         smallest, largest = np.float32(np.inf), -np.float32(np.inf)
@@ -72,13 +99,14 @@ def group_thresholds(low: Array, high: Array, group_lanes: Array, down: Array, u
 
 
 @jit
-def optimality_gap(x: Array, g: Array, group_lanes: Array, down: Array, up: Array) -> Real:
+def optimality_gap(x: Array, g: Array, conditions: Conditions, group_lanes: Array) -> Real:
     """Bound how far the relaxed energy is above its minimum.
 
     That holds where it is convex, as it is with factors. For any threshold θ of a group,
     and any feasible y, ``g·(x - y) = Σ (g - θ)(x - y)``, which is at most what each variable
     alone could bring.
     """
+    down, up = conditions.down, conditions.up
     lanes, zero = group_lanes[-1], np.float32(0)
     middle, sums = np.empty(lanes, np.float32), np.zeros(lanes, np.float32)
     for group in range(len(down)):
@@ -111,12 +139,11 @@ def threshold_distances(x: Array, g: Array, group_lanes: Array, distance: Array)
     """
     size, lanes, groups = len(x), group_lanes[-1], len(group_lanes) - 1
     none = np.float32(np.inf)
-    low, high = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
-    down, up = np.empty(groups, np.float32), np.empty(groups, np.float32)
-    enter, leave = np.empty(size, np.float32), np.empty(size, np.float32)
-    between = movable_sides(x, enter, leave, np.empty(size, np.int64))
-    lane_extremes(g, enter, leave, low, high)
-    group_thresholds(low, high, group_lanes, down, up)
+    conditions = new_conditions(size, group_lanes)
+    between = movable_sides(x, conditions, np.empty(size, np.int64))
+    lane_extremes(g, conditions)
+    group_thresholds(conditions, group_lanes)
+    down, up = conditions.down, conditions.up
     middle = np.empty(lanes, np.float32)
     for group in range(groups):
         movable = down[group] < none and up[group] > -none

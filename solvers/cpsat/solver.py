@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from problems import CardinalityQUBO
-from problems.presolve import Presolved, presolve
-from solvers.base import Capabilities, Outcome, Request, Solver, State
+from solvers.base import Capabilities, Outcome, Request, Solver
 from solvers.cpsat.model import CpSatModel
 from solvers.cpsat.products import products
 from solvers.cpsat.squares import squares
-from solvers.diagonal import Diagonal
+from solvers.cpus import usable_cpus
 from solvers.errors import BackendError, OptionError
 from solvers.exact import Exact
-from solvers.exact.convex import TIE
-from solvers.exact.fixing import fix_by_reduced_costs
 from solvers.interrupt import interruptible
+from solvers.reduced_search import ReducedSearch
 from solvers.solution import Stop
+from solvers.streams import bounded_seed
 
 #: Up to this many free variables, products are few and leave less to rounding.
 _FEW = 24
@@ -50,7 +49,8 @@ class CpSat(Solver):
         state that a swap search finds (:mod:`solvers.exact.fixing`). Without it, fix what
         dominance decides (:mod:`problems.presolve`), and leave the rest to CP-SAT alone.
     workers : int, optional
-        Parallel workers; all cores when omitted. One alone is deterministic.
+        Parallel workers; as many as there are usable CPUs when omitted. One alone is
+        deterministic.
     rlt : bool, default False
         With products: add the cardinality times each variable.
     bits : int, default 40
@@ -110,46 +110,15 @@ class CpSat(Solver):
         build = time.perf_counter() - begin
         if model is not None:
             search.run(model)
-        return search.outcome(build)
+        return search.outcome(build, self.tolerance)
 
 
-class _Search:
-    """One call of CP-SAT: incumbent, bound, and why it stopped."""
+class _Search(ReducedSearch):
+    """One call of CP-SAT."""
 
     def __init__(self, options: CpSat, problem: CardinalityQUBO, request: Request) -> None:
-        self.options, self.problem, self.request = options, problem, request
-        self.energy, self.bound, self.cutoff, self.least = np.inf, -np.inf, np.inf, 0.0
-        self.stop = Stop.PROVEN
-        self.rest: Presolved
-        start = request.initial_state
-        if options.relax:
-            reduced = fix_by_reduced_costs(problem, request)
-            self.rest, start = reduced.rest, reduced.x
-            self.bound, self.cutoff = reduced.bound, reduced.cutoff
-            self.least = reduced.tolerance
-        else:
-            self.rest = presolve(problem, pairs_up_to=128)
-            self.least = TIE * float(np.abs(problem.float64_matrix()).sum())
-            if start is None:
-                start = Diagonal().run(problem, Request()).samples[0]
-        self.offer(start)
-        rest = self.rest.problem
-        spread = _spread(rest)
-        #: Whether all states of the rest tie, if there are several.
-        self.settled = spread <= self.least or not rest.n
-        if self.settled:
-            self.offer(self.rest.restore(self.rest.reduce(self.x)))
-            lower = rest.offset - spread if rest.n else self.energy
-            self.bound = max(self.bound, min(lower, self.cutoff))
-        self.info: dict[str, Any] = {"free": self.rest.problem.n}
-
-    def offer(self, x: State) -> None:
-        """Take a state as the incumbent if it is better; the callback may stop the run."""
-        energy = self.problem.energy(x)
-        if energy < self.energy:
-            self.x, self.energy = x, energy
-            if self.request.report(energy):
-                self.stop = Stop.INTERRUPTED
+        super().__init__(problem, request, options.relax)
+        self.options = options
 
     def build(self) -> CpSatModel | None:
         """State the rest in integers; None if time ran out."""
@@ -180,10 +149,9 @@ class _Search:
             model.model.add_hint(variable, value)
         solver = cp_model.CpSolver()
         solver.parameters.linearization_level = 2
-        if self.options.workers is not None:
-            solver.parameters.num_workers = self.options.workers
+        solver.parameters.num_workers = self.options.workers or usable_cpus()
         if self.request.seed is not None:
-            solver.parameters.random_seed = self.request.seed % (2**31 - 1)
+            solver.parameters.random_seed = bounded_seed(self.request.seed, 2**31 - 1)
         if self.request.time_limit is not None:
             solver.parameters.max_time_in_seconds = max(self.request.remaining, 1e-3)
         # Else CP-SAT takes SIGINT over in C, and leaves it so that Ctrl-C kills the process.
@@ -196,9 +164,7 @@ class _Search:
             reason = model.model.validate() or solver.status_name(status)
             raise BackendError(f"CP-SAT refuses the model: {reason}")
         if status != cp_model.UNKNOWN:
-            # What was fixed is no better than the cutoff that it was fixed by.
-            lower = min(model.lower(solver.best_objective_bound), self.cutoff)
-            self.bound = max(self.bound, lower)
+            self.raise_bound(model.lower(solver.best_objective_bound))
         if status != cp_model.OPTIMAL and self.stop is Stop.PROVEN:
             self.stop = Stop.TIME_LIMIT
         self.info |= {
@@ -208,29 +174,3 @@ class _Search:
             "branches": solver.num_branches,
             "conflicts": solver.num_conflicts,
         }
-
-    def outcome(self, build: float) -> Outcome:
-        """Return incumbent and bound; a proof if they meet."""
-        share = self.options.tolerance * abs(self.energy - self.problem.offset)
-        tolerance = max(share, 2 * self.least)
-        proven = self.energy - self.bound <= tolerance
-        if proven:
-            self.stop = Stop.PROVEN
-        elif self.stop is Stop.PROVEN:
-            self.stop = Stop.CONVERGED
-        return Outcome(
-            samples=self.x[None],
-            stop=self.stop,
-            proven=proven,
-            bound=None if self.bound == -np.inf else min(self.bound, self.energy),
-            build_seconds=build,
-            info=self.info | {"tolerance": tolerance},
-        )
-
-
-def _spread(problem: CardinalityQUBO) -> float:
-    """Bound how far any state's energy lies from the offset, without forming ``Q``."""
-    first, second = problem.peaks
-    if problem.is_factored:
-        return problem.n * (len(problem.A) * problem.n * first**2 + second)
-    return problem.n**2 * first

@@ -41,7 +41,7 @@ def squares(problem: CardinalityQUBO, request: Request, start: Array, tangents: 
 
     n, k = problem.n, problem.k
     convex = convexify(problem, request)
-    y = solve_root(convex, problem.cardinalities, start).y
+    y = solve_root(convex, problem.cardinalities, start, request).y
     P, linear = convex.block(np.arange(n)), convex.linear
     values, vectors = eigh(P)
     chosen = values > _NEGLIGIBLE * values[-1]

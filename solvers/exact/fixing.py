@@ -39,7 +39,7 @@ def fix_by_reduced_costs(problem: CardinalityQUBO, request: Request) -> ReducedP
     """
     x = swap_search(problem, request, request.initial_state)
     convex = convexify(problem, request)
-    root = solve_root(convex, problem.cardinalities, x)
+    root = solve_root(convex, problem.cardinalities, x, request)
     x = min(x, swap_search(problem, request, round_relaxation(problem, root)), key=problem.energy)
     energy = problem.energy(x) - problem.offset
     cutoff = energy + convex.tolerance

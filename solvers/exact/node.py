@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from solvers._numba import Array, jit
+from solvers.exact.relaxation import ConvexProblem, Iterate
 
 #: Status of a variable that is not fixed to 0 or 1.
 FREE = -1
@@ -100,14 +101,14 @@ def energy(P: Array, linear: Array, x: Array) -> float:
 
 
 @jit
-def branching_variable(
-    P: Array, group: Array, y: Array, state: Array, index: Array, gradient: Array, theta: Array
-) -> int:
+def branching_variable(problem: ConvexProblem, iterate: Iterate, state: Array, index: Array) -> int:
     """Choose the free variable with the most curvature at stake, ``P_ii y_i (1 - y_i)``.
 
     There is one for sure: the first, if nothing can be said of any. Returns its place in
     ``index``.
     """
+    P, group = problem.P, problem.group
+    y, gradient, theta = iterate
     pick, most = -1, -np.inf
     for i in range(len(y)):
         if state[index[i]] == FREE:
@@ -127,7 +128,6 @@ def fix_and_rebalance(
     fixed: int,
     gradient: Array,
     index: Array,
-    m: int,
 ) -> None:
     """Put ``y`` on the newly fixed value, and make up for it in the variable's group."""
     g = group[fixed]
@@ -147,7 +147,7 @@ def fix_and_rebalance(
     while abs(missing) > 1e-13:
         pick = -1
         value = 0.0
-        for a in range(m):
+        for a in range(len(gradient)):
             i = index[a]
             if state[i] == FREE and group[i] == g:
                 if missing > 0.0 and y[i] < 1.0 and (pick < 0 or gradient[a] < value):

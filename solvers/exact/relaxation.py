@@ -12,6 +12,8 @@ for every feasible ``x``, and forcing ``x_i`` to the worse of its two values rai
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from solvers._numba import Array, jit
@@ -21,17 +23,33 @@ from solvers.exact.linalg import cholesky, solve
 SNAP = 1e-11
 
 
+class ConvexProblem(NamedTuple):
+    """Minimise ``xᵀPx + linearᵀx`` with ``k_g`` ones in group ``g``; ``P`` positive definite."""
+
+    P: Array
+    """Shape (n, n)."""
+    linear: Array
+    """Shape (n,)."""
+    group: Array
+    """Label of each variable, int64, shape (n,)."""
+    k: Array
+    """How many variables are 1 in each group, int64, shape (groups,)."""
+
+
+class Iterate(NamedTuple):
+    """A point of the relaxation with its gradient and multipliers; changed in place."""
+
+    y: Array
+    """Shape (n,)."""
+    gradient: Array
+    """``2Py + linear``, shape (n,)."""
+    theta: Array
+    """A multiplier for each group, shape (groups,)."""
+
+
 @jit
 def relax(
-    P: Array,
-    linear: Array,
-    group: Array,
-    k: Array,
-    y: Array,
-    gradient: Array,
-    theta: Array,
-    tolerance: float,
-    cutoff: float,
+    problem: ConvexProblem, iterate: Iterate, tolerance: float, cutoff: float, steps: int
 ) -> float:
     """Move ``y`` to the minimum and return the bound proven there.
 
@@ -41,19 +59,20 @@ def relax(
 
     Parameters
     ----------
-    P, linear : shapes (n, n), (n,)
-    group, k : shapes (n,), (groups,)
-        Label of each variable; how many are 1 in each group.
-    y : shape (n,)
-        Feasible start, in place the last point.
-    gradient, theta : shapes (n,), (groups,)
-        Output: ``2Py + l`` and the multipliers that go with the bound returned.
+    problem : ConvexProblem
+    iterate : Iterate
+        ``y`` is a feasible start. It becomes the last point, with its gradient and the
+        multipliers of the bound returned.
     tolerance : float
         Multipliers wrong by less are left.
     cutoff : float
         Stop once the bound is seen to reach it.
+    steps : int
+        Newton steps at the most, 2 or more: one frees a variable, the next moves it.
     """
-    n, groups = len(y), len(k)
+    P, y, group = problem.P, iterate.y, problem.group
+    gradient, theta = iterate.gradient, iterate.theta
+    n, groups = len(y), len(problem.k)
     free = np.empty(n, np.int64)
     is_free = np.zeros(n, np.bool_)
     count = 0
@@ -66,16 +85,16 @@ def relax(
             free[count] = i
             is_free[i] = True
             count += 1
-    refresh(P, linear, y, gradient)
+    refresh(problem, iterate)
     step = np.zeros(n)
     has_free = np.zeros(groups, np.bool_)
     theta[:] = 0.0
     low, high = np.empty(groups, np.int64), np.empty(groups, np.int64)
-    for _ in range(50 + 5 * n):
+    for _ in range(min(steps, 50 + 5 * n)):
         if count:
-            if not newton(P, gradient, group, free, count, step, theta):
+            if not newton(problem, iterate, free, count, step):
                 break
-            if advance(P, y, gradient, free, count, step):
+            if advance(P, iterate, free, count, step):
                 left = count
                 count = 0
                 for a in range(left):
@@ -89,8 +108,8 @@ def relax(
         has_free[:] = False
         for a in range(count):
             has_free[group[free[a]]] = True
-        g = most_wrong(y, gradient, group, is_free, has_free, theta, low, high, tolerance)
-        if g < 0 or bound(y, linear, gradient, group, k, theta) >= cutoff:
+        g = most_wrong(iterate, group, is_free, has_free, low, high, tolerance)
+        if g < 0 or bound(problem, iterate) >= cutoff:
             break
         if low[g] >= 0:
             free[count] = low[g]
@@ -101,19 +120,17 @@ def relax(
             is_free[high[g]] = True
             count += 1
     # The gradient has collected the rounding of every step; the bound must not.
-    refresh(P, linear, y, gradient)
+    refresh(problem, iterate)
     clip(gradient, group, theta)
-    return float(bound(y, linear, gradient, group, k, theta))
+    return float(bound(problem, iterate))
 
 
 @jit
 def most_wrong(
-    y: Array,
-    gradient: Array,
+    iterate: Iterate,
     group: Array,
     is_free: Array,
     has_free: Array,
-    theta: Array,
     low: Array,
     high: Array,
     tolerance: float,
@@ -124,6 +141,7 @@ def most_wrong(
     gradient, the variable at 1 with the greatest; -1 for neither. ``theta`` is set for
     groups without a free variable.
     """
+    y, gradient, theta = iterate
     low[:] = -1
     high[:] = -1
     for i in range(len(y)):
@@ -172,8 +190,9 @@ def clip(gradient: Array, group: Array, theta: Array) -> None:
 
 
 @jit
-def refresh(P: Array, linear: Array, y: Array, gradient: Array) -> None:
+def refresh(problem: ConvexProblem, iterate: Iterate) -> None:
     """Recompute the gradient ``2Py + l``."""
+    P, linear, y, gradient = problem.P, problem.linear, iterate.y, iterate.gradient
     n = len(y)
     for i in range(n):
         gradient[i] = linear[i]
@@ -184,8 +203,10 @@ def refresh(P: Array, linear: Array, y: Array, gradient: Array) -> None:
 
 
 @jit
-def bound(y: Array, linear: Array, gradient: Array, group: Array, k: Array, theta: Array) -> float:
+def bound(problem: ConvexProblem, iterate: Iterate) -> float:
     """Return the Lagrangian bound at ``y`` with multipliers ``theta``."""
+    linear, group, k = problem.linear, problem.group, problem.k
+    y, gradient, theta = iterate
     total = 0.0
     for g in range(len(k)):
         total += theta[g] * k[g]
@@ -198,15 +219,14 @@ def bound(y: Array, linear: Array, gradient: Array, group: Array, k: Array, thet
 
 
 @jit
-def newton(
-    P: Array, gradient: Array, group: Array, free: Array, count: int, step: Array, theta: Array
-) -> bool:
+def newton(problem: ConvexProblem, iterate: Iterate, free: Array, count: int, step: Array) -> bool:
     """Newton step on the free variables in the planes of their groups; sets ``theta`` there.
 
     ``2P_FF p = -(gradient_F - Bθ)`` with ``Bᵀp = 0``, through the Schur complement
     ``BᵀP_FF⁻¹B``. Returns False if ``P_FF`` is not numerically positive definite, or so
     small beside the gradient that the step leaves floating point.
     """
+    P, group, gradient, theta = problem.P, problem.group, iterate.gradient, iterate.theta
     H = np.empty((count, count))
     u = np.empty(count)
     local = np.full(len(theta), -1)
@@ -251,8 +271,9 @@ def newton(
 
 
 @jit
-def advance(P: Array, y: Array, gradient: Array, free: Array, count: int, step: Array) -> bool:
+def advance(P: Array, iterate: Iterate, free: Array, count: int, step: Array) -> bool:
     """Take the step as far as the bounds allow; True if a variable reached its bound."""
+    y, gradient = iterate.y, iterate.gradient
     length = 1.0
     blocking = -1
     for a in range(count):

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from solvers.base import Request
 from solvers.exact.convex import Array, Convex, Vector
-from solvers.exact.relaxation import relax
+from solvers.exact.relaxation import ConvexProblem, Iterate, relax
 
 #: Variables that the working set begins with, and that a round may add.
 _WORKING = 256
 _ROUNDS = 50
+#: Newton steps between two looks at the clock.
+_STEPS = 16
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,9 @@ class Root:
 class Core:
     """What is left of a problem when all variables that a bound decides are fixed."""
 
-    P: Vector
-    linear: Vector
+    problem: ConvexProblem
+    """Of the variables that are left, with their groups relabelled 0, 1, …"""
     constant: float
-    group: Array
-    k: Array
-    """Cardinalities of the groups that are left, relabelled 0, 1, …"""
     index: Array
     """Variable of the problem behind each of the core."""
     x: npt.NDArray[np.uint8]
@@ -51,8 +51,8 @@ class Core:
         return x
 
 
-def solve_root(convex: Convex, k: Array, x: Array) -> Root:
-    """Relax the whole problem from a feasible state ``x``.
+def solve_root(convex: Convex, k: Array, x: Array, request: Request) -> Root:
+    """Relax the whole problem from a feasible state ``x``, as far as the time allows.
 
     Works on the variables nearest to changing sides, prices the others with the full
     gradient and takes in those on the wrong side, until there are none (sifting).
@@ -66,18 +66,17 @@ def solve_root(convex: Convex, k: Array, x: Array) -> Root:
     for _ in range(_ROUNDS):
         inside = np.flatnonzero(working)
         outside = np.where(working, 0.0, y)
-        P = convex.block(inside)
-        labels = groups[inside]
         left = k - np.bincount(groups, outside, len(k)).astype(np.int64)
-        z = y[inside]
         linear = convex.gradient(outside)[inside]
-        relax(P, linear, labels, left, z, np.empty(len(z)), np.empty(len(k)), accuracy, np.inf)
-        y[inside] = z
+        part = ConvexProblem(convex.block(inside), linear, groups[inside], left)
+        iterate = Iterate(y[inside], np.empty(len(inside)), np.empty(len(k)))
+        _relax_in_time(part, iterate, accuracy, request)
+        y[inside] = iterate.y
         gradient = convex.gradient(y)
         reduced, theta = _price(gradient, groups, k)
         wrong = np.where(y == 0, -reduced, np.where(y == 1, reduced, 0.0))
         wrong[working] = 0.0
-        if wrong.max(initial=0.0) <= accuracy:
+        if wrong.max(initial=0.0) <= accuracy or request.remaining <= 0:
             break
         worst = np.argsort(-wrong, kind="stable")[:_WORKING]
         working[worst[wrong[worst] > accuracy]] = True
@@ -85,6 +84,17 @@ def solve_root(convex: Convex, k: Array, x: Array) -> Root:
     bound = convex.value(y, gradient) + float(theta @ short)
     bound += float(np.where(reduced > 0, -reduced * y, reduced * (1 - y)).sum())
     return Root(y, bound - convex.slack, reduced)
+
+
+def _relax_in_time(
+    problem: ConvexProblem, iterate: Iterate, accuracy: float, request: Request
+) -> None:
+    """Move a point to the minimum, in calls that are short enough for the time limit to bind."""
+    for _ in range(0, 50 + 5 * len(iterate.y), _STEPS):
+        before = iterate.y.copy()
+        relax(problem, iterate, accuracy, np.inf, _STEPS)
+        if np.array_equal(before, iterate.y) or request.remaining <= 0:
+            break
 
 
 def _price(gradient: Vector, groups: Array, k: Array) -> tuple[Vector, Vector]:
@@ -110,12 +120,10 @@ def extract_core(convex: Convex, root: Root, k: Array, cutoff: float) -> Core:
     labels, group = np.unique(convex.groups[index], return_inverse=True)
     left = k - np.bincount(convex.groups, fixed, len(k)).astype(np.int64)
     room = np.bincount(convex.groups[index], minlength=len(k))
+    linear = np.ascontiguousarray(gradient[index])
     return Core(
-        P=convex.block(index),
-        linear=np.ascontiguousarray(gradient[index]),
+        problem=ConvexProblem(convex.block(index), linear, group.astype(np.int64), left[labels]),
         constant=convex.value(fixed, gradient),
-        group=group.astype(np.int64),
-        k=left[labels],
         index=index,
         x=x,
         feasible=bool(((left >= 0) & (left <= room)).all()),

@@ -16,6 +16,7 @@ from solvers.errors import OptionError
 from solvers.exact.convex import Convex, convexify
 from solvers.exact.incumbent import round_relaxation, swap_search
 from solvers.exact.root import Root, extract_core, solve_root
+from solvers.exact.tree import Margins
 from solvers.exact.tree_search import TreeSearch
 from solvers.solution import Stop
 
@@ -102,7 +103,7 @@ class _Run:
         energy = self.problem.energy(x) - self.problem.offset
         if energy < self.energy:
             self.x, self.energy = x, energy
-            if self.request.report(energy + self.problem.offset):
+            if self.request.report(energy + self.problem.offset, x=x):
                 self.stop = Stop.INTERRUPTED
 
     @property
@@ -120,7 +121,7 @@ class _Run:
         self.build_seconds = time.perf_counter() - begin
         if self.convex.scale == 0.0:
             return
-        root = solve_root(self.convex, self.cardinalities, self.x)
+        root = solve_root(self.convex, self.cardinalities, self.x, self.request)
         self.bound = root.bound
         self.offer(swap_search(self.problem, self.request, round_relaxation(self.problem, root)))
         while self.bound < self.energy - self.tolerance and not self.limited():
@@ -132,15 +133,8 @@ class _Run:
         self.granted = max(self.granted, self.tolerance)
         core = extract_core(convex, root, self.cardinalities, self.energy - self.granted)
         self.core_size = len(core.index)
-        tree = TreeSearch(
-            core,
-            root.y[core.index],
-            root.bound,
-            self.energy,
-            convex.accuracy,
-            convex.slack,
-            self.granted,
-        )
+        margins = Margins(convex.accuracy, convex.slack, self.granted)
+        tree = TreeSearch(core, root.y[core.index], root.bound, self.energy, margins)
         chunk, before = 1, self.nodes
         while tree.open:
             found, begin = tree.found, time.perf_counter()

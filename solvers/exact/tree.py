@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from solvers._numba import Array, jit
@@ -15,56 +17,78 @@ from solvers.exact.node import (
     round_point,
 )
 from solvers.exact.node_heap import deepest, pop, sift_up
-from solvers.exact.relaxation import relax
+from solvers.exact.relaxation import ConvexProblem, Iterate, relax
 
 # Slots of the tree's counters.
 OPEN, NODES, FOUND = range(3)
 
 
+class Nodes(NamedTuple):
+    """The open nodes, one in each slot; see :mod:`solvers.exact.node_heap`."""
+
+    status: Array
+    """Value of each variable, :data:`~solvers.exact.node.FREE` if open; shape (slots, n)."""
+    points: Array
+    """Where the relaxation of the node starts, shape (slots, n)."""
+    bounds: Array
+    """Lower bound of the node, shape (slots,)."""
+    free: Array
+    """Number of free variables of the node, shape (slots,)."""
+    heap: Array
+    """Order of the slots, shape (slots,)."""
+
+
+class Incumbent(NamedTuple):
+    """The best state known; replaced where a rounding is better."""
+
+    x: Array
+    """Shape (n,)."""
+    energy: Array
+    """Shape (1,)."""
+
+
+class Margins(NamedTuple):
+    """Tolerances of a search."""
+
+    accuracy: float
+    """Multipliers of a relaxation that are wrong by less are left."""
+    slack: float
+    """Largest rounding error of a bound."""
+    tolerance: float
+    """A node that can't improve on the incumbent by more is cut off."""
+
+
 @jit
 def explore(
-    P: Array,
-    linear: Array,
+    problem: ConvexProblem,
     constant: float,
-    group: Array,
-    k: Array,
-    status: Array,
-    points: Array,
-    bounds: Array,
-    free: Array,
-    heap: Array,
-    best: Array,
-    incumbent: Array,
+    nodes: Nodes,
+    incumbent: Incumbent,
     counters: Array,
-    accuracy: float,
-    slack: float,
-    tolerance: float,
+    margins: Margins,
     limit: int,
 ) -> None:
     """Process up to ``limit`` nodes, the one with the lowest bound first.
 
+    When slots run short the deepest node is taken instead, of which at most n slots can come.
+
     Parameters
     ----------
-    P, linear, constant, group, k
-        The problem: minimise ``xᵀPx + linearᵀx + constant`` with ``k_g`` ones in group
-        ``g``; ``P`` positive definite.
-    status, points, bounds, free : shapes (slots, n), (slots, n), (slots,), (slots,)
-        The node in each slot: variables fixed to 0 or 1 (:data:`~solvers.exact.node.FREE`
-        if not), where its relaxation starts, its lower bound, how many are free.
-    heap : shape (slots,)
-        See :mod:`solvers.exact.node_heap`. When slots run short the deepest node is taken
-        instead, of which at most n slots can come.
-    best, incumbent : shapes (n,), (1,)
-        The best state known and its energy; replaced where a rounding is better.
+    problem : ConvexProblem
+    constant : float
+        Added to the problem's energies.
+    nodes : Nodes
+    incumbent : Incumbent
     counters : shape (3,)
         Open nodes, nodes processed, incumbents found.
-    accuracy, slack, tolerance : float
-        Multipliers of a relaxation wrong by less are left; what rounding may have added to
-        a bound; a node that can't improve on the incumbent by more than ``tolerance`` is
-        cut off.
+    margins : Margins
     limit : int
         Nodes to process in this call.
     """
+    P, linear, group, k = problem
+    status, points, bounds, free, heap = nodes
+    best, lowest = incumbent
+    accuracy, slack, tolerance = margins
     slots, n = status.shape
     index = np.empty(n, np.int64)
     for _ in range(limit):
@@ -74,7 +98,7 @@ def explore(
         where = deepest(heap, free, counters[OPEN]) if crowded else 0
         slot = pop(heap, bounds, where, counters[OPEN])
         counters[OPEN] -= 1
-        cutoff = incumbent[0] - tolerance
+        cutoff = lowest[0] - tolerance
         if bounds[slot] >= cutoff:
             continue
         counters[NODES] += 1
@@ -87,17 +111,19 @@ def explore(
         labels, z = np.empty(m, np.int64), np.empty(m)
         for a in range(m):
             labels[a], z[a] = group[index[a]], y[index[a]]
-        gradient, theta = np.empty(m), np.empty(len(k))
+        node = ConvexProblem(sub, lin, labels, wanted)
+        iterate = Iterate(z, np.empty(m), np.empty(len(k)))
+        gradient, theta = iterate.gradient, iterate.theta
         lower = bounds[slot]
         if m:
             target = cutoff + slack - con
-            proven = relax(sub, lin, labels, wanted, z, gradient, theta, accuracy, target)
+            proven = relax(node, iterate, accuracy, target, 1 << 40)
             if proven + con - slack > lower:  # also where it is not a number
                 lower = proven + con - slack
         x = round_point(z, labels, wanted)
         found = con + energy(sub, lin, x)
-        if found < incumbent[0]:
-            incumbent[0] = found
+        if found < lowest[0]:
+            lowest[0] = found
             cutoff = found - tolerance
             counters[FOUND] += 1
             for i in range(n):
@@ -120,7 +146,7 @@ def explore(
         sift_up(heap, bounds, counters[OPEN] - 1)
         if left == 0:  # one state is left, if it is feasible: its turn comes
             continue
-        pick = branching_variable(sub, labels, z, state, index, gradient, theta)
+        pick = branching_variable(node, iterate, state, index)
         other = heap[counters[OPEN]]
         for i in range(n):  # a loop: assigning slices compiles for seconds
             status[other, i] = state[i]
@@ -132,4 +158,4 @@ def explore(
             child = slot if value == 0 else other
             free[child] = left - 1
             status[child, index[pick]] = value
-            fix_and_rebalance(points[child], status[child], group, index[pick], gradient, index, m)
+            fix_and_rebalance(points[child], status[child], group, index[pick], gradient, index)

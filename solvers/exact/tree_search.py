@@ -24,8 +24,7 @@ class TreeSearch:
         Where the relaxation of the first node starts.
     bound, incumbent : float
         Lower bound on the core, and the energy to improve on.
-    accuracy, slack, tolerance : float
-        See :func:`solvers.exact.tree.explore`.
+    margins : Margins
     """
 
     def __init__(
@@ -34,35 +33,37 @@ class TreeSearch:
         start: npt.NDArray[np.float64],
         bound: float,
         incumbent: float,
-        accuracy: float,
-        slack: float,
-        tolerance: float,
+        margins: tree.Margins,
     ) -> None:
         n = len(core.index)
         slots = max(2 * n + 64, min(_SLOTS, _MEMORY // (9 * n + 32)))
-        self.core = core
-        self.status = np.empty((slots, n), dtype=np.int8)
-        self.points = np.empty((slots, n))
-        self.bounds = np.empty(slots)
-        self.free = np.empty(slots, dtype=np.int64)
-        self.heap = np.arange(slots)
-        self.best = np.zeros(n, dtype=np.uint8)
-        self.incumbent = np.array([incumbent])
+        self.core, self.margins = core, margins
+        self.pool = tree.Nodes(
+            status=np.empty((slots, n), dtype=np.int8),
+            points=np.empty((slots, n)),
+            bounds=np.empty(slots),
+            free=np.empty(slots, dtype=np.int64),
+            heap=np.arange(slots),
+        )
+        self.incumbent = tree.Incumbent(np.zeros(n, dtype=np.uint8), np.array([incumbent]))
         self.counters = np.zeros(3, dtype=np.int64)
-        self.margins = (accuracy, slack, tolerance)
         if core.feasible:
-            self.status[0], self.points[0] = FREE, start
-            self.bounds[0], self.free[0] = bound, n
+            self.pool.status[0], self.pool.points[0] = FREE, start
+            self.pool.bounds[0], self.pool.free[0] = bound, n
             self.counters[tree.OPEN] = 1
 
     def explore(self, limit: int) -> None:
         """Process up to ``limit`` nodes."""
         core = self.core
         tree.explore(
-            core.P, core.linear, core.constant, core.group, core.k,
-            self.status, self.points, self.bounds, self.free, self.heap,
-            self.best, self.incumbent, self.counters, *self.margins, limit,
+            core.problem, core.constant, self.pool, self.incumbent, self.counters, self.margins,
+            limit,
         )  # fmt: skip
+
+    @property
+    def best(self) -> npt.NDArray[np.uint8]:
+        """The best state known."""
+        return self.incumbent.x
 
     @property
     def open(self) -> int:
@@ -82,4 +83,4 @@ class TreeSearch:
     @property
     def bound(self) -> float:
         """Least bound of the open nodes; infinity without one."""
-        return float(self.bounds[self.heap[0]]) if self.open else np.inf
+        return float(self.pool.bounds[self.pool.heap[0]]) if self.open else np.inf

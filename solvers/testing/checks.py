@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from problems import CardinalityQUBO, InvalidProblemError
-from solvers.base import Capabilities, Solver
+from solvers.base import Capabilities, Request, Solver, State
 from solvers.errors import OptionError, UnsupportedError
-from solvers.solve import solve, spawn_seeds
+from solvers.solve import solve
+from solvers.streams import spawn_seeds
 from solvers.testing.case import Case, fingerprint
 from solvers.testing.verify import expect, lowest_energy, optimum, refused, verify
 
@@ -224,6 +225,16 @@ def check_callback(case: Case) -> None:
     expect(solution.energy <= energies[-1] + tolerance, "the last incumbent was lost")
     stopped = case.solve(problem, callback=lambda seconds, energy: True)
     expect(stopped.x is not None, "an interrupted search lost its incumbent")
+    states: list[tuple[float, State]] = []
+    request = Request(
+        seed=1 if case.can.seed else None,
+        callback=lambda seconds, energy: None,
+        observer=lambda seconds, energy, x: states.append((energy, x.copy())),
+    )
+    case.solver.run(problem, request)
+    for energy, x in states:  # that it handed on, which it need not
+        expect(problem.is_feasible(x), "an incumbent's state misses the cardinality")
+        expect(abs(problem.energy(x) - energy) <= tolerance, "an incumbent has another energy")
 
 
 def check_limits(case: Case) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from icbs import RunFolderError, load_compressed, load_masks, save_compressed
-from icbs.cli.compress import read_state
+from icbs.cli.compress import read_model_state
 from icbs.run.run_folder import RunFolder
 from tests.campaigns.small import Case, child, facts, make_case
 
@@ -55,7 +55,7 @@ def resumed(case: Case) -> Use:
 def compressed(run: Path) -> Any:
     """Return the model that ``icbs compress`` would make of a run, and ``icbs expand`` of that."""
     masks, small = load_masks(run / "masks.safetensors"), run / "small.safetensors"
-    save_compressed(read_state(run), masks, small)
+    save_compressed(read_model_state(run), masks, small)
     return plain(load_compressed(small))
 
 
@@ -91,7 +91,7 @@ def make_trials(folder: Path) -> list[Trial]:
     interrupted(given, middle, 5)
     toy.go(done)
     masks = load_masks(done / "masks.safetensors")
-    save_compressed(read_state(done), masks, done / "compressed.safetensors")
+    save_compressed(read_model_state(done), masks, done / "compressed.safetensors")
     go_on = resumed(given)
     begun = ("config.yaml", "manifest.json", "initial.safetensors")
     state = ("checkpoint.safetensors", "history.csv")

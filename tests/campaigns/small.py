@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from icbs import CausalLMLoss, Pruner, Result, load_masks
-from icbs.run.history import TIMES, Row, read_history
+from icbs.run.history import TIMES, BlockRecord, read_history
 from tests.icbs.conftest import make_toy
 from tests.icbs.language import make_language_model
 
@@ -96,9 +96,9 @@ def child(act: Callable[[], object], kill_after: float | None = None) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def facts(rows: list[Row]) -> list[tuple[Any, ...]]:
+def facts(rows: list[BlockRecord]) -> list[tuple[Any, ...]]:
     """All of a history but its wall times."""
-    names = [f.name for f in dataclasses.fields(Row) if f.name not in TIMES]
+    names = [f.name for f in dataclasses.fields(BlockRecord) if f.name not in TIMES]
     return [tuple(getattr(row, name) for name in names) for row in rows]
 
 

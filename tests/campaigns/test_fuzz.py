@@ -114,7 +114,7 @@ def test_an_earlier_reader_would_have_been_seen(tmp_path):
     """354 bytes that claim 30,000 × 30,000 are refused before memory is taken for them."""
     path = masks_of_30000_by_30000(tmp_path, Path())
     assert path.stat().st_size < 354
-    with pytest.raises(BaseException, match="takes 112500000 bytes, the file has") as caught:
+    with pytest.raises(BaseException, match="takes 112500000 bytes, but the file has") as caught:
         load_masks(path)
     assert type(caught.value).__name__ == "RunFolderError"
     assert BY_NAME["masks"].memory < 30000 * 30000

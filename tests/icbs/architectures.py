@@ -1,4 +1,4 @@
-"""Small models of several architectures, untrained, made without a hub."""
+"""Small untrained models of several architectures, built without a hub."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ BERT: dict[str, Any] = {
 
 
 class Wrapped(nn.Module):
-    """A language model one level down, as a part of a module of one's own."""
+    """A language model as a part of another module."""
 
     def __init__(self, lm: nn.Module, **options: Any) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Wrapped(nn.Module):
 
 
 def make(name: str) -> nn.Module:
-    """Build a model in evaluation mode, always with the same weights."""
+    """Build a model in evaluation mode with fixed weights."""
     import transformers as t
 
     rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}

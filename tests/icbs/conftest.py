@@ -1,4 +1,4 @@
-"""A small classifier with real structure: quick to train, slow enough to prune wrongly."""
+"""A small trained classifier for tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 @dataclass
 class Toy:
-    """Model, data and loss, as a user has them."""
+    """Model, data and loss."""
 
     model: nn.Module
     batches: list[tuple[torch.Tensor, torch.Tensor]]

@@ -1,4 +1,4 @@
-"""A language model that is there without a hub: two blocks, one token a byte."""
+"""A language model for tests: two blocks, one token per byte."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_tokenizer() -> Any:
 
 
 def make_language_model(layers: int = 2, context: int = 128, **settings: Any) -> Any:
-    """Return an untrained Llama of some thousand weights, with tied embeddings."""
+    """Return an untrained Llama with a few thousand weights and tied embeddings."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -57,7 +57,7 @@ def make_texts(count: int = 60, seed: int = 0) -> list[str]:
 
 
 def save(folder: Path, **settings: Any) -> Path:
-    """Write model and tokenizer as ``from_pretrained`` wants them."""
+    """Write model and tokenizer for ``from_pretrained``."""
     make_language_model(**settings).save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
     return folder

@@ -1,4 +1,4 @@
-"""PEFT models: the base is pruned and saved under its own names, adapters are left dense."""
+"""PEFT models: base layers are pruned and saved under their own names, adapters stay dense."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from icbs import CausalLMLoss, DensityWarning, LayerError, Pruner, apply_masks
 from icbs.config import PrunerConfig
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
-from icbs.layerwise import prune
+from icbs.layerwise import prune_layerwise
 from icbs.model.finding import find_layers
 from icbs.model.modes import evaluation_mode
 from tests.icbs.language import make_language_model
@@ -78,31 +78,31 @@ def test_gradients_are_those_of_the_adapted_model():
         )
 
 
-def test_adapters_are_left_dense_with_a_word_and_pruned_where_they_are_named():
+def test_adapters_are_left_dense_with_a_warning_unless_they_are_named():
     with pytest.warns(DensityWarning, match="8 matrices of adapters are left dense"):
-        found = prune(adapted(make_language_model()), data(), "wanda", density=0.5)
+        found = prune_layerwise(adapted(make_language_model()), data(), "wanda", density=0.5)
     assert not any("lora" in name for name in found.masks)
     assert any("lora_A" in name for name in found.left_dense)
     model = adapted(make_language_model())
-    found = prune(model, data(), "wanda", density=0.5, include=["*", "*lora_A*"])
+    found = prune_layerwise(model, data(), "wanda", density=0.5, include=["*", "*lora_A*"])
     assert sum("lora_A" in name for name in found.masks) == 4
 
 
 @pytest.mark.filterwarnings("ignore::icbs.DensityWarning")
-def test_baselines_replay_blocks_with_adapters():
-    """As the same function without an adapter: one that adds nothing."""
-    plain = prune(make_language_model(), data(), "wanda", density=0.5).masks
+def test_layerwise_methods_replay_blocks_with_adapters():
+    """An adapter that adds nothing gives the result of the plain model."""
+    plain = prune_layerwise(make_language_model(), data(), "wanda", density=0.5).masks
     model = adapted(make_language_model())
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             parameter.data.zero_()
-    found = prune(model, data(), "wanda", density=0.5).masks
+    found = prune_layerwise(model, data(), "wanda", density=0.5).masks
     assert found.keys() == plain.keys()
     assert all(torch.equal(found[name], mask) for name, mask in plain.items())
 
 
 @pytest.mark.filterwarnings("ignore::icbs.DensityWarning")
-def test_adapters_added_to_a_model_by_its_own_library_are_kept_apart_too(tmp_path):
+def test_adapters_added_by_transformers_are_saved_separately_too(tmp_path):
     from transformers import AutoModelForCausalLM
 
     model = make_language_model()
@@ -139,7 +139,7 @@ def prompted() -> Any:
     ],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_what_merging_must_come_before_is_refused_by_name(make, message, tmp_path):
+def test_adapters_that_must_be_merged_first_are_refused_by_name(make, message, tmp_path):
     model = make()
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(LayerError, match=message):

@@ -1,4 +1,4 @@
-"""Each bad input ends in an error that names it, before the model or the disk is touched."""
+"""Errors of bad inputs name them, and leave model and disk unchanged."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def refuse(
     loss: Any = None,
     **settings: Any,
 ) -> None:
-    """Expect an error that leaves the weights and the disk as they were."""
+    """Expect an error that leaves weights and disk unchanged."""
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(error, match=match) as caught:
         Pruner(**QUICK | settings).prune(model, batches, loss or nn.CrossEntropyLoss(), run=run)
@@ -107,8 +107,8 @@ def replaced(toy, **changes: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
 @pytest.mark.parametrize(
     ("at", "match"),
     [
-        ({("x", 17): float("nan")}, "sample 17 holds NaN"),
-        ({("x", 599): float("inf")}, "sample 599 holds NaN or infinite"),
+        ({("x", 17): float("nan")}, "sample 17 has NaN"),
+        ({("x", 599): float("inf")}, "sample 599 has NaN or infinite"),
         ({("y", 5): 4}, "labels run from 0 to 4.*0 … 3"),
         ({("y", 5): -1}, "labels run from -1"),
     ],
@@ -130,7 +130,7 @@ def test_samples(toy, tmp_path, at, match):
                 (torch.zeros(3, 12), torch.zeros(3).long()),
                 (torch.zeros(3, 7), torch.zeros(3).long()),
             ],
-            "can't be joined",
+            "can't be concatenated",
         ),
     ],
 )

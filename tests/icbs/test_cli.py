@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 import icbs as icbs_package
 from icbs import load_masks
 from icbs.cli import app
-from icbs.cli.session import plain_warnings
+from icbs.cli.console import plain_warnings
 from icbs.cli.solve import FORMATS as command_formats  # noqa: N811
-from icbs.cli.user_code import resolved
+from icbs.cli.user_code import absolute_paths
 from icbs.zoo import Task
 from problems.formats import FORMATS
 from tests.icbs.conftest import make_toy
@@ -31,7 +31,7 @@ FLAGS = ["--set", "block_size=32", "--set", "gradient_samples=200", "--set", "ch
 
 
 def load() -> Task:
-    """A task of one's own, named as ``tests.icbs.test_cli:load``."""
+    """A user's task, named as ``tests.icbs.test_cli:load``."""
     import torch
 
     toy = make_toy()
@@ -82,7 +82,7 @@ def test_prune_leaves_a_whole_run_folder(tmp_path):
     assert (run / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_resume_goes_on_and_report_reads(tmp_path):
+def test_resume_continues_and_report_reads(tmp_path):
     run = tmp_path / "run"
     prune(run)
     result = icbs("resume", run, "--passes", "9", "--task", "tests.icbs.test_cli:load")
@@ -92,7 +92,7 @@ def test_resume_goes_on_and_report_reads(tmp_path):
     result = icbs("report", run)
     assert result.exit_code == 0, result.output
     assert "9 passes in" in result.output
-    assert "blocks whose move was kept" in " ".join(result.output.split())
+    assert "accepted blocks of all" in " ".join(result.output.split())
     assert (run / "figure.png").exists()
 
 
@@ -133,7 +133,7 @@ def test_demo_compares_all_starts(tmp_path):
     [
         (["--density", "1.5"], "pruner.density = 1.5"),
         (["--solver", "nope"], "unknown solver 'nope'"),
-        (["--set", "tabu"], "'tabu' is not a setting; write name=value"),
+        (["--set", "tabu"], "'tabu' is not an assignment; write name=value"),
         (["--set", "speed=3"], "unknown setting 'pruner.speed'"),
         (["--set", "densty=0.3"], "did you mean 'density'"),
         (["--set", "include=[nothing]"], "'nothing' matches no module"),
@@ -152,7 +152,7 @@ def test_errors_are_one_clear_line(tmp_path, arguments, match):
 def test_resume_of_nothing(tmp_path):
     result = icbs("resume", tmp_path)
     assert result.exit_code == 2
-    assert "holds no run" in result.output
+    assert "has no run" in result.output
 
 
 def test_an_existing_folder_is_not_overwritten(tmp_path):
@@ -163,7 +163,7 @@ def test_an_existing_folder_is_not_overwritten(tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_brackets_in_a_warning_are_no_markup():
+def test_brackets_in_a_warning_are_not_markup():
     console = Console(file=io.StringIO(), width=100)
     with plain_warnings(console):
         warnings.warn("no kernel in [/usr/lib] for [batch, 3]", UserWarning, stacklevel=1)
@@ -173,7 +173,7 @@ def test_brackets_in_a_warning_are_no_markup():
     assert "layer [/a] of [b]" in written
 
 
-def test_help_is_quick_for_it_loads_no_torch():
+def test_help_does_not_load_torch():
     script = (
         "import sys\n"
         "from typer.testing import CliRunner\n"
@@ -200,7 +200,7 @@ def test_prune_without_a_folder_makes_one(tmp_path, monkeypatch):
     assert (run / "summary.json").exists()
 
 
-def test_prune_without_a_model_says_what_to_name_and_runs_nothing(tmp_path, monkeypatch):
+def test_prune_without_a_model_names_the_options_and_runs_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = icbs("prune")
     assert result.exit_code == 2
@@ -208,7 +208,7 @@ def test_prune_without_a_model_says_what_to_name_and_runs_nothing(tmp_path, monk
     assert not list(tmp_path.iterdir())
 
 
-def test_the_formats_in_the_help_are_those_there_are():
+def test_the_formats_in_the_help_are_complete():
     assert set(command_formats) == set(FORMATS)
 
 
@@ -251,9 +251,9 @@ def test_paths_of_a_run_are_absolute_and_names_stay(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.txt").write_text("a")
     (tmp_path / "wikipedia").mkdir()
-    assert resolved("mine.txt") == str(tmp_path / "mine.txt")
-    assert resolved("mine.txt+wikipedia") == f"{tmp_path / 'mine.txt'}+wikipedia"
-    assert [resolved(v) for v in ("wikipedia", "smollm2-135m", "org/name", 3, None)] == [
+    assert absolute_paths("mine.txt") == str(tmp_path / "mine.txt")
+    assert absolute_paths("mine.txt+wikipedia") == f"{tmp_path / 'mine.txt'}+wikipedia"
+    assert [absolute_paths(v) for v in ("wikipedia", "smollm2-135m", "org/name", 3, None)] == [
         "wikipedia", "smollm2-135m", "org/name", 3, None,
     ]  # fmt: skip
 

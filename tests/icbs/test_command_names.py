@@ -1,4 +1,4 @@
-"""What the commands solve and export say of names, short states and free problems."""
+"""Output of the commands solve and export: names, short states and free problems."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def named(tmp_path):
 
 
 def row(text, name):
-    """Return what the table says under a name."""
+    """Return a row of the table."""
     found = [line.strip(" │").split("│") for line in text.splitlines()]
     return next((cells[1].strip() for cells in found if cells[0].strip() == name), None)
 
@@ -67,7 +67,7 @@ def test_names_are_printed_and_written(named, tmp_path):
         (50, 50, [f"name {i}" for i in range(50)], {}),
     ],
 )
-def test_a_state_is_printed_where_it_is_short(tmp_path, n, k, labels, shown):
+def test_a_short_state_is_printed(tmp_path, n, k, labels, shown):
     Q = np.diag(np.arange(n, dtype=float))  # the first k are the least
     CardinalityQUBO(Q, k, labels=labels).save(tmp_path / "block.npz")
     text = succeed("solve", tmp_path / "block.npz", "--solver", "exact")
@@ -75,7 +75,7 @@ def test_a_state_is_printed_where_it_is_short(tmp_path, n, k, labels, shown):
     assert {name: value for name, value in found.items() if value is not None} == shown
 
 
-def test_names_that_look_alike_are_told_apart(tmp_path):
+def test_names_that_look_alike_are_distinguished(tmp_path):
     labels = [1, "1", ("a", 2), "two\nlines"]
     CardinalityQUBO(np.diag([-1.0, 0, 0, 0]), 1, labels=labels).save(tmp_path / "odd.npz")
     words = ("solve", tmp_path / "odd.npz", "--solver", "exhaustive", "--json")
@@ -142,14 +142,14 @@ def test_export_without_a_cardinality(qubo, tmp_path, target):
     assert (said["x"], said["energy"]) == ([1, 1, 0, 0], -4.0)
 
 
-def test_export_refuses_what_it_cant_hold(qubo, tmp_path):
+def test_export_refuses_what_a_format_does_not_support(qubo, tmp_path):
     message = fail("export", qubo, tmp_path / "free.npz", "--free")
     assert "npz holds a cardinality, and a free problem has none; use ubqp" in message
     assert not (tmp_path / "free.npz").exists()
 
 
-def test_export_says_what_a_bqm_does_not_hold(named, tmp_path):
+def test_export_names_what_a_bqm_does_not_contain(named, tmp_path):
     said = succeed("export", named, tmp_path / "named.bqm")
-    assert "bqm holds no cardinality; give --k 2 to read it" in said
+    assert "the format bqm has no cardinality; pass --k 2 when reading the file" in said
     text = succeed("solve", tmp_path / "named.bqm", "--k", 2, "--solver", "exhaustive")
     assert row(text, "x = 1") == "gain, the[red]"

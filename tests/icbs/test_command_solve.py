@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
 import solvers as registry
 from icbs.cli.console import plain_errors
 from icbs.cli.export import export
-from icbs.cli.solution_io import read_state
+from icbs.cli.solution_io import read_initial_state
 from icbs.cli.solve import solve
-from icbs.cli.solvers import solvers
+from icbs.cli.solvers import describe, solvers
 from problems import CardinalityQUBO, FormatError
 from problems.formats import FORMATS, read, write
 from solvers import Capabilities, Outcome, Request, Solver, SolverError, Stop
@@ -72,7 +74,7 @@ def file(problem, tmp_path):
 # -- solve -------------------------------------------------------------------------------
 
 
-def test_solve_prints_what_the_library_says(file, problem):
+def test_solve_prints_the_result_of_the_library(file, problem):
     expected = registry.solve(problem, "exhaustive")
     said = json.loads(succeed("solve", file, "--solver", "exhaustive", "--json"))
     assert said["energy"] == expected.energy == said["bound"]
@@ -105,7 +107,7 @@ def test_solve_hands_everything_on(file, problem):
 
 @dataclass(frozen=True)
 class Echo(Solver):
-    """Answers with its start, and takes one option of any kind."""
+    """Returns no state, and has one option of any type."""
 
     value: object = None
     name: ClassVar[str] = "echo"
@@ -143,14 +145,14 @@ def test_option_values_are_yaml(file, word, value):
 
 
 @pytest.mark.usefixtures("echo")
-def test_no_solution_is_said_in_valid_json(file, tmp_path):
+def test_no_solution_is_valid_json(file, tmp_path):
     output = tmp_path / "none.npz"
     said = json.loads(succeed("solve", file, "--json", "--output", output))
     assert (said["x"], said["energy"]) == (None, None)
     assert said["status"] == "no solution found"
     assert said["info"]["extra"] == 1.0
     assert "no solution found" in succeed("solve", file)
-    assert "holds no state 'x'" in fail("solve", file, "--initial-state", output)
+    assert "has no state 'x'" in fail("solve", file, "--initial-state", output)
 
 
 @pytest.mark.usefixtures("echo")
@@ -186,7 +188,7 @@ def test_output_holds_all_samples(file, problem, tmp_path):
     assert saved["energy"] == said["energy"]
 
 
-def test_k_and_format_for_files_that_tell_neither(problem, tmp_path):
+def test_k_and_format_for_files_without_either(problem, tmp_path):
     path = tmp_path / "block.data"
     path.write_text("3 3\n1 1 1.0\n2 2 -1.0\n1 3 -2.0\n")
     words = ("solve", path, "--solver", "exhaustive", "--json")
@@ -217,7 +219,7 @@ def test_a_file_of_another_problem_is_refused_in_one_line(tmp_path):
     [
         (["--solver", "nonsense"], "UnknownSolverError: unknown solver 'nonsense'; known solvers:"),
         (["--option", "colour=3"], "OptionError: solver 'anneal' has no option 'colour'"),
-        (["--option", "tenure"], "'tenure' is not a setting; write name=value"),
+        (["--option", "tenure"], "'tenure' is not an assignment; write name=value"),
         (["--option", "tenure=[1"], "the value of 'tenure' can't be read"),
         (["--time-limit", "-1"], "OptionError: time_limit is -1.0"),
         (["--time-limit", "nan"], "OptionError: time_limit is nan"),
@@ -225,10 +227,10 @@ def test_a_file_of_another_problem_is_refused_in_one_line(tmp_path):
         (["--num-reads", "0"], "OptionError: num_reads is 0"),
         (["--solver", "diagonal", "--time-limit", "1"], "can't honour time_limit; leave it out"),
         (["--k", "3"], "FormatError"),
-        (["--output", "solution.csv"], "a solution is saved as .npz, .json or .txt"),
+        (["--output", "solution.csv"], "a solution can only be saved as .npz, .json or .txt"),
         (["--free"], "holds its own cardinality; leave k, groups and free out"),
         (["--free", "--k", "3"], "a free problem has no cardinality; leave out k and groups"),
-        (["--output", "no/such/folder/solution.npz"], "its folder is missing; make it first"),
+        (["--output", "no/such/folder/solution.npz"], "its folder does not exist; create it first"),
     ],
 )
 def test_mistakes_are_one_line(file, words, message):
@@ -240,7 +242,7 @@ def test_a_bad_output_name_is_refused_before_the_work(file, monkeypatch):
     assert "saved as .npz, .json or .txt" in fail("solve", file, "--output", "solution.csv")
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     result = run("solve", tmp_path / "none.npz")
     assert result.exit_code == 2
     assert "does not exist" in result.stderr
@@ -256,18 +258,18 @@ def test_a_defect_keeps_its_traceback():
 
 
 STATES = {
-    "text.npy": (b"hello", "holds no state"),
+    "text.npy": (b"hello", "not a readable state"),
     "text.npz": (b"hello", "not a readable .npz"),
-    "text.json": (b"hello", "holds no state"),
+    "text.json": (b"hello", "not a readable state"),
     "word.json": (b'"x"', "a state may hold 0 and 1 only|state has shape"),
-    "deep.json": (b"[" * 100_000, "holds no state"),
-    "other.json": (b'{"y": 1}', "holds no state 'x'"),
-    "state.txt": (b"0 1", "a state is read from"),
+    "deep.json": (b"[" * 100_000, "not a readable state"),
+    "other.json": (b'{"y": 1}', "has no state 'x'"),
+    "state.txt": (b"0 1", "a state can only be read from"),
     "claim.npy": (
         b"\x93NUMPY\x01\x00v\x00"
         + b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000,), }".ljust(117)
         + b"\n",
-        "holds no state",
+        "not a readable state",
     ),
     "short.json": (b"[1, 0]", r"state has shape \(2,\)"),
     "twos.json": (b"[2, 0, 0, 0, 0, 0, 0, 0, 0, 0]", "0 and 1 only"),
@@ -276,7 +278,7 @@ STATES = {
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_states_that_are_none(file, tmp_path, name):
+def test_files_without_a_state(file, tmp_path, name):
     content, message = STATES[name]
     path = tmp_path / name
     path.write_bytes(content)
@@ -287,8 +289,8 @@ def test_states_that_are_none(file, tmp_path, name):
 def test_a_pickled_state_is_not_loaded(tmp_path):
     path = tmp_path / "state.npy"
     np.save(path, np.array([print], dtype=object), allow_pickle=True)
-    with pytest.raises(FormatError, match="holds no state"):
-        read_state(path)
+    with pytest.raises(FormatError, match="not a readable state"):
+        read_initial_state(path)
 
 
 # -- solvers -----------------------------------------------------------------------------
@@ -307,9 +309,66 @@ def test_every_registered_solver_is_listed():
     assert list(anneal["options"]) == list(registry.get("anneal").options())
 
 
+def test_the_description_of_a_solver_has_the_allowed_values():
+    text = succeed("solvers", "cpsat")
+    assert "formulation = auto  (auto, products, squares)" in text
+    assert "workers = none  (int)" in text
+    assert "form = cardinality  (cardinality, penalty)" in succeed("solvers", "qaoa")
+
+
+@dataclass(frozen=True)
+class Listed(Echo):
+    """Echo with options.
+
+    Parameters
+    ----------
+    weights : list of float, optional
+        A list that is made for each instance.
+    """
+
+    weights: list[float] = field(default_factory=lambda: [0.5])
+
+    name: ClassVar[str] = "listed"
+
+
+def test_a_class_of_the_user_is_described_with_its_defaults():
+    name = f"{__name__}:Listed"
+    text = succeed("solvers", name)
+    assert text.startswith(f"{name}: ")
+    assert "weights = [0.5]  (list of float)" in text
+    assert "A list that is made for each instance." in text
+    assert json.loads(succeed("solvers", name, "--json"))["options"] == {
+        "value": None,
+        "weights": "[0.5]",
+    }
+    assert describe("listed", Listed)["options"] == {"value": None, "weights": "[0.5]"}
+
+
+def test_anneal_gpu_names_the_fallback_solver(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    text = succeed("solvers", "anneal-gpu")
+    assert "the CPU solver 'anneal' is used instead" in text
+
+
+@dataclass(frozen=True)
+class Warner(Echo):
+    name: ClassVar[str] = "warner"
+
+    def run(self, problem, request):
+        warnings.warn("a hint for the user", UserWarning, stacklevel=1)
+        return super().run(problem, request)
+
+
+def test_warnings_are_one_line_each_on_standard_error(file):
+    result = run("solve", file, "--solver", f"{__name__}:Warner", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["status"]
+    assert result.stderr.strip() == "UserWarning: a hint for the user"
+
+
 @dataclass(frozen=True)
 class Absent(Echo):
-    """Stands on a package that nobody has."""
+    """Needs a package that does not exist."""
 
     name: ClassVar[str] = "absent"
     requires: ClassVar[dict[str, str]] = {"no_such_module": "no-such-package[all]>=1"}
@@ -318,7 +377,7 @@ class Absent(Echo):
     )
 
 
-def test_what_is_missing_is_told_with_its_pip_line(monkeypatch):
+def test_a_missing_package_is_listed_with_its_pip_line(monkeypatch):
     def get(name):
         if name == "broken":
             raise SolverError("solver 'broken' (x:Y) can't be imported: no x")
@@ -332,7 +391,8 @@ def test_what_is_missing_is_told_with_its_pip_line(monkeypatch):
     assert not broken["available"]
     text = succeed("solvers")
     assert "pip install 'no-such-package[all]>=1'" in text
-    assert "exact; n ≤ 7; k by penalty; honours time, seed, start, reads; runs on: gpu" in text
+    assert "exact; n ≤ 7; penalised cardinality; honours time, seed, start, reads" in text
+    assert "runs on gpu" in text
     assert "can't be imported: no x" in text
 
 
@@ -359,13 +419,13 @@ def test_export_between_formats(problem, tmp_path, source, target):
         assert "holds no cardinality; pass k" in fail("export", first, second)
         first = tmp_path / "block.npz"
         write(problem, first)
-    told = {}
-    said = succeed("export", first, second)
-    assert "n=10, k=5, groups=2" in said
+    given = {}
+    output = succeed("export", first, second)
+    assert "n=10, k=5, groups=2" in output
     if not FORMATS[target].cardinality:
-        assert f"{target} holds no cardinality; give k and groups to problems.formats.read" in said
-        told = {"k": [2, 3], "groups": problem.groups}
-    again = read(second, **told)
+        assert f"the format {target} has no cardinality; pass k and groups to" in output
+        given = {"k": [2, 3], "groups": problem.groups}
+    again = read(second, **given)
     x = np.uint8([1, 1, 0, 0, 0, 1, 0, 1, 0, 1])
     assert again.energy(x) == pytest.approx(problem.energy(x), abs=1e-12)
     assert again.is_feasible(x)

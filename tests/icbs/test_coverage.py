@@ -1,4 +1,4 @@
-"""What a density is told over: what is left dense, what was zero already, what nobody chose."""
+"""Reports of the weights that a density does not cover: left dense, zero already, default."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from icbs import CausalLMLoss, DensityWarning, LayerError, Pruner, PrunerConfig
 from icbs.cli import app
-from icbs.layerwise import prune
+from icbs.layerwise import prune_layerwise
 from icbs.model.coverage import Coverage, density_in_words
 from icbs.model.finding import find_layers
 from icbs.zoo import Task
@@ -29,7 +29,7 @@ def test_experts_in_one_parameter_are_named_with_their_sizes(tmp_path, caplog):
     model = make("mixtral").float()
     with (
         caplog.at_level(logging.INFO, logger="icbs"),
-        pytest.warns(DensityWarning, match="of no kind that can be pruned.*experts.gate_up_proj"),
+        pytest.warns(DensityWarning, match="layers of unsupported types.*experts.gate_up_proj"),
     ):
         result = Pruner(**SETTINGS).prune(
             model, [({"input_ids": IDS}, IDS)], CausalLMLoss(), run=tmp_path / "run"
@@ -55,7 +55,7 @@ def test_experts_in_one_parameter_are_named_with_their_sizes(tmp_path, caplog):
 
 
 class Zoo(nn.Module):
-    """One of each: what is pruned, what is looked up, and what can't be pruned."""
+    """Prunable layers, an embedding, and unsupported modules."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def zoo_data() -> list[tuple[Tensor, Tensor]]:
     return [(x, torch.randint(3, (24,), generator=generator))]
 
 
-def test_what_can_not_be_pruned_is_told_apart_from_what_is_not_pruned():
+def test_unsupported_parameters_are_distinguished_from_excluded_ones():
     model = Zoo()
     layers = find_layers(model, PrunerConfig(density=0.5))
     assert [layer.name for layer in layers] == ["body", "head"]
@@ -103,11 +103,11 @@ def test_what_can_not_be_pruned_is_told_apart_from_what_is_not_pruned():
     assert "head.weight" not in found.unsupported
 
 
-def test_models_with_attention_of_torch_are_pruned_and_say_what_is_left(caplog):
-    """The output projection is multiplied without being run: hooks never see it."""
+def test_models_with_attention_of_torch_are_pruned_and_report_dense_weights(caplog):
+    """The output projection's weight is used without a call, so that no hook runs."""
     for use in (
         lambda: Pruner(**SETTINGS).prune(Zoo(), zoo_data(), nn.CrossEntropyLoss()),
-        lambda: prune(Zoo(), zoo_data(), "wanda", density=0.5),
+        lambda: prune_layerwise(Zoo(), zoo_data(), "wanda", density=0.5),
     ):
         caplog.clear()
         with (
@@ -126,7 +126,7 @@ def test_models_with_attention_of_torch_are_pruned_and_say_what_is_left(caplog):
 
 
 class Projecting(nn.MultiheadAttention):
-    """Attention that runs its output projection."""
+    """Attention that calls its output projection."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out_proj(x)
@@ -135,11 +135,11 @@ class Projecting(nn.MultiheadAttention):
 def test_attention_that_runs_its_projection_is_pruned():
     model = nn.Sequential(Projecting(12, 2), nn.Linear(12, 4))
     toy = make_toy()
-    found = prune(model, toy.batches, "wanda", density=0.5)
+    found = prune_layerwise(model, toy.batches, "wanda", density=0.5)
     assert set(found.masks) == {"0.out_proj", "1"}
 
 
-def test_a_model_of_which_all_is_pruned_says_nothing(toy, caplog):
+def test_nothing_is_reported_for_a_model_pruned_as_a_whole(toy, caplog):
     with caplog.at_level(logging.INFO, logger="icbs"), warnings.catch_warnings():
         warnings.simplefilter("error")
         result = Pruner(**SETTINGS).prune(toy.model, toy.batches, toy.loss)
@@ -153,7 +153,7 @@ def test_a_model_of_which_all_is_pruned_says_nothing(toy, caplog):
 
 
 def thinned(share: float) -> Toy:
-    """A toy of which each layer has some of its smallest weights at zero."""
+    """A toy with the smallest weights of each layer set to zero."""
     toy = make_toy()
     with torch.no_grad():
         for parameter in toy.model.parameters():
@@ -163,18 +163,20 @@ def thinned(share: float) -> Toy:
     return toy
 
 
-def test_zeros_that_masks_must_keep_are_told_and_counted():
+def test_zeros_that_masks_must_keep_are_reported_and_counted():
     toy = thinned(0.7)
     dense = {name: toy.model.get_submodule(name).weight.detach().clone() for name in "024"}
-    with pytest.warns(DensityWarning, match="70.0% of the weights to prune are 0 already.*0, 2, 4"):
+    with pytest.warns(
+        DensityWarning, match="70.0% of the weights to prune are 0 already.*: 0, 2, 4 have"
+    ):
         result = Pruner(**SETTINGS).prune(toy.model, toy.batches, toy.loss)
     kept = sum(int((mask & (dense[name] == 0)).sum()) for name, mask in result.masks.items())
     assert result.kept_zeros == kept > 0
     assert result.density == 0.5
-    assert f"{kept:,} of the weights kept were 0 already" in density_in_words(result.summary())
+    assert f"{kept:,} of the kept weights were 0 already" in density_in_words(result.summary())
 
 
-def test_zeros_that_masks_can_prune_are_told_and_pruned_first(caplog):
+def test_zeros_that_masks_can_prune_are_reported_and_pruned_first(caplog):
     toy = thinned(0.2)
     with caplog.at_level(logging.INFO, logger="icbs"), warnings.catch_warnings():
         warnings.simplefilter("error", DensityWarning)
@@ -186,24 +188,24 @@ def test_zeros_that_masks_can_prune_are_told_and_pruned_first(caplog):
     assert chance.prune(toy.model, toy.batches, toy.loss).kept_zeros > 20
 
 
-# -- densities that nobody chose -----------------------------------------------------------
+# -- default densities ---------------------------------------------------------------------
 
 
-def test_layers_that_densities_leave_out_are_named(toy):
-    with pytest.warns(DensityWarning, match="says nothing of 4: the default density of 0.1"):
+def test_layers_without_an_entry_in_densities_are_named(toy):
+    with pytest.warns(
+        DensityWarning, match="no pattern for 4: they get the default density of 0.1"
+    ):
         Pruner(densities={"0": 0.5, "2": 0.5}, passes=0).prune(toy.model, toy.batches, toy.loss)
 
 
-def test_layers_that_densities_leave_out_of_a_density_are_as_asked():
+def test_no_warning_where_density_is_set_for_the_other_layers():
     toy = make_toy()
     with warnings.catch_warnings():
         warnings.simplefilter("error", DensityWarning)
         Pruner(density=0.4, densities={"0": 0.5}, passes=0).prune(toy.model, toy.batches, toy.loss)
 
 
-def test_a_shared_budget_that_leaves_a_layer_next_to_nothing_or_all_says_so(
-    toy, caplog, monkeypatch
-):
+def test_a_global_budget_that_empties_or_fills_a_layer_warns(toy, caplog, monkeypatch):
     monkeypatch.setattr("icbs.selection.allocation.ALLOCATION_FLOOR", 0.0)
     with torch.no_grad():
         toy.model[0].weight.mul_(1e-3)
@@ -222,7 +224,7 @@ def test_a_shared_budget_that_leaves_a_layer_next_to_nothing_or_all_says_so(
     assert "densities from 0.00417 (0) to 0.984 (4)" in caplog.text
 
 
-def test_masks_that_keep_nothing_of_a_layer_say_so(toy):
+def test_masks_that_keep_nothing_of_a_layer_warn(toy):
     masks = {name: torch.zeros_like(toy.model.get_submodule(name).weight).bool() for name in "024"}
     masks["2"].fill_(True)
     kept = 320 / (240 + 320 + 64)
@@ -237,18 +239,18 @@ def test_masks_that_keep_nothing_of_a_layer_say_so(toy):
 
 
 def load_zoo() -> Task:
-    """A task of one's own, named as ``tests.icbs.test_coverage:load_zoo``."""
+    """A user's task, named as ``tests.icbs.test_coverage:load_zoo``."""
     torch.manual_seed(0)
     return Task("zoo", Zoo().eval(), zoo_data(), nn.CrossEntropyLoss(), lambda model: {"loss": 1.0})
 
 
-def test_the_command_line_says_what_the_density_is_of(tmp_path):
+def test_the_command_line_reports_which_weights_the_density_counts(tmp_path):
     arguments = ["prune", "--task", "tests.icbs.test_coverage:load_zoo", "--density", "0.5"]
     arguments += ["--passes", "1", "--run", str(tmp_path / "run")]
     shown = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert shown.exit_code == 0, shown.output
     text = " ".join(shown.output.split())
-    assert "DensityWarning: 92% of the weights are of no kind that can be pruned" in text
+    assert "DensityWarning: 92% of the weights are in layers of unsupported types" in text
     kept = "44 of 88 weights kept in 2 layers (density 0.5000)"
     assert f"{kept}; 1,036 matrix weights are left" in text
-    assert "over all of them the density is 0.9609" in text
+    assert "over all matrix weights the density is 0.9609" in text

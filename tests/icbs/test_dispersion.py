@@ -1,4 +1,4 @@
-"""Losses in any unit: the Fisher in units of the loss, and κ where nothing moves."""
+"""Losses in any unit: dispersion of the Fisher matrix, and κ if no weight moves."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def prune(loss: Any, unit: float, **settings: Any) -> Any:
 
 
 def errors_of(name: str, count: int) -> tuple[nn.Module, Tensor]:
-    """A loss, and errors that are distributed as it would have them."""
+    """A loss, and errors of the distribution that it implies."""
     generator = torch.Generator().manual_seed(0)
     normal = torch.randn(count, 3, generator=generator, dtype=torch.float64)
     uniform = torch.rand(count, 3, generator=generator, dtype=torch.float64) - 0.5
@@ -77,7 +77,7 @@ def errors_of(name: str, count: int) -> tuple[nn.Module, Tensor]:
     ["square", "square, summed", "huber, near", "huber, far", "smooth, near", "smooth, far"],
 )
 def test_the_empirical_fisher_over_the_dispersion_is_the_hessian(name):
-    """By autograd's second derivatives, for errors as the loss would have them."""
+    """Compared with autograd's second derivatives, for errors of the implied distribution."""
     loss, error = errors_of(name, 40_000)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 3)).double()
@@ -118,7 +118,7 @@ def test_likelihoods_have_none(loss):
 
 
 @pytest.mark.parametrize("mean", [0.0, -3.0, math.inf, math.nan])
-def test_what_has_no_positive_mean_has_none(mean):
+def test_losses_without_a_positive_mean_have_dispersion_one(mean):
     assert dispersion(nn.L1Loss(), mean, torch.ones(3, 1)) == 1.0
     assert dispersion(lambda o, t: o, mean, torch.ones(3, 1)) == 1.0
 
@@ -153,7 +153,7 @@ def test_masks_do_not_depend_on_the_unit_of_the_targets(name, unit):
 
 @pytest.mark.parametrize("unit", [1e-6, 1e4, 1e7])
 @pytest.mark.parametrize("loss", [nn.L1Loss(), nn.MSELoss(), nn.HuberLoss()])
-def test_the_loss_falls_alike_in_all_units(loss, unit):
+def test_the_decrease_of_the_loss_does_not_depend_on_units(loss, unit):
     one, other = (prune(loss, u, curvature="empirical", passes=10) for u in (1.0, unit))
     assert 1 - one.loss / one.initial_loss > 0.25
     assert 1 - other.loss / other.initial_loss > 0.25
@@ -173,8 +173,8 @@ def test_masks_do_not_depend_on_the_unit_of_class_weights(toy, curvature):
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e4, 1e9])
-def test_the_squared_error_draws_noise_that_outputs_do_not_swallow(unit):
-    """In float32, 1e9 + 0.7 is 1e9: the Fisher would be that of no noise at all."""
+def test_the_noise_of_the_squared_error_is_above_rounding(unit):
+    """In float32, 1e9 + 0.7 is 1e9, so that the Fisher matrix would be 0."""
     model, x, target = fitted(unit)
     samples = Samples(x, target)
     objective = Objective.check(nn.MSELoss(), model, samples[:4], target, draws=True)
@@ -192,7 +192,7 @@ def test_the_squared_error_draws_noise_that_outputs_do_not_swallow(unit):
 
 
 class Scaled:
-    """Says that it is a likelihood, and is not in nats."""
+    """Has a method ``sample``, but is not in nats."""
 
     def __init__(self, unit: float) -> None:
         self.unit = unit

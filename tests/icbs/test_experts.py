@@ -1,4 +1,4 @@
-"""Experts behind a router: layers that see some samples only, or some positions of each."""
+"""Experts behind a router: layers that get some samples, or some positions, only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from icbs import DataError, LayerError, Pruner, PrunerConfig
 from icbs.data.samples import Samples
-from icbs.layerwise import prune
+from icbs.layerwise import prune_layerwise
 from icbs.model.finding import find_layers
 from icbs.model.gates import Gates
 from icbs.run.context import RunContext
@@ -23,7 +23,7 @@ SETTINGS: dict[str, Any] = {"density": 0.5, "passes": 3, "block_size": 16}
 
 
 class Experts(nn.Module):
-    """Each position goes to the expert that the router likes best, and to no other.
+    """Each position goes to the expert with the largest score of the router only.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def build(*shape: int, **options: bool) -> tuple[Experts, list[tuple[Tensor, Ten
 
 
 def per_sample(model: nn.Module, samples: Samples) -> dict[str, Tensor]:
-    """Gradients of each sample's own loss, by autograd, shape (N, out · in)."""
+    """Gradients of each sample's loss by autograd, shape (N, out · in)."""
     names = [name for name, p in model.named_parameters() if p.ndim == 2]
     weights = [model.get_parameter(name) for name in names]
     rows = []
@@ -75,7 +75,7 @@ def per_sample(model: nn.Module, samples: Samples) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("shape", [(8,), (5, 8)])
 @pytest.mark.parametrize("empty", [False, True])
-def test_gradients_are_those_of_each_sample_alone(shape, empty):
+def test_gradients_are_those_of_single_samples(shape, empty):
     model, batches = build(*shape, empty=empty)
     config = PrunerConfig.of(**SETTINGS, curvature="empirical")
     context = RunContext.prepare(model, batches, LOSS, config)
@@ -103,7 +103,7 @@ def test_gradients_are_those_of_each_sample_alone(shape, empty):
 @pytest.mark.parametrize("after", [None, 11])
 @pytest.mark.parametrize("shape", [(8,), (5, 8)])
 def test_rows_of_several_layers_are_those_of_the_same_samples(shape, after):
-    """Each expert sees samples of its own."""
+    """Experts get different samples."""
     model, batches = build(*shape)
     config = PrunerConfig.of(**SETTINGS, curvature="empirical")
     context = RunContext.prepare(model, batches, LOSS, config)
@@ -150,7 +150,7 @@ def test_experts_are_pruned_to_their_density(shape, tmp_path):
     assert all(torch.equal(again.masks[name], mask) for name, mask in result.masks.items())
 
 
-def test_models_in_which_all_layers_see_all_samples_are_taken_together(toy):
+def test_models_without_experts_need_one_pass_per_batch(toy):
     context = RunContext.prepare(toy.model, toy.batches, toy.loss, PrunerConfig.of(**SETTINGS))
     assert not context.plan.apart
     assert context.plan.together == context.plan.batch_size > 1
@@ -166,7 +166,7 @@ def test_an_expert_that_few_samples_reach_is_found_and_one_that_none_reaches_is_
     x[35, 0] = -5.0
     for use in (
         lambda **more: Pruner(**SETTINGS, **more).prune(model, [(x, y)], LOSS),
-        lambda **more: prune(model, [(x, y)], "wanda", density=0.5, **more),
+        lambda **more: prune_layerwise(model, [(x, y)], "wanda", density=0.5, **more),
     ):
         before = copy.deepcopy(model.state_dict())
         message = "'experts.2' did not run in the forward pass of any of 40 samples"
@@ -184,10 +184,10 @@ def test_positions_as_samples_are_refused_for_experts():
 
 
 @pytest.mark.parametrize("empty", [False, True])
-def test_wanda_scores_an_expert_by_what_it_is_given(empty):
+def test_wanda_scores_an_expert_by_its_own_inputs(empty):
     model, [(x, y)] = build(5, 8, empty=empty)
     slow = copy.deepcopy(model)
-    found = prune(model, [(x, y)], "wanda", density=0.5, batch_size=7).masks
+    found = prune_layerwise(model, [(x, y)], "wanda", density=0.5, batch_size=7).masks
     for name in ("router", "experts.0", "experts.1", "experts.2", "head"):
         linear, seen = slow.get_submodule(name), []
 
@@ -221,9 +221,9 @@ def test_an_expert_that_pruning_cuts_off_keeps_its_largest_weights(caplog):
     x[:, 1:5] = 10.0
     x[:, 0] = torch.tensor([0.0, 2.0, -2.0, 2.0]).repeat(10)
     sizes = {e: model.experts[e].weight.detach().abs() for e in (1, 2)}
-    found = prune(model, [(x, y)], "wanda", density=0.5).masks
+    found = prune_layerwise(model, [(x, y)], "wanda", density=0.5).masks
     for e, size in sizes.items():
-        assert f"no sample reaches experts.{e} now" in caplog.text
+        assert f"no sample reaches experts.{e} after" in caplog.text
         kept = size.topk(4, dim=1).indices
         expected = torch.zeros_like(size, dtype=torch.bool).scatter(1, kept, True)
         assert torch.equal(found[f"experts.{e}"], expected)

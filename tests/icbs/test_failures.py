@@ -1,4 +1,4 @@
-"""Solvers that fail: the reason is kept and said, and a run without any answer is an error."""
+"""Failures of solvers: reasons are recorded and printed, and a run with only failures ends."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FAULT = "solver 'faulty' failed: ConnectionError: no license"
 
 @dataclass(frozen=True)
 class Faulty(Solver):
-    """Fails in the first :attr:`fails` calls, then answers."""
+    """Fails in the first :attr:`fails` calls."""
 
     kind: str = "fails"
 
@@ -100,7 +100,7 @@ def test_a_run_without_answers_ends_with_the_first_reason(
 
 
 @pytest.mark.parametrize("every", [1, 10])
-def test_a_run_that_was_given_up_is_resumed_as_if_nothing_had_been(toy, tmp_path, faulty, every):
+def test_a_run_that_ended_with_failures_can_be_resumed(toy, tmp_path, faulty, every):
     dense = {name: value.clone() for name, value in toy.model.state_dict().items()}
     settings = SETTINGS | {"passes": 5, "checkpoint_every": every}
     with pytest.raises(SolverFailureError):
@@ -117,7 +117,7 @@ def test_a_run_that_was_given_up_is_resumed_as_if_nothing_had_been(toy, tmp_path
     assert read_history(tmp_path / "run" / "history.csv") == resumed.history
 
 
-def test_one_answer_is_enough_to_go_on(toy, faulty, caplog):
+def test_one_solution_is_enough_to_continue(toy, faulty, caplog):
     faulty.fails = 8
     with caplog.at_level(logging.WARNING, "icbs"):
         result = Pruner(**SETTINGS, passes=6).prune(toy.model, toy.batches, toy.loss)
@@ -141,7 +141,7 @@ def test_later_failures_end_nothing(toy, monkeypatch, faulty):
     assert result.summary()["failures"] == 21
 
 
-def test_the_command_says_why(tmp_path, faulty):
+def test_the_command_prints_the_first_failure(tmp_path, faulty):
     result = prune_by_command(tmp_path / "run", "--solver", "faulty")
     assert result.exit_code == 2
     words = " ".join(result.output.split())
@@ -151,15 +151,15 @@ def test_the_command_says_why(tmp_path, faulty):
     result = prune_by_command(tmp_path / "other", "--solver", "faulty")
     assert result.exit_code == 0
     words = " ".join(result.output.split())
-    assert "4 blocks without an answer" in words
-    assert re.search(f"the first solver failure, pass 0, layer '.': BackendError: {FAULT}", words)
+    assert "4 solver failures" in words
+    assert re.search(f"first solver failure, pass 0, layer '.': BackendError: {FAULT}", words)
     report = CliRunner().invoke(app, ["report", str(tmp_path / "other")])
     words = " ".join(report.output.split())
-    assert f"4 blocks without an answer: 4 × BackendError: {FAULT}" in words
+    assert f"4 solver failures: 4 × BackendError: {FAULT}" in words
 
 
 @pytest.mark.usefixtures("faulty")
-def test_what_is_not_set_up_is_found_before_work_starts(tmp_path):
+def test_missing_setup_is_found_before_work_starts(tmp_path):
     with pytest.raises(BackendError, match="buy one"):
         Pruner(**SETTINGS, solver_options={"kind": "unready"})
     more = ["--solver", "faulty", "--set", "solver_options={kind: unready}"]

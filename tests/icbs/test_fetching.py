@@ -1,4 +1,4 @@
-"""Data is fetched by one command, checked by its hash, and nothing in it is run."""
+"""Data is fetched by one command and checked by hash, and no code in it is run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FILE = "bait-1.0.tar.gz"
 
 
 def archive(marker: Path) -> bytes:
-    """A source archive whose setup.py writes a file when anyone runs it."""
+    """A source archive with a setup.py that writes a file when it is run."""
     content = io.BytesIO()
     setup = f"open({str(marker)!r}, 'w').close()\nimport setuptools\nsetuptools.setup(name='bait')"
     with tarfile.open(fileobj=content, mode="w:gz") as tar:
@@ -39,7 +39,7 @@ def archive(marker: Path) -> bytes:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves a dict of pages; every request is noted."""
+    """Serves a dict of pages, and records requests."""
 
     def __init__(self, pages, asked, *args):
         self.pages, self.asked = pages, asked
@@ -72,7 +72,7 @@ def server():
 
 @pytest.fixture
 def pip(tmp_path, monkeypatch):
-    """A cache of one's own, and a pip that is configured by nothing but what a test sets."""
+    """An empty cache, and pip without configuration except that of the test."""
     monkeypatch.setenv("ICBS_CACHE", str(tmp_path / "cache"))
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
@@ -112,7 +112,7 @@ def test_a_source_archive_is_fetched_and_only_read(server, pip, bait, page, url)
     assert len(server.asked) == count  # it is there
 
 
-def test_folders_and_further_indexes_count_too(tmp_path, server, pip, bait):
+def test_find_links_and_extra_indexes_are_used_too(tmp_path, server, pip, bait):
     distribution, content = bait
     pip.setenv("PIP_INDEX_URL", f"http://{server.at}/simple")  # lists nothing
     folder = tmp_path / "mirror" / "simple" / "bait"
@@ -132,19 +132,21 @@ def test_another_file_of_that_name_is_refused_and_not_kept(server, pip, bait):
     distribution, content = bait
     server.pages |= {"/simple/bait/": json_page(f"/files/{FILE}"), f"/files/{FILE}": content + b"!"}
     pip.setenv("PIP_INDEX_URL", f"http://user:secret@{server.at}/simple")
-    with pytest.raises(DataError, match=r"bait-1\.0\.tar\.gz can't be fetched.*by hand") as caught:
+    with pytest.raises(
+        DataError, match=r"bait-1\.0\.tar\.gz can't be fetched.*copy the file"
+    ) as caught:
         distribution.fetch()
     assert "secret" not in str(caught.value)
     assert server.asked[0][1]["Authorization"].startswith("Basic ")
     assert list(distribution.path.parent.iterdir()) == []
 
 
-def test_an_index_leads_to_no_file_of_this_machine(tmp_path, server, pip, bait):
+def test_an_index_can_not_name_local_files(tmp_path, server, pip, bait):
     distribution, content = bait
     (tmp_path / FILE).write_bytes(content)
     server.pages["/simple/bait/"] = json_page((tmp_path / FILE).as_uri())
     pip.setenv("PIP_INDEX_URL", f"http://{server.at}/simple")
-    with pytest.raises(DataError, match="it is not listed where pip would look"):
+    with pytest.raises(DataError, match="it is not listed where pip searches"):
         distribution.fetch()
 
 
@@ -163,18 +165,18 @@ def test_settings_of_pip_itself_are_read(tmp_path, monkeypatch):
         "  file:///c\n[download]\nindex-url = https://d.example/simple\n"
     )
     monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
-    found = index.Places.of_pip()
+    found = index.Indexes.of_pip()
     assert found.pages[:3] == ("https://d.example/simple", "https://b.example/s", "file:///c")
     monkeypatch.setenv("PIP_INDEX_URL", "https://e.example/simple")
-    assert index.Places.of_pip().pages[0] == "https://e.example/simple"
+    assert index.Indexes.of_pip().pages[0] == "https://e.example/simple"
     monkeypatch.setattr(index, "_configuration", dict)
     monkeypatch.delenv("PIP_INDEX_URL")
-    assert index.Places.of_pip() == index.Places((index.DEFAULT,))
+    assert index.Indexes.of_pip() == index.Indexes((index.DEFAULT,))
 
 
 @pytest.fixture
 def nothing_here(tmp_path, monkeypatch):
-    """A machine without data, where running a program is an error."""
+    """No data on the machine, and an error for any program that is run."""
     monkeypatch.setenv("ICBS_CACHE", str(tmp_path))
     monkeypatch.delenv("ICBS_DATA", raising=False)
     monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "absent")
@@ -206,10 +208,10 @@ def test_loading_fetches_nothing_and_names_the_command(nothing_here, load, comma
 def test_unknown_names_fetch_nothing(nothing_here):
     result = CliRunner().invoke(app, ["fetch", "fashion-mnist", "nothing"])
     assert result.exit_code == 2
-    assert "unknown: nothing; there are: fashion-mnist, smollm2-135m" in result.output
+    assert "unknown names: nothing; choose from fashion-mnist, smollm2-135m" in result.output
 
 
-def test_what_is_fetched_is_told_before_and_checked(tmp_path, server, pip):
+def test_downloads_are_announced_and_checked(tmp_path, server, pip):
     pip.delenv("ICBS_DATA", raising=False)
     pip.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "absent")
     pip.setattr(fashion_mnist, "URL", f"http://{server.at}/")
@@ -236,6 +238,6 @@ def test_what_is_fetched_is_told_before_and_checked(tmp_path, server, pip):
     assert fashion_mnist.fetch(said.append) == fashion_mnist.find() == fashion_mnist.downloads()
 
 
-def test_files_are_told_by_sha256_alone():
+def test_files_are_identified_by_sha256_only():
     assert all(digest.startswith("sha256:") for digest in fashion_mnist.FILES.values())
     assert {len(digest) for digest in fashion_mnist.FILES.values()} == {71}

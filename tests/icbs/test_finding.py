@@ -1,4 +1,4 @@
-"""Which layers are pruned by default, and weights that are no plain numbers."""
+"""Layers that are pruned by default, and weights that are not plain numbers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def names(model: nn.Module, **settings: object) -> list[str]:
         Declared(tied=False, head="predictor"),
     ],
 )
-def test_output_embeddings_are_left_out_with_a_note(model, caplog):
+def test_output_embeddings_are_left_out_and_logged(model, caplog):
     with caplog.at_level(logging.INFO, logger="icbs"):
         assert names(model) == ["body"]
     assert "is left dense: it is the output embedding" in caplog.text
@@ -87,7 +87,7 @@ def test_quantised_weights_are_refused(dtype):
 
 
 class Own(nn.Linear):
-    """A linear layer under another name."""
+    """A subclass of a linear layer."""
 
 
 def mixed() -> nn.Sequential:
@@ -120,7 +120,7 @@ def test_a_density_of_a_type_is_that_of_its_layers():
     assert found == {"0": 0.5, "2": 0.25, "3": 0.75, "4": 0.25}
 
 
-def test_a_pattern_of_nothing_suggests_the_nearest():
+def test_a_pattern_without_matches_suggests_the_nearest():
     with pytest.raises(LayerError, match="did you mean 'Conv2d'"):
         find_layers(mixed(), PrunerConfig.of(density=0.5, include="Conv2D"))
 
@@ -128,10 +128,10 @@ def test_a_pattern_of_nothing_suggests_the_nearest():
 def test_the_command_lists_layers_with_their_sizes():
     listed = CliRunner().invoke(app, ["layers", "tests.icbs.test_cli:load"])
     assert listed.exit_code == 0, listed.output
-    for words in ("20 × 12", "16 × 20", "4 × 16", "3 layers, 624 weights"):
+    for words in ("20 × 12", "16 × 20", "4 × 16", "3 layers with 624 weights"):
         assert words in listed.output
     chosen = CliRunner().invoke(
         app, ["layers", "tests.icbs.test_cli:load", "--set", "exclude=4", "--set", "density=0.5"]
     )
-    assert "2 layers, 560 weights, of which density 0.5 keeps 280" in chosen.output
+    assert "2 layers with 560 weights; density 0.5 keeps 280 of them" in chosen.output
     assert "4.weight (64)" in chosen.output

@@ -1,4 +1,4 @@
-"""Full disks, and folders that vanish: an error by name, and nothing lost that is in memory."""
+"""Full disks and deleted folders: errors with the path, without loss of results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def whole() -> Result:
 
 @pytest.fixture
 def disk(tmp_path) -> Iterator[Path]:
-    """A small disk of its own."""
+    """A small separate disk."""
     place = tmp_path / "disk"
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
@@ -39,7 +39,7 @@ def disk(tmp_path) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> None:
-    """Leave no byte."""
+    """Fill the disk."""
     with (disk / "ballast").open("ab", buffering=0) as file:
         for size in (4096, 1):
             try:
@@ -49,7 +49,7 @@ def fill(disk: Path) -> None:
                 continue
 
 
-def test_a_full_disk_costs_checkpoints_and_no_run(disk, whole, caplog):
+def test_a_full_disk_prevents_checkpoints_only(disk, whole, caplog):
     run = disk / "run"
 
     def callback(progress: Any) -> None:
@@ -72,14 +72,15 @@ def test_a_full_disk_costs_checkpoints_and_no_run(disk, whole, caplog):
     assert same(resume(make_toy(), run), whole)
 
 
-def test_results_outlive_a_disk_that_is_full_at_the_end(disk, whole):
+def test_results_are_returned_if_the_disk_is_full_at_the_end(disk, whole):
     run, toy = disk / "run", make_toy()
 
     def callback(progress: Any) -> None:
         if progress.step == 10:
             fill(disk)
 
-    with pytest.raises(RunFolderError, match=f"not all of it is in {run}.*No space left") as caught:
+    message = f"not all results are in {run}.*No space left"
+    with pytest.raises(RunFolderError, match=message) as caught:
         prune(toy, run, callback)
     result = caught.value.result
     assert result is not None
@@ -127,7 +128,7 @@ def test_a_folder_that_can_not_be_written_is_refused(disk, toy):
     assert resume(make_toy(), copied, passes=3).passes == 3
 
 
-def test_a_folder_deleted_under_a_run_costs_no_result(tmp_path, whole):
+def test_results_are_returned_if_the_folder_is_deleted(tmp_path, whole):
     run = tmp_path / "run"
 
     def callback(progress: Any) -> None:

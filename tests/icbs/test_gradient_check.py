@@ -16,7 +16,7 @@ from icbs.config import PrunerConfig
 from icbs.curvature import gradient_check
 from icbs.curvature.gradient_check import check_gradients, count_samples
 from icbs.data.objective import Objective
-from icbs.data.samples import Samples, unlike
+from icbs.data.samples import Samples, diverse_samples
 from icbs.model.finding import find_layers
 from icbs.run.context import RunContext
 from tests.icbs.passes import empirical, factor_of, look
@@ -460,7 +460,7 @@ def test_architectures_of_transformers_are_taken(name, dtype):
 
 def pick(targets: Tensor, count: int, inputs: Any = None, **named: Any) -> Tensor:
     given = torch.zeros(len(targets), 1) if inputs is None else inputs
-    return unlike(Samples(given, targets), count, **({"seed": 0} | named))
+    return diverse_samples(Samples(given, targets), count, **({"seed": 0} | named))
 
 
 def test_samples_to_check_differ_in_class():

@@ -126,7 +126,6 @@ SETTINGS = {
     "curvature": "gram",
     "gradient_samples": 10_000,
     "curvature_samples": 10_000,
-    "max_samples": 600,
     "acceptance_samples": 1,
 }
 
@@ -135,7 +134,7 @@ SETTINGS = {
 @pytest.mark.parametrize("constraint", ["layer", "output", "2:4"])
 def test_energy_of_a_block_is_the_change_of_its_layers_error(toy64, after, constraint):
     """Whatever κ, γ and caution are: they are of the loss's model, and this one is exact."""
-    changes = {"curvature_weight": 7.0, "gradient_weight": 0.3, "acceptance": "off"}
+    changes = {"curvature_weight": 7.0, "paper": {"gradient_weight": 0.3}, "acceptance": "off"}
     blocks = make_blocks(
         toy64.model,
         toy64.batches,
@@ -184,7 +183,7 @@ def test_without_couplings_it_is_wanda(toy64, initial):
     block.layer.set_block(block.index, torch.from_numpy(answer.x.astype(bool)))
     order = torch.randperm(600, generator=torch.Generator().manual_seed(0))
     x, y = toy64.samples
-    expected = layerwise.prune(
+    expected = layerwise.prune_layerwise(
         toy64.model, [(x[order[1:]], y[order[1:]])], "wanda", density=0.5, include=["2"]
     )
     kept = ~block.layer.pruned.view(block.layer.shape)
@@ -196,7 +195,9 @@ def test_a_run_without_couplings_gives_wandas_mask(toy64):
     x, y = toy64.samples
     order = torch.randperm(600, generator=torch.Generator().manual_seed(0))
     rest = [(x[order[1:]], y[order[1:]])]
-    wanda = layerwise.prune(copy.deepcopy(toy64.model), rest, "wanda", density=0.5, include=["2"])
+    wanda = layerwise.prune_layerwise(
+        copy.deepcopy(toy64.model), rest, "wanda", density=0.5, include=["2"]
+    )
     masks = []
     Pruner(
         initial="random",

@@ -1,4 +1,4 @@
-"""The history is appended to: cheap however long it is, and cut where a checkpoint ends."""
+"""The history file: appending, checkpoints, damage."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from icbs import RunFolderError
-from icbs.run.history import HistoryFile, Row, read_history
+from icbs.run.history import BlockRecord, HistoryFile, read_history
 
 
-def make_rows(count: int, start: int = 0) -> list[Row]:
+def make_rows(count: int, start: int = 0) -> list[BlockRecord]:
     return [
-        Row(
+        BlockRecord(
             step=i,
             samples=200,
             layer='a "strange", name\nof a layer' if i % 3 else "0.ü",
@@ -35,7 +35,7 @@ def make_rows(count: int, start: int = 0) -> list[Row]:
     ]
 
 
-def test_rows_come_back_bit_for_bit_however_they_were_appended(tmp_path):
+def test_rows_are_read_bit_for_bit_however_they_were_appended(tmp_path):
     rows, at_once = make_rows(20), HistoryFile(tmp_path / "once.csv")
     at_once.append(rows)
     file = HistoryFile(tmp_path / "parts.csv")
@@ -60,7 +60,7 @@ def test_rows_come_back_bit_for_bit_however_they_were_appended(tmp_path):
 
 
 @pytest.mark.parametrize("rest", [b"", b"7,2", b"7,200,0,3\r\n7,200"])
-def test_what_lies_beyond_a_checkpoint_is_written_over(tmp_path, rest):
+def test_rows_after_a_checkpoint_are_overwritten(tmp_path, rest):
     rows, path = make_rows(12), tmp_path / "history.csv"
     file = HistoryFile(path)
     file.append(rows[:5])
@@ -75,13 +75,13 @@ def test_what_lies_beyond_a_checkpoint_is_written_over(tmp_path, rest):
     assert read_history(path) == rows
 
 
-def test_a_last_row_that_is_torn_is_not_read(tmp_path):
+def test_an_incomplete_last_row_is_not_read(tmp_path):
     rows, path = make_rows(5), tmp_path / "history.csv"
     HistoryFile(path).append(rows)
     path.write_bytes(path.read_bytes()[:-9])
     assert read_history(path) == rows[:4]
     path.write_bytes(b"step,sam")
-    with pytest.raises(RunFolderError, match="no first line"):
+    with pytest.raises(RunFolderError, match="no complete line"):
         read_history(path)
 
 
@@ -91,14 +91,14 @@ def test_a_history_that_has_changed_is_refused(tmp_path):
     text = file.path.read_bytes()
     for damaged in (text[:-1], text.replace(b"32", b"33", 1), b""):
         file.path.write_bytes(damaged)
-        with pytest.raises(RunFolderError, match="its first 5 rows are not those"):
+        with pytest.raises(RunFolderError, match="its first 5 rows don't match the checkpoint"):
             HistoryFile(file.path).restore(file.mark())
     file.path.unlink()
     with pytest.raises(RunFolderError, match="not a readable history"):
         HistoryFile(file.path).restore(file.mark())
 
 
-def test_a_file_taken_away_is_written_again(tmp_path):
+def test_a_removed_file_is_written_again(tmp_path):
     rows, file = make_rows(9), HistoryFile(tmp_path / "history.csv")
     file.append(rows[:5])
     file.path.unlink()
@@ -117,7 +117,7 @@ def test_nothing_is_appended_through_a_link(tmp_path):
 
 
 def test_appending_takes_no_longer_for_a_long_history(tmp_path):
-    """Written whole, 100,000 rows took most of a second at each checkpoint."""
+    """Rewriting 100,000 rows took most of a second at each checkpoint."""
     rows = make_rows(100_000)
     file = HistoryFile(tmp_path / "history.csv")
     file.append(rows[:99_900])

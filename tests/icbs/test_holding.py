@@ -1,4 +1,4 @@
-"""Masks that stay at work after pruning: fine-tuning, torch's own forms, small files."""
+"""Use of masks after pruning: fine-tuning, torch's pruning, compressed files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from icbs import (
     save_masks,
     to_torch_pruning,
 )
-from icbs.layerwise import prune
+from icbs.layerwise import prune_layerwise
 from tests.icbs.conftest import Toy, make_toy
 from tests.icbs.language import make_language_model
 
@@ -47,7 +47,7 @@ OPTIMISERS = {
 
 def masked(toy: Toy) -> dict[str, torch.Tensor]:
     """Magnitude masks at density 0.4, applied."""
-    return prune(toy.model, None, "magnitude", density=0.4).masks
+    return prune_layerwise(toy.model, None, "magnitude", density=0.4).masks
 
 
 def train(toy: Toy, optimiser: torch.optim.Optimizer, steps: int = 10) -> None:
@@ -97,7 +97,7 @@ def test_noise_of_an_optimiser_is_undone(toy):
 
 
 def replaced(toy: Toy) -> dict[str, Callable[[], nn.Module]]:
-    """What puts other parameters in the place of those that are held; returns the model in use."""
+    """Replace held parameters; returns the model to use."""
     fresh = make_toy(seed=1).model
 
     def layer() -> nn.Module:
@@ -127,7 +127,7 @@ def replaced(toy: Toy) -> dict[str, Callable[[], nn.Module]]:
 
 
 @pytest.mark.parametrize("name", replaced(make_toy()))
-def test_what_takes_the_place_of_a_held_weight_is_held_too(toy, name):
+def test_a_replaced_weight_is_held_too(toy, name):
     masks, (x, y) = masked(toy), toy.samples
     with hold_masks(toy.model, masks):
         model = replaced(toy)[name]()
@@ -151,7 +151,7 @@ def test_what_takes_the_place_of_a_held_weight_is_held_too(toy, name):
     assert not any("icbs" in key for m in model.modules() for key in vars(m))
 
 
-def test_a_held_model_is_pickled_as_any_other(toy):
+def test_a_held_model_can_be_pickled(toy):
     masks = masked(toy)
     with hold_masks(toy.model, masks):
         again = pickle.loads(pickle.dumps(toy.model))
@@ -159,13 +159,13 @@ def test_a_held_model_is_pickled_as_any_other(toy):
     assert any(again.get_submodule(n).weight[~m].any() for n, m in masks.items())
 
 
-def test_a_layer_that_no_longer_fits_ends_the_hold_with_a_word(toy):
+def test_a_layer_of_another_shape_raises_an_error(toy):
     masks = masked(toy)
     optimiser = torch.optim.SGD(toy.model.parameters(), lr=0.1)
     hold = hold_masks(toy.model, masks)
     toy.model[4] = nn.Linear(16, 5)
     with pytest.raises(
-        LayerError, match=r"layer '4'.* a weight of \(5, 16\) now; release the hold"
+        LayerError, match=r"layer '4', which has a weight of \(5, 16\) now; call release"
     ):
         train(toy, optimiser, 1)
     del toy.model[4]
@@ -180,10 +180,10 @@ def test_a_hold_does_not_keep_a_copy_alive(toy):
         copies = weakref.ref(copy.deepcopy(toy.model))
         gc.collect()
         assert copies() is None
-        assert len(hold._grips) == 1
+        assert len(hold._holds) == 1
 
 
-def test_a_model_in_torchs_pruning_is_copied(toy):
+def test_a_model_with_torch_pruning_can_be_copied(toy):
     masks = masked(toy)
     to_torch_pruning(toy.model, masks)
     x, y = toy.samples
@@ -216,7 +216,7 @@ def test_masks_of_another_model_are_refused_before_anything_changes(toy, use):
     masks = masked(toy)
     before = copy.deepcopy(toy.model.state_dict())
     for wrong in (masks | {"9": masks["0"]}, masks | {"0": masks["2"]}):
-        with pytest.raises(LayerError, match="use the model that the masks were made for"):
+        with pytest.raises(LayerError, match="use the model that the masks belong to"):
             use(toy.model, wrong)
     assert toy.model.state_dict().keys() == before.keys()
     assert all(torch.equal(v, before[k]) for k, v in toy.model.state_dict().items())
@@ -224,7 +224,7 @@ def test_masks_of_another_model_are_refused_before_anything_changes(toy, use):
 
 def test_two_of_four_passes_the_conversion_that_torch_does():
     model = nn.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 32)).to(torch.bfloat16)
-    masks = prune(model, None, "magnitude", pattern="2:4").masks
+    masks = prune_layerwise(model, None, "magnitude", pattern="2:4").masks
     check_pattern(masks)
     for layer in masks:
         dense = model.get_submodule(layer).weight.detach()
@@ -234,7 +234,7 @@ def test_two_of_four_passes_the_conversion_that_torch_does():
 
 
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 8), st.data())
-def test_patterns_are_those_counted_run_by_run(rows, runs, of, data):
+def test_patterns_agree_with_counts_of_each_group(rows, runs, of, data):
     bits = data.draw(st.lists(st.booleans(), min_size=rows * runs * of, max_size=rows * runs * of))
     keep = data.draw(st.integers(0, of))
     mask = torch.tensor(bits).view(rows, runs * of)
@@ -246,12 +246,12 @@ def test_patterns_are_those_counted_run_by_run(rows, runs, of, data):
             check_pattern({"layer": mask}, keep, of)
 
 
-def test_widths_that_runs_do_not_divide():
-    with pytest.raises(LayerError, match=r"shape \(3, 6\); runs of 4"):
+def test_widths_that_are_not_a_multiple_are_refused():
+    with pytest.raises(LayerError, match=r"shape \(3, 6\); N:M needs"):
         check_pattern({"layer": torch.ones(3, 6, dtype=torch.bool)})
 
 
-def test_masks_carry_a_manifest_that_is_checked(toy, tmp_path):
+def test_files_of_masks_are_checked(toy, tmp_path):
     masks = masked(toy)
     save_masks(masks, tmp_path / "masks.safetensors")
     again = load_masks(tmp_path / "masks.safetensors")
@@ -265,9 +265,9 @@ def test_masks_carry_a_manifest_that_is_checked(toy, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_compressed_models_come_back_bit_for_bit(tmp_path, dtype):
+def test_compressed_models_are_restored_bit_for_bit(tmp_path, dtype):
     model = make_language_model().to(dtype)
-    result = prune(model, None, "magnitude", density=0.3, exclude=["lm_head"])
+    result = prune_layerwise(model, None, "magnitude", density=0.3, exclude=["lm_head"])
     path = tmp_path / "small.safetensors"
     size = save_compressed(model.state_dict(), result.masks, path)
     state, masks = load_compressed(path)
@@ -296,7 +296,7 @@ def test_bad_compressed_files_and_states(toy, tmp_path):
     dense = {key: value + 1 for key, value in toy.model.state_dict().items()}
     with pytest.raises(LayerError, match="'0' is not zero where it is pruned"):
         save_compressed(dense, masks, path)
-    with pytest.raises(LayerError, match="the state has nothing there"):
+    with pytest.raises(LayerError, match="the state has no weight there"):
         save_compressed({}, masks, path)
     assert not path.exists()
     save_file({"a": torch.ones(2)}, path)
@@ -307,7 +307,7 @@ def test_bad_compressed_files_and_states(toy, tmp_path):
         load_compressed(path)
 
 
-def test_a_pruner_s_masks_do_all_of_this(toy, tmp_path):
+def test_masks_of_a_pruner_can_be_used_for_all_of_this(toy, tmp_path):
     result = Pruner(density=0.4, block_size=32, passes=2, gradient_samples=200).prune(
         toy.model, toy.batches, toy.loss
     )

@@ -1,4 +1,4 @@
-"""Remembered trials against evaluation from scratch."""
+"""Incremental evaluation compared with evaluation from scratch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from icbs.model.layer import Layer
 
 
 def flip(layer: Layer, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Change sides of a few weights; returns their indices and the change of the weights."""
+    """Prune or restore a few weights; returns their indices and changes."""
     index = torch.randperm(layer.size, generator=generator)[:9]
     rows, columns = layer.unravel(index)
     before = layer.weight[rows, columns].clone()

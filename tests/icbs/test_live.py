@@ -1,4 +1,4 @@
-"""What is shown where a terminal is, and where a file or a pipe is."""
+"""Live progress in a terminal, and lines in a file or a pipe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from icbs.report.evaluations import Evaluator
 
 
 def written(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, every: float) -> list[str]:
-    monkeypatch.setattr(live, "_LINE_EVERY", every)
+    monkeypatch.setattr(live, "_LINE_INTERVAL", every)
     console = Console(file=io.StringIO(), force_terminal=terminal, width=60)
     evaluator = Evaluator(lambda model: {"accuracy": 0.75}, 2)
     with Live(console, "iCBS", evaluator) as show:
@@ -29,26 +29,26 @@ def written(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, every: float) ->
     return console.file.getvalue().splitlines()
 
 
-def test_a_file_gets_a_line_a_pass_and_no_bar(monkeypatch):
+def test_a_file_gets_lines_instead_of_a_bar(monkeypatch):
     lines = written(monkeypatch, terminal=False, every=-1.0)
-    assert [line.split("  ")[0] for line in lines] == [f"iCBS: pass {i} of 4" for i in range(5)]
+    assert [line.split("  ")[0] for line in lines] == [f"iCBS: pass {i}/4" for i in range(5)]
     for word in ("held-out loss 0.500", "test accuracy 75.00% (pass 0)", "3:00 left"):
         assert word in lines[1]
     assert "test accuracy 75.00%  " in lines[2]  # of these masks
 
 
-def test_quick_passes_write_few_lines_and_the_last_always(monkeypatch):
+def test_fast_passes_print_few_lines_including_the_last(monkeypatch):
     lines = written(monkeypatch, terminal=False, every=3600.0)
-    assert [line.split("  ")[0] for line in lines] == ["iCBS: pass 0 of 4", "iCBS: pass 4 of 4"]
+    assert [line.split("  ")[0] for line in lines] == ["iCBS: pass 0/4", "iCBS: pass 4/4"]
 
 
-def test_a_terminal_gets_the_bar_alone(monkeypatch):
+def test_a_terminal_gets_only_the_bar(monkeypatch):
     lines = written(monkeypatch, terminal=True, every=-1.0)
-    assert not any("pass 2 of 4" in line for line in lines)
+    assert not any("iCBS: pass" in line for line in lines)
     assert any("loss 0.200" in line for line in lines)
 
 
-def test_a_library_run_prints_logs_or_is_silent(toy, capsys, caplog):
+def test_a_library_run_prints_or_logs_or_neither(toy, capsys, caplog):
     pruner = Pruner(density=0.3, passes=2, block_size=16)
     with caplog.at_level("INFO", logger="icbs"):
         pruner.prune(toy.model, toy.batches, toy.loss)  # no terminal: the log
@@ -65,17 +65,20 @@ def test_a_library_run_prints_logs_or_is_silent(toy, capsys, caplog):
     assert not [r for r in caplog.records if "held-out" in r.getMessage()]
 
 
-def test_a_result_prints_in_ten_lines(toy):
+def test_a_result_has_a_short_repr_and_a_summary(toy):
     result = Pruner(density=0.25, passes=2, block_size=16).prune(
         toy.model, toy.batches, toy.loss, progress=False
     )
+    assert len(repr(result).splitlines()) == 1
+    assert len(repr(result)) < 160
+    assert f"density={result.density:.4g}" in repr(result)
     lines = str(result).splitlines()
     assert len(lines) <= 10
     kept = sum(int(mask.sum()) for mask in result.masks.values())
     assert lines[0].startswith(f"{kept} of 624 weights kept in 3 layers")
 
 
-def test_an_interrupted_run_says_how_to_go_on(toy, tmp_path, caplog):
+def test_an_interrupted_run_names_the_call_to_resume(toy, tmp_path, caplog):
     def interrupt(progress):
         if progress.step == 1:
             raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Losses over whatever models return."""
+"""Losses for all kinds of model outputs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def by_hand(logits: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 @given(st.integers(1, 4), st.integers(2, 7), st.integers(0, 10**6))
-def test_each_sequence_counts_alike_and_ignored_tokens_not_at_all(samples, length, seed):
+def test_sequences_have_equal_weight_without_ignored_tokens(samples, length, seed):
     generator = torch.Generator().manual_seed(seed)
     logits = 3 * torch.randn(samples, length, 5, generator=generator)
     labels = torch.randint(5, (samples, length), generator=generator)
@@ -44,7 +44,7 @@ def test_each_sequence_counts_alike_and_ignored_tokens_not_at_all(samples, lengt
     assert torch.equal(loss(changed, labels), loss(logits, labels))
 
 
-def test_every_kind_of_output_gives_its_logits():
+def test_logits_are_found_in_all_kinds_of_outputs():
     from transformers.modeling_outputs import CausalLMOutput
 
     logits = torch.randn(2, 3, 4)
@@ -68,7 +68,7 @@ def test_outputs_without_logits_are_named(outputs):
 
 
 def test_logits_of_another_shape_are_refused():
-    with pytest.raises(DataError, match=r"shape \(2, 4\) beside labels of shape \(2, 3\)"):
+    with pytest.raises(DataError, match=r"shape \(2, 4\) do not match labels of shape \(2, 3\)"):
         CausalLMLoss()(torch.ones(2, 4), torch.ones(2, 3, dtype=torch.long))
 
 
@@ -97,7 +97,7 @@ def test_draws_follow_the_distribution():
     assert torch.allclose(found, shares, atol=0.03)
 
 
-def test_classification_takes_classes_and_shares():
+def test_classification_accepts_classes_and_probabilities():
     logits = torch.randn(5, 3)
     classes = torch.tensor([0, 2, 1, 1, 0])
     shares = F.one_hot(classes, 3).float()
@@ -106,7 +106,7 @@ def test_classification_takes_classes_and_shares():
 
 
 class InDict(nn.Module):
-    """A classifier that returns its logits by name."""
+    """A classifier that returns its logits in a dict."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class InDict(nn.Module):
         return {"logits": self.model(x)}
 
 
-def test_a_classifier_that_returns_a_mapping_is_pruned_like_its_bare_self():
+def test_a_classifier_that_returns_a_mapping_is_pruned_equally():
     settings = {"density": 0.3, "block_size": 32, "passes": 3, "gradient_samples": 200}
     bare, wrapped = make_toy(), make_toy()
     model = InDict(wrapped.model)

@@ -1,4 +1,4 @@
-"""What models return and labels that don't count, from the loss's side."""
+"""Model outputs and ignored labels in the objective."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ QUICK = {"passes": 2, "block_size": 16, "density": 0.5}
 
 @dataclass
 class Output:
-    """As libraries return it."""
+    """A ``ModelOutput``."""
 
     logits: torch.Tensor
 
 
 class Wrapped(nn.Module):
-    """A model that returns its logits in some wrapping."""
+    """A model that returns its logits in a container."""
 
     def __init__(self, inner: nn.Module, wrap: Any) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def test_language_models_are_pruned_from_any_output(wrap, curvature, sample):
     assert result.loss <= result.initial_loss
 
 
-def test_drawn_labels_keep_what_does_not_count():
+def test_drawn_labels_keep_ignored_positions():
     model, samples = Mixer(), sequences(pad=2)
     objective = Objective(CausalLMLoss())
     drawn = objective.sample_targets(
@@ -90,7 +90,7 @@ def test_drawn_labels_keep_what_does_not_count():
     assert not drawn.requires_grad
 
 
-def test_samples_without_a_counted_label_are_left_out_with_a_word():
+def test_samples_with_only_ignored_labels_are_dropped_with_a_warning():
     samples = sequences(count=6)
     samples.targets[[1, 4]] = -100
     with pytest.warns(IgnoredSamplesWarning, match="2 of 6 samples"):
@@ -114,7 +114,7 @@ def test_a_loss_of_another_shape_is_refused_with_a_remedy():
         check(nn.MSELoss(), Samples(sequences().inputs, torch.randn(9, 5)))
 
 
-def test_a_mean_over_tokens_is_refused_where_lengths_differ():
+def test_a_mean_over_tokens_is_refused_for_different_lengths():
     def over_tokens(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return nn.functional.cross_entropy(logits.transpose(1, 2), labels)
 
@@ -131,8 +131,8 @@ def test_tokens_outside_of_the_vocabulary_are_refused():
         check(CausalLMLoss(), samples)
 
 
-def test_a_label_of_the_losss_own_counts_for_nothing():
-    """255 marks what is ignored in many sets of segmented images; 0 is padding in many texts."""
+def test_the_ignore_index_of_a_loss_is_honoured():
+    """255 is the ignored label of many segmentation data sets; 0 is padding in many texts."""
     logits = torch.randn(6, 4, 7, generator=torch.Generator().manual_seed(0))
     model = Wrapped(nn.Identity(), lambda x: x)
     labels = torch.full((6, 7), 255)

@@ -1,4 +1,4 @@
-"""Models and arguments that can't be pruned as they are: refused by name, and left as they were."""
+"""Models and arguments that are refused by name and left unchanged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from icbs.curvature.hessian import Hessian
 from icbs.data.losses import CausalLMLoss
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
-from icbs.layerwise import prune
+from icbs.layerwise import prune_layerwise
 from icbs.model.finding import find_layers
 from problems import IcbsError
 from tests.icbs.language import make_language_model
@@ -56,14 +56,14 @@ class Net(nn.Module):
 
 
 class Pair(nn.Linear):
-    """As the linear layers of Megatron: returns its bias beside the output."""
+    """A linear layer like Megatron's that returns its bias and the output."""
 
     def forward(self, x: Tensor) -> Any:
         return super().forward(x), None
 
 
 class Forces(Net):
-    """A gradient of its own in the forward pass, as potentials and PINNs take it."""
+    """A model that takes gradients in the forward pass, like potentials and PINNs."""
 
     @torch.enable_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ ODD: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "tuple": (lambda: Net(Pair(12, 16)), r"'a' \(Pair\) returns tuple.*exclude it"),
     "gradients": (lambda: Forces(), "takes gradients through layer 'a' in its forward pass"),
     "vmap": (lambda: Mapped(), "'a' runs inside of a transformation of torch.func"),
-    "inference": (inferred, "'a.weight' of the model was made under torch.inference_mode"),
+    "inference": (inferred, "'a.weight' of the model was created under torch.inference_mode"),
     "expanded": (lambda: with_weight(lambda w: w[:1].expand(16, 12)), "'a' has an expanded weight"),
     "meta": (lambda: with_weight(lambda w: w.to("meta")), "'a' has its weights on the meta device"),
     "sparse": (lambda: with_weight(Tensor.to_sparse), "'a' has weights that are sparse"),
@@ -122,7 +122,7 @@ def test_models_are_refused_by_name_and_left_as_they_were(name, tmp_path):
     before = copy.deepcopy(model.state_dict()) if name != "inference" else {}
     uses = [lambda: Pruner(**SETTINGS).prune(model, data(), LOSS, run=tmp_path / "run")]
     if name not in HARMLESS:
-        uses.append(lambda: prune(model, data(), "wanda", density=0.5))
+        uses.append(lambda: prune_layerwise(model, data(), "wanda", density=0.5))
     for use in uses:
         with pytest.raises(LayerError, match=message):
             use()
@@ -138,7 +138,7 @@ def test_models_are_refused_by_name_and_left_as_they_were(name, tmp_path):
         assert set(found.masks) == {"b"}
 
 
-def test_inputs_made_under_inference_mode_are_for_baselines_alone():
+def test_inputs_made_under_inference_mode_are_accepted_by_layerwise_methods():
     class Features(Net):
         def forward(self, x: Tensor) -> Tensor:
             with torch.inference_mode():
@@ -147,19 +147,19 @@ def test_inputs_made_under_inference_mode_are_for_baselines_alone():
 
     with pytest.raises(LayerError, match="inputs of layer 'a' are made under torch.inference_mode"):
         Pruner(**SETTINGS).prune(Features(), data(), LOSS)
-    found = prune(Features(), data(), "wanda", density=0.5).masks
-    expected = prune(Net(), data(), "wanda", density=0.5).masks
+    found = prune_layerwise(Features(), data(), "wanda", density=0.5).masks
+    expected = prune_layerwise(Net(), data(), "wanda", density=0.5).masks
     assert torch.equal(found["a"], expected["a"])
 
 
-def test_samples_one_by_one_are_named_for_what_they_are():
+def test_a_loader_without_batches_is_refused():
     x, y = data()[0]
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=None)
     for use in (
         lambda: Pruner(**SETTINGS).prune(Net(), loader, LOSS),
-        lambda: prune(Net(), loader, "wanda", density=0.5),
+        lambda: prune_layerwise(Net(), loader, "wanda", density=0.5),
     ):
-        with pytest.raises(DataError, match="batch_size=None gives.*set batch_size"):
+        with pytest.raises(DataError, match="batch_size=None; .*set batch_size"):
             use()
 
 
@@ -178,7 +178,7 @@ def test_samples_one_by_one_are_named_for_what_they_are():
 def test_tensors_without_plain_values_are_refused_wherever_they_are_given(odd, message, tmp_path):
     x, y = data()[0]
     model = Net()
-    masks = prune(model, None, "magnitude", density=0.5).masks
+    masks = prune_layerwise(model, None, "magnitude", density=0.5).masks
     wrong = {name: odd(mask) for name, mask in masks.items()}
     path = tmp_path / "file.safetensors"
     uses: list[Callable[[], object]] = [
@@ -200,7 +200,7 @@ def test_tensors_without_plain_values_are_refused_wherever_they_are_given(odd, m
     assert not path.exists()
 
 
-def test_masks_on_weights_of_no_values_are_refused():
+def test_masks_on_weights_without_values_are_refused():
     with torch.device("meta"):
         model = nn.Sequential(nn.Linear(4, 4))
     masks = {"0": torch.ones(4, 4, dtype=torch.bool)}
@@ -210,7 +210,7 @@ def test_masks_on_weights_of_no_values_are_refused():
 
 
 class Attention(nn.Module):
-    """One head, by torch's own function, or written out."""
+    """One head, by torch's function or by matrix products."""
 
     def __init__(self, *, fused: bool) -> None:
         super().__init__()
@@ -252,7 +252,7 @@ def test_exact_curvature_of_a_model_of_transformers_under_its_usual_attention():
 
 def test_models_without_second_derivatives_are_refused_before_work_starts(tmp_path):
     class Fused(Net):
-        """Calls a fused kernel itself, so that nobody can choose another."""
+        """Calls a fused kernel directly."""
 
         def forward(self, x: Tensor) -> Tensor:
             q = self.a(x)[:, None, None].expand(-1, 1, 2, -1)

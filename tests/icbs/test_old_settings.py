@@ -168,7 +168,7 @@ def test_run_folders_that_can_not_go_on_are_refused_by_name(toy, tmp_path):
     run = tmp_path / "run"
     Pruner(passes=0).prune(toy.model, toy.batches, toy.loss, run=run, progress=False)
     as_before(run, sample_growth=1.5)
-    with pytest.raises(RunFolderError, match=r"sample_growth = 1\.5.*the release that began"):
+    with pytest.raises(RunFolderError, match=r"sample_growth = 1\.5.*the release that started"):
         Pruner.resume(run, toy.model, toy.batches, toy.loss)
 
 

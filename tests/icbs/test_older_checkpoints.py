@@ -16,8 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from icbs import Pruner, Result, RunFolderError
-from icbs.export.reading import header
-from icbs.export.writing import write
+from icbs.export.safetensors_files import read_header, write_tensors
 from icbs.run.history import TIMES, Row
 from icbs.run.run_folder import CHECKPOINT, RunFolder
 from tests.icbs.conftest import make_toy
@@ -42,7 +41,7 @@ SAME = {
 def make_older(run: Path, **changes: Any) -> None:
     """Turn the checkpoint of a run into one of format 3, as its version wrote it."""
     path = run / CHECKPOINT
-    facts, tensors = header(path, "checkpoint"), load_file(path)
+    facts, tensors = read_header(path, "checkpoint"), load_file(path)
     older = {name: facts[key] for key, name in SAME.items()}
     older["kept"] = {
         name: {"pruned": counts["current"], "best": counts["best"]}
@@ -50,7 +49,7 @@ def make_older(run: Path, **changes: Any) -> None:
     }
     older |= {"caution": facts["acceptance"]["damping"], "effort": 1.0}
     renamed = {key.replace("current/", "pruned/"): value for key, value in tensors.items()}
-    write(path, "icbs-checkpoint-3", older | changes, renamed)
+    write_tensors(path, "icbs-checkpoint-3", older | changes, renamed)
 
 
 def rows(history: list[Row]) -> list[dict[str, object]]:
@@ -67,9 +66,9 @@ def test_a_run_of_the_version_before_goes_on_to_the_masks_of_one_that_was_not_in
     run = tmp_path / "run"
     shutil.copytree(DATA, run)
     folder = RunFolder(run)
-    assert header(run / CHECKPOINT, "checkpoint")["format"] == "icbs-checkpoint-3"
-    assert folder.facts().passes == 4
-    assert not folder.facts().finished
+    assert read_header(run / CHECKPOINT, "checkpoint")["format"] == "icbs-checkpoint-3"
+    assert folder.status().passes == 4
+    assert not folder.status().finished
     toy = make_exact_toy()
     whole = Pruner(folder.config()).prune(toy.model, toy.batches, toy.loss)
     toy = make_exact_toy()
@@ -80,7 +79,7 @@ def test_a_run_of_the_version_before_goes_on_to_the_masks_of_one_that_was_not_in
         assert {name: getattr(row, name) for name in expected} == expected
     for name, mask in whole.masks.items():
         assert torch.equal(found.masks[name], mask)
-    assert header(run / CHECKPOINT, "checkpoint")["format"] == "icbs-checkpoint-4"
+    assert read_header(run / CHECKPOINT, "checkpoint")["format"] == "icbs-checkpoint-4"
 
 
 def interrupted(run: Path, **changes: Any) -> Result:
@@ -100,7 +99,7 @@ def interrupted(run: Path, **changes: Any) -> Result:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"acceptance_unit": "pass", "initial": "random"}, {"curvature": "gram"}]
+    "changes", [{}, {"acceptance": "pass", "initial": "random"}, {"curvature": "gram"}]
 )
 def test_resumes_to_the_same_bits(tmp_path, changes):
     whole = interrupted(tmp_path / "run", **changes)
@@ -137,9 +136,9 @@ def test_what_is_missing_is_named(tmp_path, name):
     interrupted(run)
     make_older(run)
     path = run / CHECKPOINT
-    facts, tensors = header(path, "checkpoint"), load_file(path)
+    facts, tensors = read_header(path, "checkpoint"), load_file(path)
     del facts["digest"], facts[name]
-    write(path, facts.pop("format"), facts, tensors)
+    write_tensors(path, facts.pop("format"), facts, tensors)
     toy = make_toy()
     with pytest.raises(RunFolderError, match=f"is not a readable checkpoint: .*{name}"):
         Pruner.resume(run, toy.model, toy.batches, toy.loss)

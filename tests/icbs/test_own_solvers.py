@@ -1,4 +1,4 @@
-"""Solvers of one's own in a pruning run: instances, samplers, import strings, run folders."""
+"""Users' solvers in a pruning run: instances, samplers, import strings, run folders."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_the_options_of_an_instance_are_recorded(tmp_path):
     assert pruner.config.solver_options == {"num_sweeps": 50}
 
 
-def test_a_folder_or_a_file_runs_no_solver_of_its_own_accord(tmp_path):
+def test_a_folder_or_a_file_can_not_run_a_solver(tmp_path):
     prune(f"{__name__}:Descent", tmp_path / "run")
     toy = make_toy()
     with pytest.raises(ConfigError, match="give it again"):
@@ -107,7 +107,7 @@ def test_a_folder_or_a_file_runs_no_solver_of_its_own_accord(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["nowhere_at_all:Thing", "math:Nothing", "math:"])
-def test_what_cannot_be_imported_is_named(name):
+def test_a_failed_import_is_named(name):
     with pytest.raises(UnknownSolverError, match="can't be imported"):
         Pruner(solver=name, density=0.5)
 
@@ -167,6 +167,6 @@ class Nameless(Solver):
 
 
 @pytest.mark.parametrize("solver", [f"{__name__}:Nameless", Nameless()], ids=["string", "instance"])
-def test_a_solver_that_does_not_say_what_it_is_is_refused_by_name(solver):
+def test_a_solver_without_a_name_is_refused(solver):
     with pytest.raises(SolverError, match="Nameless.* has no name; it must be a class attribute"):
         solve(CardinalityQUBO(np.eye(4), 2), solver)

@@ -243,7 +243,7 @@ def test_no_sample_that_chose_a_block_says_what_moving_it_is_worth():
 
 @pytest.mark.parametrize("tokens", [False, True])
 @pytest.mark.parametrize("masked", [True, False])
-def test_padding_never_counts(tokens, masked):
+def test_padding_is_ignored(tokens, masked):
     """What stands in padded places changes neither gradients, nor squares, nor curvature."""
     model, layers = model_and_layers()
     samples, blocks = sequences(pad=2), picks(layers)

@@ -1,4 +1,4 @@
-"""YAML of strangers: plain values of bounded size, or one line that says what is wrong."""
+"""Untrusted YAML: plain values of bounded size, or an error of one line."""
 
 from __future__ import annotations
 

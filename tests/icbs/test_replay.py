@@ -1,4 +1,4 @@
-"""Blocks are replayed on what a whole forward pass gives them, whatever caches a model has."""
+"""Replay of blocks gives the inputs of a whole forward pass, with any caches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from icbs import DataError, Pruner
-from icbs.layerwise import prune
+from icbs.layerwise import prune_layerwise
 from tests.icbs.architectures import Wrapped, make
 from tests.icbs.language import make_language_model
 
@@ -35,14 +35,14 @@ CHAINS: dict[str, tuple[str, bool, list[str]]] = {
 
 
 def batches(encoder: bool = False, ids: Tensor = IDS) -> list[tuple[Any, Tensor]]:
-    """Two tokens more in the encoder than in the decoder, in batches of three."""
+    """Batches of three, with two tokens more in the encoder than in the decoder."""
     more = {"decoder_input_ids": ids[:, :8]} if encoder else {}
     inputs = {"input_ids": ids} | more
     return [({k: v[i : i + 3] for k, v in inputs.items()}, ids[i : i + 3]) for i in (0, 3)]
 
 
 def without_caches(model: nn.Module) -> nn.Module:
-    """A copy of which no part caches."""
+    """A copy without caches in any part."""
     model = copy.deepcopy(model)
     for module in model.modules():
         if hasattr(module, "config"):
@@ -52,7 +52,7 @@ def without_caches(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def inputs_of(model: nn.Module, names: list[str], data: Any) -> dict[str, Tensor]:
-    """What layers receive in whole forward passes, one row a position."""
+    """Inputs of layers in whole forward passes, one row per position."""
     seen: dict[str, list[Tensor]] = {name: [] for name in names}
     handles = [
         model.get_submodule(name).register_forward_pre_hook(
@@ -68,7 +68,7 @@ def inputs_of(model: nn.Module, names: list[str], data: Any) -> dict[str, Tensor
 
 
 def groups_in_order(model: nn.Module, names: list[str], chain: str, data: Any) -> list[list[str]]:
-    """Layers of a block together, others alone, as they run."""
+    """Layers in the order of execution, those of a block together."""
     order: list[str] = []
     handles = [
         model.get_submodule(name).register_forward_pre_hook(
@@ -88,7 +88,7 @@ def groups_in_order(model: nn.Module, names: list[str], chain: str, data: Any) -
 
 
 def by_hand(model: nn.Module, names: list[str], chain: str, data: Any) -> dict[str, Tensor]:
-    """Wanda at density 0.5, each group of layers by whole passes of the model pruned before it."""
+    """Wanda at density 0.5, by whole passes of the pruned model for each group of layers."""
     model, masks = without_caches(model), {}
     for group in groups_in_order(model, names, chain, data):
         received = inputs_of(model, group, data)
@@ -105,7 +105,7 @@ def by_hand(model: nn.Module, names: list[str], chain: str, data: Any) -> dict[s
 def test_masks_are_those_of_whole_passes_without_caches(name):
     model, (chain, encoder, exclude) = make(name), CHAINS[name]
     dense, data = copy.deepcopy(model), batches(encoder)
-    found = prune(model, data, "wanda", density=0.5, exclude=exclude).masks
+    found = prune_layerwise(model, data, "wanda", density=0.5, exclude=exclude).masks
     expected = by_hand(dense, list(found), chain, data)
     assert any(key.startswith(chain) for key in found)
     for key, mask in found.items():
@@ -114,13 +114,13 @@ def test_masks_are_those_of_whole_passes_without_caches(name):
 
 @pytest.mark.parametrize("method", ["wanda", "sparsegpt", "exchange"])
 def test_a_wrapped_model_is_pruned_as_it_is_alone(method):
-    alone = prune(make("llama"), batches(), method, density=0.5).masks
-    wrapped = prune(Wrapped(make("llama")), batches(), method, density=0.5).masks
+    alone = prune_layerwise(make("llama"), batches(), method, density=0.5).masks
+    wrapped = prune_layerwise(Wrapped(make("llama")), batches(), method, density=0.5).masks
     assert wrapped.keys() == {f"lm.{name}" for name in alone}
     assert all(torch.equal(mask, wrapped[f"lm.{name}"]) for name, mask in alone.items())
 
 
-def test_exchanges_that_start_a_run_see_no_cache_either():
+def test_initial_masks_by_exchange_ignore_caches_too():
     def start(model: nn.Module, inputs: Any) -> dict[str, Tensor]:
         def loss(outputs: Any, labels: Tensor) -> Tensor:
             logits = outputs if isinstance(outputs, Tensor) else outputs.logits
@@ -134,11 +134,11 @@ def test_exchanges_that_start_a_run_see_no_cache_either():
     assert all(torch.equal(mask, wrapped[f"lm.{name}"]) for name, mask in alone.items())
 
 
-def test_a_cache_that_is_asked_for_is_left_out_of_the_replay():
-    """No configuration has a say where the call itself says use_cache=True."""
-    alone = prune(make("llama"), batches(), "wanda", density=0.5).masks
+def test_a_cache_requested_in_the_call_is_left_out_of_the_replay():
+    """The argument use_cache=True of a call overrides the configuration."""
+    alone = prune_layerwise(make("llama"), batches(), "wanda", density=0.5).masks
     model = Wrapped(make("llama"), use_cache=True)
-    wrapped = prune(model, batches(), "wanda", density=0.5).masks
+    wrapped = prune_layerwise(model, batches(), "wanda", density=0.5).masks
     assert all(torch.equal(mask, wrapped[f"lm.{name}"]) for name, mask in alone.items())
 
 
@@ -147,15 +147,15 @@ def test_configurations_are_as_before_also_after_a_failure():
     parts = [module for module in model.modules() if hasattr(module, "config")]
     before = [part.config.use_cache for part in parts]
     assert True in before
-    prune(model, batches(encoder=True), "wanda", density=0.5)
+    prune_layerwise(model, batches(encoder=True), "wanda", density=0.5)
     assert [part.config.use_cache for part in parts] == before
     with pytest.raises(DataError):
-        prune(model, [], "wanda", density=0.5)
+        prune_layerwise(model, [], "wanda", density=0.5)
     assert [part.config.use_cache for part in parts] == before
 
 
 class Remembering(nn.Module):
-    """A block with a cache of its own: it attends to all states that it has ever been given."""
+    """A block with its own cache, which attends to the states of all earlier calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class Remembering(nn.Module):
 
 
 class Beside(nn.Module):
-    """A block with a second stream, made of the hidden states before it."""
+    """A block with a second input that depends on earlier hidden states."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -199,13 +199,13 @@ def test_blocks_that_can_not_be_replayed_take_whole_passes(kind, caplog):
     data = [(x[:4], x[:4]), (x[4:], x[4:])]
     dense = copy.deepcopy(model)
     with caplog.at_level("INFO", logger="icbs"):
-        found = prune(model, data, "wanda", density=0.5).masks
-    assert "depend on more than their arguments" in caplog.text
+        found = prune_layerwise(model, data, "wanda", density=0.5).masks
+    assert "each layer needs its own forward pass" in caplog.text
     expected = by_hand(dense, list(found), "nothing", [({"x": x}, y) for x, y in data])
     assert all(torch.equal(mask, expected[name]) for name, mask in found.items())
 
 
 def test_a_plain_chain_is_carried_from_block_to_block(caplog):
     with caplog.at_level("INFO", logger="icbs"):
-        prune(make_language_model(), batches(), "wanda", density=0.5)
+        prune_layerwise(make_language_model(), batches(), "wanda", density=0.5)
     assert "depend on more" not in caplog.text

@@ -1,4 +1,4 @@
-"""What is shown of a run: panels, tables, the page."""
+"""Reports of a run: panels, tables, the page."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from typer.testing import CliRunner
 from icbs import Pruner
 from icbs.cli import app
 from icbs.formatting import significant, spell
+from icbs.report.decisions import decisions, held_out_loss
 from icbs.report.evaluations import Evaluation
-from icbs.report.figure import COLOURED, Curve, draw, picture
-from icbs.report.judgements import held_out_loss, judgements
+from icbs.report.figure import MAX_COLOURS, Curve, draw, run_figure
 from icbs.report.layers import by_depth, by_kind, layer_figures, natural
 from icbs.report.overview import Overview, resume_command
 from icbs.report.page import write_page
 from icbs.report.tables import common_prefix, facts
-from icbs.run.history import Row
+from icbs.run.history import BlockRecord
 
-BLANK = {field.name: 0 for field in dataclasses.fields(Row)} | {"failure": ""}
+BLANK = {field.name: 0 for field in dataclasses.fields(BlockRecord)} | {"failure": ""}
 
 
-def row(**given) -> Row:
-    return Row(**BLANK | {"moved": 3, "accepted": True} | given)
+def row(**given) -> BlockRecord:
+    return BlockRecord(**BLANK | {"moved": 3, "accepted": True} | given)
 
 
 @pytest.mark.parametrize("unit", ["block", "pass"])
-def test_the_held_out_loss_of_a_run_is_told_by_its_judgements(toy, unit):
+def test_the_held_out_loss_of_a_run_follows_from_its_decisions(toy, unit):
     pruner = Pruner(density=0.3, passes=12, block_size=32, acceptance=unit, seed=1)
     result = pruner.prune(toy.model, toy.batches, toy.loss)
-    judged = judgements(result.history, by_pass=unit == "pass")
-    points = held_out_loss(result.initial_loss, judged)
+    decided = decisions(result.history, by_pass=unit == "pass")
+    points = held_out_loss(result.initial_loss, decided)
     assert points[0][1] == result.initial_loss
     assert points[-1][1] == pytest.approx(result.loss, rel=1e-5)
-    assert any(len(j.layers) > 1 for j in judged) is (unit == "pass")
+    assert any(len(j.layers) > 1 for j in decided) is (unit == "pass")
 
 
-def test_a_pass_judged_as_a_whole_is_one_judgement_an_attempt():
+def test_each_attempt_of_a_pass_is_one_decision():
     rows = [
         row(step=0, layer="a", predicted=-1.0, actual=0.5, accepted=False),
         row(step=0, layer="b", predicted=-2.0, actual=0.5, accepted=False),
@@ -50,14 +50,14 @@ def test_a_pass_judged_as_a_whole_is_one_judgement_an_attempt():
         row(step=1, layer="a", predicted=-0.125, actual=-0.1),
         row(step=1, layer="b", predicted=-0.125, actual=-0.1),
     ]
-    whole = judgements(rows, by_pass=True)
+    whole = decisions(rows, by_pass=True)
     assert [(j.predicted, j.actual, j.accepted) for j in whole] == [
         (-3.0, 0.5, False),
         (-0.5, -0.4, True),
         (-0.25, -0.1, True),
     ]
     assert held_out_loss(2.0, whole)[-1][1] == pytest.approx(1.5)
-    assert len(judgements(rows, by_pass=False)) == 5
+    assert len(decisions(rows, by_pass=False)) == 5
 
 
 @pytest.mark.parametrize(
@@ -73,14 +73,14 @@ def test_a_pass_judged_as_a_whole_is_one_judgement_an_attempt():
 def test_there_is_a_panel_for_each_figure_and_none_else(figures, labels):
     evaluations = [Evaluation(i, float(i), figures) for i in range(3)] if figures else []
     rows = [row(step=i, layer="0", predicted=-0.1, actual=-0.1, seconds=i) for i in range(3)]
-    drawn = picture([Curve("iCBS", evaluations, rows, 2.0)], {"dense": figures})
+    drawn = run_figure([Curve("iCBS", evaluations, rows, 2.0)], {"dense": figures})
     shown = [axes.get_ylabel() for axes in drawn.axes if axes.axison]
     assert shown == [*labels, "held-out training loss", "actual change (held out)"]
 
 
-@pytest.mark.parametrize("layers", [1, COLOURED, 210])
+@pytest.mark.parametrize("layers", [1, MAX_COLOURS, 210])
 @pytest.mark.parametrize("by_pass", [False, True])
-def test_a_picture_has_room_for_its_axes_whatever_the_number_of_layers(tmp_path, layers, by_pass):
+def test_a_figure_has_room_for_its_axes_with_any_number_of_layers(tmp_path, layers, by_pass):
     rows = [
         row(layer=f"$l_{i}", predicted=-0.1, actual=-0.01 * (i + 1), step=i % 3)
         for i in range(layers)
@@ -94,7 +94,7 @@ def test_a_picture_has_room_for_its_axes_whatever_the_number_of_layers(tmp_path,
 def test_no_axis_is_labelled_with_powers_of_ten():
     evaluations = [Evaluation(i, float(i), {"perplexity": 20.0 * 10**i}) for i in range(3)]
     rows = [row(layer="0", predicted=-(10.0**-i), actual=-(10.0**-i)) for i in range(5)]
-    drawn = picture([Curve("iCBS", evaluations, rows, 3.0)], {})
+    drawn = run_figure([Curve("iCBS", evaluations, rows, 3.0)], {})
     drawn.draw_without_rendering()
     texts = [
         text.get_text()
@@ -145,7 +145,7 @@ def folder(toy, tmp_path):
     return tmp_path / "run"
 
 
-def test_a_report_says_what_matters_and_writes_what_it_names(folder):
+def test_a_report_is_complete_and_writes_the_files_it_names(folder):
     said = CliRunner().invoke(app, ["report", str(folder), "--html"])
     assert said.exit_code == 0
     for words in (
@@ -160,7 +160,7 @@ def test_a_report_says_what_matters_and_writes_what_it_names(folder):
     assert (folder / "report.html").exists()
 
 
-def test_a_page_needs_no_other_file_and_trusts_no_name(folder):
+def test_a_page_is_self_contained_and_escapes_names(folder):
     found = Overview.of(folder)
     rows = [dataclasses.replace(r, layer="<script>alert(1)</script>") for r in found.history]
     write_page(dataclasses.replace(found, history=rows), folder / "page.html")
@@ -172,7 +172,7 @@ def test_a_page_needs_no_other_file_and_trusts_no_name(folder):
     assert all(source.startswith("data:") for source in sources)
 
 
-def test_an_unfinished_run_says_how_to_go_on(folder):
+def test_an_unfinished_run_names_the_command_to_resume(folder):
     found = dataclasses.replace(Overview.of(folder), finished=False, passes=2)
     said = " ".join(facts(found))
     assert "2 of 4 passes" in said

@@ -1,4 +1,4 @@
-"""A run that is interrupted, in whatever way, ends as if it had not been."""
+"""An interrupted run ends as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from icbs import ConfigError, Pruner, Result, RunFolderError, load_masks, save_masks
-from icbs.cli.compress import read_state
-from icbs.export.reading import header
-from icbs.export.writing import write
-from icbs.run.history import TIMES, Row, read_history
+from icbs.cli.compress import read_model_state
+from icbs.export.safetensors_files import read_header, write_tensors
+from icbs.run.history import TIMES, BlockRecord, read_history
 from icbs.run.run_folder import RunFolder
 from tests.icbs.conftest import Toy, make_toy
 
@@ -30,9 +29,9 @@ SETTINGS = {
 }
 
 
-def facts(history: list[Row]) -> list[tuple[object, ...]]:
-    """All of the history but its wall times."""
-    names = [f.name for f in dataclasses.fields(Row) if f.name not in TIMES]
+def facts(history: list[BlockRecord]) -> list[tuple[object, ...]]:
+    """The history without wall times."""
+    names = [f.name for f in dataclasses.fields(BlockRecord) if f.name not in TIMES]
     return [tuple(getattr(row, name) for name in names) for row in history]
 
 
@@ -134,26 +133,26 @@ def refuse(run: Path, toy: Toy, match: str) -> None:
         assert torch.equal(value, weights[name])
 
 
-def test_refuses_a_folder_that_is_no_run(toy, tmp_path):
-    refuse(tmp_path / "nothing", toy, "holds no run")
+def test_refuses_a_folder_without_a_run(toy, tmp_path):
+    refuse(tmp_path / "nothing", toy, "has no run")
 
 
 def test_refuses_another_model(interrupted):
-    refuse(interrupted, make_toy(seed=1), "other model")
+    refuse(interrupted, make_toy(seed=1), "not the model of the run")
 
 
-def test_refuses_a_model_whose_biases_are_others(interrupted):
+def test_refuses_a_model_with_other_biases(interrupted):
     toy = make_toy()
     bias = next(value for name, value in toy.model.named_parameters() if name.endswith("bias"))
     with torch.no_grad():
         bias += 1
-    refuse(interrupted, toy, "other model")
+    refuse(interrupted, toy, "not the model of the run")
 
 
 def test_refuses_other_samples(interrupted):
     toy = make_toy()
     toy.batches[0][0][0, 0] += 1
-    refuse(interrupted, toy, "other samples")
+    refuse(interrupted, toy, "not the samples of the run")
 
 
 @pytest.mark.parametrize(
@@ -178,7 +177,7 @@ def test_refuses_a_folder_without_one_of_its_files(interrupted, toy, name):
 )
 @pytest.mark.parametrize("names", [["checkpoint.safetensors", "history.csv"], ["history.csv"]])
 def test_refuses_files_of_another_run(interrupted, toy, tmp_path, change, names):
-    """Also of one that differs in what a checkpoint itself does not hold."""
+    """Also of a run that differs in settings that are not in the checkpoint."""
     other, about = make_toy(), change.get("about")
     settings = SETTINGS | {"passes": 3} | {k: v for k, v in change.items() if k != "about"}
     Pruner(**settings).prune(
@@ -189,7 +188,7 @@ def test_refuses_files_of_another_run(interrupted, toy, tmp_path, change, names)
     refuse(interrupted, toy, "of another run")
 
 
-def test_refuses_given_masks_that_are_others_or_gone(toy, tmp_path):
+def test_refuses_changed_or_missing_initial_masks(toy, tmp_path):
     def stop(progress: object) -> None:
         raise InterruptionError
 
@@ -205,25 +204,25 @@ def test_refuses_given_masks_that_are_others_or_gone(toy, tmp_path):
             toy.model, toy.batches, toy.loss, run=run, masks=masks[0], callback=stop
         )
     save_masks(masks[1], run / "initial.safetensors")
-    refuse(run, make_toy(), "initial.safetensors is not the file of masks")
+    refuse(run, make_toy(), "initial.safetensors is not the file of initial masks")
     (run / "initial.safetensors").unlink()
-    refuse(run, make_toy(), "initial.safetensors is not the file of masks")
+    refuse(run, make_toy(), "initial.safetensors is not the file of initial masks")
 
 
 def test_refuses_a_checkpoint_of_an_earlier_release_by_name(interrupted, toy):
     path = interrupted / "checkpoint.safetensors"
     header = {"format": "icbs-checkpoint-2", "state": "{}"}
     save_file(load_file(path), path, header)
-    refuse(interrupted, toy, "'icbs-checkpoint-2'; it is of another release: use that one")
+    refuse(interrupted, toy, "'icbs-checkpoint-2'; it is of another release: use that release")
 
 
 def test_refuses_masks_that_keep_another_count(interrupted, toy):
-    """In a file whose digest fits: what a defect of our own would write."""
+    """In a file with a matching digest."""
     path = interrupted / "checkpoint.safetensors"
-    facts, tensors = header(path, "checkpoint"), load_file(path)
+    facts, tensors = read_header(path, "checkpoint"), load_file(path)
     tensors["best/0"] ^= 1 << 7
     del facts["digest"]
-    write(path, facts.pop("format"), facts, tensors)
+    write_tensors(path, facts.pop("format"), facts, tensors)
     refuse(interrupted, toy, "the best mask of '0' keeps 90 weights; the header records 72")
 
 
@@ -235,24 +234,26 @@ def test_the_report_refuses_a_history_that_has_changed(interrupted):
     assert folder.history() == rows
     moved = f",{rows[1].moved},".encode()
     path.write_bytes(text.replace(moved, b",1" + moved[1:]))
-    with pytest.raises(RunFolderError, match="damaged, or of another run"):
+    with pytest.raises(RunFolderError, match="damaged or of another run"):
         folder.history()
 
 
 def test_compressing_refuses_a_model_that_has_changed(interrupted):
-    before = {name: value.clone() for name, value in read_state(interrupted).items()}
+    before = {name: value.clone() for name, value in read_model_state(interrupted).items()}
     path = interrupted / "model.safetensors"
     data = bytearray(path.read_bytes())
     data[-3] ^= 4
     path.write_bytes(data)
-    with pytest.raises(RunFolderError, match="model.safetensors is not as the run wrote it"):
-        read_state(interrupted)
+    with pytest.raises(RunFolderError, match="model.safetensors has been changed after the run"):
+        read_model_state(interrupted)
     toy = make_toy()
     Pruner.resume(interrupted, toy.model, toy.batches, toy.loss)  # as the message says
-    assert all(torch.equal(value, before[name]) for name, value in read_state(interrupted).items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in read_model_state(interrupted).items()
+    )
 
 
-def test_what_the_masks_were_begun_with_can_not_change(toy, tmp_path):
+def test_settings_that_determine_the_masks_can_not_change(toy, tmp_path):
     Pruner(density=0.5, passes=1, seed=0).prune(
         copy.deepcopy(toy.model), toy.batches, toy.loss, run=tmp_path / "run"
     )
@@ -264,10 +265,10 @@ def test_what_the_masks_were_begun_with_can_not_change(toy, tmp_path):
         )
 
 
-def test_a_finished_run_that_goes_on_and_is_killed_is_not_finished(tmp_path):
+def test_a_finished_run_that_is_continued_and_killed_is_not_finished(tmp_path):
     toy, run = make_toy(), tmp_path / "run"
     Pruner(**SETTINGS | {"passes": 4}).prune(toy.model, toy.batches, toy.loss, run=run)
-    assert RunFolder(run).facts().finished
+    assert RunFolder(run).status().finished
 
     def interrupt(progress):
         if progress.step == 9:
@@ -276,8 +277,8 @@ def test_a_finished_run_that_goes_on_and_is_killed_is_not_finished(tmp_path):
     fresh = make_toy()
     with pytest.raises(KeyboardInterrupt):
         Pruner.resume(run, fresh.model, fresh.batches, fresh.loss, passes=50, callback=interrupt)
-    found = RunFolder(run).facts()
+    found = RunFolder(run).status()
     assert not found.finished
     assert 4 < found.passes <= 9
-    with pytest.raises(RunFolderError, match="is the run finished"):
-        read_state(run)
+    with pytest.raises(RunFolderError, match="has no pruned model"):
+        read_model_state(run)

@@ -1,4 +1,4 @@
-"""A run folder is one process's at a time, and what is in it is as the user wants it."""
+"""Run folders: locks, permissions and users' files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def resume(toy: Toy, run: Path, **more: Any) -> Result:
 
 @contextmanager
 def held_by_another(folder: Path) -> Iterator[int]:
-    """Let another process hold a folder's lock; yield its number."""
+    """Lock a folder in another process; yields its number."""
     ready, said = os.pipe()
     if not (process := os.fork()):
         lock = FolderLock(folder)
@@ -105,7 +105,7 @@ def test_a_run_that_fails_lets_go(tmp_path, toy, error):
 
 
 def test_the_children_of_a_killed_process_hold_no_lock(tmp_path):
-    """Workers of a pool, say, which outlive it for a while."""
+    """For example workers of a pool that run longer."""
     ready, said = os.pipe()
     if not (process := os.fork()):
         lock = FolderLock(tmp_path)
@@ -128,7 +128,7 @@ def test_the_children_of_a_killed_process_hold_no_lock(tmp_path):
 
 
 def at_once(count: int, act: Callable[[int], str]) -> list[str]:
-    """Let processes act at the same moment, and return what each said."""
+    """Run processes at the same time, and return their outputs."""
     start, go = os.pipe()
     pipes = []
     for number in range(count):
@@ -172,11 +172,11 @@ def test_default_names_do_not_collide(tmp_path):
     assert {path.name for path in (tmp_path / "runs").iterdir()} == set(found)
 
 
-def test_a_folder_without_a_run_is_given_up(tmp_path, toy):
+def test_a_folder_without_a_run_is_removed(tmp_path, toy):
     with pytest.raises(LayerError):
         prune(toy, tmp_path / "run", include=["nothing"])
     assert not (tmp_path / "run").exists()
-    with pytest.raises(ConfigError, match="about can't be kept as JSON"):
+    with pytest.raises(ConfigError, match="about can't be saved as JSON"):
         Pruner(**SETTINGS).prune(
             toy.model, toy.batches, toy.loss, run=tmp_path / "run", about={"what": object()}
         )

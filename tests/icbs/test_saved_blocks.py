@@ -318,7 +318,7 @@ def test_blocks_that_were_taken_away_are_not_missed(tmp_path, caplog):
     shutil.move(run / "blocks", tmp_path / "elsewhere")
     with caplog.at_level(logging.WARNING, "icbs"):
         result = resume(run, passes=9)
-    assert "that the run saved: not in" in caplog.text
+    assert "of this run is missing; only new blocks" in caplog.text
     assert same(
         result, prune(tmp_path / "whole", passes=6) and resume(tmp_path / "whole", passes=9)
     )
@@ -331,10 +331,10 @@ def test_a_damaged_table_is_refused_with_the_remedy(tmp_path):
     path = run / "blocks" / "blocks.csv"
     path.write_bytes(path.read_bytes().replace(b",2,", b",3,", 1))
     before = files(run)
-    with pytest.raises(RunFolderError, match=f"blocks.csv is damaged.*or remove {run}/blocks"):
+    with pytest.raises(RunFolderError, match=f"blocks.csv is damaged.*or delete {run}/blocks"):
         resume(run, passes=9)
     path.unlink()
-    with pytest.raises(RunFolderError, match="not a readable table of blocks.*or remove"):
+    with pytest.raises(RunFolderError, match="not a readable table of blocks.*or delete"):
         resume(run, passes=9)
     assert files(run) == before
     shutil.rmtree(run / "blocks")
@@ -348,7 +348,7 @@ def test_nothing_is_written_or_removed_through_a_link(tmp_path):
     (outside / "block-999999.npz").write_bytes(b"precious")
     before = {path.name: path.read_bytes() for path in outside.iterdir()}
     (run / "blocks").symlink_to(outside)
-    with pytest.raises(RunFolderError, match="blocks is a link; make it a folder"):
+    with pytest.raises(RunFolderError, match="blocks is a link; replace it with a folder"):
         resume(run, passes=6)
     assert {path.name: path.read_bytes() for path in outside.iterdir()} == before
 
@@ -363,7 +363,7 @@ def test_never_more_than_the_limit(tmp_path, caplog, limit):
         result = prune(run, save_blocks=1, save_blocks_limit=limit)
     said = [r.getMessage() for r in caplog.records if "save_blocks_limit" in r.getMessage()]
     assert len(said) == 1
-    assert "no further one is saved" in said[0]
+    assert "no further blocks are saved" in said[0]
     assert same(result, prune(whole, save_blocks=1))
     kept, all_of_them = files(run), files(whole)
     assert sum(map(len, kept.values())) <= limit
@@ -448,7 +448,7 @@ def test_room_for_the_results_of_the_run_is_left(disk, caplog):  # noqa: F811
     run = disk / "run"
     with caplog.at_level(logging.WARNING, "icbs"):
         result = prune(run, save_blocks=1)
-    assert "beside what the run's own results need" in caplog.text
+    assert "besides the space for checkpoints and results" in caplog.text
     assert (run / "masks.safetensors").exists()
     assert (run / "summary.json").exists()
     assert same(result, prune(None))
@@ -492,7 +492,7 @@ def test_nothing_is_saved_in_another_run_of_the_same_name(tmp_path):
 
 def test_without_a_run_folder_there_is_nowhere_to_keep_them(toy):
     before = {name: value.clone() for name, value in toy.model.state_dict().items()}
-    with pytest.raises(ConfigError, match=r"save_blocks = 5 keeps blocks in a run folder.*run="):
+    with pytest.raises(ConfigError, match=r"save_blocks = 5 needs a run folder.*run="):
         prune(None, toy, save_blocks=5)
     assert all(value.equal(before[name]) for name, value in toy.model.state_dict().items())
 
@@ -512,10 +512,10 @@ def test_numbers_are_read_as_people_write_them(given, read):
 
 
 def test_runs_that_save_nothing_write_no_word_of_it(tmp_path):
-    from icbs.export.reading import header
+    from icbs.export.safetensors_files import read_header
 
     prune(tmp_path / "run", passes=3)
-    assert "blocks" not in header(tmp_path / "run" / "checkpoint.safetensors", "checkpoint")
+    assert "blocks" not in read_header(tmp_path / "run" / "checkpoint.safetensors", "checkpoint")
     assert not (tmp_path / "run" / "blocks").exists()
 
 

@@ -1,4 +1,4 @@
-"""Masks and compressed models as files: equal ones alike, damaged ones refused."""
+"""Files of masks and compressed models: deterministic, with damage detected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from icbs import RunFolderError, load_compressed, load_masks, save_compressed, save_masks
 from icbs.errors import UncheckedFileWarning
 from icbs.export.digests import contents_of, json_digest, tensors_digest
-from icbs.export.masks import pack
+from icbs.export.masks import pack_bits
 
 SHAPES = {"first": (9, 7), "second": (4, 3, 2), "last.one": (1, 1)}
 
@@ -49,8 +49,8 @@ save_compressed(make_state(make_masks()), masks, sys.argv[2])
 """
 
 
-def test_equal_masks_make_equal_files(tmp_path):
-    """Byte for byte, whatever the process and the order of the layers."""
+def test_equal_masks_give_equal_files(tmp_path):
+    """Byte for byte, in any process and for any order of layers."""
     found = set()
     for seed, more in (("0", []), ("1", []), ("2", ["turned"])):
         paths = [str(tmp_path / f"{seed}.masks"), str(tmp_path / f"{seed}.model")]
@@ -69,7 +69,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["masks", "compressed"])
-def test_no_flipped_bit_is_silent(tmp_path, kind):
+def test_every_flipped_bit_is_detected(tmp_path, kind):
     path = tmp_path / "file"
     masks = make_masks()
     load: Callable[[Path], Any]
@@ -98,12 +98,12 @@ def test_no_flipped_bit_is_silent(tmp_path, kind):
 
 
 def test_masks_of_another_count_are_refused(tmp_path):
-    """A file whose digest fits, written by something that is wrong."""
-    tensors = {"layer": pack(torch.ones(3, 3, dtype=torch.bool))}
+    """A file with a matching digest and a wrong header."""
+    tensors = {"layer": pack_bits(torch.ones(3, 3, dtype=torch.bool))}
     facts = {"format": "icbs-masks-2", "shapes": {"layer": [3, 3]}, "kept": {"layer": 8}}
-    refuse(tmp_path, tensors, facts, "keep the 8")
+    refuse(tmp_path, tensors, facts, "keeps 9 weights, but its header says 8")
     facts = facts | {"shapes": {"layer": [3, 6]}, "kept": {"layer": 9}}
-    refuse(tmp_path, tensors, facts, "takes 3 bytes, the file has")
+    refuse(tmp_path, tensors, facts, "takes 3 bytes, but the file has")
 
 
 def refuse(folder: Path, tensors: dict[str, torch.Tensor], facts: Any, match: str) -> None:
@@ -118,12 +118,12 @@ def test_files_of_the_first_format_are_read_with_a_warning(tmp_path):
     shapes = {name: list(mask.shape) for name, mask in masks.items()}
     kept = {name: int(mask.sum()) for name, mask in masks.items()}
     header = {"format": "icbs-masks-1", "shapes": json.dumps(shapes), "kept": json.dumps(kept)}
-    save_file({name: pack(mask) for name, mask in masks.items()}, tmp_path / "masks", header)
+    save_file({name: pack_bits(mask) for name, mask in masks.items()}, tmp_path / "masks", header)
     with pytest.warns(UncheckedFileWarning, match="save it again"):
         assert same(load_masks(tmp_path / "masks"), masks)
     weight = torch.randn(9, 7) * masks["first"]
     arrays = {
-        "first.weight:bits": pack(masks["first"]),
+        "first.weight:bits": pack_bits(masks["first"]),
         "first.weight:values": weight[masks["first"]],
     }
     header = {
@@ -152,7 +152,7 @@ def test_files_of_a_later_format_are_refused_by_name(tmp_path):
         load_masks(tmp_path / "file")
 
 
-def test_other_tools_see_the_header(tmp_path):
+def test_other_tools_can_read_the_header(tmp_path):
     save_masks(make_masks(), tmp_path / "masks")
     with safe_open(tmp_path / "masks", framework="np") as file:
         header = json.loads(file.metadata()["icbs"])
@@ -161,7 +161,7 @@ def test_other_tools_see_the_header(tmp_path):
     assert header["kept"] == {name: int(mask.sum()) for name, mask in make_masks().items()}
 
 
-def test_what_can_not_be_written_is_said_with_its_path(tmp_path):
+def test_an_error_of_writing_names_the_path(tmp_path):
     with pytest.raises(RunFolderError, match="nowhere/masks can't be written.*no folder"):
         save_masks(make_masks(), tmp_path / "nowhere" / "masks")
     masks = {"layer": torch.ones(1000, 1000, dtype=torch.bool)}
@@ -193,7 +193,7 @@ def test_a_digest_is_of_names_types_shapes_and_bits(change):
     assert tensors_digest({"x": 1}, tensors) != tensors_digest({"x": 2}, tensors)
 
 
-def test_digests_know_no_order_of_keys_and_no_strides():
+def test_digests_do_not_depend_on_the_order_of_keys_or_strides():
     assert json_digest({"a": 1, "b": (2, float("nan"))}) == json_digest(
         {"b": [2, float("nan")], "a": 1}
     )

@@ -1,4 +1,4 @@
-"""Files of settings, and what is said on top of them."""
+"""Files of settings, and command-line options."""
 
 from __future__ import annotations
 

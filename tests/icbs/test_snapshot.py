@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from icbs import Pruner, RunFolderError
 from icbs.export.headers import Kept
-from icbs.export.reading import header
-from icbs.export.writing import write
+from icbs.export.safetensors_files import read_header, write_tensors
 from icbs.model.layer import Layer
 from icbs.run.context import RunContext
 from icbs.run.run_folder import CHECKPOINT, RunFolder
@@ -192,9 +191,9 @@ def test_a_checkpoint_of_the_first_weights_holds_masks_alone(tmp_path):
 def test_weights_that_do_not_fit_are_refused_and_nothing_is_set(tmp_path, key, value, match):
     saved(make_toy(), tmp_path / "run")
     path = tmp_path / "run" / CHECKPOINT
-    facts, tensors = header(path, "checkpoint"), load_file(path)
+    facts, tensors = read_header(path, "checkpoint"), load_file(path)
     del facts["digest"]
-    write(path, facts.pop("format"), facts, tensors | {key: value})
+    write_tensors(path, facts.pop("format"), facts, tensors | {key: value})
     fresh, _, _ = begun(make_toy())
     before = copies(fresh.layers)
     with (

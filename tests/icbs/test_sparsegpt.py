@@ -1,4 +1,4 @@
-"""SparseGPT's sweep against optimal brain surgery written out column by column."""
+"""SparseGPT's sweep compared with optimal brain surgery, column by column."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def error(weight: torch.Tensor, dense: torch.Tensor, gram: torch.Tensor) -> floa
 def reference(
     weight: torch.Tensor, gram: torch.Tensor, keep: int, pattern: Pattern | None, damping: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sweep from its formula: invert what is left of the Hessian, column after column."""
+    """The sweep by its formula: inverts the remaining Hessian, column by column."""
     rows, columns = weight.shape
     H = 2 * gram + damping * 2 * gram.diagonal().mean() * torch.eye(columns, dtype=gram.dtype)
     inverses = [torch.linalg.inv(H[j:, j:]) for j in range(columns)]
@@ -108,7 +108,7 @@ def test_the_update_lowers_the_layer_error_of_its_own_mask(pattern, dtype):
         assert error(found, weight, gram) < 0.8 * error(weight * mask, weight, gram)
 
 
-def test_dead_inputs_lose_their_weights_and_hurt_nobody():
+def test_weights_of_dead_inputs_are_zero_and_have_no_effect():
     weight, gram = problem(6, 20, 0)
     gram[:, [3, 11]] = gram[[3, 11]] = 0
     found, mask = sparsegpt(weight, gram, 60)

@@ -1,4 +1,4 @@
-"""Runs that start from masks made elsewhere."""
+"""Runs with given initial masks."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def test_it_improves_on_them(toy):
 
 
 @pytest.mark.parametrize("constraint", ["output", "2:4"])
-def test_exchanges_are_a_start_by_name(toy64, constraint):
-    """The same masks as the baseline's, on the samples that are not held out."""
+def test_initial_masks_by_exchange_are_those_of_prune_layerwise(toy64, constraint):
+    """On the samples that are not held out."""
     x, y = toy64.samples
     order = torch.randperm(600, generator=torch.Generator().manual_seed(0))[200:]
     pattern = constraint if constraint != "output" else None
-    expected = layerwise.prune(
+    expected = layerwise.prune_layerwise(
         copy.deepcopy(toy64.model), [(x[order], y[order])], "exchange", density=0.5, pattern=pattern
     )
     result = Pruner(
@@ -80,7 +80,7 @@ def test_exchanges_are_a_start_by_name(toy64, constraint):
 
 @pytest.mark.parametrize("after", [0, 3])
 def test_resumes_from_given_masks_to_the_same_bits(tmp_path, after):
-    """Also when it was interrupted before there was a checkpoint."""
+    """Also if it was interrupted before the first checkpoint."""
     toy = make_toy()
     whole = Pruner(**SETTINGS).prune(toy.model, toy.batches, toy.loss, masks=random_masks(toy))
 

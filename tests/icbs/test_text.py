@@ -1,4 +1,4 @@
-"""Texts, windows, perplexity: nothing padded, nothing shared, errors by name."""
+"""Texts, windows and perplexity."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from icbs.lm import (
     Perplexity,
     batches_of,
     load_language_model,
-    pack,
+    pack_windows,
     perplexity,
     read_texts,
     split_texts,
@@ -40,15 +40,15 @@ def test_without_gaps_windows_hold_the_texts_end_to_end(found, length):
     stream = list(chain.from_iterable(tokens(found)))
     if len(stream) < length:
         with pytest.raises(DataError, match=f"shorter than one window of {length}"):
-            pack(found, TOKENIZER, length, apart=False)
+            pack_windows(found, TOKENIZER, length, apart=False)
         return
-    windows = pack(found, TOKENIZER, length, apart=False)
+    windows = pack_windows(found, TOKENIZER, length, apart=False)
     assert windows.shape == (len(stream) // length, length)
     assert windows.flatten().tolist() == stream[: windows.numel()]
 
 
 @given(texts, st.integers(2, 24))
-def test_apart_no_two_windows_share_a_text(found, length):
+def test_windows_share_no_text_by_default(found, length):
     # Each text is told by its own token.
     marked = [[i] * len(own) for i, own in enumerate(tokens(found))]
     packed = iter(marked)
@@ -61,7 +61,7 @@ def test_apart_no_two_windows_share_a_text(found, length):
 
     if sum(map(len, marked)) < length:
         return
-    windows = pack(found, Marker(), length).tolist()
+    windows = pack_windows(found, Marker(), length).tolist()
     owners = [set(window) for window in windows]
     assert all(a.isdisjoint(b) for a, b in pairwise(owners))
     assert all(window == sorted(window) for window in windows)
@@ -72,14 +72,14 @@ def test_windows_are_read_only_as_far_as_needed():
         while True:
             yield "a red fox"
 
-    assert pack(endless(), TOKENIZER, 16, windows=5).shape == (5, 16)
+    assert pack_windows(endless(), TOKENIZER, 16, windows=5).shape == (5, 16)
 
 
-def test_short_texts_name_what_there_is():
+def test_an_error_for_short_texts_gives_their_number():
     with pytest.raises(DataError, match="2 texts of 6 tokens in all are shorter than one window"):
-        pack(["ab", "cd"], TOKENIZER, 32)
+        pack_windows(["ab", "cd"], TOKENIZER, 32)
     with pytest.raises(DataError, match="length = 1"):
-        pack(["ab"], TOKENIZER, 1)
+        pack_windows(["ab"], TOKENIZER, 1)
 
 
 def test_batches_hold_every_window_once_with_itself_as_labels():
@@ -130,10 +130,10 @@ def test_texts_of_a_data_set(tmp_path):
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ('{"text": 3}', "line 1 of .* has no text under 'text'; its texts are under: nothing"),
-        ('{"a": "x", "b": "y"}', "its texts are under: a, b"),
+        ('{"text": 3}', "line 1 of .* has no text in the field 'text'; its text fields are: none"),
+        ('{"a": "x", "b": "y"}', "its text fields are: a, b"),
         ('{"text": "x"}\nno', "line 2 of .* is not JSON"),
-        ("[1]", "line 1 of .* is no object"),
+        ("[1]", "line 1 of .* is list, not an object"),
     ],
 )
 def test_damaged_records_are_named(tmp_path, content, match):
@@ -143,9 +143,9 @@ def test_damaged_records_are_named(tmp_path, content, match):
 
 
 def test_sources_that_are_not_there(tmp_path):
-    with pytest.raises(DataError, match="none of wikipedia, openwebtext, articles"):
+    with pytest.raises(DataError, match="not a file, a folder or one of wikipedia"):
         list(read_texts(tmp_path / "absent.txt"))
-    with pytest.raises(DataError, match=r"holds no \.txt"):
+    with pytest.raises(DataError, match=r"has no .txt"):
         list(read_texts(tmp_path))
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     with pytest.raises(DataError, match="can't be read as UTF-8"):
@@ -174,7 +174,7 @@ def test_only_regular_files_of_a_folder_are_read(tmp_path):
     (tmp_path / "d.txt").mkdir()
     assert list(read_texts(tmp_path)) == ["one"]
     for name in ("b.txt", "c.jsonl"):
-        with pytest.raises(DataError, match="is no file"):
+        with pytest.raises(DataError, match="is not a file"):
             list(read_texts(tmp_path / name))
 
 
@@ -201,7 +201,7 @@ def test_thirteen_words_in_a_row_are_an_overlap():
     assert without_overlap([twelve, thirteen, "0 1 2", "x"], [*known, "x"]) == [twelve, "0 1 2"]
 
 
-def test_english_is_told_from_its_neighbours():
+def test_english_is_distinguished_from_similar_languages():
     assert is_english("The fox and the hen ran to the old barn with a friend.")
     assert not is_english("Der Fuchs und die Henne liefen zu der alten Scheune.")
     assert not is_english("")
@@ -209,7 +209,7 @@ def test_english_is_told_from_its_neighbours():
 
 def test_perplexity_is_that_of_the_model():
     model = make_language_model()
-    windows = pack(make_texts(), TOKENIZER, 24)
+    windows = pack_windows(make_texts(), TOKENIZER, 24)
     found = perplexity(model, windows, batch_size=5)
     with torch.no_grad():
         shares = model(windows).logits[:, :-1].double().log_softmax(-1)
@@ -270,12 +270,12 @@ BERT = {
     [
         ("BertModel", {}, r"lacks weights of BertLMHeadModel.*random: cls.*\(6 in all\)"),
         ("BertForSequenceClassification", {}, "lacks weights of BertLMHeadModel.*random"),
-        ("BertForMaskedLM", {}, "is not causal: what BertLMHeadModel predicts depends on"),
+        ("BertForMaskedLM", {}, "is not causal: the logits of BertLMHeadModel depend on"),
         ("BertLMHeadModel", {"is_decoder": True}, None),
     ],
 )
-def test_encoders_are_no_causal_models(tmp_path, kind, settings, message):
-    """With a head that is loaded newly, or attention to what is to be predicted."""
+def test_encoders_are_refused(tmp_path, kind, settings, message):
+    """With a newly initialised head, or attention to later tokens."""
     import transformers
 
     config = transformers.BertConfig(**BERT, **settings)
@@ -302,7 +302,7 @@ def test_a_missing_head_is_random_unless_it_is_tied(tmp_path, tied):
     assert torch.equal(found.lm_head.weight, model.model.embed_tokens.weight)
 
 
-def test_a_checkpoint_of_another_size_is_refused_whatever_is_asked(tmp_path):
+def test_a_checkpoint_of_another_size_is_always_refused(tmp_path):
     folder = save(tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 40}))
@@ -314,15 +314,15 @@ def test_a_checkpoint_of_another_size_is_refused_whatever_is_asked(tmp_path):
 
 def test_windows_that_a_model_can_not_take():
     model = make_language_model(context=16)
-    with pytest.raises(DataError, match="length = 17: the model takes at most 16"):
+    with pytest.raises(DataError, match="length = 17: the model allows at most 16"):
         check_windows(model, torch.zeros(2, 17, dtype=torch.long))
-    with pytest.raises(DataError, match="token 300, and the model knows 257"):
+    with pytest.raises(DataError, match="token 300, but the model has a vocabulary of 257"):
         check_windows(model, torch.full((2, 8), 300))
 
 
 def test_loss_of_the_library_itself_agrees():
     model = make_language_model()
-    windows = pack(make_texts(), TOKENIZER, 24)[:6]
+    windows = pack_windows(make_texts(), TOKENIZER, 24)[:6]
     with torch.no_grad():
         theirs = model(windows, labels=windows)
     assert float(CausalLMLoss()(theirs, windows)) == pytest.approx(float(theirs.loss), rel=1e-5)

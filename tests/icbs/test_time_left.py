@@ -1,4 +1,4 @@
-"""The time left, which people plan by."""
+"""The estimate of the time left."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from hypothesis import strategies as st
 
 from icbs.formatting import clock
 from icbs.report.evaluations import Evaluator
-from icbs.run.history import Row
+from icbs.run.history import BlockRecord
 from icbs.run.result import seconds_a_sample
 
 
-def row(step: int, seconds: float, samples: int = 4) -> Row:
-    values = {field.name: 0 for field in dataclasses.fields(Row)}
-    return Row(**values | {"step": step, "seconds": seconds, "samples": samples})
+def row(step: int, seconds: float, samples: int = 4) -> BlockRecord:
+    values = {field.name: 0 for field in dataclasses.fields(BlockRecord)}
+    return BlockRecord(**values | {"step": step, "seconds": seconds, "samples": samples})
 
 
 @given(st.floats(0, 1e4), st.floats(0.01, 1e3), st.integers(2, 40), st.integers(1, 5))
-def test_what_came_before_the_first_pass_does_not_count(before, pace, passes, layers):
+def test_time_before_the_first_pass_is_not_counted(before, pace, passes, layers):
     history = [row(i, before + pace * (i + 1)) for i in range(passes) for _ in range(layers)]
     found = seconds_a_sample(history, passes, before + pace * passes)
     assert found == pytest.approx(pace / 4, rel=1e-6, abs=1e-6)
 
 
-def test_the_last_passes_tell_the_pace():
+def test_the_last_passes_determine_the_speed():
     slow = [row(i, 100.0 * (i + 1)) for i in range(20)]
     fast = [row(20 + i, 2000.0 + i + 1) for i in range(20)]
     assert seconds_a_sample(slow + fast, 40, 2020.0) == pytest.approx(1 / 4)
@@ -44,7 +44,7 @@ def test_passes_that_grow_take_longer(sizes, each):
     assert seconds_a_sample(gap, 4, 40.0) == pytest.approx(10 / 4)
 
 
-def test_the_first_pass_is_a_guess_and_none_is_no_guess():
+def test_the_estimate_after_one_pass_and_before_any():
     assert seconds_a_sample([row(0, 7.0)], 1, 7.0) == 7 / 4
     assert seconds_a_sample([row(0, 7.0)], 1, 7.0, started=3.0) == 4 / 4
     assert math.isnan(seconds_a_sample([], 0, 3.0))

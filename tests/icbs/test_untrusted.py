@@ -1,4 +1,4 @@
-"""What a stranger's file can't do: run a function, or speak to the terminal."""
+"""Untrusted files can't run functions or send control sequences to the terminal."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from icbs import ConfigError
+from icbs import ConfigError, zoo
 from icbs.cli import app
 from icbs.export.digests import digest, json_digest
 from icbs.report.evaluations import read_evaluations, write_evaluations
 from icbs.report.screen import Screen, visible
 from icbs.run.history import HistoryFile, read_history
 from icbs.run.run_folder import RunFolder
-from icbs.zoo import declared, load_task
-from icbs.zoo import names as task_names
+from icbs.zoo import check_declared, declared, load_task
 from tests.icbs.test_cli import FLAGS
 
 OWN = "tests.icbs.test_cli:load"
@@ -46,20 +45,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(finished: Path, tmp_path: Path) -> Path:
-    """A finished run, to be spoilt."""
+    """A finished run, to be modified."""
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 @pytest.fixture
 def no_calls(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Calls of ``os.system``, which must stay none."""
+    """Calls of ``os.system``, of which there must be none."""
     calls: list[object] = []
     monkeypatch.setattr(os, "system", lambda *a, **k: calls.append((a, k)))
     return calls
 
 
 def rename_task(run: Path, name: str, **options: object) -> None:
-    """Change a manifest's task, as a stranger would who sends a run folder."""
+    """Change the task in a manifest, with a matching digest."""
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["about"] |= {"task": name, "task_options": options}
     del manifest["digest"]
@@ -67,18 +66,18 @@ def rename_task(run: Path, name: str, **options: object) -> None:
     (run / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_a_configuration_runs_no_function(tmp_path, no_calls):
+def test_a_configuration_can_not_run_a_function(tmp_path, no_calls):
     config = tmp_path / "theirs.yaml"
     config.write_text("task: os:system\ntask_options: {command: echo}\n")
     result = icbs("prune", "--config", config, "--run", tmp_path / "run")
     assert result.exit_code == 2
-    assert f"{config} names 'os:system' as its task" in result.output
+    assert f"{config} names the function 'os:system' as its task" in result.output
     assert "--task os:system" in result.output
     assert no_calls == []
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_folder_runs_no_function(run, no_calls):
+def test_a_run_folder_can_not_run_a_function(run, no_calls):
     rename_task(run, "os:system", command="echo")
     for more in ([], ["--task", "garment"]):
         result = icbs("resume", run, *more)
@@ -87,7 +86,7 @@ def test_a_run_folder_runs_no_function(run, no_calls):
     assert no_calls == []
 
 
-def test_a_function_named_again_is_run(run, tmp_path):
+def test_a_function_named_on_the_command_line_is_run(run, tmp_path):
     assert icbs("resume", run, "--passes", 3).exit_code == 2
     result = icbs("resume", run, "--passes", 3, "--task", OWN)
     assert result.exit_code == 0, result.output
@@ -98,15 +97,15 @@ def test_a_function_named_again_is_run(run, tmp_path):
     assert result.exit_code == 0, result.output
 
 
-def test_declared_tasks_of_other_distributions_are_taken(monkeypatch):
+def test_declared_tasks_of_other_distributions_are_accepted(monkeypatch):
     entries = [
-        importlib.metadata.EntryPoint("toy", OWN, "icbs.zoo"),
-        importlib.metadata.EntryPoint("garment", "os:system", "icbs.zoo"),
+        importlib.metadata.EntryPoint("toy", OWN, "icbs.tasks"),
+        importlib.metadata.EntryPoint("garment", "os:system", "icbs.tasks"),
     ]
-    monkeypatch.setattr(task_names, "entry_points", lambda group: entries)
+    monkeypatch.setattr(zoo, "entry_points", lambda group: entries)
     assert declared()["toy"] == OWN
     assert declared()["garment"] == "icbs.zoo.garment:load"
-    task_names.check_declared("toy", "a file")
+    check_declared("toy", "a file")
     assert load_task("toy").name == "toy"
 
 
@@ -148,7 +147,7 @@ def test_layer_names_are_shown_as_they_are(run, name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [MARKUP, ESCAPE])
-def test_errors_show_what_files_say(tmp_path, run, name):
+def test_errors_print_escaped_text_of_files(tmp_path, run, name):
     config = tmp_path / "theirs.yaml"
     config.write_text(yaml.safe_dump({"pruner": {name: 1, "initial": name}, "task": name}))
     results = [icbs("prune", "--config", config, "--run", tmp_path / "a")]
@@ -163,7 +162,7 @@ def test_errors_show_what_files_say(tmp_path, run, name):
     assert all(repr(MARKUP) in result.output for result in results[:2] if name == MARKUP)
 
 
-def test_whatever_is_printed_is_spelled():
+def test_all_output_is_escaped():
     for terminal in (False, True):
         console = Screen(file=io.StringIO(), width=200, force_terminal=terminal, highlight=False)
         console.print(MARKUP + ESCAPE, {"a": ESCAPE})
@@ -228,7 +227,7 @@ def test_a_model_with_hostile_names_is_pruned_resumed_and_reported(tmp_path, nam
 def test_a_changed_configuration_is_still_refused(run):
     text = (run / "config.yaml").read_text().replace("passes: 2", "passes: 3")
     (run / "config.yaml").write_text(text)
-    assert "is not what the manifest says" in icbs("report", run).output
+    assert "its digest is not that in the manifest" in icbs("report", run).output
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["settings"] = digest([text.encode()])
     del manifest["digest"]

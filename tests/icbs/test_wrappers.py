@@ -1,4 +1,4 @@
-"""Compiled and data-parallel models are pruned as what they wrap; others are refused by name."""
+"""Compiled and data-parallel models are pruned as if unwrapped; others are refused by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from icbs import LayerError, Pruner, apply_masks, check_pattern, hold_masks, make_blocks
-from icbs.layerwise import prune
+from icbs.layerwise import prune_layerwise
 from icbs.model.wrappers import modules_of
 
 LOSS = nn.CrossEntropyLoss()
@@ -36,7 +36,7 @@ def compiled(model: nn.Module) -> Any:
 
 
 def run_before(model: nn.Module) -> nn.Module:
-    """Dynamo does not see hooks that come after a first call."""
+    """Dynamo ignores hooks that are registered after a first call."""
     wrapper = compiled(model)
     with torch.no_grad():
         wrapper(data()[0][0])
@@ -134,9 +134,9 @@ def test_compiled_calls_are_back_after_a_run():
 
 
 @pytest.mark.parametrize("name", ["compiled, has run", "compiled parts", "data-parallel"])
-def test_baselines_and_blocks_see_through_wrappers(name):
-    expected, wrapped = prune(mlp(), data(), "wanda", density=0.5), WRAPPERS[name](mlp())
-    found = prune(wrapped, data(), "wanda", density=0.5)
+def test_layerwise_methods_and_blocks_ignore_wrappers(name):
+    expected, wrapped = prune_layerwise(mlp(), data(), "wanda", density=0.5), WRAPPERS[name](mlp())
+    found = prune_layerwise(wrapped, data(), "wanda", density=0.5)
     assert found.masks.keys() == expected.masks.keys()
     assert all(torch.equal(found.masks[key], mask) for key, mask in expected.masks.items())
     blocks = make_blocks(WRAPPERS[name](mlp()), data(), LOSS, **SETTINGS)
@@ -146,7 +146,7 @@ def test_baselines_and_blocks_see_through_wrappers(name):
 
 @pytest.mark.parametrize("name", ["compiled", "compiled parts", "data-parallel"])
 def test_masks_of_the_plain_model_fit_the_wrapped_one(name):
-    masks = prune(mlp(), None, "magnitude", pattern="2:4").masks
+    masks = prune_layerwise(mlp(), None, "magnitude", pattern="2:4").masks
     wrapped = WRAPPERS[name](mlp())
     apply_masks(wrapped, masks)
     check_pattern(masks, model=wrapped)
@@ -186,9 +186,9 @@ def exported() -> nn.Module:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (exported, "module of an exported program.*prune the module that was exported"),
+        (exported, "module of an exported program.*prune the original module"),
         (lambda: nn.Sequential(exported(), nn.Linear(4, 4)), "'0' is the module of an exported"),
-        (lambda: torch.jit.script(mlp()), "scripted.*prune the module that it was made from"),
+        (lambda: torch.jit.script(mlp()), "scripted.*prune the module that it was scripted from"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*")
@@ -197,7 +197,7 @@ def test_models_that_do_not_run_as_modules_are_refused_by_name(make, message):
     before = copy.deepcopy(model.state_dict())
     for use in (
         lambda: Pruner(**SETTINGS).prune(model, data(), LOSS),
-        lambda: prune(model, data(), "wanda", density=0.5),
+        lambda: prune_layerwise(model, data(), "wanda", density=0.5),
     ):
         with pytest.raises(LayerError, match=message):
             use()

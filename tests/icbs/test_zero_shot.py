@@ -1,4 +1,4 @@
-"""Multiple-choice tasks without a hub, and what ``lm-eval`` makes of them."""
+"""Local multiple-choice tasks, and their results with ``lm-eval``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def article(number: int) -> str:
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """Small files of BIG-bench's layout in place of its own, and a cache of one's own."""
+    """Small files in the format of BIG-bench, and an empty cache."""
     monkeypatch.setenv("ICBS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
     scored = [
@@ -53,8 +53,8 @@ def test_the_right_sentence_is_among_four_of_different_articles():
     assert len({question["answer"] for question in questions}) > 1
 
 
-def test_descriptions_in_the_cache_are_written_anew(files):
-    """lm-eval runs what a description names with !function."""
+def test_descriptions_in_the_cache_are_always_rewritten(files):
+    """lm-eval runs functions that a description names with !function."""
     folder = local_tasks.write_local_tasks()
     kept = {path: path.read_bytes() for path in folder.iterdir()}
     for name in LOCAL_TASKS:
@@ -64,7 +64,7 @@ def test_descriptions_in_the_cache_are_written_anew(files):
 
 
 def test_answers_are_scored_by_likelihood(files):
-    """Against a recomputation by hand, question by question."""
+    """Compared with a separate computation for each question."""
     model, tokenizer = make_language_model(), make_tokenizer()
     found = zero_shot(model, tokenizer, limit=8)
     assert found.keys() == set(LOCAL_TASKS)
@@ -91,7 +91,7 @@ def best(model, tokenizer, question) -> int:
 
 
 def describe(name: str, **changes: object) -> None:
-    """Write a local task like another, with changes."""
+    """Write a variant of a local task."""
     folder = local_tasks.write_local_tasks()
     description = yaml.safe_load((folder / "timedial.yaml").read_text())
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(description | {"task": name} | changes))
@@ -115,7 +115,7 @@ def test_groups_tags_and_filters_come_as_their_tasks(files):
 
 def test_tasks_without_an_accuracy_are_refused_before_the_model_is_asked(files):
     describe("talk", output_type="generate_until", metric_list=[{"metric": "exact_match"}])
-    with pytest.raises(DataError, match="'talk' reports exact_match and no accuracy"):
+    with pytest.raises(DataError, match="'talk' reports exact_match but not accuracy"):
         zero_shot(None, make_tokenizer(), ["timedial", "talk"])
     describe("gone", dataset_kwargs={"data_files": {"validation": "/nowhere/at/all.jsonl"}})
     with pytest.raises(DataError, match="'gone' can't be loaded"):

@@ -10,6 +10,7 @@ import json
 
 import dimod
 import numpy as np
+import pytest
 from dimod.serialization import coo as dimod_coo
 from highs_reader import HighsReader
 
@@ -63,6 +64,14 @@ def by_dimod_cqm(path, states):
     names = range(states.shape[1])
     feasible = [cqm.check_feasible(dict(zip(names, row, strict=True))) for row in states.tolist()]
     return _of_bqm(cqm.objective, states)[0], feasible
+
+
+def by_ommx(path, states):
+    """OMMX's own reader of artifacts, and its own evaluation."""
+    artifact = pytest.importorskip("ommx.artifact").Artifact
+    instance = artifact.load_archive(path).instance
+    answers = [instance.evaluate(dict(enumerate(map(float, row)))) for row in states]
+    return np.array([a.objective for a in answers]), [a.feasible for a in answers]
 
 
 def by_lines(doubled, base, sign):
@@ -120,6 +129,7 @@ READERS = {
     "bqm, dimod": ("bqm", by_dimod_bqm),
     "json, dimod": ("json", by_dimod_json),
     "cqm, dimod": ("cqm", by_dimod_cqm),
+    "ommx, OMMX": ("ommx", by_ommx),
     "qplib, appendix": ("qplib", by_the_appendix),
     "coo, dimod": ("coo", by_dimod_coo),
     "qubo, lines": ("qubo", by_lines(doubled=False, base=0, sign=1)),

@@ -119,7 +119,7 @@ def test_the_best_energy_is_that_of_the_better_state():
     ("changed", "match"),
     [
         ({"start": [1, 0]}, r"start: state has shape \(2,\)"),
-        ({"start": [[1, 0, 1]]}, r"start has shape \(1, 3\); give one state \(3,\)"),
+        ({"start": [[1, 0, 1]]}, r"start has shape \(1, 3\); pass one state, \(3,\)"),
         ({"answer": [2, 0, 1]}, "answer: a state may hold 0 and 1 only"),
         ({"answer": [1, 1, 0]}, "answer has 2 ones in group 0, which holds 1"),
     ],
@@ -131,7 +131,7 @@ def test_a_state_of_another_problem_is_refused(changed, match):
 
 @pytest.mark.parametrize("about", [{"a": float("nan")}, {"a": {1, 2}}, {"a": b"b"}])
 def test_notes_that_json_can_not_hold_are_refused(tmp_path, about):
-    with pytest.raises(InvalidProblemError, match="about can't be kept as JSON"):
+    with pytest.raises(InvalidProblemError, match="about can't be saved as JSON"):
         Instance(SMALL, about=about).save(tmp_path / "a.npz")
     assert not list(tmp_path.iterdir())
 
@@ -140,9 +140,9 @@ HOSTILE = {
     "a start of another problem": ({"start": npy(np.uint8([1, 1]))}, "start has 2 ones in group 0"),
     "a long start": ({"start": npy(np.uint8([1, 0, 0]))}, r"start: state has shape \(3,\)"),
     "a start of threes": ({"answer": npy(np.uint8([3, 0]))}, "answer: a state may hold 0 and 1"),
-    "notes that are not JSON": ({"about": npy("{")}, "notes that can't be read"),
-    "notes without end": ({"about": npy("[" * 100_000)}, "notes that can't be read"),
-    "a list of notes": ({"about": npy("[1]")}, "not an object"),
+    "notes that are not JSON": ({"about": npy("{")}, "has damaged notes"),
+    "notes without end": ({"about": npy("[" * 100_000)}, "has damaged notes"),
+    "a list of notes": ({"about": npy("[1]")}, "not a JSON object"),
 }
 
 
@@ -186,5 +186,5 @@ def test_a_folder_is_read_by_name(tmp_path):
     found = list(load_instances(tmp_path))
     assert [(each.name, each.about["is"]) for each in found] == [(n, n) for n in "abc"]
     for empty in (tmp_path / "none", tmp_path / "blocks.csv"):
-        with pytest.raises(FormatError, match="holds no problem file"):
+        with pytest.raises(FormatError, match="has no problem file"):
             list(load_instances(empty))

@@ -114,7 +114,7 @@ def test_damaged_names_in_npz(tmp_path, labels):
         read(tmp_path / "bad.npz")
 
 
-@pytest.mark.parametrize("format", ["npz", "lp", "mps", "cqm", "bqm", "json"])
+@pytest.mark.parametrize("format", ["npz", "lp", "mps", "cqm", "bqm", "json", "ommx"])
 def test_formats_keep_names(tmp_path, format):
     problem = labelled()
     write(problem, tmp_path / "named", format)

@@ -49,20 +49,14 @@ def block(seed, n, num_groups=1, dense=False, m=None):
 
 def relaxed_energy(model, x):
     """Return the relaxed energy in float64, by the definition."""
-    matrix, linear = model.matrix.astype(float), model.linear.astype(float)
+    matrix, linear = model.quadratic.matrix.astype(float), model.quadratic.linear.astype(float)
     if model.factored:
         C = matrix @ matrix.T
     else:
         C = matrix.copy()
-        np.fill_diagonal(C, model.curv)
+        np.fill_diagonal(C, model.quadratic.curv)
     x = np.maximum(x.astype(float), 0)
     return x @ C @ x + linear @ x
-
-
-def refreshed(model, x):
-    s, g = model.buffers()
-    model.refresh(x, s, g)
-    return s, g
 
 
 @jit
@@ -112,8 +106,8 @@ def test_the_worst_come_first_however_small_they_are(most):
 def test_columns_are_those_of_the_factor(seed, m, n, order):
     A = np.random.default_rng(seed).standard_normal((m, n)).astype(np.float32, order=order)
     model = KernelModel.of(CardinalityQUBO.from_factors(A, np.zeros(n), 0))
-    np.testing.assert_array_equal(model.matrix[:, :m], A.T)
-    assert not model.matrix[:, m:].any()
+    np.testing.assert_array_equal(model.quadratic.matrix[:, :m], A.T)
+    assert not model.quadratic.matrix[:, m:].any()
 
 
 @given(seeds, st.integers(1, 300), st.integers(1, 6))
@@ -136,8 +130,8 @@ def test_gradients_give_the_fields(seed, n, num_groups, dense):
     p, start = block(seed, n, num_groups, dense)
     model = KernelModel.of(p)
     x = model.start(start)
-    _, g = refreshed(model, x)
-    curv = np.square(model.matrix).sum(1) if model.factored else model.curv
+    g = model.point(x).g
+    curv = np.square(model.quadratic.matrix).sum(1) if model.factored else model.quadratic.curv
     fields = model.layout.arrange(p.fields(start))
     real = x >= 0
     found = g + np.where(x > 0, -curv, curv)
@@ -155,11 +149,10 @@ def test_relaxation_is_feasible_and_no_direction_descends(seed, n, num_groups):
     p, start = block(seed, n, num_groups)
     model = KernelModel.of(p)
     x = model.start(start)
-    s, g = refreshed(model, x)
+    point = model.point(x)
     before, gained = relaxed_energy(model, x), np.zeros(1)
     for _ in range(20):
-        if relax(model.matrix, True, model.linear, model.curv, x, s, g,
-                 model.layout.group_lanes, 50, gained, True):  # fmt: skip
+        if relax(model.quadratic, point, model.layout.group_lanes, 50, gained, True):
             break
     real = x >= 0
     group = model.layout.group_of(np.arange(model.size))
@@ -169,13 +162,13 @@ def test_relaxation_is_feasible_and_no_direction_descends(seed, n, num_groups):
     after = relaxed_energy(model, x)
     assert after - before == pytest.approx(-gained[0], rel=1e-3, abs=1e-4 * abs(before))
     # The linearisation at x bounds every feasible state from below, close to the energy.
-    fresh = refreshed(model, x)[1].astype(float)
+    fresh = model.point(x).g.astype(float)
     best = 0.0
     for h in range(p.num_groups):
         inside = real & (group == h)
         best += np.sort(fresh[inside])[: p.cardinalities[h]].sum() - fresh[inside] @ x[inside]
     between = (x > 0) & (x < 1)
-    cost = ((x - x * x) * model.curv)[between].mean() if between.any() else 0.0
+    cost = ((x - x * x) * model.quadratic.curv)[between].mean() if between.any() else 0.0
     assert -best <= 1.01 * cost + 1e-3 * (before - after) + 1e-6 * abs(after)
 
 
@@ -185,14 +178,13 @@ def test_a_core_reports_the_change_it_makes(seed, n, num_groups, dense):
     p, start = block(seed, n, num_groups, dense)
     model = KernelModel.of(p)
     x = model.start(start)
-    s, g = refreshed(model, x)
+    point = model.point(x)
     score = np.where(x >= 0, np.arange(model.size), np.inf).astype(np.float32)
     size = min(1 + n // 2, int((x >= 0).sum()))
     chosen, starts = select_core(score, model.layout.group_lanes, size, False, seed_state(seed))
-    change = anneal_core(
-        model.matrix, model.factored, model.linear, model.curv, x, s, g, chosen, starts,
-        float(np.abs(model.linear).mean()), 5, 10, np.array([seed + 1]),
-    )  # fmt: skip
+    hot = float(np.abs(model.quadratic.linear).mean())
+    random = np.array([seed + 1])
+    change = anneal_core(model.quadratic, point, chosen, starts, hot, 5, 10, random)
     end = model.layout.restore(x)
     assert p.is_feasible(end)
     assert change <= 0
@@ -200,10 +192,11 @@ def test_a_core_reports_the_change_it_makes(seed, n, num_groups, dense):
     assert p.energy(end) - p.energy(start) == pytest.approx(change, abs=1e-4 * scale)
     untouched = np.setdiff1d(np.flatnonzero(x >= 0), chosen)
     np.testing.assert_array_equal(x[untouched], model.start(start)[untouched])
-    s_fresh, g_fresh = refreshed(model, x)
-    np.testing.assert_allclose(s, s_fresh, atol=1e-4 * (1 + np.abs(s_fresh).max(initial=0)))
+    fresh = model.point(x)
+    margin = 1e-4 * (1 + np.abs(fresh.s).max(initial=0))
+    np.testing.assert_allclose(point.s, fresh.s, atol=margin)
     if dense:
-        np.testing.assert_allclose(g, g_fresh, atol=1e-4 * scale)
+        np.testing.assert_allclose(point.g, fresh.g, atol=1e-4 * scale)
 
 
 @settings(max_examples=30, deadline=None)
@@ -296,12 +289,13 @@ def test_rounding_reports_what_it_costs(seed, n, num_groups, at_random, dense):
     model = KernelModel.of(p)
     relaxed = solve_relaxation(model, model.start(start), Request(), 1)
     state = relaxed.rounded(seed_state(seed), at_random)
-    x = model.layout.restore(state.x)
+    x = model.layout.restore(state.point.x)
     assert p.is_feasible(x)
-    sure = (relaxed.x == 0) | (relaxed.x == 1)
-    np.testing.assert_array_equal(state.x[sure], relaxed.x[sure])
+    before, after = relaxed.point.x, state.point.x
+    sure = (before == 0) | (before == 1)
+    np.testing.assert_array_equal(after[sure], before[sure])
     scale = np.abs(p.fields(x)).max() + abs(p.energy(x))
-    rise = relaxed_energy(model, state.x) - relaxed_energy(model, relaxed.x)
+    rise = relaxed_energy(model, after) - relaxed_energy(model, before)
     assert state.energy == pytest.approx(rise, abs=1e-5 * scale)
 
 
@@ -369,9 +363,9 @@ def test_threads_do_not_change_the_relaxation(monkeypatch):
     monkeypatch.setattr(model_module, "_LARGE", 1)
     monkeypatch.setattr(model_module, "_RANGE", 64)
     large = [solve_relaxation(model, model.start(start), Request(), t) for t in (1, 3)]
-    np.testing.assert_array_equal(large[0].x, large[1].x)
-    np.testing.assert_array_equal(large[0].s, large[1].s)
-    first, second = (relaxed_energy(model, r.x) for r in (plain, large[0]))
+    np.testing.assert_array_equal(large[0].point.x, large[1].point.x)
+    np.testing.assert_array_equal(large[0].point.s, large[1].point.s)
+    first, second = (relaxed_energy(model, r.point.x) for r in (plain, large[0]))
     assert first == pytest.approx(second, rel=1e-4)
 
 

@@ -42,6 +42,8 @@ TABLE = {
     "neal": {"options": {"num_sweeps": 100}},
     "qaoa": {"options": {"evaluations": 5, "p": 1}, "n": 6},
     "qpu": {"solver": mocked_qpu, "large_n": 50},
+    "random": {},
+    "scip": {"large_n": 100},
     "steepest": {},
     "tabu": {"options": {"updates_least": 1000, "num_restarts": 1}},
     "any dimod sampler": {"solver": lambda: as_solver(dimod.ExactSolver())},

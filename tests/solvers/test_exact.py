@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from brute_force import lowest_energy, random_problem
@@ -12,8 +14,9 @@ from solvers.base import Request
 from solvers.exact.convex import convexify
 from solvers.exact.fixing import fix_by_reduced_costs
 from solvers.exact.node import FREE, branching_variable
-from solvers.exact.relaxation import relax
+from solvers.exact.relaxation import ConvexProblem, Iterate, relax
 from solvers.exact.root import Core, extract_core, solve_root
+from solvers.exact.tree import Margins
 from solvers.exact.tree_search import TreeSearch
 
 
@@ -73,21 +76,20 @@ def test_rank_one_without_linear_terms(solver):
 def test_a_node_without_numbers_is_branched_on():
     """Where NaN arises, the first free variable is taken: nothing is written elsewhere."""
     n, nan = 4, np.full(4, np.nan)
-    matrix, labels, index = np.diag(nan), np.zeros(n, np.int64), np.arange(n)
+    problem = ConvexProblem(np.diag(nan), nan, np.zeros(n, np.int64), np.array([2]))
+    iterate, index = Iterate(nan, nan, np.zeros(1)), np.arange(n)
     state = np.array([1, FREE, 0, FREE], np.int8)
-    assert branching_variable(matrix, labels, nan, state, index, nan, np.zeros(1)) == 1
+    assert branching_variable(problem, iterate, state, index) == 1
     state[1] = 0
-    assert branching_variable(matrix, labels, nan, state, index, nan, np.zeros(1)) == 3
+    assert branching_variable(problem, iterate, state, index) == 3
 
 
 def test_a_tree_without_numbers_ends_and_proves_nothing():
     n = 6
-    core = Core(
-        P=np.full((n, n), np.nan), linear=np.full(n, np.nan), constant=0.0,
-        group=np.zeros(n, np.int64), k=np.array([3]), index=np.arange(n),
-        x=np.zeros(n, np.uint8), feasible=True,
-    )  # fmt: skip
-    tree = TreeSearch(core, np.full(n, 0.5), -np.inf, 1.0, 1e-12, 0.0, 0.0)
+    P, linear, group = np.full((n, n), np.nan), np.full(n, np.nan), np.zeros(n, np.int64)
+    problem = ConvexProblem(P, linear, group, np.array([3]))
+    core = Core(problem, 0.0, np.arange(n), np.zeros(n, np.uint8), feasible=True)
+    tree = TreeSearch(core, np.full(n, 0.5), -np.inf, 1.0, Margins(1e-12, 0.0, 0.0))
     tree.explore(10_000)
     assert tree.open == 0
     assert tree.found == 0
@@ -100,9 +102,10 @@ def test_steps_that_leave_floating_point_are_not_taken(curvature):
     rng = np.random.default_rng(0)
     n, k = 8, np.array([4])
     P, linear = np.diag(np.full(n, curvature)), rng.normal(size=n)
-    y, gradient, theta = np.full(n, 0.5), np.empty(n), np.empty(1)
-    bound = relax(P, linear, np.zeros(n, np.int64), k, y, gradient, theta, 1e-12, np.inf)
-    assert np.isfinite(y).all()
+    problem = ConvexProblem(P, linear, np.zeros(n, np.int64), k)
+    iterate = Iterate(np.full(n, 0.5), np.empty(n), np.empty(1))
+    bound = relax(problem, iterate, 1e-12, np.inf, 1 << 40)
+    assert np.isfinite(iterate.y).all()
     assert np.sort(linear)[:4].sum() - 10 < bound <= np.sort(linear)[:4].sum() + 1e-12
 
 
@@ -165,8 +168,9 @@ def test_relaxation_reaches_the_minimum(seed, n, groups):
     labels = rng.integers(0, groups, n)
     start = rng.integers(0, 2, n).astype(np.float64)
     k = np.bincount(labels, start, groups).astype(np.int64)
-    y, gradient, theta = start.copy(), np.empty(n), np.empty(groups)
-    bound = relax(P, linear, labels, k, y, gradient, theta, 1e-12, np.inf)
+    iterate = Iterate(start.copy(), np.empty(n), np.empty(groups))
+    bound = relax(ConvexProblem(P, linear, labels, k), iterate, 1e-12, np.inf, 1 << 40)
+    y, gradient, _ = iterate
     value = y @ P @ y + linear @ y
     assert ((y >= 0) & (y <= 1)).all()
     np.testing.assert_allclose(np.bincount(labels, y, groups), k, atol=1e-9)
@@ -181,7 +185,7 @@ def test_root_bounds_hold_and_fixed_variables_are_right():
         best = solve(problem, "exhaustive")
         convex = convexify(problem, Request())
         k = problem.cardinalities
-        root = solve_root(convex, k, best.x)
+        root = solve_root(convex, k, best.x, Request())
         assert root.bound <= best.energy
         core = extract_core(convex, root, k, best.energy + convex.tolerance)
         fixed = np.setdiff1d(np.arange(problem.n), core.index)
@@ -251,3 +255,15 @@ def test_callback_sees_falling_energies_and_stops():
 def test_bad_options_are_refused(option):
     with pytest.raises(OptionError):
         solve(block(10, 3, 0), "exact", **option)
+
+
+@pytest.mark.parametrize("solver", ["exact", "cpsat"])
+def test_time_limit_binds_in_the_root_of_a_large_dense_problem(solver):
+    rng = np.random.default_rng(0)
+    Q = rng.normal(size=(800, 800))
+    problem = CardinalityQUBO(Q + Q.T, 400)
+    begin = time.perf_counter()
+    answer = solve(problem, solver, time_limit=0.5, seed=0)
+    assert time.perf_counter() - begin < 5
+    assert answer.stop is Stop.TIME_LIMIT
+    assert answer.bound <= answer.energy

@@ -52,7 +52,7 @@ def executor(solver, **options):
     with ThreadPoolExecutor(2) as threads:
         solve([problem(90)] * 3, solver, executor=threads, **options)
 
-for name in ("anneal", "cpsat", "exact"):
+for name in ("anneal", "cpsat", "exact", "scip"):
     solve(problem(9), name)  # loaded, and compiled
 for call, solver, options in eval(sys.argv[1]):
     press(0.5)
@@ -72,6 +72,8 @@ SEARCHES = [
     ("one", "cpsat", {"workers": 1}),
     ("sequence", "cpsat", {"workers": 2}),
     ("executor", "cpsat", {"relax": False}),
+    ("one", "scip", {}),
+    ("sequence", "scip", {"relax": False}),
     ("one", "exact", {}),
     ("sequence", "exact", {}),
     ("sequence", "anneal", {"time_limit": 60}),

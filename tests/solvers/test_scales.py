@@ -108,7 +108,7 @@ def test_energies_that_leave_float64_are_refused(row):
         solve(CardinalityQUBO(np.full((case.n, case.n), 1e308), 2), case.solver)
 
 
-@pytest.mark.parametrize("solver", ["exact", "exhaustive", "anneal", "cpsat"])
+@pytest.mark.parametrize("solver", ["exact", "exhaustive", "anneal", "cpsat", "scip"])
 @pytest.mark.parametrize("exponent", [-1060, 900])
 def test_callbacks_see_energies_of_the_problem(solver, exponent):
     problem = draw(12, "dense", np.float64, exponent)
@@ -187,7 +187,7 @@ def test_a_solver_of_someone_else_sees_ordinary_coefficients():
 
 @pytest.mark.parametrize("n", [25, 60])
 @pytest.mark.parametrize("factored", [True, False])
-@pytest.mark.parametrize("solver", ["exact", "cpsat", "anneal"])
+@pytest.mark.parametrize("solver", ["exact", "cpsat", "scip", "anneal"])
 def test_no_coefficients_at_all(solver, factored, n):
     zeros = np.zeros((n, n))
     problem = CardinalityQUBO(zeros, n // 2, offset=2.0)

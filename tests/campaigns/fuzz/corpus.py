@@ -15,7 +15,7 @@ from torch import nn
 
 from icbs import Pruner, save_compressed, save_masks
 from icbs.cli.solution_io import write_solution
-from icbs.layerwise import prune
+from icbs.layerwise import prune_layerwise
 from icbs.report.evaluations import Evaluation, write_evaluations
 from problems import CardinalityQUBO, Instance
 from problems.formats import FORMATS, write
@@ -86,7 +86,7 @@ def _problems(folder: Path) -> None:
 def _run(run: Path) -> None:
     """A finished run, with what ``icbs prune`` adds to it."""
     toy = make_toy()
-    masks = prune(make_toy().model, None, "magnitude", density=0.3).masks
+    masks = prune_layerwise(make_toy().model, None, "magnitude", density=0.3).masks
     masks["0"] = masks["0"] ^ masks["0"]
     masks["0"].view(-1)[: round(0.4 * masks["0"].numel())] = True
     about = {
@@ -107,7 +107,7 @@ def _tensors(folder: Path) -> None:
     with torch.no_grad():
         for number, parameter in enumerate(model.parameters()):
             parameter.copy_(torch.arange(parameter.numel()).view_as(parameter) / 7 + number)
-    masks = prune(model, None, "magnitude", density=0.4).masks
+    masks = prune_layerwise(model, None, "magnitude", density=0.4).masks
     save_masks(masks, folder / "tensors" / "masks.safetensors")
     tied = model.state_dict() | {"tied": model[1].weight}
     save_compressed(tied, masks, folder / "tensors" / "compressed.safetensors")

@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 from icbs import IcbsError, load_compressed, load_masks
 from icbs.cli import app, session
 from icbs.cli.config_file import Settings, parse_assignments
-from icbs.cli.solution_io import read_state
+from icbs.cli.solution_io import read_initial_state
 from icbs.config import PrunerConfig
 from icbs.export.digests import digest, json_digest, tensors_digest
-from icbs.export.writing import KEY
+from icbs.export.safetensors_files import KEY
 from icbs.lm import load_language_model, read_texts
 from icbs.report.evaluations import read_evaluations
 from icbs.run.context import RunContext
@@ -191,9 +191,9 @@ TARGETS: tuple[Target, ...] = (
         for name in FORMATS
     ),
     Target("instance", Instance.load, "instances/*", "zip", memory=1024 * MEBI),
-    Target("state npz", read_state, "states/x.npz", "zip"),
-    Target("state json", read_state, "states/x.json", "json"),
-    Target("state npy", read_state, "states/x.npy", "bytes"),
+    Target("state npz", read_initial_state, "states/x.npz", "zip"),
+    Target("state json", read_initial_state, "states/x.json", "json"),
+    Target("state npy", read_initial_state, "states/x.npy", "bytes"),
     Target("masks", load_masks, "tensors/masks.*", ST),
     Target("masks sealed", partial(sealed, load_masks, ""), "tensors/masks.*", ST, weight=2),
     Target("compressed", load_compressed, "tensors/compressed.*", ST),

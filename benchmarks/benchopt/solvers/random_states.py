@@ -1,0 +1,9 @@
+"""The solver ``random`` of the project."""
+
+from benchmark_utils.registered import RegisteredSolver
+
+
+class Solver(RegisteredSolver):
+    """Run ``random``; see ``icbs solvers random``."""
+
+    name = registered = "random"

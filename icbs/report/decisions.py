@@ -1,0 +1,86 @@
+"""Decisions on acceptance, by block or by pass, and the course of the held-out loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from icbs.run.history import BlockRecord
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Acceptance or rejection of a block or a pass."""
+
+    step: int
+    """Pass, from 0."""
+    seconds: float
+    """Wall seconds since the start of the run."""
+    layers: tuple[str, ...]
+    """Layers whose weights moved."""
+    predicted: float
+    """Change of the loss by the quadratic models, summed over the blocks."""
+    actual: float
+    """Change of the held-out loss."""
+    accepted: bool
+
+
+def decisions(history: Sequence[BlockRecord], *, by_pass: bool) -> list[Decision]:
+    """Collect the decisions on acceptance; blocks without moves are left out.
+
+    Parameters
+    ----------
+    history : sequence of BlockRecord
+        Rows of a run, in order.
+    by_pass : bool
+        Whether acceptance was decided for whole passes. Each attempt of a pass that is rejected
+        and solved again is a decision.
+    """
+    found = []
+    for rows in _attempts(history) if by_pass else ([row] for row in history):
+        moved = [row for row in rows if row.moved]
+        if moved:
+            found.append(
+                Decision(
+                    step=moved[0].step,
+                    seconds=moved[-1].seconds,
+                    layers=tuple(row.layer for row in moved),
+                    predicted=math.fsum(row.predicted for row in moved),
+                    actual=moved[0].actual,
+                    accepted=moved[0].accepted,
+                )
+            )
+    return found
+
+
+def held_out_loss(initial: float, decided: Sequence[Decision]) -> list[tuple[float, float]]:
+    """Return points (seconds, held-out loss of the current masks).
+
+    Parameters
+    ----------
+    initial : float
+        Loss of the initial masks.
+    decided : sequence of Decision
+    """
+    points, loss = [(0.0, initial)], initial
+    for decision in decided:
+        if decision.accepted and math.isfinite(decision.actual):
+            loss += decision.actual
+            points.append((decision.seconds, loss))
+    if decided and decided[-1].seconds > points[-1][0]:
+        points.append((decided[-1].seconds, loss))
+    return points
+
+
+def _attempts(history: Sequence[BlockRecord]) -> Iterator[list[BlockRecord]]:
+    """Split the rows of each pass into attempts: a repeated layer starts a new attempt."""
+    for _, rows in groupby(history, key=lambda row: row.step):
+        attempt: list[BlockRecord] = []
+        for row in rows:
+            if any(row.layer == earlier.layer for earlier in attempt):
+                yield attempt
+                attempt = []
+            attempt.append(row)
+        yield attempt

@@ -1,0 +1,129 @@
+"""Best values: checked, and raised only by a state that is checked and kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from problems.errors import FormatError, InvalidProblemError
+from problems.files import write_text
+from problems.library.catalogue import BEST, LibraryProblem, best_values, index, load, pack
+from problems.library.recipe import magnitude
+
+#: Share of the coefficients' sum by which a bound may lie below an energy that it proves.
+TOLERANCE = 1e-9
+
+
+def verify(name: str) -> LibraryProblem:
+    """Rebuild a problem and check all that is recorded of it.
+
+    That is: the hash; that start and best state are feasible and have the recorded energies;
+    that the best energy is not above the start's, nor below the bound, and at the bound where
+    it is said to be optimal.
+
+    Raises
+    ------
+    UnknownProblemError
+        If there is none of this name.
+    FormatError
+        If something differs; the message says what.
+    """
+    entry = load(name)
+    record = index()["problems"][name]
+    problem = entry.problem
+    checks = {
+        "n differs": (problem.n, problem.k) == (record["n"], record["k"]),
+        "the start is not feasible": problem.is_feasible(entry.start),
+        "the energy of the start is not 0": entry.start_energy == 0.0,
+        "the best state is not feasible": problem.is_feasible(entry.best),
+        "the energy of the best state differs": problem.energy(entry.best) == entry.best_energy,
+        "the best state is worse than the start": entry.best_energy <= entry.start_energy,
+        "the best energy is below the bound": entry.bound is None
+        or entry.bound <= entry.best_energy,
+        "optimality is claimed, and the bound is lower": not entry.proved
+        or closed(entry.best_energy, entry.bound, magnitude(problem)),
+    }
+    if wrong := [what for what, fine in checks.items() if not fine]:
+        raise FormatError(f"{name}: {'; '.join(wrong)}")
+    return entry
+
+
+def improve(name: str, x: Any, *, by: str, file: str | Path = BEST) -> LibraryProblem:
+    """Record a better state of a problem, after it has been checked.
+
+    Parameters
+    ----------
+    name : str
+    x : array_like of 0/1, shape (n,)
+        A feasible state of lower energy than the best one known.
+    by : str
+        Who found it, and how: solver, options, time.
+    file : path, optional
+        Where it is kept: by default in the package itself. With another file, that becomes a
+        copy of the package's values with this one better: send it to the project.
+
+    Returns
+    -------
+    LibraryProblem
+        As it is now.
+
+    Raises
+    ------
+    UnknownProblemError
+        If there is none of this name.
+    InvalidProblemError
+        If x is not a state, is not feasible, or is not better; nothing is written then.
+    OSError
+        If the file can't be written; name another.
+    """
+    entry = load(name)
+    problem = entry.problem
+    state = problem.as_states(x)
+    if state.ndim != 1:
+        raise InvalidProblemError(f"one state of shape ({problem.n},) is taken, not {state.shape}")
+    counts = problem.count(state[None])[0]
+    if len(wrong := np.flatnonzero(counts != problem.cardinalities)):
+        group = wrong[0]
+        raise InvalidProblemError(
+            f"{name}: x has {counts[group]} ones in group {group}, which holds "
+            f"{problem.cardinalities[group]}"
+        )
+    path = Path(file)
+    known = best_values(path if path.exists() else BEST)
+    best = known.get(name, {}).get("energy", 0.0)
+    energy = float(problem.energy(state))
+    if energy >= best:
+        raise InvalidProblemError(
+            f"{name}: x has the energy {energy!r}, which is not below the best known, {best!r}"
+        )
+    if entry.bound is not None and energy < entry.bound:
+        raise InvalidProblemError(
+            f"{name}: x has the energy {energy!r}, below the bound {entry.bound!r}, which must "
+            "be wrong: report both to the project"
+        )
+    found = {"energy": energy, "state": pack(state), "by": by}
+    write_best(known | {name: known.get(name, {}) | found}, path)
+    changed = {"best": state, "best_energy": energy}
+    return LibraryProblem(**vars(entry) | changed)
+
+
+def closed(energy: float, bound: float | None, size: float) -> bool:
+    """Whether a bound proves an energy, up to what a solver grants to rounding.
+
+    Parameters
+    ----------
+    energy, bound : float
+    size : float
+        Sum of the magnitudes of the problem's coefficients.
+    """
+    return bound is not None and energy - bound <= TOLERANCE * size
+
+
+def write_best(values: dict[str, dict[str, Any]], file: str | Path = BEST) -> None:
+    """Write best values, a line a problem, in the order of the index."""
+    order = [name for name in index()["problems"] if name in values]
+    lines = [f"{json.dumps(name)}: {json.dumps(values[name])}" for name in order]
+    write_text(file, "{\n" + ",\n".join(lines) + "\n}\n")

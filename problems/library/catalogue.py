@@ -1,0 +1,272 @@
+"""The catalogue of the public set: names, records, problems."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from problems.errors import FormatError, InvalidProblemError, UnknownProblemError
+from problems.library.recipe import read_recipe, rebuild, start_of
+from problems.qubo import CardinalityQUBO
+from problems.suggest import did_you_mean
+
+DATA = Path(__file__).with_name("data")
+INDEX = DATA / "index.json"
+BEST = DATA / "best.json"
+
+#: Largest n of the small collection.
+SMALL = 256
+
+Collection = Literal["small", "large", "all"]
+State = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class LibraryProblem:
+    """A problem of the public set with all that is known of it.
+
+    Energies are changes of the mean loss in nats that the quadratic model predicts, the status
+    quo being 0; of a ``gram`` problem, changes of the layer's output error.
+    """
+
+    name: str
+    problem: CardinalityQUBO
+    start: State
+    """Status quo, shape (n,), 1 = pruned: the mask as it is, which is feasible."""
+    start_energy: float
+    """0, exactly."""
+    best: State
+    """Feasible state of the lowest energy known, shape (n,)."""
+    best_energy: float
+    bound: float | None
+    """Lower bound on every feasible energy, or None."""
+    proved: bool
+    """Whether :attr:`best_energy` is proved to be optimal: it equals :attr:`bound`, up to 1e-9
+    of the sum of the coefficients' magnitudes, which a branch and bound grants to rounding."""
+    model: str
+    layer: str
+    """The layer's name in the model."""
+    depth: float
+    """Where the layer lies among the model's prunable layers, 0 (first) to 1 (last)."""
+    stage: str
+    """``"early"``: at the initial mask; ``"late"``: after passes of pruning."""
+    curvature: str
+    """``"fisher"``, ``"gram"`` (error of the layer's output) or ``"fisher+gram"``."""
+    constraint: str
+    """What keeps its count of weights: ``"layer"`` (one group), ``"output"`` or ``"2:4"``."""
+    origin: Mapping[str, Any]
+    """How it was made: task, options, settings, passes, seed, versions, sources."""
+    hash: str
+    """SHA-256 of the problem's content: :attr:`problems.CardinalityQUBO.hash`."""
+
+    @property
+    def n(self) -> int:
+        """Number of variables."""
+        return self.problem.n
+
+    @property
+    def k(self) -> int:
+        """Number of variables that are 1."""
+        return self.problem.k
+
+    @property
+    def family(self) -> str:
+        """Name of the model, by which tables of results group problems."""
+        return self.model
+
+    @property
+    def collection(self) -> str:
+        """``"small"`` up to n = 256, else ``"large"``."""
+        return collection_of(self.n)
+
+    def gap(self, energy: float) -> float:
+        """Gap of an energy: 0 at the best value known, 1 at the status quo.
+
+        Where the status quo is the best state known, 0 there and infinite above.
+        """
+        span = self.start_energy - self.best_energy
+        if span == 0:
+            return 0.0 if energy <= self.best_energy else float("inf")
+        return (energy - self.best_energy) / span
+
+
+def names(
+    *,
+    model: str | None = None,
+    family: str | None = None,
+    stage: str | None = None,
+    curvature: str | None = None,
+    constraint: str | None = None,
+    max_n: int | None = None,
+    collection: Collection = "all",
+) -> list[str]:
+    """List the problems, by model and size.
+
+    Parameters
+    ----------
+    model, family : str, optional
+        Of this model only: two names of the same filter.
+    stage, curvature, constraint : str, optional
+        As in :class:`LibraryProblem`.
+    max_n : int, optional
+        With at most so many variables.
+    collection : {"small", "large", "all"}
+        Up to n = 256, the larger ones, or all.
+
+    Raises
+    ------
+    InvalidProblemError
+        For a value that no problem has.
+    """
+    if collection not in get_args(Collection):
+        raise InvalidProblemError(
+            f"collection is {collection!r}; it may be {', '.join(get_args(Collection))}"
+        )
+    records = index()["problems"]
+    wanted = {
+        "model": model,
+        "family": family,
+        "stage": stage,
+        "curvature": curvature,
+        "constraint": constraint,
+    }
+    for field, value in wanted.items():
+        key = "model" if field == "family" else field
+        known = sorted({record[key] for record in records.values()})
+        if value is not None and value not in known:
+            near = did_you_mean(value, known)
+            raise InvalidProblemError(
+                f"{field} is {value!r}{near}; in the library there are: {', '.join(known)}"
+            )
+        records = {
+            name: record
+            for name, record in records.items()
+            if value is None or record[key] == value
+        }
+    return [
+        name
+        for name, record in records.items()
+        if (max_n is None or record["n"] <= max_n)
+        and collection in ("all", collection_of(record["n"]))
+    ]
+
+
+def load(name: str) -> LibraryProblem:
+    """Rebuild a problem of the library.
+
+    Raises
+    ------
+    UnknownProblemError
+        If there is none of this name; the message lists them.
+    FormatError
+        If the package's data are damaged: the hash differs.
+
+    Examples
+    --------
+    >>> load("garment-2-1024-early").problem
+    CardinalityQUBO(n=1024, k=512, rank≤512, float32)
+    """
+    record = record_of(name)
+    recipe = read_recipe(DATA / f"{name}.npz")
+    problem, start = rebuild(recipe), start_of(recipe)
+    if problem.hash != record["hash"]:
+        raise FormatError(
+            f"{name} does not have the recorded hash: {DATA} is damaged; install the package again"
+        )
+    known = best_values().get(name, {"energy": 0.0, "state": pack(start)})
+    return LibraryProblem(
+        name=name,
+        problem=problem,
+        start=start,
+        start_energy=float(problem.energy(start)),
+        best=unpack(known["state"], problem.n),
+        best_energy=known["energy"],
+        bound=known.get("bound"),
+        proved=known.get("proved", False),
+        origin=index()["runs"][record["run"]] | record["look"],
+        **{field: record[field] for field in _RECORDED},
+    )
+
+
+_RECORDED = ("model", "layer", "depth", "stage", "curvature", "constraint", "hash")
+
+
+def table() -> list[dict[str, Any]]:
+    """Return a record of each problem, for a table or a data frame; nothing is rebuilt.
+
+    Its fields are those of :class:`LibraryProblem` but the arrays, and ``n``, ``k``, ``groups``
+    (their number), ``rank`` (rows of the factor, None of a dense problem), ``collection`` and
+    ``by`` (how the best value was found).
+    """
+    best = best_values()
+    rows = []
+    for name, record in index()["problems"].items():
+        known = best.get(name, {})
+        rows.append(
+            {"name": name}
+            | {key: value for key, value in record.items() if key not in ("run", "look")}
+            | {"collection": collection_of(record["n"])}
+            | {key: known.get(key) for key in ("energy", "bound", "proved", "by")}
+        )
+    return rows
+
+
+@cache
+def index() -> dict[str, Any]:
+    """Read what never changes: runs, and a record of each problem."""
+    return _read(INDEX)
+
+
+def best_values(path: Path = BEST) -> dict[str, dict[str, Any]]:
+    """Read the best value, state and bound of each problem."""
+    return _read(path)
+
+
+def record_of(name: str) -> dict[str, Any]:
+    """Return what the index holds of a problem.
+
+    Raises
+    ------
+    UnknownProblemError
+        If there is none of this name.
+    """
+    records: dict[str, dict[str, Any]] = index()["problems"]
+    if name not in records:
+        raise UnknownProblemError(
+            f"the library has no problem {name!r}{did_you_mean(name, records)}; it has: "
+            f"{', '.join(records)}"
+        )
+    return records[name]
+
+
+def collection_of(n: int) -> str:
+    """Name the collection that a problem of n variables is in."""
+    return "small" if n <= SMALL else "large"
+
+
+def pack(x: State) -> str:
+    """Write a state as text, eight variables to a byte, in base 64."""
+    return base64.b64encode(np.packbits(x).tobytes()).decode()
+
+
+def unpack(text: str, n: int) -> State:
+    """Read what :func:`pack` wrote."""
+    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=n)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FormatError(f"{path} is damaged ({error}); install the package again") from error
+    if not isinstance(content, dict):
+        raise FormatError(f"{path} is damaged; install the package again")
+    return content

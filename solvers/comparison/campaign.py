@@ -1,0 +1,282 @@
+"""A campaign: every solver on every problem with every seed, each run once, whatever it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from solvers.comparison.cases import Case, examine
+from solvers.comparison.config import CampaignConfig
+from solvers.comparison.entrants import Entrant, digest_of, enter, settings, why_unsupported
+from solvers.comparison.journal import PROBLEMS, Journal, check_folder
+from solvers.comparison.places import Task, carry_out, end_all, room
+from solvers.comparison.records import Run, digest, key_of, unsupported
+from solvers.comparison.refute import refuted
+from solvers.errors import CampaignError, describe
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a campaign stands, after a run."""
+
+    done: int
+    total: int
+    remaining: float
+    """Seconds that the rest will take, from what each solver took so far."""
+    failures: int
+    """Runs that failed or were killed."""
+    run: Run
+    """The run that has just ended."""
+
+
+@dataclass
+class Campaign:
+    """A campaign that is ready to run: all that can be refused has been.
+
+    Made by :meth:`plan`.
+    """
+
+    config: CampaignConfig
+    folder: Path
+    cases: dict[str, Case]
+    entrants: dict[str, Entrant]
+    runs: list[Run]
+    refused: dict[str, str] = field(default_factory=dict)
+    """Run → why its solver does not take its problem."""
+    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Run → how it went."""
+
+    @classmethod
+    def plan(cls, config: CampaignConfig, folder: Path) -> Campaign:
+        """Make the solvers, read every problem once, and list the runs.
+
+        Parameters
+        ----------
+        config : CampaignConfig
+        folder : Path
+            Of the campaign; problems that are in memory alone are written there.
+
+        Raises
+        ------
+        CampaignError, SolverError, InvalidProblemError, FormatError, OSError
+            Whatever keeps the campaign from running as it is configured.
+        """
+        check_folder(folder)
+        if config.jobs is not None and config.jobs > room(config.cores):
+            raise CampaignError(
+                f"{config.jobs} runs of {config.cores} cores side by side do not fit: this "
+                f"machine has room for {room(config.cores)}; lower jobs or cores"
+            )
+        if not room(config.cores):
+            raise CampaignError(
+                f"a run of {config.cores} cores does not fit: this process may use {room(1)}"
+            )
+        entered = enter(config.solvers)
+        campaign = cls(config, folder, {}, {entrant.label: entrant for entrant, _ in entered}, [])
+        for case, problem in examine(config.problems, folder / PROBLEMS):
+            campaign.cases[case.name] = case
+            for entrant, solver in entered:
+                why = why_unsupported(entrant, solver, case, problem, config)
+                start = settings(solver, config, case)["start"]
+                campaign._add(case, entrant, start, why)
+        return campaign
+
+    def _add(self, case: Case, entrant: Entrant, start: bool, why: str) -> None:
+        for seed in self.config.seeds:
+            key = key_of(case, entrant, seed, self.config.time_limit)
+            self.runs.append(
+                Run(
+                    key, case.name, entrant.label, seed, self.config.time_limit,
+                    entrant.num_reads, start, self.config.restart,
+                )
+            )  # fmt: skip
+            if why:
+                self.refused[key] = why
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes this campaign another than one with other settings."""
+        config = self.config
+        return {
+            "problems": {
+                name: f"{case.hash[:16]} {digest(case.start)[:8]}"
+                for name, case in self.cases.items()
+            },
+            "solvers": {entrant.label: digest_of(entrant) for entrant in self.entrants.values()},
+            "seeds": list(config.seeds),
+            "time_limit": config.time_limit,
+            "cores": config.cores,
+            "warm_start": config.warm_start,
+            "restart": config.restart,
+        }
+
+    @property
+    def jobs(self) -> int:
+        """Runs side by side."""
+        return self.config.jobs or room(self.config.cores)
+
+    @property
+    def longest(self) -> float:
+        """Seconds that it takes at most, if no solver overruns its limit."""
+        return (len(self.runs) - len(self.refused)) * self.config.time_limit / self.jobs
+
+    def carry_out(
+        self,
+        progress: Callable[[Progress], object] = lambda progress: None,
+        executor: Executor | None = None,
+    ) -> None:
+        """Carry out the runs that are not done yet.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Told a :class:`Progress` after each run.
+        executor : concurrent.futures.Executor, optional
+            Where :func:`solvers.comparison.places.carry_out` is called, such as Dask's; threads
+            of this process when omitted, :attr:`jobs` of them.
+
+        Raises
+        ------
+        CampaignError
+            If the folder is another campaign's, damaged or in use.
+        KeyboardInterrupt
+            After all solvers were stopped; what was done is kept.
+        """
+        with Journal(self.folder, self.identity) as journal:
+            keys = {run.key for run in self.runs}
+            self.answers |= {k: answer for k, answer in journal.done.items() if k in keys}
+            for key, why in self.refused.items():
+                if key not in journal.done:
+                    journal.append(key, unsupported(why))
+                self.answers[key] = journal.done[key]
+            pace = _Pace(self)
+            left = [run for run in self.runs if run.key not in self.answers]
+            with closing(self._answers(left, executor)) as ended:
+                for run, answer in ended:
+                    journal.append(run.key, answer)
+                    self.answers[run.key] = journal.done[run.key]
+                    progress(pace.after(run))
+
+    def _answers(
+        self, runs: list[Run], executor: Executor | None
+    ) -> Generator[tuple[Run, dict[str, Any]], None, None]:
+        """Yield how each run went, as they come to an end."""
+        pool = executor or ThreadPoolExecutor(self.jobs)
+        asked: dict[Future[dict[str, Any]], Run] = {}
+        try:
+            for run in runs:
+                asked[pool.submit(carry_out, self._task(run))] = run
+            for future in as_completed(asked):
+                try:
+                    answer = future.result()
+                except Exception as error:  # of the executor: a machine that was lost
+                    answer = unsupported("")
+                    answer["end"] |= {"status": "failed", "error": describe(error)}
+                yield asked.pop(future), answer
+        finally:
+            for future in asked:
+                future.cancel()
+            if executor is None:
+                if asked:
+                    end_all()  # so that no thread waits for a solver
+                pool.shutdown()
+
+    def _task(self, run: Run) -> Task:
+        code = self.entrants[run.solver].code
+        return Task(run, self.cases[run.problem], code, self.config.cores, self.config.grace)
+
+    def table(self, imported: list[dict[str, Any]] | None = None) -> DataFrame:
+        """Return the table of the runs that are done, with other people's rows if given.
+
+        Raises
+        ------
+        MissingBackendError
+            If pandas is not installed.
+        """
+        from solvers.comparison.table import checked, frame_of
+
+        rows = [row for run in self.runs for row in self._rows(run)]
+        return checked(frame_of(refuted([*rows, *(imported or [])], self.cases)))
+
+    def _rows(self, run: Run) -> Iterator[dict[str, Any]]:
+        if (answer := self.answers.get(run.key)) is None:
+            return
+        entrant = self.entrants[run.solver]
+        common = self.common(self.cases[run.problem]) | {
+            "run": run.key,
+            "solver": run.solver,
+            "options": entrant.options,
+            "seed": run.seed,
+            "versions": entrant.versions,
+            "machine": answer["end"].get("machine", ""),
+        }
+        yield from rows_of(common, answer)
+
+    def common(self, case: Case) -> dict[str, Any]:
+        """Return the columns that all rows of a problem share."""
+        return {
+            "problem": case.name,
+            "family": case.family,
+            "n": case.n,
+            "k": case.k,
+            "groups": case.groups,
+            "time_limit": self.config.time_limit,
+            "best_known": case.best,
+            "best_proved": case.proved,
+            "start_energy": case.start_energy,
+            "start_kind": case.start_kind,
+            "cores": self.config.cores,
+        }
+
+
+def rows_of(common: dict[str, Any], answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one run: its incumbents, and its end."""
+    last = 0.0
+    for seconds, energy in answer["trace"]:
+        last = max(last, seconds)
+        yield common | {
+            "row": "incumbent",
+            "seconds": seconds,
+            "energy": energy,
+            "feasible": True,
+        }
+    end = answer["end"]
+    yield common | end | {"row": "end", "seconds": max(last, end["seconds"])}
+
+
+class _Pace:
+    """Seconds that are left, from what each solver's runs took so far."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        self.campaign = campaign
+        self.left: dict[str, int] = {}
+        self.spent: dict[str, list[float]] = {}
+        for run in campaign.runs:
+            if run.key not in campaign.answers:
+                self.left[run.solver] = self.left.get(run.solver, 0) + 1
+
+    def after(self, run: Run) -> Progress:
+        """Count a run that has ended, and say where the campaign stands."""
+        campaign = self.campaign
+        answer = campaign.answers[run.key]
+        self.left[run.solver] -= 1
+        self.spent.setdefault(run.solver, []).append(answer["end"]["seconds"])
+        rest = 0.0
+        for solver, count in self.left.items():
+            took = self.spent.get(solver)
+            rest += count * (sum(took) / len(took) if took else campaign.config.time_limit)
+        statuses = [a["end"]["status"] for a in campaign.answers.values()]
+        return Progress(
+            done=len(campaign.answers),
+            total=len(campaign.runs),
+            remaining=rest / campaign.jobs,
+            failures=sum(status in ("failed", "timeout") for status in statuses),
+            run=run,
+        )

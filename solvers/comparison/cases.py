@@ -1,0 +1,314 @@
+"""The problems of a campaign: where they are read from, and what is known of them."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import fnmatch
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from problems import CardinalityQUBO, FormatError, InvalidProblemError
+from problems.files import atomic, regular
+from problems.formats import FORMATS, read
+from problems.read_only import read_only
+from problems.scaling import check_energies
+from problems.suggest import did_you_mean
+from solvers.base import State
+from solvers.comparison.config import ProblemSpec
+from solvers.errors import CampaignError
+from solvers.finalize import magnitude
+
+_LIBRARY = "library:"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a problem is read from, in this process or another."""
+
+    place: str
+    """``library:NAME``, or an absolute path."""
+    format: str | None = None
+    k: int | None = None
+    free: bool = False
+
+    def load(self) -> CardinalityQUBO:
+        """Read the problem.
+
+        Raises
+        ------
+        FormatError, FileNotFoundError
+            As :func:`problems.formats.read`.
+        """
+        if self.place.startswith(_LIBRARY):
+            problem: CardinalityQUBO = _library().load(self.place.removeprefix(_LIBRARY)).problem
+            return problem
+        return read(self.place, self.format, k=self.k, free=self.free)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem of a campaign, without its coefficients."""
+
+    name: str
+    source: Source = field(compare=False)
+    hash: str
+    n: int
+    k: int
+    groups: int
+    family: str = ""
+    start: str = field(default="", repr=False)
+    """Status quo, :func:`packed`; empty where there is none."""
+    start_energy: float = math.nan
+    """Energy of the status quo, or the mean over all feasible states."""
+    start_kind: str = "random mean"
+    """``"status quo"`` or ``"random mean"``."""
+    best: float = math.nan
+    proved: bool = False
+    magnitude: float = 0.0
+    """Sum of all absolute coefficients, which energies are rounded to a share of."""
+    offset: float = 0.0
+
+    def state(self) -> State | None:
+        """Return the status quo, shape (n,)."""
+        return unpacked(self.start, self.n) if self.start else None
+
+
+def packed(x: npt.NDArray[Any]) -> str:
+    """Write a state of 0/1 as text, six variables to a character."""
+    return base64.b64encode(np.packbits(np.asarray(x, dtype=bool)).tobytes()).decode()
+
+
+def unpacked(text: str, n: int) -> State:
+    """Read what :func:`packed` wrote, shape (n,)."""
+    bits = np.frombuffer(base64.b64decode(text), dtype=np.uint8)
+    return read_only(np.unpackbits(bits, count=n))
+
+
+def examine(specs: Sequence[ProblemSpec], folder: Path) -> Iterator[tuple[Case, CardinalityQUBO]]:
+    """Read every problem once, and say what is known of it.
+
+    Parameters
+    ----------
+    specs : sequence of ProblemSpec
+    folder : Path
+        Where problems that are in memory alone are written to, for other processes.
+
+    Raises
+    ------
+    CampaignError
+        If a name is unknown or comes twice, or a start is of another problem.
+    FormatError, FileNotFoundError
+        If a file can't be read.
+    """
+    seen: set[str] = set()
+    for spec in specs:
+        places = _places(spec)
+        for place in places:
+            case, problem = _examined(spec, place, folder, f"problem-{len(seen) + 1}")
+            if spec.name and len(places) == 1:
+                case = dataclasses.replace(case, name=spec.name)
+            if case.name in seen:
+                raise CampaignError(
+                    f"two problems are named {case.name!r}; give one of them another name "
+                    "(name: … beside its path)"
+                )
+            seen.add(case.name)
+            yield case, problem
+
+
+def _places(spec: ProblemSpec) -> list[str]:
+    """Unfold a set of the library, or a pattern of files."""
+    if not spec.path:
+        return [""]
+    if spec.path.startswith(_LIBRARY):
+        return [_LIBRARY + name for name in _library_names(spec.path.removeprefix(_LIBRARY))]
+    path = Path(spec.path).expanduser()
+    if path.is_dir() or any(sign in spec.path for sign in "*?["):
+        endings = {ending for form in FORMATS.values() for ending in form.endings}
+        pattern = path / "*" if path.is_dir() else path
+        root = Path(pattern.anchor or ".")
+        found = sorted(root.glob(str(pattern.relative_to(pattern.anchor))))
+        files = [file for file in found if file.suffix.lower() in endings and file.is_file()]
+        if not files:
+            raise CampaignError(f"{spec.path} holds no problem file ({', '.join(sorted(endings))})")
+        return [str(file.resolve()) for file in files]
+    try:
+        return [str(regular(path).resolve())]
+    except FileNotFoundError:
+        raise CampaignError(
+            f"there is no problem file {spec.path}; of the public set: {_LIBRARY}NAME, or "
+            f"{_LIBRARY}SET for one of {', '.join(_sets())}"
+        ) from None
+
+
+def _examined(
+    spec: ProblemSpec, place: str, folder: Path, number: str
+) -> tuple[Case, CardinalityQUBO]:
+    known: dict[str, Any] = {}
+    start = spec.start
+    if spec.problem is not None:
+        problem, name, start, known = _from_memory(spec, number)
+        source = _written(problem, folder)
+    elif place.startswith(_LIBRARY):
+        name = place.removeprefix(_LIBRARY)
+        entry = _library().load(name)
+        problem, source = entry.problem, Source(place)
+        start = entry.start if start is None else start
+        known = _known(entry)
+    else:
+        source = Source(place, spec.format, spec.k, spec.free)
+        problem, name = source.load(), Path(place).stem
+        start = _beside(Path(place)) if start is None else start
+    given = {"family": spec.family or None, "best": spec.best, "proved": spec.proved or None}
+    known |= {key: value for key, value in given.items() if value is not None}
+    check_energies(problem)
+    state = None if start is None else _state(start, problem, name)
+    energy = mean_energy(problem) if state is None else problem.energy(state)
+    best = known.get("best")
+    return Case(
+        name=name,
+        source=source,
+        hash=problem.hash,
+        n=problem.n,
+        k=problem.k,
+        groups=problem.num_groups,
+        family=known.get("family") or "",
+        start="" if state is None else packed(state),
+        start_energy=float(energy),
+        start_kind="random mean" if state is None else "status quo",
+        best=math.nan if best is None else float(best),
+        proved=bool(known.get("proved")),
+        magnitude=magnitude(problem),
+        offset=problem.offset,
+    ), problem
+
+
+def _from_memory(
+    spec: ProblemSpec, number: str
+) -> tuple[CardinalityQUBO, str, Any, dict[str, Any]]:
+    """Return problem, name, start and what is known, of a problem or an entry of the library."""
+    given, start, known = spec.problem, spec.start, {}
+    name = spec.name or number
+    if not isinstance(given, CardinalityQUBO) and isinstance(
+        inner := getattr(given, "problem", None), CardinalityQUBO
+    ):
+        known = _known(given)
+        start = getattr(given, "start", None) if start is None else start
+        name = spec.name or getattr(given, "name", name)
+        given = inner
+    if not isinstance(given, CardinalityQUBO):
+        raise CampaignError(
+            f"problem {name!r} is a {type(given).__name__}; pass a problems.CardinalityQUBO, a "
+            "path, or library:NAME"
+        )
+    return given, name, start, known
+
+
+def _written(problem: CardinalityQUBO, folder: Path) -> Source:
+    """Write a problem where other processes find it; what is there already stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{problem.hash[:24]}.npz"
+    if not path.exists():
+        with atomic(path) as temporary:
+            problem.save(temporary)
+    return Source(str(path.resolve()))
+
+
+def _beside(path: Path) -> Path | None:
+    """Return the file that holds a problem's status quo: NAME.x0.npy beside NAME.npz."""
+    start = path.with_suffix(".x0.npy")
+    return start if start.is_file() else None
+
+
+def _state(given: Any, problem: CardinalityQUBO, name: str) -> State:
+    """Read and check a status quo."""
+    try:
+        if isinstance(given, str | Path):
+            # Mapped, so that a claimed size is held against the file's before it is taken.
+            given = np.array(np.load(regular(given), mmap_mode="r", allow_pickle=False))
+        state: State = problem.as_states(given)
+    except (InvalidProblemError, FormatError, OSError, ValueError) as error:
+        raise CampaignError(f"the start of problem {name!r} can't be used: {error}") from error
+    if state.shape != (problem.n,) or not problem.is_feasible(state):
+        raise CampaignError(
+            f"the start of problem {name!r} has shape {state.shape} and {int(state.sum())} ones; "
+            f"it must be a state of {problem.n} variables with k = {problem.k} of them 1"
+        )
+    return state
+
+
+def mean_energy(problem: CardinalityQUBO) -> float:
+    """Return the mean energy over all feasible states, exactly.
+
+    With p = k/n in each group, the mean of ``x_i x_j`` is p within one (i = j), ``p(k-1)/(n-1)``
+    within one (i ≠ j), and the product of both p across groups. So the mean is that of p itself
+    plus, for each group, ``p(1-p) n/(n-1) (tr Q_g - 1ᵀQ_g 1/n)``.
+    """
+    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
+    share = problem.cardinalities / np.maximum(sizes, 1)
+    p = share[problem.groups]
+    traces = np.bincount(problem.groups, problem.diagonal, problem.num_groups)
+    if problem.is_factored:
+        A = problem.A.astype(np.float64)
+        columns = np.zeros((problem.num_groups, len(A)))
+        np.add.at(columns, problem.groups, A.T)
+        sums = np.square(columns).sum(1)
+        sums += np.bincount(problem.groups, problem.linear, problem.num_groups)
+        mean = float(np.square(A @ p).sum() + problem.linear @ p**2)
+    else:
+        rows = np.where(problem.groups[:, None] == problem.groups, problem.Q, 0.0).sum(1)
+        sums = np.bincount(problem.groups, rows, problem.num_groups)
+        mean = float(p @ problem.Q.astype(np.float64) @ p)
+    spread = share * (1 - share) * sizes / np.maximum(sizes - 1, 1)
+    return mean + float(spread @ (traces - sums / np.maximum(sizes, 1))) + problem.offset
+
+
+# -- the public set -------------------------------------------------------------------------
+
+
+#: Sets besides those of each model.
+_COLLECTIONS = ("small", "large", "all")
+
+
+def _library() -> Any:
+    from problems import library
+
+    return library
+
+
+def _known(entry: Any) -> dict[str, Any]:
+    """Return what an entry of the library says of its problem."""
+    return {
+        "family": getattr(entry, "family", None),
+        "best": getattr(entry, "best_energy", None),
+        "proved": getattr(entry, "proved", None),
+    }
+
+
+def _sets() -> list[str]:
+    return [*_COLLECTIONS, *sorted({row["model"] for row in _library().table()})]
+
+
+def _library_names(wanted: str) -> list[str]:
+    """Return the problems of a set, of a model, of a pattern, or the one of that name."""
+    library, sets = _library(), _sets()
+    every: list[str] = library.names()
+    if wanted in _COLLECTIONS:
+        found: list[str] = library.names(collection=wanted)
+    elif wanted in sets:
+        found = library.names(model=wanted)
+    else:
+        found = fnmatch.filter(every, wanted)
+    if not found:
+        raise CampaignError(
+            f"the library has no problem or set {wanted!r}{did_you_mean(wanted, [*sets, *every])}; "
+            f"sets: {', '.join(sets)}; problems: {', '.join(every)}"
+        )
+    return found

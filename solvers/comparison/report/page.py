@@ -1,0 +1,143 @@
+"""Write a comparison as one page of HTML."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jinja2 import Environment
+from markupsafe import Markup
+
+from problems.files import write_text
+from solvers.comparison.extra import importing
+from solvers.comparison.measures import TARGETS, results, spelled, summary
+from solvers.comparison.measures.overview import HEADINGS
+from solvers.comparison.report import curves, sizes
+from solvers.comparison.report.curves import SHOWN_TARGET, Scene
+from solvers.comparison.report.facts import facts, failures, refuted
+from solvers.comparison.report.figures import Chart, spelled_target
+from solvers.comparison.report.problems import HEADINGS as PROBLEM_HEADINGS
+from solvers.comparison.report.problems import problem_rows, problem_tables, target_rows
+
+with importing():
+    from bokeh.embed import json_item
+    from bokeh.resources import Resources
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def write_report(table: DataFrame, path: str | Path, title: str = "Comparison of solvers") -> Path:
+    """Write the report of a comparison as a self-contained page of HTML.
+
+    The page opens from disk and asks no other host for anything. Charts are Bokeh's; solvers
+    are switched off and on for all of them at once, the performance profile is computed again
+    for those shown, and the data of each chart can be downloaded as CSV.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        One row for each improvement of a run, and one for its end.
+    path : str or Path
+        File to write; its folder must exist.
+    title : str
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    TableError
+        If the table can't be measured.
+    MissingBackendError
+        If Bokeh is not installed.
+    """
+    found = results(table)
+    scene = Scene(found)
+    charts = draw(scene)
+    # Names of problems and solvers come from files: everything is escaped.
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(_source("page.html.j2")).render(
+        title=title,
+        facts=facts(table, found),
+        styles=scene.styles,
+        targets=[spelled_target(target) for target in TARGETS],
+        shown=spelled_target(SHOWN_TARGET),
+        headings=list(HEADINGS.values()),
+        summary=[
+            (scene.results.solvers.index(row["solver"]), spelled(row))
+            for row in summary(found).to_dict("records")
+        ],
+        target_rows=target_rows(scene),
+        charts=[chart for chart in charts if chart.key != "problem"],
+        problem_chart=charts[-1],
+        failures=failures(found),
+        refuted=refuted(found),
+        problems=problem_rows(scene),
+        tables=problem_tables(scene),
+        problem_headings=PROBLEM_HEADINGS,
+        bokeh=Markup("\n".join(Resources(mode="inline", components=["bokeh"]).js_raw)),
+        css=Markup(_source("page.css")),
+        script=Markup(_source("page.js")),
+        data=_embedded(_data(scene, charts)),
+    )
+    write_text(path, page)
+    return Path(path)
+
+
+def draw(scene: Scene) -> list[Chart]:
+    """Draw the charts of the page, in its order; the last one is that of a problem."""
+    return [
+        curves.ecdf_chart(scene),
+        curves.anytime_chart(scene),
+        curves.profile_chart(scene),
+        sizes.time_to_target_chart(scene),
+        sizes.time_to_solution_chart(scene),
+        sizes.primal_integral_chart(scene),
+        sizes.proof_chart(scene),
+        sizes.bound_chart(scene),
+        sizes.feasible_chart(scene),
+        sizes.repair_chart(scene),
+        curves.problem_chart(scene),
+    ]
+
+
+def _data(scene: Scene, charts: list[Chart]) -> dict[str, Any]:
+    """Return what the page's script reads."""
+    from solvers.comparison.measures.profiles import RESOLUTION
+    from solvers.comparison.report.problems import curves as curves_of
+
+    solvers = scene.results.solvers
+    return {
+        "solvers": solvers,
+        "problems": scene.results.problems["problem"].tolist(),
+        "target": spelled_target(SHOWN_TARGET),
+        "resolution": RESOLUTION,
+        "span": scene.span,
+        # A matrix of problems and solvers; null where a problem was not solved.
+        "costs": {
+            spelled_target(target): [
+                [float(cost) if np.isfinite(cost) else None for cost in row]
+                for row in matrix.reindex(columns=solvers).to_numpy()
+            ]
+            for target, matrix in scene.costs.items()
+        },
+        "curves": curves_of(scene),
+        "figures": {
+            chart.key: json_item(chart.figure) for chart in charts if chart.figure is not None
+        },
+    }
+
+
+def _embedded(data: dict[str, Any]) -> Markup:
+    """Return JSON that may stand in an element ``script``: no ``<`` can end it."""
+    return Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"))
+
+
+def _source(name: str) -> str:
+    return files("solvers.comparison.report").joinpath(name).read_text(encoding="utf-8")
