@@ -15,6 +15,7 @@ import pytest
 
 from icbs import load_masks
 from problems import CardinalityQUBO, Instance, load_instances
+from solvers.comparison import table as tables
 from tests.icbs.test_cli import icbs, prune
 from tests.icbs.test_saved_blocks import facts, files
 
@@ -203,6 +204,34 @@ def test_a_start_of_another_problem_is_refused(tmp_path):
     assert result.exit_code == 2
     assert "misses the cardinality" in said(result)
     assert solved(tmp_path / "a.npz", "--ignore-start")["energy"] == 1
+
+
+# -- compare --------------------------------------------------------------------------------
+
+
+def test_compare_knows_starts_and_best_energies(run, tmp_path):
+    out = tmp_path / "out"
+    words = ("--problems", run / "blocks", "--solvers", "anneal", "--seeds", "1", "--no-report")
+    result = icbs("compare", *words, "--time-limit", "0.05", "--jobs", "1", "--out", out)
+    assert result.exit_code == 0, result.output
+    frame = tables.read(out).drop_duplicates("problem").set_index("problem")
+    blocks = {block.name: block for block in load_instances(run / "blocks")}
+    assert set(frame.index) == set(blocks)
+    for name, block in blocks.items():
+        row = frame.loc[name]
+        assert row.start_kind == "status quo"
+        assert row.start_energy == block.problem.energy(block.start)
+        assert row.best_known == block.best_energy == min(block.about["energy"], row.start_energy)
+
+
+def test_instances_in_memory_are_compared_from_their_starts(run, tmp_path):
+    from solvers import compare
+
+    found = compare(
+        list(load_instances(run / "blocks"))[:2], ["anneal"], seeds=1, time_limit=0.05, jobs=1
+    )
+    assert set(found.problem) == {"block-000000", "block-000002"}
+    assert set(found.start_kind) == {"status quo"}
 
 
 # -- prune ----------------------------------------------------------------------------------
