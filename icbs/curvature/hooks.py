@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from icbs.curvature.layer_io import Call
 from icbs.errors import DataError, LayerError
 from icbs.model.calls import check_explained, inputs_and_output
+from icbs.model.hooks import watch_calls
 from icbs.model.layer import Layer
 
 SCALE = 2.0**14
@@ -179,26 +180,16 @@ def hooked(
     *,
     verify: bool = False,
 ) -> Iterator[LayerHooks]:
-    """Listen to every call of the layers within the context; see :class:`LayerHooks`."""
-    taps = LayerHooks(samples, start, verify=verify)
+    """Record every call of the layers within the context; see :class:`LayerHooks`."""
+    hooks = LayerHooks(samples, start, verify=verify)
 
-    def hook_of(layer: Layer) -> Callable[..., Tensor]:
-        def hook(
-            module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Any
-        ) -> Tensor:
-            return taps.record(layer, *inputs_and_output(layer, args, named, output))
+    def record(number: int, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> Tensor:
+        layer = layers[number]
+        return hooks.record(layer, *inputs_and_output(layer, args, named, output))
 
-        return hook
-
-    handles = [
-        layer.module.register_forward_hook(hook_of(layer), with_kwargs=True) for layer in layers
-    ]
-    try:
-        with frozen(model), torch.enable_grad():
-            yield taps
-    finally:
-        for handle in handles:
-            handle.remove()
+    modules = {number: layer.module for number, layer in enumerate(layers)}
+    with watch_calls(modules, after=record), frozen(model), torch.enable_grad():
+        yield hooks
 
 
 @contextmanager
