@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from icbs import parallel
 from icbs.blocks.block import Block, build_block
 from icbs.blocks.solving import check_solver, check_whole_model, choose_solver, solve_blocks
-from icbs.config import LayerSettings, PrunerConfig, StartSettings
+from icbs.config import LayerSettings, PrunerConfig, RunFolderSettings, StartSettings
 from icbs.curvature.passes import Pass
 from icbs.data.objective import Loss
 from icbs.errors import ConfigError
@@ -44,7 +44,7 @@ _FIXED = {
 }
 
 #: Settings that a resumed run can change with the recorded memory plan (and its rounding).
-_PLANNED = {"passes", "time_limit", "solver", "solver_options"}
+_PLANNED = {*RunFolderSettings.model_fields, "passes", "time_limit", "solver", "solver_options"}
 
 
 class Pruner:
@@ -122,7 +122,8 @@ class Pruner:
             for each layer to prune, with its density. By default they are computed from
             ``initial``.
         run : path, optional
-            New folder for checkpoints, history and results; see :meth:`resume`.
+            New folder for checkpoints, history, results and, with ``save_blocks``, block
+            problems; see :meth:`resume`.
         callback : callable, optional
             ``callback(progress)`` at the start and after each pass; a true return value
             ends the run. Its time is not counted.
@@ -144,6 +145,8 @@ class Pruner:
 
         Raises
         ------
+        ConfigError
+            If ``save_blocks`` is set, and there is no run folder.
         LayerError, DataError
             Before the first pass, with the model unchanged. An exception in a later pass leaves
             the model with the best masks found.
@@ -155,6 +158,11 @@ class Pruner:
             first pass a checkpoint that can't be written is a warning; if the results can't be
             written, the error has them as ``result``, and the model has the best masks found.
         """
+        if run is None and self.config.save_blocks is not None:
+            raise ConfigError(
+                f"save_blocks = {self.config.save_blocks!r} needs a run folder to save blocks in; "
+                "pass run=…, or leave save_blocks out"
+            )
         held = nullcontext() if run is None else RunFolder.new(run)
         with evaluation_mode(model) as plain, held as folder:
             context = RunContext.prepare(plain, batches, loss, self.config)
@@ -267,6 +275,8 @@ class Pruner:
             blocks = self.build(context, state, pass_info)
             answers = self.solve(context, state, blocks)
             rows = state.acceptance.judge(context, state, blocks, answers)
+            if context.block_saver is not None:
+                context.block_saver.save(state, blocks, answers, rows)
             state.history += rows
             if state.acceptance.settled(rows):
                 break

@@ -48,6 +48,8 @@ class Block:
     """Ridge λω, shape (n,): part of the energy, but not of the predicted change."""
     others: Sequence[Quadratic] = ()
     """Terms of the energy that do not model the loss, such as a layer's output error."""
+    kappa: float = 1.0
+    """κ, the weight of the curvature of the loss, including damping."""
 
     def __post_init__(self) -> None:
         # Copies that solvers have no access to, so that the density check is independent of them.
@@ -157,7 +159,7 @@ def build_block(
         wide = factor.astype(np.float64)
         linear, offset = pieces(2 * (wide.T @ (wide @ x0)))
         problem = CardinalityQUBO.from_factors(factor, linear, k, groups=groups, offset=offset)
-        return Block(gates, start, problem, penalty)
+        return Block(gates, start, problem, penalty, kappa=kappa)
     if not len(matrix):
         matrix = np.zeros((len(gates), len(gates)))
     for factor in factors:
@@ -167,7 +169,7 @@ def build_block(
     problem = CardinalityQUBO(0.5 * matrix + np.diag(linear), k, groups=groups, offset=offset)
     # If no term models the loss, the others are the prediction.
     others = others if any(model.models_loss for model in models) else []
-    return Block(gates, start, problem, penalty, others)
+    return Block(gates, start, problem, penalty, others, kappa)
 
 
 def _dense(model: QuadraticModel) -> Float:

@@ -13,6 +13,7 @@ from icbs.config.names import NameOf
 
 _BYTES = TypeAdapter(ByteSize)
 _SIZE = re.compile(r"\s*[0-9]*\.?[0-9]+\s*[A-Za-z]*\s*")
+_BLOCKS = re.compile(r"(sample:)?(0*[1-9][0-9]{0,17})")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,20 @@ def _byte_size(given: Any) -> int:
         raise ValueError("should be a number of bytes, such as 6e9, '6GB' or '500MiB'") from None
 
 
+def _save_blocks(given: Any) -> Any:
+    """Read ``N`` or ``sample:M``."""
+    if given is None:
+        return None
+    found = None if isinstance(given, bool) else _BLOCKS.fullmatch(str(given))
+    if found is None:
+        raise ValueError(
+            "should be N (every N-th block), such as 10, or sample:M (M blocks spread over layers "
+            "and passes), such as sample:60"
+        )
+    number = int(found[2])
+    return f"sample:{number}" if found[1] else number
+
+
 def _block_size(given: Any) -> Any:
     """Parse an integer or ``all``, with one error message for both."""
     try:
@@ -80,6 +95,7 @@ Memory = Annotated[int, BeforeValidator(_byte_size), Field(ge=1)]
 
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+SaveBlocks = Annotated[int | str, BeforeValidator(_save_blocks)]
 BlockSize = Annotated[int | Literal["all"], BeforeValidator(_block_size)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]

@@ -25,6 +25,7 @@ from icbs.config.fields import (
     Positive,
     Precision,
     SampleName,
+    SaveBlocks,
     Scope,
     SelectionName,
     Share,
@@ -283,11 +284,25 @@ class BudgetSettings(Group):
     With ``float16`` the loss is scaled. Gradients are summed, and factors stored, in float32
     (float64 for a float64 model). Choose ``bfloat16`` on a GPU that supports it.
     """
+
+
+class RunFolderSettings(Group):
+    """Run folder."""
+
     checkpoint_every: Annotated[Count, Unit("passes")] = 10
     """Number of passes between checkpoints in the run folder.
 
     Lower it if a pass takes minutes.
     """
+    save_blocks: Annotated[SaveBlocks | None, Unit("N, or sample:M")] = None
+    """Block problems that are saved in the run folder: every N-th, or M spread over layers and
+    passes.
+
+    ``1`` saves all. The masks do not depend on it. Set it to compare solvers on real problems;
+    ``icbs blocks`` lists the files.
+    """
+    save_blocks_limit: Annotated[Memory, Unit("bytes, or such as 1GB")] = 1_000_000_000
+    """Limit of the total size of the saved blocks; blocks beyond it are not saved."""
 
 
 class PaperSettings(Group):

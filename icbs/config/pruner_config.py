@@ -13,6 +13,7 @@ from icbs.config.groups import (
     CurvatureSettings,
     LayerSettings,
     PaperSettings,
+    RunFolderSettings,
     SolverSettings,
     StartSettings,
 )
@@ -23,6 +24,7 @@ from icbs.errors import ConfigError
 
 # Pydantic lists the fields of the last base first.
 class PrunerConfig(
+    RunFolderSettings,
     BudgetSettings,
     SolverSettings,
     AcceptanceSettings,

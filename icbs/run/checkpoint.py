@@ -23,9 +23,13 @@ OLDER = "icbs-checkpoint-3"
 
 
 def write_checkpoint(
-    path: Path, context: RunContext, state: RunState, manifest: str, history: Mapping[str, Any]
+    path: Path,
+    context: RunContext,
+    state: RunState,
+    manifest: str,
+    marks: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Write a state, with the digest of the manifest and the mark of the history.
+    """Write a state, with the digest of the manifest and the marks of the tables beside it.
 
     Raises
     ------
@@ -35,7 +39,7 @@ def write_checkpoint(
     best = state.best.kept()
     facts = state.facts() | {
         "manifest": manifest,
-        "history": dict(history),
+        **marks,
         "kept": {x.name: {"current": x.num_kept, "best": best[x.name]} for x in context.layers},
     }
     write_tensors(path, FORMAT, facts, state.tensors(context.layers))

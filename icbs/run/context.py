@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -31,6 +31,9 @@ from icbs.model.layer import Layer
 from icbs.plugins import ACCEPTANCES
 from icbs.run.memory import Plan, make_plan, survey
 from icbs.selection.schedule import selection_point, shares
+
+if TYPE_CHECKING:
+    from icbs.run.saved_blocks import BlockSaver
 
 log = logging.getLogger("icbs")
 
@@ -57,6 +60,8 @@ class RunContext:
     """Weights that are pruned, and those that are left dense."""
     executor: Executor | None = None
     """Executor that solves the blocks of a pass; None for threads of this process."""
+    block_saver: BlockSaver | None = None
+    """Saves block problems; None without ``save_blocks``."""
 
     @classmethod
     def prepare(

@@ -85,7 +85,7 @@ def run_passes(
         raise
     except SolverFailureError:
         if folder is not None:  # The checkpoint is kept: a resumed run repeats these passes.
-            folder.record(state)
+            folder.record(context, state)
         raise
     finally:
         state.best.apply(context.layers)
