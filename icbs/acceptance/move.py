@@ -67,6 +67,7 @@ class Move:
 
     def row(self, state: RunState, actual: float, *, accepted: bool) -> BlockRecord:
         """Record the outcome of the move."""
+        solution = self.answer if isinstance(self.answer, Solution) else None
         return BlockRecord(
             step=state.step,
             samples=state.num_samples,
@@ -79,8 +80,10 @@ class Move:
             accepted=accepted,
             energy=self.energy,
             failure=failure_text(self.answer) if isinstance(self.answer, SolverError) else "",
-            solver_seconds=self.answer.timing.total if isinstance(self.answer, Solution) else 0.0,
+            solver_seconds=solution.timing.total if solution else 0.0,
             seconds=state.seconds,
+            proved=solution is not None and solution.is_optimal,
+            bound=solution.bound if solution else None,
         )
 
 

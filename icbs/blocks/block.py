@@ -72,6 +72,28 @@ class Block:
         """Names of the layers."""
         return self.gates.name
 
+    def masks(self, x: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
+        """Return the masks of the layers after a move to a state; the layers are not changed.
+
+        Parameters
+        ----------
+        x : array of uint8, shape (n,)
+            State, 1 = pruned.
+
+        Returns
+        -------
+        dict of str to Tensor of bool
+            Layer name → mask, True where the weight is kept, in the shape of the weight.
+        """
+        moved = np.flatnonzero(x != self.start)
+        pruned = {layer.name: layer.pruned.clone() for layer in self.gates.layers}
+        for change in self.gates.changes(moved, x.astype(bool)[moved]):
+            pruned[change.layer.name][change.index] = change.pruned
+        return {
+            layer.name: layer.kind.shaped(~pruned[layer.name].view(layer.shape)).contiguous()
+            for layer in self.gates.layers
+        }
+
     def keeps_counts(self, x: npt.NDArray[np.uint8]) -> bool:
         """Whether a state prunes as many gates of each group as the current state does."""
         binary = x.shape == self.start.shape and bool(((x == 0) | (x == 1)).all())

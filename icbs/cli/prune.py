@@ -23,7 +23,7 @@ LAYERS, START, BLOCKS = "Layers and density", "Initial masks", "Blocks"
 SOLVER, BUDGET, RUN_FOLDER = "Solver", "Budget and numbers", "Run folder"
 
 #: Settings for ``--set`` other than the pruner's.
-OUTER = ("evaluate_every", "task_options")
+OUTER = ("enumerate_masks", "evaluate_every", "task_options")
 
 Set = Annotated[
     list[str],
@@ -140,6 +140,15 @@ def prune(
             rich_help_panel=RUN_FOLDER,
         ),
     ] = None,
+    enumerate_masks: Annotated[
+        bool,
+        typer.Option(
+            "--enumerate",
+            help="Evaluate all masks at the end, to compare with the true optimum; for some two "
+            "dozen weights.",
+            rich_help_panel=MORE,
+        ),
+    ] = False,
     settings: Set = [],  # noqa: B006
     run: Annotated[
         Path | None,
@@ -191,6 +200,7 @@ def prune(
         "pruner.seed": seed,
         "pruner.save_blocks": save_blocks,
         "run": run,
+        "enumerate_masks": enumerate_masks or None,
     }
     changes = {name: value for name, value in flags.items() if value is not None}
     changes |= {
@@ -204,6 +214,7 @@ def _prune(chosen: Settings) -> None:
     """Prune with validated settings."""
     from icbs.cli.output_folders import new_folder
     from icbs.cli.session import open_task, prune_live, show_outcome
+    from icbs.cli.true_optimum import DenseTask
     from icbs.cli.user_code import absolute_paths, allow_local_imports
     from icbs.model.finding import find_layers
     from icbs.pruner import Pruner
@@ -218,7 +229,8 @@ def _prune(chosen: Settings) -> None:
     console = Screen()
     options = {name: absolute_paths(value) for name, value in chosen.task_options.items()}
     work = open_task(console, chosen.task, options)
-    find_layers(work.model, chosen.pruner)  # checks the layers before the evaluation
+    layers = find_layers(work.model, chosen.pruner)  # checks them before the evaluation
+    dense_task = DenseTask.of(work, layers, chosen.pruner) if chosen.enumerate_masks else None
     dense = work.evaluate(work.model)
     folder = chosen.run or new_folder(Path("runs"))
     evaluator = Evaluator(work.evaluate, chosen.evaluate_every, folder)
@@ -226,6 +238,7 @@ def _prune(chosen: Settings) -> None:
         "task": chosen.task,
         "task_options": options,
         "evaluate_every": chosen.evaluate_every,
+        "enumerate_masks": chosen.enumerate_masks,
         "dense": dense,
     }
     result = prune_live(
@@ -246,3 +259,5 @@ def _prune(chosen: Settings) -> None:
     )
     by_pass = chosen.pruner.acceptance == "pass"
     show_outcome(console, work, evaluator, result, folder, dense, by_pass=by_pass)
+    if dense_task is not None:
+        dense_task.compare(console, result, folder)

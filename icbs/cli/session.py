@@ -159,6 +159,8 @@ def show_outcome(
         size = byte_size(sum(path.stat().st_size for path in saved))
         line = f"{counted(len(saved), 'block problem')} saved ({size}), see icbs blocks {folder}"
         console.print(Text(line), highlight=False, soft_wrap=True)
+    if proof := result.proof:
+        console.print(Text(str(proof)), highlight=False, soft_wrap=True)
     if (first := result.first_failure) is not None:
         where = f"pass {first.step}, layer {first.layer!r}"
         line = f"first solver failure, {where}: {first.failure}"

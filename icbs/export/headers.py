@@ -186,6 +186,8 @@ class TaskNotes(Header):
     task: str
     task_options: dict[str, Any]
     evaluate_every: Positive
+    enumerate_masks: bool = False
+    """Whether the masks are compared with the true optimum at the end."""
     dense: dict[str, float]
     """Figures of the dense model."""
 

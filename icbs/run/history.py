@@ -36,6 +36,22 @@ class BlockRecord:
     solver_seconds: float
     seconds: float
     """Wall seconds since the start. Only the two times differ between repetitions of a run."""
+    proved: bool = False
+    """Whether the solver proved that the solution is optimal for the block's quadratic model."""
+    bound: float | None = None
+    """Lower bound on the energies of all solutions; None if the solver has none, and in histories
+    of earlier releases."""
+
+    @property
+    def gap(self) -> float | None:
+        """Relative gap ``(energy - bound) / |energy|``, or None.
+
+        The absolute one if no weight moved, since the energy is then 0 up to rounding.
+        """
+        if self.bound is None:
+            return None
+        distance = max(0.0, self.energy - self.bound)
+        return distance / abs(self.energy) if self.moved and self.energy else distance
 
 
 Row = BlockRecord  # name in version 0.1

@@ -33,7 +33,9 @@ class TableFile(Generic[R]):
     ----------
     path : Path
     kind : type
-        Dataclass of a row, with fields of int, float, str and bool: the columns.
+        Dataclass of a row: the columns. Fields are int, float, str, bool, or float or None; those
+        with a default may be missing in files of earlier releases, which keep their columns, so
+        that their digests stay valid.
     what : str
         Name of the table in messages.
     remedy : str
@@ -46,6 +48,7 @@ class TableFile(Generic[R]):
 
     def _reset(self) -> None:
         self.rows = self.size = 0
+        self.names = [field.name for field in dataclasses.fields(self.kind)]
         self._hash = new_hash()
 
     def append(self, rows: Sequence[R]) -> None:
@@ -95,8 +98,8 @@ class TableFile(Generic[R]):
                 f"{self.path} is damaged or of another run: its first {mark['rows']} rows don't "
                 f"match the checkpoint; {self.remedy}"
             )
-        rows = self._parse(text)
-        self.rows, self.size = len(rows), len(text)
+        rows, names = self._parse(text)
+        self.rows, self.size, self.names = len(rows), len(text), names or self.names
         return rows
 
     def read(self) -> list[R]:
@@ -115,23 +118,23 @@ class TableFile(Generic[R]):
         whole, end, _ = text.rpartition(b"\r\n" if b"\r\n" in text else b"\n")
         if not end:
             raise self._unreadable("it has no complete line")
-        return self._parse(whole + end)
+        return self._parse(whole + end)[0]
 
     def _csv(self, rows: Sequence[R], *, header: bool) -> bytes:
-        names = [field.name for field in dataclasses.fields(self.kind)]
         text = io.StringIO(newline="")
         writer = csv.writer(text)
         if header:
-            writer.writerow(names)
+            writer.writerow(self.names)
         for row in rows:
             # The repr of a float is the shortest text that is read back as the same bits.
-            writer.writerow([getattr(row, name) for name in names])
+            writer.writerow([getattr(row, name, "") for name in self.names])
         return text.getvalue().encode()
 
-    def _parse(self, text: bytes) -> list[R]:
+    def _parse(self, text: bytes) -> tuple[list[R], list[str]]:
+        """Read the rows and the names of their columns."""
         try:
-            lines = io.StringIO(text.decode(), newline="")
-            return [self._row(record) for record in csv.DictReader(lines)]
+            reader = csv.DictReader(io.StringIO(text.decode(), newline=""))
+            return [self._row(record) for record in reader], list(reader.fieldnames or [])
         except (ValueError, TypeError, KeyError, csv.Error) as error:
             raise self._unreadable(error) from error
 
@@ -141,9 +144,14 @@ class TableFile(Generic[R]):
             "float": float,
             "str": str,
             "bool": lambda text: text == "True",
+            "float | None": lambda text: float(text) if text else None,
         }
-        fields = dataclasses.fields(self.kind)
-        return self.kind(**{f.name: kinds[str(f.type)](record[f.name]) for f in fields})
+        present = [
+            field
+            for field in dataclasses.fields(self.kind)
+            if field.name in record or field.default is dataclasses.MISSING
+        ]
+        return self.kind(**{f.name: kinds[str(f.type)](record[f.name]) for f in present})
 
     def _unreadable(self, why: Exception | str) -> RunFolderError:
         return RunFolderError(f"{self.path} is not a readable {self.what}: {why}")

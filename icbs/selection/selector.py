@@ -94,7 +94,8 @@ class WholeModel(Selector):
     ) -> dict[str, Gates]:
         """Return one block."""
         blocks, labels, groups = [], [], 0
-        for layer in layers:
+        place = {name: number for number, name in enumerate(tabus)}  # the model's own order
+        for layer in sorted(layers, key=lambda layer: place[layer.name]):
             index = tabus[layer.name].free.nonzero().squeeze(1)
             if not len(index):
                 continue

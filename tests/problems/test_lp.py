@@ -195,7 +195,7 @@ REFUSED = {
     "a row twice": (text(rows=" c: x0 + x1 = 1\n d: x0 + x1 = 1"), "already in another"),
     "a second objective": (text("x0\n other: x1"), "no operator"),
     "a second sense": (text(more="Maximize\n x0"), "'Maximize' is duplicate or out of order"),
-    "rows twice": (text(more="Subject To\n d: x0 = 1"), "'Subject To' is duplicate or out of order"),
+    "rows twice": (text(more="Subject To\n d: x0 = 1"), "'Subject To' is duplicate"),
     "several objectives": (
         text("Priority=1", head="Minimize multi-objectives"), "can't be read|no operator",
     ),
