@@ -266,7 +266,7 @@ class Pruner:
         )
 
     def step(self, context: RunContext, state: RunState) -> None:
-        """Do one pass: select, build and solve a block per layer; accept or undo the moves."""
+        """Do one pass: select, build and solve a block in each layer due; accept or undo moves."""
         due = visit_order(context.layers, context.visits, state.step, state.generator)
         pass_info = self.look(context, state, due)
         blocks: list[Block] = []

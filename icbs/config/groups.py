@@ -225,7 +225,7 @@ class AcceptanceSettings(Group):
 
     Near a minimum the error of the quadratic model exceeds the gain of a full move. A larger κ
     gives smaller moves, which are still accepted. With ``acceptance="pass"`` κ follows the gain
-    ratio instead (measured over predicted change of the loss), as in a trust-region method.
+    ratio instead (measured over predicted change of the loss), as the radius of a trust region.
     Raise it if most moves are rejected; 1 disables it.
     """
 

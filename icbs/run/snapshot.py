@@ -47,7 +47,7 @@ class Snapshot:
             layer.set_mask(self.pruned[layer.name])
 
     def kept(self) -> dict[str, int]:
-        """Count the weights kept, by layer name."""
+        """Return the number of unpruned weights by layer name."""
         return {name: int((~pruned).sum()) for name, pruned in self.pruned.items()}
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:

@@ -43,10 +43,10 @@ def share_out(layers: Sequence[Layer], scores: Mapping[str, Tensor], config: Pru
     kept = threshold(values, sum(layer.num_keep for layer in open_), low, high)
     for layer, keep in zip(open_, kept, strict=True):
         layer.density = int(keep) / layer.size
-    _tell(open_, len(layers) - len(open_))
+    _report(open_, len(layers) - len(open_))
 
 
-def _tell(layers: Sequence[Layer], apart: int) -> None:
+def _report(layers: Sequence[Layer], apart: int) -> None:
     """Log the allocation; warn of layers that keep almost no weights, or almost all."""
     ranked = sorted(layers, key=lambda layer: layer.density)
     log.info(
@@ -153,4 +153,4 @@ def adopt(layers: Sequence[Layer], masks: Mapping[str, Tensor]) -> None:
     for layer in given:
         layer.density = int(masks[layer.name].sum()) / layer.size
     if given:
-        _tell(given, 0)
+        _report(given, 0)

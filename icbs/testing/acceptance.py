@@ -69,7 +69,7 @@ def _start(config: PrunerConfig, kind: type[AcceptanceRule]) -> tuple[RunContext
 def _check_rows(state: RunState, before: int) -> None:
     rows = state.history[before:]
     assert rows, "a pass with blocks left no row"
-    assert all(row.moved for row in rows if row.accepted), "a move of nothing was accepted"
+    assert all(row.moved for row in rows if row.accepted), "an empty move was accepted"
 
 
 def _check_weights(context: RunContext) -> None:
