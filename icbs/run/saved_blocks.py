@@ -210,8 +210,8 @@ class BlockSaver:
 
     def _record(self, number: int, block: Block, answer: Answer, row: BlockRecord) -> SavedBlock:
         answered = isinstance(answer, Solution) and not row.failure
-        bound = answer.bound if isinstance(answer, Solution) else None
-        same = {field.name: getattr(row, field.name) for field in dataclasses.fields(BlockRecord)}
+        columns = {field.name for field in dataclasses.fields(SavedBlock)} - {"bound"}
+        same = {name: value for name, value in vars(row).items() if name in columns}
         return SavedBlock(
             **same,
             file=f"block-{number:06d}.npz",
@@ -222,7 +222,7 @@ class BlockSaver:
             kappa=block.kappa,
             solver=self.config.solver,
             status=answer.status.value if isinstance(answer, Solution) and answered else "",
-            bound=math.nan if bound is None else bound,
+            bound=math.nan if row.bound is None else row.bound,
             size=0,
         )
 
