@@ -1,10 +1,11 @@
 """A run keeps block problems as files: which, what is in them, and what a kill leaves of them."""
 
-from __future__ import math
+from __future__ import annotations
 
 import csv
 import json
 import logging
+import math
 import shutil
 from collections import Counter
 from pathlib import Path
