@@ -1,6 +1,6 @@
-"""What is solved: cardinality-constrained QUBOs, their energies, files and conversions.
+"""Cardinality-constrained QUBOs: energies, files and conversions.
 
-This floor knows no solver and no neural network; it stands on NumPy and torch tensors.
+This package imports neither solvers nor neural networks; it needs NumPy, and torch for tensors.
 """
 
 from __future__ import annotations
@@ -11,14 +11,24 @@ from problems.lazy import attach
 
 if TYPE_CHECKING:
     from problems.errors import FormatError, IcbsError, InvalidProblemError
+    from problems.instance import Instance, load_instances
     from problems.qubo import CardinalityQUBO
 
-__all__ = ["CardinalityQUBO", "FormatError", "IcbsError", "InvalidProblemError"]
+__all__ = [
+    "CardinalityQUBO",
+    "FormatError",
+    "IcbsError",
+    "Instance",
+    "InvalidProblemError",
+    "load_instances",
+]
 
 _HOME = {
     "CardinalityQUBO": "problems.qubo",
     "FormatError": "problems.errors",
     "IcbsError": "problems.errors",
+    "Instance": "problems.instance",
     "InvalidProblemError": "problems.errors",
+    "load_instances": "problems.instance",
 }
 __getattr__, __dir__ = attach(globals(), _HOME)

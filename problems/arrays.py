@@ -14,7 +14,7 @@ from problems.errors import InvalidProblemError
 
 Array = npt.NDArray[Any]
 
-#: Entries converted to float64 at a time when an energy is evaluated: 512 KiB, which caches hold.
+#: Entries converted to float64 at a time when an energy is evaluated (512 KiB, fits caches).
 _CHUNK = 1 << 16
 
 
@@ -31,7 +31,7 @@ class Arrays:
 
     @classmethod
     def of_matrix(cls, Q: Any) -> Arrays:
-        """Check a symmetric matrix; errors as those of the problem."""
+        """Check a symmetric matrix; raises the errors of :class:`CardinalityQUBO`."""
         matrix = checked_coefficients(Q, "Q", ndim=2)
         if matrix.shape[0] != matrix.shape[1]:
             raise InvalidProblemError(f"Q has shape {matrix.shape}; it must be square, (n, n)")
@@ -39,7 +39,7 @@ class Arrays:
 
     @classmethod
     def of_factors(cls, A: Any, linear: Any) -> Arrays:
-        """Check factors; errors as those of the problem."""
+        """Check factors; raises the errors of :class:`CardinalityQUBO`."""
         factor = checked_coefficients(A, "A", ndim=2)
         vector = checked_coefficients(linear, "linear", ndim=1).astype(np.float64, copy=False)
         if factor.shape[1] != vector.shape[0]:
@@ -92,7 +92,7 @@ def _peak(values: Array) -> float:
 
 
 def _product(matrix: Array, X: Array) -> Array:
-    """``matrix @ X`` in float64, converting a bounded piece of ``matrix`` at a time."""
+    """``matrix @ X`` in float64, converting ``matrix`` piece by piece to bound memory."""
     rows, columns = matrix.shape
     if matrix.dtype == np.float64 or rows * columns <= _CHUNK:
         return matrix.astype(np.float64, copy=False) @ X

@@ -1,4 +1,4 @@
-"""Checks of what a problem is made of: arrays of any kind in, clean NumPy arrays out."""
+"""Validation of a problem's coefficients, cardinalities and groups."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from problems.errors import InvalidProblemError
 
 Array = npt.NDArray[Any]
 
-#: Largest |Q - Qᵀ| / max|Q| that is taken for rounding and averaged away, by dtype.
+#: Largest |Q - Qᵀ| / max|Q| that counts as rounding and is averaged away, by dtype.
 _ASYMMETRY = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-11}
 
 
 def is_tensor(values: Any) -> bool:
     """Whether values are a torch tensor; does not import torch, which takes a second."""
-    torch = sys.modules.get("torch")  # Without it nobody can have made a tensor.
+    torch = sys.modules.get("torch")  # not imported, so no tensor exists
     return torch is not None and isinstance(values, torch.Tensor)
 
 
 def stays_on_device(values: Any) -> bool:
-    """Whether coefficients are kept where they are rather than brought to NumPy."""
+    """Whether coefficients stay on their device instead of being converted to NumPy."""
     return is_tensor(values) and bool(values.is_cuda)
 
 
 def as_array(values: Any, name: str) -> Array:
-    """Bring a tensor of any device, a nested list or an array to NumPy."""
+    """Convert a tensor on any device, a nested list or an array to NumPy."""
     if is_tensor(values):
         values = values.detach().to_dense().cpu()
         # NumPy has no bfloat16.
@@ -59,7 +59,7 @@ def checked_coefficients(values: Any, name: str, ndim: int) -> Array:
 
 
 def symmetrised(Q: Array) -> Array:
-    """Average rounding away; refuse a matrix that is asymmetric beyond it."""
+    """Average out asymmetry from rounding; refuse a matrix with more."""
     if np.array_equal(Q, Q.T):
         return Q
     scale = float(np.abs(Q).max())

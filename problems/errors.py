@@ -1,15 +1,15 @@
-"""The root of the project's error tree, and the errors of the problem floor.
+"""The base class of all errors, and the errors of this package.
 
-Every error that the project raises on purpose derives from :class:`IcbsError`, so that a
-caller can catch the lot with one clause; each also derives from the built-in that it
-refines, so that plain ``except ValueError`` keeps working.
+Every error that the project raises deliberately derives from :class:`IcbsError`, so that one
+clause catches them all; each also derives from the built-in error that it refines, so that
+``except ValueError`` works too.
 """
 
 from __future__ import annotations
 
 
 class IcbsError(Exception):
-    """Anything the project refuses on purpose; the message says what to change."""
+    """Base of all deliberate errors; the message says what to change."""
 
 
 class InvalidProblemError(IcbsError, ValueError):
@@ -17,7 +17,7 @@ class InvalidProblemError(IcbsError, ValueError):
 
 
 class FormatError(IcbsError, ValueError):
-    """A file or foreign object that can't be read as a cardinality-constrained QUBO."""
+    """A file or model that can't be read as a cardinality-constrained QUBO."""
 
 
 class UnknownProblemError(IcbsError, LookupError):

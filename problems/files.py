@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read only where reading ends."""
+"""Atomic writes, and checks that a path is a regular file."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pathlib import Path
 from problems.errors import FormatError
 
 _PRIVATE = re.compile(r"\.icbs-[a-z0-9_]{8}\.tmp")
-"""Names of the folders that :func:`atomic` makes, and of nothing else."""
+"""Names of the temporary folders of :func:`atomic`."""
 
 
 @contextmanager
 def private_folder(parent: Path) -> Iterator[Path]:
-    """Make a folder of an unguessable name that its owner alone can enter; remove it at the end.
+    """Make a temporary folder that only its owner can enter; remove it at the end.
 
-    Whatever a library puts there beside the file asked for, such as a temporary file of its
-    own, goes with it, also after a kill (:func:`remove_leftovers`).
+    Other files that a library writes there, such as temporary files of its own, are removed with
+    it, also after a kill (:func:`remove_leftovers`).
     """
     folder = Path(tempfile.mkdtemp(prefix=".icbs-", suffix=".tmp", dir=parent))
     try:
@@ -32,23 +32,23 @@ def private_folder(parent: Path) -> Iterator[Path]:
 
 
 def regular(path: str | Path) -> Path:
-    """Return the path of a regular file, or of a link to one.
+    """Return a path after checking that it is a regular file, or a link to one.
 
     Raises
     ------
     FormatError
-        If it is a folder, a pipe, a socket or a device, where reading may never end, or no
-        path at all.
+        If it is a folder, a pipe, a socket or a device (reading might never end), or not a valid
+        path.
     FileNotFoundError
         If there is no such file.
     """
     try:
         mode = os.stat(path).st_mode
     except ValueError as error:  # a NUL in the name
-        raise FormatError(f"{str(path)!r:.80} names no file: {error}") from error
+        raise FormatError(f"{str(path)!r:.80} is not a valid path: {error}") from error
     if not stat.S_ISREG(mode):
         kind = "folder" if stat.S_ISDIR(mode) else "pipe, socket or device"
-        raise FormatError(f"{path} is a {kind}; copy what it holds to a file, and read that")
+        raise FormatError(f"{path} is a {kind}; copy its content to a file and read that")
     return Path(path)
 
 
@@ -56,26 +56,27 @@ def regular(path: str | Path) -> Path:
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path and move it to ``path`` if the body succeeds.
 
-    Until then ``path`` keeps its old content, and an error leaves it as it was. The contents
-    reach the disk before the name does, so that a crash leaves the old file or the new one. A
-    link at ``path`` is replaced, and never written through. Permissions follow the umask.
+    Until then, and after an error, ``path`` keeps its old content. Data are flushed to disk
+    before the file is renamed, so that a crash leaves either the old file or the new one. A link
+    at ``path`` is replaced, not followed. Permissions follow the umask.
 
     Parameters
     ----------
     path : str or Path
-        Where the file shall be; its folder must exist.
+        Path of the file; its folder must exist.
 
     Raises
     ------
     OSError
-        If the folder is missing, full or can't be written, or something is at ``path`` that is
-        not a file.
+        If the folder is missing, full or not writable, or ``path`` exists and is not a file.
     """
     target = Path(path)
     if not target.parent.is_dir():
-        raise FileNotFoundError(f"{target.parent} is no folder; make it first, or name another")
+        raise FileNotFoundError(
+            f"the folder {target.parent} does not exist; create it, or choose another"
+        )
     if target.exists() and not target.is_file():
-        raise FileExistsError(f"{target} exists and is not a plain file; name another")
+        raise FileExistsError(f"{target} exists and is not a regular file; choose another path")
     with private_folder(target.parent) as folder:
         temporary = folder / target.name
         yield temporary
@@ -84,10 +85,10 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def finish_files(folder: Path) -> None:
-    """Give a folder's files the permissions that the umask asks for, and put them on the disk.
+    """Set the permissions of a folder's files by the umask, and flush them to disk.
 
-    Some libraries write a temporary file of their own, which is for its owner alone, and move
-    it over the one that they were asked for.
+    Needed since some libraries write a temporary file that only its owner can read, and rename
+    it.
     """
     probe = folder / folder.name
     probe.touch()  # the umask itself can't be read without changing it
@@ -101,24 +102,24 @@ def finish_files(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process left of :func:`atomic`; nobody may be writing there now."""
+    """Remove temporary folders of killed processes; no process may be writing to ``folder``."""
     for path in folder.iterdir():
         if is_leftover(path):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether this is a folder that :func:`atomic` made."""
+    """Whether a path is a temporary folder of :func:`atomic`."""
     return bool(_PRIVATE.fullmatch(path.name)) and path.is_dir() and not path.is_symlink()
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text with Unix line ends, whole or not at all."""
+    """Write UTF-8 text with Unix line ends, atomically."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write bytes, whole or not at all."""
+    """Write bytes, atomically."""
     with atomic(path) as temporary:
         temporary.write_bytes(content)

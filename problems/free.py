@@ -1,9 +1,10 @@
-"""QUBOs without a cardinality, in a form that every solver takes.
+"""QUBOs without a cardinality, as problems that every solver accepts.
 
-Each of the n variables gets a partner without coefficients, and of each pair exactly one is 1:
-n groups of two with k = 1. Any state of the first n variables is then feasible with its own
-energy, and a swap within a pair is the flip of one variable. (One group of all 2n with k = n
-says the same, but has ``C(2n, n)`` feasible states instead of ``2ⁿ``, most of them copies.)
+Each of the n variables gets a partner without coefficients, and exactly one of each pair is 1: n
+groups of two variables with k = 1. Any state of the first n variables is then feasible with its
+own energy, and a swap within a pair is the flip of one variable. (One group of all 2n variables
+with k = n is equivalent, but has ``C(2n, n)`` feasible states instead of ``2ⁿ``, most of them
+duplicates.)
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from problems.qubo import CardinalityQUBO
 
 
 def free(problem: CardinalityQUBO) -> CardinalityQUBO:
-    """Return a problem's energies without its cardinality.
+    """Return a problem with the same energies and without the cardinality.
 
     Parameters
     ----------
     problem : CardinalityQUBO
-        Of n variables; its k and groups are not looked at.
+        Of n variables; its k and groups are ignored.
 
     Returns
     -------
@@ -54,12 +55,12 @@ def free(problem: CardinalityQUBO) -> CardinalityQUBO:
 
 
 def original_problem(lifted: CardinalityQUBO) -> CardinalityQUBO:
-    """Return the problem of the first n variables of one that :func:`free` made, with k = 0.
+    """Undo :func:`free`: return the problem of the first n variables, with k = 0.
 
     Raises
     ------
     InvalidProblemError
-        If it is not such a problem.
+        If ``lifted`` was not made by :func:`free`.
     """
     n = lifted.n // 2
     partners = slice(n, None)
@@ -68,7 +69,7 @@ def original_problem(lifted: CardinalityQUBO) -> CardinalityQUBO:
     pairs = lifted.n == 2 * n and np.array_equal(lifted.groups, np.tile(np.arange(n), 2))
     if n and not (pairs and (lifted.cardinalities == 1).all() and not any(r.any() for r in rest)):
         raise InvalidProblemError(
-            f"{lifted!r} has a cardinality of its own; only what problems.free.free made is free"
+            f"{lifted!r} has a cardinality; pass a problem made by problems.free.free"
         )
     labels = None if lifted.labels is None else lifted.labels[:n]
     if lifted.is_factored:
@@ -78,12 +79,12 @@ def original_problem(lifted: CardinalityQUBO) -> CardinalityQUBO:
 
 
 def original_states(states: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the first half of states, shape (…, 2n)."""
+    """Return the first half of states of shape (…, 2n)."""
     return states[..., : states.shape[-1] // 2]
 
 
 def add_partners(states: Any) -> npt.NDArray[np.uint8]:
-    """Complete states, array_like of 0/1 of shape (…, n), by those of the partners."""
+    """Append the partners' values to states, array_like of 0/1 of shape (…, n)."""
     ones = np.asarray(states)
     if ones.dtype.kind not in "biuf" or not ((ones == 0) | (ones == 1)).all():
         raise InvalidProblemError("a state may hold 0 and 1 only")
@@ -91,7 +92,7 @@ def add_partners(states: Any) -> npt.NDArray[np.uint8]:
 
 
 def _widened(matrix: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
-    """Add rows and as many columns again of zeros, whose pages are not touched."""
+    """Extend a matrix to ``rows`` rows and twice the columns, with zeros."""
     height, width = matrix.shape
     wide = np.zeros((rows, 2 * width), dtype=matrix.dtype)
     wide[:height, :width] = matrix

@@ -70,7 +70,7 @@ class CardinalityGroups:
     def minimise_linear(self, cost: Array, *ties: Array) -> State:
         """Return the feasible state with the least sum of the costs of its ones.
 
-        Sets the ``k_g`` variables of smallest cost in each group to 1.
+        Sets the ``k_g`` variables of smallest cost in each group.
 
         Parameters
         ----------

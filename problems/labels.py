@@ -1,7 +1,7 @@
-"""Names of variables: what may be one, and how JSON and text show them.
+"""Names of variables: validation, and conversion to JSON and text.
 
-A name is a string, a number, or a tuple of names: what LP and MPS texts and dimod's models use,
-and what JSON can hold (a tuple as a list), so that no file needs pickle.
+A name is a string, a number, or a tuple of names. LP and MPS texts and dimod's models use these,
+and JSON can hold them (a tuple as a list), so that files don't need pickle.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from problems.errors import InvalidProblemError
 
 Labels = tuple[Hashable, ...]
 
-#: Tuples within tuples that a name may have.
+#: Largest nesting depth of tuples in a name.
 DEPTH = 32
 
 
 def checked_labels(labels: Any, n: int) -> Labels | None:
-    """Return the names of n variables, or None if they are numbered 0 … n - 1.
+    """Validate the names of n variables; return None if they are 0 … n - 1.
 
     Raises
     ------
     InvalidProblemError
-        If there are not n of them, two are equal, or one is of another kind.
+        If there are not n names, two are equal, or one has another type.
     """
     if labels is None:
         return None
@@ -35,10 +35,12 @@ def checked_labels(labels: Any, n: int) -> Labels | None:
         raise InvalidProblemError(f"labels is {labels!r:.40}; pass a sequence of {n} names")
     names = tuple(_plain(label) for label in labels)
     if len(names) != n:
-        raise InvalidProblemError(f"there are {len(names)} labels for {n} variables")
+        raise InvalidProblemError(
+            f"there are {len(names)} labels for {n} variables; pass one for each"
+        )
     if len(set(names)) != n:
         twice = next(name for at, name in enumerate(names) if name in names[:at])
-        raise InvalidProblemError(f"the label {twice!r:.40} comes twice; names must be distinct")
+        raise InvalidProblemError(f"duplicate label {twice!r:.40}; names must be distinct")
     return None if all(type(name) is int for name in names) and names == tuple(range(n)) else names
 
 
@@ -48,19 +50,19 @@ def to_json(labels: Labels) -> str:
 
 
 def from_json(text: str | bytes) -> list[Any]:
-    """Read what :func:`to_json`, or dimod, wrote.
+    """Read names written by :func:`to_json` or dimod.
 
     Raises
     ------
     ValueError
-        If it is not JSON, or no list, or nested too deep.
+        If the text is not JSON or not a list, or is nested too deep.
     """
     try:
         found = json.loads(text)
     except RecursionError:
         raise ValueError("lists are nested too deep") from None
     if not isinstance(found, list):
-        raise ValueError(f"a {type(found).__name__} stands where a list of names should")
+        raise ValueError(f"expected a list of names, found a {type(found).__name__}")
     return nested_tuples(found)
 
 
@@ -78,7 +80,7 @@ def nested_tuples(values: list[Any], depth: int = 0) -> list[Any]:
 
 
 def display_names(labels: Labels | None, n: int) -> list[str]:
-    """Return a distinct text of one line for each variable: a string as it is, others as JSON."""
+    """Return one distinct line of text per variable: strings unchanged, other names as JSON."""
     if labels is None:
         return list(map(str, range(n)))
     plain = [
@@ -91,7 +93,7 @@ def display_names(labels: Labels | None, n: int) -> list[str]:
 
 
 def text_names(labels: Labels | None, n: int, valid: Callable[[str], bool]) -> list[str]:
-    """Return names that a text format can hold: the labels if all are valid, else ``x0 …``."""
+    """Return names for a text format: the labels if all are valid, else ``x0 …``."""
     if labels is not None:
         strings = [label for label in labels if isinstance(label, str) and valid(label)]
         if len(strings) == n:
@@ -100,12 +102,12 @@ def text_names(labels: Labels | None, n: int, valid: Callable[[str], bool]) -> l
 
 
 def labels_from_names(names: Sequence[str]) -> Sequence[str] | None:
-    """Return names that were read, or None for ``x0 … x(n-1)``, which :func:`text_names` makes."""
+    """Return names that were read, or None for the default ``x0 … x(n-1)``."""
     return None if list(names) == [f"x{i}" for i in range(len(names))] else names
 
 
 def _plain(label: Any, depth: int = 0) -> Hashable:
-    """Bring one name to Python's own types."""
+    """Convert one name to Python's own types."""
     if isinstance(label, tuple):
         if depth == DEPTH:
             raise InvalidProblemError(f"a label is nested deeper than {DEPTH} tuples")

@@ -1,9 +1,9 @@
-"""Penalty forms: the cardinality moved into the cost, for backends that can't hold it.
+"""Penalties: the cardinality moved into the cost, for backends without constraints.
 
 The penalised energy is ``E(x) + Σ_g λ_g (Σ_{i∈g} x_i - k_g)² + Σ_g μ_g (Σ_{i∈g} x_i - k_g)``.
-Both terms vanish on feasible states, so feasible energies never change. The *strength* λ
-makes infeasible states dear; the *shift* μ, a Lagrange multiplier, makes "one too many" and
-"one too few" equally dear, so that less strength is needed. A shift alone adds no couplings
+Both terms vanish on feasible states, so feasible energies never change. The *strength* λ raises
+the energy of infeasible states; the *shift* μ, a Lagrange multiplier, makes "one too many" and
+"one too few" equally costly, so that less strength is needed. A shift alone adds no couplings
 (:class:`LinearPenalty`).
 """
 
@@ -35,7 +35,7 @@ class Penalty:
         return Penalty(self.strength * factor, self.shift)
 
     def raised(self, violation: Vector, growth: float) -> Penalty:
-        """Return the next penalty after the lowest state known missed the cardinality.
+        """Return the next penalty after the lowest known state violated the cardinality.
 
         The step of the method of multipliers (Hestenes 1969; Powell 1969): the shift moves
         by ``2λ`` times the ``violation`` of the minimiser, shape (num_groups,), positive for
@@ -80,19 +80,19 @@ class LinearPenalty(Penalty):
 
 
 def penalised(problem: CardinalityQUBO, penalty: Penalty) -> CardinalityQUBO:
-    """Move the cardinalities into the cost; feasible energies stay as they are.
+    """Move the cardinalities into the cost; feasible energies are unchanged.
 
     Parameters
     ----------
     problem : CardinalityQUBO
     penalty : Penalty
-        From :func:`penalty_for`, or one's own.
+        From :func:`penalty_for`, or any other.
 
     Returns
     -------
     CardinalityQUBO
-        With the same groups and cardinalities, which a backend may now ignore; dense, for
-        the square of the constraint couples all of a group, and in float64.
+        With the same groups and cardinalities, which a backend may now ignore. Dense, since the
+        square of the constraint couples all variables of a group; float64.
     """
     labels, k = problem.groups, problem.cardinalities.astype(np.float64)
     strength, shift = penalty.strength, penalty.shift
@@ -107,7 +107,7 @@ def penalised(problem: CardinalityQUBO, penalty: Penalty) -> CardinalityQUBO:
 
 
 def penalty_for(problem: CardinalityQUBO, policy: str | float) -> Penalty:
-    """Choose a penalty by name, or take a number as the strength of every group.
+    """Compute a penalty by a named policy, or with a number as the strength of every group.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def penalty_for(problem: CardinalityQUBO, policy: str | float) -> Penalty:
 
 
 def check_policy(policy: str | float) -> None:
-    """Refuse what :func:`penalty_for` can't take.
+    """Check a policy before :func:`penalty_for` is called with it.
 
     Raises
     ------
@@ -150,16 +150,16 @@ def check_policy(policy: str | float) -> None:
 
 
 def exchange_penalty(problem: CardinalityQUBO) -> Penalty:
-    """Strength that provably suffices, from the dearest repair of a broken cardinality.
+    """Strength that provably suffices, from the largest cost of repairing a violation.
 
-    Adding the cheapest absent variable to a state with fewer than ``k`` ones costs at most
-    ``U``, the k-th smallest of ``u_i = Q_ii + 2·(the k - 1 largest positive couplings)``,
-    for at most ``k - 1`` variables are present. Removing the cheapest variable from one with
-    more than ``k`` costs at most ``D``, the (n - k)-th smallest of
-    ``d_i = -Q_ii - 2·(the least sum of k or more couplings)``. With ``μ = (D - U)/2`` both
-    repairs cost at most ``λ = (U + D)/2``, and a state that is ``t`` off saves at most
-    ``tλ`` but pays ``t²λ``: every minimum of the penalised cost can be made feasible
-    without loss. Couplings to other groups enter both bounds at their worst.
+    Adding the cheapest absent variable to a state with fewer than ``k`` ones costs at most ``U``,
+    the k-th smallest of ``u_i = Q_ii + 2·(the k - 1 largest positive couplings)``, since at most
+    ``k - 1`` variables are present. Removing the cheapest variable from one with more than ``k``
+    costs at most ``D``, the (n - k)-th smallest of ``d_i = -Q_ii - 2·(the least sum of k or more
+    couplings)``. With ``μ = (D - U)/2`` both repairs cost at most ``λ = (U + D)/2``, and a
+    violation of ``t`` saves at most ``tλ`` but costs ``t²λ``: every minimum of the penalised cost
+    can be made feasible without a higher energy. Couplings to other groups enter both bounds at
+    their worst case.
     """
     up, down = np.zeros(problem.num_groups), np.zeros(problem.num_groups)
     for g, members in enumerate(problem.group_members):
@@ -171,7 +171,7 @@ def exchange_penalty(problem: CardinalityQUBO) -> Penalty:
 def _repair_costs(
     problem: CardinalityQUBO, members: npt.NDArray[np.intp], k: int
 ) -> tuple[float, float]:
-    """Bound the cost of adding the cheapest, and removing the cheapest, of one group."""
+    """Bound the cost of adding and of removing the best variable of one group."""
     size = len(members)
     if size == 0:
         return 0.0, 0.0
@@ -179,11 +179,11 @@ def _repair_costs(
     cross = np.delete(rows, members, axis=1)
     own = rows[:, members]
     own[np.diag_indices(size)] = np.inf
-    own.sort(axis=1)  # the variable itself is now last
+    own.sort(axis=1)  # moves the variable itself to the end
     diagonal = problem.diagonal[members]
     most = np.maximum(own[:, max(size - k, 0) : size - 1], 0).sum(axis=1)
     u = np.sort(diagonal + most + np.maximum(cross, 0).sum(axis=1))
-    if k == size:  # nothing can be removed too little: one direction alone needs a price
+    if k == size:  # the count can't be too high: only one direction needs a penalty
         return float(u[-1]), -float(u[-1])
     least = own[:, :k].sum(axis=1) + np.minimum(own[:, k:], 0).sum(axis=1)
     d = np.sort(-(diagonal + least + np.minimum(cross, 0).sum(axis=1)))
@@ -205,12 +205,12 @@ def max_coefficient_penalty(problem: CardinalityQUBO) -> Penalty:
 
 
 def sum_abs_penalty(problem: CardinalityQUBO) -> Penalty:
-    """Sum of all absolute coefficients: the bluntest strength that surely suffices."""
+    """Sum of all absolute coefficients: a loose strength that always suffices."""
     return _uniform(problem, float(np.abs(problem.Q).sum(dtype=np.float64)))
 
 
 def mean_move_penalty(problem: CardinalityQUBO) -> Penalty:
-    """Mean absolute change by one flip at the mean-field state: small, meant to be raised."""
+    """Mean absolute change by one flip at the mean-field state; small, to be raised on demand."""
     return _uniform(problem, float(_moves(problem).mean()))
 
 
@@ -218,8 +218,8 @@ def balanced_penalty(problem: CardinalityQUBO) -> Penalty:
     """Mean-field multiplier with the mean distance from its threshold as strength.
 
     At the mean-field state ``x_i = k/n`` the flips cost ``f_i``; the multiplier puts the
-    threshold between the k-th and the (k+1)-th smallest at zero, so that the cost itself
-    already asks for ``k`` ones, and a small strength does the rest.
+    threshold between the k-th and the (k+1)-th smallest at zero, so that the cost itself already
+    favours ``k`` ones, and a small strength suffices.
     """
     fields = _mean_fields(problem)
     strength, shift = np.zeros(problem.num_groups), np.zeros(problem.num_groups)
@@ -233,11 +233,11 @@ def balanced_penalty(problem: CardinalityQUBO) -> Penalty:
 
 
 def adaptive_penalty(problem: CardinalityQUBO) -> Penalty:
-    """Start far below what suffices, for backends that raise it as samples ask for it.
+    """Start far below what suffices, for backends that raise the strength when needed.
 
-    A strength near the least that gives feasible samples leaves the landscape of the cost
-    itself, which single flips can then walk. Starts at 2⁻⁸ of the lower of ``exchange`` and
-    ``balanced``: eight doublings reach it.
+    Near the smallest strength that gives feasible samples, the landscape is still that of the
+    cost, which single flips can descend. Starts at 2⁻⁸ of the lower of ``exchange`` and
+    ``balanced``, which eight doublings reach.
     """
     bounds = exchange_penalty(problem), balanced_penalty(problem)
     return min(bounds, key=lambda penalty: float(penalty.strength.sum())).scaled(2.0**-8)
@@ -265,7 +265,7 @@ POLICIES: dict[str, Callable[[CardinalityQUBO], Penalty]] = {
     "sum-abs": sum_abs_penalty,
 }
 
-#: Least strength of a policy that may find none needed, in mean moves.
+#: Smallest strength of a policy that may find none to be needed, in units of the mean move.
 _FLOOR = 1e-3
 
 
@@ -280,7 +280,7 @@ def _off_diagonal(problem: CardinalityQUBO) -> Vector:
 
 
 def _mean_fields(problem: CardinalityQUBO) -> Vector:
-    """Local fields at the state that holds each group's density everywhere."""
+    """Local fields at the mean-field state, ``x_i = k_g / n_g`` in each group."""
     density = (problem.cardinalities / np.maximum(problem.group_sizes, 1))[problem.groups]
     return problem.diagonal + 2 * (_off_diagonal(problem) @ density)
 

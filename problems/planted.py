@@ -1,4 +1,4 @@
-"""Problems whose optimum is known by construction, at any size: yardsticks for solvers."""
+"""Benchmark problems of any size with an optimum known by construction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from problems.qubo import CardinalityQUBO
 
 Vector = npt.NDArray[np.float64]
 
-#: States of a tile are enumerated; its energies fill an array of 2 to this power.
+#: Largest tile; its 2 to this power states are enumerated in an array.
 _LARGEST_TILE = 16
 
 
@@ -30,9 +30,9 @@ class Planted:
 def planted(n: int, k: int, rank: int, *, slope: float = 0.1, seed: int = 0) -> Planted:
     """Plant an optimum in a convex problem of low rank.
 
-    ``E(x) = ‖A(x - x*)‖² + c·(x - x*)``, where no entry of c on the ones of x* is above 0
-    and none elsewhere below: both terms are at least 0 on feasible states, and 0 at x*,
-    which is therefore the optimum of the convex relaxation too.
+    ``E(x) = ‖A(x - x*)‖² + c·(x - x*)``, where c ≤ 0 on the ones of x* and c ≥ 0 elsewhere: both
+    terms are at least 0 on feasible states, and 0 at x*, which is therefore also the optimum of
+    the convex relaxation.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def planted(n: int, k: int, rank: int, *, slope: float = 0.1, seed: int = 0) -> 
     rank : int
         Rows of A.
     slope : float, default 0.1
-        Size of c against the diagonal of AᵀA; 0 leaves the couplings alone to tell.
+        Size of c relative to the diagonal of AᵀA; with 0, only the couplings determine the optimum.
     seed : int
 
     Returns
@@ -50,7 +50,7 @@ def planted(n: int, k: int, rank: int, *, slope: float = 0.1, seed: int = 0) -> 
         The problem is factored, float32; the energy of the optimum is 0 up to rounding.
     """
     if not (0 <= k <= n and rank >= 1 and n >= 1):
-        raise InvalidProblemError(f"n = {n}, k = {k}, rank = {rank}: 0 ≤ k ≤ n and rank ≥ 1")
+        raise InvalidProblemError(f"n = {n}, k = {k}, rank = {rank}; need 0 ≤ k ≤ n and rank ≥ 1")
     rng = np.random.default_rng(seed)
     A = (rng.normal(size=(rank, n)) / math.sqrt(rank)).astype(np.float32)
     x = np.zeros(n, np.uint8)
@@ -65,11 +65,11 @@ def planted(n: int, k: int, rank: int, *, slope: float = 0.1, seed: int = 0) -> 
 
 
 def tiled(n: int, k: int, *, tile: int = 12, rank: int = 4, seed: int = 0) -> Planted:
-    """Compose a problem of small ones, whose optima for every cardinality are enumerated.
+    """Compose a problem of small tiles, whose optima for every cardinality are enumerated.
 
-    Tiles don't couple, but share the one cardinality: the optimum is the best way to deal
-    k ones out to the tiles, found by dynamic programming over them (a min-plus
-    convolution). Unlike that of :func:`planted`, the relaxation's optimum is fractional.
+    Tiles don't couple, but share the cardinality: the optimum is the best distribution of k ones
+    over the tiles, found by dynamic programming (a min-plus convolution). Unlike that of
+    :func:`planted`, the relaxation's optimum is fractional.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def tiled(n: int, k: int, *, tile: int = 12, rank: int = 4, seed: int = 0) -> Pl
     """
     if not (0 <= k <= n and n >= 1 and 1 <= tile <= _LARGEST_TILE and rank >= 1):
         raise InvalidProblemError(
-            f"n = {n}, k = {k}, tile = {tile}, rank = {rank}: 0 ≤ k ≤ n, 1 ≤ tile ≤ "
+            f"n = {n}, k = {k}, tile = {tile}, rank = {rank}; need 0 ≤ k ≤ n, 1 ≤ tile ≤ "
             f"{_LARGEST_TILE}, rank ≥ 1"
         )
     rng = np.random.default_rng(seed)
@@ -105,7 +105,7 @@ def tiled(n: int, k: int, *, tile: int = 12, rank: int = 4, seed: int = 0) -> Pl
         A[t * rank : (t + 1) * rank, members] = part
         linear[members] = own
         tables.append(_best_by_count(part.astype(np.float64), own))
-    energy, counts = _deal(tables, k)
+    energy, counts = _distribute(tables, k)
     x = np.zeros(n, np.uint8)
     for first, (_, states), count in zip(starts, tables, counts, strict=True):
         x[order[first : first + states.shape[1]]] = states[count]
@@ -125,7 +125,9 @@ def _best_by_count(A: Vector, linear: Vector) -> tuple[Vector, npt.NDArray[np.ui
     return energies[order[first]], states[order[first]]
 
 
-def _deal(tables: list[tuple[Vector, npt.NDArray[np.uint8]]], k: int) -> tuple[float, list[int]]:
+def _distribute(
+    tables: list[tuple[Vector, npt.NDArray[np.uint8]]], k: int
+) -> tuple[float, list[int]]:
     """Choose the number of ones of each tile, ``k`` in all, for the least sum of energies."""
     least = np.array([0.0])
     choices = []

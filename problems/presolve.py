@@ -6,16 +6,16 @@ the one from ``i`` to ``j`` changes the energy by
     D_ji = (Q_jj - Q_ii) + 2 Σ_{l≠i,j} (Q_jl - Q_il) x_l,
 
 where the other variables hold ``k_g - 1`` ones in the group of ``i`` and ``j`` and ``k_h`` in
-each other group ``h``. If ``D_ji < 0`` whatever they are, ``j`` *dominates* ``i``: in an
-optimum ``x_i = 1`` brings ``x_j = 1`` along. So a variable that is dominated by ``k_g`` others
-of its group is 0 (with it there would be too many ones), and one that dominates all but fewer
-than ``k_g`` others is 1. Both hold in *every* optimum, so that any number of variables can be
-fixed at once, and then again in the problem that remains.
+each other group ``h``. If ``D_ji < 0`` for all their values, ``j`` *dominates* ``i``: in an
+optimum ``x_i = 1`` implies ``x_j = 1``. So a variable that is dominated by ``k_g`` others of its
+group is 0 (with it there would be too many ones), and one that dominates all but fewer than
+``k_g`` others is 1. Both hold in *every* optimum, so that any number of variables can be fixed at
+once, and the remaining problem can be presolved again.
 
 Two upper bounds on ``D_ji`` are used. *By fields*, ``D_ji <= high_j - low_i`` with the largest
-and least value that the field of a variable can take, from the largest and least sums of as
-many entries of its row as ones are left: O(n²) for all. *By pairs*, the largest sum of the
-differences of two rows: tighter, and O(n³) for all.
+and smallest possible field of a variable, from the largest and smallest sums of as many entries
+of its row as there are ones left: O(n²) for all. *By pairs*, the largest sum of the differences
+of two rows: tighter, and O(n³) for all.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from problems.scaling import check_energies
 Vector = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-#: Entries of Q that are held at a time, in float64 (8 MiB).
+#: Entries of Q in memory at a time, in float64 (8 MiB).
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Presolved:
-    """What is left of a problem, and the way back."""
+    """A reduced problem, and the values of the fixed variables."""
 
     problem: CardinalityQUBO
     """Problem of the free variables; its energies are those of the whole problem."""
@@ -53,7 +53,7 @@ class Presolved:
         return np.flatnonzero(self.fixed < 0)
 
     def restore(self, x: Any) -> npt.NDArray[np.uint8]:
-        """Complete states of the reduced problem.
+        """Return states of the reduced problem with the fixed variables added.
 
         Parameters
         ----------
@@ -75,7 +75,7 @@ class Presolved:
         return full
 
     def reduce(self, x: Any) -> npt.NDArray[np.uint8]:
-        """Bring states of the whole problem (warm starts) to the reduced one.
+        """Restrict states of the whole problem (warm starts) to the reduced one.
 
         Where a state contradicts the fixed values, the cardinalities of the rest are
         repaired by :func:`problems.repair.repair`.
@@ -102,8 +102,8 @@ def presolve(problem: CardinalityQUBO, *, pairs_up_to: int = 256) -> Presolved:
     problem : CardinalityQUBO
         Dense or factored; the reduced problem has the same form (a dense one in float64).
     pairs_up_to : int, default 256
-        Largest number of free variables for which pairs of rows are compared, in
-        O(n³) time, once fields fix no more.
+        Largest number of free variables for which pairs of rows are compared, in O(n³) time, when
+        bounds by fields fix no more variables.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def restrict(problem: CardinalityQUBO, zeros: Mask, ones: Mask) -> CardinalityQU
     Raises
     ------
     InvalidProblemError
-        If a group is left with fewer variables, or more ones, than its k.
+        If a group has too few variables left, or too many ones, for its k.
     """
     rest = ~(zeros | ones)
     taken = problem.count(ones[None])[0]
@@ -167,13 +167,13 @@ def restrict(problem: CardinalityQUBO, zeros: Mask, ones: Mask) -> CardinalityQU
 
 
 def _decide(problem: CardinalityQUBO, over: Vector, under: Vector) -> tuple[Mask, Mask]:
-    """Fix by counts: how many others dominate each variable, and how many it dominates."""
+    """Fix variables by the number of others that dominate them, and that they dominate."""
     k = problem.cardinalities[problem.groups]
     return over >= k, under >= problem.group_sizes[problem.groups] - k
 
 
 def _by_fields(problem: CardinalityQUBO) -> tuple[Mask, Mask]:
-    """Fix by the bounds of each variable's own field."""
+    """Fix variables by bounds on their own fields."""
     low, high = np.empty(problem.n), np.empty(problem.n)
     slack = _slack(problem)
     for rows, Q in _row_chunks(problem):
@@ -202,7 +202,7 @@ def _by_fields(problem: CardinalityQUBO) -> tuple[Mask, Mask]:
 
 
 def _by_pairs(problem: CardinalityQUBO) -> tuple[Mask, Mask]:
-    """Fix by the bounds of the difference of two rows."""
+    """Fix variables by bounds on the difference of two rows."""
     over, under = np.zeros(problem.n), np.zeros(problem.n)
     slack, groups = _slack(problem), problem.group_members
     Q = np.concatenate([rows for _, rows in _row_chunks(problem)])
@@ -210,7 +210,7 @@ def _by_pairs(problem: CardinalityQUBO) -> tuple[Mask, Mask]:
     for g, members in enumerate(groups):
         own = np.arange(len(members))
         for at, i in enumerate(members):
-            difference = Q[members] - Q[i]  # row j: what l adds to D_ji / 2
+            difference = Q[members] - Q[i]  # row j: contribution of l to D_ji / 2
             bound = diagonal[members] - diagonal[i] + slack[members] + slack[i]
             for h, others in enumerate(groups):
                 entries = difference[:, others]
@@ -235,7 +235,7 @@ def _largest(entries: Vector, count: int) -> Vector:
 
 
 def _slack(problem: CardinalityQUBO) -> Vector:
-    """Bound what rounding can add to a bound or take from it, shape (n,)."""
+    """Bound the rounding error of each variable's bounds, shape (n,)."""
     if problem.is_factored:
         A = np.abs(problem.A).astype(np.float64)
         sizes = A.T @ A.sum(axis=1) + np.abs(problem.linear)
@@ -243,7 +243,7 @@ def _slack(problem: CardinalityQUBO) -> Vector:
     else:
         sizes, terms = np.abs(problem.Q).sum(axis=1, dtype=np.float64), problem.n
     limits = np.finfo(np.float64)
-    # Where products are subnormal, each may miss by half the least number there is.
+    # A subnormal product is rounded by up to half the smallest subnormal number.
     least = problem.n * float(limits.smallest_subnormal)
     return 8 * (terms + 2) * (limits.eps * sizes + least)
 

@@ -16,9 +16,9 @@ from problems.arrays import Arrays
 from problems.checks import checked_cardinalities, stays_on_device
 from problems.errors import FormatError, InvalidProblemError
 from problems.groups import CardinalityGroups
-from problems.labels import checked_labels, to_json
+from problems.labels import checked_labels
 
-if TYPE_CHECKING:  # Importing torch takes a second, which problems of arrays never need.
+if TYPE_CHECKING:  # importing torch takes a second, and problems of arrays don't need it
     import torch
 
     from problems.tensors import Tensors
@@ -30,27 +30,27 @@ class CardinalityQUBO(CardinalityGroups):
     """Minimise ``xᵀQx + offset`` over ``x ∈ {0,1}ⁿ`` with ``Σx = k``.
 
     ``x[i] = 1`` means "weight i is pruned" (iCBS, arXiv 2411.17796, section 3). ``Q`` is
-    symmetric, both triangles count, and the linear terms lie on its diagonal. Blocks that
-    come from per-sample gradients have a curvature of low rank, and are best given as
-    factors (:meth:`from_factors`), which are never multiplied out.
+    symmetric, both triangles count, and the linear terms lie on its diagonal. Blocks that come
+    from per-sample gradients have a curvature of low rank, and are best given as factors
+    (:meth:`from_factors`), without forming ``Q``.
 
     Parameters
     ----------
     Q : array_like or torch.Tensor, shape (n, n)
-        Symmetric coefficients; float32 and float64 are kept, integers become float64,
-        half precision becomes float32. The array is not copied where that can be helped.
-        A CUDA tensor stays_on_device on its device: energies are evaluated there, and it comes to
-        the host only when an array is asked for (:attr:`Q`, a file, a CPU solver).
+        Symmetric coefficients; float32 and float64 are kept, integers become float64, half
+        precision becomes float32. The array is not copied unless necessary. A CUDA tensor stays
+        on its device: energies are evaluated there, and it is copied to the host only when an
+        array is needed (:attr:`Q`, a file, a CPU solver).
     k : int or sequence of int
-        How many variables are 1; one number for each group when ``groups`` is given.
+        Number of variables that are 1; one for each group when ``groups`` is given.
     groups : array_like of int, shape (n,), optional
         The group of each variable, ``0 … len(k) - 1``; each group holds its own ``k``
-        (one group per output row, or per N:M run). One group of all when omitted.
+        (one group per output row, or per N:M run). A single group when omitted.
     offset : float, default 0
         Constant added to every energy.
     labels : sequence, optional
         Names of the variables (strings, numbers, or tuples of them), all distinct; numbered
-        when omitted. Files keep them; they count neither for energies nor for :attr:`hash`.
+        when omitted. Files keep them; they affect neither energies nor :attr:`hash`.
 
     Raises
     ------
@@ -91,8 +91,8 @@ class CardinalityQUBO(CardinalityGroups):
         Parameters
         ----------
         A : array_like or torch.Tensor, shape (m, n)
-            Factor of the curvature, one row a sample; m = 0 leaves a linear problem. A
-            CUDA tensor stays_on_device on its device, as for the class.
+            Factor of the curvature, one row per sample; m = 0 gives a linear problem. A CUDA
+            tensor stays on its device, as for the class.
         linear : array_like or torch.Tensor, shape (n,)
             Linear coefficients besides the diagonal of ``AᵀA``; kept in float64.
         k, groups, offset, labels
@@ -101,7 +101,7 @@ class CardinalityQUBO(CardinalityGroups):
         Raises
         ------
         InvalidProblemError
-            As for the class, or ``A`` and ``linear`` of different n.
+            As for the class, or if ``A`` and ``linear`` have different n.
         """
         self = cls.__new__(cls)
         self._hold(_form_of(A, linear), k, groups, offset, labels)
@@ -122,16 +122,16 @@ class CardinalityQUBO(CardinalityGroups):
         if not np.isfinite(self.offset):
             raise InvalidProblemError(f"offset is {self.offset}; it must be finite")
 
-    # -- what it holds ------------------------------------------------------------------
+    # -- coefficients -------------------------------------------------------------------
 
     @property
     def is_factored(self) -> bool:
-        """Whether the problem is held as ``A`` and ``linear`` rather than ``Q``."""
+        """Whether the problem is stored as ``A`` and ``linear`` rather than ``Q``."""
         return self._form.Q is None
 
     @property
     def held(self) -> Arrays | Tensors:
-        """The coefficients as they are held: on the host, or on the device of the tensors given."""
+        """The coefficients as stored: on the host, or on the device of the tensors given."""
         return self._form
 
     @property
@@ -143,29 +143,29 @@ class CardinalityQUBO(CardinalityGroups):
 
     @property
     def device(self) -> torch.device:
-        """Where the coefficients are held: the CPU, or the device of the tensors given."""
+        """The device of the coefficients: the CPU, or that of the tensors given."""
         import torch
 
         return torch.device("cpu") if isinstance(self._form, Arrays) else self._form.device
 
     @property
     def on_host(self) -> bool:
-        """Whether the coefficients are on the CPU; unlike :attr:`device`, needs no torch."""
+        """Whether the coefficients are on the CPU; unlike :attr:`device`, works without torch."""
         return isinstance(self._form, Arrays) or self._form.device.type == "cpu"
 
     def tensors(self, device: torch.device | str | None = None) -> Tensors:
-        """Return the coefficients as tensors, copied to a device once and kept there.
+        """Return the coefficients as tensors; the copy on a device is cached.
 
         Parameters
         ----------
         device : torch.device or str, optional
-            Where they are wanted; :attr:`device` when omitted.
+            Device of the tensors; :attr:`device` when omitted.
 
         Returns
         -------
         Tensors
-            ``Q``, or ``A`` and ``linear``, with energies and fields evaluated there. They
-            share the memory of what the problem holds where that is possible: read only.
+            ``Q``, or ``A`` and ``linear``, with energies and fields evaluated there. They share
+            the problem's memory where possible: do not write to them.
         """
         import torch
 
@@ -182,7 +182,7 @@ class CardinalityQUBO(CardinalityGroups):
 
     @cached_property
     def _arrays(self) -> Arrays:
-        """The coefficients on the host; copied there once if a device holds them."""
+        """The coefficients on the host; a copy from a device is cached."""
         return self._form if isinstance(self._form, Arrays) else self._form.arrays()
 
     @property
@@ -192,7 +192,7 @@ class CardinalityQUBO(CardinalityGroups):
         Raises
         ------
         InvalidProblemError
-            If the problem is held densely.
+            If the problem is dense.
         """
         if self._arrays.A is None:
             raise InvalidProblemError("this problem is dense and has no factor A; use Q")
@@ -207,10 +207,9 @@ class CardinalityQUBO(CardinalityGroups):
 
     @cached_property
     def Q(self) -> Array:
-        """The matrix, shape (n, n); formed (and kept) on first use if held as factors.
+        """The matrix, shape (n, n); formed and cached on first use if stored as factors.
 
-        It is then in float64 whatever the dtype of the factors: products of float32 factors
-        may leave float32.
+        The product is always float64: products of float32 factors may overflow float32.
         """
         if self._arrays.Q is not None:
             return self._arrays.Q
@@ -246,7 +245,7 @@ class CardinalityQUBO(CardinalityGroups):
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 (hex) of coefficients, groups, cardinalities and offset; names don't count."""
+        """SHA-256 (hex) of coefficients, groups, cardinalities and offset, without names."""
         digest = hashlib.sha256()
         held = self._arrays
         parts = (held.Q, held.A, held.linear, self.groups, self.cardinalities)
@@ -257,7 +256,7 @@ class CardinalityQUBO(CardinalityGroups):
         digest.update(np.float64(self.offset).tobytes())
         return digest.hexdigest()
 
-    # -- what it answers ----------------------------------------------------------------
+    # -- energies -----------------------------------------------------------------------
 
     def energy(self, x: Any) -> Any:
         """Energy ``xᵀQx + offset``, evaluated in float64.
@@ -310,26 +309,25 @@ class CardinalityQUBO(CardinalityGroups):
         return self._form.fields(torch.from_numpy(state[None]))[0].cpu().numpy()
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_copies": {}}  # copies on devices stay behind
+        return super().__getstate__() | {"_copies": {}}  # without copies on devices
 
     # -- files --------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write the problem to an ``.npz`` file (no pickle); see :mod:`problems.npz`."""
-        form = {"A": self.A, "linear": self.linear} if self.is_factored else {"Q": self.Q}
-        groups = self.groups if self.num_groups > 1 else None
-        fields = {"cardinalities": self.cardinalities, "groups": groups, "offset": self.offset}
-        labels = None if self.labels is None else to_json(self.labels)
-        npz.write(path, fields | form | {"labels": labels})
+        """Write the problem to an ``.npz`` file (no pickle); see :mod:`problems.npz`.
+
+        :class:`problems.Instance` adds a start, a solution and notes.
+        """
+        npz.write(path, npz.fields_of(self))
 
     @classmethod
     def load(cls, path: str | Path) -> CardinalityQUBO:
-        """Read a problem that :meth:`save` wrote.
+        """Read a problem written by :meth:`save` or :meth:`problems.Instance.save`.
 
         Raises
         ------
         FormatError
-            If the file is damaged, is not such a file, or describes no valid problem.
+            If the file is damaged, has another format, or is not a valid problem.
         FileNotFoundError
             If there is no such file.
         """
@@ -340,7 +338,7 @@ class CardinalityQUBO(CardinalityGroups):
                 return cls(found["Q"], found["k"], **rest)
             return cls.from_factors(found["A"], found["linear"], found["k"], **rest)
         except InvalidProblemError as error:
-            raise FormatError(f"{path} describes no valid problem: {error}") from error
+            raise FormatError(f"{path} is not a valid problem: {error}") from error
 
     def __repr__(self) -> str:
         form = f"rank≤{self._form.A.shape[0]}" if self._form.A is not None else "dense"
@@ -349,7 +347,7 @@ class CardinalityQUBO(CardinalityGroups):
 
 
 def _form_of(matrix: Any, linear: Any = None) -> Arrays | Tensors:
-    """Check a matrix, or a factor with its linear terms, and hold it where it lies."""
+    """Check a matrix, or a factor with its linear terms, on the device that holds it."""
     if stays_on_device(matrix):
         from problems.tensors import Tensors
 

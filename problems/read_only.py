@@ -1,4 +1,4 @@
-"""A problem for code that is not trusted: the same coefficients, which can't be written to."""
+"""Read-only copies of problems, for untrusted code."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from problems.qubo import CardinalityQUBO
 def read_only_problem(problem: CardinalityQUBO) -> CardinalityQUBO:
     """Return a copy whose arrays are read-only views of the problem's own.
 
-    An attribute that is set on the copy leaves the problem as it was, too. Tensors can't be
-    made read-only: those of a problem on a device are copied there.
+    Setting an attribute on the copy does not change the problem either. Tensors can't be made
+    read-only: those on a device are copied.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def read_only_problem(problem: CardinalityQUBO) -> CardinalityQUBO:
 
 
 def read_only(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return a view that can't be written to."""
+    """Return a read-only view."""
     view = array.view()
     view.flags.writeable = False
     return view

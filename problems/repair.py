@@ -1,4 +1,4 @@
-"""Bring states back to their cardinalities, one cheapest flip at a time."""
+"""Greedy repair of states that violate their cardinalities."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from problems.qubo import CardinalityQUBO
 
 
 def repair(problem: CardinalityQUBO, states: Any) -> npt.NDArray[np.uint8]:
-    """Return the nearest feasible states that greedy flips reach.
+    """Make states feasible by greedy flips.
 
-    In each group that has too many ones, the variable with the highest local field is
-    cleared (it lowers the energy most or raises it least); in one that has too few, the
-    variable with the lowest is set; fields are brought up to date after each flip.
+    In each group that has too many ones, the variable with the highest local field is cleared
+    (which lowers the energy most, or raises it least); in one that has too few, the variable with
+    the lowest field is set. Fields are updated after each flip.
 
     Parameters
     ----------
@@ -51,4 +51,4 @@ def _repair_one(problem: CardinalityQUBO, x: npt.NDArray[np.uint8]) -> None:
             x[i] = 1 - value
             own = fields[i]
             fields += 2 * (1 - 2 * value) * problem.Q[i].astype(np.float64)
-            fields[i] = own  # a variable's own state does not enter its field
+            fields[i] = own  # a variable's field does not depend on its own value

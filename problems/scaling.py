@@ -1,8 +1,8 @@
-"""Scaling by a power of two, which changes the exponent of a coefficient and no other bit.
+"""Scaling by powers of two, which changes only the exponents of coefficients.
 
-Whoever searches squares coefficients, divides by them and adds them up, and often in float32:
-far from 1 the results leave the range of floating point. A problem is brought back to about 1
-before it is searched, and what was found is brought back to the problem's own units.
+Solvers square, divide and add coefficients, often in float32: far from 1, results overflow or
+underflow. A problem is scaled to about 1 before it is solved, and energies are scaled back to the
+problem's own units.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from problems.checks import is_tensor
 from problems.errors import InvalidProblemError
 from problems.qubo import CardinalityQUBO
 
-#: Problems whose largest coefficient lies within ``2**-SAFE … 2**SAFE`` stay as they are: in
-#: float32 too, products of two factors and sums of them are normal numbers.
+#: Problems whose largest coefficient lies within ``2**-SAFE … 2**SAFE`` are not scaled: products
+#: of two factors and sums of them are normal numbers in float32 too.
 SAFE = 64
-#: Exponents that an offset may have beside coefficients of about 1: a larger one would hide
+#: Range of the exponent of an offset, with coefficients of about 1: a larger offset would absorb
 #: them, a smaller one would lose bits.
 _SMALLEST_OFFSET, _LARGEST_OFFSET = -900, 128
 
 
 @dataclass(frozen=True)
 class Scaled:
-    """A problem with energies ``2**exponent`` times those of another, and the way back."""
+    """A problem with its energies multiplied by ``2**exponent``, and the inverse conversion."""
 
     problem: CardinalityQUBO
     exponent: int
-    """0 where the problem is the other one itself."""
+    """0 if the problem was not scaled."""
     dropped: float = 0.0
-    """What the energies lack, in the other problem's units: its offset, or nothing."""
+    """Offset left out of the scaled energies, in the original units."""
 
     @classmethod
     def of(cls, problem: CardinalityQUBO, safe: int = SAFE) -> Scaled:
-        """Scale a problem whose largest coefficient is far from 1; return others unchanged.
+        """Scale a problem if its largest coefficient is far from 1.
 
-        The scaled problem is held in float64. Entries below ``2**-1074`` of the largest
+        The scaled problem is in float64. Entries below ``2**-1074`` of the largest
         become 0; all others keep their bits.
 
         Parameters
         ----------
         problem : CardinalityQUBO
         safe : int
-            A largest coefficient within ``2**-safe … 2**safe`` is not far from 1.
+            A largest coefficient within ``2**-safe … 2**safe`` is not scaled.
         """
         size = magnitude(problem)
         if size is None or abs(size) <= safe:
@@ -65,11 +65,11 @@ class Scaled:
         return cls(scaled, exponent, 0.0 if fits else problem.offset)
 
     def restore(self, energy: float) -> float:
-        """Return an energy in the units of the other problem."""
+        """Return an energy in the original units."""
         return float(np.ldexp(energy, -self.exponent)) + self.dropped
 
     def restore_bound(self, bound: float) -> float | None:
-        """Return a lower bound in those units, rounded down; None if it leaves float64."""
+        """Return a lower bound in the original units, rounded down; None if it overflows."""
         with np.errstate(over="ignore"):
             value = np.ldexp(bound, -self.exponent)
         if np.ldexp(value, self.exponent) > bound:
@@ -78,10 +78,10 @@ class Scaled:
 
 
 def magnitude(problem: CardinalityQUBO) -> int | None:
-    """Return ``e`` with the largest coefficient below ``2**e`` and about as large.
+    """Return the exponent ``e`` of the largest coefficient, ``2**(e-1) ≤ |c| < 2**e``.
 
-    That of a factored problem, which is even, is the larger of those of the linear terms and
-    of the squared factors. None where all coefficients are 0.
+    For a factored problem it is even, and the larger one of the linear terms and the squared
+    factors. None if all coefficients are 0.
     """
     first, second = problem.peaks
     if first == 0 and second == 0:
@@ -94,31 +94,31 @@ def magnitude(problem: CardinalityQUBO) -> int | None:
 
 
 def check_energies(problem: CardinalityQUBO) -> None:
-    """Refuse a problem with states whose energy float64 can't hold.
+    """Refuse a problem whose energies may overflow float64.
 
     Raises
     ------
     InvalidProblemError
-        Naming the factor to scale by.
+        The message names the factor to scale by.
     """
     size = magnitude(problem)
     if size is None or size <= SAFE:
         return
     scaled = Scaled.of(problem)
-    # Twice the sum of all magnitudes, which local fields may reach.
+    # Local fields may reach twice the sum of all magnitudes.
     excess = _size(2 * _total(scaled.problem)) - scaled.exponent - np.finfo(float).maxexp
     if excess > 0:
         root = -(-excess // 2)
         remedy = f"A by 2**{root} and linear by 2**{2 * root}"
         raise InvalidProblemError(
-            f"coefficients are as large as 2**{size}, and energies leave float64; "
+            f"coefficients are as large as 2**{size}, and energies overflow float64; "
             f"divide {remedy if problem.is_factored else f'Q by 2**{excess}'}, which changes "
             "no solution"
         )
 
 
 def times_power(values: Any, exponent: int) -> Any:
-    """Return ``values · 2**exponent`` in float64, exact but where it becomes subnormal."""
+    """Return ``values · 2**exponent`` in float64, exact unless it becomes subnormal."""
     if is_tensor(values):
         half = exponent // 2
         return values.double() * 2.0**half * 2.0 ** (exponent - half)
@@ -130,7 +130,7 @@ def _size(value: float) -> int:
 
 
 def _total(problem: CardinalityQUBO) -> float:
-    """Bound the energies of all states, but for the offset, by absolute sums."""
+    """Bound the energies of all states, without the offset, by absolute sums."""
     held: Any = problem.held
     if not problem.is_factored:
         return float(abs(held.Q).sum())

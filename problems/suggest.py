@@ -1,4 +1,4 @@
-"""The nearest known name to one that is unknown, for messages."""
+"""Suggestions of similar names, for error messages."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 
 def did_you_mean(name: Any, known: Iterable[str]) -> str:
-    """Return ``" (did you mean 'anneal'?)"`` where a known name is near, else an empty text.
+    """Return ``" (did you mean 'anneal'?)"`` if a known name is similar, else an empty string.
 
     Parameters
     ----------
     name : object
-        What was asked for.
+        The unknown name.
     known : iterable of str
-        Names that there are.
+        The known names.
     """
     spelled = {word.casefold(): word for word in known}
     near = get_close_matches(str(name).casefold(), spelled, n=1, cutoff=0.6)

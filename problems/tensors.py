@@ -1,4 +1,4 @@
-"""A problem's coefficients as torch tensors, for those that never leave an accelerator."""
+"""A problem's coefficients as torch tensors, for problems that stay on an accelerator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 #: Entries converted to float64 at a time when an energy is evaluated (512 MiB).
 _CHUNK = 1 << 26
 
-#: As for arrays, see :mod:`problems.checks`.
+#: Largest asymmetry that counts as rounding; see :mod:`problems.checks`.
 _ASYMMETRY = {torch.float32: 1e-5, torch.float64: 1e-11}
 
 
@@ -38,7 +38,7 @@ class Tensors:
 
     @classmethod
     def of_matrix(cls, values: Tensor) -> Tensors:
-        """Check a matrix where it lies; errors as those of the problem."""
+        """Check a matrix on its device; raises the errors of :class:`CardinalityQUBO`."""
         Q = _checked(values, "Q", ndim=2)
         if Q.shape[0] != Q.shape[1]:
             raise InvalidProblemError(f"Q has shape {tuple(Q.shape)}; it must be square, (n, n)")
@@ -55,7 +55,7 @@ class Tensors:
 
     @classmethod
     def of_factors(cls, A: Tensor, linear: Any) -> Tensors:
-        """Check factors where ``A`` lies, and bring ``linear`` there."""
+        """Check factors on the device of ``A``, and move ``linear`` there."""
         factor = _checked(A, "A", ndim=2)
         vector = _checked(torch.as_tensor(linear).to(A.device), "linear", ndim=1).double()
         if factor.shape[1] != vector.shape[0]:
@@ -85,11 +85,11 @@ class Tensors:
 
     @property
     def device(self) -> torch.device:
-        """Where all of it lies."""
+        """Device of all tensors."""
         return self.coefficients.device
 
     def to(self, device: torch.device) -> Tensors:
-        """Copy to another device; itself where it lies there already."""
+        """Copy to another device; returns ``self`` if it is there already."""
         if device == self.device:
             return self
 
@@ -164,13 +164,13 @@ def _peak(values: Tensor) -> float:
 
 
 def _shared(array: Array) -> Tensor:
-    """Share an array's memory with torch, which wants it writable and without tricks."""
+    """Share an array's memory with torch, or copy it if torch can't use it in place."""
     plain = array.flags.writeable and array.dtype.isnative and min(array.strides, default=0) >= 0
     return torch.from_numpy(array if plain else array.astype(array.dtype.newbyteorder("=")))
 
 
 def _times(X: Tensor, matrix: Tensor) -> Tensor:
-    """``X @ matrix`` in float64, converting a bounded piece of ``matrix`` at a time."""
+    """``X @ matrix`` in float64, converting ``matrix`` piece by piece to bound memory."""
     rows, columns = matrix.shape
     if matrix.dtype == torch.float64 or rows * columns <= _CHUNK:
         return X @ matrix.double()

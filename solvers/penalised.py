@@ -18,6 +18,7 @@ from solvers.base import Outcome, Request, Solver, State
 from solvers.errors import OptionError
 from solvers.scaling import scale_option
 from solvers.solution import Stop
+from solvers.streams import trial_seed
 
 #: Share of the energy that counts as nothing.
 _FREE = 1e-9
@@ -168,9 +169,7 @@ def _closed(
 
 def _trial(request: Request, number: int, share: float) -> Request:
     """Give each trial its own random stream and its share of the time left."""
-    seed = request.seed
-    if seed is not None:
-        seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    seed = trial_seed(request.seed, number)
     limit = request.time_limit
     if limit is not None:
         limit -= request.remaining * (1 - share)

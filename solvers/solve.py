@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any, overload
 
-import numpy as np
-
 from problems import CardinalityQUBO, InvalidProblemError
 from solvers.attempt import Answer, attempt, attempt_each
 from solvers.base import Callback, Solver
@@ -15,8 +13,9 @@ from solvers.configure import check_attributes, reconfigured
 from solvers.errors import OptionError, SolverError, wrap_errors
 from solvers.guard import solver_name
 from solvers.registry import create
-from solvers.request import checked_seed, make_request
+from solvers.request import make_request
 from solvers.solution import Solution
+from solvers.streams import spawn_seeds
 
 
 @overload
@@ -188,13 +187,6 @@ def _sequence(values: Any, name: str, wanted: str) -> list[Any]:
     except TypeError:
         kind = type(values).__name__
         raise InvalidProblemError(f"{name} is a {kind}; pass {wanted}") from None
-
-
-def spawn_seeds(seed: int | None, count: int) -> list[int | None]:
-    """Derive one independent seed a problem; None stays None."""
-    if (seed := checked_seed(seed)) is None:
-        return [None] * count
-    return [int(s) for s in np.random.SeedSequence(seed).generate_state(count, np.uint32)]
 
 
 def resolve(solver: Any, options: dict[str, Any]) -> Solver:

@@ -20,7 +20,7 @@ DEFAULTS = Path(__file__).parents[1] / "zoo" / "language_model.yaml"
 WHAT, MORE = "Model and data (--model, --task or --config)", "Other settings, and results"
 #: Headings of the groups of settings (:mod:`icbs.config.groups`) that have flags.
 LAYERS, START, BLOCKS = "Layers and density", "Initial masks", "Blocks"
-SOLVER, BUDGET = "Solver", "Budget and numbers"
+SOLVER, BUDGET, RUN_FOLDER = "Solver", "Budget and numbers", "Run folder"
 
 #: Settings for ``--set`` other than the pruner's.
 OUTER = ("enumerate_masks", "evaluate_every", "task_options")
@@ -131,6 +131,15 @@ def prune(
             help="Seed of all random choices, ≥ 0.", show_default="0", rich_help_panel=BUDGET
         ),
     ] = None,
+    save_blocks: Annotated[
+        str | None,
+        typer.Option(
+            help="Save block problems: every N-th block (N), or M blocks spread over layers and "
+            "passes (sample:M).",
+            show_default="none",
+            rich_help_panel=RUN_FOLDER,
+        ),
+    ] = None,
     enumerate_masks: Annotated[
         bool,
         typer.Option(
@@ -189,6 +198,7 @@ def prune(
         "pruner.block_size": block_size,
         "pruner.initial": initial,
         "pruner.seed": seed,
+        "pruner.save_blocks": save_blocks,
         "run": run,
         "enumerate_masks": enumerate_masks or None,
     }

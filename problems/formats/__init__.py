@@ -1,9 +1,9 @@
-"""Readers and writers, one file format a module; each converts conventions at its door.
+"""Readers and writers, one module per file format; each converts its conventions to ours.
 
 =========== ==================== ================================================
 format      endings              module
 =========== ==================== ================================================
-``npz``     ``.npz``             :mod:`problems.npz` (our own, lossless)
+``npz``     ``.npz``             :mod:`problems.npz` (native, lossless)
 ``ubqp``    ``.ubqp``, ``.txt``  :mod:`problems.formats.coo`
 ``mqlib``   ``.mqlib``           :mod:`problems.formats.coo`
 ``qubo``    ``.qubo``            :mod:`problems.formats.coo`
@@ -17,8 +17,8 @@ format      endings              module
 ``ommx``    ``.ommx``            :mod:`problems.formats.ommx`
 =========== ==================== ================================================
 
-A reader refuses what it does not understand, and what it understands but a problem can't hold:
-other sections, other variables, bounds, inequalities. Nothing that changes a problem is left out.
+A reader refuses sections, variables, bounds and inequalities that it does not understand or that
+a problem can't represent; it never ignores input that affects the problem.
 
 Models in memory are converted by :mod:`problems.formats.bqm` (dimod),
 :mod:`problems.formats.quadratic_program` (qiskit-optimization) and :mod:`problems.formats.ommx`.
@@ -44,16 +44,16 @@ __all__ = ["FORMATS", "Format", "format_name", "read", "write"]
 
 @dataclass(frozen=True)
 class Format:
-    """One way to store a problem."""
+    """A file format: its extensions, reader and writer."""
 
     endings: tuple[str, ...]
-    """File name endings that choose it."""
+    """File name extensions of the format."""
     read: Callable[..., CardinalityQUBO]
     write: Callable[..., None]
     lossless: bool = False
-    """Keeps dtype, factors and cardinality, so that a reader is told nothing more."""
+    """Whether files keep dtype, factors and cardinality, so that reading needs no arguments."""
     cardinality: bool = True
-    """Has a place for a cardinality; a reader must be told it otherwise."""
+    """Whether files can store a cardinality; otherwise it is passed when reading."""
 
 
 def _text(dialect: str, *endings: str) -> Format:
@@ -91,58 +91,58 @@ def read(
     ----------
     path : str or Path
     format : str, optional
-        A key of :data:`FORMATS`; chosen by the file's ending when omitted.
+        A key of :data:`FORMATS`; inferred from the file extension when omitted.
     k, groups
-        The cardinality, for files that hold none, as for :class:`CardinalityQUBO`.
+        The cardinality, for files without one, as for :class:`CardinalityQUBO`.
     max_n : int, optional
-        Accept up to this many variables from a file that is small for them; see
+        Largest number of variables to accept, however small the file; see
         :func:`problems.formats.terms.check_size`.
     free : bool, default False
-        Read a QUBO that has no cardinality at all: the problem returned has 2n variables, the
-        first n of which are the file's, and each may be 0 or 1; see :func:`problems.free.free`.
+        Read a QUBO without a cardinality. The problem returned has 2n variables, of which the
+        first n are the file's, and can be 0 or 1 freely; see :func:`problems.free.free`.
 
     Raises
     ------
     FormatError
-        If the format is unknown, the file is damaged or hostile, a pipe, a device or a folder,
-        or it holds another kind of problem, or a cardinality is missing or given twice.
+        If the format is unknown, the file is damaged, hostile or not a regular file, it holds
+        another kind of problem, or a cardinality is missing or given twice.
     FileNotFoundError
         If there is no such file.
     """
     chosen = FORMATS[format_name(path, format)]
     given = k is not None or groups is not None
     if free and given:
-        raise FormatError("a free problem has no cardinality; leave out k and groups, or free")
+        raise FormatError("a free problem has no cardinality; omit k and groups, or free")
     if not chosen.lossless:
         if free:
             return free_problem(chosen.read(path, k=0, max_n=max_n))
         return chosen.read(path, k=k, groups=groups, max_n=max_n)
     if given or free:
-        raise FormatError(f"{path} holds its own cardinality; leave k, groups and free out")
+        raise FormatError(f"{path} contains a cardinality; omit k, groups and free")
     return chosen.read(path)
 
 
 def write(
     problem: CardinalityQUBO, path: str | Path, format: str | None = None, *, free: bool = False
 ) -> None:
-    """Write a problem, whole or not at all.
+    """Write a problem, atomically.
 
     Parameters
     ----------
     problem : CardinalityQUBO
     path : str or Path
     format : str, optional
-        A key of :data:`FORMATS`; chosen by the file's ending when omitted.
+        A key of :data:`FORMATS`; inferred from the file extension when omitted.
     free : bool, default False
-        Write the QUBO that :func:`problems.free.free` (or ``read(…, free=True)``) made into the
-        problem: n variables, and no cardinality.
+        Write the QUBO behind a problem made by :func:`problems.free.free` or ``read(…,
+        free=True)``: n variables, no cardinality.
 
     Raises
     ------
     FormatError
-        If the format is unknown, or holds no problem without a cardinality.
+        If the format is unknown, or can't store a problem without a cardinality.
     InvalidProblemError
-        If ``free`` is asked for, and the problem has a cardinality of its own.
+        If ``free`` is set and the problem has a cardinality.
     OSError
         If the file can't be written.
     """
@@ -151,18 +151,20 @@ def write(
         FORMATS[name].write(problem, path)
     elif FORMATS[name].lossless:
         others = ", ".join(key for key, each in FORMATS.items() if not each.lossless)
-        raise FormatError(f"{name} holds a cardinality, and a free problem has none; use {others}")
+        raise FormatError(
+            f"{name} files need a cardinality, and a free problem has none; use {others}"
+        )
     else:
         FORMATS[name].write(original_problem(problem), path, free=True)
 
 
 def format_name(path: str | Path, format: str | None = None) -> str:
-    """Return the key of :data:`FORMATS` that a file's ending, or ``format``, stands for.
+    """Return the key of :data:`FORMATS` for ``format``, or for a file's extension.
 
     Raises
     ------
     FormatError
-        If there is none.
+        If there is none, or the format is unknown.
     """
     if format is not None:
         if format not in FORMATS:
@@ -176,5 +178,6 @@ def format_name(path: str | Path, format: str | None = None) -> str:
         if ending in candidate.endings:
             return name
     raise FormatError(
-        f"{path}: the ending {ending!r} tells no format; name one of {', '.join(FORMATS)}"
+        f"{path}: can't infer the format from the extension {ending!r}; pass one of "
+        f"{', '.join(FORMATS)}"
     )

@@ -1,4 +1,4 @@
-"""D-Wave Ocean's models: the binary quadratic model (BQM) and the constrained one (CQM).
+"""Conversion from and to dimod's binary and constrained quadratic models (BQM, CQM).
 
 Conventions of dimod: a bias of ``(u, v)`` is the whole coefficient of ``x_u x_v``, so that
 ``bias = 2 Q_uv``; linear biases are ``Q``'s diagonal. A BQM holds no cardinality, so ``k`` is
@@ -40,7 +40,7 @@ def to_bqm(
     ----------
     problem : CardinalityQUBO
     labels : sequence of hashables, optional
-        Names of the variables; by default the problem's own, or 0 … n - 1.
+        Names of the variables; by default the problem's labels, or 0 … n - 1.
     """
     import dimod
 
@@ -66,7 +66,7 @@ def from_bqm(
     Raises
     ------
     FormatError
-        If the model is too large for its couplings, or k and groups don't fit it.
+        If the model is too large for its couplings, or k or groups don't match it.
     """
     import dimod
 
@@ -88,7 +88,7 @@ def to_cqm(
 ) -> dimod.ConstrainedQuadraticModel:
     """Return the problem with one equality, labelled ``k0``, ``k1``, …, for each group.
 
-    Without any if ``free``. The variables have the names of :func:`to_bqm`.
+    There are no equalities if ``free``. Variables are named as by :func:`to_bqm`.
     """
     import dimod
 
@@ -117,7 +117,7 @@ def from_cqm(
     Raises
     ------
     FormatError
-        If a variable, a constraint, or their number is not of that kind.
+        If a variable or a constraint is of another kind.
     """
     labels = variable_order(cqm.variables)
     index = {label: i for i, label in enumerate(labels)}
@@ -146,7 +146,7 @@ def check_variable(label: Hashable, kind: str, low: float, high: float, source: 
     if kind not in ("BINARY", "INTEGER") or (low, high) != (0, 1):
         raise FormatError(
             f"{source}: variable {label!r:.40} is {kind} in [{low:g}, {high:g}]; all must be "
-            "binary, and free to be 0 or 1 (CQM.fix_variables takes out those that are not)"
+            "binary and not fixed (remove fixed variables with CQM.fix_variables)"
         )
 
 
@@ -165,9 +165,9 @@ def model_problem(
     Parameters
     ----------
     terms : Terms
-        Of binaries, or of spins; no product is of a variable with itself.
+        In binaries or spins, without products of a variable with itself.
     labels : sequence of hashables, or None
-        Of the variables; 0 … n - 1 if None.
+        Names of the variables; 0 … n - 1 if None.
     kind : str
         The model's vartype: BINARY or SPIN.
     k, groups, source, max_n
@@ -176,18 +176,18 @@ def model_problem(
     Raises
     ------
     FormatError
-        As :meth:`Terms.problem` does, or if the kind or the labels don't fit.
+        As :meth:`Terms.problem`, or if the vartype or the labels are not valid.
     """
     n = len(terms.linear)
     check_size(n, len(terms.rows), source, max_n)
     if kind not in ("BINARY", "SPIN"):
         raise FormatError(
-            f"{source} has variables of the type {kind!r:.40}; BINARY or SPIN is read"
+            f"{source} has variables of type {kind!r:.40}; only BINARY and SPIN are supported"
         )
     try:
         own = checked_labels(labels, n)
     except InvalidProblemError as error:
-        raise FormatError(f"{source} has labels that can't be read: {error}") from error
+        raise FormatError(f"{source} has invalid labels: {error}") from error
     if own is not None:
         ordered = variable_order(own)
         number = {label: i for i, label in enumerate(ordered)}
@@ -203,10 +203,10 @@ def model_problem(
 
 
 def variable_order(variables: Iterable[Hashable]) -> list[Hashable]:
-    """Order labels as the problem's variables: by number where they are numbered.
+    """Sort labels by number if they are numbered; this is the order of a problem's variables.
 
-    Integers are sorted, so are strings of one stem and a number (``x0 … x10``); any others
-    stay as they come.
+    Integers are sorted, and so are strings with a common stem and a number (``x0 … x10``); others
+    keep their order.
     """
     labels = list(variables)
     if all(isinstance(label, int | np.integer) for label in labels):
@@ -217,7 +217,7 @@ def variable_order(variables: Iterable[Hashable]) -> list[Hashable]:
 
 
 def valid_labels(labels: Sequence[Hashable]) -> Sequence[Hashable] | None:
-    """Return labels as a problem keeps them; None if one is of a kind that it does not take."""
+    """Return labels as a problem stores them; None if one has an unsupported type."""
     try:
         return checked_labels(labels, len(labels))
     except InvalidProblemError:
@@ -236,8 +236,7 @@ def _row(
     left = comparison.lhs
     if comparison.sense.value != "==" or not left.is_linear() or left.is_soft():
         raise FormatError(
-            f"{source}: constraint {name!r:.40} is no hard linear equality; a cardinality reads "
-            "Σ x_i == k"
+            f"{source}: constraint {name!r:.40} is not a hard linear equality; expected Σ x_i == k"
         )
     pairs = list(left.iter_linear())
     variables, coefficients = [index[v] for v, _ in pairs], [float(c) for _, c in pairs]

@@ -2,7 +2,8 @@
 
 Lists ``linear_biases``, ``quadratic_head``, ``quadratic_tail`` and ``quadratic_biases`` (whole
 coefficients), an ``offset``, ``variable_labels``, and ``variable_type``: BINARY, or SPIN, which
-is read with ``s = 2x - 1``. ``use_bytes`` is for other containers than JSON, and refused.
+is read with ``s = 2x - 1``. Files with ``use_bytes``, which is meant for other containers, are
+refused.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> 
     Parameters
     ----------
     free : bool
-        Makes no difference: the file has no place for a cardinality.
+        Has no effect: the format stores no cardinality.
     """
     write_text(path, json.dumps(to_bqm(problem).to_serializable()) + "\n")
 
@@ -40,25 +41,26 @@ def read(
     Parameters
     ----------
     k, groups
-        The cardinality, which the file does not hold.
+        The cardinality, which the file does not store.
     max_n : int, optional
         Largest n to accept; see :func:`problems.formats.terms.check_size`.
 
     Raises
     ------
     FormatError
-        If the file is damaged, or holds something else.
+        If the file is damaged, or has another content.
     FileNotFoundError
         If there is no such file.
     """
+    content = regular(path).read_bytes()
     try:
-        found = json.loads(regular(path).read_bytes())
+        found = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path} is no JSON: {error!s:.200}") from error
+        raise FormatError(f"{path} is not JSON: {error!s:.200}") from error
     if not isinstance(found, dict) or "linear_biases" not in found:
-        raise FormatError(f"{path} is not a BQM in JSON, as bqm.to_serializable() makes it")
+        raise FormatError(f"{path} is not a BQM in JSON, as written by bqm.to_serializable()")
     if found.get("use_bytes"):
-        raise FormatError(f"{path} says use_bytes, and JSON holds none; write it without")
+        raise FormatError(f"{path} has use_bytes, which JSON can't store; write it without")
     linear = _floats(found, "linear_biases", path)
     head, tail = (
         _indices(found, f"quadratic_{end}", len(linear), path) for end in ("head", "tail")
@@ -66,14 +68,14 @@ def read(
     values = _floats(found, "quadratic_biases", path)
     offset = _floats({"offset": [found.get("offset", 0.0)]}, "offset", path)
     if not len(head) == len(tail) == len(values) or (head == tail).any():
-        raise FormatError(f"{path} is damaged: its products don't fit each other")
+        raise FormatError(f"{path} is damaged: its lists of products are inconsistent")
     labels = found.get("variable_labels")
     if not isinstance(labels, list):
         raise FormatError(f"{path} has no list of labels")
     try:
         names = nested_tuples(labels)
     except ValueError as error:
-        raise FormatError(f"{path} has labels that can't be read: {error}") from error
+        raise FormatError(f"{path} has invalid labels: {error}") from error
     terms = Terms(head, tail, values, linear, float(offset[0]))
     kind = found.get("variable_type")
     return model_problem(terms, names, kind, k, groups, source=path, max_n=max_n)

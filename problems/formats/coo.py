@@ -1,4 +1,4 @@
-"""Coordinate text: lines ``i j value``, in the dialects that are about.
+"""Coordinate text, lines ``i j value``, in its common dialects.
 
 ========= ===== ============================ ============================= ================
 dialect   base  what ``i j v`` with i ≠ j is header                        sense
@@ -9,22 +9,21 @@ dialect   base  what ``i j v`` with i ≠ j is header                        sen
 ``coo``   0     v·x_ix_j                     none; n = largest index + 1   minimise
 ========= ===== ============================ ============================= ================
 
-``ubqp`` is the file of the iCBS reference's annealer and of the Biq Mac library: each pair
-is named once, in either order, and stands for both triangles. ``mqlib`` is read the same way
-but maximised. ``qubo`` is qbsolv's file and ``coo`` dimod's: there every line adds
-``v x_i x_j``, so that an upper triangular matrix and a full symmetric one are both read
-right. A line ``i i v`` adds ``v x_i`` in all of them.
+``ubqp`` is the file of the iCBS reference's annealer and of the Biq Mac library: each pair is
+listed once, in either order, and stands for both triangles. ``mqlib`` is the same, but maximised.
+``qubo`` is qbsolv's file and ``coo`` dimod's: there every line adds ``v x_i x_j``, so that upper
+triangular and full symmetric matrices are both read correctly. A line ``i i v`` adds ``v x_i`` in
+all of them.
 
-dimod's header ``# vartype=SPIN`` is honoured in ``coo``: the lines are then of spins
-``s = 2x - 1``, and the cardinality counts the spins that are +1. Without a header the
-variables are binary. dimod's own reader drops numbers with an exponent, so we write none
-there; it takes no offset.
+dimod's header ``# vartype=SPIN`` is supported in ``coo``: the variables are then spins ``s = 2x -
+1``, and the cardinality counts the spins that are +1. Without a header the variables are binary.
+dimod's own reader drops numbers with an exponent, so none are written there; it reads no offset.
 
-None of them has a place for the cardinality, so it is passed as ``k`` when one is read,
-unless the file is ours: we add comments ``# icbs offset 0.5``, ``# icbs cardinalities 2 1``
-and, with several groups, ``# icbs groups 0 0 1 …`` (``c`` instead of ``#`` in ``qubo``).
-The reference's own reader takes no comments: write with ``comments=False`` for it. A comment
-``# icbs …`` that is unknown or comes twice is refused.
+No dialect has a field for the cardinality, so it is passed as ``k`` when reading, except for
+files written here: these have comments ``# icbs offset 0.5``, ``# icbs cardinalities 2 1`` and,
+with several groups, ``# icbs groups 0 0 1 …`` (``c`` instead of ``#`` in ``qubo``). The
+reference's own reader accepts no comments: write with ``comments=False`` for it. A comment ``#
+icbs …`` that is unknown, or given twice with two values, is refused.
 """
 
 from __future__ import annotations
@@ -51,18 +50,18 @@ _NOTES = ("offset", "cardinalities", "groups")
 
 @dataclass(frozen=True)
 class Dialect:
-    """The conventions in which coordinate texts differ."""
+    """Conventions of a coordinate text."""
 
     base: int
     """Number of the first variable."""
     doubled: bool
-    """A pair stands for both triangles, and is named once."""
+    """Whether a pair stands for both triangles and is listed once."""
     header: str
     """``"counts"`` (``n m``), ``"program"`` (``p qubo …``) or ``""``."""
     maximize: bool = False
     comment: str = "#"
     ocean: bool = False
-    """A header may say ``vartype=SPIN``, and numbers have no exponents."""
+    """Whether a header may say ``vartype=SPIN``, and numbers have no exponents."""
 
 
 DIALECTS = {
@@ -86,10 +85,9 @@ def write(
     Parameters
     ----------
     dialect : str or Dialect
-        A key of :data:`DIALECTS`, or conventions of your own.
+        A key of :data:`DIALECTS`, or other conventions.
     comments : bool, default True
-        Add the lines that hold offset, cardinalities and groups. Without them only the
-        quadratic form survives.
+        Write comments with offset, cardinalities and groups, which are lost otherwise.
     """
     form = _dialect(dialect)
     terms, n = Terms.of(problem), problem.n
@@ -97,7 +95,7 @@ def write(
     pairs = sign * terms.values * (0.5 if form.doubled else 1.0)
     used = terms.linear != 0
     if not form.header and n:
-        used[-1] = True  # without a header the last line is what tells n
+        used[-1] = True  # without a header, the last line determines n
     nodes = np.flatnonzero(used)
     i = np.concatenate([nodes, terms.rows]) + form.base
     j = np.concatenate([nodes, terms.cols]) + form.base
@@ -126,17 +124,17 @@ def read(
     Parameters
     ----------
     dialect : str or Dialect
-        A key of :data:`DIALECTS`, or conventions of your own.
+        A key of :data:`DIALECTS`, or other conventions.
     k, groups
-        The cardinality, where the file has no comment that tells it.
+        The cardinality, for a file without a comment that contains it.
     max_n : int, optional
         Largest n to accept; see :func:`problems.formats.terms.check_size`.
 
     Raises
     ------
     FormatError
-        If the text is damaged or cut off, an index lies outside 1 … n, an entry comes twice
-        or is not finite, or the problem would dwarf the file.
+        If the text is damaged or truncated, an index is out of range, an entry is listed twice or
+        not finite, or the problem is too large for the file.
     FileNotFoundError
         If there is no such file.
     """
@@ -146,24 +144,24 @@ def read(
             lines = _data(file, form, notes, path)
             header = next(lines, None) if form.header else ""
             if header is None:
-                raise FormatError(f"{path} is cut off: it holds no header")
+                raise FormatError(f"{path} is truncated: it has no header")
             table = _table(lines)
     except FormatError:
         raise
     except (ValueError, DeprecationWarning) as error:
-        raise FormatError(f"{path} is no coordinate text: {error!s:.200}") from error
+        raise FormatError(f"{path} is not coordinate text: {error!s:.200}") from error
     n = _size(header.split(), table, form, path)
     check_size(n, len(table), path, max_n)
     offset = number(notes["offset"], f"{path}, comment 'offset'") if "offset" in notes else 0.0
     terms = _terms(table, n, offset, form, notes.get("vartype") == "SPIN", path)
     if "cardinalities" in notes:
         if k is not None:
-            raise FormatError(f"{path} holds its own cardinality; leave k, groups and free out")
+            raise FormatError(f"{path} contains a cardinality; omit k, groups and free")
         wanted = _integers(notes["cardinalities"], "cardinalities", path)
         groups = _integers(notes["groups"], "groups", path) if "groups" in notes else None
         k = int(wanted[0]) if groups is None and len(wanted) == 1 else wanted
     if k is None:
-        raise FormatError(f"{path} holds no cardinality; {MISSING}")
+        raise FormatError(f"{path} has no cardinality; {MISSING}")
     return terms.problem(k, groups, source=path, max_n=max_n, maximize=form.maximize)
 
 
@@ -177,7 +175,7 @@ def _dialect(dialect: str | Dialect) -> Dialect:
 
 
 def _notes(problem: CardinalityQUBO, form: Dialect, sign: float, free: bool) -> list[str]:
-    """Return the comments that hold what the dialect has no place for."""
+    """Return the comments with the cardinality and offset."""
     start = f"{form.comment} icbs"
     lines = [
         *([f"{form.comment} vartype=BINARY"] if form.ocean else []),
@@ -191,42 +189,42 @@ def _notes(problem: CardinalityQUBO, form: Dialect, sign: float, free: bool) -> 
 
 
 def _positional(value: float) -> str:
-    """Show a number to its last bit without an exponent."""
+    """Format a number exactly, without an exponent."""
     return np.format_float_positional(value, trim="0")
 
 
 def _data(
     lines: Iterable[str], form: Dialect, notes: dict[str, str], path: str | Path
 ) -> Iterator[str]:
-    """Yield the lines that are neither empty nor comments; take down what comments say."""
+    """Yield the lines that are neither empty nor comments; store comments in ``notes``."""
     for line in lines:
         text = line.lstrip()
         if text.startswith(form.comment):
-            if told := _told(text, form, path):
-                name, value = told
+            if note := _note(text, form, path):
+                name, value = note
                 if notes.setdefault(name, value) != value:
-                    raise FormatError(f"{path}: two comments tell another '{name}'")
+                    raise FormatError(f"{path}: two comments give different values of '{name}'")
         elif text:
             yield line
 
 
-def _told(comment: str, form: Dialect, path: str | Path) -> tuple[str, str] | None:
-    """Return what a comment tells a reader, by name."""
+def _note(comment: str, form: Dialect, path: str | Path) -> tuple[str, str] | None:
+    """Parse a comment: return the name and value of a note, or None."""
     words = comment.strip().split(maxsplit=3)
     if words[:2] == [form.comment, "icbs"]:
         name, value = [*words[2:], "", ""][:2]
         if name not in _NOTES:
-            raise FormatError(f"{path}: the comment {comment.strip()!r:.60} is not known")
+            raise FormatError(f"{path}: unknown comment {comment.strip()!r:.60}")
         return name, value
     if found := _VARTYPE.search(comment):
         if found[1] not in (("BINARY", "SPIN") if form.ocean else ("BINARY",)):
-            raise FormatError(f"{path}: variables of the type {found[1]!r:.30} are not read here")
+            raise FormatError(f"{path}: unsupported type of variables {found[1]!r:.30}")
         return "vartype", found[1]
     return None
 
 
 def _table(lines: Iterator[str]) -> Any:
-    """Parse the remaining lines, in memory that grows with what is there."""
+    """Parse the remaining lines, in memory proportional to their number."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)  # "1.5" as an index
         warnings.filterwarnings("ignore", "loadtxt: input contained no data")
@@ -234,7 +232,7 @@ def _table(lines: Iterator[str]) -> Any:
 
 
 def _size(header: list[str], table: Any, form: Dialect, path: str | Path) -> int:
-    """Return n, and hold the header's counts against the lines that are there."""
+    """Return n, after checking the header's counts against the number of lines."""
     shape = {"counts": (2, [0, 1]), "program": (6, [3, 4, 5])}
     if not form.header:
         return int(max(table["i"].max(initial=-1), table["j"].max(initial=-1))) + 1 - form.base
@@ -248,8 +246,8 @@ def _size(header: list[str], table: Any, form: Dialect, path: str | Path) -> int
     n, *counts = map(int, words)
     if sum(counts) != len(table) or n < 0:
         raise FormatError(
-            f"{path} claims {n} variables and {sum(counts)} entries but holds {len(table)} "
-            "entries; it is cut off or damaged"
+            f"{path} claims {n} variables and {sum(counts)} entries but has {len(table)} "
+            "entries; it is truncated or damaged"
         )
     return n
 
@@ -257,7 +255,7 @@ def _size(header: list[str], table: Any, form: Dialect, path: str | Path) -> int
 def _terms(
     table: Any, n: int, offset: float, form: Dialect, spins: bool, path: str | Path
 ) -> Terms:
-    """Check the entries and bring them to whole coefficients of binaries."""
+    """Check the entries and convert them to whole coefficients of binaries."""
     i: Indices = table["i"] - form.base
     j: Indices = table["j"] - form.base
     values: Vector = table["value"].copy()
@@ -275,8 +273,8 @@ def _terms(
     ranked = np.argsort(key, kind="stable")
     again = np.zeros(len(key), dtype=bool)
     again[ranked[1:]] = np.diff(key[ranked]) == 0
-    hint = "; in this dialect a pair stands for both triangles" if form.doubled else ""
-    refuse(again, f"comes twice{hint}")
+    hint = "; in this dialect each pair stands for both triangles" if form.doubled else ""
+    refuse(again, f"is listed twice{hint}")
     if form.doubled:
         with np.errstate(over="ignore"):  # refused when the problem is built
             values[i != j] *= 2
@@ -293,4 +291,6 @@ def _integers(text: str, name: str, path: str | Path) -> Indices:
             raise ValueError
         return np.array([int(word) for word in text.split()], dtype=np.int64)
     except (ValueError, OverflowError):
-        raise FormatError(f"{path}: the comment '{name}' holds {text.strip()!r:.60}") from None
+        raise FormatError(
+            f"{path}: the comment '{name}' is not a list of integers: {text.strip()!r:.60}"
+        ) from None

@@ -4,10 +4,10 @@ A header, then a zip archive: ``varinfo`` with type and bounds of each variable,
 ``variable_labels.json`` unless they are 0 … n - 1, an expression ``objective``, and a folder
 ``constraints/LABEL`` for each constraint with an expression ``lhs``, its ``rhs`` and its
 ``sense``; ``weight`` makes it soft, ``discrete`` changes nothing. An expression numbers its own
-variables; a section says which variables of the model they are.
+variables; a section maps them to the variables of the model.
 
-What is read is what :func:`problems.formats.bqm.from_cqm` takes. It is read without dimod,
-whose own reader takes indices as they come.
+The reader accepts the models that :func:`problems.formats.bqm.from_cqm` does. It does not use
+dimod, whose own reader does not check indices.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> 
     Parameters
     ----------
     free : bool, default False
-        Leave the cardinality out.
+        Omit the cardinality.
     """
     with to_cqm(problem, free=free).to_file(compress=True) as file:
         write_bytes(path, file.read())
@@ -82,7 +82,7 @@ def read(
     header, version = ByteReader(content, path).header(_MAGIC)
     if version != (2, 0):
         raise FormatError(
-            f"{path} is of version {version[0]}.{version[1]}, and 2.0 is read; load it with "
+            f"{path} has version {version[0]}.{version[1]}; only 2.0 is supported. Load it with "
             "dimod's ConstrainedQuadraticModel.from_file and save it again"
         )
     try:
@@ -92,12 +92,12 @@ def read(
     except FormatError:
         raise
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        # RuntimeError: a password, or a compression that this Python can't undo.
+        # RuntimeError: a password, or an unsupported compression.
         raise FormatError(f"{path} is not a readable CQM file: {error!s:.200}") from error
 
 
 class _Reader:
-    """The members of the archive, by name."""
+    """Parser of the members of the archive."""
 
     def __init__(self, archive: zipfile.ZipFile, header: dict[str, Any], path: str | Path) -> None:
         self.archive, self.header, self.path = archive, header, path
@@ -107,11 +107,11 @@ class _Reader:
             name = member.filename
             folder, _, part = name.rpartition("/")
             if name in self.members:
-                raise FormatError(f"{path} holds the entry {name!r:.80} twice")
+                raise FormatError(f"{path} has the duplicate entry {name!r:.80}")
             if folder.startswith("constraints/") and part in _PARTS:
                 self.constraints.setdefault(folder, set()).add(part)
             elif name not in ("varinfo", "objective", "variable_labels.json"):
-                raise FormatError(f"{path} holds the entry {name!r:.80}, which is unknown")
+                raise FormatError(f"{path} has the unknown entry {name!r:.80}")
             self.members[name] = member
 
     def problem(self, k: Any, groups: Any, max_n: int | None) -> CardinalityQUBO:
@@ -131,13 +131,13 @@ class _Reader:
             objective.offset,
         )
         if self.header.get("num_constraints") != len(self.constraints):
-            raise FormatError(f"{self.path} does not hold as many constraints as its header claims")
+            raise FormatError(f"{self.path} has another number of constraints than its header")
         rows = [self.row(name, parts, place) for name, parts in self.constraints.items()]
         k, groups = choose_cardinality(rows, len(labels), k, groups, self.path)
         return terms.problem(k, groups, source=self.path, max_n=max_n, labels=valid_labels(ordered))
 
     def variables(self) -> list[Any]:
-        """Return the labels, after each variable was found to be binary."""
+        """Return the labels, after checking that each variable is binary."""
         n = self.header.get("num_variables")
         if not (isinstance(n, int) and 0 <= n < 1 << 48):
             raise FormatError(f"{self.path} claims {n!r:.40} variables")
@@ -147,10 +147,10 @@ class _Reader:
             labels = from_json(self.archive.read("variable_labels.json"))
         try:
             distinct = len(set(labels)) == len(labels) == n
-        except TypeError:  # an object is no label
+        except TypeError:  # an object is not a label
             distinct = False
         if not distinct:
-            raise FormatError(f"{self.path} does not name each of its {n} variables once")
+            raise FormatError(f"{self.path} needs {n} distinct labels")
         for label, (kind, low, high) in zip(labels, found.tolist(), strict=True):
             name = _KINDS[kind] if 0 <= kind < len(_KINDS) else f"of kind {kind}"
             check_variable(label, name, low, high, self.path)
@@ -164,8 +164,7 @@ class _Reader:
         sense = self.archive.read(f"{name}/sense")
         if sense != b"==" or len(left.rows) or "weight" in parts:
             raise FormatError(
-                f"{self.path}: {name!r:.60} is not a hard linear equality; a cardinality reads "
-                "Σ x_i == k"
+                f"{self.path}: {name!r:.60} is not a hard linear equality; expected Σ x_i == k"
             )
         right = float(self.content(f"{name}/rhs").array("<f8", 1)[0])
         variables = place[left.variables].tolist()
@@ -188,7 +187,7 @@ class _Reader:
             for part, most in ((variables, n), (u, used), (v, used))
         )
         if outside or len(np.unique(variables)) != used:
-            raise FormatError(f"{content.source} is damaged: it names a variable that is not there")
+            raise FormatError(f"{content.source} is damaged: it names an unknown variable")
         return _Expression(variables, linear, u, v, pairs["bias"].astype(np.float64), offset)
 
     def content(self, name: str) -> ByteReader:

@@ -1,27 +1,26 @@
 """CPLEX LP text.
 
-Conventions: quadratic terms of the objective stand in ``[ … ] / 2``, so that ``4 x0 * x1``
-inside the bracket means ``2 x0 x1``; a constant may follow; ``Maximize`` turns the sign;
-each group is an equality row ``k0: x0 + x1 + … = k``; all variables are listed under
-``Binary``. Variables are ``x0 … x(n-1)``, or have the problem's labels where all of them can
-be names in an LP text. A file with other names keeps them as labels, in the order in which it
-first uses them, unless all share one stem and a number. (Gurobi takes a constant for the name
-of a variable; give it an MPS file, or no offset.)
+Conventions: quadratic terms of the objective stand in ``[ … ] / 2``, so that ``4 x0 * x1`` inside
+the bracket means ``2 x0 x1``; a constant may follow; ``Maximize`` turns the sign; each group is
+an equality row ``k0: x0 + x1 + … = k``; all variables are listed under ``Binary``. Variables are
+``x0 … x(n-1)``, or have the problem's labels if all of them are valid names. Other names in a
+file are read as labels, in the order of their first use, unless all have a common stem and a
+number. (Gurobi reads a constant as the name of a variable; use an MPS file, or no offset.)
 
 =================== ============================================================
-section             what is read of it
+section             content that is read
 =================== ============================================================
 ``Minimize``        one objective; also ``Maximize``, ``min``, ``maximum``, …
 ``Subject To``      linear equalities; also ``such that``, ``st``, ``s.t.``
-``Bounds``          what a binary variable has anyway: 0 below, 1 above
+``Bounds``          those of a binary variable: 0 and 1
 ``Binary``          names; also ``Binaries``, ``bin``
 ``General``         names of integers with the bound 1; also ``Integer``, …
-``End``             the last word
+``End``             the end of the text
 =================== ============================================================
 
-Anything else is refused by name: other sections (SOS, semi-continuous variables, lazy and
+Anything else is refused with a message: other sections (SOS, semi-continuous variables, lazy and
 general constraints, …), a bound that fixes or widens a variable, terms without an operator
-between them, and what solvers read differently, such as ``[ … ]`` without ``/ 2``.
+between them, and text that solvers read differently, such as ``[ … ]`` without ``/ 2``.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from problems.formats.terms import Terms, cardinality_rows
 from problems.labels import text_names
 from problems.qubo import CardinalityQUBO
 
-#: Terms a line: CPLEX reads up to 560 characters, older readers 255.
+#: Terms per line: CPLEX reads up to 560 characters, older readers 255.
 _WIDTH = 4
 
 
@@ -50,7 +49,7 @@ def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> 
     Parameters
     ----------
     free : bool, default False
-        Leave the cardinality out.
+        Omit the cardinality.
 
     Raises
     ------
@@ -60,7 +59,7 @@ def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> 
         If the file can't be written.
     """
     terms, x = Terms.of(problem), text_names(problem.labels, problem.n, is_name)
-    # Names keep their order if all stand in the objective: so do variables that no row names.
+    # All variables are listed in the objective, also with coefficient 0, to fix their order.
     every = free or problem.labels is not None
     used = list(range(problem.n)) if every else np.flatnonzero(terms.linear).tolist()
     objective = [f"{_signed(v)} {x[i]}" for i, v in zip(used, terms.linear[used], strict=True)]
@@ -91,13 +90,13 @@ def read(
     Raises
     ------
     FormatError
-        If the text is damaged, cut off, or describes another kind of problem.
+        If the text is damaged, truncated, or describes another kind of problem.
     FileNotFoundError
         If there is no such file.
     """
     content = regular(path).read_bytes()
     if bad := re.search(rb"[^\t\n\r\x20-\x7e]", content):
-        raise FormatError(f"{path} is no LP text: byte {bad[0]!r} at {bad.start()}")
+        raise FormatError(f"{path} is not an LP text: byte {bad[0]!r} at {bad.start()}")
     text = content.decode("ascii").replace("\r\n", "\n").replace("\r", "\n")
     model = Reader(re.sub(r"\\[^\n]*", "", text), path).model()
     return model.problem(k, groups, path, max_n)
@@ -108,6 +107,6 @@ def _signed(value: float) -> str:
 
 
 def _folded(words: Iterable[str]) -> list[str]:
-    """Put some words on each line."""
+    """Wrap words to lines."""
     items = list(words)
     return ["  " + " ".join(items[at : at + _WIDTH]) for at in range(0, len(items), _WIDTH)]

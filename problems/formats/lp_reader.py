@@ -1,10 +1,9 @@
-"""The grammar of LP texts, as far as :mod:`problems.formats.lp` reads them.
+"""Parser of LP texts; see :mod:`problems.formats.lp`.
 
-A text is read where the solvers that take it agree on what it says, and refused where they
-differ: CPLEX reads ``2 3 x`` as ``23 x``, dimod as ``2 + 3 x``; a bracket without ``/ 2`` is
-halved by CPLEX and not by Gurobi; a binary with the bound 2 is an integer up to 2 for HiGHS
-and CPLEX; a name that stands under ``Binary`` alone is a variable for some and dropped by
-others.
+A text is read where solvers agree on its meaning, and refused where they differ: CPLEX reads ``2
+3 x`` as ``23 x``, dimod as ``2 + 3 x``; a bracket without ``/ 2`` is halved by CPLEX and not by
+Gurobi; a binary with the bound 2 is an integer up to 2 for HiGHS and CPLEX; a name that occurs
+only under ``Binary`` is a variable for some and dropped by others.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from problems.formats.text import NUMBER
 # Quantifiers are possessive (``*+``): a text that fails to match fails in linear time.
 _SYMBOL = r"A-Za-z!\"#$%&(),;?@_'`{}~"
 _LETTERS = rf"[{_SYMBOL}0-9.]*+"
-#: Brackets are Gurobi's (``x[0,1]``), and stand right behind a letter.
+#: Brackets are used by Gurobi (``x[0,1]``), directly after a letter.
 _NAME = rf"[{_SYMBOL}]{_LETTERS}(?:\[{_LETTERS}\]{_LETTERS})*+"
 _SIGNED = r"\s*+(?P<signs>(?:[+-]\s*+)++)?"
 _DIGITS = rf"(?P<number>(?>{NUMBER}))"
@@ -44,7 +43,7 @@ _BOUND = re.compile(
 )
 _TURNED = str.maketrans("<>", "><")
 
-#: A word that opens a section: the first of its line, and no label of a row.
+#: A word that opens a section: the first of its line, unless it is the label of a row.
 _HEAD = re.compile(
     r"""^[ \t]*+(?:
       (?P<foreign> semi-?(?:continuous|integers?) | semis? | sin | sec | sos[12]?
@@ -61,12 +60,12 @@ _HEAD = re.compile(
 )
 
 
-#: Names that some reader takes for something else: a number, an exponent, a bound.
+#: Names that some readers take for a number, an exponent or a bound.
 _TAKEN = re.compile(r"e[0-9.]*|free|inf(?:inity)?|nan", re.IGNORECASE)
 
 
 def is_name(word: str) -> bool:
-    """Whether a word names a variable wherever it stands (brackets, in Gurobi's texts alone)."""
+    """Whether a word is a valid name of a variable (brackets only in texts for Gurobi)."""
     return (
         len(word) <= 255
         and re.fullmatch(_NAME, word) is not None
@@ -76,12 +75,12 @@ def is_name(word: str) -> bool:
 
 
 class Reader:
-    """One text, without its comments, read section by section.
+    """Parser of one text without comments, section by section.
 
     Raises
     ------
     FormatError
-        By :meth:`model`, for all that the module does not read.
+        By :meth:`model`, for any unsupported content.
     """
 
     def __init__(self, text: str, path: str | Path) -> None:
@@ -108,7 +107,7 @@ class Reader:
             elif head["foreign"]:
                 if self._left():  # HiGHS writes empty ones
                     what = head[0].strip()
-                    self._refuse(f"section {what!r} is not read; a cardinality is a row", head)
+                    self._refuse(f"section {what!r} is not supported; a cardinality is a row", head)
             else:
                 self._names(self.binaries if head["binaries"] else self.integers)
         binaries = self.binaries | (self.integers & self.capped)
@@ -126,16 +125,16 @@ class Reader:
         for head in _HEAD.finditer(self.text):
             kind, what = head.lastgroup, head[0].strip()
             if not heads and (kind != "objective" or self.text[: head.start()].strip()):
-                raise FormatError(f"{self.path} is not an LP text, which begins with its objective")
+                raise FormatError(f"{self.path} is not an LP text: it starts without objective")
             if kind == "foreign":
                 kind = what.lower()
             if kind in heads or "end" in heads or (kind == "rows" and len(heads) > 1):
-                self._refuse(f"section {what!r} is one too many, or out of order", head)
+                self._refuse(f"section {what!r} is duplicate or out of order", head)
             heads[kind] = head
         if "end" not in heads:
-            raise FormatError(f"{self.path} is cut off: an LP text ends with 'End'")
+            raise FormatError(f"{self.path} is truncated: an LP text ends with 'End'")
         if self.text[heads["end"].end() :].strip():
-            self._refuse("something follows the end", heads["end"])
+            self._refuse("text after the end", heads["end"])
         for head, following in pairwise(heads.values()):
             yield head, following.start()
 
@@ -144,7 +143,7 @@ class Reader:
             self.at = label.end()
         self._expression(self.found.linear, objective=True)
         if self._left():
-            self._refuse("the objective can't be read from here")
+            self._refuse("the objective can't be parsed from here")
 
     def _rows(self) -> None:
         while self._left():
@@ -152,34 +151,34 @@ class Reader:
             start = self.at
             if label := self._match(_LABEL):
                 if label["name"] in self.labels:
-                    self._refuse(f"a second row is called {label['name']!r:.40}")
+                    self._refuse(f"duplicate row name {label['name']!r:.40}")
                 self.labels.add(label["name"])
                 self.at = label.end()
             self._expression(row)
             relation = self._match(_RELATED)
             if not relation or not row:
-                self._refuse("a cardinality reads 'name: x0 + x1 = 1'; this row differs from here")
+                self._refuse("expected a row like 'name: x0 + x1 = 1'; this one differs from here")
             if relation[1].strip("="):
                 self.at = start
                 self._refuse("the row is an inequality; a cardinality is an equality")
             self.at = relation.end()
             side = self._match(_SIDE)
             if not side:
-                self._refuse("a row ends with one number on its right, and the line with it")
+                self._refuse("expected one number on the right, at the end of the line")
             weights = {i: weight for i, weight in row.items() if weight}
             if not weights.keys().isdisjoint(self.counted):
                 self.at = start
-                self._refuse("a variable of this row is counted already; groups must be disjoint")
+                self._refuse("a variable is already in another row; groups must be disjoint")
             self.counted |= weights.keys()
             self.found.equalities.append((weights, self._value(side)))
             self.at = side.end()
 
     def _expression(self, linear: dict[int, float], *, objective: bool = False) -> None:
-        """Read terms as far as they go; constants and brackets in the objective alone."""
+        """Read as many terms as possible; constants and brackets only in the objective."""
         first = True
         while True:
             term = _TERM.match(self.text, self.at, self.stop)
-            assert term is not None  # all its parts may be missing
+            assert term is not None  # all its parts are optional
             digits, name = term["number"], term["name"]
             bracket = digits is None and name is None and self.text.startswith("[", term.end())
             if digits is None and name is None and not bracket:
@@ -190,7 +189,7 @@ class Reader:
                 self._refuse("no operator between two terms")
             if bracket or name is None:
                 if not objective:
-                    self._refuse("a constant or a bracket in a row; a row is linear")
+                    self._refuse("a constant or a bracket in a row; rows must be linear")
                 if bracket:
                     self._bracket(term)
                     first = False
@@ -202,7 +201,7 @@ class Reader:
             self.at, first = term.end(), False
 
     def _bracket(self, before: re.Match[str]) -> None:
-        """Read ``[ … ] / 2``, whose sign stands before it."""
+        """Read ``[ … ] / 2``; ``before`` holds its sign."""
         found, first = self.found, True
         half = -0.5 if _negative(before) else 0.5
         self.at = before.end() + 1
@@ -216,14 +215,14 @@ class Reader:
             self.at, first = product.end(), False
         end = self._match(_HALF)
         if not end:
-            self._refuse("a bracket reads '[ 2 x0 * x1 + 3 x0 ^ 2 ] / 2'; this one differs here")
+            self._refuse("expected a bracket like '[ 2 x0 * x1 + 3 x0 ^ 2 ] / 2'")
         self.at = end.end()
 
     def _coefficient(self, term: re.Match[str]) -> float:
         """Return the signed coefficient of a variable."""
         digits, name = term["number"], term["name"]
         if digits and not term["gap"] and "e" in (digits + name[0]).lower():
-            self._refuse(f"{digits + name!r:.40} may hold an exponent; put a blank into it")
+            self._refuse(f"{digits + name!r:.40} may contain an exponent; separate number and name")
         return self._value(term)
 
     def _value(self, term: re.Match[str]) -> float:
@@ -236,8 +235,8 @@ class Reader:
         for word in re.compile(r"\S+").finditer(self.text, self.at, self.stop):
             if word[0] not in self.found.index:
                 self._refuse(
-                    f"{word[0]!r:.40} stands in no expression; if it is a variable, give it the "
-                    "coefficient 0 in the objective",
+                    f"{word[0]!r:.40} is not in any expression; if it is a variable, add it to the "
+                    "objective with coefficient 0",
                     word,
                 )
             kind.add(word[0])
@@ -246,18 +245,17 @@ class Reader:
         while self._left():
             bound = self._match(_BOUND)
             if not bound or not (bound["left"] or bound["right"] or bound["free"]):
-                self._refuse("a bound reads '0 <= x0 <= 1', alone on its line; this one differs")
+                self._refuse("expected a bound like '0 <= x0 <= 1' on a line of its own")
             if bound["name"] not in self.found.index:
-                self._refuse(f"{bound['name']!r:.40} stands in no expression")
+                self._refuse(f"{bound['name']!r:.40} is not in any expression")
             edges = [(bound["after"], bound["right"])]
             if bound["left"]:
                 edges.append((bound["before"].translate(_TURNED), bound["left"]))
             for relation, edge in edges:
                 if bound["free"] or (edge and not _harmless(relation, edge)):
                     self._refuse(
-                        f"the bound {bound[0].strip()!r:.60} is not one of a binary, 0 below and "
-                        "1 above; a variable that is fixed is left out, and its value put into "
-                        "the objective and the rows"
+                        f"the bound {bound[0].strip()!r:.60} is not that of a binary (0 and 1); "
+                        "substitute the value of a fixed variable in the objective and the rows"
                     )
                 if edge and "<" in relation:
                     self.capped.add(bound["name"])
@@ -267,7 +265,7 @@ class Reader:
         return pattern.match(self.text, self.at, self.stop)
 
     def _left(self) -> bool:
-        """Skip blanks; whether the section holds anything after them."""
+        """Skip blanks; return whether the section has more text."""
         while self.at < self.stop and self.text[self.at].isspace():
             self.at += 1
         return self.at < self.stop
@@ -285,6 +283,6 @@ def _negative(term: re.Match[str]) -> bool:
 
 
 def _harmless(relation: str, edge: str) -> bool:
-    """Whether a binary has this bound anyway."""
+    """Whether a bound is that of a binary."""
     value = float(edge.replace(" ", "").replace("\t", "").replace("\n", ""))
     return ("<" in relation and value == 1) or (">" in relation and value == 0)

@@ -1,15 +1,14 @@
 """MPS text in its free form, with a quadratic objective.
 
-Conventions: the objective is ``linear + ½ xᵀHx - (right-hand side of the objective row)``
-with a symmetric ``H``. ``QUADOBJ`` (CPLEX, Gurobi, HiGHS) and ``QSECTION`` (QPS, Mosek) list
-each pair once, so that an entry off the diagonal is the whole coefficient of its product;
-``QMATRIX`` (CPLEX) lists both triangles. We write ``QUADOBJ``, with linear terms in
-``COLUMNS``.
+Conventions: the objective is ``linear + ½ xᵀHx - (right-hand side of the objective row)`` with a
+symmetric ``H``. ``QUADOBJ`` (CPLEX, Gurobi, HiGHS) and ``QSECTION`` (QPS, Mosek) list each pair
+once, so that an entry off the diagonal is the whole coefficient of its product; ``QMATRIX``
+(CPLEX) lists both triangles. Files are written with ``QUADOBJ``, and linear terms in ``COLUMNS``.
 
 Variables are binary: ``BV`` bounds, or integers (``INTORG`` markers) with the bounds 0 and 1,
 which is also what an integer without bounds means. A bound that fixes or widens a variable is
-refused. Equality rows are cardinalities; the first free row is the objective, the only one
-that may be quadratic, and further ones are ignored. Names hold no blanks.
+refused. Equality rows are cardinalities; the first free row is the objective and the only row
+that may be quadratic; further free rows are ignored. Names contain no blanks.
 """
 
 from __future__ import annotations
@@ -26,21 +25,20 @@ from problems.formats.text import is_number, number
 from problems.labels import text_names
 from problems.qubo import CardinalityQUBO
 
-#: Words that are looked at on a line, one more than any line may have.
+#: Words parsed per line, one more than any valid line has.
 _WORDS = 6
 _FIXED = (
-    "it has 0 below and 1 above, and one that is fixed is left out, with its value put into the "
-    "objective and the rows"
+    "it must be 0 and 1; substitute the value of a fixed variable in the objective and the rows"
 )
 
 
 def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> None:
-    """Write the problem as free MPS with variables ``x0 …`` and a row ``k0 …`` a group.
+    """Write the problem as free MPS with variables ``x0 …`` and rows ``k0 …``, one per group.
 
     Parameters
     ----------
     free : bool, default False
-        Leave the cardinality out.
+        Omit the cardinality.
     """
     terms, x = Terms.of(problem), text_names(problem.labels, problem.n, _is_name)
     counts = {g: count for g, _, count in cardinality_rows(problem, free)}
@@ -61,7 +59,7 @@ def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> 
 
 
 def _is_name(word: str) -> bool:
-    """Whether a word can be a name in a free MPS text, and nothing else."""
+    """Whether a word is a valid name in a free MPS text."""
     plain = word.isprintable() and word.split() == [word] and len(word) <= 255
     return plain and word[0] not in "*#$'" and not is_number(word)
 
@@ -81,7 +79,7 @@ def read(
     Raises
     ------
     FormatError
-        If the text is damaged, cut off, or describes another kind of problem.
+        If the text is damaged, truncated, or describes another kind of problem.
     FileNotFoundError
         If there is no such file.
     """
@@ -89,15 +87,15 @@ def read(
     try:
         with open(regular(path), encoding="utf-8") as file:
             for line in file:
-                if reader.take(line):
+                if reader.parse(line):
                     break
     except UnicodeDecodeError as error:
-        raise FormatError(f"{path} is no MPS text: {error}") from error
+        raise FormatError(f"{path} is not an MPS text: {error}") from error
     return reader.problem(k, groups, max_n)
 
 
 class _Reader:
-    """An MPS text, taken line by line; a method for each section."""
+    """Parser of an MPS text, line by line, with a method for each section."""
 
     def __init__(self, path: str | Path) -> None:
         self.path, self.line, self.section = path, 0, ""
@@ -114,35 +112,35 @@ class _Reader:
         self.bounded: dict[int, set[str]] = {}
         self.hessian: dict[tuple[int, int], float] = {}
 
-    def take(self, line: str) -> bool:
-        """Take one line; true after the last one."""
+    def parse(self, line: str) -> bool:
+        """Parse one line; return True after the last one."""
         self.line += 1
         words = line.split(maxsplit=_WORDS)[:_WORDS]
         if not words or line.startswith(("*", "#")):
             return False
         if line[0].isspace():
             if self.section not in self._SECTIONS:
-                self._refuse("a line outside of all sections")
+                self._refuse("a line outside any section")
             self._SECTIONS[self.section](self, words)
             return False
         self.section = words[0].upper()
         if self.section in self.seen:
-            self._refuse(f"a second section {self.section:.30}")
+            self._refuse(f"duplicate section {self.section:.30}")
         if self.section in ("QUADOBJ", "QSECTION", "QMATRIX"):
             self._quadratic(words)
         elif self.section == "OBJSENSE" and len(words) > 1:
             self._objsense(words[1:])
         elif self.section not in (*self._SECTIONS, "ENDATA", "" if self.seen else "NAME"):
-            self._refuse(f"section {self.section!r:.30} is not read, or not here")
+            self._refuse(f"section {self.section!r:.30} is not supported, or out of order")
         elif len(words) > 1 and self.section != "NAME":
-            self._refuse(f"more than the name of the section {self.section} on its line")
+            self._refuse(f"unexpected text after the section name {self.section}")
         self.seen.add(self.section)
         return self.section == "ENDATA"
 
     def _objsense(self, words: list[str]) -> None:
         sense = " ".join(words).upper()
         if sense not in ("MIN", "MINIMIZE", "MAX", "MAXIMIZE") or self.sense:
-            self._refuse(f"the sense is {sense!r:.30}, or given twice")
+            self._refuse(f"invalid or duplicate sense {sense!r:.30}")
         self.sense = sense
         self.found.maximize = sense.startswith("MAX")
 
@@ -152,7 +150,9 @@ class _Reader:
         if kind in ("L", "G"):
             self._refuse(f"row {name!r:.30} is an inequality; a cardinality is an E row")
         if kind not in ("N", "E") or name in self.rows:
-            self._refuse(f"row {name!r:.30} of kind {kind!r:.10} is unknown, or comes twice")
+            self._refuse(
+                f"unexpected row {name!r:.30} of kind {kind!r:.10} (unknown kind or duplicate name)"
+            )
         self.rows[name] = {}
         if kind == "N":
             self.free.add(name)
@@ -161,18 +161,18 @@ class _Reader:
     def _column(self, words: list[str]) -> None:
         if len(words) == 3 and words[1].upper() == "'MARKER'":
             if words[2].upper() not in ("'INTORG'", "'INTEND'"):
-                self._refuse(f"the marker {words[2]!r:.30} is not read")
+                self._refuse(f"unknown marker {words[2]!r:.30}")
             self.integer = words[2].upper() == "'INTORG'"
             return
         name, *pairs = self._split(words, 3, 5)
         if name in self.found.index and name != self.column:
-            self._refuse(f"the entries of {name!r:.30} stand apart")
+            self._refuse(f"the entries of {name!r:.30} are not contiguous")
         self.column, i = name, self.found.variable(name)
         if self.integer:
             self.integers.add(i)
         for row, value in zip(pairs[::2], pairs[1::2], strict=True):
             if i in self._known_row(row):
-                self._refuse(f"{name!r:.30} is in row {row!r:.30} twice")
+                self._refuse(f"{name!r:.30} is listed twice in row {row!r:.30}")
             self.rows[row][i] = number(value, self.where)
 
     def _rhs(self, words: list[str]) -> None:
@@ -194,13 +194,13 @@ class _Reader:
             self.bounded.setdefault(i, set()).add("U")
             return
         if kind not in ("UP", "UI", "LO", "LI"):
-            self._refuse(f"a bound {kind!r:.10} is not one of a binary; {_FIXED}")
+            self._refuse(f"a bound {kind!r:.10} is not that of a binary; {_FIXED}")
         *named, name, value = self._split(words, 3, 4)[1:]
         self._one_set(named[0] if named else "")
         i = self._known_column(name)
         if number(value, self.where) != (kind[0] == "U"):
             self._refuse(
-                f"the bound {kind} {value:.30} on {name!r:.30} is not one of a binary; {_FIXED}"
+                f"the bound {kind} {value:.30} on {name!r:.30} is not that of a binary; {_FIXED}"
             )
         self.bounded.setdefault(i, set()).add(kind[0])
         if kind[1] == "I":
@@ -208,11 +208,11 @@ class _Reader:
 
     def _quadratic(self, words: list[str]) -> None:
         if self.quadratic:
-            self._refuse("a second quadratic section")
+            self._refuse("duplicate quadratic section")
         if len(words) > 1 and words[1:] != [self.objective]:
             self._refuse(
-                f"{self.section} is of {' '.join(words[1:])!r:.30}, and the objective is "
-                f"{self.objective!r:.30}; no other row may be quadratic"
+                f"{self.section} belongs to {' '.join(words[1:])!r:.30}; only the objective "
+                f"{self.objective!r:.30} may be quadratic"
             )
         self.quadratic = self.section
 
@@ -223,20 +223,20 @@ class _Reader:
             pair = min(pair), max(pair)
         if pair in self.hessian:
             self._refuse(
-                f"a product comes twice; {self.quadratic} lists "
+                f"a product is listed twice; {self.quadratic} lists "
                 f"{'each entry' if self.quadratic == 'QMATRIX' else 'each pair'} once"
             )
         self.hessian[pair] = number(value, self.where)
 
-    def _nothing(self, words: list[str]) -> None:
-        self._refuse(f"{self.section} has entries; only cardinalities are read")
+    def _empty_section(self, words: list[str]) -> None:
+        self._refuse(f"{self.section} has entries; only equality rows are supported")
 
     _SECTIONS: ClassVar[dict[str, Callable[[_Reader, list[str]], None]]] = {
         "OBJSENSE": _objsense,
         "ROWS": _row,
         "COLUMNS": _column,
         "RHS": _rhs,
-        "RANGES": _nothing,
+        "RANGES": _empty_section,
         "BOUNDS": _bound,
         "QUADOBJ": _product,
         "QSECTION": _product,
@@ -244,9 +244,9 @@ class _Reader:
     }
 
     def problem(self, k: Any, groups: Any, max_n: int | None) -> CardinalityQUBO:
-        """Check what was read, and build the problem in the variables' natural order."""
+        """Check the model, and build the problem with its variables in natural order."""
         if self.section != "ENDATA":
-            raise FormatError(f"{self.path} is cut off: no ENDATA")
+            raise FormatError(f"{self.path} is truncated: no ENDATA")
         if self.objective is None:
             raise FormatError(f"{self.path} has no objective (N) row")
         found = self.found
@@ -285,20 +285,22 @@ class _Reader:
 
     def _split(self, words: list[str], *lengths: int) -> list[str]:
         if len(words) not in lengths:
-            self._refuse(f"{len(words)} words in section {self.section}; names may hold no blanks")
+            self._refuse(
+                f"{len(words)} words in section {self.section}; names must not contain blanks"
+            )
         return list(words)
 
     def _one_set(self, name: str) -> None:
-        """Refuse a second set of right-hand sides or bounds, of which solvers take the first."""
+        """Refuse a second set of right-hand sides or bounds, which solvers ignore."""
         if self.sets.setdefault(self.section, name) != name:
-            self._refuse(f"{self.section} has a second set, {name!r:.30}; only one is read")
+            self._refuse(f"{self.section} has a second set, {name!r:.30}; only one is supported")
 
     def _known_row(self, name: str) -> dict[int, float]:
         if name not in self.rows:
-            self._refuse(f"no row {name!r:.30}")
+            self._refuse(f"unknown row {name!r:.30}")
         return self.rows[name]
 
     def _known_column(self, name: str) -> int:
         if name not in self.found.index:
-            self._refuse(f"no variable {name!r:.30}")
+            self._refuse(f"unknown variable {name!r:.30}")
         return self.found.index[name]

@@ -1,4 +1,4 @@
-"""A polynomial and its equality rows over named variables, as LP and MPS texts hold them."""
+"""Polynomials and equality rows over named variables, as in LP and MPS texts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from problems.qubo import CardinalityQUBO
 
 @dataclass
 class NamedTerms:
-    """What a reader has found so far; variables are numbered in the order of their first use."""
+    """Terms read so far, with variables numbered in the order of their first use."""
 
     index: dict[str, int] = field(default_factory=dict)
     """Number of each variable."""
     linear: dict[int, float] = field(default_factory=dict)
-    """Linear coefficients of the objective; 0 where there is none."""
+    """Linear coefficients of the objective; 0 if missing."""
     first: array[int] = field(default_factory=lambda: array("q"))
-    """First variable of each product; an array, since there may be millions."""
+    """First variable of each product."""
     second: array[int] = field(default_factory=lambda: array("q"))
     """Second variable of each product."""
     products: array[float] = field(default_factory=lambda: array("d"))
@@ -33,7 +33,7 @@ class NamedTerms:
     """Coefficients and right-hand side of each row."""
 
     def variable(self, name: str) -> int:
-        """Return the number of a variable, which may be new."""
+        """Return the number of a variable, adding it if it is new."""
         return self.index.setdefault(name, len(self.index))
 
     def problem(self, k: Any, groups: Any, source: object, max_n: int | None) -> CardinalityQUBO:
@@ -42,7 +42,7 @@ class NamedTerms:
         Raises
         ------
         FormatError
-            As :meth:`Terms.problem` and :func:`problems.formats.terms.choose_cardinality` do.
+            As :meth:`Terms.problem` and :func:`problems.formats.terms.choose_cardinality`.
         """
         n = len(self.index)
         names = list(self.index)

@@ -1,16 +1,16 @@
 """QPLIB text (Furini et al., Math. Prog. Comp. 11, 2019, appendix B).
 
-Conventions: every entry ``i j v`` of the objective's list stands for ``½ v x_i x_j``, off the
-diagonal too. The appendix, whose objective is ``½ xᵀQ⁰x + b⁰ᵀx + q⁰`` with the lower triangle
-of a symmetric ``Q⁰``, could be read as ``v x_i x_j`` there; the library's files mean the half:
-their LP versions have the same numbers within ``[ … ] / 2``, and only so do the published
-points have their published values. Indices count from 1, the first one is the larger; vectors
-are a default value and the entries that differ. We write linear terms into ``b⁰``.
+Conventions: every entry ``i j v`` of the objective's list means ``½ v x_i x_j``, also off the
+diagonal. The appendix, whose objective is ``½ xᵀQ⁰x + b⁰ᵀx + q⁰`` with the lower triangle of a
+symmetric ``Q⁰``, could be read as ``v x_i x_j`` there. The library's files use the half: their LP
+versions have the same numbers within ``[ … ] / 2``, and only then do the published points have
+their published values. Indices count from 1, the first one is the larger; vectors are a default
+value and the entries that differ. Linear terms are written to ``b⁰``.
 
-Read are problems over binaries alone (``?B?``) with linear constraints or none
-(``??L``, ``??N``, ``??B``), whose rows are cardinalities. What follows the right-hand sides
-(starting point, duals, names) is not used, and may be missing; where it is there, it must be
-whole, since a file that is out of step shows there.
+Supported are problems over binaries (``?B?``) with linear constraints or none (``??L``, ``??N``,
+``??B``), whose rows are cardinalities. The sections after the right-hand sides (starting point,
+duals, names) are not used, and may be missing; if present, they must be complete, since errors in
+the counts before them show up there.
 """
 
 from __future__ import annotations
@@ -39,13 +39,12 @@ _Parse = Callable[[str, object], float]
 def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> None:
     """Write the problem as QPLIB text of type ``QBL``.
 
-    Without couplings the first letter is L, and without a variable or a cardinality the last
-    one N.
+    The first letter is L without couplings; the last one is N without variables or a cardinality.
 
     Parameters
     ----------
     free : bool, default False
-        Leave the cardinality out.
+        Omit the cardinality.
 
     Raises
     ------
@@ -102,7 +101,7 @@ def read(
     Raises
     ------
     FormatError
-        If the text is damaged, cut off, or describes another kind of problem.
+        If the text is damaged, truncated, or describes another kind of problem.
     FileNotFoundError
         If there is no such file.
     """
@@ -110,11 +109,11 @@ def read(
         with open(regular(path), encoding="utf-8") as file:
             return _Reader(file, path).problem(k, groups, max_n)
     except UnicodeDecodeError as error:
-        raise FormatError(f"{path} is no QPLIB text: {error}") from error
+        raise FormatError(f"{path} is not a QPLIB text: {error}") from error
 
 
 class _Reader:
-    """The values of a QPLIB text, one line after the other."""
+    """Parser of the values of a QPLIB text, line by line."""
 
     def __init__(self, lines: Iterator[str], path: str | Path) -> None:
         self.lines, self.path, self.line, self.text = lines, path, 0, ""
@@ -124,7 +123,7 @@ class _Reader:
         return f"{self.path}, line {self.line}"
 
     def more(self) -> bool:
-        """Whether a line follows that is neither empty nor a comment; :attr:`text` holds it."""
+        """Advance to the next line that is not empty or a comment; return False at the end."""
         while not (self.text and self.text[0] not in "!#%"):
             line = next(self.lines, None)
             if line is None:
@@ -133,12 +132,12 @@ class _Reader:
         return True
 
     def words(self, count: int) -> list[str]:
-        """Return the leading words of the next line that holds any; others are a comment."""
+        """Return the leading words of the next line; further words are a comment."""
         if not self.more():
-            raise FormatError(f"{self.path} is cut off after line {self.line}")
+            raise FormatError(f"{self.path} is truncated after line {self.line}")
         words, self.text = self.text.split(maxsplit=count + 1), ""
         if len(words) < count or (len(words) > count and is_number(words[count])):
-            raise FormatError(f"{self.where}: {count} values expected")
+            raise FormatError(f"{self.where}: expected {count} values")
         return words[:count]
 
     def count(self, most: int | None = None) -> int:
@@ -150,14 +149,14 @@ class _Reader:
     def entries(self, *sizes: int, parse: _Parse = number) -> list[tuple[Any, ...]]:
         """Read a count and as many lines of 1-based indices, one for each size, and a value."""
         found: dict[tuple[int, ...], float] = {}
-        for _ in range(self.count()):  # ends with the file, whatever the count claims
+        for _ in range(self.count()):  # ends with the file if the count is too large
             *indices, value = self.words(len(sizes) + 1)
             at = tuple(
                 whole(index, self.where, 1, size) - 1
                 for index, size in zip(indices, sizes, strict=True)
             )
             if at in found:
-                raise FormatError(f"{self.where}: the entry comes twice")
+                raise FormatError(f"{self.where}: duplicate entry")
             found[at] = parse(value, self.where)
         return [(*at, value) for at, value in found.items()]
 
@@ -174,12 +173,12 @@ class _Reader:
         kind = self.words(1)[0].upper()
         if len(kind) != 3 or kind[0] not in "LDCQ" or kind[1] != "B" or kind[2] not in "NBL":
             raise FormatError(
-                f"{self.path} is of type {kind!r:.20}; only binaries with linear constraints or "
-                "none (QBL, QBN, …) are read"
+                f"{self.path} has type {kind!r:.20}; supported are only binaries with linear "
+                "constraints or none (QBL, QBN, …)"
             )
         sense = self.words(1)[0].lower()
         if sense not in ("minimize", "maximize"):
-            raise FormatError(f"{self.where}: the sense is {sense!r:.20}")
+            raise FormatError(f"{self.where}: unknown sense {sense!r:.20}")
         n = self.count()
         m = self.count() if kind[2] == "L" else 0
         products = [] if kind[0] == "L" else self.entries(n, n)
@@ -204,14 +203,13 @@ class _Reader:
         return terms.problem(k, groups, source=self.path, max_n=max_n, maximize=maximize)
 
     def rows(self, n: int, m: int) -> list[EqualityRow]:
-        """Read the linear constraints; each must have equal sides."""
+        """Read the linear constraints, which must be equalities."""
         variables: list[list[int]] = [[] for _ in range(m)]
         weights: list[list[float]] = [[] for _ in range(m)]
         for row, i, value in self.entries(m, n):
             variables[row].append(i)
             weights[row].append(value)
-        # The library's word for infinity, and for sides without an end, is 1.79769313486232E+308,
-        # which lies above the largest double.
+        # The library writes infinity as 1.79769313486232E+308, which is above the largest double.
         infinity = self.value(extended)
         left, right = self.vector(m, extended), self.vector(m, extended)
         left[left <= -infinity], right[right >= infinity] = -np.inf, np.inf
@@ -219,16 +217,16 @@ class _Reader:
             row = int(apart[0])
             raise FormatError(
                 f"{self.path}: constraint {row + 1} is an inequality ({left[row]} … {right[row]}); "
-                "a cardinality has equal sides"
+                "a cardinality is an equality"
             )
         return [EqualityRow(*row) for row in zip(variables, weights, left.tolist(), strict=True)]
 
     def rest(self, n: int, m: int | None) -> None:
-        """Check what follows, if anything does; ``m`` is None where there are no constraints."""
+        """Check the optional sections; ``m`` is None without constraints."""
         if not self.more():
             return
         if m is None:
-            self.value(extended)  # infinity, which precedes it
+            self.value(extended)  # infinity, which precedes them
             if not self.more():
                 return
         for size in (n, m, n):  # starting point, and duals of constraints and of bounds
@@ -236,8 +234,8 @@ class _Reader:
                 self.vector(size, extended)
         for size in (n, m or 0):  # names
             if size == 0 and not self.more():
-                return  # some leave out the names of no constraints
+                return  # some files omit the empty list of names of constraints
             for _ in range(self.count(size)):
                 whole(self.words(2)[0], self.where, 1, size)
         if self.more():
-            raise FormatError(f"{self.where}: something follows the end")
+            raise FormatError(f"{self.where}: text after the end")

@@ -1,4 +1,4 @@
-"""qiskit-optimization's ``QuadraticProgram``.
+"""Conversion from and to qiskit-optimization's ``QuadraticProgram``.
 
 Convention: the objective is ``constant + linearᵀx + xᵀ quadratic x`` without a half, stored
 with an upper triangular matrix, so that an entry is the whole coefficient of its product;
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def to_quadratic_program(problem: CardinalityQUBO, name: str = "icbs") -> QuadraticProgram:
     """Return the problem as a ``QuadraticProgram`` with binaries ``x0 … x(n-1)``.
 
-    Labels of the problem are its variables' names instead where all are plain words. Its
-    optimisers are then at hand; ``result.x`` is a state of the problem.
+    If all labels of the problem are identifiers, they become the variables' names. For a result
+    of an optimiser, ``result.x`` is a state of the problem.
     """
     from qiskit_optimization import QuadraticProgram
     from scipy.sparse import coo_matrix
@@ -50,14 +50,14 @@ def from_quadratic_program(
 ) -> CardinalityQUBO:
     """Build a problem from a program over binaries whose constraints are cardinalities.
 
-    Variable ``i`` of the program is variable ``i`` of the problem; a program that maximises
-    has its sign turned, and one without constraints takes ``k`` and ``groups`` from the
-    caller.
+    Variable ``i`` of the program is variable ``i`` of the problem; the objective of a program
+    that maximises is negated, and a program without constraints takes ``k`` and ``groups`` from
+    the caller.
 
     Raises
     ------
     FormatError
-        If a variable is not binary, or a constraint is no cardinality.
+        If a variable is not binary, or a constraint is not a cardinality.
     """
     source = f"the quadratic program {program.name!r}"
     for variable in program.variables:
@@ -68,7 +68,7 @@ def from_quadratic_program(
                 f"[{bounds[0]}, {bounds[1]}]; all must be binary"
             )
     if program.quadratic_constraints:
-        raise FormatError(f"{source} has quadratic constraints; only cardinalities are taken")
+        raise FormatError(f"{source} has quadratic constraints; only cardinalities are supported")
     objective = program.objective
     quadratic = objective.quadratic.coefficients.tocoo()
     terms = Terms(
@@ -88,7 +88,7 @@ def from_quadratic_program(
 def _row(item: Any, source: str) -> EqualityRow:
     if item.sense.name != "EQ":
         raise FormatError(
-            f"{source}: constraint {item.name!r} is an inequality; a cardinality reads Σ x_i == k"
+            f"{source}: constraint {item.name!r} is an inequality; expected Σ x_i == k"
         )
     weights = item.linear.to_dict()
     return EqualityRow(list(weights), [float(c) for c in weights.values()], float(item.rhs))

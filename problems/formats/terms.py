@@ -1,4 +1,4 @@
-"""What all foreign formats have in common: a polynomial, equality rows, and names.
+"""Parts that all other formats share: polynomials, equality rows, and names.
 
 The polynomial is ``Σ c_ij x_i x_j + Σ l_i x_i + offset`` with each pair named once and its
 *whole* coefficient (``c_ij = 2 Q_ij`` for ``i < j``, ``l_i = Q_ii``): no halves and no implied
@@ -22,13 +22,13 @@ from problems.qubo import CardinalityQUBO
 Vector = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-#: What to do about a file without a cardinality.
-MISSING = "pass k (and groups for several), or free=True (--free) if any number may be 1"
-#: Variables for which a dense Q is formed whatever the file holds (128 MiB).
+#: Remedy for a file without a cardinality, for messages.
+MISSING = "pass k (and groups if several), or free=True (--free) for a QUBO without one"
+#: Number of variables up to which a dense Q is formed, however small the file (128 MiB).
 FREE_DENSE = 4096
-#: Variables of a problem without couplings, which needs no Q.
+#: Number of variables of a problem without couplings, which needs no Q.
 FREE_LINEAR = 1 << 20
-#: Larger problems must name at least one of so many entries of Q.
+#: Larger problems must list at least one in this many entries of Q.
 SPARSEST = 64
 
 
@@ -48,7 +48,7 @@ class Terms:
 
     @classmethod
     def of(cls, problem: CardinalityQUBO) -> Terms:
-        """Return the polynomial of a problem in float64; products of zero are left out.
+        """Return the polynomial of a problem in float64, without zero products.
 
         Raises
         ------
@@ -69,11 +69,11 @@ class Terms:
     def of_spins(
         cls, rows: Indices, cols: Indices, values: Vector, linear: Vector, offset: float
     ) -> Terms:
-        """Return a polynomial of spins, of the same layout, in ``x`` with ``s = 2x - 1``.
+        """Convert a polynomial of spins to binaries, with ``s = 2x - 1``.
 
-        No product may be of a spin with itself.
+        Products of a spin with itself are not allowed.
         """
-        with np.errstate(all="ignore"):  # what is not finite is refused by :meth:`problem`
+        with np.errstate(all="ignore"):  # non-finite values are refused by :meth:`problem`
             shifted = 2 * linear
             np.subtract.at(shifted, rows, 2 * values)
             np.subtract.at(shifted, cols, 2 * values)
@@ -81,7 +81,7 @@ class Terms:
             return cls(rows, cols, 4 * values, shifted, constant)
 
     def doubled(self) -> Vector:
-        """Return twice the coefficients of the products, as formats with a half list them.
+        """Return twice the coefficients of the products, for formats with a factor of ½.
 
         Raises
         ------
@@ -108,18 +108,18 @@ class Terms:
         k, groups
             As for :class:`CardinalityQUBO`.
         source : object
-            What is being read, for messages.
+            Name of the source, for messages.
         max_n : int, optional
-            Largest n to accept; by default, what :func:`check_size` derives.
+            Largest n to accept; derived by :func:`check_size` by default.
         maximize : bool
-            Whether the polynomial is maximised; its sign is then turned.
+            Whether the polynomial is maximised; its sign is then changed.
         labels : sequence, optional
             As for :class:`CardinalityQUBO`.
 
         Raises
         ------
         FormatError
-            If the problem is too large for what the source holds, or is not valid.
+            If the problem is too large for the number of couplings, or is not valid.
         """
         n, sign = len(self.linear), -1.0 if maximize else 1.0
         between = self.rows != self.cols
@@ -127,7 +127,7 @@ class Terms:
         linear = sign * self.linear
         rest: dict[str, Any] = {"groups": groups, "offset": sign * self.offset, "labels": labels}
         try:
-            with np.errstate(all="ignore"):  # what is not finite is refused below, by name
+            with np.errstate(all="ignore"):  # non-finite values are refused below, with their index
                 np.add.at(linear, self.rows[~between], sign * self.values[~between])
                 if not between.any():
                     A = np.zeros((0, n))
@@ -135,13 +135,13 @@ class Terms:
                 first, second = self.rows[between], self.cols[between]
                 low, high = np.minimum(first, second), np.maximum(first, second)
                 halves = sign / 2 * self.values[between]
-                Q = np.zeros((n, n))  # its pages are not touched until they are written
+                Q = np.zeros((n, n))  # memory is allocated only where it is written
                 np.add.at(Q, (low, high), halves)
                 np.add.at(Q, (high, low), halves)
                 Q[np.diag_indices(n)] = linear
                 return CardinalityQUBO(Q, k, **rest)
         except InvalidProblemError as error:
-            raise FormatError(f"{source} describes no valid problem: {error}") from error
+            raise FormatError(f"{source} is not a valid problem: {error}") from error
 
 
 class EqualityRow(NamedTuple):
@@ -153,37 +153,37 @@ class EqualityRow(NamedTuple):
 
 
 def check_size(n: int, couplings: int, source: object, max_n: int | None = None) -> None:
-    """Refuse a problem whose arrays would dwarf the file that claims it.
+    """Refuse a problem whose arrays would be far larger than its file.
 
     Without ``max_n``, n may reach :data:`FREE_DENSE` (:data:`FREE_LINEAR` without couplings),
-    and more where at least one of :data:`SPARSEST` entries of the dense ``Q`` is named.
+    and more if at least one in :data:`SPARSEST` entries of the dense ``Q`` is listed.
 
     Raises
     ------
     FormatError
-        The message says how to read the file all the same.
+        The message says how to read the file anyway.
     """
     free = FREE_DENSE if couplings else FREE_LINEAR
     allowed = max(free, math.isqrt(SPARSEST * couplings)) if max_n is None else max_n
     if n > allowed:
         need = 8 * n * (n if couplings else 1) / 2**30
         raise FormatError(
-            f"{source} claims {n} variables and names {couplings} couplings, which would take "
-            f"{need:.3g} GiB; at most {allowed} variables are read from it. If it is right, "
+            f"{source} claims {n} variables and lists {couplings} couplings, which would take "
+            f"{need:.3g} GiB; at most {allowed} variables are accepted. If this is correct, "
             f"pass max_n={n}"
         )
 
 
 def groups_from_rows(rows: Iterable[EqualityRow], n: int, source: object) -> tuple[Any, Any]:
-    """Turn cardinality rows into ``(k, groups)`` as :class:`CardinalityQUBO` takes them.
+    """Convert cardinality rows to ``(k, groups)`` of a :class:`CardinalityQUBO`.
 
     Rows are ``c·Σ x_i = c·k`` over disjoint sets that cover all variables; rows without a
-    variable must read ``0 = 0`` and are dropped.
+    variable must be ``0 = 0`` and are dropped.
 
     Raises
     ------
     FormatError
-        If rows overlap, leave a variable out, weigh variables apart, or ask for a fraction.
+        If rows overlap, miss a variable, have unequal coefficients, or a count is not an integer.
     """
     groups = np.full(n, -1, dtype=np.int64)
     wanted: list[int] = []
@@ -193,53 +193,53 @@ def groups_from_rows(rows: Iterable[EqualityRow], n: int, source: object) -> tup
         weights = {c for c in row.coefficients if c}
         if not used:
             if row.value:
-                raise FormatError(f"{where} has no variable but asks for {row.value}")
+                raise FormatError(f"{where} has no variables, but its value is {row.value}")
             continue
         if len(weights) != 1 or not all(map(math.isfinite, weights)):
             raise FormatError(
-                f"{where} has the coefficients {sorted(weights)[:2]}; a cardinality weighs all "
-                "its variables alike"
+                f"{where} has the coefficients {sorted(weights)[:2]}; the coefficients of a "
+                "cardinality must be equal"
             )
         k = row.value / weights.pop()
         near = math.isfinite(k) and abs(k - round(k)) <= 1e-9 * abs(k)
         if not near or (row.value and not round(k)):  # 1e30 x = 1 has no solution
-            raise FormatError(f"{where} asks for a count of {k}; it must be an integer")
+            raise FormatError(f"{where} requires a count of {k}; it must be an integer")
         if (groups[used] >= 0).any() or len(set(used)) != len(used):
             raise FormatError(
-                f"{where} names a variable that is counted already; groups must be disjoint"
+                f"{where} names a variable that is already in another; groups must be disjoint"
             )
         groups[used] = len(wanted)
         wanted.append(round(k))
     if (groups < 0).any():
         missing = int(np.flatnonzero(groups < 0)[0])
         raise FormatError(
-            f"{source}: variable {missing} (counted from 0) is in no cardinality row; each "
+            f"{source}: variable {missing} (counted from 0) is not in any row; each "
             "variable must be in one, or pass k if the file has no rows at all"
         )
     if not wanted:
-        return 0, None  # there is no variable to count
+        return 0, None  # there are no variables
     return (wanted[0], None) if len(wanted) == 1 else (wanted, groups)
 
 
 def choose_cardinality(
     rows: Sequence[EqualityRow], n: int, k: Any, groups: Any, source: object
 ) -> tuple[Any, Any]:
-    """Choose between the file's own rows and the caller's ``k`` and ``groups``.
+    """Return the cardinality from the file's rows, or from the caller's ``k`` and ``groups``.
 
     Raises
     ------
     FormatError
-        If both or neither are given, or the rows are no cardinalities. A problem without
+        If both or neither are given, or the rows are not cardinalities. A problem without
         variables needs neither: its k is 0.
     """
     if rows and k is not None:
-        raise FormatError(f"{source} holds its own cardinality; leave k, groups and free out")
+        raise FormatError(f"{source} contains a cardinality; omit k, groups and free")
     if rows:
         return groups_from_rows(rows, n, source)
     if k is None and n == 0:
         return 0, None
     if k is None:
-        raise FormatError(f"{source} holds no cardinality; {MISSING}")
+        raise FormatError(f"{source} has no cardinality; {MISSING}")
     return k, groups
 
 
@@ -258,9 +258,9 @@ def cardinality_rows(
 
 
 def natural_order(names: Sequence[str]) -> list[int]:
-    """Order ``x0, x1, … x10`` by number where all names share a stem, else as they come.
+    """Sort names by number if all have a common stem (``x0, x1, … x10``); else keep their order.
 
-    Files name variables in the order in which they use them; this brings ours back.
+    Files list variables in the order of their use; this restores the original order.
     """
     matches = [re.fullmatch(r"(.*?)(\d{1,18})", name) for name in names]
     numbers = [int(match[2]) for match in matches if match]

@@ -1,4 +1,4 @@
-"""Numbers as the readers of LP-like texts share them."""
+"""Parsing of numbers in LP-like texts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 
 from problems.errors import FormatError
 
-#: A decimal number without its sign. No two parts of it can match the same digits, so that
-#: long words take linear time.
+#: A decimal number without its sign. No two parts can match the same digits, so that matching
+#: takes linear time.
 NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,5})?"
 
 _SIGNED = re.compile(rf"[+-]?{NUMBER}", re.ASCII)
@@ -26,7 +26,7 @@ def number(word: str, where: object) -> float:
     Raises
     ------
     FormatError
-        If the word is anything else, NaN, infinity and Python's ``1_000`` included.
+        If the word is anything else, including NaN, infinity and Python's ``1_000``.
     """
     if is_number(word) and math.isfinite(value := float(word)):
         return value
@@ -34,12 +34,12 @@ def number(word: str, where: object) -> float:
 
 
 def extended(word: str, where: object) -> float:
-    """Return a decimal number that may be infinite, or round to infinity.
+    """Return a decimal number that may be infinite or overflow.
 
     Raises
     ------
     FormatError
-        If the word is anything else, NaN included.
+        If the word is anything else, including NaN.
     """
     if is_number(word) or _INFINITY.fullmatch(word):
         return float(word)
@@ -52,7 +52,7 @@ def whole(word: str, where: object, least: int, most: int | None = None) -> int:
     Raises
     ------
     FormatError
-        If the word is no integer, or lies outside.
+        If the word is not an integer, or out of range.
     """
     if not re.fullmatch(r"[+-]?\d{1,18}", word, re.ASCII):
         raise FormatError(f"{where}: {word!r:.40} is not an integer")

@@ -22,7 +22,8 @@ from solvers.penalised import Penalised
 from solvers.registry import create
 from solvers.request import checked_reads, checked_seconds
 from solvers.solution import Solution, Stop
-from solvers.solve import solve, spawn_seeds
+from solvers.solve import solve
+from solvers.streams import bounded_seed, spawn_seeds
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class DimodSolver(Penalised):
         if "num_reads" in knows:
             asked["num_reads"] = request.num_reads
         if request.seed is not None:
-            asked["seed"] = request.seed % 2**31
+            asked["seed"] = bounded_seed(request.seed, 2**31)
         if request.initial_state is not None:
             asked["initial_states"] = request.initial_state.astype(np.int8), range(form.n)
         if request.time_limit is not None:

@@ -19,6 +19,7 @@ from solvers.exact import Exact
 from solvers.interrupt import interruptible
 from solvers.reduced_search import ReducedSearch
 from solvers.solution import Stop
+from solvers.streams import bounded_seed
 
 #: Up to this many free variables, products are few and leave less to rounding.
 _FEW = 24
@@ -150,7 +151,7 @@ class _Search(ReducedSearch):
         solver.parameters.linearization_level = 2
         solver.parameters.num_workers = self.options.workers or usable_cpus()
         if self.request.seed is not None:
-            solver.parameters.random_seed = self.request.seed % (2**31 - 1)
+            solver.parameters.random_seed = bounded_seed(self.request.seed, 2**31 - 1)
         if self.request.time_limit is not None:
             solver.parameters.max_time_in_seconds = max(self.request.remaining, 1e-3)
         # Else CP-SAT takes SIGINT over in C, and leaves it so that Ctrl-C kills the process.

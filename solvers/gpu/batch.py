@@ -76,7 +76,8 @@ class Batch:
         sizes = [len(matrix) for matrix in matrices]
         addresses = [matrix.data_ptr() for matrix in matrices]
         self.sizes = torch.tensor(sizes, dtype=torch.int32, device=device)
-        self.addresses = torch.tensor(addresses, dtype=torch.int64, device=device)
+        #: Where each program's matrix lies, and its size: what every kernel takes first.
+        self.table = torch.tensor(addresses, dtype=torch.int64, device=device), self.sizes
         self.seeds = seeds
         self.groups = x if groups is None else groups
         inside = torch.arange(self.slots, device=device) < self.sizes[:, None]
@@ -137,10 +138,10 @@ class Batch:
             self._wrap = self.steps
         with self.on_device():
             self.tabu.tabu[(self.count,)](
-                self.addresses, self.sizes, self.seeds, self.groups,
+                *self.table, self.seeds, self.groups,
                 self.fields, self.tags, self.best_fields, self.best_tags, self.ints, self.floats,
                 steps, parameters.patience if patience is None else patience,
-                parameters.tenure, parameters.stall, parameters.kick, parameters.kick,
+                parameters.tenure, parameters.stall, parameters.kick,
                 EPSILON=self.epsilon, **self.shape, **self.options,
             )  # fmt: skip
         self.steps += steps
@@ -154,11 +155,10 @@ class Batch:
         running = torch.ones(self.count, dtype=torch.int32, device=self.tags.device)
         least = -8 * self.epsilon * self.best_fields.abs().amax(dim=1)
         shape = {name: self.shape[name] for name in ("N", "EVEN", "ALIGNED")}
-        known = (self.addresses, self.sizes)
         for _ in range(self.slots):
             with self.on_device():
                 self.kernels.best_swap[(self.count, tiles)](
-                    *known, self.groups, self.best_fields, self.best_tags, running,
+                    *self.table, self.groups, self.best_fields, self.best_tags, running,
                     changes, leaving, entering, tiles,
                     ROWS=_SCAN_ROWS, **self.shape, **self.options,
                 )  # fmt: skip
@@ -169,14 +169,14 @@ class Batch:
             i, j = leaving.gather(1, tile)[:, 0], entering.gather(1, tile)[:, 0]
             with self.on_device():
                 self.kernels.swap[(self.count,)](
-                    *known, self.best_fields, self.best_tags, running, i, j,
+                    *self.table, self.best_fields, self.best_tags, running, i, j,
                     **shape, **self.options,
                 )  # fmt: skip
 
     def _refresh(self, tags: Tensor, fields: Tensor) -> None:
         with self.on_device():
             self.kernels.refresh[(self.count, -(-self.slots // _COLUMNS))](
-                self.addresses, self.sizes, tags, fields,
+                *self.table, tags, fields,
                 N=self.slots, ROWS=_ROWS, COLUMNS=_COLUMNS, ALIGNED=self.shape["ALIGNED"],
                 enable_fp_fusion=True,
             )  # fmt: skip

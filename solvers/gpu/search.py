@@ -16,6 +16,7 @@ from problems import CardinalityQUBO
 from solvers.base import Request
 from solvers.gpu.batch import Batch, TabuParameters, padded
 from solvers.gpu.layout import SlotLayout, form_matrix, random_states, table
+from solvers.streams import read_words
 
 #: Largest number of variables whose state stays in the registers of one program.
 MAX_SLOTS = 1 << 14
@@ -121,7 +122,7 @@ def _launch(
 
 def program_seeds(requests: Sequence[Request], device: torch.device) -> Tensor:
     """Draw a seed for every read of every request: int32, shape (P,)."""
-    words = [np.random.SeedSequence(r.seed).generate_state(r.num_reads) for r in requests]
+    words = [read_words(request.seed, request.num_reads) for request in requests]
     return torch.from_numpy(np.concatenate(words).view(np.int32)).to(device)
 
 

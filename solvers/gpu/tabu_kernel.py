@@ -22,11 +22,15 @@ STEP, STALL, SINCE, KICK, DIRTY, INTS = (tl.constexpr(i) for i in range(6))
 #: Slots of its float64 state: current and best energy relative to the start, and what
 #: rounding may have taken from the current one since it was last known.
 ENERGY, BEST, SLACK, FLOATS = (tl.constexpr(i) for i in range(4))
+#: Random numbers of one step: the slot at which a kick begins to look for a variable, the rest
+#: of the first and of the second variable moved, the length of a kick.
+START_DRAW, FIRST_DRAW, SECOND_DRAW, KICK_DRAW, DRAWS = (tl.constexpr(i) for i in range(5))
 
 
 @triton.jit
-def draw(seed, count, bound):
-    """Hash two integers (the finaliser of MurmurHash3) to one in [0, bound)."""
+def draw(seed, step, which: tl.constexpr, bound):
+    """Hash a seed, a step and one of its draws (MurmurHash3's finaliser) to [0, bound)."""
+    count = step * DRAWS + which
     z = seed.to(tl.uint32) + count.to(tl.uint32) * 0x9E3779B9
     z = (z ^ (z >> 16)) * 0x85EBCA6B
     z = (z ^ (z >> 13)) * 0xC2B2AE35
@@ -48,9 +52,7 @@ def least_of_group(values, groups):
 
 
 # Numbers that change from launch to launch must not have it compiled anew.
-@triton.jit(
-    do_not_specialize=["steps", "patience", "tenure", "stall_limit", "kick_least", "kick_spread"]
-)
+@triton.jit(do_not_specialize=["steps", "patience", "tenure", "stall_limit", "kick_size"])
 def tabu(
     matrices,
     sizes,
@@ -66,8 +68,7 @@ def tabu(
     patience,
     tenure,
     stall_limit,
-    kick_least,
-    kick_spread,
+    kick_size,
     EPSILON: tl.constexpr,
     N: tl.constexpr,
     GROUPED: tl.constexpr,
@@ -119,7 +120,7 @@ def tabu(
             score = tl.where(first, sign * f - rival, none)
         if kick > 0:
             # A random p: the first eligible slot at or after a random one.
-            start = draw(seed, 4 * step, N)
+            start = draw(seed, step, START_DRAW, N)
             turn = tl.min(tl.where(first, (v - start) & (N - 1), N), 0)
             found = turn < N
             p = (turn + start) & (N - 1)
@@ -153,9 +154,9 @@ def tabu(
         q = tl.where(moved, tl.minimum(q, n - 1), p)
         f = f + twice * matrix_row(matrix, q, n, v, EVEN, ALIGNED)
         if moved:
-            release = step + tenure + draw(seed, 4 * step + 1, tenure)
+            release = step + tenure + draw(seed, step, FIRST_DRAW, tenure)
             tag = tl.where(v == p, 2 * release + 1 - leave, tag)
-            release = step + tenure + draw(seed, 4 * step + 2, tenure)
+            release = step + tenure + draw(seed, step, SECOND_DRAW, tenure)
             tag = tl.where(v == q, 2 * release + leave, tag)
             energy += change.to(tl.float64)
             slack += EPSILON * (tl.abs(own) + tl.abs(gain)).to(tl.float64)
@@ -181,7 +182,7 @@ def tabu(
             energy = best
             slack = slack * 0
             dirty = 0
-            kick = kick_least + draw(seed, 4 * step + 3, kick_spread)
+            kick = kick_size + draw(seed, step, KICK_DRAW, kick_size)
             stall = -kick
 
     if dirty > 0:

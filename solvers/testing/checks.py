@@ -13,7 +13,8 @@ import numpy as np
 from problems import CardinalityQUBO, InvalidProblemError
 from solvers.base import Capabilities, Request, Solver, State
 from solvers.errors import OptionError, UnsupportedError
-from solvers.solve import solve, spawn_seeds
+from solvers.solve import solve
+from solvers.streams import spawn_seeds
 from solvers.testing.case import Case, fingerprint
 from solvers.testing.verify import expect, lowest_energy, optimum, refused, verify
 

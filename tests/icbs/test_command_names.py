@@ -121,7 +121,7 @@ def test_a_qubo_without_a_cardinality(qubo, tmp_path):
     (tmp_path / "start.json").write_text("[0, 0, 1]")
     message = fail("solve", qubo, "--free", "--initial-state", tmp_path / "start.json")
     assert "state has shape (3,); this problem takes (4,)" in message
-    assert "or free=True (--free) if any number may be 1" in fail("solve", qubo)
+    assert "or free=True (--free) for a QUBO without one" in fail("solve", qubo)
 
 
 @pytest.mark.usefixtures("echo")
@@ -144,7 +144,7 @@ def test_export_without_a_cardinality(qubo, tmp_path, target):
 
 def test_export_refuses_what_a_format_does_not_support(qubo, tmp_path):
     message = fail("export", qubo, tmp_path / "free.npz", "--free")
-    assert "npz holds a cardinality, and a free problem has none; use ubqp" in message
+    assert "npz files need a cardinality, and a free problem has none; use ubqp" in message
     assert not (tmp_path / "free.npz").exists()
 
 

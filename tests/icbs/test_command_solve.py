@@ -192,7 +192,7 @@ def test_k_and_format_for_files_without_either(problem, tmp_path):
     path = tmp_path / "block.data"
     path.write_text("3 3\n1 1 1.0\n2 2 -1.0\n1 3 -2.0\n")
     words = ("solve", path, "--solver", "exhaustive", "--json")
-    assert "tells no format" in fail(*words)
+    assert "can't infer the format" in fail(*words)
     assert "pass k" in fail(*words, "--format", "ubqp")
     said = json.loads(succeed(*words, "--format", "ubqp", "--k", 2))
     assert (said["x"], said["energy"]) == ([1, 0, 1], -3.0)
@@ -207,11 +207,11 @@ def test_a_file_of_another_problem_is_refused_in_one_line(tmp_path):
     )
     for command in (("solve", path), ("export", path, tmp_path / "copy.npz")):
         message = fail(*command)
-        assert "line 6 ('x0 = 1'): the bound 'x0 = 1' is not one of a binary" in message
-        assert "its value put into the objective and the rows" in message
+        assert "line 6 ('x0 = 1'): the bound 'x0 = 1' is not that of a binary" in message
+        assert "substitute the value of a fixed variable in the objective and the rows" in message
     assert not (tmp_path / "copy.npz").exists()
     os.mkfifo(tmp_path / "pipe.lp")
-    assert "copy what it holds to a file" in fail("solve", tmp_path / "pipe.lp")
+    assert "copy its content to a file" in fail("solve", tmp_path / "pipe.lp")
 
 
 @pytest.mark.parametrize(
@@ -228,8 +228,8 @@ def test_a_file_of_another_problem_is_refused_in_one_line(tmp_path):
         (["--solver", "diagonal", "--time-limit", "1"], "can't honour time_limit; leave it out"),
         (["--k", "3"], "FormatError"),
         (["--output", "solution.csv"], "a solution can only be saved as .npz, .json or .txt"),
-        (["--free"], "holds its own cardinality; leave k, groups and free out"),
-        (["--free", "--k", "3"], "a free problem has no cardinality; leave out k and groups"),
+        (["--free"], "contains a cardinality; omit k, groups and free"),
+        (["--free", "--k", "3"], "a free problem has no cardinality; omit k and groups"),
         (["--output", "no/such/folder/solution.npz"], "its folder does not exist; create it first"),
     ],
 )
@@ -416,7 +416,7 @@ def test_export_between_formats(problem, tmp_path, source, target):
     second = tmp_path / f"copy{FORMATS[target].endings[0]}"
     write(problem, first)
     if not FORMATS[source].cardinality:
-        assert "holds no cardinality; pass k" in fail("export", first, second)
+        assert "has no cardinality; pass k" in fail("export", first, second)
         first = tmp_path / "block.npz"
         write(problem, first)
     given = {}
@@ -433,7 +433,7 @@ def test_export_between_formats(problem, tmp_path, source, target):
 
 def test_export_names_its_formats(file, tmp_path):
     output = tmp_path / "block.out"
-    assert "tells no format" in fail("export", file, output)
+    assert "can't infer the format" in fail("export", file, output)
     succeed("export", file, output, "--to", "qplib")
     succeed("export", output, tmp_path / "back.npz", "--format", "qplib")
     assert read(tmp_path / "back.npz").k == 5

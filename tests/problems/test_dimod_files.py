@@ -119,7 +119,7 @@ def test_a_cqm_without_constraints_is_free(tmp_path):
     model = dimod.BinaryQuadraticModel({"a": 1.0, "b": 2.0}, {"ab": -4.0}, 0.5, "BINARY")
     cqm = dimod.ConstrainedQuadraticModel.from_bqm(model)
     (tmp_path / "free.cqm").write_bytes(cqm.to_file().read())
-    with pytest.raises(FormatError, match="holds no cardinality; pass k"):
+    with pytest.raises(FormatError, match="has no cardinality; pass k"):
         read(tmp_path / "free.cqm")
     lifted = read(tmp_path / "free.cqm", free=True)
     assert lifted.labels == ("a", "b", ("not", "a"), ("not", "b"))
@@ -169,33 +169,39 @@ PAIR = [(0, 1.0), (1, 1.0)], [(1, -4.0), (0, -4.0)]
 BQM = {
     "empty": (b"", "does not begin with 'DIMODBQM'"),
     "a QM": (dimod.QuadraticModel().to_file().read(), "does not begin with 'DIMODBQM'"),
-    "a later version": (b"DIMODBQM\x03\x00" + bytes(4), "header that is no JSON"),
+    "a later version": (b"DIMODBQM\x03\x00" + bytes(4), "header of .* is not JSON"),
     "version 9": (bqm_with()[:8] + b"\x09" + bqm_with()[9:], "version 9.0"),
-    "a header without end": (b"DIMODBQM\x02\x00\xff\xff\xff\xff", "4294967295 bytes are claimed"),
+    "a header without end": (b"DIMODBQM\x02\x00\xff\xff\xff\xff", "claims 4294967295 bytes"),
     "a deep header": (
         b"DIMODBQM\x02\x00" + struct.pack("<I", 10**5) + b"[" * 10**5,
-        "header that is no JSON",
+        "header of .* is not JSON",
     ),
-    "a billion variables": (bqm_with(shape=[10**9, 1]), "12000000000 bytes are claimed"),
-    "a billion products": (bqm_with(shape=[2, 10**9]), "24000000000 bytes are claimed"),
+    "a billion variables": (bqm_with(shape=[10**9, 1]), "claims 12000000000 bytes"),
+    "a billion products": (bqm_with(shape=[2, 10**9]), "claims 24000000000 bytes"),
     "variables beyond int64": (bqm_with(shape=[10**30, 1]), r"expected \[n, m\]"),
     "negative variables": (bqm_with(shape=[-1, 1]), r"claims the shape \[-1, 1\]"),
-    "objects": (bqm_with(dtype="object"), "has the dtype 'object'; known: float32, float64"),
+    "objects": (bqm_with(dtype="object"), "has the dtype 'object'; supported: float32, float64"),
     "dates as indices": (bqm_with(itype="M8[s]"), r"has the itype 'M8\[s\]'"),
-    "another vartype": (bqm_with(vartype="INTEGER"), "variables of the type 'INTEGER'"),
-    "an index beyond n": (bqm_of(PAIR[0], [(7, -4.0), (0, -4.0)]), "itself, or none"),
-    "a negative index": (bqm_of(PAIR[0], [(-1, -4.0), (0, -4.0)]), "itself, or none"),
-    "a product with itself": (bqm_of(PAIR[0], [(0, -4.0), (0, -4.0)]), "itself, or none"),
-    "two values of a product": (bqm_of(PAIR[0], [(1, -4.0), (0, -3.0)]), "differ about"),
+    "another vartype": (bqm_with(vartype="INTEGER"), "has variables of type 'INTEGER'"),
+    "an index beyond n": (bqm_of(PAIR[0], [(7, -4.0), (0, -4.0)]), "invalid index of a neighbour"),
+    "a negative index": (bqm_of(PAIR[0], [(-1, -4.0), (0, -4.0)]), "invalid index of a neighbour"),
+    "a product with itself": (
+        bqm_of(PAIR[0], [(0, -4.0), (0, -4.0)]),
+        "invalid index of a neighbour",
+    ),
+    "two values of a product": (
+        bqm_of(PAIR[0], [(1, -4.0), (0, -3.0)]),
+        "entries of a product differ",
+    ),
     "lists that overlap": (bqm_of([(0, 1.0), (-5, 1.0)], PAIR[1]), "overlap or leave gaps"),
     "lists beyond the end": (bqm_of([(0, 1.0), (9, 1.0)], PAIR[1]), "overlap or leave gaps"),
     "NaN": (bqm_of([(0, float("nan")), (1, 1.0)], PAIR[1]), "must be finite"),
     "a product of infinity": (bqm_of(PAIR[0], [(1, np.inf), (0, np.inf)]), "must be finite"),
     "too few labels": (bqm_of(*PAIR, b'["a"]'), "there are 1 labels for 2 variables"),
-    "a label twice": (bqm_of(*PAIR, b'["a", "a"]'), "the label 'a' comes twice"),
+    "a label twice": (bqm_of(*PAIR, b'["a", "a"]'), "duplicate label 'a'"),
     "an object as a label": (bqm_of(*PAIR, b'["a", {}]'), "is a dict"),
     "a label that is no number": (bqm_of(*PAIR, b"[0, NaN]"), "names are strings, finite numbers"),
-    "labels that are no list": (bqm_of(*PAIR, b'"ab"'), "a str stands where a list"),
+    "labels that are no list": (bqm_of(*PAIR, b'"ab"'), "expected a list of names, found a str"),
     "deep labels": (bqm_of(*PAIR, b"[" * 10**5), "nested too deep"),
     "labels of 40 lists": (bqm_of(*PAIR, b"[" * 40 + b"]" * 40), "nested too deep"),
     "labels without end": (bqm_of(*PAIR) + b"VARS", "k is 5"),
@@ -214,11 +220,11 @@ def json_with(**changed):
 
 
 JSON = {
-    "empty": ("", "is no JSON"),
-    "deep": ("[" * 10**5, "is no JSON"),
+    "empty": ("", "is not JSON"),
+    "deep": ("[" * 10**5, "is not JSON"),
     "a list": ("[]", "is not a BQM in JSON"),
     "a solution": ('{"x": [0, 1]}', "is not a BQM in JSON"),
-    "bytes": (json_with(use_bytes=True), "says use_bytes"),
+    "bytes": (json_with(use_bytes=True), "has use_bytes"),
     "words": (json_with(linear_biases=["1", "2"]), "'linear_biases' is not a list of numbers"),
     "truths": (json_with(linear_biases=[True, 2]), "'linear_biases' is not a list of numbers"),
     "lists": (json_with(linear_biases=[[1], 2]), "'linear_biases' is not a list of numbers"),
@@ -230,15 +236,18 @@ JSON = {
     "a fraction": (json_with(quadratic_head=[0.5]), "'quadratic_head' is not a list of numbers"),
     "a product with itself": (
         json_with(quadratic_head=[0], quadratic_tail=[0]),
-        "products don't fit",
+        "lists of products are inconsistent",
     ),
-    "lists of other lengths": (json_with(quadratic_biases=[1, 2]), "products don't fit"),
+    "lists of other lengths": (
+        json_with(quadratic_biases=[1, 2]),
+        "lists of products are inconsistent",
+    ),
     "no labels": (json_with(variable_labels=None), "has no list of labels"),
     "too many labels": (json_with(variable_labels=["a", "b", "c"]), "3 labels for 2 variables"),
-    "another vartype": (json_with(variable_type=["SPIN"]), "variables of the type"),
+    "another vartype": (json_with(variable_type=["SPIN"]), "has variables of type"),
     "many variables": (
         json_with(linear_biases=[0] * 5000, variable_labels=list(range(5000))),
-        "claims 5000 variables and names 1 couplings",
+        "claims 5000 variables and lists 1 couplings",
     ),
 }
 
@@ -284,14 +293,14 @@ def kinds(kind, low, high):
 
 CQM = {
     "empty": (b"", "does not begin with 'DIMODCQM'"),
-    "a header alone": (cqm_with()[:100], "is cut off|not a readable CQM"),
+    "a header alone": (cqm_with()[:100], "is truncated|not a readable CQM"),
     "an older version": (cqm_with()[:8] + b"\x01\x03" + cqm_with()[10:], "version 1.3.*save it"),
-    "a billion variables": (cqm_with({"num_variables": 10**9}), "17000000000 bytes are claimed"),
+    "a billion variables": (cqm_with({"num_variables": 10**9}), "claims 17000000000 bytes"),
     "variables of words": (cqm_with({"num_variables": "2"}), "claims '2' variables"),
-    "other constraints": (cqm_with({"num_constraints": 2}), "not hold as many constraints"),
+    "other constraints": (cqm_with({"num_constraints": 2}), "another number of constraints"),
     "no objective": (cqm_with(objective=None), "has no entry 'objective'"),
     "no variables": (cqm_with(varinfo=None), "has no entry 'varinfo'"),
-    "an unknown entry": (cqm_with(other=b""), "'other', which is unknown"),
+    "an unknown entry": (cqm_with(other=b""), "the unknown entry 'other'"),
     "no sense": (cqm_with(constraints__sense=None), "lacks its lhs, rhs or sense"),
     "an inequality": (cqm_with(constraints__sense=b"<="), "is not a hard linear equality"),
     "a soft constraint": (cqm_with(constraints__weight=b"\0" * 8), "not a hard linear equality"),
@@ -299,29 +308,32 @@ CQM = {
         cqm_with(constraints__lhs=expression(b"OFFS", b"")),
         "not a hard linear equality",
     ),
-    "a fraction": (cqm_with(constraints__rhs=struct.pack("<d", 0.5)), "asks for a count of 0.5"),
-    "half a number": (cqm_with(constraints__rhs=b"\0\0"), "8 bytes are claimed at 0, and 2"),
+    "a fraction": (cqm_with(constraints__rhs=struct.pack("<d", 0.5)), "requires a count of 0.5"),
+    "half a number": (cqm_with(constraints__rhs=b"\0\0"), "claims 8 bytes at 0, where 2"),
     "spins": (cqm_with(varinfo=kinds(1, -1, 1)), "variable 'a' is SPIN"),
     "continuous": (cqm_with(varinfo=kinds(3, 0, 1)), "variable 'a' is REAL"),
     "another kind": (cqm_with(varinfo=kinds(9, 0, 1)), "variable 'a' is of kind 9"),
     "wide bounds": (cqm_with(varinfo=kinds(2, 0, 5)), r"'a' is INTEGER in \[0, 5\]"),
     "a fixed variable": (cqm_with(varinfo=kinds(0, 1, 1)), r"'a' is BINARY in \[1, 1\]"),
-    "labels that are no list": (cqm_with(**{"variable_labels.json": b"{}"}), "a dict stands where"),
+    "labels that are no list": (
+        cqm_with(**{"variable_labels.json": b"{}"}),
+        "expected a list of names, found a dict",
+    ),
     "an object as a label": (
         cqm_with(**{"variable_labels.json": b"[{}, 1]"}),
-        "does not name each",
+        "distinct labels",
     ),
     "a variable that is not there": (
         cqm_with(objective=expression(b"INDX", struct.pack("<i", 5))),
-        "names a variable that is not there",
+        "names an unknown variable",
     ),
     "a variable twice": (
         cqm_with(objective=expression(b"INDX", struct.pack("<ii", 1, 1))),
-        "names a variable that is not there",
+        "names an unknown variable",
     ),
     "a product that is not there": (
         cqm_with(objective=expression(b"QUAD", struct.pack("<i", -1))),
-        "names a variable that is not there",
+        "names an unknown variable",
     ),
 }
 
@@ -348,6 +360,6 @@ def test_a_bomb_is_not_unpacked(tmp_path):
 def test_contents_are_taken_from_the_front():
     content = ByteReader(b"\x01\x00\x02", "it")
     assert content.array("<u2", 1).tolist() == [1]
-    with pytest.raises(FormatError, match="it is cut off or damaged: 2 bytes are claimed at 2"):
+    with pytest.raises(FormatError, match="truncated or damaged: it claims 2 bytes at 2"):
         content.take(2)
     assert content.rest() == b"\x02"

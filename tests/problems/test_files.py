@@ -76,13 +76,13 @@ def test_temporary_names_differ_from_call_to_call(tmp_path):
 def test_only_a_file_is_replaced(tmp_path, kind):
     target = tmp_path / "there"
     target.mkdir() if kind == "folder" else os.mkfifo(target)
-    with pytest.raises(FileExistsError, match="not a plain file"):
+    with pytest.raises(FileExistsError, match="not a regular file"):
         write_text(target, "new")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere is no folder"):
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         write_text(tmp_path / "nowhere" / "file", "new")
 
 

@@ -44,8 +44,8 @@ def named_energies(problem):
     ("labels", "message"),
     [
         (["a", "b"], "there are 2 labels for 3 variables"),
-        (["a", "b", "a"], "the label 'a' comes twice"),
-        ([1, 1.0, "a"], "the label 1.0 comes twice"),
+        (["a", "b", "a"], "duplicate label 'a'"),
+        ([1, 1.0, "a"], "duplicate label 1.0"),
         ("abc", "pass a sequence of 3 names"),
         (["a", "b", None], "is a NoneType; names are strings"),
         (["a", "b", ["c"]], "is a list"),

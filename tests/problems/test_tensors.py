@@ -76,7 +76,7 @@ def test_tensors_whose_energies_leave_float64_are_refused():
         CardinalityQUBO(np.full((3, 3), 1e308), 1),
         CardinalityQUBO.from_factors(np.full((3, 3), 1e160), np.zeros(3), 1),
     ):
-        with pytest.raises(InvalidProblemError, match="energies leave float64"):
+        with pytest.raises(InvalidProblemError, match="energies overflow float64"):
             check_energies(twin(p))
 
 

@@ -35,7 +35,7 @@ from solvers import (
     registry,
     solve,
 )
-from solvers.solve import spawn_seeds
+from solvers.streams import spawn_seeds
 
 
 def problem_of(n=8, k=3, seed=0):
