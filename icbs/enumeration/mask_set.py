@@ -117,7 +117,7 @@ class MaskSet:
             return
         raise ConfigError(
             f"{self.n:,} weights have {self.count_in_words} masks of this density, and at most "
-            f"{most:,} are evaluated; prune fewer weights (include, exclude), or take a smaller "
+            f"{most:,} are evaluated; prune fewer weights (include, exclude), or take another "
             "density"
         )
 
