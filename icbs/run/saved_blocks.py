@@ -71,8 +71,9 @@ class SavedBlock:
     """Status of the solution; empty if the solver failed."""
     energy: float
     """Energy of the solution; the start has energy 0."""
-    bound: float
-    """Lower bound by the solver; NaN without one."""
+    proved: bool
+    bound: float | None
+    """Whether the solution is proved optimal, and a lower bound; as in the history."""
     moved: int
     predicted: float
     actual: float
@@ -210,7 +211,6 @@ class BlockSaver:
 
     def _record(self, number: int, block: Block, answer: Answer, row: BlockRecord) -> SavedBlock:
         answered = isinstance(answer, Solution) and not row.failure
-        bound = answer.bound if isinstance(answer, Solution) else None
         same = {field.name: getattr(row, field.name) for field in dataclasses.fields(BlockRecord)}
         return SavedBlock(
             **same,
@@ -222,7 +222,6 @@ class BlockSaver:
             kappa=block.kappa,
             solver=self.config.solver,
             status=answer.status.value if isinstance(answer, Solution) and answered else "",
-            bound=math.nan if bound is None else bound,
             size=0,
         )
 
