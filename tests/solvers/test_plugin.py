@@ -61,9 +61,7 @@ def test_an_installed_plugin_prunes_a_small_model_beside_its_true_optimum(instal
     job = ["prune", "--task", "tiny", "--density", "0.17", "--block-size", "all", "--passes", "5"]
     more = ["--solver", "descent", "--enumerate", "--run", str(tmp_path / "run")]
     paths = {"PYTHONPATH": str(installed), "ICBS_CACHE": str(tmp_path)}
-    subprocess.run(
-        [sys.executable, "-c", command, *job, *more], env=os.environ | paths, check=True
-    )
+    subprocess.run([sys.executable, "-c", command, *job, *more], env=os.environ | paths, check=True)
     found = json.loads((tmp_path / "run" / "optimum.json").read_text())
     stages = {stage["name"]: stage for stage in found["stages"]}
     optimum, descent = stages["quadratic optimum"], stages["quadratic, descent"]
