@@ -1,4 +1,4 @@
-"""Who solves it: one uniform interface over every backend, one file a backend."""
+"""Solvers behind one interface, one file per backend."""
 
 from __future__ import annotations
 

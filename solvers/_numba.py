@@ -1,4 +1,4 @@
-"""How kernels are compiled and cached, and what they are compiled for."""
+"""Compilation and caching of numba kernels."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def _digest(folder: Path) -> str:
 
 
 def jit(function: Callable[..., Any], fastmath: bool | set[str] = False) -> Callable[..., Any]:
-    """Compile without the interpreter, holding no lock, cached on disk.
+    """Compile a kernel in nopython mode, without the GIL, cached on disk.
 
-    Numba takes a cached kernel for fresh as long as the kernel's own file is unchanged,
-    also when a function that it calls has changed in another file. So the cache is
-    stamped with all sources of the kernel's folder instead.
+    Numba reuses a cached kernel as long as the kernel's own file is unchanged, even if a function
+    that it calls has changed in another file. So the cache is stamped with a digest of all
+    sources in the kernel's folder instead.
     """
     kernel = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=fastmath)(function)
-    with suppress(AttributeError):  # private to Numba; without it, only its own stamp holds
+    with suppress(AttributeError):  # private to Numba; without it, Numba's own stamp is used
         stamp = _digest(Path(function.__code__.co_filename).parent)
         kernel._cache._cache_file._source_stamp = stamp  # type: ignore[attr-defined]
     return kernel
 
 
 def specimens() -> list[CardinalityQUBO]:
-    """Return a small problem of each form, as pruning makes them, to compile kernels with."""
+    """Return a small problem of each form, like those of pruning, to compile kernels with."""
     A = np.random.default_rng(0).normal(size=(8, 48)).astype(np.float32)
     linear = -np.square(A).sum(axis=0)
     dense = CardinalityQUBO(A.T @ A + np.diag(linear), 24)

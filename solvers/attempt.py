@@ -1,4 +1,4 @@
-"""The one way from a problem to an answer: check, run, recompute; a failure is an answer too."""
+"""Running solvers on problems: forced answers, batches, executors; errors are returned."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = logging.getLogger("icbs")
 def attempt(
     solver: Solver, problem: CardinalityQUBO, request: Request, apart: bool = False
 ) -> Answer:
-    """Solve one problem; whatever keeps the solver from answering is returned.
+    """Solve one problem; return an error instead of raising it.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def attempt(
         if (forced := _forced(solver, problem, request)) is not None:
             return forced
         (outcome,), seconds = call(solver, [problem], [request], apart=apart)
-        return _concluded(solver, problem, request, outcome, seconds)
+        return _finalized(solver, problem, request, outcome, seconds)
     except Exception as error:
         return to_solver_error(solver_name(solver), error)
 
@@ -50,7 +50,7 @@ def attempt(
 def attempt_batch(
     solver: Solver, problems: Sequence[CardinalityQUBO], requests: Sequence[Request]
 ) -> list[Answer]:
-    """Solve a sequence in the solver's own batch, and one by one where that fails as a whole."""
+    """Solve a sequence in the solver's own batch; one by one if the batch fails as a whole."""
     answers: dict[int, Answer] = {}
     open_ = []
     for i, (problem, request) in enumerate(zip(problems, requests, strict=True)):
@@ -66,12 +66,12 @@ def attempt_batch(
             failure = to_solver_error(solver_name(solver), error)
             if len(open_) == 1:
                 return [answers.get(i, failure) for i in range(len(problems))]
-            log.warning("a batch failed, its problems are solved one by one: %s", failure)
-            answers |= {i: attempt_in_turn(solver, problems[i], requests[i]) for i in open_}
+            log.warning("a batch failed; its problems are solved one by one: %s", failure)
+            answers |= {i: attempt_now(solver, problems[i], requests[i]) for i in open_}
         else:
             share = seconds / len(open_)
             for i, outcome in zip(open_, outcomes, strict=True):
-                answers[i] = _concluded(solver, problems[i], requests[i], outcome, share)
+                answers[i] = _finalized(solver, problems[i], requests[i], outcome, share)
     return [answers[i] for i in range(len(problems))]
 
 
@@ -81,7 +81,7 @@ def attempt_each(
     requests: Sequence[Request],
     executor: Executor | None = None,
 ) -> list[Answer]:
-    """Solve a sequence side by side, in the solver's own batch where it has one.
+    """Solve a sequence in parallel, in the solver's own batch if it has one.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def attempt_each(
     problems : sequence of CardinalityQUBO
     requests : sequence of Request
     executor : concurrent.futures.Executor, optional
-        Where they run, whether or not there is a batch; threads when omitted.
+        Used instead of the solver's own batch; threads when omitted.
     """
     interrupt = Interrupt()
     requests = [dataclasses.replace(request, interrupt=interrupt) for request in requests]
@@ -98,14 +98,14 @@ def attempt_each(
     if executor is not None:
         with propagate_interrupt(interrupt):
             return _through(executor, solver, problems, requests)
-    # An interruption waits for our own solvers, which end; not for any other.
+    # An interruption waits for our own solvers, which stop soon, but not for others.
     threads = ThreadPoolExecutor if is_trusted(solver) else DaemonThreads
     with threads(min(32, usable_cpus() + 4)) as pool, propagate_interrupt(interrupt):
         return _through(pool, solver, problems, requests)
 
 
-def attempt_in_turn(solver: Solver, problem: CardinalityQUBO, request: Request) -> Answer:
-    """Solve one problem of a sequence: its clock starts when its turn comes."""
+def attempt_now(solver: Solver, problem: CardinalityQUBO, request: Request) -> Answer:
+    """Solve one problem of a sequence, counting its time limit from now."""
     return attempt(solver, problem, dataclasses.replace(request, started=time.perf_counter()))
 
 
@@ -115,10 +115,10 @@ def _through(
     problems: Sequence[CardinalityQUBO],
     requests: Sequence[Request],
 ) -> list[Answer]:
-    """Solve a sequence in an executor; what takes a process down with it is tried apart.
+    """Solve a sequence in an executor; isolate problems whose process died.
 
-    An executor of processes breaks as a whole when one of them dies. Who killed it is not
-    known, so that each problem that has no answer then gets a process of its own.
+    A process pool breaks as a whole when one process dies. The culprit is unknown, so that each
+    unanswered problem then gets a process of its own.
     """
     tasks = list(zip(problems, requests, strict=True))
     futures = [_submit(executor, solver, *task) for task in tasks]
@@ -129,8 +129,8 @@ def _through(
             future.cancel()
     if lost := [i for i, answer in enumerate(answers) if answer is None]:
         log.warning(
-            "a process of the executor died: each problem that it left unsolved gets a process "
-            "of its own"
+            "a process of the executor died: each unsolved problem is retried in a process of "
+            "its own"
         )
         with DaemonThreads(usable_cpus()) as pool:
             again = {i: pool.submit(attempt, solver, *tasks[i], apart=True) for i in lost}
@@ -143,7 +143,7 @@ def _submit(
     executor: Executor, solver: Solver, problem: CardinalityQUBO, request: Request
 ) -> Future[Answer]:
     try:
-        return executor.submit(attempt_in_turn, solver, problem, request)
+        return executor.submit(attempt_now, solver, problem, request)
     except Exception as error:
         refused: Future[Answer] = Future()
         refused.set_exception(error)
@@ -151,7 +151,7 @@ def _submit(
 
 
 def _collect(solver: Solver, future: Future[Answer]) -> Answer | None:
-    """Return a task's answer; None where its executor broke."""
+    """Return a task's answer; None if its executor broke."""
     try:
         error = error_of(future)
     except CancelledError as cancelled:
@@ -160,7 +160,7 @@ def _collect(solver: Solver, future: Future[Answer]) -> Answer | None:
         return future.result()
     if isinstance(error, BrokenExecutor):
         return None
-    if not isinstance(error, Exception):  # an interruption, of a worker as well
+    if not isinstance(error, Exception):  # an interruption, here or in a worker
         raise error
     return BackendError(
         f"the executor could not run solver {solver_name(solver)!r}: {describe(error)}; solvers "
@@ -168,7 +168,7 @@ def _collect(solver: Solver, future: Future[Answer]) -> Answer | None:
     )
 
 
-def _concluded(
+def _finalized(
     solver: Solver,
     problem: CardinalityQUBO,
     request: Request,
@@ -179,12 +179,12 @@ def _concluded(
         return outcome
     try:
         return finalize(solver, problem, request, outcome, seconds)
-    except Exception as error:  # of what the solver says of itself, such as its options
+    except Exception as error:  # from the solver's own attributes, such as its options
         return to_solver_error(solver_name(solver), error)
 
 
 def _forced(solver: Solver, problem: CardinalityQUBO, request: Request) -> Solution | None:
-    """Answer without a search where one state alone is feasible."""
+    """Answer without a search if only one state is feasible."""
     if (only := _only_state(problem)) is None:
         return None
     bound = problem.energy(only) if solver.capabilities.exact else None
@@ -193,6 +193,6 @@ def _forced(solver: Solver, problem: CardinalityQUBO, request: Request) -> Solut
 
 
 def _only_state(problem: CardinalityQUBO) -> State | None:
-    """Return the one feasible state where k leaves no choice in any group."""
+    """Return the feasible state if it is the only one, else None."""
     zeros, ones = problem.forced_variables()
     return ones.astype(np.uint8) if (zeros | ones).all() else None

@@ -1,4 +1,4 @@
-"""Calls that can be given up: on daemon threads, which end with the process at the latest."""
+"""Calls on daemon threads, which can be abandoned and don't block the exit."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import Any
 
-#: Seconds of one turn of waiting.
-_TURN = 0.5
+#: Seconds between wake-ups while waiting.
+_POLL = 0.5
 
 
 class _Abandoned(SystemExit):
-    """Raised inside a call that nobody waits for any more; a thread may end with it unsaid."""
+    """Raised inside an abandoned call; a thread that ends with it prints nothing."""
 
 
 def error_of(future: Future[Any], seconds: float | None = None) -> BaseException | None:
-    """Wait for a future's end and return its error, if it has one.
+    """Wait for a future to finish and return its error, if any.
 
-    In short turns: a wait without an end misses an interruption that comes as it begins.
+    Waits in short steps, since an unlimited wait can miss an interruption at its start.
 
     Parameters
     ----------
@@ -36,17 +36,17 @@ def error_of(future: Future[Any], seconds: float | None = None) -> BaseException
     Raises
     ------
     TimeoutError
-        If it has not ended by then.
+        If it has not finished by then.
     """
     until = math.inf if seconds is None else time.monotonic() + seconds
-    while (left := until - time.monotonic()) > _TURN:
+    while (left := until - time.monotonic()) > _POLL:
         with suppress(TimeoutError):
-            return future.exception(_TURN)
+            return future.exception(_POLL)
     return future.exception(max(0.0, left))
 
 
 class Background:
-    """One call on a thread of its own, begun at once.
+    """One call on a thread of its own, started at once.
 
     It runs in a copy of the caller's context and on the caller's current CUDA device.
 
@@ -58,7 +58,7 @@ class Background:
     def __init__(self, call: Callable[[], Any]) -> None:
         self._future: Future[Any] = Future()
         context = copy_context()
-        torch = sys.modules.get("torch")  # Without it there is no device to go on with.
+        torch = sys.modules.get("torch")  # not imported, so no device is selected
         device = torch.cuda.current_device() if torch and torch.cuda.is_initialized() else None
 
         def work() -> None:
@@ -73,7 +73,7 @@ class Background:
         self._thread.start()
 
     def error(self, seconds: float | None = None) -> BaseException | None:
-        """Wait for the end and return what the call raised, if anything.
+        """Wait for the call to finish and return its error, if any.
 
         Parameters
         ----------
@@ -83,18 +83,18 @@ class Background:
         Raises
         ------
         TimeoutError
-            If the call goes on; never of the call itself.
+            If the call is still running; a TimeoutError of the call itself is returned.
         """
         return error_of(self._future, seconds)
 
     def result(self) -> Any:
-        """Return what an ended call returned."""
+        """Return the result of a finished call."""
         return self._future.result()
 
     def abandon(self) -> None:
-        """End a call that runs Python code, at its next instruction; nothing else can.
+        """Stop a call at its next Python instruction.
 
-        Compiled code and system calls go on until they return, or until the process ends.
+        Compiled code and system calls continue until they return, or until the process ends.
         """
         if self._thread.is_alive() and self._thread.ident is not None:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
@@ -103,12 +103,12 @@ class Background:
 
 
 class DaemonThreads(Executor):
-    """Threads as of ``ThreadPoolExecutor``, but nothing waits for them, not even the exit.
+    """Threads like those of ``ThreadPoolExecutor``, except that nothing waits for them at exit.
 
     Parameters
     ----------
     most : int
-        Calls that run side by side.
+        Number of parallel calls.
     """
 
     def __init__(self, most: int) -> None:
@@ -117,7 +117,7 @@ class DaemonThreads(Executor):
         self._queue: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Queue a call; threads are started as they are needed."""
+        """Queue a call; threads are started on demand."""
         future: Future[Any] = Future()
         with self._lock:
             self._queue.append((future, lambda: fn(*args, **kwargs)))
@@ -141,6 +141,6 @@ class DaemonThreads(Executor):
                 future.set_exception(error)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Drop what is queued still; what runs is left to itself."""
+        """Drop queued calls; running calls continue."""
         with self._lock:
             self._queue.clear()

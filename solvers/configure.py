@@ -1,4 +1,4 @@
-"""Making a solver of its options."""
+"""Creation of solvers with options."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from solvers.errors import OptionError, SolverError, describe
 
 
 def check_attributes(title: str, solver: object, listed: bool = False) -> None:
-    """Refuse a solver, or a class of solvers, that does not say what it is.
+    """Check that a solver, or a class of solvers, has the required attributes.
 
-    One that is listed by name needs a summary as well.
+    Registered solvers also need a summary.
 
     Raises
     ------
     SolverError
-        Naming the attribute that it lacks.
+        Naming the missing attribute.
     """
     needed: dict[str, type] = {"name": str, "capabilities": Capabilities}
     if listed:
@@ -40,7 +40,7 @@ def check_options(name: str, solver: Solver | type[Solver], options: Iterable[st
     Raises
     ------
     OptionError
-        With the nearest that it has, and all of them.
+        With the most similar option, and a list of all.
     """
     known = solver.options()
     if unknown := sorted(set(options) - set(known)):
@@ -51,12 +51,12 @@ def check_options(name: str, solver: Solver | type[Solver], options: Iterable[st
 
 
 def configured(name: str, build: Callable[..., Solver], options: dict[str, Any]) -> Solver:
-    """Return what ``build`` makes of the options.
+    """Call ``build`` with the options.
 
     Raises
     ------
     OptionError
-        If it fails, with whatever error.
+        If it raises any error.
     """
     try:
         return build(**options)
@@ -74,7 +74,7 @@ def reconfigured(name: str, solver: Solver, options: dict[str, Any]) -> Solver:
     Raises
     ------
     OptionError
-        If it has no such option, or refuses the value.
+        If the option is unknown, or its value is invalid.
     """
     if not options:
         return solver

@@ -1,4 +1,4 @@
-"""How many CPUs there are to use, on every platform."""
+"""Number of usable CPUs, on every platform."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import os
 def usable_cpus() -> int:
     """Count the CPUs that this process may use.
 
-    Its affinity mask where the system has one (Linux, and containers bound to some of the
-    CPUs); all CPUs elsewhere (macOS, Windows).
+    Uses the affinity mask where the system has one (Linux); elsewhere (macOS, Windows) all CPUs
+    are counted.
     """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""Errors of the solver floor; all derive from :class:`problems.IcbsError`."""
+"""Errors of solvers; all derive from :class:`problems.IcbsError`."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from contextlib import contextmanager
 
 from problems.errors import IcbsError
 
-#: Characters of a vendor's message that are passed on.
+#: Largest length of a vendor's message.
 _LONGEST = 2000
 
 
 class SolverError(IcbsError):
-    """Anything that keeps a solver from answering."""
+    """Base of all errors of solvers."""
 
 
 class UnknownSolverError(SolverError, ValueError):
-    """No solver of that name is installed; the message lists those that are."""
+    """No solver of that name is installed; the message lists the installed ones."""
 
 
 class OptionError(SolverError, ValueError):
-    """An option that the solver does not have, or a value that it can't take."""
+    """An unknown option of a solver, or an invalid value."""
 
 
 class UnsupportedError(SolverError, ValueError):
-    """The solver's capabilities don't cover what was asked (size, groups, time limit, …)."""
+    """A request that the solver's capabilities don't cover (size, groups, time limit, …)."""
 
 
 class MissingBackendError(SolverError, ImportError):
-    """The package that a solver stands on is not installed; the message names the pip line."""
+    """A package required by a solver is not installed; the message names the pip command."""
 
 
 class BackendError(SolverError, RuntimeError):
@@ -36,7 +36,7 @@ class BackendError(SolverError, RuntimeError):
 
 
 class TimeLimitError(BackendError, TimeoutError):
-    """The solver was still running a grace time after its time limit; it is waited for no more."""
+    """A solver was still running a grace time after its time limit and was abandoned."""
 
 
 class TableError(SolverError, ValueError):
@@ -48,11 +48,11 @@ class CampaignError(SolverError, ValueError):
 
 
 class SolverNameWarning(UserWarning):
-    """Another distribution offers a solver under the name of one of this project's."""
+    """Another distribution registers a solver under the name of a built-in one."""
 
 
 def describe(error: BaseException) -> str:
-    """Return an error's type and message, also of one whose message can't be had."""
+    """Return an error's type and message, also if its ``__str__`` fails."""
     try:
         text = str(error)
     except Exception:
@@ -63,11 +63,11 @@ def describe(error: BaseException) -> str:
 
 
 def to_solver_error(solver: str, error: BaseException) -> SolverError:
-    """Return an error of this tree for whatever a solver raised.
+    """Convert any error raised by a solver to a :class:`SolverError`.
 
-    Errors of this module stay as they are. Any other, also one that is not an ``Exception``
-    (``SystemExit``, ``GeneratorExit``) and a plug-in's own subclass of these, which another
-    process could not unpickle, becomes the cause of a :class:`BackendError`.
+    Errors of this module are returned unchanged. Any other, including ``SystemExit``,
+    ``GeneratorExit`` and a plug-in's own subclasses, which another process could not unpickle,
+    becomes the cause of a :class:`BackendError`.
 
     Parameters
     ----------
@@ -85,14 +85,14 @@ def to_solver_error(solver: str, error: BaseException) -> SolverError:
 
 @contextmanager
 def wrap_errors(solver: str, doing: str) -> Iterator[None]:
-    """Raise what a plug-in's own code raises as an error of this tree.
+    """Convert errors raised by a plug-in's code to :class:`BackendError`.
 
     Parameters
     ----------
     solver : str
         The solver's name.
     doing : str
-        What it was asked for, such as "could not be loaded".
+        Description of the failure, such as "could not be loaded".
 
     Raises
     ------

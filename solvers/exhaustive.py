@@ -1,4 +1,4 @@
-"""Every feasible state in turn, one swap apart: the oracle for small problems."""
+"""Enumeration of all feasible states, one swap apart; the oracle for small problems."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from solvers.solution import Stop
 Integers = npt.NDArray[np.int64]
 Matrix = npt.NDArray[np.float64]
 
-#: States visited between two looks at the clock (about a millisecond). The energy and the
-#: fields are recomputed at each, so that rounding never builds up.
+#: States visited between checks of the clock (about a millisecond). The energy and the fields are
+#: recomputed at each, so that rounding errors don't accumulate.
 _CHUNK = 1 << 15
 
 
@@ -28,11 +28,11 @@ _CHUNK = 1 << 15
 class Exhaustive(Solver):
     """Visit all ``Π_g C(n_g, k_g)`` feasible states and keep the best.
 
-    Within a group the combinations follow the revolving-door order (W. H. Payne; Knuth,
-    TAOCP 7.2.1.3, Algorithm R), in which neighbours differ by one swap, also from the last
-    to the first. Groups are therefore turned like the digits of a modular Gray code, and
-    every step of the whole enumeration is one swap: O(1) to judge from the cached fields
-    and one row update of n to apply.
+    Within a group the combinations follow the revolving-door order (W. H. Payne; Knuth, TAOCP
+    7.2.1.3, Algorithm R), in which neighbours differ by one swap, including the last and the
+    first. Groups are therefore advanced like the digits of a modular Gray code, and every step of
+    the enumeration is one swap: O(1) to evaluate from the cached fields, and one row update of n
+    to apply.
 
     The answer is optimal up to the rounding of float64 energies (some 1e-13 of Σ|Q|).
 
@@ -45,7 +45,7 @@ class Exhaustive(Solver):
     """
 
     max_states: int = 1_000_000_000
-    """Refuse problems with more feasible states than this (some 40 million a second)."""
+    """Largest number of feasible states (about 40 million are visited per second)."""
 
     name: ClassVar[str] = "exhaustive"
     summary: ClassVar[str] = "every feasible state, by swaps in revolving-door order; n ≤ 32"
@@ -64,7 +64,7 @@ class Exhaustive(Solver):
         cls().run(CardinalityQUBO(np.eye(4), 2), Request(seed=0))
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
-        """Enumerate until all states are seen, the time is over or the callback stops it."""
+        """Enumerate all states, until the time limit or the callback stops it."""
         pairs = zip(problem.group_sizes, problem.cardinalities, strict=True)
         radices = [math.comb(int(n), int(k)) for n, k in pairs]
         if (count := math.prod(radices)) > self.max_states:
@@ -95,7 +95,7 @@ class Exhaustive(Solver):
 
 
 class _Combinations(NamedTuple):
-    """Position in the enumeration: a combination of each group."""
+    """Position in the enumeration: the combination of each group."""
 
     members: Integers
     """Variables of group g: ``members[g, :sizes[g]]``."""
@@ -104,13 +104,13 @@ class _Combinations(NamedTuple):
     sizes: Integers
     cardinalities: Integers
     digits: Integers
-    """How many combinations of each group have passed since its first."""
+    """Number of the combination of each group."""
     radices: Integers
     """Number of combinations of each group."""
 
 
 class _Walk:
-    """The enumeration: the present state, and its place in the order."""
+    """The enumeration: the current state and its position."""
 
     def __init__(self, problem: CardinalityQUBO, radices: Integers) -> None:
         self.Q, sizes = problem.float64_matrix(), problem.group_sizes
@@ -127,7 +127,7 @@ class _Walk:
         )
 
     def visit(self, states: int) -> tuple[float, npt.NDArray[np.uint8]]:
-        """Visit ``states`` states from the present one on; return the best of them."""
+        """Visit ``states`` states from the current one on; return the best of them."""
         products = self.Q @ self.x.astype(np.float64)
         energy = float(products[self.x != 0].sum())
         best = np.empty_like(self.x)
@@ -159,19 +159,19 @@ def _visit(
         if g == len(radices):
             break
         digits[g] += 1
-        out, into = _turn(chosen[g], sizes[g], cardinalities[g])
+        out, into = _advance(chosen[g], sizes[g], cardinalities[g])
         i, j = members[g, out], members[g, into]
         energy += twice[j] - twice[i] + Q[i, i] + Q[j, j] - 2 * Q[i, j]
         came, left = Q[j], Q[i]
-        for v in range(len(twice)):  # a loop: array expressions would allocate
+        for v in range(len(twice)):  # a loop, since array expressions would allocate
             twice[v] += 2 * (came[v] - left[v])
         x[i], x[j] = 0, 1
     return lowest
 
 
 @jit
-def _turn(c: Integers, n: int, k: int) -> tuple[int, int]:
-    """Advance a combination ``c[1:k+1]`` of ``range(n)``; return what left and what came."""
+def _advance(c: Integers, n: int, k: int) -> tuple[int, int]:
+    """Advance a combination ``c[1:k+1]`` of ``range(n)``; return the indices removed and added."""
     if k % 2 and c[1] + 1 < c[2]:
         c[1] += 1
         return c[1] - 1, c[1]
@@ -190,6 +190,6 @@ def _turn(c: Integers, n: int, k: int) -> tuple[int, int]:
             c[j] += 1
             return j - 2, c[j]
         decrease = not decrease
-    # The last combination {0, …, k-2, n-1}: one swap closes the circle.
+    # The last combination {0, …, k-2, n-1}: one swap returns to the first.
     c[k] = k - 1
     return n - 1, k - 1

@@ -1,14 +1,13 @@
-"""How a solver is called: in this thread if it is ours, where it can be given up if it is not.
+"""Safe calls of solvers: third-party code runs where it can be abandoned.
 
-What is promised of a solver that is not part of this project, or that calls a foreign object:
+Guarantees for a solver that is not part of this project, or calls an object of another library:
 
-- It gets a copy of the problem with read-only arrays, and a start of its own.
-- What it raises or returns wrongly, ``SystemExit`` included, is an error that names it.
-- Under a time limit it is waited for until a grace time after that. It then runs in another
-  process, which is ended, if it can be pickled and imported there; foreign samplers and
-  algorithms, which may hold connections and state, run in a thread of this process, which is
-  left behind.
-- Without a time limit it is waited for without an end, but can be interrupted.
+- It gets a copy of the problem with read-only arrays, and of the initial state.
+- Any exception, including ``SystemExit``, and any invalid answer becomes an error with its name.
+- With a time limit, it is abandoned a grace time after the limit. If it can be pickled and
+  imported elsewhere, it runs in another process, which is killed. Samplers and algorithms of
+  other libraries, which may have connections and state, run in a thread, which is left behind.
+- Without a time limit, the call waits until it returns, but can be interrupted.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from solvers.invoke import CallResult, invoke, solver_name
 from solvers.isolation import Worker, worker_for
 from solvers.validation import is_plain
 
-#: Seconds after the time limit, and a tenth of it, at which a solver is given up.
+#: A solver is abandoned this many seconds, and a tenth of its time limit, after the limit.
 GRACE = 5.0
 
 
@@ -34,7 +33,7 @@ def is_own(solver: Solver) -> bool:
 
 
 def is_trusted(solver: Solver) -> bool:
-    """Whether a solver is this project's, and calls no object that it was given."""
+    """Whether a solver is this project's, and all its options are plain values."""
     return is_own(solver) and all(map(is_plain, vars(solver).values()))
 
 
@@ -45,7 +44,7 @@ def call(
     batch: bool = False,
     apart: bool = False,
 ) -> CallResult:
-    """Call a solver as far as it is trusted.
+    """Call a solver directly if it is trusted, else in a thread or process.
 
     Parameters
     ----------
@@ -55,12 +54,12 @@ def call(
     batch : bool, default False
         Whether to call ``run_batch``; else there is one problem.
     apart : bool, default False
-        Whether it must run in another process, since it has ended one before.
+        Whether it must run in another process, since it killed one before.
 
     Raises
     ------
     SolverError
-        Whatever kept a solver from answering.
+        Any failure of the solver.
     KeyboardInterrupt
     """
     if is_trusted(solver) and not apart:
@@ -74,8 +73,8 @@ def call(
         work: Callable[[], CallResult] = partial(worker.invoke, problems, requests, batch)
     elif apart:
         raise BackendError(
-            f"solver {solver_name(solver)!r} ended the process that it ran in, and can't be "
-            "loaded in another; solve in threads (no executor) to see why"
+            f"solver {solver_name(solver)!r} killed the process that it ran in, and can't be "
+            "loaded in another; solve in threads (without executor) to see the cause"
         )
     else:
         work = partial(invoke, solver, problems, requests, batch)
@@ -85,7 +84,7 @@ def call(
 def _awaited(
     solver: Solver, work: Callable[[], CallResult], worker: Worker | None, limit: float | None
 ) -> CallResult:
-    """Wait for work in another thread or process, no longer than its time limit allows."""
+    """Wait for a call in another thread or process, as long as its time limit allows."""
     running = Background(work)
     ended = False
     try:
@@ -100,7 +99,7 @@ def _awaited(
     finally:
         if worker is not None:
             if not ended:
-                worker.end()
+                worker.kill()
             worker.release()
         elif not ended:
             running.abandon()

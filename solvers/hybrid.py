@@ -1,6 +1,6 @@
-"""D-Wave's Leap hybrid solver for constrained models: the cardinality is held natively.
+"""D-Wave's Leap hybrid solver for constrained models, with a native cardinality.
 
-Credentials stay where Ocean keeps them: nothing here reads, prints or stores them.
+Credentials stay in Ocean's configuration; this module does not read, print or store them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from solvers.base import Capabilities, Outcome, Request, Solver
 from solvers.errors import OptionError, UnsupportedError
 from solvers.solution import Stop
 
-#: Share of the time limit that is left to the cloud for searching; the rest is for the way.
+#: Share of the time limit for the search in the cloud; the rest is for communication.
 _SEARCH_SHARE = 0.8
 
 
@@ -34,13 +34,13 @@ class Hybrid(Solver):
     ----------
     sampler : object with ``sample_cqm``, optional
         ``LeapHybridCQMSampler()`` by default, which reads the user's own Ocean
-        configuration; dimod's ``ExactCQMSolver`` will do for small problems.
+        configuration; dimod's ``ExactCQMSolver`` suffices for small problems.
     """
 
     sampler: Any = None
 
     name: ClassVar[str] = "hybrid"
-    summary: ClassVar[str] = "D-Wave's Leap hybrid solver, with the cardinality held natively"
+    summary: ClassVar[str] = "D-Wave's Leap hybrid solver, with a native cardinality"
     capabilities: ClassVar[Capabilities] = Capabilities(
         hardware="cloud",
         groups=True,
@@ -56,12 +56,12 @@ class Hybrid(Solver):
             raise OptionError(f"sampler {type(self.sampler).__name__} has no sample_cqm")
 
     def check_ready(self) -> None:
-        """Look for a token, unless a sampler was given."""
+        """Check for a token, unless a sampler was given."""
         if self.sampler is None:
             check_ocean_config()
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
-        """Check the limits, send, and wait as long as the time allows."""
+        """Check the limits, send the problem, and wait for the answer."""
         sampler = (
             call_within(request, lambda: open_sampler("LeapHybridCQMSampler"))
             if self.sampler is None
@@ -108,5 +108,5 @@ class Hybrid(Solver):
         return Outcome(states, Stop.CONVERGED, build_seconds=build, info={"backend": info})
 
 
-#: What the cloud says of a run; the rest of its answer is left out.
+#: Reported keys of the cloud's answer.
 _REPORTED = ("run_time", "qpu_access_time", "charge_time")

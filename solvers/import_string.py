@@ -1,4 +1,4 @@
-"""A solver by import string, ``module:Class``, as it is named on a command line."""
+"""Solvers by import string, ``module:Class``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from solvers.errors import UnknownSolverError, describe, wrap_errors
 
 
 def load_solver(reference: str, **options: Any) -> Solver:
-    """Import what a string names, call it with the options, and make a solver of the result.
+    """Import the object that a string names, call it with the options, and wrap the result.
 
-    The code is run: only take references from whoever runs the program, never from a file.
+    This runs the module's code: accept import strings from the user only, never from a file.
 
     Parameters
     ----------
@@ -23,21 +23,21 @@ def load_solver(reference: str, **options: Any) -> Solver:
         ``dimod.Sampler`` or qiskit optimiser class, or of a function that returns an instance
         of one.
     **options
-        Keyword arguments of that class or function; of an instance, the options to change.
+        Keyword arguments of the class or function; options to change if it is an instance.
 
     Raises
     ------
     UnknownSolverError
         If it can't be imported.
     OptionError
-        If it can't take the options, or is not a solver.
+        If an option is invalid, or the object is not a solver.
     """
     module, _, name = reference.partition(":")
     try:
         found = attrgetter(name)(importlib.import_module(module))
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # also sys.exit() in a script without a guard
+    except BaseException as error:  # also sys.exit() in a script without a main guard
         raise UnknownSolverError(
             f"solver {reference!r} can't be imported: {describe(error)}; a solver of your own is "
             "named 'module:Class'"

@@ -1,4 +1,4 @@
-"""Ctrl-C during calls of foreign compiled code, which know nothing of it."""
+"""Ctrl-C during calls of compiled code."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from solvers.base import Interrupt, Request
 
 Answer = TypeVar("Answer")
 
-#: Seconds between two looks at whether the search is to be interrupted.
+#: Seconds between checks for an interruption.
 _PACE = 0.05
 
 
 def interruptible(
     search: Callable[[], Answer], stop: Callable[[], None], request: Request
 ) -> Answer:
-    """Return what a search answers, in a thread of its own while this one listens.
+    """Run a search in another thread, while this one waits for an interruption.
 
-    Python raises KeyboardInterrupt between two of its own instructions, in the main thread
-    alone: compiled code that is called there holds it up until it returns.
+    Python raises KeyboardInterrupt between two of its own instructions, and only in the main
+    thread: compiled code that is called there delays it until it returns.
 
     Parameters
     ----------
     search : callable
     stop : callable
-        Asks the search to end soon; called until it does, once a KeyboardInterrupt has
-        arrived here, or elsewhere in the call of :func:`solvers.solve` that this is part of.
+        Asks the search to stop soon; called repeatedly after a KeyboardInterrupt here, or
+        elsewhere in the same call of :func:`solvers.solve`.
     request : Request
 
     Raises
     ------
     KeyboardInterrupt
-        After the search has ended.
+        After the search has stopped.
     """
     answer: Future[Answer] = Future()
 
@@ -45,7 +45,7 @@ def interruptible(
         except BaseException as error:
             answer.set_exception(error)
 
-    # Not joined: in Python 3.11 an interrupted join takes the thread for ended.
+    # Not joined: in Python 3.11 an interrupted join considers the thread finished.
     threading.Thread(target=work, daemon=True).start()
     try:
         while not wait([answer], _PACE).done:
@@ -61,9 +61,9 @@ def interruptible(
 
 @contextmanager
 def propagate_interrupt(interrupt: Interrupt | None) -> Iterator[None]:
-    """Tell the searches of other threads (:attr:`Request.interrupt`) of an exception here.
+    """Interrupt the searches of other threads (:attr:`Request.interrupt`) on an exception here.
 
-    To be entered after the pool that they run in: the pool waits for them when it is left.
+    Enter it after the pool that they run in, which waits for them at its exit.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""One call of a solver, in whatever thread or process it is wanted, and the check of its answer."""
+"""A single call of a solver, with scaling of the problem and validation of the answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from solvers.validation import validate_outcome
 
 
 class CallResult(NamedTuple):
-    """What a call of a solver came to."""
+    """Outcomes and duration of a call of a solver."""
 
     outcomes: list[Outcome | SolverError]
     """One for each problem."""
@@ -27,7 +27,7 @@ class CallResult(NamedTuple):
 
 
 def solver_name(solver: Any) -> str:
-    """Return a solver's name, also where it can't tell it."""
+    """Return a solver's name, or its class name if it has none."""
     try:
         return str(solver.name)
     except Exception:
@@ -41,17 +41,17 @@ def invoke(
     batch: bool,
     trusted: bool = False,
 ) -> CallResult:
-    """Call a solver on one problem, or on a batch of them, and check what comes back.
+    """Call a solver on one problem, or on a batch, and validate its answer.
 
-    One that is not trusted gets copies that it can't write to, and its clocks start now. What
-    has coefficients far from 1 is scaled first (:mod:`problems.scaling`).
+    An untrusted solver gets read-only copies, and its time limits count from now. Problems with
+    coefficients far from 1 are scaled first (:mod:`problems.scaling`).
 
     Raises
     ------
     SolverError
-        If a batch was not answered problem by problem.
+        If a batch has another number of answers than problems.
     Exception
-        Whatever the solver raised.
+        Any error of the solver.
     """
     name = solver_name(solver)
     begin = time.perf_counter()
@@ -59,7 +59,7 @@ def invoke(
     given = [s.problem if trusted else read_only_problem(s.problem) for s in scaled]
     own = requests if trusted else [_own(request) for request in requests]
     requests = [scaled_request(r, s) for r, s in zip(own, scaled, strict=True)]
-    if batch:  # whose options are not scaled
+    if batch:  # options of batches are not scaled
         found = list(islice(solver.run_batch(given, requests), len(problems) + 1))
         if len(found) != len(problems):
             many = "more" if len(found) > len(problems) else f"{len(found)}"
@@ -74,7 +74,7 @@ def invoke(
             outcomes.append(
                 restored_outcome(validate_outcome(name, view.problem, raw), problem, view)
             )
-        except Exception as error:  # its attributes may be properties, which raise anything
+        except Exception as error:  # its attributes may be properties that raise any error
             outcomes.append(to_solver_error(name, error))
     return CallResult(outcomes, seconds)
 

@@ -1,6 +1,6 @@
 """D-Wave's quantum annealers, through dwave-system and the user's own configuration.
 
-Credentials stay where Ocean keeps them: nothing here reads, prints or stores them.
+Credentials stay in Ocean's configuration; this module does not read, print or store them.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _TRIALS = 10
 class Qpu(Penalised):
     """Anneal the penalised cost on a quantum processor.
 
-    The model is embedded once: complete couplings as a clique (busclique), others by
-    minorminer. When nothing holds it, that is said before anything is sent. The
-    time limit covers embedding, queue and answer: samples that come later are not waited
-    for. Of all anneals the best ``num_reads`` are returned.
+    The model is embedded once: complete couplings as a clique (busclique), others by minorminer.
+    If no embedding is found, an error is raised before anything is sent. The time limit covers
+    embedding, queue and answer: later samples are not waited for. The best ``num_reads`` of all
+    anneals are returned.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Qpu(Penalised):
         The processor, or a mock; ``DWaveSampler()`` by default, which reads the user's
         own Ocean configuration.
     anneals : int
-        Anneals at the least; more if more reads are asked for.
+        Smallest number of anneals; at least ``num_reads`` are made.
     annealing_time : float, optional
         Microseconds of one anneal; the processor's default if omitted.
     chain_strength : float, optional
@@ -94,12 +94,12 @@ class Qpu(Penalised):
             raise OptionError("sampler has no structure to embed in; pass it to solve() itself")
 
     def check_ready(self) -> None:
-        """Look for a token, unless a sampler was given."""
+        """Check for a token, unless a sampler was given."""
         if self.sampler is None:
             check_ocean_config()
 
     def scaled(self, exponent: int) -> Qpu:
-        """Scale the strength of the chains, if it is given, beside the penalty."""
+        """Scale the chain strength, if given, and the penalty."""
         solver = super().scaled(exponent)
         assert isinstance(solver, Qpu)
         if self.chain_strength is None:
@@ -108,7 +108,7 @@ class Qpu(Penalised):
         return dataclasses.replace(solver, chain_strength=strength)
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
-        """Connect and embed, then sample as all penalised backends do."""
+        """Connect and embed, then sample as in :class:`Penalised`."""
         if self.sampler is not None and self.embedding is not None:
             return super().run(problem, request)
         sampler = (
@@ -138,7 +138,7 @@ class Qpu(Penalised):
         Raises
         ------
         UnsupportedError
-            If there are not enough of them.
+            If no embedding is found.
         """
         from minorminer import find_embedding
 
@@ -160,7 +160,7 @@ class Qpu(Penalised):
         return {int(i): tuple(chain) for i, chain in found.items()}
 
     def sample(self, form: CardinalityQUBO, penalty: Penalty, request: Request) -> Outcome:
-        """Send one problem and wait for it as long as the time allows."""
+        """Send one problem and wait for the answer, until the time limit."""
         from dwave.system import FixedEmbeddingComposite
 
         assert self.embedding is not None
@@ -202,10 +202,10 @@ class Qpu(Penalised):
 
 
 def _clique(n: int, graph: Any) -> dict[Any, Any]:
-    """Embed a clique by the cache on disk that Ocean's own composites use.
+    """Embed a clique with the cache on disk that Ocean's own composites use.
 
-    Without it busclique may hang on small graphs; with it, one thread at a time, and again
-    where another process tidies the cache at the same moment.
+    Without the cache, busclique may hang on small graphs. With it, only one thread at a time may
+    call it, and the call is repeated if another process cleans up the cache at the same time.
     """
     from minorminer import busclique
 
@@ -222,7 +222,7 @@ def _clique(n: int, graph: Any) -> dict[Any, Any]:
 
 
 def _number(strength: Any) -> Any:
-    """Chain strengths are one number, or one for each variable."""
+    """Convert a chain strength, one number or one per variable, to floats."""
     if isinstance(strength, dict):
         return {int(v): float(s) for v, s in strength.items()}
     return float(strength)

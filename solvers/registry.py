@@ -1,4 +1,4 @@
-"""Solvers by name: the entry-point group ``icbs.solvers``, ours and everyone else's."""
+"""Registry of solvers by name: the entry-point group ``icbs.solvers``."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from solvers.errors import (
 GROUP = "icbs.solvers"
 
 
-#: The distribution whose names nobody else can take.
+#: The distribution whose names take precedence.
 _OWN = "icbs-pruning"
 
 
 @cache
 def _offers() -> dict[str, list[EntryPoint]]:
-    """Return who offers each name: one, or several that exclude one another."""
+    """Return the entry points of each name; several for one name are a conflict."""
     found: dict[str, list[EntryPoint]] = {}
     for entry in entry_points(group=GROUP):
         found.setdefault(entry.name, []).append(entry)
@@ -51,7 +51,7 @@ def _entries() -> dict[str, EntryPoint]:
 
 
 def _provider(entry: EntryPoint) -> str | None:
-    """Return the distribution that an entry point belongs to, by its normal name."""
+    """Return the normalised name of an entry point's distribution."""
     return None if entry.dist is None else re.sub(r"[-_.]+", "-", entry.dist.name).lower()
 
 
@@ -67,7 +67,7 @@ def names() -> list[str]:
 
 
 def available() -> list[str]:
-    """Names of the registered solvers that can run: importable, with their backend installed."""
+    """Names of the registered solvers that can be imported and have their backend installed."""
     return [name for name in names() if _runs(name)]
 
 
@@ -75,7 +75,7 @@ def _runs(name: str) -> bool:
     try:
         with wrap_errors(name, "can't say what it needs"):
             return not get(name).missing()
-    except SolverError:  # someone's broken plug-in must not hide the others; get() explains it
+    except SolverError:  # a broken plug-in must not hide the others; get() reports it
         return False
 
 
@@ -86,10 +86,10 @@ def get(name: str) -> type[Solver]:
     Raises
     ------
     UnknownSolverError
-        If there is none; the message lists the known names.
+        If the name is unknown; the message lists the known ones.
     SolverError
-        If the plug-in can't be imported or is no solver, or if several distributions offer
-        the name.
+        If the plug-in can't be imported or is not a solver, or several distributions register the
+        name.
     """
     try:
         entry = _entries()[name]
@@ -107,7 +107,7 @@ def get(name: str) -> type[Solver]:
         solver = entry.load()
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # also sys.exit(), which a script without a guard may call
+    except BaseException as error:  # also sys.exit() in a script without a main guard
         raise SolverError(
             f"solver {name!r} ({entry.value}) can't be imported: {describe(error)}; "
             "reinstall or remove the distribution that provides it"
@@ -126,16 +126,16 @@ def create(name: str, **options: Any) -> Solver:
     name : str
         A registered name, or ``module:Class``; see :mod:`solvers.import_string`.
     **options
-        The solver's own.
+        The solver's options.
 
     Raises
     ------
     UnknownSolverError, MissingBackendError
-        If there is no such solver, or its backend is not installed.
+        If the name is unknown, or the backend is not installed.
     OptionError
-        If it has no such option, or can't take its value; the message lists those that it has.
+        If an option is unknown, or its value is invalid; the message lists the options.
     BackendError
-        If its own code fails while it is loaded.
+        If its own code fails during loading.
     """
     if ":" in name:
         from solvers.import_string import load_solver

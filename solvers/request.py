@@ -1,4 +1,4 @@
-"""What is asked of a solver, checked against what it can honour."""
+"""Validation of requests against a solver's capabilities."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def make_request(
     num_reads: int,
     callback: Callback | None,
 ) -> Request:
-    """Check what is asked against the solver's capabilities, before any work is done.
+    """Build a request after checking it against the solver's capabilities.
 
     Raises
     ------
     UnsupportedError
-        If the solver can't honour it, or can't hold the problem.
+        If the solver does not support the request or the problem.
     OptionError
         If a value is out of range.
     InvalidProblemError
-        If the initial state has the wrong shape or misses the cardinality, energies of the
-        problem leave float64, or the problem is none.
+        If the initial state has the wrong shape or is infeasible, energies may overflow float64,
+        or ``problem`` has another type.
     """
     if not isinstance(problem, CardinalityQUBO):
         raise InvalidProblemError(
@@ -49,11 +49,11 @@ def make_request(
     }
     for what, wanted in asked.items():
         if wanted and not getattr(can, what):
-            raise UnsupportedError(f"solver {name!r} can't honour {what}; leave it out")
+            raise UnsupportedError(f"solver {name!r} does not support {what}; omit it")
     seconds = None if time_limit is None else checked_seconds(time_limit)
     reads, seed = checked_reads(num_reads), checked_seed(seed)
     if not (callback is None or callable(callback)):
-        raise OptionError(f"callback is {_shown(callback)}; pass a callable, or leave it out")
+        raise OptionError(f"callback is {_shown(callback)}; pass a callable, or omit it")
     if can.max_n is not None and problem.n > can.max_n:
         raise UnsupportedError(
             f"solver {name!r} takes at most n = {can.max_n} variables, the problem has "
@@ -61,7 +61,7 @@ def make_request(
         )
     if problem.num_groups > 1 and not can.groups:
         raise UnsupportedError(
-            f"solver {name!r} holds one cardinality, the problem has {problem.num_groups} groups"
+            f"solver {name!r} supports one cardinality, the problem has {problem.num_groups} groups"
         )
     check_energies(problem)
     state = None if initial_state is None else _checked_state(problem, initial_state)
@@ -120,7 +120,7 @@ def checked_seconds(time_limit: Any) -> float:
     try:
         return float(time_limit)
     except OverflowError:
-        raise OptionError(f"time_limit is {_shown(time_limit)}; leave it out for none") from None
+        raise OptionError(f"time_limit is {_shown(time_limit)}; omit it for no limit") from None
 
 
 def _is_integer(value: Any) -> bool:
@@ -128,7 +128,7 @@ def _is_integer(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """Show a value as it was written, cut where it is long."""
+    """Show a value, abbreviated if it is long."""
     return reprlib.repr(value)
 
 
@@ -138,7 +138,7 @@ def _checked_state(problem: CardinalityQUBO, initial_state: Any) -> State:
         raise InvalidProblemError(f"initial_state has shape {state.shape}; pass ({problem.n},)")
     if not problem.is_feasible(state):
         raise InvalidProblemError(
-            f"initial_state has {int(state.sum())} ones and misses the cardinality "
+            f"initial_state has {int(state.sum())} ones and violates the cardinality "
             f"k = {problem.cardinalities.tolist()[:8]}; start from a feasible state"
         )
     return state

@@ -1,4 +1,4 @@
-"""Solvers see problems of ordinary size: scaled at the door, and scaled back."""
+"""Scaling of problems to ordinary size for solvers, and of their answers back."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from problems import CardinalityQUBO
 from problems.scaling import Scaled
 from solvers.base import Outcome, Request
 
-#: Options that are energies lie within ``2**-_LIMIT … 2**_LIMIT`` after scaling: beyond, they
-#: outweigh the coefficients, or are outweighed, whatever their value.
+#: Options that are energies are limited to ``2**-_LIMIT … 2**_LIMIT`` after scaling: beyond, they
+#: dominate the coefficients, or are negligible, whatever their value.
 _LIMIT = 200
 
 
 def scale_option(option: float, exponent: int) -> float:
-    """Return an option that is an energy, times ``2**exponent``, for :meth:`Solver.scaled`."""
+    """Multiply an option that is an energy by ``2**exponent``, for :meth:`Solver.scaled`."""
     if option == 0:
         return option
     size = math.frexp(option)[1] + exponent
@@ -27,7 +27,7 @@ def scale_option(option: float, exponent: int) -> float:
 
 
 def scaled_request(request: Request, scaled: Scaled) -> Request:
-    """Return a request whose callback is told the energies of the problem itself."""
+    """Return a request whose callback gets energies in the units of the original problem."""
     callback = request.callback
     if callback is None or scaled.exponent == 0:
         return request
@@ -37,10 +37,10 @@ def scaled_request(request: Request, scaled: Scaled) -> Request:
 
 
 def restored_outcome(outcome: Outcome, problem: CardinalityQUBO, scaled: Scaled) -> Outcome:
-    """Return a checked answer to the scaled problem as one to the problem itself.
+    """Convert a checked answer to the scaled problem to one to the original problem.
 
-    Bounds are those of the problem. ``info["exponent"]`` is that of the power of two, and what
-    else the backend reports (a tolerance, a penalty) is in the units of the scaled problem.
+    Bounds are converted. ``info["exponent"]`` is that of the power of two; other reports of the
+    backend (a tolerance, a penalty) are in the units of the scaled problem.
     """
     if scaled.exponent == 0:
         return outcome
@@ -49,8 +49,8 @@ def restored_outcome(outcome: Outcome, problem: CardinalityQUBO, scaled: Scaled)
         states = problem.as_states(outcome.samples).reshape(-1, problem.n)
         energies = problem.energy(states[problem.is_feasible(states)])
         least = float(np.min(energies, initial=np.inf))
-        # Where energies are subnormal, their own rounding may take them below a true bound;
-        # what lies further above is false, and is left for the solution to refute.
+        # Rounding of subnormal energies may take them below a true bound. A bound that is further
+        # above is wrong, and is refuted in finalize.
         rounding = problem.n**2 * np.finfo(float).smallest_subnormal
         if least < bound <= least + rounding:
             bound = least

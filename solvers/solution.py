@@ -1,4 +1,4 @@
-"""What a solver answers: states, energies, why it stopped and what it proved."""
+"""Solutions: states, energies, status and bounds."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import numpy.typing as npt
 
 
 class Status(Enum):
-    """What is known about :attr:`Solution.x` (after MathOpt's termination reasons)."""
+    """Knowledge about :attr:`Solution.x` (after MathOpt's termination reasons)."""
 
     OPTIMAL = "optimal"
     """Proven to have the lowest energy of all feasible states."""
     FEASIBLE = "feasible"
-    """Feasible, with no proof that it is the best."""
+    """Feasible, without proof of optimality."""
     NO_SOLUTION_FOUND = "no solution found"
-    """The backend returned nothing feasible and nothing could be repaired."""
+    """No sample is feasible, and none could be repaired."""
 
 
 class Stop(Enum):
-    """Why the solver stopped (after MathOpt's limits)."""
+    """Reason for stopping (after MathOpt's limits)."""
 
     PROVEN = "proven"
     """The search space is exhausted."""
     CONVERGED = "converged"
-    """The method's own criterion: more work was judged not worth it."""
+    """The method's own stopping criterion was met."""
     TIME_LIMIT = "time limit"
     ITERATION_LIMIT = "iteration limit"
     """Sweeps, reads, nodes or shots ran out."""
     INTERRUPTED = "interrupted"
-    """The callback, or the user, asked to stop."""
+    """Stopped by the callback or the user."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Timing:
     """Wall seconds spent by phase."""
 
     build: float = 0.0
-    """Bringing the problem into the backend's form."""
+    """Converting the problem to the backend's form."""
     solve: float = 0.0
     """Searching."""
     decode: float = 0.0
@@ -54,10 +54,9 @@ class Timing:
 
 @dataclass(frozen=True)
 class Solution:
-    """The incumbent and everything learned on the way.
+    """The answer of a solver to one problem.
 
-    Energies are recomputed in float64 from the problem itself; a backend's own figures
-    are never passed on.
+    Energies are recomputed in float64 from the problem; those of the backend are not used.
     """
 
     x: npt.NDArray[np.uint8] | None
@@ -78,10 +77,10 @@ class Solution:
     """Which of :attr:`samples` were infeasible and were brought to the cardinality."""
     timing: Timing
     info: dict[str, Any] = field(default_factory=dict)
-    """Backend and version, seed, options, problem hash (None for a problem held on a device:
-    ask the problem for it), and what the backend reports; where that saw the problem's energies
-    times a power of two (:mod:`solvers.scaling`), its figures are in that unit, and
-    ``exponent`` is that of the power."""
+    """Backend and version, seed, options, problem hash (None for a problem held on a device: ask
+    the problem for it), and the backend's report. If the problem was scaled by a power of two
+    (:mod:`solvers.scaling`), the report is in scaled units, and ``exponent`` is that of the
+    power."""
 
     @property
     def gap(self) -> float | None:

@@ -1,4 +1,4 @@
-"""The single entry point: check, run, recompute, and never lose the incumbent."""
+"""Entry points: solve one problem or a sequence."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def solve(
     Parameters
     ----------
     problem : CardinalityQUBO or sequence of them
-        A sequence is solved in the solver's own batch where it has one, else through
-        ``executor``; the answer is then a list in the same order.
+        A sequence is solved in the solver's own batch if it has one, else through ``executor``;
+        the answer is then a list in the same order.
     solver : str, Solver or dimod.Sampler, default "anneal"
         A registered name (see :func:`solvers.available`), or an instance.
     time_limit : float, optional
         Wall seconds for each problem; solvers stop at their own criterion without one.
     seed : int, optional
-        Seed of all randomness; problem ``i`` of a sequence gets its own stream of it.
+        Seed of all randomness; each problem of a sequence gets a seed derived from it.
     initial_state : array_like of 0/1, shape (n,), optional
         A feasible start (a sequence of them for several problems). The answer is never
         worse than it.
@@ -81,8 +81,7 @@ def solve(
     callback : callable, optional
         ``callback(seconds, energy)`` at each new incumbent; a true return value stops.
     executor : concurrent.futures.Executor, optional
-        Where the problems of a sequence run when the solver has no batch of its own;
-        threads when omitted.
+        Used to solve a sequence; threads, or the solver's own batch, when omitted.
     **options
         The solver's own options.
 
@@ -95,13 +94,12 @@ def solve(
     UnknownSolverError, MissingBackendError, OptionError, UnsupportedError
         Before any work is done.
     InvalidProblemError
-        If an initial state has the wrong shape or misses the cardinality, or energies of the
-        problem leave float64.
+        If an initial state has the wrong shape or is infeasible, or energies may overflow float64.
     BackendError
-        If the backend failed, or answered with something else than states.
+        If the backend failed, or its answer is invalid.
     TimeLimitError
-        If a solver that is not this project's own was still running a grace time after its
-        time limit; see :mod:`solvers.guard`.
+        If a third-party solver was still running a grace time after its time limit; see
+        :mod:`solvers.guard`.
     """
     chosen = resolve(solver, options)
     if isinstance(problem, CardinalityQUBO):
@@ -135,9 +133,9 @@ def solve_each(
     executor: Executor | None = None,
     **options: Any,
 ) -> list[Solution | SolverError]:
-    """As :func:`solve` for a sequence; where a problem could not be solved, the error is returned.
+    """Solve a sequence like :func:`solve`, and return errors instead of raising them.
 
-    So whatever a solver does costs the problem that it did it on, and no other.
+    A failure then affects only the problem that it occurred on.
 
     Parameters
     ----------
@@ -175,7 +173,7 @@ def solve_each(
 
 
 def _raised(answer: Answer) -> Solution:
-    """Return a solution, or raise the error in its place."""
+    """Return a solution; raise an error."""
     if isinstance(answer, SolverError):
         raise answer
     return answer
@@ -190,14 +188,14 @@ def _sequence(values: Any, name: str, wanted: str) -> list[Any]:
 
 
 def resolve(solver: Any, options: dict[str, Any]) -> Solver:
-    """Return the solver that is meant, with the options given and its backend loaded.
+    """Return the solver for a name or object, with options set and its backend loaded.
 
     Raises
     ------
     UnknownSolverError, MissingBackendError, OptionError
-        If there is none such.
+        If there is no such solver, backend or option.
     BackendError
-        If its own code fails at that.
+        If the solver's own code fails.
     """
     if isinstance(solver, str):
         return create(solver, **options)

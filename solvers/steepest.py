@@ -15,15 +15,15 @@ from solvers.base import Capabilities, Outcome, Request
 from solvers.penalised import Penalised
 from solvers.solution import Stop
 
-#: Flips judged in one call of the sampler, which can't be interrupted.
+#: Flips evaluated per call of the sampler, since a call can't be interrupted.
 _FLIPS_PER_CALL = 1e7
 
 
 @dataclass(frozen=True)
 class Steepest(Penalised):
-    """Descend from random states by the best single flip; a fast and weak baseline.
+    """Descend from random states by the best single flip; a fast, weak baseline.
 
-    The first read starts from the initial state, if there is one.
+    The first read starts from the initial state, if given.
     """
 
     name: ClassVar[str] = "steepest"
@@ -37,7 +37,7 @@ class Steepest(Penalised):
     }
 
     def sample(self, form: CardinalityQUBO, penalty: Penalty, request: Request) -> Outcome:
-        """Descend ``num_reads`` times, or as often as the time allows."""
+        """Descend ``num_reads`` times, or until the time limit."""
         from dwave.samplers import SteepestDescentSampler
 
         begin = time.perf_counter()

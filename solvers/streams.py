@@ -8,7 +8,7 @@ level     seed                        used by
 problem   :func:`spawn_seeds`         each problem of a sequence, each run of a sampler
 trial     :func:`trial_seed`          each penalty strength of a penalised backend
 read      :func:`read_words`          each program of a GPU launch
-backend   :func:`bounded_seed`        a library that takes small integers alone
+backend   :func:`bounded_seed`        a library that only accepts small integers
 ========= =========================== ================================================
 
 Each level hashes the seed of the level above with NumPy's ``SeedSequence``, so that words

@@ -16,7 +16,8 @@ from solvers.errors import OptionError
 from solvers.penalised import Penalised
 from solvers.solution import Stop
 
-#: Under a time limit a read gets at least this part of what is left: fewer, but not worthless.
+#: Under a time limit, a read gets at least this fraction of the remaining time: fewer, but useful
+#: reads.
 _READS_IN_LIMIT = 8
 
 
@@ -27,13 +28,13 @@ class Tabu(Penalised):
     Parameters
     ----------
     num_restarts : int
-        Restarts of each read, beside its first search.
+        Restarts of each read, after its first search.
     tenure : int, optional
         Length of the tabu list; a quarter of n and at most 20 by default.
     updates_first, updates_restart : int
         Flips considered per variable in the first search and in each restart.
     updates_least : int
-        Flips considered at the least in each of them.
+        Smallest number of flips considered in each of them.
     """
 
     num_restarts: int = 5
@@ -61,7 +62,7 @@ class Tabu(Penalised):
             raise OptionError(f"num_restarts is {self.num_restarts}; it must be 0 or more")
 
     def sample(self, form: CardinalityQUBO, penalty: Penalty, request: Request) -> Outcome:
-        """Search ``num_reads`` times, or as often as the time allows."""
+        """Search ``num_reads`` times, or until the time limit."""
         from dwave.samplers import TabuSampler
 
         begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a solver handed back, checked field by field and copied: nothing of it is believed."""
+"""Validation of what a solver returns: every field is checked and copied."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from solvers.base import Outcome, State
 from solvers.errors import BackendError
 from solvers.solution import Stop
 
-#: Entries of all samples together beyond which they are refused rather than copied (1 GiB).
+#: Largest number of entries of all samples; more are refused (1 GiB).
 _MOST = 1 << 30
-#: How deep ``info`` may be nested, and characters of an object in it.
+#: Largest nesting depth of ``info``, and length of the text of an object in it.
 _DEEPEST, _LONGEST = 8, 200
 
 
 def validate_outcome(solver: str, problem: CardinalityQUBO, raw: Any) -> Outcome:
-    """Return a new outcome of checked types, whose arrays nobody else holds.
+    """Return a checked outcome, with arrays that nothing else refers to.
 
     Parameters
     ----------
     solver : str
-        Name of who answered.
+        The solver's name.
     problem : CardinalityQUBO
-        What was asked.
+        The problem that was solved.
     raw : object
-        What :meth:`solvers.Solver.run` returned.
+        Return value of :meth:`solvers.Solver.run`.
 
     Raises
     ------
     BackendError
-        Naming the solver and the field that is not what :class:`solvers.Outcome` says.
+        Naming the solver and the field that does not match :class:`solvers.Outcome`.
     """
     if not isinstance(raw, Outcome):
-        raise BackendError(f"solver {solver!r} returned {_kind(raw)} where an Outcome is due")
+        raise BackendError(f"solver {solver!r} returned {_kind(raw)}; expected an Outcome")
     samples = _samples(solver, problem, raw.samples)
     if not isinstance(raw.stop, Stop):
         raise _wrong(solver, "stop", raw.stop, "a solvers.Stop")
@@ -61,16 +61,16 @@ def validate_outcome(solver: str, problem: CardinalityQUBO, raw: Any) -> Outcome
 
 
 def is_plain(value: Any) -> bool:
-    """Whether an option can be written down; backends and samplers can't."""
+    """Whether an option can be serialised; backends and samplers can't."""
     if isinstance(value, list | tuple):
         return all(map(is_plain, value))
     return value is None or isinstance(value, str | int | float)
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """Return a copy made of Python's own types and NumPy's; other objects as their text.
+    """Return a copy made of types of Python and NumPy; other objects become text.
 
-    So an answer can go to another process and into a file, whatever a backend reports.
+    Answers can then be pickled and saved, whatever a backend reports.
     """
     if value is None or type(value) in (bool, int, float, complex, str, bytes):
         return value
@@ -89,7 +89,7 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def _key(key: Any) -> str | int | float | bool | None:
-    """Return a key that JSON can hold."""
+    """Return a valid key of JSON."""
     held = key.item() if isinstance(key, np.generic) else key
     return held if held is None or type(held) in (bool, int, float, str) else str(held)[:_LONGEST]
 
@@ -99,10 +99,10 @@ def _samples(solver: str, problem: CardinalityQUBO, values: Any) -> State:
         held = as_array(values, "samples")
         if held.size > _MOST:
             raise InvalidProblemError(f"{held.shape} states are more than {_MOST} entries")
-        # A copy first, then the checks: whoever holds the original may still write to it.
+        # Copied before the checks: the solver may still write to the original.
         return np.atleast_2d(problem.as_states(np.array(held)))
     except InvalidProblemError as error:
-        raise BackendError(f"solver {solver!r} returned no states: {error}") from error
+        raise BackendError(f"solver {solver!r} returned invalid states: {error}") from error
 
 
 def _repaired(solver: str, values: Any, reads: int) -> npt.NDArray[np.bool_] | None:
@@ -140,7 +140,7 @@ def _wrong(solver: str, name: str, value: Any, wanted: str) -> BackendError:
 
 
 def _kind(value: Any) -> str:
-    """Name a value: itself where it is a number or nothing, else its type."""
+    """Describe a value: numbers and None by value, others by type."""
     if value is None or type(value) in (bool, int, float):
         return repr(value)
     return f"a {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""Solvers of other libraries behind our interface, and our solvers behind theirs."""
+"""Adapters: samplers and optimisers of other libraries as solvers, and solvers as samplers."""
 
 from __future__ import annotations
 

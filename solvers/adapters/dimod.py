@@ -28,7 +28,7 @@ from solvers.streams import bounded_seed, spawn_seeds
 
 @dataclass(frozen=True)
 class DimodSolver(Penalised):
-    """A dimod sampler behind our interface; its declared parameters are its capabilities.
+    """A dimod sampler as a solver; its parameters determine its capabilities.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class DimodSolver(Penalised):
 
     @property
     def capabilities(self) -> Capabilities:  # type: ignore[override]
-        """What the sampler's parameters let it honour."""
+        """Capabilities derived from the sampler's parameters."""
         knows = self.sampler.parameters
         return Capabilities(
             native_cardinality=False,
@@ -68,7 +68,7 @@ class DimodSolver(Penalised):
         )
 
     def sample(self, form: CardinalityQUBO, penalty: Penalty, request: Request) -> Outcome:
-        """Call the sampler with what it declares."""
+        """Call the sampler with the parameters that it supports."""
         begin = time.perf_counter()
         asked: dict[str, Any] = dict(self.parameters)
         knows = self.sampler.parameters
@@ -89,14 +89,14 @@ class DimodSolver(Penalised):
 
 
 def as_sampler(solver: Any = "anneal", k: Any = None, **options: Any) -> IcbsSampler:
-    """Make a dimod sampler of a solver; see :class:`IcbsSampler`."""
+    """Wrap a solver as a dimod sampler; see :class:`IcbsSampler`."""
     return IcbsSampler(solver, k, **options)
 
 
 class IcbsSampler(dimod.Sampler):
-    """Any of our solvers as a dimod sampler, with Ocean's parameter names.
+    """A solver as a dimod sampler, with Ocean's parameter names.
 
-    Without a cardinality a model of n variables is solved exactly as it stands, by
+    Without a cardinality, a model of n variables is solved as an unconstrained one, by
     :func:`problems.free.free`.
 
     Parameters
@@ -120,7 +120,7 @@ class IcbsSampler(dimod.Sampler):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What ``sample`` takes: those of Ocean's parameters that the solver can honour."""
+        """Parameters of ``sample``: those of Ocean's that the solver supports."""
         can = self.solver.capabilities
         honoured = {
             "num_reads": can.num_reads,
@@ -145,10 +145,10 @@ class IcbsSampler(dimod.Sampler):
         k : int, optional
             Number of variables that are 1 (or spins that are up) in every sample.
         num_reads : int, optional
-            By default, one for each initial state.
+            One per initial state by default.
         seed : int, optional
         initial_states : samples-like, optional
-            One for each read; reads beyond them start where the solver likes.
+            One per read; further reads start at the solver's default.
         time_limit : float, optional
             Wall seconds for all reads together.
 
@@ -180,7 +180,7 @@ class IcbsSampler(dimod.Sampler):
     ) -> dimod.SampleSet:
         """Sample from a constrained model whose constraints are cardinalities.
 
-        Takes what :meth:`sample` takes, but ``k``.
+        Parameters are those of :meth:`sample`, without ``k``.
 
         Raises
         ------
@@ -194,7 +194,7 @@ class IcbsSampler(dimod.Sampler):
     def _solve(
         self, problem: CardinalityQUBO, starts: list[Any], **parameters: Any
     ) -> list[Solution]:
-        """Solve once for each start, and once for all reads without one."""
+        """Solve once per start, and once for all reads without a start."""
         reads, limit = parameters.pop("num_reads", None), parameters.pop("time_limit", None)
         seed = parameters.pop("seed", None)
         self.remove_unknown_kwargs(**parameters)
@@ -217,7 +217,7 @@ class IcbsSampler(dimod.Sampler):
 
 
 def _starts(states: Any, labels: Sequence[Hashable]) -> list[np.ndarray[Any, Any]]:
-    """Bring Ocean's initial states, of either vartype, to ours."""
+    """Convert Ocean's initial states, of either vartype, to 0/1."""
     if states is None:
         return []
     samples, names = dimod.as_samples(states)

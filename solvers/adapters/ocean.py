@@ -1,4 +1,4 @@
-"""Between our states and Ocean's sample sets, for every backend that is a dimod sampler."""
+"""Conversions and cloud access shared by backends of D-Wave's Ocean."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from solvers.errors import BackendError
 if TYPE_CHECKING:
     import dimod
 
-#: The values of a spin, in the dtype that Ocean's samplers take.
+#: The values of a spin, in the dtype of Ocean's samplers.
 SPINS = np.array([-1, 1], dtype=np.int8)
 
 _REMEDY = "'dwave config create' sets it up and 'dwave ping' tests it"
 
 
 def sample_states(sampleset: Any, n: int) -> State:
-    """Return the samples of variables ``0 … n - 1``, each as often as it occurred.
+    """Return the samples of variables ``0 … n - 1``, repeated by their number of occurrences.
 
     Parameters
     ----------
@@ -52,15 +52,15 @@ def dense_bqm(form: CardinalityQUBO, spin: bool = False) -> dimod.BinaryQuadrati
 
 
 def no_states(n: int) -> State:
-    """Return no states at all, shape (0, n)."""
+    """Return an empty array of states, shape (0, n)."""
     return np.zeros((0, n), dtype=np.uint8)
 
 
 def call_within(request: Request, call: Callable[[], Any]) -> Any:
-    """Return what a call to a remote service answers, or None once the time is up.
+    """Call a remote service; return its answer, or None at the time limit.
 
-    The call goes on in a thread of its own that ends with the process: a queue elsewhere
-    can't be interrupted, but it need not be waited for.
+    The call continues in a daemon thread: a remote queue can't be interrupted, but it need not be
+    waited for.
     """
     running = Background(call)
     try:
@@ -73,12 +73,12 @@ def call_within(request: Request, call: Callable[[], Any]) -> Any:
 
 
 def check_ocean_config() -> None:
-    """Refuse to go on where Ocean finds no token, in its files or the environment.
+    """Check that Ocean finds a token, in its files or the environment.
 
     Raises
     ------
     BackendError
-        The message says what to run.
+        The message names the command to run.
     """
     from dwave.cloud.config import load_config
 
@@ -96,7 +96,7 @@ def open_sampler(sampler: str) -> Any:
     Raises
     ------
     BackendError
-        If there is none, or the service can't be reached; the message says what to run.
+        If there is none, or the service can't be reached; the message names the command to run.
     """
     import dwave.system
 

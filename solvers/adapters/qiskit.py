@@ -1,4 +1,4 @@
-"""Any optimisation algorithm of qiskit-optimization as a solver, through a QuadraticProgram."""
+"""Optimisation algorithms of qiskit-optimization as solvers."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from solvers.base import Capabilities, Outcome, Request, Solver
 from solvers.errors import BackendError, UnsupportedError
 from solvers.solution import Stop
 
-#: Algorithms keep the problem at hand in their converters: one runs at a time.
-_TURN = threading.Lock()
-#: Exponents of coefficients that algorithms take: some count less than 1e-16 as nothing.
+#: Algorithms store the current problem in their converters, so only one may run at a time.
+_LOCK = threading.Lock()
+#: Range of exponents of coefficients: some algorithms treat less than 1e-16 as zero.
 _SAFE = 32
 
 
 @dataclass(frozen=True)
 class QiskitOptimizer(Solver):
-    """Hand the problem over with its cardinality as a linear constraint.
+    """Pass the problem as a QuadraticProgram with the cardinality as a linear constraint.
 
-    Algorithms that hold no constraint convert it themselves, with a penalty of theirs;
-    samples that miss the cardinality are repaired and marked.
+    Algorithms without constraints convert it to a penalty themselves; infeasible samples are
+    repaired and marked.
 
     Parameters
     ----------
@@ -56,13 +56,13 @@ class QiskitOptimizer(Solver):
     requires = {"qiskit_optimization": "qiskit-optimization>=0.6"}  # noqa: RUF012
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
-        """Convert, solve, and read all samples back."""
+        """Convert the problem, solve it, and return all samples."""
         begin = time.perf_counter()
         program = to_quadratic_program(Scaled.of(problem, _SAFE).problem)
         if reason := self.algorithm.get_compatibility_msg(program).strip():
             raise UnsupportedError(f"solver {self.name!r} can't take this problem: {reason}")
         build = time.perf_counter() - begin
-        with _TURN:
+        with _LOCK:
             result = self.algorithm.solve(program)
         rows = [sample.x for sample in result.samples or ()]
         if not rows and result.x is not None:

@@ -1,9 +1,9 @@
-"""Annealing and descent on a core: a few variables with their couplings at hand, compiled.
+"""Annealing and descent on a core, a small set of variables with its coupling matrix, compiled.
 
-A core is 64 variables or some more, whose matrix fits the caches. A swap is judged in O(1) from
-cached fields, and applied in one vectorised pass over two rows. A *trip* is a short anneal
-from a temperature at which the core's energy is uncertain by the gap to be closed, and a
-descent to a swap-local optimum of the core.
+A core has 64 variables or somewhat more, so that its matrix fits the caches. A swap is evaluated
+in O(1) from cached fields, and applied in one vectorised pass over two rows. A *trip* is a short
+anneal, from a temperature comparable to the gap to be closed, and a descent to a swap-local
+optimum of the core.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _fields(C: Array, base: Array, x: Array, f: Array) -> None:
 
 @jit
 def _energy(base: Array, x: Array, f: Array) -> Real:
-    """Sum the energy of the core from its fields: ``½ Σ x_v (base_v + f_v)``."""
+    """Compute the energy of the core from its fields: ``½ Σ x_v (base_v + f_v)``."""
     total = 0.0
     for v in range(len(x)):
         if x[v]:
@@ -61,8 +61,8 @@ def _energy(base: Array, x: Array, f: Array) -> Real:
 
 
 @jit
-def _centre(base: Array, starts: Array) -> None:
-    """Subtract each group's mean, which no swap feels, for the sake of rounding."""
+def _center_groups(base: Array, starts: Array) -> None:
+    """Subtract each group's mean, which does not affect swaps, to reduce rounding errors."""
     for group in range(len(starts) - 1):
         mean = 0.0
         for v in range(starts[group], starts[group + 1]):
@@ -74,7 +74,7 @@ def _centre(base: Array, starts: Array) -> None:
 
 @jit
 def _descend(C: Array, x: Array, f: Array, shut: Array, starts: Array, least: Real) -> None:
-    """Swap each one for its best partner until no swap gains more than ``least``."""
+    """Swap each one with its best partner until no swap gains more than ``least``."""
     none = np.float32(np.inf)
     for v in range(len(x)):
         shut[v] = none if x[v] else 0
@@ -110,7 +110,7 @@ def _anneal(
 ) -> None:
     """Propose swaps inside the groups for a few sweeps, accepted by Metropolis' rule."""
     size, groups = starts[-1], len(starts) - 1
-    # Of each group, its ones and then its zeros.
+    # The ones of each group, followed by its zeros.
     slots = np.empty(size, np.int64)
     ones, group_of = np.zeros(groups, np.int64), np.empty(size, np.int64)
     for group in range(groups):
@@ -171,18 +171,18 @@ def anneal_core(
     ----------
     quadratic : Quadratic
     point : Point
-        A binary state, improved in place. With factors ``s`` is kept right, and ``g`` is not
-        used; without, ``g`` is kept right.
+        A binary state, improved in place. With factors, ``s`` is updated and ``g`` is not used;
+        without, ``g`` is updated.
     chosen : (width,) int64
-        Positions of the core, sorted by group, and then any to a multiple of 8.
+        Positions of the core, sorted by group, padded with any to a multiple of 8.
     starts : (groups of the core + 1,) int64
-        Where each group begins in ``chosen``, and the number of variables in the core.
+        Start of each group in ``chosen``, and the number of variables in the core.
     hot : float
         First temperature of a trip.
     sweeps, trips : int
-        Sweeps of a trip, 2 or more; trips to make.
+        Sweeps of a trip, at least 2; number of trips.
     state : (1,) int64
-        Of the random numbers; not 0.
+        State of the random numbers, not 0.
     """
     x, s, g = point
     count = starts[-1]
@@ -205,14 +205,14 @@ def anneal_core(
             for v in range(width):
                 base[v] -= row[v] + row[v]
             base[t] = kept
-    # What is less is lost in the rounding of the fields.
+    # Smaller changes are within the rounding error of the fields.
     least = 0.0
     for t in range(count):
         for u in range(count):
             least += abs(C[t, u]) * y[u]
         least += abs(base[t])
     least = max(1e-3 * hot, 1e-6 * least / count)
-    _centre(base, starts)
+    _center_groups(base, starts)
     logs = np.empty(256, np.float32)
     for t in range(256):
         logs[t] = -np.log((t + 0.5) / 256)

@@ -1,4 +1,4 @@
-"""Which variables make a core, compiled."""
+"""Selection of the variables of a core, compiled."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from solvers.anneal.simd import Real, jit, round_up
 Array = npt.NDArray[Any]
 
 
-#: Beside those between 0 and 1, how many promise enough on either of two counts.
+#: Number of variables, in addition to those between 0 and 1, that the scores are normalised by.
 _PROMISING = 64
 
-#: The least score for a choice at random: where more are between 0 and 1 than a core holds,
-#: it takes now these, now those.
+#: Smallest score in a random selection: if more variables are between 0 and 1 than a core holds,
+#: different ones are selected each time.
 _FLOOR = np.float32(0.02)
 
 
 @jit
 def selection_score(distance: Array, curv: Array, fractional: int) -> Array:
-    """Score how little a variable promises to leave its bound; 0 between 0 and 1.
+    """Score variables by how unlikely they are to leave their bound; 0 if between 0 and 1.
 
-    Rounding leaves an error ``δ`` in ``Ax``. A flip costs ``distance + curv``, plus or minus
-    ``2|a·δ|``: so it pays where the distance is small beside the root of the column's length,
-    or where both are small, as with weights of no effect that fill the cardinality up. The
-    score is the lesser of two, each in units of what :data:`_PROMISING` variables stay below.
+    Rounding leaves an error ``δ`` in ``Ax``. A flip changes the energy by ``distance + curv``,
+    plus or minus ``2|a·δ|``: it can decrease it if the distance is small relative to the root of
+    the column's length, or if both are small, as for weights without effect that only fill the
+    cardinality. The score is the smaller of two, each divided by the value that
+    :data:`_PROMISING` variables are below.
     """
     none, zero = np.float32(np.inf), np.float32(0)
     gain, cost = np.full(len(distance), none, np.float32), np.full(len(distance), none, np.float32)
@@ -57,23 +58,23 @@ def selection_score(distance: Array, curv: Array, fractional: int) -> Array:
 def select_core(
     score: Array, group_lanes: Array, size: int, at_random: bool, state: Array
 ) -> tuple[Array, Array]:
-    """Take the least reluctant variables, or, at random, such more often.
+    """Select the variables with the lowest scores, or random ones with a preference for them.
 
-    Of small groups, whole groups are more or less so at random.
+    If groups are small, whole groups are preferred at random.
 
     Parameters
     ----------
     score : (positions,) float32
-        See :func:`selection_score`; infinite where nothing can move.
+        See :func:`selection_score`; infinite for variables that can't move.
     size : int
-        How many to take, at most as many as can move.
+        Number of variables, at most as many as can move.
 
     Returns
     -------
     chosen : ndarray of int64
-        Positions sorted by group, padded by the first to a multiple of 8.
+        Positions sorted by group, padded with the first to a multiple of 8.
     starts : ndarray of int64
-        Where each group with a member begins, and ``size``.
+        Start of each group that occurs, and ``size``.
     """
     lanes, groups = group_lanes[-1], len(group_lanes) - 1
     if at_random:
@@ -96,9 +97,10 @@ def select_core(
 
 @jit
 def kth_bracket(score: Array, size: int) -> tuple[Real, Real]:
-    """Find two neighbouring floats, up to which there are too few scores, and enough.
+    """Find two adjacent floats around the ``size``-th smallest score.
 
-    Scores are not negative, and the bits of such numbers are in the order of their values.
+    Fewer than ``size`` scores are at most the first, and enough are at most the second. Scores
+    are not negative, and the bits of non-negative floats are ordered like their values.
     """
     bits = score.view(np.int32)
     top = np.float32(0)
@@ -121,7 +123,7 @@ def kth_bracket(score: Array, size: int) -> tuple[Real, Real]:
 
 @jit
 def select_smallest(score: Array, chosen: Array) -> None:
-    """List the variables with the smallest scores; there must be enough finite ones."""
+    """List the variables with the smallest scores, as many as ``chosen`` has entries."""
     below, enough = kth_bracket(score, len(chosen))
     count = 0
     for v in range(len(score)):
@@ -138,7 +140,7 @@ def select_smallest(score: Array, chosen: Array) -> None:
 
 @jit
 def sort_by_group(chosen: Array, group_lanes: Array) -> Array:
-    """Sort positions by group, in place; return where those that occur begin, and the end."""
+    """Sort positions by group, in place; return the starts of those that occur, and the end."""
     group_of, lanes = lane_groups(group_lanes), group_lanes[-1]
     ends = np.zeros(len(group_lanes), np.int64)
     for v in chosen:

@@ -1,4 +1,4 @@
-"""How a search sees its variables: in lanes, each lane inside one group."""
+"""Layout of variables in lanes, each inside one group."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from solvers.anneal.simd import jit
 
 Array = npt.NDArray[Any]
 
-#: State of a position that holds no variable.
+#: Value of a position without a variable.
 EMPTY = -1.0
 
-#: Longest lane where there are several groups, and most lanes where there is one.
+#: Longest lane with several groups; largest number of lanes with one group.
 _LONGEST, _MOST_LANES = 32, 1024
 
 
 @dataclass(frozen=True)
 class LaneLayout:
-    """Positions of the variables: position = row · lanes + lane, and no lane mixes groups.
+    """Positions of the variables, ``row · lanes + lane``; the variables of a lane are in one group.
 
     One pass over the rows then finds the best variable of every lane, in vector arithmetic.
     With one group the positions are the variables; with several they are permuted, and
@@ -32,7 +32,7 @@ class LaneLayout:
     """Number of positions."""
     lanes: int
     order: Array | None
-    """Variable at each position, -1 where there is none; None where they are the same."""
+    """Variable at each position, -1 if empty; None if positions are the variables."""
     group_lanes: Array
     """First lane of each group, then their number: int64, shape (groups + 1,)."""
 
@@ -56,7 +56,7 @@ class LaneLayout:
         return cls(rows * lanes, lanes, order, group_lanes)
 
     def arrange(self, values: Array, empty: float = 0.0) -> Array:
-        """Bring values by variable (last axis) to positions, with ``empty`` where none is."""
+        """Reorder values by variable (last axis) to positions, with ``empty`` at empty ones."""
         if self.order is None:
             return values
         arranged = np.take(values, self.order, axis=-1)

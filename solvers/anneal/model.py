@@ -1,4 +1,4 @@
-"""A problem in the form that the kernels take: float32, by position, scaled."""
+"""Conversion of problems to the form of the kernels: float32, by position, scaled."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from solvers.anneal.simd import round_up
 
 Array = npt.NDArray[Any]
 
-#: Coefficients further from 1 than this are scaled, so that no square leaves float32.
+#: Larger or smaller (inverse) coefficients are scaled, so that squares don't overflow float32.
 _FAR = 1e10
-#: From this many entries of the factor on, products with it are shared out to threads, in
-#: ranges of so many variables.
+#: Number of entries of the factor from which products with it use several threads, and number of
+#: variables of each thread's range.
 _LARGE, _RANGE = 1 << 25, 1 << 14
 
 
 @dataclass(frozen=True)
 class KernelModel:
-    """One problem as the kernels take it."""
+    """A problem in the form of the kernels."""
 
     layout: LaneLayout
     quadratic: Quadratic
     cardinalities: Array
     scale: float
-    """What the problem's energies were multiplied by."""
+    """Factor of the energies."""
     problem: CardinalityQUBO
     faithful: bool
-    """Whether ``matrix`` holds the problem's own factor, neither scaled nor rounded."""
+    """Whether the matrix is the problem's own factor, neither scaled nor rounded."""
 
     @classmethod
     def of(cls, problem: CardinalityQUBO) -> KernelModel:
-        """Bring a problem into this form; what is right already is not copied."""
+        """Convert a problem; arrays that have the right form already are not copied."""
         layout = LaneLayout.of(problem.groups, problem.num_groups)
         k = problem.cardinalities
         if problem.is_factored:
@@ -61,12 +61,12 @@ class KernelModel:
 
     @property
     def factored(self) -> bool:
-        """Whether the curvature is held as factors."""
+        """Whether the curvature is given as factors."""
         return self.quadratic.factored
 
     @property
     def is_large(self) -> bool:
-        """Whether products with the factor are worth sharing out to threads."""
+        """Whether products with the factor use several threads."""
         return self.factored and self.quadratic.matrix.size >= _LARGE
 
     @property
@@ -75,12 +75,12 @@ class KernelModel:
         return self.layout.size
 
     def allocate(self, x: Array) -> Point:
-        """Return a point at ``x``, whose ``s`` and ``g`` are still to be computed."""
+        """Return a point at ``x`` with ``s`` and ``g`` uninitialised."""
         depth = self.quadratic.matrix.shape[1] if self.factored else 0
         return Point(x, np.zeros(depth, np.float32), np.empty(self.size, np.float32))
 
     def point(self, x: Array) -> Point:
-        """Return the point at ``x``, an array by position, which is not copied."""
+        """Return the point at ``x``, an array by position that is not copied."""
         point = self.allocate(x)
         refresh(self.quadratic, point)
         return point
@@ -88,7 +88,7 @@ class KernelModel:
     def energy(self, x: Array) -> float:
         """Evaluate the problem's energy of a state by position in float64.
 
-        Where the kernels hold the very numbers of the problem's factor, that is quicker here.
+        Faster than the problem's own evaluation if the matrix is the problem's own factor.
         """
         state, problem = self.layout.restore(x), self.problem
         if not self.faithful:
@@ -97,18 +97,18 @@ class KernelModel:
         return float(problem.linear @ state + curved + problem.offset)
 
     def start(self, state: Array) -> Array:
-        """Bring a state by variable (uint8) to positions (float32)."""
+        """Convert a state by variable (uint8) to positions (float32)."""
         return np.ascontiguousarray(self.layout.arrange(state.astype(np.float32), EMPTY))
 
 
 def ranges(size: int) -> list[tuple[int, int]]:
-    """Cut positions into the ranges of one thread's task each."""
+    """Divide the positions into ranges, one per task of a thread."""
     edges = [*range(0, size, _RANGE), size]
     return list(pairwise(edges))
 
 
 def _columns(A: Array, layout: LaneLayout, scale: float) -> Array:
-    """Return the columns of A as rows by position, scaled, in the form of the kernels."""
+    """Return the columns of A as rows by position, scaled and padded."""
     m, n = A.shape
     depth = round_up(m)
     if scale == 1 and layout.order is None and A.dtype == np.float32:
@@ -131,10 +131,10 @@ def _columns(A: Array, layout: LaneLayout, scale: float) -> Array:
 
 
 def split_diagonal(Q: Array) -> Array:
-    """Choose which part of a matrix's diagonal is curvature: the largest coupling.
+    """Return the part of a matrix's diagonal that counts as curvature: the largest coupling.
 
-    A diagonal of at least that much is what a convex curvature must have on average
-    (``|C_ij| ≤ √(C_ii C_jj)``); the rest is linear.
+    A convex curvature has a diagonal of at least that size on average (``|C_ij| ≤ √(C_ii
+    C_jj)``); the rest is linear.
     """
     if len(Q) == 1:
         return np.zeros(1, np.float32)
@@ -144,14 +144,14 @@ def split_diagonal(Q: Array) -> Array:
 
 
 def _centred(values: Array, problem: CardinalityQUBO) -> Array:
-    """Subtract each group's mean, which no swap feels, so that float32 is spent on the rest."""
+    """Subtract each group's mean, which does not affect swaps, to save float32 precision."""
     sums = np.bincount(problem.groups, weights=values, minlength=problem.num_groups)
     means = sums / np.maximum(problem.group_sizes, 1)
     return np.asarray(values - means[problem.groups])
 
 
 def _scale(peak: float) -> float:
-    """Return a factor that brings coefficients near 1, or 1 where they are near enough."""
+    """Return a factor that scales coefficients to about 1, or 1 if they are near enough."""
     return 1.0 if peak == 0 or 1 / _FAR < peak < _FAR else 1 / peak
 
 

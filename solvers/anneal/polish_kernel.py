@@ -1,4 +1,4 @@
-"""The last look: swaps over all pairs of a group, until none improves, compiled."""
+"""Final descent: swaps over all pairs of a group until none improves, compiled."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from solvers.anneal.thresholds import group_thresholds, lane_extremes, movable_s
 
 Array = npt.NDArray[Any]
 
-#: Ones whose partners are looked at together.
+#: Number of ones whose partners are evaluated together.
 _ROWS = 64
-#: Rounding error of a gradient, as a share of what it is the sum of.
+#: Relative rounding error of a gradient.
 _NOISE = np.float32(1e-6)
 
 
@@ -40,9 +40,9 @@ def _side(
 ) -> int:
     """Collect a group's ones with a gradient above a bound, or its zeros with one below.
 
-    ``sign`` is 1 for the ones, -1 for the zeros. Of more than ``found`` has room for, those
-    furthest beyond the bound are taken. Returns their number; ``found`` is padded by its
-    first to a multiple of 8. ``score`` is infinite throughout, before and after.
+    ``sign`` is 1 for the ones, -1 for the zeros. If there are more than ``found`` has room for,
+    those furthest beyond the bound are taken. Returns their number; ``found`` is padded with its
+    first to a multiple of 8. ``score`` is infinite on entry and on exit.
     """
     x, g = point.x, point.g
     lanes, none, count = group_lanes[-1], np.float32(np.inf), 0
@@ -86,8 +86,8 @@ def _swap_pairs(
 ) -> bool:
     """Make the best swaps between these variables, for ``_ROWS`` ones at a time.
 
-    Swapping i for j changes the energy by ``g_j - g_i + ‖a_i - a_j‖²``. Returns whether
-    there was one. What is less than the rounding of the gradients is no gain.
+    Swapping i for j changes the energy by ``g_j - g_i + ‖a_i - a_j‖²``. Returns whether there was
+    a swap. Changes below the rounding error of the gradients don't count.
     """
     columns, _, linear, curv = quadratic
     x, s, g = point
@@ -98,7 +98,7 @@ def _swap_pairs(
     for first in range(0, leaving, _ROWS):
         block = ones[first : first + _ROWS]
         rows = min(leaving - first, _ROWS)
-        # Both lists are in order, and only a smaller gradient is worth having.
+        # Both lists are sorted, and only partners with a smaller gradient can improve.
         near = entering
         while near > 0 and g[zeros[near - 1]] >= g[block[0]]:
             near -= 1
@@ -139,7 +139,7 @@ def _swap_pairs(
 def _polish_factored(
     quadratic: Quadratic, point: Point, group_lanes: Array, passes: int, most: int
 ) -> None:
-    """Only pairs with ``g_j < g_i`` can improve: few are left near a relaxed optimum."""
+    """Swap pairs with ``g_j < g_i``, the only ones that can improve; few near a relaxed optimum."""
     columns, linear = quadratic.matrix, quadratic.linear
     x, s, g = point
     size, groups = len(x), len(group_lanes) - 1
@@ -174,7 +174,7 @@ def _polish_dense(quadratic: Quadratic, point: Point, group_lanes: Array) -> Non
     least = _NOISE * np.abs(g).mean()
     size, lanes = len(x), group_lanes[-1]
     none = np.float32(np.inf)
-    # Adding the curvature turns the gradient of a zero into its field.
+    # The field of a zero is its gradient plus the curvature.
     shut, group_of = np.empty(size, np.float32), np.empty(size, np.int64)
     for v in range(size):
         shut[v] = curv[v] if x[v] == 0 else none
@@ -208,10 +208,10 @@ def _polish_dense(quadratic: Quadratic, point: Point, group_lanes: Array) -> Non
 
 @jit
 def polish(quadratic: Quadratic, point: Point, group_lanes: Array, passes: int, most: int) -> None:
-    """Swap inside groups until no swap gains more than rounding can show, in place.
+    """Swap inside groups until no swap gains more than the rounding error, in place.
 
-    With factors it ends after some passes all the same, and pairs no more variables of either
-    side than ``most``, those that promise most.
+    With factors, it stops after ``passes`` passes, and considers at most ``most`` variables of
+    either side, the most promising ones.
 
     The point is binary; its ``s`` and ``g`` are computed afresh.
     """

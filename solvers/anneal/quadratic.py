@@ -1,11 +1,11 @@
 """The relaxed energy and its gradient, from factors or from a matrix, compiled.
 
-The relaxation of ``xᵀQx`` to ``0 ≤ x ≤ 1`` writes it as ``xᵀCx + linear·x``. With factors
-``C = AᵀA``, and the energy is convex. A matrix does not tell its diagonal's parts:
-``C`` takes its off-diagonal entries, and a diagonal, ``curv``, that is chosen. The gradient
-is ``g = linear + 2Cx``; at a binary state the local field of variable v is
-``g_v - C_vv`` where ``x_v = 1`` and ``g_v + C_vv`` where ``x_v = 0``, so that swapping i
-for j changes the energy by ``g_j - g_i + C_ii + C_jj - 2C_ij``.
+The relaxation of ``xᵀQx`` to ``0 ≤ x ≤ 1`` writes it as ``xᵀCx + linear·x``. With factors ``C =
+AᵀA``, and the energy is convex. For a matrix ``Q``, the split of the diagonal is arbitrary: ``C``
+has the off-diagonal entries of ``Q``, and a chosen diagonal ``curv``. The gradient is ``g =
+linear + 2Cx``; at a binary state the local field of variable v is ``g_v - C_vv`` where ``x_v =
+1`` and ``g_v + C_vv`` where ``x_v = 0``, and swapping i for j changes the energy by ``g_j -
+g_i + C_ii + C_jj - 2C_ij``.
 
 Kernels take its coefficients as one :class:`Quadratic`, and a point as one :class:`Point`.
 """
@@ -80,14 +80,14 @@ def squares(columns: Array) -> Array:
 
 @jit
 def add_column(column: Array, s: Array, change: Real) -> None:
-    """Follow a change (of the type of ``s``) of one variable in ``s = Ax``."""
+    """Update ``s = Ax`` for a change of one variable, of the dtype of ``s``."""
     for r in range(len(s)):
         s[r] += change * column[r]
 
 
 @jit
 def add_row(Q: Array, curv: Array, g: Array, v: int, change: Real) -> None:
-    """Follow a change (of the type of ``g``) of ``x_v`` in the gradient."""
+    """Update the gradient for a change of ``x_v``, of the dtype of ``g``."""
     row = Q[v]
     twice = change + change
     kept = g[v] + twice * curv[v]
@@ -98,7 +98,7 @@ def add_row(Q: Array, curv: Array, g: Array, v: int, change: Real) -> None:
 
 @jit
 def project(columns: Array, x: Array, s: Array, first: int, last: int) -> None:
-    """Add the part of variables first … last to ``s = Ax``."""
+    """Add the contribution of variables first … last to ``s = Ax``."""
     for v in range(first, last):
         if x[v] > 0:
             add_column(columns[v], s, x[v])
@@ -162,7 +162,7 @@ def squared_length(columns: Array, x: Array) -> float:
 
 @jit
 def energy(linear: Array, x: Array, g: Array) -> float:
-    """Evaluate the relaxed energy, from its gradient."""
+    """Evaluate the relaxed energy from its gradient."""
     total = 0.0
     for v in range(len(x)):
         total += np.float64(max(x[v], np.float32(0)) * (linear[v] + g[v]))
@@ -212,7 +212,7 @@ def gram(quadratic: Quadratic, chosen: Array, C: Array) -> None:
 
 @jit
 def apply_change(quadratic: Quadratic, point: Point, chosen: Array, change: Array) -> None:
-    """Follow a change of the chosen variables: ``s`` with factors, else ``g``."""
+    """Update ``s`` (with factors) or ``g`` for a change of the chosen variables."""
     matrix, factored, _, curv = quadratic
     for t in range(len(chosen)):
         if change[t] != 0:

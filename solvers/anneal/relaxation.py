@@ -1,4 +1,4 @@
-"""The optimum of the relaxation, and the feasible states next to it."""
+"""Optimum of the relaxation, and feasible states rounded from it."""
 
 from __future__ import annotations
 
@@ -20,50 +20,51 @@ from solvers.base import Request
 
 Array = npt.NDArray[Any]
 
-#: Sweeps before the rounds; rounds between looks at the clock where the matrix is small, and how
-#: many entries that is; rounds between looks otherwise, and in all.
+#: Sweeps before the rounds; rounds between checks of the clock for a small matrix, its largest
+#: number of entries, rounds between checks for others, and largest number of rounds.
 _SWEEPS, _ROUNDS, _SMALL, _FEW_ROUNDS, _MOST_ROUNDS = 4, 50, 1 << 20, 5, 4000
-#: Sweeps with several groups, where pairs are many and short.
+#: Sweeps with several groups, which have many pairs with short steps.
 _GROUP_SWEEPS = 20
 
 
 @dataclass
 class BinaryPoint:
-    """A binary point, and its energy."""
+    """A binary point with its energy."""
 
     point: Point
-    """With factors ``g`` is not kept up."""
+    """With factors, ``g`` is not updated."""
     energy: float
     """Relative to the relaxed optimum, in the model's scale."""
 
 
 @dataclass(frozen=True)
 class Relaxation:
-    """The optimum of the relaxation (or where a time limit cut it short)."""
+    """The optimum of the relaxation, or the last point at a time limit."""
 
     model: KernelModel
     point: Point
     selection_score: Array
-    """How little each variable promises to leave its bound."""
+    """How unlikely each variable is to leave its bound; see
+    :mod:`solvers.anneal.core_selection`."""
     fractional: int
     """Number of variables between 0 and 1."""
     movable: int
-    """Number of variables in groups that leave a choice."""
+    """Number of variables in groups with a choice."""
     solved: bool
 
     @property
     def is_feasible(self) -> bool:
-        """Whether every variable is 0 or 1; if convex and solved, it is an optimum."""
+        """Whether every variable is 0 or 1, which is optimal if convex and solved."""
         return self.fractional == 0
 
     @property
     def rounding_cost(self) -> float:
-        """What rounding a variable costs on average, if it goes up as likely as it is large."""
+        """Mean cost of rounding a variable, if its value is the probability of rounding up."""
         x = np.maximum(self.point.x, 0)
         return float((x - x * x) @ self.model.quadratic.curv) / max(self.fractional, 1)
 
     def rounded(self, random: Array, at_random: bool = False) -> BinaryPoint:
-        """Round: the largest up, or, with the state of random numbers, larger ones more often."""
+        """Round the largest variables up, or at random, larger ones more often."""
         point = Point(*(array.copy() for array in self.point))
         lanes = self.model.layout.group_lanes
         return BinaryPoint(
@@ -74,7 +75,7 @@ class Relaxation:
 def solve_relaxation(
     model: KernelModel, start: Array, request: Request, threads: int
 ) -> Relaxation:
-    """Solve the relaxation from a feasible state (by position), until time is out."""
+    """Solve the relaxation from a feasible state (by position), until the time limit."""
     point = model.allocate(start.copy())
     if threads > 1 and model.is_large:
         with ThreadPoolExecutor(threads) as pool:
@@ -90,12 +91,12 @@ def solve_relaxation(
 def _descend(
     model: KernelModel, point: Point, request: Request, pool: ThreadPoolExecutor | None
 ) -> bool:
-    """Sweep, then make rounds; returns whether the relaxation is solved."""
+    """Make sweeps, then rounds; return whether the relaxation is solved."""
     each = pool.map if pool else map
     quadratic, (x, s, g) = model.quadratic, point
 
-    def differentiate() -> None:
-        """Compute the gradient, in ranges so fixed that no bit depends on the threads."""
+    def update_gradient() -> None:
+        """Compute the gradient, in fixed ranges, so that results don't depend on the threads."""
         matrix, linear = quadratic.matrix, quadratic.linear
         for _ in each(lambda r: gradient(matrix, linear, s, g, *r), ranges(model.size)):
             pass
@@ -111,14 +112,14 @@ def _descend(
         refresh(quadratic, point)
     else:
         s[:] = sum(each(sum_columns, ranges(model.size)))
-        differentiate()
+        update_gradient()
     begin = energy(quadratic.linear, x, g)
     if model.factored:
         total = _SWEEPS if len(model.cardinalities) == 1 else _GROUP_SWEEPS
         for times in [total] if small else [1] * total:
             sweeps(quadratic, point, lanes, times, own)
             if not own:
-                differentiate()
+                update_gradient()
             if request.remaining <= 0:
                 return False
     gained[0] = begin - energy(quadratic.linear, x, g)
@@ -129,5 +130,5 @@ def _descend(
         if relax(quadratic, point, lanes, rounds, gained, own):
             return True
         if not own:
-            differentiate()
+            update_gradient()
     return False

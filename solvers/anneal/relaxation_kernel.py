@@ -1,13 +1,12 @@
-"""The convex relaxation by sweeps and working sets, compiled.
+"""Minimisation of the convex relaxation by working sets, compiled.
 
-Sweeps come first, where there are factors: the variables on the wrong side of a threshold
-are paired, worst with worst, and each pair takes its best step in O(m), in turn.
+With factors, sweeps come first (:mod:`solvers.anneal.sweep`): the variables on the wrong side of
+a threshold are paired, worst with worst, and each pair takes its best step in O(m).
 
-Then come rounds. Each takes the variables that violate the optimality conditions most (the best of
-every lane on either side) and those between 0 and 1, minimises over them alone by steps
-on pairs (sequential minimal optimisation, second-order choice: Fan, Chen and Lin, JMLR 6,
-2005), and updates the gradient. A block of rank m ends with a few variables off their
-bounds, and the rest tell which way they should be rounded.
+Then each round selects the variables that violate the optimality conditions most (the worst of
+every lane on either side) and those between 0 and 1, minimises over this working set by steps on
+pairs (sequential minimal optimisation, second-order choice: Fan, Chen and Lin, JMLR 6, 2005), and
+updates the gradient. At the end, a block of rank m has few variables between their bounds.
 """
 
 from __future__ import annotations
@@ -32,19 +31,22 @@ from solvers.anneal.thresholds import (
 
 Array = npt.NDArray[Any]
 
-#: A working set takes what violates by more than this share of the worst violation, and
-#: its minimisation stops at this share.
+#: A working set has the variables that violate by more than the first share of the worst
+#: violation; its minimisation stops at the second.
 _ENTER, _LEAVE = np.float32(0.02), np.float32(0.05)
-#: Passes over the groups of a working set.
+#: Largest number of passes over the groups of a working set.
 _PASSES = 20
-#: The relaxation is solved when it is proved to be nearer to its optimum than what rounding
-#: one variable costs, or when a round gains less than this share of all: float32 has no more.
+#: The relaxation counts as solved when it is provably closer to its optimum than the cost of
+#: rounding one variable, or when a round gains less than this share of the total, the limit of
+#: float32.
 _ENOUGH = np.float32(1e-7)
 
 
 @jit
-def _bar(conditions: Conditions, group_lanes: Array, least: Real, room: int) -> Real:
-    """Raise the least violation that is taken until about ``room`` variables exceed it."""
+def _violation_threshold(
+    conditions: Conditions, group_lanes: Array, least: Real, room: int
+) -> Real:
+    """Raise the smallest selected violation until about ``room`` variables exceed it."""
     low, high, down, up = conditions.low, conditions.high, conditions.down, conditions.up
     if 2 * len(low) <= room:
         return least
@@ -64,7 +66,7 @@ def _bar(conditions: Conditions, group_lanes: Array, least: Real, room: int) -> 
 
 
 @jit
-def _choose(
+def _select(
     g: Array,
     conditions: Conditions,
     group_lanes: Array,
@@ -73,14 +75,14 @@ def _choose(
     chosen: Array,
     marked: Array,
 ) -> int:
-    """Put the working set into ``chosen``; return how many."""
+    """Write the working set to ``chosen``; return its size."""
     enter, leave, low, high, down, up = conditions
     lanes, count = len(low), 0
     for t in range(min(len(inside), len(chosen) // 2)):
         chosen[count] = inside[t]
         marked[inside[t]] = 1
         count += 1
-    bar = _bar(conditions, group_lanes, _ENTER * worst, len(chosen) - count)
+    bar = _violation_threshold(conditions, group_lanes, _ENTER * worst, len(chosen) - count)
     for group in range(len(down)):
         for lane in range(group_lanes[group], group_lanes[group + 1]):
             if count < len(chosen) and high[lane] - down[group] >= bar:
@@ -101,7 +103,7 @@ def _choose(
 
 
 @jit
-def _pairs(
+def _minimise_pairs(
     C: Array,
     curv: Array,
     first: int,
@@ -113,10 +115,10 @@ def _pairs(
     score: Array,
     enough: Real,
 ) -> bool:
-    """Minimise over one group, entries first … last of the working set, by pair steps.
+    """Minimise over one group, entries first … last of the working set, by steps on pairs.
 
-    The pair is the largest gradient that may fall and the partner with the largest
-    promised decrease. Returns whether there was a step.
+    Pairs the largest gradient that may fall with the partner of the largest predicted decrease.
+    Returns whether there was a step.
     """
     none, zero, one = np.float32(np.inf), np.float32(0), np.float32(1)
     tiny = np.float32(1e-30)
@@ -179,7 +181,7 @@ def relax(
     gained: Array,
     with_gradient: bool,
 ) -> bool:
-    """Make up to ``rounds`` rounds from a feasible point; returns whether it is solved.
+    """Make up to ``rounds`` rounds from a feasible point; return whether it is solved.
 
     Parameters
     ----------
@@ -191,7 +193,7 @@ def relax(
     gained : (1,) float64
         Sum of the decreases so far.
     with_gradient : bool
-        Whether to recompute ``g`` from ``s`` after a round; else the caller does.
+        Whether to recompute ``g`` from ``s`` after a round; otherwise the caller does.
     """
     x, s, g = point
     size, lanes, groups = len(x), group_lanes[-1], len(group_lanes) - 1
@@ -220,7 +222,7 @@ def relax(
             cost /= between
         if worst <= 0 or optimality_gap(x, g, conditions, group_lanes) <= cost:
             return True
-        count = _choose(g, conditions, group_lanes, worst, inside[:between], chosen_all, marked)
+        count = _select(g, conditions, group_lanes, worst, inside[:between], chosen_all, marked)
         starts[1] = count
         if groups > 1:
             starts = sort_by_group(chosen_all[:count], group_lanes)
@@ -239,9 +241,9 @@ def relax(
         for _ in range(_PASSES):
             moved = False
             for part in range(len(starts) - 1):
-                # The padding is out of the way; with it the loops run over whole vectors.
+                # With the padding, whose entries are closed, loops run over whole vectors.
                 last = width if groups == 1 else starts[part + 1]
-                moved |= _pairs(
+                moved |= _minimise_pairs(
                     C, curv_w, starts[part], last, x_w, g_w[:width], enter_w, leave_w, score,
                     _LEAVE * worst,
                 )  # fmt: skip
@@ -263,7 +265,7 @@ def relax(
         if quadratic.factored and with_gradient:
             gradient(quadratic.matrix, quadratic.linear, s, g, 0, size)
         gained[0] += gain
-        # Less than this share of the variables has moved, so less than all can was gained.
+        # Scaled by the share of variables that could move in this round.
         if gain <= _ENOUGH * (gained[0] * capacity / size + size_of_terms):
             return True
     return False

@@ -1,6 +1,6 @@
-"""Random numbers of the compiled parts: xorshift64, seeded by one whole number.
+"""Random numbers of compiled kernels: xorshift64, seeded by one integer.
 
-A generator of NumPy takes longer to set up than a small block to solve.
+Setting up a generator of NumPy takes longer than solving a small block.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Array = npt.NDArray[Any]
 
 
 def seed_state(seed: int | None) -> Array:
-    """Return a state, int64 of shape (1,) and never 0, that any seed stirs well."""
+    """Return a well mixed state for any seed: int64, shape (1,), never 0."""
     z = secrets.randbits(64) if seed is None else seed
-    # SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): near seeds end far apart.
+    # SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) decorrelates close seeds.
     z = (z + 0x9E3779B97F4A7C15) % 2**64
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) % 2**64

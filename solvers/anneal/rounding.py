@@ -1,4 +1,4 @@
-"""From the relaxed optimum to a binary state, compiled."""
+"""Rounding of the relaxed optimum to a binary state, compiled."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Array = npt.NDArray[Any]
 def round_off(
     quadratic: Quadratic, point: Point, group_lanes: Array, at_random: bool, state: Array
 ) -> Real:
-    """Round what is between 0 and 1 in each group: the largest up, or at random.
+    """Round the variables between 0 and 1 in each group: the largest up, or at random.
 
-    If at random, larger ones are rounded up more often. ``s`` follows, and without factors
-    ``g``; returns by how much the energy rises.
+    At random, larger ones are rounded up more often. Updates ``s``, or ``g`` without factors;
+    returns the increase of the energy.
     """
     matrix, factored, _, curv = quadratic
     x, s, g = point

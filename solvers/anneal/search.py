@@ -1,4 +1,4 @@
-"""From the relaxed optimum to a binary state: core after core, and a last polish."""
+"""Search from the relaxed optimum: annealing of cores, and a final descent."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from solvers.anneal.relaxation import BinaryPoint, Relaxation
 
 Array = npt.NDArray[Any]
 
-#: Size of a walk's first core, which most often is enough, of its second, of the others, and of
-#: the largest.
+#: Size of a walk's first core, which often suffices, of its second, of the others, and of the
+#: largest.
 _QUICK, _SECOND, _CORE, _LARGEST = 32, 64, 128, 2048
-#: Sweeps of a core, trips of the first and of the others. With each level size and sweeps double,
-#: trips halve.
+#: Sweeps of a core, trips of the first and of the others. Each level doubles size and sweeps, and
+#: halves the trips.
 _SWEEPS, _QUICK_TRIPS, _TRIPS = 5, 4, 20
-#: Levels beyond which sweeps double no more.
+#: Highest level.
 _HIGHEST = 7
-#: With so many groups and more, as many cores in a row as it takes to see each once or twice.
+#: With more groups than this, a level has more cores, so that each group is covered once or twice.
 _GROUPS = 32
-#: Cores in a row without success that end a level.
+#: Number of unsuccessful cores in a row that ends a level.
 _PATIENCE = 5
-#: First temperature of a trip, in units of what rounding a variable costs.
+#: First temperature of a trip, in units of the mean cost of rounding a variable.
 _HOT = 2.0
 
 
-#: Passes of a polish, and variables of either side that it pairs.
+#: Passes of the final descent, and number of variables of either side.
 _THOROUGH, _HASTY = (100, 4096), (1, 256)
 
 
-#: Cores of a walk that has an end, however many succeed; one for every four variables on top.
+#: Largest number of cores of a limited walk, plus one for every four variables.
 _MOST = 200
 
 
 class BestPoint(NamedTuple):
-    """The best state so far, by position, and its energy relative to the relaxed optimum."""
+    """Best state so far, by position, with its energy relative to the relaxed optimum."""
 
     x: Array
     energy: float
@@ -49,21 +49,21 @@ class BestPoint(NamedTuple):
 def search(relaxed: Relaxation, random: Array, endless: bool) -> Iterator[BestPoint]:
     """Yield the best state so far, after the rounding and after each core.
 
-    A walk starts from the rounded optimum of the relaxation and anneals one core after
-    another: first the variables least reluctant to leave their bounds, then random ones, such
-    more often (:mod:`solvers.anneal.core_selection`). Cores grow after some without success, up to
-    a level at which the walk ends. If ``endless``, walks from other roundings follow, to
+    A walk starts from the rounded optimum of the relaxation and anneals one core after another:
+    first the variables that are most likely to leave their bounds, then random ones, likely ones
+    more often (:mod:`solvers.anneal.core_selection`). Cores grow after several without success,
+    up to a level at which the walk ends. If ``endless``, walks from other roundings follow, to
     levels 0, 1, 2, 0, 1, 2, …
 
-    Without factors there is no knowing whether the relaxation is convex, and how good its
-    optimum: then there is one walk, to level 3, or without end.
+    Without factors, the relaxation may not be convex and its optimum may be poor: then there is
+    one walk, to level 3, or without end.
     """
     state = relaxed.rounded(random)
     best = BestPoint(state.point.x.copy(), state.energy)
     yield best
     factored = relaxed.model.factored
     if relaxed.movable < 2 or (factored and relaxed.solved and relaxed.is_feasible):
-        return  # nothing can move, or nothing is better
+        return  # nothing can move, or the state is optimal
     cost = relaxed.rounding_cost
     for number in count():
         top = number % 3 if factored else None if endless else 3
@@ -84,11 +84,11 @@ def _walk(
     cost: float,
     random: Array,
 ) -> Iterator[None]:
-    """Anneal cores of ``state``, in place, until all levels up to ``top`` failed."""
+    """Anneal cores of ``state``, in place, until all levels up to ``top`` have failed."""
     model = relaxed.model
     patience = max(_PATIENCE, len(model.cardinalities) // _GROUPS)
     failed = 0
-    # What seems a gain for ever is rounding.
+    # Limits the walk: endless tiny gains are rounding errors.
     most = _MOST + relaxed.movable // 4
     for number in count() if top is None else range(most):
         level = min(failed // patience, _HIGHEST)
@@ -110,10 +110,10 @@ def _walk(
 
 
 def _temperatures(model: KernelModel, state: BinaryPoint, cost: float) -> tuple[float, float]:
-    """Choose the range of the first temperature of a core's trips.
+    """Return the range of the first temperature of a core's trips.
 
-    Where the relaxation is convex, what rounding a variable costs is what a swap must be
-    allowed to. Where it may not be, anything up to the spread of the gradient may be needed.
+    If the relaxation is convex, a swap must be able to cost as much as rounding a variable.
+    Otherwise, any temperature up to the spread of the gradient may be needed.
     """
     if model.factored:
         return _HOT * cost, _HOT * cost
@@ -121,11 +121,11 @@ def _temperatures(model: KernelModel, state: BinaryPoint, cost: float) -> tuple[
     return min(high, max(_HOT * cost, 0.03 * high)), high
 
 
-def polish_state(model: KernelModel, x: Array, in_haste: bool = False) -> None:
-    """Bring a state to a swap-local optimum, from fresh fields, in place.
+def polish_state(model: KernelModel, x: Array, quick: bool = False) -> None:
+    """Descend to a swap-local optimum, in place.
 
-    In haste, only the best of the swaps that promise most are made.
+    ``quick`` limits it to one pass over the most promising variables.
     """
     lanes = model.layout.group_lanes
-    passes, most = _HASTY if in_haste else _THOROUGH
+    passes, most = _HASTY if quick else _THOROUGH
     polish(model.quadratic, model.allocate(x), lanes, passes, most)

@@ -1,10 +1,10 @@
-"""What numba does not vectorise by itself: minima, maxima and small matrix products.
+"""Vectorised minima, maxima and small matrix products for numba.
 
-A reduction ``m = min(m, v)`` in numba becomes a scalar loop, because LLVM must respect
-NaN; and a matrix product needs its partial sums in registers, which arrays can't promise.
-Both are written here as LLVM instructions: :func:`fmin` and :func:`fmax` as intrinsics
-that assume no NaN, :func:`dots` as a block of vector multiply-adds. LLVM maps the vectors
-to whatever the machine has.
+Numba compiles a reduction ``m = min(m, v)`` to a scalar loop, because LLVM must respect NaN; and
+the partial sums of a matrix product should be in registers, which arrays don't guarantee. Both
+are written here as LLVM instructions: :func:`fmin` and :func:`fmax` as intrinsics that assume no
+NaN, :func:`dots` as a block of vector multiply-adds. LLVM maps the vectors to those of the
+machine.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from solvers import _numba
 #: A number in a kernel: float64, or the float32 of the arrays.
 Real = float | np.floating[Any]
 
-#: No NaN or signed zero ever arises; infinities do (closed variables), so not "ninf".
+#: NaN and signed zeros never occur; infinities do (closed variables), so "ninf" is not set.
 _FAST = {"nnan", "nsz", "arcp", "contract", "reassoc"}
 jit = partial(_numba.jit, fastmath=_FAST)
 
 #: Floats of a vector; rows of a factor are padded to a multiple of it.
 WIDTH = 8
-#: Rows of either side whose products one :func:`dots` computes.
+#: Numbers of rows of both sides in one call of :func:`dots`.
 DOT_ROWS, DOT_COLUMNS = 4, 2
 
 
@@ -65,7 +65,7 @@ def _dots(
         stride = cgutils.unpack_tuple(builder, out.shape)[1]
 
         def checked(at: Any, array: Any, axis: int) -> Any:
-            """Return an index, refused where bounds are checked and it lies outside."""
+            """Return an index, checked if numba checks bounds."""
             if context.enable_boundscheck:
                 size = cgutils.unpack_tuple(builder, array.shape)[axis]
                 cgutils.do_boundscheck(context, builder, at, size, axis)
@@ -126,5 +126,5 @@ dots: Any = _dots
 
 @jit
 def round_up(count: int) -> int:
-    """Round up to a multiple of what vectors and :func:`dots` take at once."""
+    """Round up to a multiple of the vector width, as :func:`dots` requires."""
     return (count + WIDTH - 1) // WIDTH * WIDTH

@@ -1,4 +1,4 @@
-"""The uniform interface of the annealer."""
+"""Solver ``anneal``."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Anneal(Solver):
-    """Convex relaxation, then annealing of the few variables that it leaves open.
+    """Convex relaxation, then annealing of the variables that it leaves undecided.
 
-    With factors, the curvature ``AᵀA`` is convex, and the optimum of the relaxation to
-    ``0 ≤ x ≤ 1`` lies close to the best binary state: on pruning blocks all but some ten
-    variables are 0 or 1 in it, and nearly all of those stay. It is found by working sets
-    (:mod:`solvers.anneal.relaxation_kernel`) in O(mn) a round, without ever forming ``Q``. What it
-    leaves open is settled on small cores, whose matrix fits the caches, by short anneals
-    with swaps and cached fields, and descents (:mod:`solvers.anneal.core`); at last all
-    swaps are looked at (:mod:`solvers.anneal.polish_kernel`). A dense ``Q`` takes the same way,
-    with a diagonal of the curvature that is chosen. All temperatures are read from the
-    problem, and a scale of the coefficients changes nothing.
+    With factors, the curvature ``AᵀA`` is convex, and the optimum of the relaxation to ``0 ≤ x ≤
+    1`` is close to the best binary state: on pruning blocks, all but about ten variables are 0 or
+    1 in it, and nearly all of those keep their value. It is found with working sets
+    (:mod:`solvers.anneal.relaxation_kernel`) in O(mn) per round, without forming ``Q``. The
+    remaining variables are decided on small cores, whose matrix fits the caches, by short anneals
+    with swaps and cached fields, and descents (:mod:`solvers.anneal.core`). Finally, all swaps
+    are tried (:mod:`solvers.anneal.polish_kernel`). A dense ``Q`` is treated alike, with a chosen
+    diagonal of the curvature. All temperatures are derived from the problem, so that the scale of
+    the coefficients has no effect.
 
-    Arithmetic is in float32 with fields computed afresh at every stage. Cardinalities hold
-    at every step, in each group.
+    Arithmetic is in float32, with fields recomputed at every stage. Every step keeps the
+    cardinality of each group.
     """
 
     name: ClassVar[str] = "anneal"
-    summary: ClassVar[str] = "relaxation, then annealing of what it leaves open; the default"
+    summary: ClassVar[str] = "convex relaxation, then annealing of undecided variables; the default"
     capabilities: ClassVar[Capabilities] = Capabilities(groups=True, batches=True, callback=True)
 
     @classmethod
@@ -63,7 +63,7 @@ class Anneal(Solver):
     def run_batch(
         self, problems: Sequence[CardinalityQUBO], requests: Sequence[Request]
     ) -> list[Outcome]:
-        """Solve many problems side by side, one thread a core."""
+        """Solve many problems in parallel, one thread per CPU."""
 
         def solve(problem: CardinalityQUBO, request: Request) -> Outcome:
             started = dataclasses.replace(request, started=time.perf_counter())
@@ -107,7 +107,7 @@ class Anneal(Solver):
                 if request.interrupted or time.perf_counter() >= until:
                     stop = Stop.TIME_LIMIT
                     break
-            polish_state(model, state.x, in_haste=request.remaining == 0)
+            polish_state(model, state.x, quick=request.remaining == 0)
             samples.append(model.layout.restore(state.x))
             if stop is Stop.INTERRUPTED:
                 break

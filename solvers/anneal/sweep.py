@@ -1,4 +1,4 @@
-"""The first part of the relaxation, where there are factors: sweeps over pairs, compiled."""
+"""First phase of the relaxation with factors: sweeps over pairs, compiled."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def _crossing(high: Array, low: Array, bottom: Real, top: Real) -> Real:
 def _worst_first(
     excess: Array, positions: Array, sign: Real, middle: Real, most: Real, ordered: Array
 ) -> int:
-    """Order those beyond the threshold by how far they are, in buckets; return how many."""
+    """Sort variables beyond the threshold by their distance, in buckets; return their number."""
     starts = np.zeros(_BUCKETS + 1, np.int64)
-    # Finite, also where gradients are so near to their optimum that they are subnormal.
+    # Finite, also for subnormal gradients, close to the optimum.
     scale = min(np.float32(_BUCKETS - 0.01) / most, _HUGE)
     for v in range(len(excess)):
         beyond = sign * (excess[v] - middle)
@@ -80,10 +80,10 @@ def _pair_step(columns: Array, linear: Array, x: Array, s: Array, i: int, j: int
 
 @jit
 def _sweep(quadratic: Quadratic, point: Point, group_lanes: Array) -> None:
-    """Pair what should fall with what should rise, worst first, and step on each pair.
+    """Pair variables that should fall with those that should rise, and step on each pair.
 
-    ``g`` must fit ``x`` on entry, and does not on exit; ``s`` follows. The step of each
-    pair is exact, for ``s`` is.
+    ``g`` must match ``x`` on entry, and is outdated on exit; ``s`` is updated, so that the step
+    of each pair is exact.
     """
     columns, linear = quadratic.matrix, quadratic.linear
     x, s, g = point
@@ -126,7 +126,7 @@ def _sweep(quadratic: Quadratic, point: Point, group_lanes: Array) -> None:
 def sweeps(
     quadratic: Quadratic, point: Point, group_lanes: Array, times: int, with_gradient: bool
 ) -> None:
-    """Sweep some times; ``with_gradient`` as for :func:`solvers.anneal.relaxation_kernel.relax`."""
+    """Make several sweeps; for ``with_gradient`` see :func:`.relaxation_kernel.relax`."""
     for _ in range(times):
         _sweep(quadratic, point, group_lanes)
         if with_gradient:

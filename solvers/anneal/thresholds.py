@@ -1,7 +1,7 @@
-"""Thresholds: what gradient separates a group's ones from its zeros, and who is on the wrong side.
+"""Optimality conditions of the relaxation: thresholds of the gradient in each group.
 
-At the optimum of the relaxation every gradient of a group below its threshold belongs to a
-one, every one above to a zero, and the variables between 0 and 1 are at it.
+At the optimum, variables of a group with a gradient below its threshold are 1, those above are 0,
+and those between 0 and 1 are at the threshold.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Conditions(NamedTuple):
 
 @jit
 def new_conditions(size: int, group_lanes: Array) -> Conditions:
-    """Allocate conditions of ``size`` positions, to be filled by the functions below."""
+    """Allocate conditions for ``size`` positions; the functions below fill them."""
     lanes, groups = group_lanes[-1], len(group_lanes) - 1
     return Conditions(
         np.empty(size, np.float32), np.empty(size, np.float32),
@@ -46,7 +46,7 @@ def new_conditions(size: int, group_lanes: Array) -> Conditions:
 
 @jit
 def movable_sides(x: Array, conditions: Conditions, inside: Array) -> int:
-    """Mark what may rise and fall; list the variables between 0 and 1, return how many."""
+    """Mark variables that may rise and fall; list those between 0 and 1, return their number."""
     enter, leave = conditions.enter, conditions.leave
     none = np.float32(np.inf)
     between = 0
@@ -77,7 +77,7 @@ def lane_extremes(g: Array, conditions: Conditions) -> None:
 
 @jit
 def find_in_lane(g: Array, closed: Array, lane: int, lanes: int, value: Real) -> int:
-    """Find the variable of a lane that is not closed and has the gradient wanted."""
+    """Find the variable of a lane that is not closed and has a given gradient."""
     v = lane
     while not (g[v] == value and closed[v] == 0):
         v += lanes
@@ -100,11 +100,10 @@ def group_thresholds(conditions: Conditions, group_lanes: Array) -> Real:
 
 @jit
 def optimality_gap(x: Array, g: Array, conditions: Conditions, group_lanes: Array) -> Real:
-    """Bound how far the relaxed energy is above its minimum.
+    """Bound the distance of the relaxed energy from its minimum, if it is convex.
 
-    That holds where it is convex, as it is with factors. For any threshold θ of a group,
-    and any feasible y, ``g·(x - y) = Σ (g - θ)(x - y)``, which is at most what each variable
-    alone could bring.
+    For any threshold θ of a group and any feasible y, ``g·(x - y) = Σ (g - θ)(x - y)``, which is
+    at most the sum of the maxima over each variable. With factors, the energy is convex.
     """
     down, up = conditions.down, conditions.up
     lanes, zero = group_lanes[-1], np.float32(0)
@@ -129,13 +128,12 @@ def optimality_gap(x: Array, g: Array, conditions: Conditions, group_lanes: Arra
 
 @jit
 def threshold_distances(x: Array, g: Array, group_lanes: Array, distance: Array) -> tuple[int, int]:
-    """Measure how far each gradient lies from its group's threshold.
+    """Compute the distance of each gradient from its group's threshold.
 
-    Returns how many variables are between 0 and 1, and how many can move.
+    Returns the numbers of variables between 0 and 1, and of those that can move.
 
-    The threshold separates the gradients of the ones from those of the zeros, as well as
-    it goes; variables between 0 and 1 are at distance 0, and those that no pair of their
-    group can move at infinity.
+    The threshold separates the gradients of the ones from those of the zeros as well as possible.
+    Variables between 0 and 1 have distance 0, and those that can't move infinity.
     """
     size, lanes, groups = len(x), group_lanes[-1], len(group_lanes) - 1
     none = np.float32(np.inf)

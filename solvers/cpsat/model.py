@@ -1,4 +1,4 @@
-"""What a formulation hands to CP-SAT, and what its integers leave out."""
+"""CP-SAT models with integer objectives, and bounds on their rounding errors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from problems import CardinalityQUBO
 Array = npt.NDArray[Any]
 Matrix = npt.NDArray[np.float64]
 
-#: The sum of the absolute integer coefficients, at the most: CP-SAT's objectives are 64-bit
-#: integers, which it reports as doubles.
+#: Largest sum of the absolute integer coefficients: CP-SAT's objectives are 64-bit integers,
+#: reported as doubles.
 RANGE = 2.0**52
 
 
@@ -26,23 +26,24 @@ class CpSatModel:
     model: Any
     """``cp_model.CpModel``."""
     x: list[Any]
-    """Its variables for the problem's, in order."""
+    """The model's variables for those of the problem, in order."""
     scale: float
     """Units of the integer objective per unit of energy."""
     constant: float
     rounding: float
-    """How much rounded coefficients may add to the energy of a feasible state."""
+    """Largest increase of the energy of a feasible state by rounded coefficients."""
     lowering: float
-    """How much they may take from it: by that a bound may miss the energy, with nothing wrong."""
+    """Largest decrease of the energy by rounded coefficients; a valid bound may be that far below
+    the energy."""
     complete: Callable[[Array], list[tuple[Any, int]]]
-    """The values of all variables that go with a state."""
+    """Returns the values of all variables for a state."""
 
     def lower(self, objective: float) -> float:
-        """Return the bound on the energy that goes with one on the integer objective."""
+        """Convert a bound on the integer objective to one on the energy."""
         return objective / self.scale + self.constant - self.rounding
 
 
-def hold_cardinalities(model: Any, x: list[Any], problem: CardinalityQUBO) -> None:
+def add_cardinalities(model: Any, x: list[Any], problem: CardinalityQUBO) -> None:
     """Add ``Σ_{i∈g} x_i = k_g``."""
     for members, wanted in zip(problem.group_members, problem.cardinalities, strict=True):
         if len(members):
@@ -57,8 +58,8 @@ def integers(values: Array, scale: float) -> npt.NDArray[np.int64]:
 def largest(R: Matrix, k: int) -> float:
     """Bound ``xᵀRx`` from above over all states with ``k`` ≥ 1 ones.
 
-    Beside its own entry, each variable takes at most the ``k - 1`` largest of its row; the
-    state takes at most the ``k`` variables that get most.
+    Each variable contributes at most its own entry and the ``k - 1`` largest others of its row;
+    the state at most the ``k`` largest contributions.
     """
     n = len(R)
     gain = R.diagonal().copy()

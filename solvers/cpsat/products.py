@@ -1,4 +1,4 @@
-"""One variable a product: ``y_ij = x_i x_j``."""
+"""Linearisation with one variable per product, ``y_ij = x_i x_j``."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import numpy as np
 
 from problems import CardinalityQUBO
 from solvers.base import Request
-from solvers.cpsat.model import RANGE, Array, CpSatModel, hold_cardinalities, integers, largest
+from solvers.cpsat.model import RANGE, Array, CpSatModel, add_cardinalities, integers, largest
 
 Pairs = dict[tuple[int, int], Any]
 
 
 def products(problem: CardinalityQUBO, request: Request, rlt: bool, bits: int) -> CpSatModel | None:
-    """Linearise every product.
+    """Build a model that linearises every product.
 
     The objective pulls ``y_ij`` down where its coefficient is positive and up where it is
-    negative, so that the sides of the McCormick envelope on that side suffice:
-    ``y ≥ x_i + x_j - 1``, or ``y ≤ x_i`` and ``y ≤ x_j``. With ``rlt`` both sides are stated
-    for every pair, and the rows of the products are tied to their variables by the
-    cardinality times each of them, ``Σ_{j∈g} y_ij = k_g x_i`` (the first level of the
-    reformulation-linearisation technique: Sherali & Adams, SIAM J. Discrete Math. 3, 1990).
+    negative, so that the constraints of the McCormick envelope on that side suffice: ``y ≥ x_i +
+    x_j - 1``, or ``y ≤ x_i`` and ``y ≤ x_j``. With ``rlt``, both sides are added for every pair,
+    and so is the product of each cardinality with each variable, ``Σ_{j∈g} y_ij = k_g x_i`` (the
+    first level of the reformulation-linearisation technique: Sherali & Adams, SIAM J. Discrete
+    Math. 3, 1990).
 
     Parameters
     ----------
     problem : CardinalityQUBO
     request : Request
-        Building stops when its time is over; the answer is then None.
+        Building stops at its time limit; None is returned then.
     rlt : bool
         See above.
     bits : int
-        The largest coefficient is scaled to so many bits, or fewer where sums would overflow.
+        Bits of the largest scaled coefficient; fewer are used if sums would overflow.
     """
     from ortools.sat.python import cp_model
 
@@ -42,7 +42,7 @@ def products(problem: CardinalityQUBO, request: Request, rlt: bool, bits: int) -
     double, ones = integers(2 * Q, scale), integers(Q.diagonal(), scale)
     model = cp_model.CpModel()
     x = [model.new_bool_var("") for _ in range(n)]
-    hold_cardinalities(model, x, problem)
+    add_cardinalities(model, x, problem)
     y: Pairs = {}
     for i in range(n):
         if request.remaining <= 0:
@@ -54,12 +54,12 @@ def products(problem: CardinalityQUBO, request: Request, rlt: bool, bits: int) -
             if rlt or double[i, j] < 0:
                 model.add_implication(product, x[i])
                 model.add_implication(product, x[j])
-    if rlt and not _tie_rows(model, x, y, problem, request):
+    if rlt and not _add_row_products(model, x, y, problem, request):
         return None
     terms = [*y.values(), *x]
     weights = [int(double[pair]) for pair in y] + [int(c) for c in ones]
     model.minimize(cp_model.LinearExpr.weighted_sum(terms, weights))
-    # What rounding added to the coefficients; a factored Q was itself rounded when formed.
+    # Rounding errors of the coefficients; forming Q from factors adds others.
     added = double / (2 * scale) - Q
     np.fill_diagonal(added, ones / scale - Q.diagonal())
     depth = problem.A.shape[0] + 4 if problem.is_factored else 4
@@ -73,7 +73,7 @@ def products(problem: CardinalityQUBO, request: Request, rlt: bool, bits: int) -
     return CpSatModel(model, x, scale, problem.offset, rounding, lowering, complete)
 
 
-def _tie_rows(
+def _add_row_products(
     model: Any, x: list[Any], y: Pairs, problem: CardinalityQUBO, request: Request
 ) -> bool:
     """Multiply each cardinality by each variable: Σ_{j∈g, j≠i} y_ij = (k_g - [i∈g]) x_i."""

@@ -1,4 +1,4 @@
-"""One variable a direction: the energy as a sum of squares of linear forms."""
+"""Formulation as a sum of squares of linear forms, with one variable per form."""
 
 from __future__ import annotations
 
@@ -9,29 +9,28 @@ from scipy.linalg import eigh
 
 from problems import CardinalityQUBO
 from solvers.base import Request
-from solvers.cpsat.model import RANGE, Array, CpSatModel, hold_cardinalities, integers, largest
+from solvers.cpsat.model import RANGE, Array, CpSatModel, add_cardinalities, integers, largest
 from solvers.exact.convex import convexify
 from solvers.exact.root import solve_root
 
-#: Directions with less than this share of the largest eigenvalue are left to the rounding.
+#: Eigenvalues below this share of the largest are treated as rounding errors.
 _NEGLIGIBLE = 1e-12
 
 
 def squares(problem: CardinalityQUBO, request: Request, start: Array, tangents: int) -> CpSatModel:
-    """State the energy as ``Σ_r z_r² + lᵀx`` with integer forms ``z_r = b_rᵀx``.
+    """Build a model of the energy ``Σ_r z_r² + lᵀx`` with integer forms ``z_r = b_rᵀx``.
 
-    From the convex quadratic ``xᵀPx + lᵀx`` that has the problem's energies
-    (:mod:`solvers.exact.convex`); the ``b_r`` are the eigenvectors of ``P`` times the roots
-    of their eigenvalues, scaled and rounded, so that at most n squares replace n²/2
-    products. CP-SAT's own relaxation of ``z²`` is far too weak to begin with; tangents
-    ``z² ≥ 2cz - c²``, dense around the minimum of the continuous relaxation, bring its bound
-    to within a hair of the convex one.
+    Uses the convex quadratic ``xᵀPx + lᵀx`` with the problem's energies
+    (:mod:`solvers.exact.convex`); the ``b_r`` are the eigenvectors of ``P`` times the roots of
+    their eigenvalues, scaled and rounded, so that at most n squares replace n²/2 products.
+    CP-SAT's own relaxation of ``z²`` is far too weak; tangents ``z² ≥ 2cz - c²``, dense around
+    the minimum of the continuous relaxation, bring its bound very close to the convex one.
 
     Parameters
     ----------
     problem : CardinalityQUBO
     request : Request
-        Its time bounds the search for a convex form.
+        Its time limit applies to the search for a convex form.
     start : shape (n,)
         A feasible state.
     tangents : int
@@ -52,7 +51,7 @@ def squares(problem: CardinalityQUBO, request: Request, start: Array, tangents: 
     forms, ones = integers(directions, scale), integers(linear, scale**2)
     model = cp_model.CpModel()
     x = [model.new_bool_var("") for _ in range(n)]
-    hold_cardinalities(model, x, problem)
+    add_cardinalities(model, x, problem)
     rows: list[tuple[Any, Any, Array]] = []
     for form in forms:
         ordered = np.sort(form)
@@ -85,10 +84,10 @@ def squares(problem: CardinalityQUBO, request: Request, start: Array, tangents: 
 
 
 def _points(form: Array, y: Array, tangents: int) -> list[int]:
-    """Return where to touch ``z²``: at ``y``, then ever further out.
+    """Return the points of tangents of ``z²``: at ``y``, and at increasing distances.
 
-    The step is half the spread that ``z`` would have if the fractional variables were
-    rounded at random, but no less than half of what one variable does.
+    The step is half the standard deviation of ``z`` if the fractional variables were rounded at
+    random, but at least half of the mean effect of one variable.
     """
     middle = int(np.rint(form @ y))
     spread = np.sqrt(float((form.astype(np.float64) ** 2) @ (y * (1 - y))))

@@ -1,6 +1,6 @@
-"""The problem as a convex quadratic that has the same energies on feasible states.
+"""Convex reformulation: a convex quadratic with the same energies on feasible states.
 
-On feasible states ``x_i² = x_i`` and ``Σ_{i∈g} x_i = k_g``, so that for any ``d`` and ``μ``
+On feasible states, ``x_i² = x_i`` and ``Σ_{i∈g} x_i = k_g``, so that for any ``d`` and ``μ``
 
     xᵀQx = xᵀPx + lᵀx + c,   P = Q - diag(d) + Σ_g μ_g 1_g 1_gᵀ,
                              l_i = d_i - 2 μ_g k_g,   c = Σ_g μ_g k_g²
@@ -27,11 +27,11 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
 
-#: Energies closer than this share of ``Σ|Q_ij|`` count as equal: where many states tie, a
-#: proof down to the last bit would have to visit them all.
+#: Energies closer than this share of ``Σ|Q_ij|`` count as equal: with many ties, a proof to the
+#: last bit would have to visit all of them.
 TIE = 5e-11
-#: Share of the largest coefficient that the diagonal of a matrix has at the least: with less,
-#: Newton's steps leave floating point.
+#: Smallest diagonal of a matrix, as a share of the largest coefficient: with less, Newton steps
+#: overflow.
 _FLAT = 2.0**-60
 #: Unit roundoff of float64.
 ROUNDOFF = 2.0**-53
@@ -45,30 +45,30 @@ class Convex:
     """l, shape (n,)."""
     constant: float
     slack: float
-    """How far rounding may carry a bound computed from ``P`` and ``linear``."""
+    """Largest rounding error of a bound computed from ``P`` and ``linear``."""
     loss: float
-    """How far the margin that keeps ``P`` definite may lower the relaxation."""
+    """Largest decrease of the relaxation by the margin that keeps ``P`` definite."""
     groups: Array
     mu: Vector
     """μ, shape (groups,)."""
     matrix: Matrix | None
-    """P, where the problem is held densely."""
+    """P, for a dense problem."""
     factor: Matrix | None
-    """A, with ``P = AᵀA + margin·I``, where the problem is held as factors."""
+    """A, with ``P = AᵀA + margin·I``, for a factored problem."""
     margin: float
     curvature: float
     """Mean diagonal entry of ``P``."""
     scale: float
-    """``Σ|Q_ij|``, or less where that would take forming ``Q``."""
+    """``Σ|Q_ij|``, or a lower estimate if that would require forming ``Q``."""
 
     @property
     def tolerance(self) -> float:
-        """What a proof may miss: rounding, of a bound and of an energy, the margin, or a tie."""
+        """Tolerance of a proof: rounding errors of bound and energy, the margin, or a tie."""
         return max(2 * self.slack + self.loss, TIE * self.scale) if self.scale else 0.0
 
     @property
     def accuracy(self) -> float:
-        """Multipliers wrong by less are rounding, or not worth a step."""
+        """Smaller errors of multipliers are rounding errors, or negligible."""
         return max(1e-9 * self.curvature, 16 * ROUNDOFF * float(np.abs(self.linear).max()))
 
     def gradient(self, y: Vector) -> Vector:
@@ -79,7 +79,7 @@ class Convex:
         return 2.0 * ((self.factor @ y) @ self.factor + self.margin * y) + self.linear
 
     def value(self, y: Vector, gradient: Vector) -> float:
-        """``f(y)``, from the gradient there."""
+        """``f(y)``, from its gradient."""
         return float(0.5 * (y @ (gradient + self.linear))) + self.constant
 
     def block(self, index: Array) -> Matrix:
@@ -94,15 +94,15 @@ class Convex:
 
 
 def convexify(problem: CardinalityQUBO, request: Request) -> Convex:
-    """Choose ``d`` and ``μ``: at once for a factored problem, by ascent for a dense one."""
+    """Choose ``d`` and ``μ``: directly for a factored problem, by optimisation for a dense one."""
     return _from_factors(problem) if problem.is_factored else _from_matrix(problem, request)
 
 
 def _from_factors(problem: CardinalityQUBO) -> Convex:
-    """``AᵀA`` is convex as it stands; ``d`` is the linear part less a margin for rounding.
+    """``AᵀA`` is convex; ``d`` is the linear part minus a margin for rounding.
 
-    ``fl(AᵀA)`` differs from ``AᵀA`` by at most ``(m + 2)u tr(AᵀA)`` in the spectral norm,
-    which the margin outweighs.
+    ``fl(AᵀA)`` differs from ``AᵀA`` by at most ``(m + 2)u tr(AᵀA)`` in the spectral norm, which
+    is less than the margin.
     """
     A = np.ascontiguousarray(problem.A, dtype=np.float64)
     m, n = A.shape
@@ -133,10 +133,12 @@ def _from_matrix(problem: CardinalityQUBO, request: Request) -> Convex:
     P = Q - np.diag(np.diag(Q))
     norms = np.linalg.norm(P, axis=1)
     coupled = norms > 0
-    # A variable without couplings can make up for any move of its group's others, so that
-    # holding the group's sum is worth nothing.
-    held = np.bincount(problem.groups, ~coupled, problem.num_groups) == 0
-    mu = np.where(held, 4 * float(np.linalg.norm(norms)) / np.maximum(problem.group_sizes, 1), 0.0)
+    # A variable without couplings can compensate any move of its group's others, so that
+    # penalising the group's sum gains nothing.
+    coupled_groups = np.bincount(problem.groups, ~coupled, problem.num_groups) == 0
+    mu = np.where(
+        coupled_groups, 4 * float(np.linalg.norm(norms)) / np.maximum(problem.group_sizes, 1), 0.0
+    )
     P += np.where(problem.groups[:, None] == problem.groups, mu[problem.groups][:, None], 0.0)
     inner = np.flatnonzero(coupled)
     P[inner, inner] += convexifying_diagonal(P[np.ix_(inner, inner)], norms[inner], request)
@@ -166,9 +168,9 @@ def _from_matrix(problem: CardinalityQUBO, request: Request) -> Convex:
 def _certify(P: Matrix) -> float:
     """Raise the diagonal of ``P`` in place until it is provably positive semidefinite.
 
-    If the floating-point Cholesky factorisation of ``P - cI`` runs to its end with
-    ``c = (n + 2)u tr(P)``, up to a small factor, then ``P`` is positive semidefinite
-    (Rump, BIT 46, 2006). Returns how much was added.
+    If the floating-point Cholesky factorisation of ``P - cI`` succeeds with ``c = (n + 2)u
+    tr(P)``, up to a small factor, then ``P`` is positive semidefinite (Rump, BIT 46, 2006).
+    Returns the amount added.
     """
     n = len(P)
     c = 2 * (n + 4) * ROUNDOFF * float(np.abs(P.diagonal()).sum())

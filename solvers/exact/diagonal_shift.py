@@ -1,4 +1,4 @@
-"""The diagonal that convexifies a matrix at the least cost."""
+"""Smallest diagonal that makes a matrix positive semidefinite."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from scipy.sparse.linalg import eigsh
 from solvers._numba import Array, jit
 from solvers.base import Request
 
-#: Sweeps of the ascent, and the multiply-adds that they may take (a few seconds).
+#: Largest number of sweeps, and of multiply-adds of all sweeps (a few seconds).
 _SWEEPS, _BUDGET = 60, 2e10
-#: Above this n the least eigenvalue is found by Lanczos iteration.
+#: Above this n, the smallest eigenvalue is computed by Lanczos iteration.
 _DENSE = 1024
 
 
 def convexifying_diagonal(
     M: npt.NDArray[np.float64], norms: npt.NDArray[np.float64], request: Request
 ) -> npt.NDArray[np.float64]:
-    """Return a diagonal ``v`` with small sum and ``M + diag(v)`` about positive definite.
+    """Return a diagonal ``v`` of small sum that makes ``M + diag(v)`` about positive semidefinite.
 
-    Minimises ``Σv - τ log det(M + diag(v))`` for falling ``τ``, one coordinate at a time
-    (H. Dong, SIAM J. Optim. 26, 2016): with ``Z`` the inverse, the minimum along ``v_i``
-    lies ``τ - 1/Z_ii`` away, and ``Z`` follows by a rank-one update. Variables are scaled
-    by ``norms`` > 0, so that strong ones don't drown the weak. For large n, or
-    out of time, it stops early, in the end at a uniform shift by the least eigenvalue,
-    where it starts.
+    Minimises ``Σv - τ log det(M + diag(v))`` for falling ``τ``, one coordinate at a time (H.
+    Dong, SIAM J. Optim. 26, 2016): with ``Z`` the inverse, the step to the minimum along ``v_i``
+    is ``τ - 1/Z_ii``, and ``Z`` is updated with rank one. Variables are scaled by ``norms`` > 0,
+    so that strong ones don't dominate weak ones. For large n, or at the time limit, it stops
+    early, possibly at its start, a uniform shift by the smallest eigenvalue.
     """
     n = len(M)
     if n == 0:
@@ -47,9 +46,9 @@ def convexifying_diagonal(
         _sweep(Z, v, tau)
         if request.remaining <= 0:
             break
-        if sweep % 10 == 9:  # the updates collect rounding
+        if sweep % 10 == 9:  # rounding errors of the updates accumulate
             Z = inv(S + np.diag(v))
-    # What the barrier left between the matrix and singularity.
+    # Removes the remaining distance from a singular matrix.
     return (v - _least_eigenvalue(S + np.diag(v))) * scale
 
 

@@ -1,4 +1,4 @@
-"""Fix what the convex relaxation decides, for solvers that search the rest themselves."""
+"""Reduced-cost fixing with the convex relaxation, for solvers that search the rest."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ class ReducedProblem:
     """A problem reduced by a bound; energies include the offset."""
 
     rest: Presolved
-    """What is left, and the way back."""
+    """The remaining problem, and the fixed variables."""
     x: State
-    """Best state known, which the rest still holds."""
+    """Best known state; it is feasible for the remaining problem."""
     bound: float
     """Lower bound of the relaxation on the whole problem."""
     cutoff: float
-    """Every state with less energy is one of the rest; it lies above that of ``x``."""
+    """Every state with a lower energy is one of the remaining problem; above the energy of
+    ``x``."""
     tolerance: float
     """Energies closer than this count as equal."""
 
 
 def fix_by_reduced_costs(problem: CardinalityQUBO, request: Request) -> ReducedProblem:
-    """Fix every variable that no state as good as a swap search's has otherwise.
+    """Fix every variable whose other value excludes a state as good as that of a swap search.
 
-    The better the state, the more is fixed; unlike the dominance of
-    :func:`problems.presolve.presolve` it leaves fewer than all optima, but one of them, up to
-    ``tolerance``.
+    A better state allows more fixing. Unlike the dominance of :func:`problems.presolve.presolve`,
+    it may exclude optima, but keeps one of them, up to ``tolerance``.
     """
     x = swap_search(problem, request, request.initial_state)
     convex = convexify(problem, request)
@@ -43,7 +43,7 @@ def fix_by_reduced_costs(problem: CardinalityQUBO, request: Request) -> ReducedP
     x = min(x, swap_search(problem, request, round_relaxation(problem, root)), key=problem.energy)
     energy = problem.energy(x) - problem.offset
     cutoff = energy + convex.tolerance
-    # The state itself stays, whatever rounding says of it.
+    # The state itself must remain feasible, in spite of rounding errors.
     decided = (root.bound + np.abs(root.reduced) >= cutoff) & ((root.reduced < 0) == (x == 1))
     fixed = np.where(decided, x, -1).astype(np.int8)
     return ReducedProblem(

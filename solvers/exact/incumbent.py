@@ -1,4 +1,4 @@
-"""Feasible states to begin with: the better they are, the more a bound decides."""
+"""Initial incumbents; better ones allow more reduced-cost fixing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from solvers.exact.root import Root
 
 
 def swap_search(problem: CardinalityQUBO, request: Request, start: State | None) -> State:
-    """Return the better of ``start`` and what the swap search makes of it."""
+    """Return the better of ``start`` and the result of the swap search from it."""
     search = replace(
         request,
         initial_state=start,

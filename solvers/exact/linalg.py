@@ -1,4 +1,4 @@
-"""Small dense factorisations for compiled kernels, which can't afford a LAPACK call."""
+"""Small dense factorisations for compiled kernels, without the overhead of LAPACK."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from solvers._numba import Array, jit
 def cholesky(H: Array, n: int) -> bool:
     """Overwrite the lower triangle of ``H[:n, :n]`` by ``L`` with ``H = LLᵀ``.
 
-    Returns False, leaving ``H`` half done, if a pivot is not positive.
+    Returns False, with ``H`` partly overwritten, if a pivot is not positive.
     """
     for i in range(n):
         for j in range(i):

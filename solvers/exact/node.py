@@ -1,4 +1,4 @@
-"""What is done to one node: its own problem, its rounding, and how it is split."""
+"""Operations on one node: restriction, rounding and branching."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ FREE = -1
 
 @jit
 def fix_forced_groups(state: Array, group: Array, wanted: Array, index: Array) -> int:
-    """Fix groups that have no choice; return how many variables are free, -1 if infeasible.
+    """Fix groups without a choice; return the number of free variables, -1 if infeasible.
 
-    ``index`` lists them, and ``wanted``, on entry the cardinalities, is what their groups
-    are left to choose.
+    ``index`` lists the free variables. ``wanted`` has the cardinalities on entry, and the numbers
+    of free variables to set on exit.
     """
     room = np.zeros(len(wanted), np.int64)
     for i in range(len(state)):
@@ -48,7 +48,7 @@ def fix_forced_groups(state: Array, group: Array, wanted: Array, index: Array) -
 def restrict(
     P: Array, linear: Array, constant: float, state: Array, index: Array, m: int
 ) -> tuple[Array, Array, float]:
-    """Return matrix, linear terms and constant of the problem left in the free variables."""
+    """Return matrix, linear terms and constant of the problem in the free variables."""
     sub, lin = np.empty((m, m)), np.empty(m)
     for a in range(m):
         row = P[index[a]]
@@ -102,10 +102,9 @@ def energy(P: Array, linear: Array, x: Array) -> float:
 
 @jit
 def branching_variable(problem: ConvexProblem, iterate: Iterate, state: Array, index: Array) -> int:
-    """Choose the free variable with the most curvature at stake, ``P_ii y_i (1 - y_i)``.
+    """Choose the free variable with the largest ``P_ii y_i (1 - y_i)``.
 
-    There is one for sure: the first, if nothing can be said of any. Returns its place in
-    ``index``.
+    Returns its place in ``index``; the first free one if all values are NaN.
     """
     P, group = problem.P, problem.group
     y, gradient, theta = iterate
@@ -129,7 +128,7 @@ def fix_and_rebalance(
     gradient: Array,
     index: Array,
 ) -> None:
-    """Put ``y`` on the newly fixed value, and make up for it in the variable's group."""
+    """Set ``y`` to the newly fixed value, and restore the sum of the variable's group."""
     g = group[fixed]
     missing = y[fixed] - state[fixed]
     y[fixed] = state[fixed]
@@ -143,7 +142,7 @@ def fix_and_rebalance(
             if state[i] == FREE and group[i] == g and 0.0 < y[i] < 1.0:
                 y[i] += share * (1.0 - y[i]) if missing > 0.0 else -share * y[i]
         missing -= share * room if missing > 0.0 else -share * room
-    # What is still missing goes to the variables with the best gradients.
+    # The rest is distributed to the variables with the best gradients.
     while abs(missing) > 1e-13:
         pick = -1
         value = 0.0

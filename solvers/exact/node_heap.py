@@ -1,7 +1,7 @@
-"""The open nodes of a branch and bound: a heap of slots, ordered by bound.
+"""Heap of the open nodes of a branch and bound, ordered by bound.
 
-``heap[:open]`` holds the slots of the open nodes, a binary heap on ``bounds``; the rest of
-``heap`` holds the free slots.
+``heap[:open]`` contains the slots of the open nodes, a binary heap on ``bounds``; the rest of
+``heap`` contains the free slots.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from solvers._numba import Array, jit
 
 @jit
 def pop(heap: Array, bounds: Array, position: int, count: int) -> int:
-    """Take the node at a position out of ``count``; its slot becomes the first free one."""
+    """Remove the node at a position of a heap of ``count``; its slot becomes the first free one."""
     slot = heap[position]
     last = count - 1
     heap[position] = heap[last]

@@ -1,4 +1,4 @@
-"""The uniform interface of the branch and bound."""
+"""Solver ``exact``."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from solvers.exact.tree import Margins
 from solvers.exact.tree_search import TreeSearch
 from solvers.solution import Stop
 
-#: Seconds between two looks at the clock, about.
+#: Approximate seconds between checks of the clock.
 _PACE = 0.05
-#: The tree is built anew when a better incumbent fixes this share of its variables.
+#: The tree is rebuilt when a better incumbent fixes this share of its variables.
 _REBUILD = 0.3
 
 
 @dataclass(frozen=True)
 class Exact(Solver):
-    """Branch and bound on the convex quadratic relaxation; proves what it returns.
+    """Branch and bound on the convex quadratic relaxation, with a proof of optimality.
 
-    A pruning block is a convex quadratic (its curvature is ``AᵀA``) whose linear terms are
-    large beside the diagonal of the curvature: the minimum over ``0 ≤ y ≤ 1``, ``Σy = k``
-    has few fractional variables and lies within a fraction of a percent of the optimum.
-    So the steps are: a swap search for an incumbent; the root relaxation; every variable
-    fixed whose reduced cost exceeds the gap; and a tree over the core that is left, each
-    node relaxed by a warm-started active-set method, fixed likewise, and split on the
-    variable that promises the largest rise. Matrices that are not convex are made so first
-    (:mod:`solvers.exact.convex`); their relaxation is weaker, and n beyond 60 or so slow.
+    A pruning block is a convex quadratic (its curvature is ``AᵀA``) whose linear terms are large
+    relative to the diagonal of the curvature: the minimum over ``0 ≤ y ≤ 1``, ``Σy = k`` has few
+    fractional variables and is within a fraction of a percent of the optimum. The steps are: a
+    swap search for an incumbent; the root relaxation; fixing of every variable whose reduced cost
+    exceeds the gap; and a tree over the remaining core, in which each node is relaxed by a
+    warm-started active-set method, reduced by the same fixing, and split on the variable with the
+    largest predicted increase. Matrices that are not convex are convexified first
+    (:mod:`solvers.exact.convex`); their relaxation is weaker, and n above about 60 is slow.
 
-    Bounds hold in exact arithmetic for the problem as given: rounding is accounted for. An
-    optimal answer is so within ``info["tolerance"]``, which is that account or 5e-11 of the
-    coefficients' absolute sum if that is more, and ``bound`` lies below the energy by as much.
+    Bounds hold in exact arithmetic for the problem as given, since rounding errors are included.
+    Answers are optimal within ``info["tolerance"]``, the largest rounding error or 5e-11 of the
+    coefficients' absolute sum if that is more, and ``bound`` is below the energy by as much.
 
     Parameters
     ----------
     gap : float, default 0
-        Stop, without a claim of optimality, once the incumbent is within this share of
-        the energy of a proven bound.
+        Stop, without claiming optimality, when the incumbent is within this share of its energy
+        from a proven bound.
     max_nodes : int, optional
         Stop after this many nodes.
     """
@@ -75,21 +75,21 @@ class Exact(Solver):
             cls().run(problem, Request(seed=0))
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
-        """Find an incumbent, bound the root, search the tree."""
+        """Find an incumbent, solve the root relaxation, and search the tree."""
         run = _Run(self, problem, request)
         run.search()
         return run.outcome()
 
 
 class _Run:
-    """One run: incumbent, bound, tree. Energies are without the problem's offset."""
+    """State of one run. Energies are without the problem's offset."""
 
     def __init__(self, options: Exact, problem: CardinalityQUBO, request: Request) -> None:
         self.options, self.problem, self.request = options, problem, request
         self.x: State = np.zeros(0, np.uint8)
         self.energy = np.inf
         self.bound = -np.inf
-        #: The largest tolerance that anything was cut off by.
+        #: The largest tolerance used to cut off a node.
         self.granted = 0.0
         self.nodes, self.core_size = 0, problem.n
         self.stop = Stop.PROVEN
@@ -99,7 +99,7 @@ class _Run:
         self.build_seconds = 0.0
 
     def offer(self, x: State) -> None:
-        """Take a state as the incumbent if it is better; the callback may stop the run."""
+        """Replace the incumbent if a state is better; the callback may stop the run."""
         energy = self.problem.energy(x) - self.problem.offset
         if energy < self.energy:
             self.x, self.energy = x, energy
@@ -108,12 +108,12 @@ class _Run:
 
     @property
     def tolerance(self) -> float:
-        """What a state must improve on the incumbent by, to be looked for."""
+        """Required improvement of a state on the incumbent."""
         wanted = self.options.gap * abs(self.energy + self.problem.offset)
         return max(self.convex.tolerance if self.convex else 0.0, wanted)
 
     def search(self) -> None:
-        """Bound the root and explore, anew whenever a better incumbent fixes much more."""
+        """Solve the root, and explore trees until one need not be rebuilt."""
         if self.limited():
             return
         begin = time.perf_counter()
@@ -129,7 +129,7 @@ class _Run:
                 break
 
     def explore(self, convex: Convex, root: Root) -> bool:
-        """Search a tree; False to have it built anew."""
+        """Search a tree; return False to have it rebuilt."""
         self.granted = max(self.granted, self.tolerance)
         core = extract_core(convex, root, self.cardinalities, self.energy - self.granted)
         self.core_size = len(core.index)
@@ -153,12 +153,12 @@ class _Run:
 
     @property
     def left(self) -> int:
-        """Nodes that may still be processed."""
+        """Number of nodes that may still be processed."""
         most = self.options.max_nodes
         return 1 << 40 if most is None else most - self.nodes
 
     def limited(self) -> bool:
-        """Whether the run must stop, and why."""
+        """Whether the run must stop; sets the reason."""
         if self.stop is Stop.PROVEN and self.request.remaining <= 0:
             self.stop = Stop.TIME_LIMIT
         if self.stop is Stop.PROVEN and self.left <= 0 and self.bound > -np.inf:
@@ -166,7 +166,7 @@ class _Run:
         return self.stop is not Stop.PROVEN
 
     def shrinks(self, root: Root) -> bool:
-        """Whether the incumbent now fixes many more variables than when the tree began."""
+        """Whether the incumbent fixes many more variables than at the start of the tree."""
         cutoff = self.energy - self.granted
         open_ = int((root.bound + np.abs(root.reduced) < cutoff).sum())
         return open_ < (1 - _REBUILD) * self.core_size

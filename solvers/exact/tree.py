@@ -1,4 +1,4 @@
-"""Branch and bound over the nodes of a pool."""
+"""Kernel of the branch and bound."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Nodes(NamedTuple):
     status: Array
     """Value of each variable, :data:`~solvers.exact.node.FREE` if open; shape (slots, n)."""
     points: Array
-    """Where the relaxation of the node starts, shape (slots, n)."""
+    """Start of the relaxation of the node, shape (slots, n)."""
     bounds: Array
     """Lower bound of the node, shape (slots,)."""
     free: Array
@@ -39,7 +39,7 @@ class Nodes(NamedTuple):
 
 
 class Incumbent(NamedTuple):
-    """The best state known; replaced where a rounding is better."""
+    """The best known state; replaced if the rounding of a node is better."""
 
     x: Array
     """Shape (n,)."""
@@ -51,7 +51,7 @@ class Margins(NamedTuple):
     """Tolerances of a search."""
 
     accuracy: float
-    """Multipliers of a relaxation that are wrong by less are left."""
+    """Largest ignored violation of the multipliers of a relaxation."""
     slack: float
     """Largest rounding error of a bound."""
     tolerance: float
@@ -70,7 +70,7 @@ def explore(
 ) -> None:
     """Process up to ``limit`` nodes, the one with the lowest bound first.
 
-    When slots run short the deepest node is taken instead, of which at most n slots can come.
+    When slots run short, the deepest node is processed instead, which needs at most n slots.
 
     Parameters
     ----------
@@ -144,11 +144,11 @@ def explore(
         free[slot] = left
         counters[OPEN] += 1
         sift_up(heap, bounds, counters[OPEN] - 1)
-        if left == 0:  # one state is left, if it is feasible: its turn comes
+        if left == 0:  # a single state, evaluated when the node is processed
             continue
         pick = branching_variable(node, iterate, state, index)
         other = heap[counters[OPEN]]
-        for i in range(n):  # a loop: assigning slices compiles for seconds
+        for i in range(n):  # a loop, since assigning slices takes seconds to compile
             status[other, i] = state[i]
             points[other, i] = y[i]
         bounds[other] = lower

@@ -1,4 +1,4 @@
-"""The tree over a core: its arrays, and the calls that work on them."""
+"""Branch and bound on a core: arrays of the tree, and calls of its kernel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from solvers.exact import tree
 from solvers.exact.node import FREE
 from solvers.exact.root import Core
 
-#: Memory that the open nodes may take, in bytes, and their number at the most.
+#: Largest memory of the open nodes in bytes, and their largest number.
 _MEMORY = 1 << 28
 _SLOTS = 1 << 18
 
@@ -21,7 +21,7 @@ class TreeSearch:
     ----------
     core : Core
     start : ndarray, shape (core variables,)
-        Where the relaxation of the first node starts.
+        Start of the relaxation of the first node.
     bound, incumbent : float
         Lower bound on the core, and the energy to improve on.
     margins : Margins
@@ -67,7 +67,7 @@ class TreeSearch:
 
     @property
     def open(self) -> int:
-        """Number of open nodes; none are left when the tree is exhausted."""
+        """Number of open nodes; 0 when the tree is exhausted."""
         return int(self.counters[tree.OPEN])
 
     @property
@@ -82,5 +82,5 @@ class TreeSearch:
 
     @property
     def bound(self) -> float:
-        """Least bound of the open nodes; infinity without one."""
+        """Smallest bound of the open nodes; infinity without any."""
         return float(self.pool.bounds[self.pool.heap[0]]) if self.open else np.inf

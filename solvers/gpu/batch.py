@@ -1,4 +1,4 @@
-"""The programs of one launch: their state on the device, and the rounds of a search."""
+"""Programs of one launch: their state on the device, and the rounds of a search."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: Most swaps of one launch: some 20 ms, after which the host looks at the clock.
+#: Most swaps of one launch: about 20 ms, after which the host checks the clock.
 _LAUNCH = 4096
-#: Swaps of the first launch under a time limit, from which the time of a swap is learned.
+#: Swaps of the first launch under a time limit, which measures the time of a swap.
 _FIRST = 64
-#: Fields are computed afresh after this many swaps per variable: 6 % of the reading.
+#: Fields are recomputed after this many swaps per variable: 6 % of the memory traffic.
 _REFRESH = 8
-#: The step counter starts again here, so that 2·release + x stays within int32.
+#: The step counter restarts here, so that 2·release + x fits int32.
 _REBASE = 1 << 28
-#: Rows of one instance of the scan for the best swap, and tile of a refresh.
+#: Rows per instance of the scan for the best swap, and tile of a refresh.
 _SCAN_ROWS, _ROWS, _COLUMNS = 32, 16, 128
 
 
@@ -28,17 +28,17 @@ class TabuParameters:
     """Parameters of the search, counted in swaps."""
 
     tenure: int
-    """A moved variable rests for tenure … 2·tenure - 1 swaps."""
+    """A moved variable is tabu for tenure … 2·tenure - 1 swaps."""
     stall: int
-    """Swaps without a better state after which a program goes back to its best and kicks."""
+    """Swaps without a better state after which a program returns to its best one and kicks."""
     kick: int
-    """A kick is kick … 2·kick - 1 swaps of a random variable."""
+    """A kick has kick … 2·kick - 1 swaps of random variables."""
     patience: int
-    """Swaps without a better state after which a program stops, if nothing limits the time."""
+    """Swaps without a better state after which a program stops, without a time limit."""
 
 
 def padded(n: int) -> int:
-    """Slots of a program's vectors: the power of two from n up, at least 16."""
+    """Slots of a program's vectors: the next power of two from n, at least 16."""
     return max(16, 1 << (n - 1).bit_length())
 
 
@@ -53,8 +53,7 @@ class Batch:
         Feasible states in the first n slots of each row.
     seeds : Tensor of int32, shape (P,)
     groups : Tensor of int32, shape (P, N), optional
-        Group of each variable, non-decreasing along a row; None where no program has
-        more than one.
+        Group of each variable, non-decreasing along a row; None if all programs have one group.
     warps : int, optional
         Warps of a program; chosen by :func:`default_warps` when omitted.
     """
@@ -71,12 +70,12 @@ class Batch:
 
         device, real = x.device, matrices[0].dtype
         self.kernels, self.tabu = kernels, tabu_kernel
-        self.matrices = matrices  # their memory must outlive the launches
+        self.matrices = matrices  # keeps their memory alive during the launches
         self.count, self.slots = x.shape
         sizes = [len(matrix) for matrix in matrices]
         addresses = [matrix.data_ptr() for matrix in matrices]
         self.sizes = torch.tensor(sizes, dtype=torch.int32, device=device)
-        #: Where each program's matrix lies, and its size: what every kernel takes first.
+        #: Address and size of each program's matrix, the first arguments of every kernel.
         self.table = torch.tensor(addresses, dtype=torch.int64, device=device), self.sizes
         self.seeds = seeds
         self.groups = x if groups is None else groups
@@ -100,28 +99,28 @@ class Batch:
         heavy = groups is not None or real == torch.float64
         chosen = warps or default_warps(self.slots, self.count, device, heavy)
         self.options = {"num_warps": chosen, "enable_fp_fusion": True}
-        self.steps = 0  # asked of each program so far
-        # Steps at which fields are due to be computed afresh, and were last counted from 0.
+        self.steps = 0  # requested of each program so far
+        # Step of the next recomputation of fields, and of the last restart of the step counter.
         self._due, self._wrap = _REFRESH * self.slots, 0
         self._refresh(self.tags, self.fields)
         self.best_tags, self.best_fields = self.tags.clone(), self.fields.clone()
 
     def search(self, parameters: TabuParameters, seconds: float | None = None) -> None:
-        """Launch until every program has run out of patience, or for a number of seconds."""
+        """Launch until every program has reached its patience, or for a number of seconds."""
         if seconds is None:
             while not self.is_done(parameters):
                 self.launch(parameters, _LAUNCH)
             return
         deadline = time.perf_counter() + seconds
         steps, endless = _FIRST, 2**31 - 1
-        self.launch(parameters, 0, endless)  # compiles, which would spoil the rate measured below
+        self.launch(parameters, 0, endless)  # compiles, which would distort the rate measured below
         self.synchronize()
         while True:
             begin = time.perf_counter()
             self.launch(parameters, steps, endless)
             self.synchronize()
             now = time.perf_counter()
-            # What is left pays for this many steps; polishing costs about n/2 of them.
+            # Steps that fit the remaining time; polishing takes the time of about n/2 steps.
             left = (deadline - now) / ((now - begin) / steps) - self.slots / 2
             if left < 1:
                 return
@@ -147,7 +146,7 @@ class Batch:
         self.steps += steps
 
     def polish(self) -> None:
-        """Bring every best state to one that no swap improves (beyond rounding)."""
+        """Descend from every best state to one that no swap improves (beyond rounding)."""
         tiles = -(-self.slots // _SCAN_ROWS)
         changes = torch.empty(self.count, tiles, dtype=self.fields.dtype, device=self.tags.device)
         leaving = torch.empty(self.count, tiles, dtype=torch.int32, device=self.tags.device)
@@ -182,7 +181,7 @@ class Batch:
             )  # fmt: skip
 
     def _rebase(self) -> None:
-        """Count steps from zero again, with other random numbers."""
+        """Restart the step counter at zero, with other random numbers."""
         step = self.ints[:, self.tabu.STEP.value].clone()
         inside = self.tags < 2 * self.kernels.NEVER.value
         release = (self.tags >> 1).sub(step[:, None]).clamp(min=0)
@@ -191,7 +190,7 @@ class Batch:
         self.seeds = (self.seeds.long() * 1664525 + 1013904223).int()
 
     def is_done(self, parameters: TabuParameters) -> bool:
-        """Whether every program has run out of patience."""
+        """Whether every program has reached its patience."""
         return bool((self.ints[:, self.tabu.SINCE.value] >= parameters.patience).all())
 
     @property
@@ -201,7 +200,7 @@ class Batch:
 
     @property
     def swaps(self) -> Tensor:
-        """Steps that each program has made, int64, (P,)."""
+        """Steps made by each program, int64, (P,)."""
         return self._wrap + self.ints[:, self.tabu.STEP.value].long()
 
     @property
@@ -215,17 +214,17 @@ class Batch:
             torch.cuda.synchronize(self.tags.device)
 
     def on_device(self) -> AbstractContextManager[Any]:
-        """Launch where the tensors are."""
+        """Context in which launches use the tensors' device."""
         return torch.cuda.device(self.tags.device) if self.tags.is_cuda else nullcontext()
 
 
 def default_warps(slots: int, programs: int, device: torch.device, heavy: bool = False) -> int:
-    """Choose the warps of a program: they change its speed and none of its moves.
+    """Choose the warps of a program, which affect its speed but not its moves.
 
-    With few programs a step should be short: 8 slots a thread. With many, what counts is
-    how many programs share a multiprocessor to hide each other's waits for memory, and one
-    warp holds 32 slots a thread without spilling (16 with groups or in float64): 8 programs
-    at N = 1024, 2 at 4096. From 8192 on one program fills the registers in any case.
+    With few programs, a step should be short: 8 slots per thread. With many, throughput depends
+    on the number of programs that share a multiprocessor and hide each other's memory latency,
+    and one warp holds 32 slots per thread without spilling (16 with groups or in float64): 8
+    programs at N = 1024, 2 at 4096. From 8192 on, one program fills the registers in any case.
     """
     if device.type != "cuda":
         return 1

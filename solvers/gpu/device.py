@@ -1,4 +1,4 @@
-"""Whether the search can run on a device here, and the one line said where it can't."""
+"""Device discovery, and the warning about the CPU fallback."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import torch
 
 
 class GpuFallbackWarning(UserWarning):
-    """No device was found, and the CPU solver answered instead."""
+    """No device was found; the CPU solver is used instead."""
 
 
 def find_device(wanted: str | None = None) -> torch.device | str:
-    """Return the device to search on, or the reason why there is none.
+    """Return the device to use, or the reason why there is none.
 
     Parameters
     ----------
     wanted : str, optional
-        A CUDA device ("cuda:1"); the current one when omitted. "cpu" is taken only under
-        Triton's interpreter (``TRITON_INTERPRET=1``), which is for tests.
+        A CUDA device ("cuda:1"); the current one when omitted. "cpu" is only valid with Triton's
+        interpreter (``TRITON_INTERPRET=1``), which is for tests.
     """
     if importlib.util.find_spec("triton") is None:
         return "the package triton is not installed (pip install 'triton>=3')"
     device = torch.device(wanted or "cuda")
     if device.type == "cpu":
         interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-        return device if interpreted else "the device asked for is the CPU"
+        return device if interpreted else "the requested device is the CPU"
     if device.type != "cuda" or not torch.cuda.is_available():
         return "no CUDA device was found"
     index = torch.cuda.current_device() if device.index is None else device.index
@@ -38,15 +38,15 @@ def find_device(wanted: str | None = None) -> torch.device | str:
 
 
 def device_name(device: torch.device) -> str:
-    """Name the device for the record."""
+    """Return the device's name for the record."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
 
 
 @cache
 def warn_fallback(reason: str) -> None:
-    """Say once that the CPU answers, and why."""
+    """Warn once per reason that the CPU solver is used."""
     warnings.warn(
-        f"anneal-gpu: {reason}; the CPU solver 'anneal' answers instead",
+        f"anneal-gpu: {reason}; using the CPU solver 'anneal' instead",
         GpuFallbackWarning,
         stacklevel=2,
     )

@@ -1,19 +1,19 @@
-"""Triton kernels around the search: fields afresh, the best of all swaps, one swap applied.
+"""Triton kernels to recompute fields, find the best swap, and apply a swap.
 
-A *program* is one (block, replica). All kernels see a program's matrix through a table of
-addresses, so that blocks of different tensors and sizes share a launch; its vectors are rows
-of padded state tensors, N slots each (a power of two). Loaded only where a search runs.
+A *program* is one (block, replica). Kernels find a program's matrix through a table of addresses,
+so that blocks in different tensors and of different sizes share a launch; its vectors are rows of
+padded state tensors with N slots each (a power of two). Imported only when a search runs.
 """
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
-# (Triton gives annotations a meaning of its own.)
+# (Triton interprets annotations itself.)
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-#: A release step that never comes: padding is always tabu. Tags are 2·release + x.
+#: A release step that is never reached: padding is always tabu. Tags are 2·release + x.
 NEVER = tl.constexpr(2**30 - 1)
 
 
@@ -32,7 +32,7 @@ def matrix_row(matrix, i, n, v, EVEN: tl.constexpr, ALIGNED: tl.constexpr):
 
 @triton.jit
 def open_matrix(matrices, sizes, program, real: tl.constexpr, ALIGNED: tl.constexpr):
-    """Find a program's matrix and its size; ALIGNED promises 16 bytes and n = 0 mod 4."""
+    """Return a program's matrix and size; ALIGNED means 16-byte alignment and n = 0 mod 4."""
     n = tl.load(sizes + program)
     matrix = tl.load(matrices + program).to(tl.pointer_type(real))
     if ALIGNED:
@@ -52,7 +52,7 @@ def refresh(
     COLUMNS: tl.constexpr,
     ALIGNED: tl.constexpr,
 ):
-    """Compute ``f_i = Q_ii + 2 Σ_{j≠i} Q_ij x_j`` afresh, summed in float64.
+    """Recompute ``f_i = Q_ii + 2 Σ_{j≠i} Q_ij x_j``, summed in float64.
 
     One instance for each program and COLUMNS fields; rows with x = 0 are not read.
     """
@@ -93,7 +93,7 @@ def best_swap(
     EVEN: tl.constexpr,
     ALIGNED: tl.constexpr,
 ):
-    """Find the best swap of all whose leaving variable lies in a tile of ROWS rows.
+    """Find the best of all swaps whose leaving variable is in a tile of ROWS rows.
 
     One instance for each program and tile; writes its change and the pair to (P, tiles).
     """

@@ -1,10 +1,10 @@
-"""Problems too large for one program: searched in working sets, never multiplied out.
+"""Search of problems too large for one program, in working sets.
 
-With all other variables held, a set C of variables is a problem of its own: couplings
-``Q_CC``, and fields at the start that the whole problem gives. Each round takes the fields of
-all variables from the factors (two passes over A, at the speed of the device's memory),
-chooses for every read the variables that promise most, forms their small ``Q_CC`` and hands
-all reads to one launch. A round that finds nothing doubles the pool that sets are drawn from.
+With all other variables fixed, a set C of variables is a problem of its own, with the couplings
+``Q_CC`` and the initial fields of the whole problem. Each round computes the fields of all
+variables from the factors (two passes over A, at memory bandwidth), chooses the most promising
+variables for every read, forms their small ``Q_CC``, and searches all reads in one launch. A
+round without success doubles the pool that sets are drawn from.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from solvers.gpu.batch import Batch, TabuParameters, padded
 from solvers.gpu.layout import SlotLayout, random_states, set_matrix
 from solvers.gpu.search import SearchResult, program_seeds
 
-#: Variables of a working set; its matrix (16 MiB) stays in the device's cache.
+#: Variables of a working set; its matrix (16 MiB) fits the device's cache.
 WIDTH = 2048
-#: Rounds without gain after which a search without a time limit ends; the pool that sets are
-#: drawn from is then 2**_QUIET sets wide.
+#: Rounds without gain after which a search without a time limit ends; the pool then has the size
+#: of 2**_QUIET sets.
 _QUIET = 4
-#: Longest patience of a round: what the next one brings is worth more.
+#: Longest patience of a round; a new working set gains more.
 _PATIENCE = 500
 
 
@@ -86,10 +86,9 @@ def search_large(
 def _working_set(
     fields: Tensor, X: Tensor, groups: Tensor, width: int, quiet: int, random: torch.Generator
 ) -> Tensor:
-    """Choose variables of either side that promise most, sorted by group: int64, (reads, c).
+    """Choose the most promising variables of either side, sorted by group: int64, (reads, c).
 
-    What a variable promises is the change of energy, coupling left out, by the best swap
-    that it has a part in.
+    The score of a variable is the change of energy, without couplings, by its best swap.
     """
     reads, n = X.shape
     label = groups.expand(reads, n)
@@ -126,7 +125,7 @@ def _batch(
     matrices = []
     for index, state, field in zip(chosen, x.double(), fields, strict=True):
         Q = set_matrix(coefficients, index)
-        # The diagonal that gives each variable the field that it has in the whole problem.
+        # The diagonal that gives each variable its field in the whole problem.
         inner = (Q.double() @ state) - Q.diagonal().double() * state
         Q.diagonal().copy_(field - 2 * inner)
         matrices.append(Q)

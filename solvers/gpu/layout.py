@@ -1,4 +1,4 @@
-"""Where a problem's variables stand in a program's slots, and its states there."""
+"""Layout of a problem's variables in a program's slots, and initial states."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class SlotLayout:
-    """Variables sorted by group, which the kernels' scans over groups rely on."""
+    """Variables sorted by group, as the kernels' scans over groups require."""
 
     n: int
     order: Array | None
-    """Slot → variable, shape (n,); None where the variables are sorted already."""
+    """Variable of each slot, shape (n,); None if the variables are sorted already."""
     group: Array
     """Group of each slot, int32, shape (n,)."""
     first: Array
@@ -43,7 +43,7 @@ class SlotLayout:
         return cls(problem.n, order, group, first, problem.cardinalities[group])
 
     def arrange(self, states: Tensor) -> Tensor:
-        """Bring the last axis from the order of variables into that of slots."""
+        """Reorder the last axis from variables to slots."""
         return states if self.order is None else states[..., self._index(states)]
 
     def restore(self, states: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ def random_states(
         The layout of each program.
     seeds : Tensor of int32, shape (P,)
     slots : int
-        Width N of the answer.
+        Number of slots N.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def _hash(seeds: Tensor, count: int) -> Tensor:
 
 
 def form_matrix(coefficients: Tensors, layout: SlotLayout) -> Tensor:
-    """Return ``Q`` in the order of slots, multiplied out if it is held as factors."""
+    """Return ``Q`` in the order of slots, multiplied out if given as factors."""
     if coefficients.Q is not None:
         Q = coefficients.Q
         if layout.order is not None:
@@ -120,7 +120,7 @@ def form_matrix(coefficients: Tensors, layout: SlotLayout) -> Tensor:
 
 
 def set_matrix(coefficients: Tensors, index: Tensor) -> Tensor:
-    """Return the couplings ``Q_CC`` of some variables; of factors, without linear terms."""
+    """Return the couplings ``Q_CC`` of some variables; without linear terms for factors."""
     if coefficients.Q is not None:
         return coefficients.Q[index][:, index].contiguous()
     assert coefficients.A is not None
@@ -128,7 +128,7 @@ def set_matrix(coefficients: Tensors, index: Tensor) -> Tensor:
 
 
 def _gram(A: Tensor) -> Tensor:
-    """``AᵀA``; float32 in full precision, as TF32 would leave fields of three digits."""
+    """``AᵀA`` in full float32 precision, since TF32 would leave three digits of the fields."""
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

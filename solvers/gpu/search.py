@@ -1,4 +1,4 @@
-"""From problems to launches and back: buckets of one padded size, cut to the memory."""
+"""Grouping of problems into launches by padded size and available memory."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from solvers.gpu.batch import Batch, TabuParameters, padded
 from solvers.gpu.layout import SlotLayout, form_matrix, random_states, table
 from solvers.streams import read_words
 
-#: Largest number of variables whose state stays in the registers of one program.
+#: Largest number of variables whose state fits the registers of one program.
 MAX_SLOTS = 1 << 14
-#: Share of the device's free memory that one launch may fill.
+#: Share of the device's free memory that one launch may use.
 _SHARE = 0.7
 
 
 @dataclass
 class SearchResult:
-    """Answers to one problem, on the device."""
+    """Results for one problem, on the device."""
 
     states: Tensor
     """uint8, shape (reads, n), in the problem's own order of variables."""
     swaps: int
     """Swaps made, over all reads."""
     build_seconds: float
-    """Share of the time it took to lay out the launch."""
+    """Share of the time to set up the launch."""
 
 
 def search(
@@ -42,17 +42,17 @@ def search(
     parameters_for: Callable[[int], TabuParameters],
     device: torch.device,
 ) -> list[SearchResult]:
-    """Search all problems, every read of each one a program, in as few launches as may be.
+    """Search all problems, with one program per read, in as few launches as possible.
 
     Parameters
     ----------
     problems : sequence of CardinalityQUBO
         Of at most :data:`MAX_SLOTS` variables.
     requests : sequence of Request
-        Reads, seeds, initial states and time limits; a limit counts from the start of the
-        launch that the problem is in.
+        Reads, seeds, initial states and time limits; a time limit counts from the start of the
+        problem's launch.
     parameters_for : callable
-        The parameters of the search from the number of slots N.
+        Returns the parameters of the search for a number of slots N.
     device : torch.device
 
     Returns
@@ -89,7 +89,7 @@ def _launch(
     begin = time.perf_counter()
     layouts = [SlotLayout.of(problem) for problem in problems]
     matrices = [
-        # Not tensors(device): that copy would stay there as long as the problem lives.
+        # Not tensors(device): the problem would cache that copy.
         form_matrix(problem.tensors().to(device), layout)
         for problem, layout in zip(problems, layouts, strict=True)
     ]
@@ -121,7 +121,7 @@ def _launch(
 
 
 def program_seeds(requests: Sequence[Request], device: torch.device) -> Tensor:
-    """Draw a seed for every read of every request: int32, shape (P,)."""
+    """Return a seed for every read of every request: int32, shape (P,)."""
     words = [read_words(request.seed, request.num_reads) for request in requests]
     return torch.from_numpy(np.concatenate(words).view(np.int32)).to(device)
 
@@ -133,7 +133,7 @@ def _arranged(request: Request, layout: SlotLayout) -> npt.NDArray[np.uint8]:
 
 
 def _bytes(problem: CardinalityQUBO, reads: int, slots: int, device: torch.device) -> int:
-    """Estimate what a problem takes on the device beside what it holds there already."""
+    """Estimate the additional memory of a problem on the device."""
     word = problem.dtype.itemsize
     formed = problem.is_factored or problem.num_groups > 1 or problem.device != device
     return formed * 2 * word * problem.n**2 + reads * slots * (2 * word + 64)
@@ -147,7 +147,7 @@ def _budget(device: torch.device) -> float:
 
 
 def _pieces(costs: Sequence[int], budget: float) -> Iterator[tuple[int, int]]:
-    """Cut a sequence into runs that fit the budget, of at least one each."""
+    """Divide a sequence into runs that fit the budget, with at least one item each."""
     start, total = 0, 0.0
     for i, cost in enumerate(costs):
         if i > start and total + cost > budget:

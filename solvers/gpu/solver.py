@@ -1,4 +1,4 @@
-"""The uniform interface of the swap search on a GPU."""
+"""Solver ``anneal-gpu``."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from solvers.solution import Stop
 
 @dataclass(frozen=True)
 class AnnealGpu(Solver):
-    """Swap tabu search with cached fields, all problems and reads in one launch.
+    """Swap tabu search with cached fields on a GPU, with all problems and reads in one launch.
 
-    Where there is no CUDA device, or no Triton, the CPU solver "anneal" answers, and says so
-    in one line (:class:`solvers.gpu.GpuFallbackWarning`) and in ``info["fallback"]``. A time
-    limit includes the compilation of the kernels, some seconds at the first use of a size.
+    Without a CUDA device or Triton, the CPU solver "anneal" is used, with a warning
+    (:class:`solvers.gpu.GpuFallbackWarning`) and ``info["fallback"]``. A time limit includes the
+    compilation of the kernels, some seconds at the first use of a size.
 
     Parameters
     ----------
     tenure : int, default 4
-        A moved variable rests for tenure … 2·tenure - 1 swaps.
+        A moved variable is tabu for tenure … 2·tenure - 1 swaps.
     stall : int, default 25
-        Swaps without a better state after which a read goes back to its best and kicks.
+        Swaps without a better state after which a read returns to its best state and kicks.
     kick : int, default 6
-        A kick is kick … 2·kick - 1 swaps of a random variable.
+        A kick has kick … 2·kick - 1 swaps of random variables.
     patience : int, optional
         Swaps without a better state after which a read without a time limit stops; about
         2n + 500 when omitted.
@@ -60,13 +60,13 @@ class AnnealGpu(Solver):
     capabilities: ClassVar[Capabilities] = Capabilities(hardware="gpu", groups=True, batches=True)
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
-        """Search every read side by side; the first from the initial state, if there is one."""
+        """Search all reads in parallel; the first from the initial state, if given."""
         return self.run_batch([problem], [request])[0]
 
     def run_batch(
         self, problems: Sequence[CardinalityQUBO], requests: Sequence[Request]
     ) -> list[Outcome]:
-        """Search every read of every problem side by side."""
+        """Search all reads of all problems in parallel."""
         device = find_device(self.device)
         if isinstance(device, str):
             return _on_cpu(problems, requests, device)
@@ -96,7 +96,7 @@ class AnnealGpu(Solver):
         return [found[i] for i in range(len(problems))]
 
     def tabu_parameters(self, slots: int) -> TabuParameters:
-        """Return the parameters of a search with so many slots a program."""
+        """Return the parameters of a search with a number of slots per program."""
         patience = 2 * slots + 500 if self.patience is None else self.patience
         return TabuParameters(self.tenure, self.stall, self.kick, patience)
 
@@ -117,7 +117,7 @@ def _outcome(found: SearchResult, request: Request, record: dict[str, str]) -> O
 def _on_cpu(
     problems: Sequence[CardinalityQUBO], requests: Sequence[Request], reason: str
 ) -> list[Outcome]:
-    """Let the CPU answer, and say so."""
+    """Solve with the CPU solver, and record the reason."""
     warn_fallback(reason)
     cpu = create("anneal")
     if len(problems) == 1:

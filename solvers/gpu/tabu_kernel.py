@@ -1,12 +1,12 @@
-"""The Triton kernel of the search: swaps of one program, its fields and marks in registers.
+"""Triton kernel of the tabu search: swaps of one program with fields and tags in registers.
 
-Arithmetic is that of the matrix (float32 or float64), energies are float64. Ties go to the
-lowest slot. Random numbers are hashes of (the program's seed, the step), so that a run does
-not depend on how it is cut into launches.
+Arithmetic is that of the matrix (float32 or float64), energies are float64. Ties are broken by
+the lowest slot. Random numbers are hashes of the program's seed and the step, so that a run does
+not depend on its division into launches.
 """
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
-# (Triton gives annotations a meaning of its own.)
+# (Triton interprets annotations itself.)
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import triton.language as tl
 
 from solvers.gpu.kernels import matrix_row, open_matrix
 
-#: Slots of a program's integer state, int32. STEP counts swaps tried; STALL those since the
-#: best of this round (negative while kicking), SINCE those since the best of all; KICK random
-#: swaps still to make; DIRTY says that the current state is the best and is not saved yet.
+#: Slots of a program's integer state, int32. STEP counts swaps tried; STALL those since the best
+#: of this round (negative while kicking), SINCE those since the best of all; KICK remaining
+#: random swaps; DIRTY marks that the current state is the best and not saved yet.
 STEP, STALL, SINCE, KICK, DIRTY, INTS = (tl.constexpr(i) for i in range(6))
-#: Slots of its float64 state: current and best energy relative to the start, and what
-#: rounding may have taken from the current one since it was last known.
+#: Slots of its float64 state: current and best energy relative to the start, and the largest
+#: rounding error of the current one.
 ENERGY, BEST, SLACK, FLOATS = (tl.constexpr(i) for i in range(4))
-#: Random numbers of one step: the slot at which a kick begins to look for a variable, the rest
-#: of the first and of the second variable moved, the length of a kick.
+#: Random numbers of one step: the first slot considered by a kick, the tenures of the first and
+#: second variable, and the length of a kick.
 START_DRAW, FIRST_DRAW, SECOND_DRAW, KICK_DRAW, DRAWS = (tl.constexpr(i) for i in range(5))
 
 
@@ -45,13 +45,13 @@ def _least_of_run(group_a, a, group_b, b):
 
 @triton.jit
 def least_of_group(values, groups):
-    """Give each slot the smallest value of its group; slots are sorted by group."""
+    """Return the smallest value of each slot's group; slots are sorted by group."""
     _, before = tl.associative_scan((groups, values), 0, _least_of_run)
     _, after = tl.associative_scan((groups, values), 0, _least_of_run, reverse=True)
     return tl.minimum(before, after)
 
 
-# Numbers that change from launch to launch must not have it compiled anew.
+# Numbers that change between launches must not cause recompilation.
 @triton.jit(do_not_specialize=["steps", "patience", "tenure", "stall_limit", "kick_size"])
 def tabu(
     matrices,
@@ -75,7 +75,7 @@ def tabu(
     EVEN: tl.constexpr,
     ALIGNED: tl.constexpr,
 ):
-    """Make up to ``steps`` swaps of every program; resumable. See :mod:`solvers.gpu`.
+    """Make up to ``steps`` swaps of every program; can be resumed. See :mod:`solvers.gpu`.
 
     ``matrices`` (P,) int64 addresses, ``sizes`` (P,) int32, ``seeds`` (P,) int32,
     ``groups`` (P, N) int32 (read if GROUPED), ``f_state`` and ``best_f`` (P, N),
@@ -105,8 +105,8 @@ def tabu(
     last = step + steps
     while (step < last) & (since < patience):
         step += 1
-        # One side names its best variable p, the other the best partner q for it; the sides
-        # take turns. With sign = +1, p leaves (x: 1 → 0) and q enters.
+        # One side chooses its best variable p, the other the best partner q for it; the sides
+        # alternate. With sign = +1, p leaves (x: 1 → 0) and q enters.
         leave = step & 1
         sign = (2 * leave - 1).to(real)
         free = tag <= 2 * step + 1
@@ -135,8 +135,8 @@ def tabu(
         if GROUPED:
             second = second & (label == tl.load(groups + program.to(tl.int64) * N + p))
 
-        # Flip p; the fields then hold the coupling, and the best partner has the best field.
-        p = tl.minimum(p, n - 1)  # no row beyond the last is read, whatever was not found
+        # Flip p; the fields then include its couplings, and the best partner has the best field.
+        p = tl.minimum(p, n - 1)  # stays within the matrix, also if no variable was found
         twice = tl.where(found, 2 * sign, 0 * sign)
         f = f - twice * matrix_row(matrix, p, n, v, EVEN, ALIGNED)
         reward = tl.where(second, -sign * f, none)
@@ -145,12 +145,12 @@ def tabu(
         change = -(own + gain)
         moved = found & (gain > none)
         if (dirty > 0) & ((change >= 0) | (moved == 0)):
-            # The best state is about to be left.
+            # Save the best state before leaving it.
             before = f + twice * matrix_row(matrix, p, n, v, EVEN, ALIGNED)
             tl.store(best_f + at, before)
             tl.store(best_tag + at, tag)
             dirty = 0
-        # Flip q, or p back where it has no partner.
+        # Flip q, or p back if there is no partner.
         q = tl.where(moved, tl.minimum(q, n - 1), p)
         f = f + twice * matrix_row(matrix, q, n, v, EVEN, ALIGNED)
         if moved:
@@ -171,7 +171,7 @@ def tabu(
             since += 1
         kick = tl.maximum(kick - 1, 0)
         if stall >= stall_limit:
-            # Go back to the best state, forget what is tabu, and leave it at random.
+            # Return to the best state, clear the tabu tags, and kick.
             if dirty > 0:
                 tl.store(best_f + at, f)
                 tl.store(best_tag + at, tag)

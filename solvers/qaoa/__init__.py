@@ -1,4 +1,4 @@
-"""The quantum approximate optimization algorithm, with the cardinality kept or penalised."""
+"""Quantum approximate optimization algorithm, with a preserved or penalised cardinality."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ OPTIMIZERS = ("cobyla", "nelder-mead", "powell")
 class Qaoa(Penalised):
     """Optimise the angles of a shallow circuit, then measure it.
 
-    The *cardinality* form starts in the Dicke state and mixes by exchanges, so that every
-    sample is feasible (arXiv 1709.03489); the *penalty* form starts in all states, mixes
-    by single flips, and takes part in raising and repairing as the other penalised
+    The *cardinality* form starts in the Dicke state and mixes by exchanges, so that every sample
+    is feasible (arXiv 1709.03489); the *penalty* form starts in the uniform superposition and
+    mixes by single flips, with increases of the strength and repair like the other penalised
     backends. Without a ``sampler`` or ``backend`` both are simulated exactly.
 
     Parameters
@@ -40,24 +40,24 @@ class Qaoa(Penalised):
     p : int
         Layers.
     mixer : {"complete", "ring"}
-        Which pairs of a group exchange; of the cardinality form.
+        Pairs of a group that are exchanged, in the cardinality form.
     optimizer : str or qiskit_optimization.optimizers.Optimizer
         "cobyla", "nelder-mead" or "powell", or an instance such as ``SPSA()``.
     evaluations : int
-        Circuits that the optimiser may try.
+        Largest number of evaluations of the optimiser.
     tail : float
-        Share of the best measurements whose mean energy is minimised (CVaR, arXiv
-        1907.04769); 1 is the plain expectation.
+        Share of the best measurements whose mean energy is minimised (CVaR, arXiv 1907.04769); 1
+        is the expectation.
     angles : sequence of float, optional
-        ``γ₁ … γ_p, β₁ … β_p`` to start from, such as ``info["angles"]`` of a problem alike;
-        a linear ramp by default (arXiv 2101.05742).
+        Initial ``γ₁ … γ_p, β₁ … β_p``, such as ``info["angles"]`` of a similar problem; a linear
+        ramp by default (arXiv 2101.05742).
     shots : int
-        Measurements at the best angles (at least as many as reads), and of each
-        evaluation on a device; the best ``num_reads`` are returned.
+        Measurements at the best angles (at least ``num_reads``), and per evaluation on a device;
+        the best ``num_reads`` are returned.
     sampler : BaseSamplerV2, optional
         A primitive that runs the circuits.
     backend : BackendV2, optional
-        What the circuits are transpiled for, and run on if there is no ``sampler``.
+        Target of the transpiler; also runs the circuits if there is no ``sampler``.
     """
 
     form: str = "cardinality"
@@ -72,7 +72,7 @@ class Qaoa(Penalised):
     backend: Any = None
 
     name: ClassVar[str] = "qaoa"
-    summary: ClassVar[str] = "QAOA with a mixer that keeps the cardinality, or with a penalty"
+    summary: ClassVar[str] = "QAOA with a mixer that preserves the cardinality, or with a penalty"
     capabilities: ClassVar[Capabilities] = Capabilities(max_n=16, groups=True, initial_state=False)
     requires: ClassVar[dict[str, str]] = {"qiskit": "qiskit>=1.1", "scipy": "scipy>=1.11"}
 
@@ -98,7 +98,7 @@ class Qaoa(Penalised):
             raise OptionError(f"angles are {self.angles}; pass 2p = {2 * self.p} finite numbers")
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
-        """Optimise and measure one form."""
+        """Optimise the angles and measure, in the chosen form."""
         if self.form == "penalty":
             return super().run(problem, request)
         begin = time.perf_counter()
@@ -112,7 +112,7 @@ class Qaoa(Penalised):
         simulator = Simulator(states, energies / scale, exchanges(states, pairs))
         build = time.perf_counter() - begin
         outcome = self._optimise(problem, circuit, simulator, scale, 1.5 / degree, request)
-        # A noisy device may miss the cardinality that the circuit itself keeps.
+        # A noisy device may violate the cardinality that the ideal circuit preserves.
         samples, repaired = self._repair(problem, outcome.samples, request)
         best = best_of(problem, samples, request.num_reads)
         outcome.samples, outcome.repaired = samples[best], repaired[best]
@@ -120,7 +120,7 @@ class Qaoa(Penalised):
         return outcome
 
     def sample(self, form: CardinalityQUBO, penalty: Penalty, request: Request) -> Outcome:
-        """Optimise and measure the penalty form."""
+        """Optimise the angles and measure, in the penalty form."""
         begin = time.perf_counter()
         states = all_states(form.n)
         energies = form.energy(states)
@@ -141,7 +141,7 @@ class Qaoa(Penalised):
         step: float,
         request: Request,
     ) -> Outcome:
-        """Search the angles, measure at the best, and report the circuit."""
+        """Optimise the angles, measure at the best ones, and report the circuit."""
         source: Simulator | MeasuredCircuit = simulator
         if self.sampler is not None or self.backend is not None:
             primitive = primitive_for(self.sampler, self.backend)
@@ -149,7 +149,7 @@ class Qaoa(Penalised):
         rng = np.random.default_rng(request.seed)
         start = np.asarray(self.angles if self.angles is not None else _ramp(self.p, step))
         trace = _Trace(source, self.tail, self.evaluations, request)
-        with suppress(_Enough):
+        with suppress(_BudgetExceeded):
             self._minimise(trace, start, rng)
         samples = source.draw(trace.angles, max(self.shots, request.num_reads), rng)
         info = {
@@ -175,12 +175,12 @@ class Qaoa(Penalised):
             self.optimizer.minimize(trace, start)
 
 
-class _Enough(Exception):  # noqa: N818
-    """Ends an optimiser from within: evaluations or time are used up."""
+class _BudgetExceeded(Exception):  # noqa: N818
+    """Raised to stop an optimiser when evaluations or time run out."""
 
 
 class _Trace:
-    """The objective as an optimiser sees it; keeps the best angles and counts."""
+    """Objective function for an optimiser; records the best angles and the number of calls."""
 
     def __init__(
         self, source: Simulator | MeasuredCircuit, tail: float, most: int, request: Request
@@ -190,7 +190,7 @@ class _Trace:
 
     def __call__(self, angles: Any) -> float:
         if self.count and (self.count >= self.most or self.request.remaining == 0):
-            raise _Enough
+            raise _BudgetExceeded
         vector = np.array(angles, dtype=np.float64)
         value = self.source.objective(vector, self.tail)
         self.count += 1
@@ -200,12 +200,12 @@ class _Trace:
 
 
 def _ramp(p: int, step: float) -> Angles:
-    """Angles of an adiabatic path in ``p`` steps: the cost rises as the mixer falls."""
+    """Return angles of an adiabatic path in ``p`` steps: γ increases while β decreases."""
     rising = (np.arange(p) + 0.5) / p
     return np.concatenate([0.75 * rising, step * (1 - rising)])
 
 
 def _spread(energies: npt.NDArray[np.float64]) -> float:
-    """Return the standard deviation, or 1 where all energies are alike."""
+    """Return the standard deviation, or 1 if all energies are equal."""
     spread = float(energies.std())
     return spread if spread > 1e-12 * float(np.abs(energies).max()) else 1.0

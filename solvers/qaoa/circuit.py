@@ -1,7 +1,7 @@
-"""The circuits of both forms: start state, cost layer, mixer, measurement.
+"""Circuits of both forms: initial state, cost layer, mixer and measurement.
 
 Qubit ``i`` is variable ``i``. One pair ``(i, j)`` of the mixer is ``exp(iβ(XX + YY)/2)``,
-which exchanges a one and a zero and so keeps their number; the penalty form mixes with
+which exchanges a one and a zero and so preserves the number of ones; the penalty form mixes with
 ``exp(iβX)`` on each qubit.
 """
 
@@ -32,7 +32,7 @@ def ring(members: Sequence[int]) -> list[Pair]:
 
 
 def complete(members: Sequence[int]) -> list[Pair]:
-    """Pair each with each, in the rounds of a tournament: depth ``size - 1`` or ``size``."""
+    """Pair all with all, in rounds of disjoint pairs: depth ``size - 1`` or ``size``."""
     seats: list[int | None] = list(members)
     if len(seats) % 2:
         seats.append(None)
@@ -45,15 +45,15 @@ def complete(members: Sequence[int]) -> list[Pair]:
     return pairs
 
 
-#: Mixers of the cardinality form: which pairs of a group exchange, in which order.
+#: Mixers of the cardinality form: ordered pairs of a group that are exchanged.
 MIXERS = {"ring": ring, "complete": complete}
 
 
 def dicke(circuit: QuantumCircuit, qubits: Sequence[int], k: int) -> None:
-    """Bring qubits from all 0 to the even superposition of all states with ``k`` ones.
+    """Transform qubits from all 0 to the uniform superposition of all states with ``k`` ones.
 
-    The deterministic circuit of Bärtschi and Eidenbenz (arXiv 1904.07358), of
-    O(kn) gates and no ancilla; for ``k > n/2`` that of ``n - k``, with all qubits flipped.
+    The deterministic circuit of Bärtschi and Eidenbenz (arXiv 1904.07358), with O(kn) gates and
+    without ancillas; for ``k > n/2`` that of ``n - k``, with all qubits flipped.
     """
     from qiskit.circuit.library import RYGate
 
@@ -91,9 +91,9 @@ def cost_layer(circuit: QuantumCircuit, Q: npt.NDArray[np.float64], gamma: Any) 
 def cardinality_circuit(
     problem: CardinalityQUBO, scale: float, p: int, mixer: str
 ) -> QuantumCircuit:
-    """Build the k-preserving form, with parameters ``γ₁ … γ_p, β₁ … β_p``.
+    """Build the circuit of the cardinality form, with parameters ``γ₁ … γ_p, β₁ … β_p``.
 
-    Each group starts in its Dicke state and exchanges within itself (the quantum
+    Each group starts in its Dicke state and is mixed by exchanges within it (the quantum
     alternating operator ansatz, arXiv 1709.03489).
     """
     from qiskit.circuit.library import XXPlusYYGate
@@ -114,7 +114,7 @@ def cardinality_circuit(
 
 
 def penalty_circuit(form: CardinalityQUBO, scale: float, p: int) -> QuantumCircuit:
-    """Build the penalty form: even superposition of all states, X mixer."""
+    """Build the circuit of the penalty form: uniform superposition, X mixer."""
     circuit, gammas, betas = _empty(form.n, p)
     circuit.h(range(form.n))
     Q = form.Q.astype(np.float64) / scale
@@ -126,7 +126,7 @@ def penalty_circuit(form: CardinalityQUBO, scale: float, p: int) -> QuantumCircu
 
 
 def circuit_metrics(circuit: QuantumCircuit) -> dict[str, int]:
-    """Width, depth and gate counts of a circuit, as it is."""
+    """Return width, depth and gate counts of a circuit."""
     gates = [item for item in circuit.data if item.operation.name not in ("barrier", "measure")]
     return {
         "qubits": len({qubit for item in gates for qubit in item.qubits}),
@@ -140,6 +140,6 @@ def _empty(n: int, p: int) -> tuple[QuantumCircuit, Any, Any]:
     from qiskit import QuantumCircuit
     from qiskit.circuit import ParameterVector
 
-    # Bound by position: parameters sort by name, beta before gamma, so both get a number.
+    # Parameters are bound in the order of their names, where beta would precede gamma: number them.
     angles = ParameterVector("angle", 2 * p)
     return QuantumCircuit(n), angles[:p], angles[p:]

@@ -1,4 +1,4 @@
-"""Circuits measured by a qiskit primitive: a simulator of the user's, or a real processor."""
+"""Circuits measured by a qiskit primitive, a simulator or a real processor."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class MeasuredCircuit:
     Parameters
     ----------
     problem : CardinalityQUBO
-        Whose energies are minimised; divided by ``scale`` in :meth:`objective`.
+        Its energies, divided by ``scale``, are minimised.
     circuit : QuantumCircuit
         Transpiled, with the parameters ``γ₁ … γ_p, β₁ … β_p`` and measurements.
     sampler : BaseSamplerV2
     scale : float
     shots : int
-        Measurements of each evaluation.
+        Measurements per evaluation.
     """
 
     problem: CardinalityQUBO
@@ -41,7 +41,7 @@ class MeasuredCircuit:
         return tail_mean(energies, np.full(len(energies), 1 / len(energies)), tail)
 
     def draw(self, angles: npt.NDArray[np.float64], shots: int, rng: np.random.Generator) -> State:
-        """Measure, shape (shots, n); the primitive's randomness is its own."""
+        """Measure states, shape (shots, n); ``rng`` is not used, since the primitive draws them."""
         return self._measure(angles, shots)
 
     def _measure(self, angles: npt.NDArray[np.float64], shots: int) -> State:
@@ -51,7 +51,7 @@ class MeasuredCircuit:
 
 
 def primitive_for(sampler: Any, backend: Any) -> Any:
-    """Return the primitive to run on: the one given, or one of the backend."""
+    """Return the given primitive, or one for the backend."""
     if sampler is not None:
         return sampler
     from qiskit.primitives import BackendSamplerV2
@@ -60,7 +60,7 @@ def primitive_for(sampler: Any, backend: Any) -> Any:
 
 
 def transpiled(circuit: Any, backend: Any) -> Any:
-    """Bring a circuit to a backend's gates, or to rz, sx, x and cx among all qubits."""
+    """Transpile a circuit to a backend, or to the gates rz, sx, x and cx with full connectivity."""
     from qiskit.transpiler import generate_preset_pass_manager
 
     if backend is None:

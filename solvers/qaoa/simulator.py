@@ -1,8 +1,8 @@
-"""An exact state vector on the states that a form can reach, and on no others.
+"""Exact state-vector simulation, restricted to the reachable states.
 
-Every gate of the mixer rotates pairs of basis states into each other, and the cost is a
-phase for each. With one cardinality the feasible states alone take part: C(14, 7) = 3432
-amplitudes instead of 16384.
+Every gate of the mixer rotates pairs of basis states, and the cost is a phase of each state. In
+the cardinality form, only feasible states are reached: C(14, 7) = 3432 amplitudes instead of
+16384.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ Partners = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
 
 @dataclass(frozen=True)
 class Simulator:
-    """Amplitudes over given basis states, all equal at the start.
+    """Simulator over given basis states, with equal initial amplitudes.
 
     Parameters
     ----------
     states : ndarray of uint8, shape (states, n)
     energies : ndarray of float64, shape (states,)
-        In units in which angles of order one matter.
+        Scaled to an order of magnitude of 1.
     rotations : list of (ndarray, ndarray)
-        The mixer's gates in order: positions of states that each of them rotates into each
-        other.
+        The mixer's gates in order: positions of the pairs of states that each of them rotates.
     """
 
     states: State
@@ -58,7 +57,7 @@ class Simulator:
         return tail_mean(self.energies, self.probabilities(angles), tail)
 
     def draw(self, angles: npt.NDArray[np.float64], shots: int, rng: np.random.Generator) -> State:
-        """Measure, shape (shots, n)."""
+        """Measure states, shape (shots, n)."""
         return self.states[rng.choice(len(self.states), shots, p=self.probabilities(angles))]
 
 
@@ -80,7 +79,7 @@ def tail_mean(
 
 
 def feasible_states(problem: CardinalityQUBO) -> State:
-    """List all states that keep every cardinality, shape (states, n)."""
+    """List all feasible states, shape (states, n)."""
     choices = [
         list(itertools.combinations(members, int(k)))
         for members, k in zip(problem.group_members, problem.cardinalities, strict=True)
@@ -98,7 +97,7 @@ def all_states(n: int) -> State:
 
 
 def exchanges(states: State, pairs: Iterable[tuple[int, int]]) -> list[Partners]:
-    """Find, for each pair, the states that differ by exchanging a one and a zero in it."""
+    """Return, for each pair of variables, the pairs of states that differ by exchanging them."""
     keys = states @ (1 << np.arange(states.shape[1], dtype=np.int64))
     order = np.argsort(keys)
     ordered, found = keys[order], []
@@ -110,7 +109,7 @@ def exchanges(states: State, pairs: Iterable[tuple[int, int]]) -> list[Partners]
 
 
 def flips(states: State) -> list[Partners]:
-    """Find, for each variable, the states that differ in it alone; needs all ``2ⁿ``."""
+    """Return, for each variable, the pairs of states that differ only in it; needs all ``2ⁿ``."""
     everything = np.arange(len(states), dtype=np.int32)
     clear = [everything[everything >> i & 1 == 0] for i in range(states.shape[1])]
     return [(here, here + np.int32(1 << i)) for i, here in enumerate(clear)]

@@ -1,9 +1,9 @@
-"""The conformance suite: what every solver promises, for ours and everyone else's.
+"""Conformance suite for solvers, built-in and third-party.
 
-Run :func:`check_solver` on a solver, or each of :data:`CHECKS` on a :class:`Case` for one
-test a promise. Checks raise AssertionError with a sentence that says what was broken; what
-a solver declares that it can't do must be refused with
-:class:`~solvers.errors.UnsupportedError`, and is not asked for otherwise.
+Run :func:`check_solver` on a solver, or each of :data:`CHECKS` on a :class:`Case` for one test
+per requirement. Checks raise AssertionError with an explanation. Requests outside a solver's
+capabilities must be refused with :class:`~solvers.errors.UnsupportedError`, and are not tested
+otherwise.
 
 >>> from solvers.testing import check_solver
 >>> check_solver("exhaustive")
@@ -34,7 +34,7 @@ def check_solver(solver: str | Solver, **case: Any) -> None:
     Raises
     ------
     AssertionError
-        At the first broken promise.
+        At the first violated requirement.
     """
     prepared = Case(solver, **case)
     for check in CHECKS.values():

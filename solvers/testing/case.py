@@ -1,4 +1,4 @@
-"""A solver under test, with the size of what it is given."""
+"""Test cases of the conformance suite."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from solvers.testing.verify import expect, verify
 
 @dataclass(frozen=True)
 class Case:
-    """A solver under test and the size of what it is given."""
+    """A solver under test, and the sizes of its test problems."""
 
     solver: Any
     n: int = 8
-    """Variables of most problems; at most 12, for all states are listed."""
+    """Variables of most problems; at most 12, since all states are enumerated."""
     large_n: int = 300
     """Variables of the problem under a time limit, unless ``max_n`` is smaller."""
     time_limit: float = 0.2
-    """Seconds that must bind."""
+    """Time limit in seconds that must be kept."""
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -36,12 +36,12 @@ class Case:
 
     @property
     def can(self) -> Capabilities:
-        """What the solver declares."""
+        """The solver's capabilities."""
         capabilities: Capabilities = self.solver.capabilities
         return capabilities
 
     def problem(self, seed: int = 0, scale: float = 1.0, num_groups: int = 1) -> CardinalityQUBO:
-        """Draw a problem with a choice in every group."""
+        """Draw a random problem with a choice in every group."""
         rng = np.random.default_rng(seed)
         Q = rng.normal(size=(self.n, self.n))
         groups = np.arange(self.n) % num_groups
@@ -49,7 +49,7 @@ class Case:
         return CardinalityQUBO(scale * (Q + Q.T), k, groups=groups, offset=scale * rng.normal())
 
     def solve(self, problem: CardinalityQUBO, **asked: Any) -> Solution:
-        """Solve, with a seed where the solver takes one, and verify all that is claimed."""
+        """Solve, with a seed if the solver supports one, and verify the solution."""
         if self.can.seed:
             asked.setdefault("seed", 1)
         before = problem.hash
@@ -63,18 +63,18 @@ class Case:
         return solution
 
     def run(self, problem: CardinalityQUBO, start: State | None = None) -> Outcome:
-        """Call the solver itself, with nothing between, and with the start where it takes one."""
+        """Call ``Solver.run`` directly, with the start if the solver supports one."""
         seed, start = (1 if self.can.seed else None), (start if self.can.initial_state else None)
         outcome: Outcome = self.solver.run(problem, Request(seed=seed, initial_state=start))
         return outcome
 
 
 def fingerprint(problem: CardinalityQUBO) -> str:
-    """Hash what a problem holds now, whatever it was when its own hash was computed."""
+    """Hash a problem's current content, ignoring its cached hash."""
     copy = pickle.loads(pickle.dumps(problem))
     copy.__dict__.pop("hash", None)
     found: str = copy.hash
-    if problem.is_factored and "Q" in vars(problem):  # formed, and kept: it must still fit
+    if problem.is_factored and "Q" in vars(problem):  # formed and cached: it must still match
         copy.__dict__.pop("Q", None)
         expect(np.array_equal(copy.Q, problem.Q), "the solver wrote into the problem's Q")
     return found

@@ -1,4 +1,4 @@
-"""The promises of a solver, one check each."""
+"""Requirements of the conformance suite, one function each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from solvers.testing.verify import expect, lowest_energy, optimum, refused, veri
 
 
 def check_declaration(case: Case) -> None:
-    """Name, summary and capabilities are there; the solver survives pickling."""
+    """Check name, summary, capabilities and pickling."""
     expect(isinstance(case.solver, Solver), "not a solvers.Solver")
     expect(case.solver.name, "the solver has no name")
     expect(isinstance(case.can, Capabilities), "capabilities is not a Capabilities")
@@ -30,7 +30,7 @@ def check_declaration(case: Case) -> None:
 
 
 def check_answers(case: Case) -> None:
-    """Random problems get feasible answers; an exact solver proves the optimum."""
+    """Check that answers are feasible, and optimal if the solver is exact."""
     for seed in range(3):
         problem = case.problem(seed)
         solution = case.solve(problem)
@@ -44,7 +44,7 @@ def check_answers(case: Case) -> None:
 
 
 def check_inputs(case: Case) -> None:
-    """Problem and start are left as they were, though nothing kept the solver from writing."""
+    """Check that problem and start are unchanged after a direct call."""
     rng = np.random.default_rng(12)
     A, linear = rng.normal(size=(3, case.n)), rng.normal(size=case.n)
     start = (np.arange(case.n) % 2 == 0).astype(np.uint8)
@@ -60,7 +60,7 @@ def check_inputs(case: Case) -> None:
 
 
 def check_outputs(case: Case) -> None:
-    """Check that what a run has returned is not changed by the next."""
+    """Check that the samples of a run are not changed by the next."""
     first = case.run(case.problem(13))
     kept = np.array(first.samples)
     for seed in (14, 15):
@@ -69,7 +69,7 @@ def check_outputs(case: Case) -> None:
 
 
 def check_degenerate(case: Case) -> None:
-    """One variable, k = 0, k = n and two variables are no special cases for the caller."""
+    """Check degenerate problems: one variable, k = 0, k = n and two variables."""
     for n, k in ((1, 0), (1, 1), (2, 1), (case.n, 0), (case.n, case.n), (case.n, 1)):
         Q = case.problem(n).Q[:n, :n]
         solution = case.solve(CardinalityQUBO(Q, k))
@@ -78,7 +78,7 @@ def check_degenerate(case: Case) -> None:
 
 
 def check_equal_coefficients(case: Case) -> None:
-    """Problems whose states all tie are answered."""
+    """Check problems whose states all have equal energy."""
     k = case.n // 2
     for value in (0.0, 1.0, -2.5):
         solution = case.solve(CardinalityQUBO(np.full((case.n, case.n), value), k))
@@ -87,7 +87,7 @@ def check_equal_coefficients(case: Case) -> None:
 
 
 def check_scales(case: Case) -> None:
-    """Huge and tiny coefficients are answered, and answered alike by exact solvers."""
+    """Check huge and tiny coefficients; exact solvers must still find the optimum."""
     for scale in (1e-300, 1e-12, 1e-6, 1e6, 1e12, 1e290):
         problem = case.problem(3, scale)
         solution = case.solve(problem)
@@ -103,7 +103,7 @@ def check_scales(case: Case) -> None:
 
 
 def check_dtypes(case: Case) -> None:
-    """Integers, float32 and factors are taken as well as dense float64."""
+    """Check integers, float32 and factors."""
     rng = np.random.default_rng(5)
     integers = rng.integers(-9, 10, size=(case.n, case.n))
     A, linear = rng.normal(size=(3, case.n)), rng.normal(size=case.n)
@@ -120,7 +120,7 @@ def check_dtypes(case: Case) -> None:
 
 
 def check_groups(case: Case) -> None:
-    """Several cardinalities are kept, forced ones among them, or refused."""
+    """Check that several cardinalities, also forced ones, are kept or refused."""
     problem = case.problem(6, num_groups=2)
     if not case.can.groups:
         with refused(UnsupportedError, "a problem of two groups"):
@@ -133,7 +133,7 @@ def check_groups(case: Case) -> None:
 
 
 def check_seed(case: Case) -> None:
-    """Equal seeds give equal answers, from a deterministic solver."""
+    """Check seeds: equal ones give equal answers if the solver is deterministic."""
     problem = case.problem(7)
     if not case.can.seed:
         with refused(UnsupportedError, "a seed"):
@@ -149,7 +149,7 @@ def check_seed(case: Case) -> None:
 
 
 def check_initial_state(case: Case) -> None:
-    """Return no worse a state than the start, and refuse bad ones."""
+    """Check that the answer is never worse than the start, and bad starts are refused."""
     problem = case.problem(8)
     start = np.zeros(case.n, dtype=np.uint8)
     start[: problem.k] = 1
@@ -169,7 +169,7 @@ def check_initial_state(case: Case) -> None:
 
 
 def check_num_reads(case: Case) -> None:
-    """At most as many samples come back as reads were asked for."""
+    """Check that there are at most ``num_reads`` samples."""
     problem = case.problem(9)
     if not case.can.num_reads:
         with refused(UnsupportedError, "two reads"):
@@ -184,7 +184,7 @@ def check_num_reads(case: Case) -> None:
 
 
 def check_time_limit(case: Case) -> None:
-    """Time limits bind within a second and a tenth of themselves."""
+    """Check that time limits are kept within a second and a tenth of the limit."""
     n = min(case.large_n, case.can.max_n or case.large_n)
     rng = np.random.default_rng(10)
     A, linear = rng.normal(size=(max(1, n // 4), n)), rng.normal(size=n)
@@ -196,7 +196,7 @@ def check_time_limit(case: Case) -> None:
     for bad in (0, -1.0, float("nan"), float("inf"), "1", True):
         with refused(OptionError, f"time_limit = {bad!r}"):
             case.solve(case.problem(), time_limit=bad)
-    for once in (case.problem(), problem):  # whatever is loaded, or compiled, only once
+    for once in (case.problem(), problem):  # loads and compiles what is needed once
         case.solve(once, time_limit=case.time_limit)
     asked: dict[str, Any] = {"num_reads": 10_000} if case.can.num_reads else {}
     begin = time.perf_counter()
@@ -208,7 +208,7 @@ def check_time_limit(case: Case) -> None:
 
 
 def check_callback(case: Case) -> None:
-    """Incumbents are reported as they fall, and a true answer stops the search."""
+    """Check that incumbents are reported in order, and the callback can stop the search."""
     problem = case.problem(11)
     if not case.can.callback:
         with refused(UnsupportedError, "a callback"):
@@ -238,7 +238,7 @@ def check_callback(case: Case) -> None:
 
 
 def check_limits(case: Case) -> None:
-    """Problems beyond ``max_n`` and unknown options are refused before any work."""
+    """Check that problems beyond ``max_n`` and unknown options are refused."""
     if case.can.max_n is not None:
         n = case.can.max_n + 1
         wide = CardinalityQUBO.from_factors(np.zeros((0, n)), np.arange(n, dtype=float), n // 2)
@@ -249,7 +249,7 @@ def check_limits(case: Case) -> None:
 
 
 def check_batch(case: Case) -> None:
-    """Sequences are answered in their order, in a batch as through threads."""
+    """Check that sequences are answered in order, in a batch and through threads."""
     asked: dict[str, Any] = {"seed": 3} if case.can.seed else {}
     problems = [case.problem(20), CardinalityQUBO(case.problem(21).Q, 0), case.problem(22)]
     expect(solve([], case.solver, **asked) == [], "no problems, but answers")
@@ -265,7 +265,7 @@ def check_batch(case: Case) -> None:
             expect(threaded[i].energy == alone.energy, "threads changed an answer")
 
 
-#: The promises by name, in the order in which they are checked.
+#: Checks by name, in the order of execution.
 CHECKS: dict[str, Callable[[Case], None]] = {
     name.removeprefix("check_"): check
     for name, check in list(globals().items())

@@ -1,4 +1,4 @@
-"""Check one answer against the problem itself, trusting nothing that it says."""
+"""Independent verification of one solution against its problem."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ PROOF = 1e-6
 
 
 def expect(kept: object, otherwise: str) -> None:
-    """Raise AssertionError with a sentence unless a promise is kept, also under ``-O``."""
+    """Raise AssertionError with a message unless a condition holds, also under ``-O``."""
     if not kept:
         raise AssertionError(otherwise)
 
 
 def verify(solution: Solution, problem: CardinalityQUBO, can: Capabilities) -> None:
-    """Check an answer against the problem itself.
+    """Check a solution against its problem.
 
     Raises
     ------
     AssertionError
-        If an energy, a flag, an order, a status or a bound is not honest.
+        If an energy, a flag, an order, a status or a bound is wrong.
     """
     Q = problem.float64_matrix()
     X = solution.samples.astype(np.float64)
@@ -36,7 +36,7 @@ def verify(solution: Solution, problem: CardinalityQUBO, can: Capabilities) -> N
     expect(np.isin(X, (0, 1)).all(), "a sample holds something else than 0 and 1")
     plain = ((X @ Q) * X).sum(axis=1) + problem.offset
     tolerance = 1e-10 * (np.abs(Q).sum() + abs(problem.offset))
-    tolerance += 4 * np.finfo(float).smallest_subnormal  # to which bounds are rounded down
+    tolerance += 4 * np.finfo(float).smallest_subnormal  # resolution of bounds
     expect(np.allclose(plain, solution.energies, rtol=0, atol=tolerance), "energies are not honest")
     counts = np.stack([X[:, problem.groups == g].sum(1) for g in range(problem.num_groups)], 1)
     kept = (counts == problem.cardinalities).all(axis=1)
@@ -66,12 +66,12 @@ def verify(solution: Solution, problem: CardinalityQUBO, can: Capabilities) -> N
 
 
 def lowest_energy(problem: CardinalityQUBO) -> float:
-    """Return the optimum of a small problem from a list of all states."""
+    """Return the lowest energy of a small problem by enumeration."""
     return float(problem.energy(optimum(problem)))
 
 
 def optimum(problem: CardinalityQUBO) -> State:
-    """Return a best feasible state of a small problem from a list of all states."""
+    """Return an optimal state of a small problem by enumeration."""
     states = ((np.arange(1 << problem.n)[:, None] >> np.arange(problem.n)) & 1).astype(np.uint8)
     states = states[problem.is_feasible(states)]
     best: State = states[np.argmin(problem.energy(states))]
@@ -80,7 +80,7 @@ def optimum(problem: CardinalityQUBO) -> State:
 
 @contextmanager
 def refused(error: type[Exception], what: str) -> Iterator[None]:
-    """Assert that the block raises ``error``, with a message."""
+    """Assert that the block raises ``error`` with a message."""
     try:
         yield
     except error as raised:

@@ -225,7 +225,7 @@ def test_a_file_of_another_problem_is_refused_in_one_line(tmp_path):
         (["--time-limit", "nan"], "OptionError: time_limit is nan"),
         (["--seed", "-1"], "OptionError: seed is -1"),
         (["--num-reads", "0"], "OptionError: num_reads is 0"),
-        (["--solver", "diagonal", "--time-limit", "1"], "can't honour time_limit; leave it out"),
+        (["--solver", "diagonal", "--time-limit", "1"], "does not support time_limit; omit it"),
         (["--k", "3"], "FormatError"),
         (["--output", "solution.csv"], "a solution can only be saved as .npz, .json or .txt"),
         (["--free"], "contains a cardinality; omit k, groups and free"),
@@ -273,7 +273,7 @@ STATES = {
     ),
     "short.json": (b"[1, 0]", r"state has shape \(2,\)"),
     "twos.json": (b"[2, 0, 0, 0, 0, 0, 0, 0, 0, 0]", "0 and 1 only"),
-    "infeasible.json": (b"[0, 0, 0, 0, 0, 0, 0, 0, 0, 0]", "misses the cardinality"),
+    "infeasible.json": (b"[0, 0, 0, 0, 0, 0, 0, 0, 0, 0]", "violates the cardinality"),
 }
 
 

@@ -82,6 +82,7 @@ def test_every_nth_block_of_the_run_is_kept_as_it_was(tmp_path, kind, every):
     wide = SETTINGS | settings
     for block, record in zip(found, table(run), strict=True):
         row, about = rows[block.about["number"]], block.about
+        assert row.proved == (record.status == "optimal")
         for name, value in vars(row).items():
             assert getattr(record, name) == value, name
             if name not in TIMES:

@@ -1,4 +1,4 @@
-"""HiGHS's readers of LP and MPS texts, from the copy that SciPy carries."""
+"""HiGHS's readers of LP and MPS texts, from SciPy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from scipy.optimize._highspy import _core
 
 
 class HighsReader:
-    """A file as HiGHS reads it; variables in the order of ``labels``, or ``x0 … x(n-1)``.
+    """A file read by HiGHS, with variables in the order of ``labels``, or ``x0 … x(n-1)``.
 
     HiGHS keeps the lower triangle of a Hessian with a half before it.
     """
@@ -39,7 +39,7 @@ class HighsReader:
                 self.rows[row, column] = matrix.value_[at]
 
     def energy(self, states):
-        """Return the value of the objective, turned where it is maximised."""
+        """Return the value of the objective, negated if it is maximised."""
         X = np.empty(states.shape)
         X[:, self.place] = states
         values = self.lp.offset_ + X @ np.array(self.lp.col_cost_).reshape(self.n)

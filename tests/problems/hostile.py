@@ -1,4 +1,4 @@
-"""What the tests of damaged and hostile files share."""
+"""Assertions shared by tests of damaged and hostile files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from problems import CardinalityQUBO, FormatError
 from problems.formats import FORMATS, read
 
-#: Python and NumPy may hold this much while a small bad file is refused.
+#: Memory that may be allocated while a small bad file is refused.
 MEMORY = 64 * 2**20
 
 

@@ -1,4 +1,4 @@
-"""Small problems drawn by hypothesis, and the slow, plain answers they are checked against."""
+"""Small problems drawn by hypothesis, and naive reference implementations."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ def any_problems(**kinds):
     return st.one_of(dense_problems(**factored), factored_problems(**kinds))
 
 
-def untold(problem, format):
-    """What a reader of the format must be told of the problem: its cardinality, or nothing."""
+def reading_arguments(problem, format):
+    """Arguments that a reader of the format needs: the cardinality, or nothing."""
     if FORMATS[format].cardinality:
         return {}
     return {"k": problem.cardinalities, "groups": problem.groups}
 
 
 def matrix(problem):
-    """Q in float64, formed from whatever the problem holds."""
+    """Q in float64, formed from the problem's coefficients."""
     if problem.is_factored:
         A = problem.A.astype(np.float64)
         return A.T @ A + np.diag(problem.linear)
@@ -90,7 +90,7 @@ def feasible_states(problem):
 
 
 def tolerance(problem):
-    """Bound what float64 may lose: some ulps of the sum of all magnitudes."""
+    """Rounding error of float64: some ulps of the sum of all magnitudes."""
     return 1e-12 * (1 + float(np.abs(matrix(problem)).sum()) + abs(problem.offset))
 
 

@@ -1,4 +1,4 @@
-"""Readers that are not ours: energies and feasibility of states, straight from a file.
+"""Independent readers: energies and feasibility of states, directly from a file.
 
 Each takes a path and all states, and returns their energies and whether each is feasible
 (None where the format has no place for a cardinality).
@@ -32,7 +32,7 @@ def by_highs(path, states):
 
 
 def by_dimod_coo(path, states):
-    """Energies alone: dimod's file has no place for offset and cardinality."""
+    """Only energies: dimod's file stores no offset and cardinality."""
     with open(path) as file:
         bqm = dimod_coo.load(file)
     n = states.shape[1]
@@ -42,7 +42,7 @@ def by_dimod_coo(path, states):
 
 
 def _of_bqm(bqm, states):
-    """Energies alone: a BQM has no place for a cardinality."""
+    """Only energies: a BQM stores no cardinality."""
     names = range(states.shape[1])
     assert sorted(bqm.variables) == list(names)
     # dimod has no energies of no variables.
@@ -121,7 +121,7 @@ def by_the_appendix(path, states):
     return (-energies if sense == "maximize" else energies), feasible
 
 
-#: (format, reader): energies, and feasibility where the format has a place for it.
+#: (format, reader): energies, and feasibility if the format stores it.
 READERS = {
     "lp, dimod": ("lp", by_dimod_lp),
     "lp, HiGHS": ("lp", by_highs),

@@ -1,4 +1,4 @@
-"""Every format against readers that are not ours: energies and feasibility of all states.
+"""Every format against independent readers: energies and feasibility of all states.
 
 A round trip can't show that a format is understood; another library, a plain evaluation of
 the format's own definition, or a published point can.
@@ -15,7 +15,7 @@ import pytest
 from dimod.serialization import coo as dimod_coo
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problem_cases import all_states, any_problems, tolerance, untold
+from problem_cases import all_states, any_problems, reading_arguments, tolerance
 from reference_readers import READERS, by_highs, by_the_appendix
 
 from problems import CardinalityQUBO
@@ -26,7 +26,7 @@ few = settings(max_examples=40)
 #: One group and several, from no variable to five.
 problems = any_problems(max_n=5, min_n=0)
 
-#: Edges of what a problem may be, beside those that hypothesis draws.
+#: Edge cases besides those that hypothesis draws.
 EDGES = {
     "no variable": CardinalityQUBO(np.zeros((0, 0)), 0, offset=0.25),
     "no variable in two groups": CardinalityQUBO(
@@ -49,9 +49,9 @@ def assert_agreement(problem, name):
         path = Path(folder) / f"problem.{format}"
         write(problem, path)
         energies, feasible = evaluate(path, states)
-        again = read(path, **untold(problem, format))
+        again = read(path, **reading_arguments(problem, format))
     commented = format in ("coo", "qubo", "ubqp", "mqlib")
-    offset = problem.offset if commented else 0.0  # the file holds it in a comment
+    offset = problem.offset if commented else 0.0  # the file stores it in a comment
     np.testing.assert_allclose(
         np.asarray(energies) + offset, problem.energy(states), rtol=0, atol=1e3 * tolerance(problem)
     )
@@ -66,7 +66,7 @@ def assert_agreement(problem, name):
 @pytest.mark.parametrize("name", list(READERS))
 @few
 @given(problem=problems)
-def test_others_read_what_is_written(name, problem):
+def test_files_are_read_by_other_libraries(name, problem):
     assert_agreement(problem, name)
 
 
@@ -76,17 +76,17 @@ def test_edges(name, edge):
     assert_agreement(EDGES[edge], name)
 
 
-def test_the_edges_come_back_from_every_format(tmp_path):
+def test_edge_cases_round_trip_in_every_format(tmp_path):
     for format in FORMATS:
         for problem in EDGES.values():
             write(problem, tmp_path / "edge", format)
-            again = read(tmp_path / "edge", format, **untold(problem, format))
+            again = read(tmp_path / "edge", format, **reading_arguments(problem, format))
             assert (again.n, again.k) == (problem.n, problem.k)
             states = all_states(problem.n)
             np.testing.assert_allclose(again.energy(states), problem.energy(states), rtol=1e-15)
 
 
-# -- what others write -------------------------------------------------------------------
+# -- files of other programs ---------------------------------------------------------------
 
 
 @few
@@ -157,7 +157,7 @@ BOUNDS
 @pytest.mark.parametrize("section", list(SECTIONS))
 @pytest.mark.parametrize("sense", ["", "OBJSENSE\n MAX\n", "OBJSENSE\n MINIMIZE\n"])
 @pytest.mark.parametrize("bounds", ["", " UP BND x0 1\n", " LO BND x1 0\n UP BND x1 1\n"])
-def test_mps_of_other_hands(tmp_path, section, sense, bounds):
+def test_mps_files_of_other_programs(tmp_path, section, sense, bounds):
     path = tmp_path / "three.mps"
     path.write_text(MPS.format(sense=sense, bounds=bounds, section=SECTIONS[section]))
     problem, states = read(path), all_states(3)
@@ -189,7 +189,7 @@ End
 """
 
 
-def test_lp_of_other_hands(tmp_path):
+def test_lp_files_of_other_programs(tmp_path):
     path = tmp_path / "three.lp"
     path.write_text(LP)
     problem, states = read(path), all_states(3)

@@ -1,4 +1,4 @@
-"""Whatever bytes a file holds, reading it gives a problem or FormatError, and soon."""
+"""Reading a file with any content gives a problem or FormatError, in short time."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pytest
 from hostile import reads_or_refuses
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from problem_cases import SMALL, untold
+from problem_cases import SMALL, reading_arguments
 
 from problems import FormatError
 from problems.formats import FORMATS, read, write
 
-# -- what is no file ---------------------------------------------------------------------
+# -- paths that are not files --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("format", list(FORMATS))
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link to a pipe", "NUL"])
-def test_what_never_ends_is_not_opened(tmp_path, format, kind):
+def test_only_regular_files_are_opened(tmp_path, format, kind):
     path = tmp_path / "odd"
     if kind == "folder":
         path.mkdir()
@@ -40,7 +40,7 @@ def test_what_never_ends_is_not_opened(tmp_path, format, kind):
 def test_a_link_to_a_file_is_read(tmp_path, samples, format):
     (tmp_path / "target").write_bytes(samples[format])
     (tmp_path / "link").symlink_to("target")
-    assert read(tmp_path / "link", format, **untold(SMALL, format)).n == SMALL.n
+    assert read(tmp_path / "link", format, **reading_arguments(SMALL, format)).n == SMALL.n
 
 
 # -- long words --------------------------------------------------------------------------
@@ -49,7 +49,7 @@ def test_a_link_to_a_file_is_read(tmp_path, samples, format):
 @pytest.mark.parametrize("format", [name for name in FORMATS if name != "npz"])
 @pytest.mark.parametrize("word", ["1", "x", "1e", "[", "1x "])
 def test_a_word_without_end_is_refused_in_few_words(tmp_path, samples, format, word):
-    """Quadratic time would show here as a test that never ends."""
+    """Quadratic time would take very long here."""
     before, _, after = samples[format].rpartition(b"3")  # an index or a coefficient
     content = before + word.encode() * 100_000 + b"y" + after
     path = tmp_path / "long"
@@ -80,7 +80,7 @@ def test_every_cut(tmp_path, samples, format):
 
 @pytest.mark.parametrize("format", ["npz", "ubqp", "lp", "mps", "qplib"])
 def test_a_cut_file_is_never_taken_for_another_problem(tmp_path, samples, format):
-    """Where the format tells its own length, a cut is noticed or changes nothing."""
+    """If the format states its own length, truncation is detected or changes nothing."""
     whole = samples[format].rstrip()
     path = tmp_path / "cut"
     for length in range(0, len(whole) - 1, 3):
@@ -105,7 +105,7 @@ WORDS = [
 
 @st.composite
 def damage(draw):
-    """Draw edits as (place in 0 … 1, what to do, bytes)."""
+    """Draw edits as (place in 0 … 1, operation, bytes)."""
     place = st.floats(0, 1, exclude_max=True)
     edit = st.one_of(
         st.tuples(place, st.just("insert"), st.sampled_from(WORDS)),

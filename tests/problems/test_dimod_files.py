@@ -1,4 +1,4 @@
-"""dimod's BQM and CQM files: what dimod writes is read right, and damage is refused."""
+"""dimod's BQM and CQM files: files of dimod are read correctly, and damage is refused."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def names_of(problem):
 
 
 def energies(model, names, states):
-    """Energies by dimod, which has none of no variables."""
+    """Energies by dimod, which has none without variables."""
     if not names:
         return np.full(len(states), float(model.offset))
     spins = getattr(model, "vartype", dimod.BINARY) is dimod.SPIN
@@ -139,7 +139,7 @@ def test_integers_of_0_and_1_are_binaries(tmp_path):
     assert problem.energy([[0, 0], [1, 0], [0, 1], [1, 1]]).tolist() == [0, 1, 0, 4]
 
 
-# -- what is not read --------------------------------------------------------------------
+# -- refusals ------------------------------------------------------------------------------
 
 
 def small():
@@ -147,7 +147,7 @@ def small():
 
 
 def bqm_with(**changed):
-    """Return a BQM file with a header of one's own over the same bytes."""
+    """Return a BQM file with another header before the same bytes."""
     content = packed(small(), "bqm")
     (length,) = struct.unpack("<I", content[10:14])
     header = json.dumps(json.loads(content[14 : 14 + length]) | changed).encode()
@@ -155,7 +155,7 @@ def bqm_with(**changed):
 
 
 def bqm_of(linear, neighbours, labels=b""):
-    """Return a BQM file of two variables from records of one's own."""
+    """Return a BQM file of two variables with given records."""
     content = bqm_with(variables=bool(labels))
     start = 14 + struct.unpack("<I", content[10:14])[0]
     body = struct.pack("<d", 0.0) + b"".join(struct.pack("<id", *pair) for pair in linear)
@@ -259,7 +259,7 @@ def test_json_that_is_refused(tmp_path, case):
 
 
 def cqm_with(header=None, **changed):
-    """Return a CQM file with some entries replaced (None: left out)."""
+    """Return a CQM file with some entries replaced (None: omitted)."""
     cqm = dimod.ConstrainedQuadraticModel()
     cqm.set_objective(small())
     cqm.add_constraint([("a", 1), ("b", 1)], "==", 1, label="c")
@@ -279,7 +279,7 @@ def cqm_with(header=None, **changed):
 
 
 def expression(magic, body):
-    """Return the small model's objective with one section of another body."""
+    """Return the small model's objective with one section replaced."""
     with zipfile.ZipFile(io.BytesIO(cqm_with())) as archive:
         whole = archive.read("objective")
     at = whole.index(magic)
@@ -345,7 +345,7 @@ def test_cqm_files_that_are_refused(tmp_path, case):
 
 
 def test_a_bomb_is_not_unpacked(tmp_path):
-    """Zeros pack a thousandfold; the claim of their size is enough."""
+    """Zeros compress a thousandfold; the claimed size is refused."""
     into = io.BytesIO()
     with (
         zipfile.ZipFile(into, "w", zipfile.ZIP_DEFLATED) as archive,

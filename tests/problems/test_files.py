@@ -1,4 +1,4 @@
-"""Files that are whole or absent, wherever a writer is stopped and whoever shares the folder."""
+"""Atomic writes: files are complete or absent, after any interruption."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from problems.files import atomic, is_leftover, remove_leftovers, write_text
 
 
-def test_nothing_is_left_beside_the_file(tmp_path):
+def test_no_other_files_are_left(tmp_path):
     write_text(tmp_path / "a.txt", "new\n")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_bytes() == b"new\n"
@@ -34,7 +34,7 @@ def test_an_error_leaves_the_file_as_it_was(tmp_path):
 
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o077, 0o002])
 def test_permissions_follow_the_umask(tmp_path, umask):
-    """Also of files by safetensors, which writes one of its own, for its owner alone."""
+    """Also files of safetensors, which writes a temporary file that only its owner can read."""
     before = os.umask(umask)
     try:
         write_text(tmp_path / "text", "")
@@ -53,7 +53,8 @@ def test_links_are_replaced_and_never_written_through(tmp_path):
     folder.mkdir()
     (folder / "file").symlink_to(outside)
     with atomic(folder / "file") as temporary:
-        # Nobody else may enter where the temporary file is, nor guess its name before.
+        # Only the owner may enter the folder of the temporary file, and its name is not
+        # predictable.
         private = temporary.parent
         assert private.parent == folder
         assert stat.S_IMODE(private.stat().st_mode) == 0o700
@@ -104,7 +105,7 @@ def test_only_leftovers_of_our_own_are_removed(tmp_path):
 
 
 def leave_one(folder: Path) -> Path:
-    """Let a process end while it writes, and return what it leaves."""
+    """Kill a process while it writes, and return the files that it leaves."""
     before = set(folder.iterdir())
     if not (child := os.fork()):
         with atomic(folder / "file") as temporary:

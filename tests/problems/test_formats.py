@@ -1,4 +1,4 @@
-"""Every format: what is written comes back, and other people's conventions are read right."""
+"""Every format: round trips, and the conventions of other programs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from problem_cases import (
     dense_problems,
     feasible_states,
     matrix,
-    untold,
+    reading_arguments,
 )
 from qiskit_optimization.translators import to_docplex_mp
 
@@ -51,7 +51,7 @@ def round_trip(problem, format):
 
 
 def pairs_of(problem):
-    """Whole coefficients of the products, and the linear terms, straight from the matrix."""
+    """Whole coefficients of the products, and the linear terms, from the matrix."""
     Q = matrix(problem)
     n = problem.n
     pairs = {(i, j): float(2 * Q[i, j]) for i in range(n) for j in range(i + 1, n) if Q[i, j]}
@@ -78,7 +78,7 @@ def test_npz_round_trip_keeps_everything(problem):
 
 
 @pytest.mark.parametrize("format", TEXTS)
-def test_numbers_come_back_to_the_last_bit(format):
+def test_numbers_round_trip_exactly(format):
     rng = np.random.default_rng(3)
     Q = rng.normal(size=(12, 12)) * 10.0 ** rng.integers(-12, 12, (12, 12))
     problem = CardinalityQUBO(Q + Q.T, 5, offset=0.1)
@@ -98,7 +98,7 @@ def test_ending_chooses_the_format(tmp_path, format):
     for ending in FORMATS[format].endings:
         path = tmp_path / f"block{ending.upper()}"
         write(SMALL, path)
-        assert_same_problem(SMALL, read(path, **untold(SMALL, format)))
+        assert_same_problem(SMALL, read(path, **reading_arguments(SMALL, format)))
 
 
 def test_zero_problem_and_linear_problem():
@@ -108,7 +108,7 @@ def test_zero_problem_and_linear_problem():
             assert_same_problem(problem, round_trip(problem, format))
 
 
-def test_groups_without_members_are_dropped_where_there_is_no_row_for_them():
+def test_empty_groups_are_dropped_by_formats_with_rows():
     problem = CardinalityQUBO(np.eye(3), [1, 0, 1], groups=[0, 2, 2])
     assert_same_problem(problem, round_trip(problem, "mps"))
 
@@ -126,7 +126,7 @@ def test_ubqp_reads_either_triangle_in_any_order(problem, random):
         lines.append(f"{first}  {second}\t{v / 2!r}")
     random.shuffle(lines)
     text = "\n".join(["# a comment", f"{problem.n} {len(lines)}", *lines, ""])
-    # The offset has no place in the text.
+    # The text stores no offset.
     shifted = CardinalityQUBO(problem.Q, problem.k)
     assert_same_problem(shifted, parse(text, "ubqp", k=problem.k))
     turned = parse(text, "mqlib", k=problem.k)
@@ -136,7 +136,7 @@ def test_ubqp_reads_either_triangle_in_any_order(problem, random):
 
 @few
 @given(dense_problems(max_n=6, max_groups=1))
-def test_coo_reads_upper_lower_and_full_alike(problem):
+def test_coo_reads_upper_lower_and_full_matrices(problem):
     pairs, linear = pairs_of(problem)
     nodes = [f"{i} {i} {v!r}" for i, v in enumerate(linear)]
     upper = [f"{i} {j} {v!r}" for (i, j), v in pairs.items()]
@@ -152,7 +152,7 @@ def test_coo_reads_upper_lower_and_full_alike(problem):
 
 @few
 @given(dense_problems(max_n=5, max_groups=1))
-def test_coo_reads_what_dimod_writes(problem):
+def test_coo_reads_files_of_dimod(problem):
     again = parse(dimod_coo.dumps(to_bqm(problem), vartype_header=True), "coo", k=0)
     assume(again.n == problem.n)  # a last variable without an entry goes unnoticed
     # dimod writes six decimals, and no offset.
@@ -240,7 +240,7 @@ def test_or_tools_reads_the_same_optimum_from_mps(problem):
 
 @few
 @given(dense_problems(max_n=5))
-def test_lp_reads_what_docplex_writes(problem):
+def test_lp_reads_files_of_docplex(problem):
     text = to_docplex_mp(to_quadratic_program(problem)).export_as_lp_string()
     again = parse(text, "lp")
     states = all_states(problem.n)

@@ -1,4 +1,4 @@
-"""QUBOs without a cardinality: by every solver and every format, against brute force."""
+"""QUBOs without a cardinality: every solver and every format against brute force."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_every_state_is_feasible_with_its_own_energy(problem):
 
 
 def bqp(n, density, seed):
-    """Draw a QUBO as Beasley's are drawn: integers within ±100 at a density."""
+    """Draw a QUBO like Beasley's: integers within ±100 at a density."""
     rng = np.random.default_rng(seed)
     upper = np.triu(rng.integers(-100, 101, (n, n)) * (rng.random((n, n)) < density))
     return CardinalityQUBO((upper + upper.T).astype(float), 0)

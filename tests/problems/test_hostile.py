@@ -1,4 +1,4 @@
-"""Damaged, cut off and hostile files end in FormatError, before memory is taken for them."""
+"""Damaged, truncated and hostile files raise FormatError before memory is allocated for them."""
 
 from __future__ import annotations
 
@@ -284,7 +284,7 @@ def test_qplib(tmp_path, case):
     refuse(tmp_path, "\n".join(lines), "qplib", match)
 
 
-def test_qplib_entry_that_comes_twice(tmp_path):
+def test_qplib_with_a_duplicate_entry(tmp_path):
     lines = [*QPLIB_LINES[:5], "2", "2 1 3", *QPLIB_LINES[6:]]
     refuse(tmp_path, "\n".join(lines), "qplib", "duplicate entry")
 

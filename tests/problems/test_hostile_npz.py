@@ -1,4 +1,4 @@
-"""Damaged and hostile ``.npz`` files end in FormatError, before memory is taken for them."""
+"""Damaged and hostile ``.npz`` files raise FormatError before memory is allocated for them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def npy(array):
 
 
 def npy_claiming(header, body=b"", version=(1, 0)):
-    """Make an .npy of a header of one's own."""
+    """Make an .npy with a given header."""
     text = header.encode()
     length = struct.pack("<H" if version == (1, 0) else "<I", len(text))
     return b"\x93NUMPY" + bytes(version) + length + text + body
 
 
 def npz_with(**changed):
-    """Make a problem file with some entries replaced (None: left out)."""
+    """Make a problem file with some entries replaced (None: omitted)."""
     entries = {
         "format": npy(npz.FORMAT),
         "cardinalities": npy(np.array([1])),
@@ -138,7 +138,7 @@ def test_npz_that_is_a_bomb(tmp_path):
     refuse(tmp_path, content, "npz", "would unpack to 320 MiB, more than the 256 MiB")
 
 
-def test_npz_whose_directory_lies_about_the_size(tmp_path):
+def test_npz_with_a_wrong_size_in_its_directory(tmp_path):
     """The unpacked size in the directory is a claim too: reading must stop at it."""
     body = npy(np.eye(2))
     content = bytearray(npz_with())
@@ -170,7 +170,7 @@ def test_npz_with_an_unknown_compression(tmp_path):
 
 @pytest.mark.parametrize("name", ["insert", "flip"])
 def test_every_byte_of_an_npz(tmp_path, name):
-    """Checksums notice flips in the data; the headers must hold out on their own."""
+    """Checksums detect flips in the data; flips in headers must be detected without them."""
     SMALL.save(tmp_path / "whole")
     whole = (tmp_path / "whole").read_bytes()
     for at in range(0, len(whole), 2):

@@ -1,4 +1,4 @@
-"""Names of variables: which are taken, and that files and reduced problems keep them."""
+"""Names of variables: validation, and preservation by files and reduced problems."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def named_energies(problem):
         (["a", "b", b"c"], "is a bytes"),
     ],
 )
-def test_what_is_no_name(labels, message):
+def test_invalid_names_are_refused(labels, message):
     with pytest.raises(InvalidProblemError, match=message):
         labelled(labels)
     with pytest.raises(InvalidProblemError, match=message):
@@ -70,7 +70,7 @@ def test_a_name_is_not_nested_without_end():
         labelled([(deep,), 1, 2])
 
 
-def test_numbers_from_0_are_no_names():
+def test_numbers_from_0_are_the_default_names():
     assert labelled(range(3)).labels is None
     assert labelled(np.arange(3)).labels is None
     assert labelled(np.arange(3)[::-1]).labels == (2, 1, 0)
@@ -179,7 +179,7 @@ def test_models_in_memory_keep_names():
     assert from_quadratic_program(to_quadratic_program(problem)).labels is None
 
 
-def test_reduced_problems_keep_the_names_of_what_is_left():
+def test_reduced_problems_keep_the_names_of_their_variables():
     problem = CardinalityQUBO(np.diag([5.0, -9.0, 0.0, 0.0]), 2, labels=["a", "b", "c", "d"])
     reduced = presolve(problem)
     assert reduced.problem.labels == tuple("abcd"[i] for i in reduced.free)

@@ -1,4 +1,4 @@
-"""The grammar of LP texts: what is read, with its value, and what is refused, by name."""
+"""Grammar of LP texts: values that are read, and texts that are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def text(
     more="",
     head="Minimize",
 ):
-    """Make a text of its sections; those left empty are left out."""
+    """Make a text from sections, without the empty ones."""
     parts = [f"{head}\n obj: {objective}", f"Subject To\n{rows}"]
     parts += [f"Bounds\n {bounds}"] if bounds else []
     parts += [f"Binary\n {binary}"] if binary else []
@@ -111,7 +111,7 @@ def test_bounds_that_a_binary_has_anyway(tmp_path, bound):
 )  # fmt: skip
 @pytest.mark.parametrize("below", [False, True])
 def test_bounds_that_no_binary_has(tmp_path, bound, below):
-    """A fixed binary leaves another feasible set; on a wider one solvers differ."""
+    """A fixed binary changes the feasible set; wider bounds are read differently by solvers."""
     content = text(more=f"Bounds\n {bound}") if below else text(bounds=bound)
     with pytest.raises(
         FormatError, match=r"line \d .*is not that of a binary.*substitute the value"
@@ -146,7 +146,7 @@ def test_rows_of_several_groups(tmp_path):
     assert problem.diagonal.tolist() == [1, 0, 0, 1]
 
 
-def test_names_of_other_hands(tmp_path):
+def test_names_in_files_of_other_programs(tmp_path):
     content = text("3 x[0,1] + 2 e1", " R#1: x[0,1] + e1 = 1", binary="e1\n x[0,1]")
     assert parse(tmp_path, content).diagonal.tolist() == [3, 2]
     content = text("3 x0 + 2 st", " bounds: x0 + st = 1", binary="x0 st")
@@ -248,7 +248,7 @@ def test_sections_that_are_empty(tmp_path):
 
 
 def test_long_runs_fail_in_linear_time(tmp_path):
-    """Quantifiers that give back what they took would need hours for these."""
+    """Backtracking quantifiers would need hours for these."""
     runs = [
         " ",
         "\n",

@@ -1,4 +1,4 @@
-"""Models of dimod and qiskit-optimization: to them and back, with their own energies."""
+"""Models of dimod and qiskit-optimization: round trips, and their own energies."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def cqm_with(*constraints, kind=dimod.Binary):
         ([lambda x, y: y - x + x == 1], r"variable 0 \(counted from 0\) is not in any row"),
     ],
 )
-def test_rows_that_are_no_cardinality(constraints, message):
+def test_rows_that_are_not_a_cardinality(constraints, message):
     with pytest.raises(FormatError, match=message):
         from_cqm(cqm_with(*constraints))
 
@@ -147,7 +147,7 @@ def test_a_model_that_holds_a_binary_fixed(tmp_path, bound):
         from_cqm(dimod.lp.load(str(path)))
 
 
-def test_a_soft_constraint_is_no_cardinality():
+def test_a_soft_constraint_is_not_a_cardinality():
     cqm = cqm_with()
     cqm.add_constraint([("x", 1), ("y", 1)], "==", 1, weight=2.0)
     with pytest.raises(FormatError, match="is not a hard linear equality"):

@@ -37,7 +37,7 @@ def test_the_optima_are_the_restored_optima(problem, strength, pairs_up_to):
     is_free = presolved.fixed < 0
     # Every optimum has the fixed values …
     assert (optima[:, ~is_free] == presolved.fixed[~is_free]).all()
-    # … and every feasible state of what is left restores to a feasible one of equal energy.
+    # … and every feasible state of the reduced problem restores to one of equal energy.
     left = feasible_states(presolved.problem)
     assert len(left)
     restored = presolved.restore(left)
@@ -48,7 +48,7 @@ def test_the_optima_are_the_restored_optima(problem, strength, pairs_up_to):
 
 @few
 @given(any_problems())
-def test_pairs_fix_at_least_what_fields_fix(problem):
+def test_pairs_fix_at_least_as_much_as_fields(problem):
     problem = exact(problem, 0.1)
     fields, pairs = presolve(problem, pairs_up_to=0).fixed, presolve(problem).fixed
     assert (pairs[fields >= 0] == fields[fields >= 0]).all()
@@ -88,8 +88,9 @@ def test_ties_are_left_open():
     assert presolved.problem.n == 4
 
 
-def test_pairs_see_what_fields_do_not():
-    # Rows 0 and 1 swing by 20 with the second group, but together: 1 is always dearer by 1.
+def test_pairs_fix_more_than_fields():
+    # Rows 0 and 1 swing by 20 with the second group, but together: the field of 1 is always
+    # higher by 1.
     Q = np.zeros((4, 4))
     Q[:2, 2:], Q[2:, :2] = [5.0, -5.0], [[5.0, 5.0], [-5.0, -5.0]]
     Q[np.diag_indices(4)] = [0.0, 1.0, -20.0, 0.0]  # the second group ties
@@ -132,13 +133,13 @@ def test_states_go_both_ways():
 
 @pytest.mark.parametrize("exponent", [-530, -534, -536])
 def test_rounding_of_subnormal_products_fixes_nothing_wrong(exponent):
-    """Factors whose products have but a few bits: the optimum is known from their multiples."""
+    """Factors whose products have few bits: the optimum is known from their multiples."""
     for seed in range(200):
         rng = np.random.default_rng(seed)
         n, m = int(rng.integers(3, 9)), int(rng.integers(1, 6))
         A, linear, k = rng.normal(size=(m, n)), 2 * rng.normal(size=n), int(rng.integers(1, n))
         scaled = np.ldexp(A, exponent), np.ldexp(linear, 2 * exponent)
-        # What of the linear terms is left at that scale.
+        # The remaining linear terms at that scale.
         problem = CardinalityQUBO.from_factors(A, np.ldexp(scaled[1], -2 * exponent), k)
         states = feasible_states(problem)
         best = states[np.argmin(problem.energy(states))]

@@ -1,4 +1,4 @@
-"""CardinalityQUBO against plain float64 sums, and every refusal it makes."""
+"""CardinalityQUBO against plain float64 sums, and all its refusals."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_hash_survives_a_pickle(problem):
     np.testing.assert_array_equal(again.energy(states), problem.energy(states))
 
 
-def test_hash_tells_every_part_apart():
+def test_hash_depends_on_every_part():
     A, linear = np.ones((3, 3)), np.zeros(3)
     family = [
         CardinalityQUBO(EYE, 1),
@@ -210,7 +210,7 @@ def test_hash_tells_every_part_apart():
     assert CardinalityQUBO(EYE, 1).hash == CardinalityQUBO(np.asfortranarray(EYE), 1).hash
 
 
-def test_form_is_told():
+def test_repr_names_the_form():
     dense, factored = CardinalityQUBO(EYE, 1), CardinalityQUBO.from_factors(EYE, [0, 0, 0], 1)
     assert (dense.is_factored, factored.is_factored) == (False, True)
     with pytest.raises(InvalidProblemError, match="dense and has no factor A; use Q"):
@@ -227,7 +227,7 @@ def test_float64_input_is_not_copied():
     assert np.shares_memory(CardinalityQUBO(Q, 1).Q, Q)
 
 
-# -- kinds of input ----------------------------------------------------------------------
+# -- types of input ----------------------------------------------------------------------
 
 KINDS = {
     "nested list": lambda Q: Q.tolist(),

@@ -1,4 +1,4 @@
-"""Scaling by powers of two: exact, undone exactly, and only where it is needed."""
+"""Scaling by powers of two: exact, inverted exactly, and only if needed."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Messages name the nearest known name, and none where nothing is near."""
+"""Suggestions of similar names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Coefficients held as tensors say what the same arrays say, and stay where they are."""
+"""Coefficients as tensors give the results of arrays, and stay on their device."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.problems.problem_cases import any_problems, tolerance
 
 @pytest.fixture
 def held(monkeypatch):
-    """Take every tensor for one of an accelerator, so that the CPU stands in for it."""
+    """Treat every tensor as one on an accelerator, so that the CPU stands in for it."""
     monkeypatch.setattr(
         problems.qubo, "stays_on_device", lambda values: isinstance(values, torch.Tensor)
     )
 
 
 def twin(p):
-    """The same problem, held as tensors."""
+    """The same problem, stored as tensors."""
     kept = {"groups": p.groups, "offset": p.offset}
     if p.is_factored:
         A, linear = torch.tensor(p.A), torch.tensor(p.linear)

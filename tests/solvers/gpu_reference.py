@@ -1,4 +1,4 @@
-"""The GPU search as a plain loop over NumPy vectors, written from its description."""
+"""Reference implementation of the GPU search in NumPy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def draw(seed, count, bound):
-    """MurmurHash3's finaliser of two integers, brought to [0, bound)."""
+    """MurmurHash3's finaliser of two integers, reduced to [0, bound)."""
     mask = 2**32 - 1
     z = (int(seed) % 2**32 + int(count) * 0x9E3779B9) & mask
     z = ((z ^ (z >> 16)) * 0x85EBCA6B) & mask
@@ -16,7 +16,7 @@ def draw(seed, count, bound):
 
 
 class Reference:
-    """One program: what the kernel must do, swap by swap, to the last bit."""
+    """One program, which the kernel must match bit for bit."""
 
     def __init__(self, Q, x, f, seed, parameters, slots, groups=None):
         self.Q = Q.copy()
@@ -60,7 +60,7 @@ class Reference:
         else:
             change = -(own + gain)
             if self.dirty and change >= 0:
-                # The kernel takes p's flip back from the fields: rounding and all.
+                # The kernel undoes p's flip in the fields, including rounding errors.
                 self.best_x, self.dirty = self.x.copy(), False
                 flipped = self.f - 2 * sign * self.Q[p]
                 self.best_f = flipped + 2 * sign * self.Q[p]
@@ -94,7 +94,7 @@ class Reference:
             self.kicks += 1
 
     def choose(self, leave, sign, free):
-        """Choose p and q, and say what each brings; None for what may not move."""
+        """Choose p and q with their gains; None for one that may not move."""
         first = np.flatnonzero(free & (self.x == leave))
         second = np.flatnonzero(free & (self.x != leave))
         gain_of = sign * self.f

@@ -1,4 +1,4 @@
-"""Tests of the GPU search wherever its kernels run; started by ``test_gpu.py``.
+"""Tests of the GPU search on a device or in the interpreter; started by ``test_gpu.py``.
 
 On a card as they are; without one through Triton's interpreter, which has to be asked for
 before Triton is imported, and so in a process of its own. A step takes the interpreter some
@@ -44,7 +44,7 @@ def random_problem(seed, n, groups=None, factored=False, dtype=np.float32):
 
 
 def guarded(Q, slots):
-    """Copy a matrix to the device, with NaN behind it: reading past the end shows."""
+    """Copy a matrix to the device, followed by NaN to detect reads past the end."""
     memory = np.full(slots * slots, np.nan, Q.dtype)
     memory[: Q.size] = Q.ravel()
     return torch.from_numpy(memory).to(DEVICE)[: Q.size].view(Q.shape)
@@ -184,7 +184,7 @@ def test_steps_are_counted_again_before_they_overflow(monkeypatch):
 
 
 def quick(**options):
-    """The solver, with little patience where a step is slow."""
+    """The solver, with small parameters if steps are slow."""
     small = {"patience": 12, "stall": 6, "kick": 2, "tenure": 2} if INTERPRETED else {}
     return create("anneal-gpu", device=str(DEVICE.type), **(small | options))
 
@@ -256,7 +256,7 @@ def test_working_sets_of_a_large_problem(factored, grouped):
     assert p.is_feasible(states).all()
     energies = p.energy(states)
     assert (energies < p.energy(x)).all()
-    # Nearly swap-local: single swaps gain little of what the search gained.
+    # Nearly swap-local: single swaps gain little compared with the search.
     f = p.fields(states[0])
     change = f[None, :] - f[:, None] - 2 * p.Q
     same = p.groups[None, :] == p.groups[:, None]

@@ -1,4 +1,4 @@
-"""The annealer against brute force, float64 recomputation and its own promises."""
+"""The annealer against brute force and float64 recomputation."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_time_limit_is_used_and_kept():
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**31), st.integers(2, 40), st.booleans())
 def test_ends_where_no_swap_makes_a_difference(seed, n, factored):
-    """Rounding errors are no gains, however often they seem to be."""
+    """Repeated rounding errors must not count as gains."""
     value = np.random.default_rng(seed).random()
     if factored:
         p = CardinalityQUBO.from_factors(np.full((3, n), value), np.full(n, value), n // 2)

@@ -1,4 +1,4 @@
-"""The compiled parts of the annealer against float64 NumPy and brute force."""
+"""Kernels of the annealer against float64 NumPy and brute force."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_dots_are_scalar_products(seed, depth, rows, columns):
 @pytest.mark.skipif(not numba.config.BOUNDSCHECK, reason="needs NUMBA_BOUNDSCHECK=1")
 @pytest.mark.parametrize("at", range(4))
 def test_indices_are_checked_where_numba_checks_them(at):
-    """Also those of our own instructions, in which numba sees no array access."""
+    """Also in intrinsics, whose array accesses numba does not see."""
     matrix, chosen = np.ones((3, 8), np.float32), np.zeros(4, np.int64)
     arguments = [matrix, chosen, chosen.copy(), np.empty((4, 4), np.float32)]
     products(*arguments)
@@ -89,7 +89,7 @@ def test_indices_are_checked_where_numba_checks_them(at):
 
 
 @pytest.mark.parametrize("most", [1e-45, 1e-40, 1e-38, 5e-38, 1e-30, 1.0, 1e30])
-def test_the_worst_come_first_however_small_they_are(most):
+def test_the_worst_come_first_at_any_scale(most):
     """A factor that overflowed gave indices outside the buckets."""
     distance = np.random.default_rng(0).permutation(50).astype(np.float32)
     excess, plus = (distance * np.float32(most / 49)).astype(np.float32), np.float32(1)
@@ -135,7 +135,7 @@ def test_gradients_give_the_fields(seed, n, num_groups, dense):
     fields = model.layout.arrange(p.fields(start))
     real = x >= 0
     found = g + np.where(x > 0, -curv, curv)
-    # Up to what all fields of a group share, which no swap feels.
+    # Up to a constant per group, which does not affect swaps.
     group = model.layout.group_of(np.flatnonzero(real))
     for h in range(num_groups):
         shared = (found[real] - fields[real])[group == h]
@@ -201,7 +201,7 @@ def test_a_core_reports_the_change_it_makes(seed, n, num_groups, dense):
 
 @settings(max_examples=30, deadline=None)
 @given(seeds, st.integers(2, 200), st.integers(1, 4), st.booleans())
-def test_a_core_holds_the_least_reluctant_sorted_by_group(seed, n, num_groups, at_random):
+def test_a_core_has_the_lowest_scores_sorted_by_group(seed, n, num_groups, at_random):
     p, _ = block(seed, n, num_groups)
     layout = KernelModel.of(p).layout
     score = np.random.default_rng(seed).random(layout.size, np.float32).round(1)
@@ -226,7 +226,7 @@ def test_a_core_holds_the_least_reluctant_sorted_by_group(seed, n, num_groups, a
 
 @settings(max_examples=10, deadline=None)
 @given(seeds, st.integers(1, 3))
-def test_random_cores_reach_all_that_promise_the_same(seed, num_groups):
+def test_random_cores_reach_all_variables_of_equal_score(seed, num_groups):
     p, _ = block(seed, 1024, num_groups)
     layout = KernelModel.of(p).layout
     score = np.where(layout.arrange(np.ones(1024), 0.0) == 1, 0, np.inf).astype(np.float32)
@@ -239,7 +239,7 @@ def test_random_cores_reach_all_that_promise_the_same(seed, num_groups):
 
 @settings(max_examples=20, deadline=None)
 @given(seeds, st.integers(1, 200), st.integers(-40, 30))
-def test_taken_are_the_smallest_at_any_scale(seed, n, power):
+def test_the_smallest_scores_are_selected_at_any_scale(seed, n, power):
     rng = np.random.default_rng(seed)
     score = (rng.integers(0, 30, n) * 2.0**power).astype(np.float32)
     score[rng.random(n) < 0.3] = np.inf
@@ -250,13 +250,13 @@ def test_taken_are_the_smallest_at_any_scale(seed, n, power):
     np.testing.assert_array_equal(np.sort(score[chosen]), np.sort(score)[: len(chosen)])
 
 
-def test_a_crowded_polish_takes_those_that_promise_most():
+def test_a_limited_polish_improves_a_large_problem():
     p, start = block(5, 2000, m=20)
     for scale in (1.0, 2.0**12):
         scaled = CardinalityQUBO.from_factors(p.A * np.float32(scale), p.linear * scale**2, p.k)
         model = KernelModel.of(scaled)
         x = model.start(start)
-        polish_state(model, x, in_haste=True)
+        polish_state(model, x, quick=True)
         end = model.layout.restore(x)
         assert scaled.is_feasible(end)
         assert (end != start).sum() > 100
@@ -264,7 +264,7 @@ def test_a_crowded_polish_takes_those_that_promise_most():
 
 
 @given(seeds)
-def test_chance_is_uniform_and_exponential(seed):
+def test_random_numbers_are_uniform_and_exponential(seed):
     state = seed_state(seed)
     drawn = uniforms(20_000, state)
     assert drawn.min() > 0
@@ -275,7 +275,7 @@ def test_chance_is_uniform_and_exponential(seed):
     assert times.mean() == pytest.approx(1, abs=0.15)
 
 
-def test_any_whole_number_seeds():
+def test_any_integer_is_a_seed():
     states = {int(seed_state(seed)[0]) for seed in (0, 1, 2, 2**31, 2**64 - 1)}
     assert len(states) == 5
     assert 0 not in states
@@ -284,7 +284,7 @@ def test_any_whole_number_seeds():
 
 @settings(max_examples=30, deadline=None)
 @given(seeds, st.integers(4, 200), st.integers(1, 3), st.booleans(), st.booleans())
-def test_rounding_reports_what_it_costs(seed, n, num_groups, at_random, dense):
+def test_rounding_reports_its_cost(seed, n, num_groups, at_random, dense):
     p, start = block(seed, n, num_groups, dense, m=n // 8 + 1)
     model = KernelModel.of(p)
     relaxed = solve_relaxation(model, model.start(start), Request(), 1)
@@ -322,7 +322,7 @@ def test_no_swap_improves_a_polished_state(seed, n, num_groups, dense):
 
 @settings(max_examples=20, deadline=None)
 @given(seeds, st.integers(2, 100))
-def test_reluctance_is_none_between_the_bounds_and_infinite_where_nothing_moves(seed, n):
+def test_scores_are_zero_between_the_bounds_and_infinite_without_a_move(seed, n):
     rng = np.random.default_rng(seed)
     distance = rng.random(n, np.float32)
     distance[rng.random(n) < 0.2] = 0
@@ -331,7 +331,7 @@ def test_reluctance_is_none_between_the_bounds_and_infinite_where_nothing_moves(
     score = selection_score(distance, curv.astype(np.float32), int((distance == 0).sum()))
     np.testing.assert_array_equal(score == 0, distance == 0)
     np.testing.assert_array_equal(np.isinf(score), np.isinf(distance))
-    # Of two that differ in distance alone, the nearer one is less reluctant.
+    # Of two variables that differ only in distance, the nearer one has the lower score.
     finite = np.flatnonzero(np.isfinite(distance) & (distance > 0))
     same = np.full(n, np.float32(0.3))
     score = selection_score(distance, same, int((distance == 0).sum()))

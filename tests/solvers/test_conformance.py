@@ -1,4 +1,4 @@
-"""Every registered solver against the published suite; a new solver is one row."""
+"""Every registered solver against the conformance suite; a new solver is one row."""
 
 import dataclasses
 import itertools
@@ -19,7 +19,7 @@ def mocked_qpu():
     mock = testing.MockDWaveSampler(
         topology_type="zephyr", topology_shape=[4, 4], parameter_warnings=False
     )
-    # A clique of 56 variables is the most that this processor holds.
+    # The largest clique of this processor has 56 variables.
     return create("qpu", sampler=mock, anneals=20)
 
 
@@ -30,7 +30,7 @@ def numpy_eigensolver():
     return as_solver(MinimumEigenOptimizer(NumPyMinimumEigensolver()))
 
 
-#: (solver, case): a name with options that keep tests short, or what builds an instance.
+#: (solver, case): a name with options that keep tests short, or a factory of an instance.
 TABLE = {
     "anneal": {},
     "anneal-gpu": {},  # on the CPU solver, where there is no device
@@ -70,11 +70,11 @@ def test_every_registered_solver_has_a_row():
     assert ours <= set(TABLE)
 
 
-# -- the suite itself finds what is broken ----------------------------------------------------
+# -- broken solvers fail the suite ------------------------------------------------------------
 
 
 class Honest(Solver):
-    """Answers with the first states of a list; what a small solver looks like."""
+    """Minimal solver: answers with the first feasible states."""
 
     name = "honest"
     summary = "for the tests of the suite"
@@ -130,7 +130,7 @@ class Meddling(Honest):
 
 
 class Scribbling(Honest):
-    """Writes into factored problems alone."""
+    """Writes only into factored problems."""
 
     capabilities = dataclasses.replace(Honest.capabilities, initial_state=True)
 

@@ -41,18 +41,18 @@ def test_proves_the_optimum(seed, n, scale, factored, groups, relax, options):
     energy = lowest_energy(p)
     size = np.abs(p.Q).sum() + abs(p.offset)
     assert solution.energy == pytest.approx(energy, rel=0, abs=1e-9 * size)
-    # No claim where what rounding leaves open is more than a proof may.
+    # No claim of optimality if rounding leaves a larger gap than the tolerance.
     info = solution.info
     coarse = max(info.get("rounding", 0.0), info.get("lowering", 0.0))
     too_coarse = 4 * coarse > info.get("tolerance", 0.0)
     assert too_coarse or solution.status is Status.OPTIMAL
-    # The bound is a true one, rounding of the coefficients included.
+    # The bound holds, including rounding of the coefficients.
     assert solution.bound <= energy + 1e-14 * size
     assert solution.bound >= energy - 1e-6 * size
 
 
 @settings(max_examples=15)
-@example(238)  # the bound meets the optimum all the same
+@example(238)  # the bound still equals the optimum
 @example(0)
 @given(seed=st.integers(0, 10_000))
 def test_coarse_coefficients_give_an_honest_bound_and_no_proof(seed):
@@ -62,14 +62,14 @@ def test_coarse_coefficients_give_an_honest_bound_and_no_proof(seed):
     energy = lowest_energy(p)
     assert solution.bound is None or solution.bound <= energy + 1e-12
     if solution.info.get("rounding", 0) > 1e-6 * abs(energy - p.offset):
-        # Unless the optimum is the very state that rounding takes the most from.
+        # Unless rounding lowers the optimum more than any other state.
         met = solution.energy - solution.bound <= solution.info["tolerance"]
         assert solution.status is (Status.OPTIMAL if met else Status.FEASIBLE)
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(2, 9), data=st.data())
 def test_rounding_is_bounded_for_every_state(seed, n, data):
-    """The largest error claimed is no less than that of any state, and none is negative."""
+    """The claimed error bounds the error of every state, and is not negative."""
     rng = np.random.default_rng(seed)
     R = rng.normal(size=(n, n))
     R = R + R.T
@@ -106,7 +106,7 @@ def test_a_problem_without_coefficients(formulation):
     assert answer.energy == 2.0
 
 
-def test_squares_prove_what_products_do_not():
+def test_squares_prove_more_than_products():
     """A block of the family: low rank, linear terms that outweigh the diagonal."""
     rng = np.random.default_rng(3)
     A = rng.normal(size=(20, 60)) + rng.normal(size=(20, 1))

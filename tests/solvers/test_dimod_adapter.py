@@ -86,7 +86,7 @@ def test_a_sampler_that_only_guesses_is_raised_and_then_repaired():
     assert not refused.repaired.any()
 
 
-def test_what_is_no_backend_is_refused():
+def test_other_objects_are_refused_as_backends():
     for thing in (42, object(), SimulatedAnnealingSampler, {"a": 1}):
         with pytest.raises(OptionError, match="pass"):
             solve(problem_of(), thing)

@@ -23,7 +23,7 @@ LOCAL = ["neal", "tabu", "steepest"]
 
 
 def free_problem(n, seed=0, num_groups=1):
-    """Draw a problem whose cardinalities leave a choice in every group."""
+    """Draw a problem with a choice in every group."""
     Q = np.random.default_rng(seed).normal(size=(n, n))
     groups = np.arange(n) % num_groups
     return CardinalityQUBO(Q + Q.T, np.bincount(groups) // 2, groups=groups)
@@ -219,7 +219,7 @@ def test_without_a_configuration_the_remedy_is_named(solver, monkeypatch, tmp_pa
 
 
 class Cloud:
-    """Answers as the Leap hybrid solver does: feasible and infeasible samples of a CQM."""
+    """Mock of the Leap hybrid solver: feasible and infeasible samples of a CQM."""
 
     def __init__(self, seconds=0.0):
         self.seconds, self.asked = seconds, None
@@ -248,7 +248,7 @@ def test_hybrid_holds_the_cardinality(seed):
     assert "penalty" not in answer.info
 
 
-def test_hybrid_refuses_what_the_cloud_would_not_honour():
+def test_hybrid_refuses_unsupported_requests():
     cloud = Cloud()
     problem = free_problem(8, 0)
     with pytest.raises(UnsupportedError, match="at least 5"):
@@ -256,7 +256,7 @@ def test_hybrid_refuses_what_the_cloud_would_not_honour():
     with pytest.raises(UnsupportedError, match="at most 12"):
         solve(CardinalityQUBO(np.eye(13), k=3), cloud)
     for asked in ({"seed": 1}, {"num_reads": 2}, {"initial_state": [1] * problem.k}):
-        with pytest.raises(UnsupportedError, match="can't honour"):
+        with pytest.raises(UnsupportedError, match="does not support"):
             solve(problem, cloud, **asked)
     assert cloud.asked is None
 

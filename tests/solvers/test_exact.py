@@ -21,7 +21,7 @@ from solvers.exact.tree_search import TreeSearch
 
 
 def block(n: int, m: int, seed: int, groups: int = 1) -> CardinalityQUBO:
-    """Draw a problem of the family: low-rank curvature, linear terms that outweigh it."""
+    """Draw a problem like a pruning block: low-rank curvature, dominant linear terms."""
     rng = np.random.default_rng(seed)
     A = rng.normal(size=(m, n)) * rng.exponential(size=n) + rng.normal(size=(m, 1))
     labels = np.arange(n) % groups
@@ -74,7 +74,7 @@ def test_rank_one_without_linear_terms(solver):
 
 
 def test_a_node_without_numbers_is_branched_on():
-    """Where NaN arises, the first free variable is taken: nothing is written elsewhere."""
+    """With NaN, the first free variable is chosen: no write outside the arrays."""
     n, nan = 4, np.full(4, np.nan)
     problem = ConvexProblem(np.diag(nan), nan, np.zeros(n, np.int64), np.array([2]))
     iterate, index = Iterate(nan, nan, np.zeros(1)), np.arange(n)
@@ -98,7 +98,7 @@ def test_a_tree_without_numbers_ends_and_proves_nothing():
 
 @pytest.mark.parametrize("curvature", [1e-300, 1e-307, 1e-310])
 def test_steps_that_leave_floating_point_are_not_taken(curvature):
-    """Curvature that is nothing beside the slope: the bound still holds."""
+    """Curvature that is negligible relative to the slope: the bound still holds."""
     rng = np.random.default_rng(0)
     n, k = 8, np.array([4])
     P, linear = np.diag(np.full(n, curvature)), rng.normal(size=n)
@@ -115,7 +115,7 @@ def test_extreme_cardinalities(k):
     A = rng.normal(size=(10, 40))
     problem = CardinalityQUBO.from_factors(A, rng.normal(size=40), k)
     assert solve(problem, "exact").is_optimal
-    # One or two variables aside, every state can be listed.
+    # With one or two ones (or zeros), all states can be enumerated.
     few = np.eye(40, dtype=np.uint8)
     if k in (2, 38):
         few = np.array([few[i] | few[j] for i in range(40) for j in range(i)])

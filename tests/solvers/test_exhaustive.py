@@ -21,7 +21,7 @@ from solvers import Status, Stop, UnsupportedError, solve
     seed=st.integers(0, 10_000),
 )
 @settings(max_examples=150, deadline=None)
-def test_finds_what_brute_force_finds(n, groups, factored, scale, seed):
+def test_finds_the_optimum_of_brute_force(n, groups, factored, scale, seed):
     problem = random_problem(n, groups, factored, scale, seed)
     best = lowest_energy(problem)
     answer = solve(problem, "exhaustive")
@@ -34,7 +34,7 @@ def test_finds_what_brute_force_finds(n, groups, factored, scale, seed):
 
 @pytest.mark.parametrize("k", range(1, 10))
 def test_visits_every_state_once(k):
-    """A state with the least energy by construction is found wherever it lies."""
+    """A planted optimum is found at any place of the enumeration."""
     n = 10
     for ones in itertools.combinations(range(n), k):
         target = np.bincount(ones, minlength=n)

@@ -45,9 +45,9 @@ def random_problem(seed, n, groups=None, factored=False):
 
 
 @pytest.mark.usefixtures("no_card")
-def test_cpu_answers_with_one_line_of_notice():
+def test_the_cpu_fallback_warns_once():
     p = random_problem(0, 30, factored=True)
-    with pytest.warns(GpuFallbackWarning, match="the CPU solver 'anneal' answers") as caught:
+    with pytest.warns(GpuFallbackWarning, match="using the CPU solver 'anneal'") as caught:
         s = solve(p, "anneal-gpu", seed=3, num_reads=2)
     assert len([w for w in caught if w.category is GpuFallbackWarning]) == 1
     assert "\n" not in str(caught[0].message)
@@ -83,7 +83,7 @@ def test_nothing_of_triton_is_loaded_before_a_search():
     assert run.stdout.strip() == "False"
 
 
-# -- what surrounds the kernels -----------------------------------------------------------
+# -- layout and batches ---------------------------------------------------------------------
 
 
 @given(st.integers(0, 2**31), st.integers(2, 40), st.integers(1, 4), st.booleans())
@@ -133,7 +133,7 @@ def test_batches_are_cut_to_the_budget(costs, budget):
 
 
 def run_on_device(**environment):
-    """Run the tests of the kernels in a process of their own."""
+    """Run the tests of the kernels in a separate process."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs"]
     return subprocess.run(
         [*command, "tests/solvers/on_device.py"],

@@ -1,4 +1,4 @@
-"""Solvers that are not trusted: what they are given, where they run, and how they are ended."""
+"""Untrusted solvers: read-only inputs, isolation, and abandoned calls."""
 
 import dataclasses
 import importlib
@@ -54,7 +54,7 @@ def factored(seed=0, n=8, k=3):
 
 @dataclasses.dataclass(frozen=True)
 class Stranger(Solver):
-    """Does one of the things below."""
+    """Misbehaves in one of the ways below."""
 
     deed: str = "answer"
     path: str = ""
@@ -98,7 +98,7 @@ class Stranger(Solver):
 
 @dataclasses.dataclass(frozen=True)
 class Local(Stranger):
-    """Can't be sent anywhere, since it holds a function without a name."""
+    """Can't be pickled, since it has a lambda."""
 
     hook: object = None
 
@@ -111,7 +111,7 @@ def little_grace(monkeypatch):
     monkeypatch.setattr(guard, "GRACE", 0.3)
 
 
-# -- what it is given -------------------------------------------------------------------------
+# -- inputs -----------------------------------------------------------------------------------
 
 
 def scripted(run, **capabilities):
@@ -135,7 +135,7 @@ def test_arrays_are_read_only_and_attributes_are_its_own(problem):
 
     answer = solve(problem, scripted(run), initial_state=START)
     assert not any(seen["writable"])
-    assert seen["shares"]  # nothing is copied that can be large
+    assert seen["shares"]  # large arrays are not copied
     assert problem.hash == before
     assert (problem.k, answer.energy) == (k, problem.energy(START))
 
@@ -221,7 +221,7 @@ def reporting(info):
     return Outcome(np.array(START, np.uint8), Stop.CONVERGED, info=info)
 
 
-def test_no_answer_shares_memory_with_the_start_that_was_handed_over():
+def test_no_answer_shares_memory_with_the_start():
     kept = []
 
     def run(self, problem, request):
@@ -232,7 +232,7 @@ def test_no_answer_shares_memory_with_the_start_that_was_handed_over():
     assert not np.shares_memory(answer.samples, kept[0])
 
 
-def test_a_proof_or_bound_that_a_better_state_refutes_is_dropped_and_told():
+def test_refuted_proofs_and_bounds_are_dropped_and_recorded():
     def run(self, problem, request):
         worst = max(np.eye(8, dtype=np.uint8), key=problem.energy)
         return Outcome(worst, Stop.PROVEN, proven=True, bound=problem.energy(worst))
@@ -240,7 +240,7 @@ def test_a_proof_or_bound_that_a_better_state_refutes_is_dropped_and_told():
     problem = problem_of(k=1)
     solver = scripted(run, exact=True)
     alone = solve(problem, solver)
-    assert alone.is_optimal  # nothing is known that speaks against it
+    assert alone.is_optimal  # nothing refutes it
     start = min(np.eye(8, dtype=np.uint8), key=problem.energy)
     better = solve(problem, solver, initial_state=start)
     assert not better.is_optimal
@@ -248,7 +248,7 @@ def test_a_proof_or_bound_that_a_better_state_refutes_is_dropped_and_told():
     assert "lies above the energy" in better.info["refuted"]
 
 
-# -- how it is ended --------------------------------------------------------------------------
+# -- abandoned calls --------------------------------------------------------------------------
 
 
 def waited(call):
@@ -260,7 +260,7 @@ def waited(call):
 @pytest.mark.usefixtures("little_grace")
 @pytest.mark.parametrize("deed", ["sleep", "spin"])
 def test_a_thread_that_hangs_is_left_behind(deed):
-    """And a loop of Python code in it ends."""
+    """And a loop of Python code in it is stopped."""
 
     def fails():
         with pytest.raises(TimeLimitError, match=r"'stranger'.*time limit of 0.1 s.*thread"):
@@ -296,10 +296,10 @@ def test_under_a_time_limit_it_runs_in_a_process_that_is_kept():
     assert here.info["process"] == os.getpid()
     assert there[0].info["process"] == there[1].info["process"] != os.getpid()
     assert there[0].x.tolist() == there[1].x.tolist() == here.x.tolist()
-    assert there[0].timing.total < 1  # starting the process is not the solver's time
+    assert there[0].timing.total < 1  # starting the process does not count
 
 
-def test_an_edited_solver_is_loaded_anew(tmp_path, monkeypatch):
+def test_an_edited_solver_is_reloaded(tmp_path, monkeypatch):
     source = """
 import numpy as np
 from solvers import Capabilities, Outcome, Solver, Stop
@@ -322,7 +322,7 @@ class Edited(Solver):
         assert solve(problem_of(), module.Edited(), time_limit=5).info["version"] == version
 
 
-def test_what_a_solver_prints_there_is_no_answer():
+def test_output_of_a_solver_does_not_mix_with_answers():
     assert solve(problem_of(), Stranger("print"), time_limit=5).x is not None
 
 
@@ -357,7 +357,7 @@ def test_our_own_solvers_run_in_the_callers_thread(monkeypatch):
 
 
 class Queue(dimod.Sampler):
-    """A sampler that takes a time limit, and does not keep it."""
+    """A sampler that ignores its time limit."""
 
     parameters: ClassVar = {"time_limit": []}
     properties: ClassVar = {}
@@ -418,7 +418,7 @@ def test_an_interruption_ends_a_hanging_solver(problem, batches):
     assert process.returncode == 0
 
 
-# -- many at a time ---------------------------------------------------------------------------
+# -- sequences --------------------------------------------------------------------------------
 
 
 def test_an_executor_that_breaks_costs_the_problem_that_broke_it():
@@ -426,7 +426,7 @@ def test_an_executor_that_breaks_costs_the_problem_that_broke_it():
     expected = solve([problems[0], problems[2], problems[3]], Stranger(), seed=None)
     with ProcessPoolExecutor(1) as processes:
         answers = solve_each(problems, Stranger("half"), executor=processes)
-        again = solve_each(problems, Stranger("half"), executor=processes)  # broken by now
+        again = solve_each(problems, Stranger("half"), executor=processes)  # already broken
     for found in (answers, again):
         assert [isinstance(answer, Solution) for answer in found] == [True, False, True, True]
         assert "SIGKILL" in str(found[1])
@@ -528,7 +528,7 @@ def test_reported_keys_can_be_written_as_json():
     json.dumps(info["counts"])
 
 
-def test_the_record_of_what_was_asked_can_not_be_overwritten():
+def test_the_record_of_a_request_cannot_be_overwritten():
     said = {"solver": "exact", "seed": "42", "own": 1}
     info = solve(problem_of(), scripted(lambda s, p, r: reporting(said), seed=True), seed=7).info
     assert (info["solver"], info["seed"], info["own"]) == ("stranger", 7, 1)

@@ -1,4 +1,4 @@
-"""Ctrl-C after and during a solve, as a user presses it: in a process of its own."""
+"""Ctrl-C during and after a solve, in a separate process."""
 
 import pickle
 import subprocess
@@ -67,7 +67,7 @@ for call, solver, options in eval(sys.argv[1]):
     print(call, solver, "late" if late else "soon", threading.active_count() - 1)
 """
 
-#: Without a limit (or with a long one) all of them would go on.
+#: Without a limit (or with a long one), all of them would continue.
 SEARCHES = [
     ("one", "cpsat", {"workers": 1}),
     ("sequence", "cpsat", {"workers": 2}),
@@ -94,7 +94,7 @@ def test_ctrl_c_after_every_solver():
 
 
 def test_ctrl_c_during_a_search():
-    """It ends soon, and no thread of it is left behind."""
+    """The call ends soon, without a thread left behind."""
     expected = [f"{call} {solver} soon 0" for call, solver, _ in SEARCHES]
     assert run(DURING, repr(SEARCHES)).splitlines() == expected
 
@@ -135,7 +135,7 @@ def test_an_error_is_announced_to_the_other_threads():
 
 
 def test_callbacks_of_cpsat_may_fail():
-    """They run in the thread of the search; what they raise is the caller's to see."""
+    """Callbacks run in the thread of the search; their errors reach the caller."""
     from solvers import BackendError, solve
 
     Q = np.random.default_rng(0).normal(size=(20, 20))

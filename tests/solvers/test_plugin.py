@@ -1,4 +1,4 @@
-"""The worked example of a third-party solver, installed as a user would."""
+"""The example of a third-party solver, installed like by a user."""
 
 import json
 import os
@@ -35,7 +35,7 @@ print("\\n---\\nfound and conforming")
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """Install the example into a folder of its own; built from a copy, to keep ours clean."""
+    """Install the example into a separate folder, built from a copy."""
     pytest.importorskip("setuptools")
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("target")
     shutil.copytree(EXAMPLE, source, dirs_exist_ok=True)

@@ -120,7 +120,7 @@ def test_the_optimum_is_among_the_samples(n, seed):
     assert not answer.repaired.any()
     circuit = answer.info["circuit"]
     assert circuit["qubits"] == n
-    # Two layers of couplings and exchanges between all pairs, two gates each at the least.
+    # Two layers of couplings and exchanges between all pairs, with at least two gates each.
     assert circuit["two_qubit_gates"] >= 2 * 2 * n * (n - 1)
     assert circuit["depth"] > 4 * (n - 1)
 
@@ -197,7 +197,7 @@ def test_a_primitive_and_a_backend_of_the_users():
     assert sparse > dense  # a line of qubits needs swaps
 
 
-def test_figures_count_what_is_there():
+def test_circuit_metrics():
     circuit = qiskit.QuantumCircuit(3)
     circuit.h(0)
     circuit.cx(0, 1)

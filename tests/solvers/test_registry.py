@@ -1,4 +1,4 @@
-"""Names of solvers, where other distributions offer some too: in a fresh process each."""
+"""Names of solvers with several distributions, each in a fresh process."""
 
 import json
 import os
@@ -29,7 +29,7 @@ class Nosy(Other):
 
 @pytest.fixture
 def install(tmp_path):
-    """Put a distribution on the path: its metadata, and modules."""
+    """Create a distribution on the path: metadata and modules."""
 
     def put(name, solvers, **modules):
         about = tmp_path / f"{name.replace('-', '_')}-1.0.dist-info"
@@ -45,7 +45,7 @@ def install(tmp_path):
 
 @pytest.fixture
 def python(tmp_path):
-    """Run code where those distributions are installed; returns the process."""
+    """Run code with those distributions installed; return the process."""
 
     def run(code, *arguments):
         path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
@@ -59,7 +59,7 @@ def python(tmp_path):
     return run
 
 
-#: Prints the names that can run, and what ``icbs solvers --json`` says of all.
+#: Prints the available names, and the output of ``icbs solvers --json``.
 LISTING = """
 import json, sys
 from icbs.cli import main
@@ -72,13 +72,13 @@ main()
 
 
 def listing(result):
-    """Return the names that can run, and what is said of each."""
+    """Return the available names, and the record of each."""
     assert result.returncode == 0, result.stderr
     names, found = result.stdout.splitlines()
     return json.loads(names), {entry["name"]: entry for entry in json.loads(found)}
 
 
-def test_nobody_else_answers_to_our_names(install, python):
+def test_other_distributions_cannot_replace_built_in_solvers(install, python):
     install("aaa-impostor", {"anneal": "impostor:Other"}, impostor=PLUGIN)
     install("zzz.Impostor", {"anneal": "impostor:Other", "other": "impostor:Other"})
     result = python("from solvers import get, available; print(get('anneal'), available())")

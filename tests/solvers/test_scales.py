@@ -1,4 +1,4 @@
-"""Every solver of the conformance table far from ordinary size: right, or refused by name."""
+"""Every solver of the conformance table at extreme scales: correct, or refused."""
 
 import dataclasses
 import time
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings(
     f"ignore::{GpuFallbackWarning.__module__}.GpuFallbackWarning"
 )
 
-#: Baselines, a device's mock, and few sweeps: they need not find the optimum.
+#: Baselines, mocks and short runs, which need not find the optimum.
 WEAK = {"diagonal", "neal", "qpu", "steepest"}
 
 #: (form, dtype): powers of two that the coefficients are multiplied by. Up to 2**-1070 and
@@ -67,13 +67,14 @@ def test_scales(row, form, dtype):
             assert answer.bound <= best
             assert best - answer.bound <= max(np.ldexp(1e-6, exponent), 5e-324)
         assert answer.is_optimal == case.can.exact
-        if case.can.deterministic and seed:  # nothing but the exponent has changed
+        if case.can.deterministic and seed:  # only the exponent has changed
             np.testing.assert_array_equal(answer.samples, solve(plain, case.solver, **seed).samples)
 
 
 @pytest.mark.parametrize("row", TABLE)
 def test_both_ends_in_one_problem(row):
-    """Beside the largest coefficient the others are rounding: no more is asked for."""
+    """Compared with the largest coefficient the others are rounding errors, so that any state is
+    fine."""
     if row in names() and (missing := get(row).missing()):
         pytest.skip(f"needs {missing}")
     case = case_of(row)
@@ -126,7 +127,7 @@ def test_an_offset_far_from_the_coefficients():
     answer = solve(shifted, "exact", callback=lambda seconds, energy: energy != 1.0)
     assert answer.is_optimal
     assert (answer.energy, answer.bound) == (1.0, 1.0)
-    assert problem.energy(answer.x) == lowest_energy(problem)  # though no energy shows it
+    assert problem.energy(answer.x) == lowest_energy(problem)  # although no energy shows it
 
 
 @pytest.mark.parametrize("exponent", [-400, 400])
@@ -201,8 +202,8 @@ def test_no_coefficients_at_all(solver, factored, n):
     assert time.perf_counter() - begin < 10
 
 
-def test_cpsat_leaves_alone_what_ties():
-    """Tiny coefficients beside a large one: their states are one to the proof."""
+def test_cpsat_skips_the_search_if_all_states_tie():
+    """Tiny coefficients with a large one: their states tie for the proof."""
     Q = np.full((40, 40), 1e-290)
     Q[0, 0] = -1.0
     answer = solve(CardinalityQUBO(Q, 20), "cpsat", workers=1)
@@ -213,7 +214,7 @@ def test_cpsat_leaves_alone_what_ties():
 
 @dataclasses.dataclass(frozen=True)
 class Claims(Solver):
-    """Returns its problem's first states in their order, with whatever claims it is given."""
+    """Returns the first states of its problem, with given claims."""
 
     claims: object = None
 
@@ -246,7 +247,7 @@ def test_a_false_bound_is_refuted_at_every_scale(exponent):
 @pytest.mark.parametrize(
     ("claims", "said"),
     [
-        ("garbage", "returned a str where an Outcome is due"),
+        ("garbage", "returned a str; expected an Outcome"),
         ({"bound": "low"}, "bound"),
         ({"bound": np.nan}, "bound"),
         ({"info": [1]}, "info"),

@@ -1,4 +1,4 @@
-"""The entry point and the registry: checks before work, answers after it, many at a time."""
+"""Entry points and registry: validation, answers, sequences."""
 
 import dataclasses
 import pickle
@@ -45,7 +45,7 @@ def problem_of(n=8, k=3, seed=0):
 
 @dataclasses.dataclass(frozen=True)
 class Scripted(Solver):
-    """Answers what it is told to."""
+    """Returns a given answer."""
 
     answer: object = None
 
@@ -118,8 +118,8 @@ def test_a_heuristic_that_claims_a_proof_is_not_believed():
 @pytest.mark.parametrize(
     "samples", [np.full((1, 8), 2), np.full((1, 8), np.nan), np.zeros((1, 7)), "text"]
 )
-def test_what_is_no_state_is_the_backends_fault(samples):
-    with pytest.raises(BackendError, match="returned no states"):
+def test_invalid_states_are_a_backend_error(samples):
+    with pytest.raises(BackendError, match="returned invalid states"):
         solve(problem_of(), scripted(lambda p, r: Outcome(samples, Stop.CONVERGED)))
 
 
@@ -197,7 +197,7 @@ def test_size_and_groups_are_checked_before_the_solver_runs():
 def test_senseless_requests_are_refused(asked, many):
     name, value = next(iter(asked.items()))
     shown = "'1'" if value == "1" else ""
-    with pytest.raises(OptionError, match=f"{name} is {shown}.*(must be|pass|leave)"):
+    with pytest.raises(OptionError, match=f"{name} is {shown}.*(must be|pass|omit)"):
         solve([problem_of()] if many else problem_of(), "anneal", **asked)
 
 
@@ -208,7 +208,7 @@ def test_numbers_of_any_kind_are_taken(number):
     assert type(info["time_limit"]) is float
 
 
-def test_what_is_no_problem_is_refused():
+def test_other_objects_are_refused_as_problems():
     for thing in (np.eye(4), 3, [problem_of(), "text"], None):
         with pytest.raises(InvalidProblemError, match="CardinalityQUBO"):
             solve(thing, "anneal")
@@ -306,7 +306,7 @@ def test_a_batch_gets_only_open_problems_and_keeps_their_places():
     assert [int(a.x.sum()) for a in answers] == [2, 0, 3, 4]
     with ThreadPoolExecutor(1) as threads:
         solve(mixed, Batched(first), executor=threads)
-    assert seen == [[5, 7]]  # the caller's executor comes before the solver's batch
+    assert seen == [[5, 7]]  # the caller's executor takes precedence over the solver's batch
 
 
 def test_each_problem_has_its_own_seed_start_and_clock():
@@ -403,7 +403,7 @@ class Damaged(Scripted):
 
 @pytest.fixture
 def plugins(monkeypatch, tmp_path):
-    """Register the classes above, and entry points that lead nowhere."""
+    """Register the classes above, and broken entry points."""
     (tmp_path / "tests_damaged_backend.py").write_text("raise ImportError('no libfoo')\n")
     monkeypatch.syspath_prepend(tmp_path)
     here = {name: f"{__name__}:{name.title()}" for name in ("homeless", "damaged")}
@@ -433,7 +433,7 @@ def test_broken_plugins_are_named():
         get("nowhere")
     with pytest.raises(SolverError, match="not a solvers.Solver"):
         get("nosolver")
-    assert available() == ["damaged"]  # its files are there; the broken ones hide no other
+    assert available() == ["damaged"]  # its files exist; broken ones must not hide others
 
 
 def test_importing_the_floors_loads_no_backend():

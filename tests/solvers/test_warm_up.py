@@ -1,4 +1,4 @@
-"""What is compiled before a clock runs must be all that a run needs."""
+"""Warm-up must compile all kernels that a run needs."""
 
 import importlib
 import pkgutil
@@ -12,7 +12,7 @@ from solvers import get, solve
 
 
 def compiled(package):
-    """Number of compiled forms of each kernel of a package, those called by kernels included."""
+    """Number of compiled forms of each kernel of a package, including those called by kernels."""
     modules = [
         importlib.import_module(f"{package}.{module.name}")
         for module in pkgutil.iter_modules(importlib.import_module(package).__path__)
