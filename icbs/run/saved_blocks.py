@@ -71,8 +71,9 @@ class SavedBlock:
     """Status of the solution; empty if the solver failed."""
     energy: float
     """Energy of the solution; the start has energy 0."""
-    bound: float
-    """Lower bound by the solver; NaN without one."""
+    proved: bool
+    bound: float | None
+    """Whether the solution is proved optimal, and a lower bound; as in the history."""
     moved: int
     predicted: float
     actual: float
@@ -210,8 +211,7 @@ class BlockSaver:
 
     def _record(self, number: int, block: Block, answer: Answer, row: BlockRecord) -> SavedBlock:
         answered = isinstance(answer, Solution) and not row.failure
-        columns = {field.name for field in dataclasses.fields(SavedBlock)} - {"bound"}
-        same = {name: value for name, value in vars(row).items() if name in columns}
+        same = {field.name: getattr(row, field.name) for field in dataclasses.fields(BlockRecord)}
         return SavedBlock(
             **same,
             file=f"block-{number:06d}.npz",
@@ -222,7 +222,6 @@ class BlockSaver:
             kappa=block.kappa,
             solver=self.config.solver,
             status=answer.status.value if isinstance(answer, Solution) and answered else "",
-            bound=math.nan if row.bound is None else row.bound,
             size=0,
         )
 
