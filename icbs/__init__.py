@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from icbs.blocks.block import Block
     from icbs.config import PrunerConfig
     from icbs.data.losses import CausalLMLoss, ClassificationLoss
+    from icbs.enumeration.optimum import TrueOptimum, true_optimum
     from icbs.errors import (
         BlockSizeWarning,
         ConfigError,
@@ -65,6 +66,7 @@ _HOME = {
     "RunFolderError": "icbs.errors",
     "SolverFailureError": "icbs.errors",
     "TrainingModeWarning": "icbs.errors",
+    "TrueOptimum": "icbs.enumeration.optimum",
     "UncheckedFileWarning": "icbs.errors",
     "apply_masks": "icbs.export.masks",
     "check_pattern": "icbs.export.training",
@@ -75,6 +77,7 @@ _HOME = {
     "save_compressed": "icbs.export.compressed",
     "save_masks": "icbs.export.masks",
     "to_torch_pruning": "icbs.export.training",
+    "true_optimum": "icbs.enumeration.optimum",
 }
 
 
@@ -113,6 +116,7 @@ __all__ = [
     "RunFolderError",
     "SolverFailureError",
     "TrainingModeWarning",
+    "TrueOptimum",
     "UncheckedFileWarning",
     "apply_masks",
     "check_pattern",
@@ -123,4 +127,5 @@ __all__ = [
     "save_compressed",
     "save_masks",
     "to_torch_pruning",
+    "true_optimum",
 ]

@@ -1,4 +1,4 @@
-"""Import paths of version 0.1 as aliases of the new ones, for one more version.
+"""Deprecated import paths of version 0.1, as aliases of the new ones.
 
 To be deleted in the version after next, with its line in ``icbs/__init__.py``.
 """

@@ -1,4 +1,4 @@
-"""Parts of the pruner by name: ours, registered ones, and entry points of other distributions."""
+"""Registries of parts of the pruner: built-in, registered, or entry points of distributions."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Objects of one role, by name; each is imported when it is first asked for.
+    """Objects of one role, by name; each is imported at first use.
 
     Parameters
     ----------
     role : str
         Name of the role in messages, such as ``"curvature"``.
     group : str
-        Entry-point group in which other distributions offer theirs.
+        Entry-point group for objects of other distributions.
     builtin : dict of str to str
-        Name → ``module:attribute``. No plug-in replaces a built-in name.
+        Name → ``module:attribute``. Plug-ins can't replace a built-in name.
     """
 
     def __init__(self, role: str, group: str, builtin: dict[str, str]) -> None:
@@ -35,12 +35,12 @@ class Registry(Generic[T]):
         return {entry.name: entry for entry in entry_points(group=self.group)}
 
     def names(self) -> list[str]:
-        """Names of all objects, built-in ones first; imports none of them."""
+        """Names of all objects, built-in ones first, without importing them."""
         others = {*self._entries, *self._registered}
         return [*self.builtin, *sorted(others - set(self.builtin))]
 
     def register(self, name: str, item: T) -> T:
-        """Add an object of one's own for this process.
+        """Register an object for this process.
 
         Raises
         ------
@@ -58,7 +58,7 @@ class Registry(Generic[T]):
         Raises
         ------
         ConfigError
-            If there is none of this name, or it can't be imported.
+            If the name is unknown, or the object can't be imported.
         """
         if name in self._registered:
             return self._registered[name]
@@ -81,12 +81,12 @@ class Registry(Generic[T]):
         return f"unknown {self.role} {name!r}{did_you_mean(name, names)}; known: {', '.join(names)}"
 
     def check(self, name: str) -> str:
-        """Return a name that is registered.
+        """Return the name if it is registered.
 
         Raises
         ------
         ValueError
-            If it is not, as pydantic's validators do.
+            If it is not (the exception that pydantic expects of validators).
         """
         if name not in self.names():
             raise ValueError(self.unknown(name))

@@ -1,4 +1,4 @@
-"""iCBS: block coordinate descent over the mask, one cardinality-constrained QUBO a block."""
+"""iCBS: block coordinate descent over the mask; a block is a cardinality-constrained QUBO."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from icbs import parallel
 from icbs.blocks.block import Block, build_block
 from icbs.blocks.solving import check_solver, check_whole_model, choose_solver, solve_blocks
-from icbs.config import LayerSettings, PrunerConfig, StartSettings
+from icbs.config import LayerSettings, PrunerConfig, RunFolderSettings, StartSettings
 from icbs.curvature.passes import Pass
 from icbs.data.objective import Loss
 from icbs.errors import ConfigError
@@ -36,15 +36,15 @@ from icbs.selection.schedule import visit_order
 from icbs.selection.selector import make_selector
 from solvers import Solution, SolverError
 
-#: Settings that made the masks which a resumed run goes on with, or drew its samples.
+#: Settings of the initial masks and of the sampling, which a resumed run can't change.
 _FIXED = {
     *LayerSettings.model_fields,
     *StartSettings.model_fields,
     *("paper", "fix_prune", "fix_keep", "seed", "acceptance_samples"),
 }
 
-#: Changes under which a resumed run keeps its plan, and so its roundings.
-_PLANNED = {"passes", "time_limit", "solver", "solver_options"}
+#: Settings that a resumed run can change with the recorded memory plan (and its rounding).
+_PLANNED = {*RunFolderSettings.model_fields, "passes", "time_limit", "solver", "solver_options"}
 
 
 class Pruner:
@@ -55,8 +55,8 @@ class Pruner:
     config : PrunerConfig, optional
         All settings at once.
     solver : str, Solver, dimod.Sampler or OptimizationAlgorithm, optional
-        Who solves the blocks: a registered name (``icbs solvers`` lists them), a solver of
-        your own as ``module:Class``, or an instance.
+        Solver of the blocks: a registered name (``icbs solvers`` lists them), a custom solver
+        as ``module:Class``, or an instance.
     **settings
         Settings by name (see :class:`icbs.PrunerConfig`), on top of ``config``.
 
@@ -65,11 +65,11 @@ class Pruner:
     ConfigError
         For an unknown setting or a value out of range.
     UnknownSolverError, MissingBackendError, OptionError
-        For a solver that is not there, or has no such option.
+        For an unknown solver, a missing backend, or an unknown option.
     UnsupportedError
-        For a solver that can't hold the blocks, the constraint or the time limit.
+        For a solver that does not support the blocks, the constraint or the time limit.
     BackendError
-        For a solver that needs something that is not set up, such as a token.
+        For a solver without a required setup, such as a token.
 
     Examples
     --------
@@ -85,7 +85,7 @@ class Pruner:
         if solver is None:
             solver = config.solver
         elif solver != config.solver and "solver_options" not in settings:
-            options = {}  # those of the configuration are another solver's
+            options = {}  # the configured options belong to another solver
         self.solver, name, options = choose_solver(solver, options)
         self.config = config.model_copy(update={"solver": name, "solver_options": options})
         check_solver(self.solver, self.config)
@@ -111,32 +111,33 @@ class Pruner:
         ----------
         model : nn.Module
             Any module with layers of :mod:`icbs.model.kinds`. Wrappers (``torch.compile``,
-            ``nn.DataParallel``, PEFT's) are seen through: masks are named as without them.
+            ``nn.DataParallel``, PEFT's) are resolved: masks are named as without them.
         batches : iterable of (inputs, targets)
             Training samples, read once. Inputs are a tensor, or a tuple or dict of tensors
             passed by position or keyword.
         loss : callable
             ``loss(outputs, targets)``, averaging over samples.
         masks : mapping of str to Tensor of bool, optional
-            Where to start: layer name → mask in the shape (out, in), True where the weight
-            is kept, one for each layer to prune and of its density. Without them
-            ``initial`` makes the start.
+            Initial masks: layer name → mask of shape (out, in), True where the weight is kept, one
+            for each layer to prune, with its density. By default they are computed from
+            ``initial``.
         run : path, optional
-            New folder for checkpoints, history and results; see :meth:`resume`.
+            New folder for checkpoints, history, results and, with ``save_blocks``, block
+            problems; see :meth:`resume`.
         callback : callable, optional
             ``callback(progress)`` at the start and after each pass; a true return value
-            ends the run. Its time does not count.
+            ends the run. Its time is not counted.
         executor : concurrent.futures.Executor, optional
-            Where the blocks of a pass are solved side by side: threads of this process by
+            Executor that solves the blocks of a pass in parallel: threads of this process by
             default; processes, Dask's ``client.get_executor()`` or MPI's pool elsewhere.
         progress : bool, optional
-            Whether to print a line a pass; by default only in a terminal, and into the log
-            (``logging.getLogger("icbs")``, INFO) elsewhere.
+            Whether to print a line per pass; by default only in a terminal; otherwise lines are
+            logged (``logging.getLogger("icbs")``, INFO).
         update : callable, optional
             ``update(context, state)`` after each pass returns new weights by layer name, which
-            stay if the held-out loss does not rise; see :mod:`icbs.run.weight_update`.
+            are kept if the held-out loss does not increase; see :mod:`icbs.run.weight_update`.
         about : mapping, optional
-            Notes kept in the run folder's manifest, for whoever resumes the run.
+            Notes stored in the run folder's manifest, for a later resumption.
 
         Returns
         -------
@@ -144,17 +145,24 @@ class Pruner:
 
         Raises
         ------
+        ConfigError
+            If ``save_blocks`` is set, and there is no run folder.
         LayerError, DataError
-            Before a first pass, with the model as it was. Whatever stops a later one leaves the
-            model with the best masks seen.
+            Before the first pass, with the model unchanged. An exception in a later pass leaves
+            the model with the best masks found.
         SolverFailureError
-            If the solver answers no block of the first three passes (or of all, where there
-            are fewer). The best masks are set, and the run folder can be resumed.
+            If the solver answers no block of the first three passes (or of all passes, if there are
+            fewer). The best masks are set, and the run folder can be resumed.
         RunFolderError
-            If the folder exists, another process uses it, or it can't be written. Once passes
-            are done, a checkpoint that can't be written is a warning; where the results can't be,
-            the error carries them as ``result``, and the model has the best masks seen.
+            If the folder exists, another process uses it, or it can't be written. After the
+            first pass a checkpoint that can't be written is a warning; if the results can't be
+            written, the error has them as ``result``, and the model has the best masks found.
         """
+        if run is None and self.config.save_blocks is not None:
+            raise ConfigError(
+                f"save_blocks = {self.config.save_blocks!r} needs a run folder to save blocks in; "
+                "pass run=…, or leave save_blocks out"
+            )
         held = nullcontext() if run is None else RunFolder.new(run)
         with evaluation_mode(model) as plain, held as folder:
             context = RunContext.prepare(plain, batches, loss, self.config)
@@ -188,30 +196,30 @@ class Pruner:
         update: WeightUpdate | None = None,
         **changes: Any,
     ) -> Result:
-        """Go on with a run that was interrupted, from its last checkpoint.
+        """Continue an interrupted run from its last checkpoint.
 
-        With the same model, samples and settings on the same machine the result is the
-        one that the run would have had, bit for bit.
+        With the same model, samples and settings on the same machine the result is
+        bit-identical to that of an uninterrupted run.
 
         Parameters
         ----------
         run : path
             Folder of the run.
         model, batches, loss
-            As given to :meth:`prune`; the model dense, as it was.
+            As given to :meth:`prune`; the model is the dense one.
         callback, executor, progress, update : optional
             As for :meth:`prune`.
         **changes
             Settings that differ from the recorded ones, such as a larger ``passes``. They
-            hold for this call: a later resumption must name them again.
+            apply to this call only: a later resumption must give them again.
 
         Raises
         ------
         ConfigError
-            For a change of what the masks were begun with.
+            For a change of a setting of the initial masks or the sampling.
         RunFolderError
-            If the folder is no run, is damaged, in use by another process, or belongs to another
-            model or other data; and as for :meth:`prune`.
+            If the folder is not a run folder, is damaged, in use by another process, or belongs to
+            another model or other data; and as for :meth:`prune`.
         """
         if fixed := sorted(_FIXED.intersection(changes)):
             raise ConfigError(
@@ -226,7 +234,7 @@ class Pruner:
                     f"solver={recorded.solver!r} or an instance"
                 )
             pruner = cls(recorded, **changes)
-            # Another limit of memory or size of batch makes another plan, and other roundings.
+            # Another memory limit or batch size gives another plan, and different rounding.
             plan = folder.plan() if set(changes) <= _PLANNED else None
             context = RunContext.prepare(plain, batches, loss, pruner.config, plan)
             check_whole_model(pruner.solver, pruner.config, context.layers)
@@ -258,15 +266,17 @@ class Pruner:
         )
 
     def step(self, context: RunContext, state: RunState) -> None:
-        """Do one pass: select a block in each layer due, build, solve and judge the problems."""
+        """Do one pass: select, build and solve a block in each layer due; accept or undo moves."""
         due = visit_order(context.layers, context.visits, state.step, state.generator)
         pass_info = self.look(context, state, due)
         blocks: list[Block] = []
         for _ in range(state.acceptance.attempts):
-            blocks.clear()  # Two lists of problems would take as much memory again.
+            blocks.clear()  # Free the problems before new ones are built.
             blocks = self.build(context, state, pass_info)
             answers = self.solve(context, state, blocks)
             rows = state.acceptance.judge(context, state, blocks, answers)
+            if context.block_saver is not None:
+                context.block_saver.save(state, blocks, answers, rows)
             state.history += rows
             if state.acceptance.settled(rows):
                 break
@@ -284,7 +294,7 @@ class Pruner:
         return pass_info
 
     def build(self, context: RunContext, state: RunState, pass_info: Pass) -> list[Block]:
-        """Build the problems of a pass, with the damping that the run has learned."""
+        """Build the problems of a pass, with the current damping."""
         config = self.config
         kappa = config.curvature_weight or float(len(pass_info.blocks))
         damping = state.acceptance.damping
@@ -302,7 +312,7 @@ class Pruner:
     def solve(
         self, context: RunContext, state: RunState, blocks: Sequence[Block]
     ) -> list[Solution | SolverError]:
-        """Solve the blocks of a pass, once for all processes."""
+        """Solve the blocks of a pass in the first process, for all processes."""
         solver, config, executor = self.solver, self.config, context.executor
         return parallel.broadcast_from_rank0(
             lambda: solve_blocks(blocks, solver, config, state.step, executor)
@@ -310,7 +320,7 @@ class Pruner:
 
 
 def _start(context: RunContext, masks: Mapping[str, Tensor] | None) -> RunState:
-    """Begin a run; if that fails, nothing is left pruned."""
+    """Begin a run; restore the dense weights if that fails."""
     try:
         return start_run(context, masks)
     except BaseException:
@@ -332,16 +342,16 @@ def make_blocks(
     Parameters
     ----------
     model, batches, loss
-        As for :meth:`icbs.Pruner.prune`; the model is copied and stays as it is.
+        As for :meth:`icbs.Pruner.prune`; the model is copied and not modified.
     after : int, default 0
-        Passes of pruning done first: blocks at the initial mask differ from later ones.
+        Number of pruning passes before the blocks are built.
     **settings
-        Of the pruner; see :class:`icbs.PrunerConfig`.
+        Settings of the pruner; see :class:`icbs.PrunerConfig`.
 
     Returns
     -------
     list of Block
-        ``block.problem`` is the QUBO, ``block.start`` the status quo, of energy 0.
+        ``block.problem`` is the QUBO, ``block.start`` the current state, with energy 0.
 
     Examples
     --------

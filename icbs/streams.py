@@ -1,4 +1,4 @@
-"""The random streams of a run, all derived from its seed."""
+"""Random streams of a run, all derived from its seed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import torch
 
 
 def samples(seed: int) -> torch.Generator:
-    """Stream that orders samples: which are held out, and in which order the others come."""
+    """Stream for the choice of held-out samples and the order of the others."""
     return torch.Generator().manual_seed(seed)
 
 
 def passes(seed: int) -> torch.Generator:
-    """Stream of the start and of all passes; its state is part of a checkpoint."""
+    """Stream for the start and all passes; its state is part of a checkpoint."""
     return torch.Generator().manual_seed(seed + 1)
 
 

@@ -11,14 +11,24 @@ from problems.lazy import attach
 
 if TYPE_CHECKING:
     from problems.errors import FormatError, IcbsError, InvalidProblemError
+    from problems.instance import Instance, load_instances
     from problems.qubo import CardinalityQUBO
 
-__all__ = ["CardinalityQUBO", "FormatError", "IcbsError", "InvalidProblemError"]
+__all__ = [
+    "CardinalityQUBO",
+    "FormatError",
+    "IcbsError",
+    "Instance",
+    "InvalidProblemError",
+    "load_instances",
+]
 
 _HOME = {
     "CardinalityQUBO": "problems.qubo",
     "FormatError": "problems.errors",
     "IcbsError": "problems.errors",
+    "Instance": "problems.instance",
     "InvalidProblemError": "problems.errors",
+    "load_instances": "problems.instance",
 }
 __getattr__, __dir__ = attach(globals(), _HOME)

@@ -6,7 +6,7 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +24,9 @@ MAX_RATIO = 50
 
 
 def read_arrays(
-    path: str | Path, entries: Mapping[str, tuple[str, int]]
+    path: str | Path,
+    entries: Mapping[str, tuple[str, int]],
+    only: Container[str] | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Read the arrays of an ``.npz`` after checking the sizes that its headers claim.
 
@@ -34,6 +36,8 @@ def read_arrays(
     entries : mapping of name to (kinds, ndim)
         Permitted arrays, with the dtype kinds (``"iu"``, ``"f"``, …) and the number
         of dimensions that they must have.
+    only : container of str, optional
+        Arrays to read; all if omitted. The headers of the others are checked too.
 
     Raises
     ------
@@ -44,7 +48,7 @@ def read_arrays(
     """
     try:
         with zipfile.ZipFile(regular(path)) as archive:
-            return _read(archive, path, entries)
+            return _read(archive, path, entries, only)
     except (FileNotFoundError, FormatError):
         raise
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
@@ -70,18 +74,25 @@ def check_unpacked(archive: zipfile.ZipFile, path: str | Path, loader: str) -> N
 
 
 def _read(
-    archive: zipfile.ZipFile, path: str | Path, entries: Mapping[str, tuple[str, int]]
+    archive: zipfile.ZipFile,
+    path: str | Path,
+    entries: Mapping[str, tuple[str, int]],
+    only: Container[str] | None,
 ) -> dict[str, npt.NDArray[Any]]:
     members = archive.infolist()
     check_unpacked(archive, path, "numpy.load")
     arrays: dict[str, npt.NDArray[Any]] = {}
+    seen: set[str] = set()
     for member in members:
         name = member.filename.removesuffix(".npy")
-        if name not in entries or name in arrays:
-            problem = "duplicate" if name in arrays else "unknown"
+        if name not in entries or name in seen:
+            problem = "duplicate" if name in seen else "unknown"
             raise FormatError(f"{path} has the {problem} entry {member.filename!r:.80}")
         with archive.open(member) as file:
             _check_header(file, name, entries[name], member.file_size, path)
+        seen.add(name)
+        if only is not None and name not in only:
+            continue
         with archive.open(member) as file:
             arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
     return arrays

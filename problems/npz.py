@@ -4,20 +4,26 @@ Entries: ``format`` (a version string), ``cardinalities`` (one integer per group
 (only with several groups), ``offset``, ``labels`` (only with names; a JSON list), and either
 ``Q`` (symmetric, both triangles) or ``A`` and ``linear`` for ``Q = AᵀA + diag(linear)``.
 Variables count from 0; reading restores every bit, with dtype and form.
+
+Optional entries of a :class:`problems.Instance`: ``start`` and ``answer`` (states, shape (n,)) and
+``about`` (a JSON object). Version 0.1 refuses files with these entries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from problems.archive import read_arrays
 from problems.errors import FormatError
 from problems.files import atomic
-from problems.labels import from_json
+from problems.labels import from_json, to_json
+
+if TYPE_CHECKING:
+    from problems.qubo import CardinalityQUBO
 
 FORMAT = "icbs-qubo-1"
 
@@ -31,14 +37,37 @@ _ENTRIES = {
     "Q": ("f", 2),
     "A": ("f", 2),
     "linear": ("f", 1),
+    "start": ("u", 1),
+    "answer": ("u", 1),
+    "about": ("U", 0),
 }
+#: Optional entries of an instance.
+_KNOWN = ("start", "answer", "about")
+
+
+def fields_of(problem: CardinalityQUBO) -> dict[str, Any]:
+    """Return the entries of a problem for :func:`write`."""
+    form = {"A": problem.A, "linear": problem.linear} if problem.is_factored else {"Q": problem.Q}
+    return {
+        "cardinalities": problem.cardinalities,
+        "groups": problem.groups if problem.num_groups > 1 else None,
+        "offset": problem.offset,
+        **form,
+        "labels": None if problem.labels is None else to_json(problem.labels),
+    }
 
 
 def write(path: str | Path, fields: Mapping[str, Any]) -> None:
-    """Write entries to ``path`` atomically; ``groups`` and ``labels`` may be None."""
+    """Write entries to ``path`` atomically; entries that are None are omitted."""
     arrays = {name: np.asarray(value) for name, value in fields.items() if value is not None}
     with atomic(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, format=np.array(FORMAT), **arrays)
+
+
+def largest_size(fields: Mapping[str, Any]) -> int:
+    """Return an upper bound on the size of a file in bytes; Deflate adds less than 0.1 %."""
+    sizes = [np.asarray(value).nbytes for value in fields.values() if value is not None]
+    return sum(size + size // 100 + 1024 for size in sizes) + 1024
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -55,9 +84,7 @@ def read(path: str | Path) -> dict[str, Any]:
     FileNotFoundError
         If there is no such file.
     """
-    arrays = read_arrays(path, _ENTRIES)
-    if str(arrays.get("format")) != FORMAT:
-        raise FormatError(f"{path} is not a problem file: its 'format' entry is not {FORMAT!r}")
+    arrays = _read(path)
     try:
         groups, wanted = arrays.get("groups"), arrays["cardinalities"]
         form = ("Q",) if "Q" in arrays else ("A", "linear")
@@ -72,3 +99,31 @@ def read(path: str | Path) -> dict[str, Any]:
         raise FormatError(f"{path} is not a valid problem: the entry {error} is missing") from error
     except ValueError as error:
         raise FormatError(f"{path} has labels that can't be read: {error}") from error
+
+
+def read_known(path: str | Path) -> dict[str, Any]:
+    """Read the optional entries of an instance, without the coefficients.
+
+    Returns
+    -------
+    dict
+        ``start`` and ``answer`` (arrays, not checked against the problem) and the text of
+        ``about``; None for missing entries.
+
+    Raises
+    ------
+    FormatError, FileNotFoundError
+        As :func:`read`.
+    """
+    arrays = _read(path, _KNOWN)
+    about = arrays.pop("about", None)
+    states = {name: arrays.get(name) for name in ("start", "answer")}
+    return states | {"about": None if about is None else str(about)}
+
+
+def _read(path: str | Path, only: Sequence[str] | None = None) -> dict[str, Any]:
+    """Read all or some entries of a file of this format."""
+    arrays = read_arrays(path, _ENTRIES, None if only is None else ("format", *only))
+    if str(arrays.pop("format", None)) != FORMAT:
+        raise FormatError(f"{path} is not a problem file: its 'format' entry is not {FORMAT!r}")
+    return arrays

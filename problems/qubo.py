@@ -16,7 +16,7 @@ from problems.arrays import Arrays
 from problems.checks import checked_cardinalities, stays_on_device
 from problems.errors import FormatError, InvalidProblemError
 from problems.groups import CardinalityGroups
-from problems.labels import checked_labels, to_json
+from problems.labels import checked_labels
 
 if TYPE_CHECKING:  # importing torch takes a second, and problems of arrays don't need it
     import torch
@@ -314,16 +314,15 @@ class CardinalityQUBO(CardinalityGroups):
     # -- files --------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write the problem to an ``.npz`` file (no pickle); see :mod:`problems.npz`."""
-        form = {"A": self.A, "linear": self.linear} if self.is_factored else {"Q": self.Q}
-        groups = self.groups if self.num_groups > 1 else None
-        fields = {"cardinalities": self.cardinalities, "groups": groups, "offset": self.offset}
-        labels = None if self.labels is None else to_json(self.labels)
-        npz.write(path, fields | form | {"labels": labels})
+        """Write the problem to an ``.npz`` file (no pickle); see :mod:`problems.npz`.
+
+        :class:`problems.Instance` adds a start, a solution and notes.
+        """
+        npz.write(path, npz.fields_of(self))
 
     @classmethod
     def load(cls, path: str | Path) -> CardinalityQUBO:
-        """Read a problem written by :meth:`save`.
+        """Read a problem written by :meth:`save` or :meth:`problems.Instance.save`.
 
         Raises
         ------

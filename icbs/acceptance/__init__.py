@@ -1,1 +1,1 @@
-"""Acceptance rules: moves stay only if the loss on held-out samples does not rise."""
+"""Acceptance rules: a move is kept only if the held-out loss does not increase."""

@@ -1,4 +1,4 @@
-"""Damping: a factor on the curvature that shrinks the moves of layers whose models fail."""
+"""Damping: a factor on the curvature, increased for layers whose predictions are inaccurate."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import math
 from collections.abc import Iterable
 
 _MOST, _LEAST = 1e6, 1e-6
-#: Least gain ratio → power of the factor by which damping changes, as a trust region's radius
-#: does. Held-out gain is systematically below the prediction, so the target ratio is 0.5, not 1.
+#: Minimum gain ratio → power of the factor that multiplies the damping (a trust-region update).
+#: Held-out gain is systematically below the prediction, so the target ratio is 0.5, not 1.
 _STEPS = ((0.0, 4), (0.25, 0), (0.5, -2), (math.inf, -4))
 
 
 class Damping:
-    """Factor on κ by layer, 1 at first.
+    """Factor on κ for each layer, initially 1.
 
-    Near a minimum the quadratic model errs by more than a full move gains, and smaller moves,
-    which a larger κ makes, are still accepted.
+    Near a minimum the error of the quadratic model exceeds the gain of a full move. A larger κ
+    gives smaller moves, which are still accepted.
 
     Parameters
     ----------
     factor : float
-        Factor on κ after a rejected move, at least 1; 1 switches damping off.
+        Factor on κ after a rejected move, at least 1; 1 disables damping.
     """
 
     def __init__(self, factor: float) -> None:
@@ -32,28 +32,28 @@ class Damping:
         return max(self.by_layer.get(name, 1.0) for name in layers)
 
     def update(self, layers: Iterable[str], *, accepted: bool) -> None:
-        """Learn from one move: multiply by the factor if it was rejected, else divide by a root.
+        """Multiply by the factor after a rejected move; divide by its fourth root otherwise.
 
-        Four accepted moves make up for one that was rejected.
+        Four accepted moves cancel one rejected move.
         """
         for name in layers:
             value = self.by_layer.get(name, 1.0)
-            least = min(1.0, value)  # below 1 where nothing moved before
+            least = min(1.0, value)  # below 1 if earlier passes moved nothing
             value = max(least, value / self.factor**0.25) if accepted else value * self.factor
             self.by_layer[name] = min(value, _MOST)
 
     def update_trust_region(self, layers: Iterable[str], gain_ratio: float) -> None:
-        """Learn from moves that were judged together.
+        """Update from the gain ratio of moves that were evaluated together.
 
-        Damping falls where the model achieved half of its prediction, rises where it achieved
-        less than a quarter, and more where the loss rose.
+        Damping decreases for a gain ratio of at least one half, increases below a quarter, and
+        increases more if the loss increased.
 
         Parameters
         ----------
         layers : iterable of str
         gain_ratio : float
-            Measured over predicted change of the loss; infinity where κ was too large for any
-            move to pay. NaN counts as a rise.
+            Measured over predicted change of the loss; infinity if κ was so large that no move
+            was predicted to lower the loss. NaN counts as an increase.
         """
         power = 6
         for least, smaller in _STEPS:

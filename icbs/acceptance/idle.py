@@ -1,4 +1,4 @@
-"""Passes that move nothing: counted, and warned of."""
+"""Count passes that move no weight, and warn of them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterable
 
 from icbs.errors import NothingMovesWarning
 from icbs.formatting import counted
-from icbs.run.history import Row
+from icbs.run.history import BlockRecord
 
 IDLE = 3
-"""Passes in a row that move nothing before the damping falls, and before a warning at the
-beginning of a run."""
+"""Consecutive passes without a move after which the damping is lowered; also the number before
+a warning if no weight has moved since the start of the run."""
 AT_REST = 10
-"""The same before a warning, where weights have moved before."""
+"""Consecutive passes without a move before a warning, if weights have moved earlier."""
 
 
-def count_idle(latest: Iterable[Row]) -> int:
-    """Count the last passes in which nothing moved, from their rows, the latest first."""
+def count_idle(latest: Iterable[BlockRecord]) -> int:
+    """Count the latest consecutive passes without a move, from their records, newest first."""
     steps: set[int] = set()
     for row in latest:
         if row.moved or row.failure:
@@ -27,7 +27,7 @@ def count_idle(latest: Iterable[Row]) -> int:
 
 
 def warn_idle(passes: int, step: int, kappa: float) -> None:
-    """Warn that nothing moves, and say what to change."""
+    """Warn that no weight moves; the message names the setting to change."""
     warnings.warn(
         f"{counted(passes, 'pass')} in a row moved no weight of any layer, up to pass "
         f"{step}: either exchanges within blocks can't make the masks any better, or the "

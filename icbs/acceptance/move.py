@@ -1,4 +1,4 @@
-"""A solver's answer to a block, as weights that change sides."""
+"""A solver's answer to a block, as weights to prune and to restore."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from icbs.blocks.block import Block
 from icbs.blocks.failures import failure_text
 from icbs.model.gates import Change
-from icbs.run.history import Row
+from icbs.run.history import BlockRecord
 from solvers import BackendError, Solution, SolverError
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ Answer = Solution | SolverError
 
 @dataclass
 class Move:
-    """The gates that an answer moves.
+    """The gates that an answer opens and closes.
 
-    Where the solver failed or returned nothing feasible the status quo stays, and the
-    failure is recorded.
+    If the solver failed or returned no feasible state, the mask is unchanged and the failure is
+    recorded.
     """
 
     block: Block
@@ -33,15 +33,15 @@ class Move:
     energy: float
     """Energy of the answer."""
     predicted: float
-    """Change of the loss by the quadratic model."""
+    """Change of the loss predicted by the quadratic model."""
     changes: list[Change]
-    """Weights that change sides, layer by layer."""
+    """Weights that are pruned or restored, layer by layer."""
     size: int
-    """Gates that move."""
+    """Number of gates that move."""
 
     @classmethod
     def of(cls, block: Block, answer: Answer) -> Move:
-        """Read an answer."""
+        """Build the move from an answer."""
         answer = _checked(block, answer)
         x, energy = block.start, 0.0
         if isinstance(answer, Solution) and answer.x is not None:
@@ -51,23 +51,24 @@ class Move:
         return cls(block, answer, energy, block.predicted(x, energy), changes, len(moved))
 
     def apply(self) -> None:
-        """Move the weights."""
+        """Apply the changes to the layers."""
         for change in self.changes:
             change.apply()
 
     def undo(self) -> None:
-        """Restore them exactly."""
+        """Restore the layers exactly."""
         for change in self.changes:
             change.undo()
 
     @cached_property
     def answered(self) -> bool:
-        """Whether the solver answered; if not, nothing is learned about the model."""
+        """Whether the solver answered; failures are excluded from damping updates."""
         return isinstance(self.answer, Solution)
 
-    def row(self, state: RunState, actual: float, *, accepted: bool) -> Row:
+    def row(self, state: RunState, actual: float, *, accepted: bool) -> BlockRecord:
         """Record the outcome of the move."""
-        return Row(
+        solution = self.answer if isinstance(self.answer, Solution) else None
+        return BlockRecord(
             step=state.step,
             samples=state.num_samples,
             layer=self.block.name,
@@ -79,13 +80,15 @@ class Move:
             accepted=accepted,
             energy=self.energy,
             failure=failure_text(self.answer) if isinstance(self.answer, SolverError) else "",
-            solver_seconds=self.answer.timing.total if isinstance(self.answer, Solution) else 0.0,
+            solver_seconds=solution.timing.total if solution else 0.0,
             seconds=state.seconds,
+            proved=solution is not None and solution.is_optimal,
+            bound=solution.bound if solution else None,
         )
 
 
 def _checked(block: Block, answer: Answer) -> Answer:
-    """Turn an answer that holds no move into the error that it is."""
+    """Convert an answer without a feasible state into an error."""
     if isinstance(answer, SolverError):
         return answer
     name = answer.info.get("solver")

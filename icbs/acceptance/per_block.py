@@ -1,4 +1,4 @@
-"""Each block is judged for itself, where the held-out loss of one block costs little."""
+"""Acceptance block by block, for models whose held-out loss is cheap to evaluate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from icbs.acceptance.move import Move
 from icbs.acceptance.rule import AcceptanceRule
-from icbs.run.history import Row
+from icbs.run.history import BlockRecord
 
 if TYPE_CHECKING:
     from icbs.run.context import RunContext
@@ -15,17 +15,19 @@ if TYPE_CHECKING:
 
 
 class PerBlock(AcceptanceRule):
-    """Keep the move of a block if the held-out loss does not rise."""
+    """Keep the move of a block if the held-out loss does not increase."""
 
-    def decide(self, context: RunContext, state: RunState, moves: Sequence[Move]) -> list[Row]:
-        """Judge move after move."""
+    def decide(
+        self, context: RunContext, state: RunState, moves: Sequence[Move]
+    ) -> list[BlockRecord]:
+        """Evaluate the moves one after another."""
         return [self._decide(context, state, move) for move in moves]
 
     def keeps(self, actual: float) -> bool:
         """Whether a move with this change of the held-out loss is kept."""
         return actual <= 0
 
-    def _decide(self, context: RunContext, state: RunState, move: Move) -> Row:
+    def _decide(self, context: RunContext, state: RunState, move: Move) -> BlockRecord:
         if not move.size:
             return move.row(state, 0.0, accepted=False)
         differences = [(c.layer, c.index, c.difference) for c in move.changes]
@@ -36,7 +38,7 @@ class PerBlock(AcceptanceRule):
             actual = loss - state.loss
             accepted = self.keeps(actual)
         finally:
-            # Also on an interruption: the weights never outlive a move that was not accepted.
+            # Also after an interruption: a move that was not accepted is always undone.
             if not accepted:
                 move.undo()
         if accepted:
@@ -49,7 +51,7 @@ class PerBlock(AcceptanceRule):
 
 
 class KeepAll(PerBlock):
-    """Keep every move; the held-out loss is measured all the same."""
+    """Keep every move; the held-out loss is still measured."""
 
     def keeps(self, actual: float) -> bool:
         """Return True."""

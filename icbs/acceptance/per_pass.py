@@ -1,7 +1,7 @@
-"""All blocks of a pass are judged together.
+"""Acceptance of all blocks of a pass together.
 
-For a model of hundreds of layers one evaluation of the held-out loss costs as much as all
-blocks of a pass.
+In a model of hundreds of layers one evaluation of the held-out loss costs as much as all blocks
+of a pass.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from icbs.acceptance.move import Move
 from icbs.acceptance.rule import AcceptanceRule
-from icbs.run.history import Row
+from icbs.run.history import BlockRecord
 
 if TYPE_CHECKING:
     from icbs.config import AcceptanceSettings
@@ -20,38 +20,40 @@ if TYPE_CHECKING:
 
 
 class PerPass(AcceptanceRule):
-    """Keep all moves of a pass if the held-out loss does not rise; else try with more damping."""
+    """Keep all moves of a pass if the held-out loss does not increase; else raise the damping."""
 
     lowers_damping_at_once = True
 
     def __init__(self, settings: AcceptanceSettings, *, models_loss: bool) -> None:
         super().__init__(settings, models_loss=models_loss)
-        # Without damping of a model of the loss the same problems would come again.
+        # Without damping, or without a model of the loss, a retry would solve the same problems.
         self.attempts = 3 if models_loss and self.damping.factor > 1 else 1
 
-    def decide(self, context: RunContext, state: RunState, moves: Sequence[Move]) -> list[Row]:
+    def decide(
+        self, context: RunContext, state: RunState, moves: Sequence[Move]
+    ) -> list[BlockRecord]:
         """Apply all moves, measure once, and keep all or none."""
-        able = [move for move in moves if move.size]
-        if not able:
+        moving = [move for move in moves if move.size]
+        if not moving:
             return [move.row(state, 0.0, accepted=False) for move in moves]
         accepted = False
         try:
-            for move in able:
+            for move in moving:
                 move.apply()
             loss = context.holdout.measure()
             actual = loss - state.loss
             accepted = actual <= 0
         finally:
             if not accepted:
-                for move in able:
+                for move in moving:
                     move.undo()
         if accepted:
             state.loss = loss
             state.keep_best(context.layers)
-        predicted = sum(move.predicted for move in able)
+        predicted = sum(move.predicted for move in moving)
         gain_ratio = actual / predicted if predicted < 0 else 0.0
-        if self.models_loss:  # else the prediction is of something else than the loss
-            # A failed solver tells nothing about the model.
+        if self.models_loss:  # otherwise the prediction is not a change of the loss
+            # A solver failure gives no information about the quadratic model.
             blocks = [move.block for move in moves if move.answered]
             names = [layer.name for block in blocks for layer in block.gates.layers]
             self.damping.update_trust_region(dict.fromkeys(names), gain_ratio)

@@ -1,4 +1,4 @@
-"""The interface of acceptance rules: which moves of a pass are kept."""
+"""Interface of acceptance rules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from icbs.acceptance.damping import Damping
 from icbs.acceptance.idle import AT_REST, IDLE, count_idle, warn_idle
 from icbs.acceptance.move import Answer, Move
 from icbs.blocks.block import Block
-from icbs.run.history import Row
+from icbs.run.history import BlockRecord
 
 if TYPE_CHECKING:
     from icbs.config import AcceptanceSettings
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class AcceptanceRule(ABC):
-    """Which moves of a pass are kept; an object that owns its attempts and its state.
+    """Selects the moves of a pass that are kept; owns its number of attempts and its state.
 
-    A new rule is one class, and a row in ``icbs.plugins.ACCEPTANCES``, an entry point of the
+    A new rule is one class, and an entry of ``icbs.plugins.ACCEPTANCES``, an entry point of the
     group ``icbs.acceptance``, or a call of ``ACCEPTANCES.register``.
     :func:`icbs.testing.check_acceptance` tests a rule.
 
@@ -31,12 +31,12 @@ class AcceptanceRule(ABC):
     ----------
     settings : AcceptanceSettings
     models_loss : bool
-        Whether the predictions of the blocks are changes of the loss; else their damping can't
-        be learned from it.
+        Whether the predictions of the blocks are changes of the loss; if not, the damping is not
+        adapted to measured losses.
     """
 
     attempts: int = 1
-    """How often the blocks of a pass may be solved, with more damping each time."""
+    """Maximum number of times that the blocks of a pass are solved, with increasing damping."""
     lowers_damping_at_once: bool = False
     """Whether a single pass that moves nothing lowers the damping."""
 
@@ -51,15 +51,16 @@ class AcceptanceRule(ABC):
         state: RunState,
         blocks: Sequence[Block],
         answers: Sequence[Answer],
-    ) -> list[Row]:
-        """Apply the answers of a pass, measure them, and keep or undo them exactly.
+    ) -> list[BlockRecord]:
+        """Apply the answers of a pass, measure the held-out loss, keep the moves or undo them.
 
         Sets ``state.loss`` and the best masks of the state.
 
         Returns
         -------
-        list of Row
-            Predicted and measured change of the loss, and the verdict, block by block.
+        list of BlockRecord
+            Predicted and measured change of the loss, and whether the move was accepted, for each
+            block.
         """
         moves = [Move.of(block, answer) for block, answer in zip(blocks, answers, strict=True)]
         rows = self.decide(context, state, moves)
@@ -68,10 +69,12 @@ class AcceptanceRule(ABC):
         return rows
 
     @abstractmethod
-    def decide(self, context: RunContext, state: RunState, moves: Sequence[Move]) -> list[Row]:
-        """Apply moves and measure them; undo those that are not kept, also when interrupted."""
+    def decide(
+        self, context: RunContext, state: RunState, moves: Sequence[Move]
+    ) -> list[BlockRecord]:
+        """Apply and evaluate moves; undo those that are rejected, also after an interruption."""
 
-    def settled(self, rows: Sequence[Row]) -> bool:
+    def settled(self, rows: Sequence[BlockRecord]) -> bool:
         """Whether a pass needs no further attempt."""
         return any(row.accepted for row in rows) or not any(row.moved for row in rows)
 
@@ -80,7 +83,7 @@ class AcceptanceRule(ABC):
         return {"damping": dict(self.damping.by_layer), "warned": self.warned}
 
     def restore(self, facts: Mapping[str, Any]) -> None:
-        """Take the state that :meth:`facts` returned."""
+        """Restore the state that :meth:`facts` returned."""
         self.damping.by_layer = {name: float(value) for name, value in facts["damping"].items()}
         self.warned = bool(facts["warned"])
 
@@ -89,13 +92,13 @@ class AcceptanceRule(ABC):
         context: RunContext,
         state: RunState,
         blocks: Sequence[Block],
-        rows: Sequence[Row],
+        rows: Sequence[BlockRecord],
     ) -> None:
-        """Lower the damping where passes move nothing, from the first or in a row; warn of it."""
+        """Lower the damping and warn if passes move no weight, at the start or consecutively."""
         idle = count_idle(chain(reversed(rows), reversed(state.history)))
         never = not any(row.moved for row in state.history)
         names = {layer.name for block in blocks for layer in block.gates.layers}
-        # A single pass that moves nothing may have had its best weights on the tabu list.
+        # After a single pass without a move, the best weights may just be on the tabu list.
         lowered = self.lowers_damping_at_once or never or idle >= IDLE
         if lowered and self.models_loss:
             self.damping.update_trust_region(names, math.inf)

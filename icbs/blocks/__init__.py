@@ -1,1 +1,1 @@
-"""The block problem: built, solved, and judged."""
+"""Build and solve the block problems of a pass."""

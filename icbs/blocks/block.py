@@ -1,4 +1,4 @@
-"""The block problem: the quadratic models of a few gates, as a cardinality-constrained QUBO."""
+"""The block problem: quadratic models of a set of gates as a cardinality-constrained QUBO."""
 
 from __future__ import annotations
 
@@ -38,19 +38,21 @@ class Quadratic:
 
 @dataclass
 class Block:
-    """Gates that may exchange their places in the mask."""
+    """Gates that may exchange their places in the mask, and the problem that decides it."""
 
     gates: Gates
     start: npt.NDArray[np.uint8]
-    """Status quo, 1 = pruned, shape (n,), read-only; its energy is 0."""
+    """Current state, 1 = pruned, shape (n,), read-only; its energy is 0."""
     problem: CardinalityQUBO
     penalty: Float
-    """Ridge λω, shape (n,), which the energy holds in addition to the predicted change."""
+    """Ridge λω, shape (n,): part of the energy, but not of the predicted change."""
     others: Sequence[Quadratic] = ()
-    """What the energy holds in addition to a model of the loss, such as a layer's error."""
+    """Terms of the energy that do not model the loss, such as a layer's output error."""
+    kappa: float = 1.0
+    """κ, the weight of the curvature of the loss, including damping."""
 
     def __post_init__(self) -> None:
-        # Copies that no solver ever sees: what the density is held to, whatever one does.
+        # Copies that solvers have no access to, so that the density check is independent of them.
         self.start = read_only(self.start.copy())
         self._groups = self.problem.groups.copy()
         self._counts = self._count(self.start)
@@ -70,8 +72,30 @@ class Block:
         """Names of the layers."""
         return self.gates.name
 
+    def masks(self, x: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
+        """Return the masks of the layers after a move to a state; the layers are not changed.
+
+        Parameters
+        ----------
+        x : array of uint8, shape (n,)
+            State, 1 = pruned.
+
+        Returns
+        -------
+        dict of str to Tensor of bool
+            Layer name → mask, True where the weight is kept, in the shape of the weight.
+        """
+        moved = np.flatnonzero(x != self.start)
+        pruned = {layer.name: layer.pruned.clone() for layer in self.gates.layers}
+        for change in self.gates.changes(moved, x.astype(bool)[moved]):
+            pruned[change.layer.name][change.index] = change.pruned
+        return {
+            layer.name: layer.kind.shaped(~pruned[layer.name].view(layer.shape)).contiguous()
+            for layer in self.gates.layers
+        }
+
     def keeps_counts(self, x: npt.NDArray[np.uint8]) -> bool:
-        """Whether a state prunes as many gates of each group as the status quo does."""
+        """Whether a state prunes as many gates of each group as the current state does."""
         binary = x.shape == self.start.shape and bool(((x == 0) | (x == 1)).all())
         return binary and np.array_equal(self._count(x), self._counts)
 
@@ -81,7 +105,7 @@ class Block:
     def predicted(self, x: npt.NDArray[np.uint8], energy: float) -> float:
         """Change of the loss that the quadratic model predicts for a move to ``x``.
 
-        Without a model of the loss, the change of what is modelled instead.
+        If no term models the loss, the change of the quantity that is modelled.
         """
         change = energy - float(self.penalty @ (x != self.start))
         if self.others:
@@ -107,10 +131,10 @@ def build_block(
     - ``Q = ½C + diag(-γā - Cx⁰ + λω(1 - 2x⁰))``
     - ``offset = γ ā·x⁰ + ½ x⁰ᵀCx⁰ + λ ω·x⁰``
 
-    so that the status quo has energy 0. Every sign is kept. Sums are taken in float64.
+    so that the current state has energy 0. Sums are taken in float64.
 
-    Models of something else than the loss are added without γ and κ, which correct what a
-    model of the loss leaves out: the error of a layer's output is a quadratic.
+    γ and κ correct for the approximations of a model of the loss. Other models, such as the
+    error of a layer's output (exactly quadratic), are added without them.
 
     Parameters
     ----------
@@ -131,16 +155,16 @@ def build_block(
     slope, matrix, others = np.zeros(len(gates)), np.zeros((0, 0)), []
     factors = []
     for model in models:
-        gain, bend = (gamma, kappa) if model.models_loss else (1.0, 1.0)
+        model_gamma, model_kappa = (gamma, kappa) if model.models_loss else (1.0, 1.0)
         own = np.zeros(len(gates))
         if model.gradients is not None:
-            scaled = [gain * model.weight * g.double() for g in model.gradients]
+            scaled = [model_gamma * model.weight * g.double() for g in model.gradients]
             own = gates.total([g * w for g, w in zip(scaled, weights, strict=True)])
         slope += own
-        scale = bend * model.weight / model.dispersion
+        scale = model_kappa * model.weight / model.dispersion
         if model.factor is not None and model.models_loss:
             factors.append((model.factor * (scale / 2) ** 0.5).cpu().numpy())
-        else:  # dense: what is not of the loss is taken from the prediction
+        else:  # dense; terms that do not model the loss are subtracted from the prediction
             dense = scale * _dense(model)
             matrix = matrix + dense if len(matrix) else dense
             if not model.models_loss:
@@ -157,7 +181,7 @@ def build_block(
         wide = factor.astype(np.float64)
         linear, offset = pieces(2 * (wide.T @ (wide @ x0)))
         problem = CardinalityQUBO.from_factors(factor, linear, k, groups=groups, offset=offset)
-        return Block(gates, start, problem, penalty)
+        return Block(gates, start, problem, penalty, kappa=kappa)
     if not len(matrix):
         matrix = np.zeros((len(gates), len(gates)))
     for factor in factors:
@@ -165,13 +189,13 @@ def build_block(
         matrix = matrix + 2 * (wide.T @ wide)
     linear, offset = pieces(matrix @ x0)
     problem = CardinalityQUBO(0.5 * matrix + np.diag(linear), k, groups=groups, offset=offset)
-    # Without a model of the loss the others are what is predicted.
+    # If no term models the loss, the others are the prediction.
     others = others if any(model.models_loss for model in models) else []
-    return Block(gates, start, problem, penalty, others)
+    return Block(gates, start, problem, penalty, others, kappa)
 
 
 def _dense(model: QuadraticModel) -> Float:
-    """Return C, without the asymmetry of rounding: sums in float32 depend on their order."""
+    """Return C in float64, symmetrised: float32 sums depend on their order."""
     if model.matrix is not None:
         wide: Float = model.matrix.double().cpu().numpy()
         return (wide + wide.T) / 2
@@ -184,7 +208,7 @@ def _dense(model: QuadraticModel) -> Float:
 def _cardinalities(
     gates: Gates, start: npt.NDArray[np.uint8]
 ) -> tuple[npt.NDArray[np.int64] | None, int | npt.NDArray[np.int64]]:
-    """Find the groups that keep their counts, and those counts as the status quo has them."""
+    """Return the groups and the number of pruned gates of each in the current state."""
     if gates.labels is None:
         return None, int(start.sum())
     _, compact = torch.unique(gates.labels, return_inverse=True)

@@ -1,4 +1,4 @@
-"""What solvers fail at: said once, kept in the history, and an end to a run without answers."""
+"""Solver failures: logged once, recorded in the history; runs without any answer are stopped."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Sequence
 
 from icbs.errors import SolverFailureError
 from icbs.formatting import counted
-from icbs.run.history import Row
+from icbs.run.history import BlockRecord
 from solvers import SolverError
 from solvers.errors import describe
 
-#: Passes without a single answer after which a run is given up.
+#: Number of passes without any answer after which a run is stopped.
 HOPELESS = 3
-#: Characters of a message that a row keeps.
+#: Maximum length of a recorded message, in characters.
 _LONGEST = 500
 
 log = logging.getLogger("icbs")
 
 
 def failure_text(error: SolverError) -> str:
-    """Return an error's type and message as one line, of characters that can be shown."""
+    """Return an error's type and message as one line of printable characters."""
     shown = "".join(c if c.isprintable() else " " for c in describe(error))
     line = " ".join(shown.split())
     return line if len(line) <= _LONGEST else line[: _LONGEST - 2] + " …"
@@ -37,18 +37,18 @@ class Failures:
 
     def __init__(self, solver: str) -> None:
         self.solver = solver
-        self.first: Row | None = None
+        self.first: BlockRecord | None = None
         self._answered = False
         self._blocks = 0
         self._passes: set[int] = set()
 
     @property
     def without_answer(self) -> bool:
-        """Whether blocks have been solved, and not one of them was answered."""
+        """Whether blocks have been solved and none was answered."""
         return bool(self._blocks) and not self._answered
 
-    def note(self, rows: Sequence[Row]) -> None:
-        """Take the rows of a pass; the first failure of all is logged."""
+    def note(self, rows: Sequence[BlockRecord]) -> None:
+        """Count the records of a pass; log the first failure of the run."""
         for row in rows:
             self._blocks += 1
             self._passes.add(row.step)
@@ -62,12 +62,12 @@ class Failures:
                 )
 
     def check(self, *, over: bool = False) -> None:
-        """Give a run up whose first passes have no answer at all.
+        """Stop a run whose first passes have no answer.
 
         Parameters
         ----------
         over : bool, default False
-            Whether there will be no further pass.
+            Whether this was the last pass.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The blocks of a pass, handed to the solver side by side."""
+"""Choose and check a solver; solve the blocks of a pass in parallel."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from solvers.validation import is_plain
 
 
 def choose_solver(solver: Any, options: dict[str, Any]) -> tuple[Solver, str, dict[str, Any]]:
-    """Make a solver of whatever names or is one.
+    """Create a solver from a name, or adapt an instance.
 
     Parameters
     ----------
     solver : str, Solver, dimod.Sampler or OptimizationAlgorithm
         A registered name, ``module:Class``, or an instance.
     options : dict
-        The solver's own.
+        Options of the solver.
 
     Returns
     -------
     solver : Solver
     name : str
-        What a run folder records: a registered name, else ``module:Class``.
+        Name recorded in a run folder: the registered one, else ``module:Class``.
     options : dict
-        The options that go with it.
+        Options recorded with it.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def choose_solver(solver: Any, options: dict[str, Any]) -> tuple[Solver, str, di
 
 
 def check_solver(solver: Solver, config: PrunerConfig) -> None:
-    """Refuse a solver that could not take a single block of the run.
+    """Refuse a solver that does not support the blocks of the run.
 
     Raises
     ------
@@ -79,13 +79,13 @@ def check_solver(solver: Solver, config: PrunerConfig) -> None:
         raise UnsupportedError(
             f"solver {solver.name!r} can't honour a time limit; leave solver_time_limit out"
         )
-    if parallel.rank() == 0:  # which alone solves
+    if parallel.rank() == 0:  # the only process that solves
         with wrap_errors(solver.name, "is not ready"):
             solver.check_ready()
 
 
 def check_whole_model(solver: Solver, config: PrunerConfig, layers: Sequence[Layer]) -> None:
-    """Refuse a solver that can't take all weights of a model in one block, if that is asked for.
+    """Refuse a solver that does not support a block of all weights, if ``block_size="all"``.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def solve_blocks(
     step: int,
     executor: Executor | None = None,
 ) -> list[Solution | SolverError]:
-    """Solve the blocks of a pass; a failure takes the place of its own block's answer alone.
+    """Solve the blocks of a pass; the answer to a block that fails is its error.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def solve_blocks(
     step : int
         The pass, from which the solver's seed is derived.
     executor : concurrent.futures.Executor, optional
-        Where the blocks are solved, side by side; see :func:`solvers.solve`.
+        Executor that solves the blocks in parallel; see :func:`solvers.solve`.
 
     Returns
     -------

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from icbs.cli.blocks import blocks
 from icbs.cli.compare import compare
 from icbs.cli.compress import compress, expand
 from icbs.cli.demo import demo
@@ -49,7 +50,7 @@ def options(
 
 PANELS = {
     "Prune models": (prune, resume, report, layers, settings, compress, expand),
-    "Problems and solvers": (solve, solvers, compare, export),
+    "Problems and solvers": (solve, solvers, compare, blocks, export),
     "Demonstration and data": (demo, fetch),
 }
 for panel, commands in PANELS.items():

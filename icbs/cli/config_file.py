@@ -30,6 +30,8 @@ class Settings(BaseModel):
     """New folder for checkpoints and results."""
     evaluate_every: Annotated[int, Field(ge=1)] = 5
     """Passes between evaluations on test samples."""
+    enumerate_masks: bool = False
+    """Whether all masks are evaluated at the end, to compare with the true optimum."""
     pruner: PrunerConfig = PrunerConfig()
     """Settings of the pruner."""
 

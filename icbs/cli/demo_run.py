@@ -118,7 +118,7 @@ def _initial_mask(
 ) -> Entry:
     """Evaluate an initial mask without any pass."""
     task.model.load_state_dict(dense)
-    pruner = Pruner(**(settings | {"initial": name, "passes": 0}))
+    pruner = Pruner(**(settings | {"initial": name, "passes": 0, "save_blocks": None}))
     pruner.prune(task.model, task.batches, task.loss, progress=False)
     return Entry(name, task.evaluate(task.model))
 

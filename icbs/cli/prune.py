@@ -20,10 +20,10 @@ DEFAULTS = Path(__file__).parents[1] / "zoo" / "language_model.yaml"
 WHAT, MORE = "Model and data (--model, --task or --config)", "Other settings, and results"
 #: Headings of the groups of settings (:mod:`icbs.config.groups`) that have flags.
 LAYERS, START, BLOCKS = "Layers and density", "Initial masks", "Blocks"
-SOLVER, BUDGET = "Solver", "Budget and numbers"
+SOLVER, BUDGET, RUN_FOLDER = "Solver", "Budget and numbers", "Run folder"
 
 #: Settings for ``--set`` other than the pruner's.
-OUTER = ("evaluate_every", "task_options")
+OUTER = ("enumerate_masks", "evaluate_every", "task_options")
 
 Set = Annotated[
     list[str],
@@ -131,6 +131,24 @@ def prune(
             help="Seed of all random choices, ≥ 0.", show_default="0", rich_help_panel=BUDGET
         ),
     ] = None,
+    save_blocks: Annotated[
+        str | None,
+        typer.Option(
+            help="Save block problems: every N-th block (N), or M blocks spread over layers and "
+            "passes (sample:M).",
+            show_default="none",
+            rich_help_panel=RUN_FOLDER,
+        ),
+    ] = None,
+    enumerate_masks: Annotated[
+        bool,
+        typer.Option(
+            "--enumerate",
+            help="Evaluate all masks at the end, to compare with the true optimum; for some two "
+            "dozen weights.",
+            rich_help_panel=MORE,
+        ),
+    ] = False,
     settings: Set = [],  # noqa: B006
     run: Annotated[
         Path | None,
@@ -180,7 +198,9 @@ def prune(
         "pruner.block_size": block_size,
         "pruner.initial": initial,
         "pruner.seed": seed,
+        "pruner.save_blocks": save_blocks,
         "run": run,
+        "enumerate_masks": enumerate_masks or None,
     }
     changes = {name: value for name, value in flags.items() if value is not None}
     changes |= {
@@ -194,6 +214,7 @@ def _prune(chosen: Settings) -> None:
     """Prune with validated settings."""
     from icbs.cli.output_folders import new_folder
     from icbs.cli.session import open_task, prune_live, show_outcome
+    from icbs.cli.true_optimum import DenseTask
     from icbs.cli.user_code import absolute_paths, allow_local_imports
     from icbs.model.finding import find_layers
     from icbs.pruner import Pruner
@@ -208,7 +229,8 @@ def _prune(chosen: Settings) -> None:
     console = Screen()
     options = {name: absolute_paths(value) for name, value in chosen.task_options.items()}
     work = open_task(console, chosen.task, options)
-    find_layers(work.model, chosen.pruner)  # checks the layers before the evaluation
+    layers = find_layers(work.model, chosen.pruner)  # checks them before the evaluation
+    dense_task = DenseTask.of(work, layers, chosen.pruner) if chosen.enumerate_masks else None
     dense = work.evaluate(work.model)
     folder = chosen.run or new_folder(Path("runs"))
     evaluator = Evaluator(work.evaluate, chosen.evaluate_every, folder)
@@ -216,6 +238,7 @@ def _prune(chosen: Settings) -> None:
         "task": chosen.task,
         "task_options": options,
         "evaluate_every": chosen.evaluate_every,
+        "enumerate_masks": chosen.enumerate_masks,
         "dense": dense,
     }
     result = prune_live(
@@ -236,3 +259,5 @@ def _prune(chosen: Settings) -> None:
     )
     by_pass = chosen.pruner.acceptance == "pass"
     show_outcome(console, work, evaluator, result, folder, dense, by_pass=by_pass)
+    if dense_task is not None:
+        dense_task.compare(console, result, folder)

@@ -26,6 +26,7 @@ def report(
 ) -> None:
     """Show losses, times and layers of a run, and draw its figure."""
     from icbs.report.figure import draw
+    from icbs.report.optimum import optimum_lines, optimum_table
     from icbs.report.overview import Overview
     from icbs.report.page import write_page
     from icbs.report.screen import Screen
@@ -43,6 +44,10 @@ def report(
         console.print(line, highlight=False, soft_wrap=True)
     if found.stages:
         console.print(outcome_table(found.stages))
+    if found.optimum is not None:
+        console.print(optimum_table(found.optimum))
+        for line in optimum_lines(found.optimum):
+            console.print(line, highlight=False, soft_wrap=True)
     table = layer_table(found, every=layers)
     if table is not None:
         console.print(table)

@@ -32,8 +32,10 @@ def resume(
 ) -> None:
     """Continue an interrupted run from its last checkpoint."""
     from icbs.cli.session import open_task, prune_live, show_outcome, task_notes
+    from icbs.cli.true_optimum import DenseTask
     from icbs.cli.user_code import allow_local_imports
     from icbs.errors import ConfigError
+    from icbs.model.finding import find_layers
     from icbs.pruner import Pruner
     from icbs.report.evaluations import FILE, Evaluator, read_evaluations
     from icbs.report.screen import Screen
@@ -51,6 +53,10 @@ def resume(
     allow_local_imports(solver)
     console = Screen()
     work = open_task(console, notes.task, notes.task_options)
+    dense_task = None
+    if notes.enumerate_masks:
+        settings = RunFolder(run).config().model_copy(update=changes)
+        dense_task = DenseTask.of(work, find_layers(work.model, settings), settings)
     evaluator = Evaluator(work.evaluate, notes.evaluate_every, run, read_evaluations(run / FILE))
     result = prune_live(
         console,
@@ -70,3 +76,5 @@ def resume(
     )
     by_pass = RunFolder(run).config().acceptance == "pass"
     show_outcome(console, work, evaluator, result, run, notes.dense, by_pass=by_pass)
+    if dense_task is not None:
+        dense_task.compare(console, result, run)

@@ -20,7 +20,7 @@ from icbs.config import brief
 from icbs.errors import ConfigError, RunFolderError
 from icbs.export.headers import TaskNotes
 from icbs.export.pretrained import PRETRAINED
-from icbs.formatting import counted, duration
+from icbs.formatting import byte_size, counted, duration
 from icbs.model.coverage import density_in_words
 from icbs.report.evaluations import Evaluator
 from icbs.report.figure import Curve, draw
@@ -30,6 +30,7 @@ from icbs.report.tables import outcome_table
 from icbs.run.locked_folder import CONFIG
 from icbs.run.result import Progress, Result
 from icbs.run.run_folder import RunFolder
+from icbs.run.saved_blocks import FOLDER as BLOCKS
 from icbs.zoo import Task, load_task
 from problems import IcbsError
 
@@ -153,6 +154,13 @@ def show_outcome(
         + "; results in "
     )
     console.print(Text.assemble(summary, (str(folder), "bold")), highlight=False, soft_wrap=True)
+    saved = list((folder / BLOCKS).glob("block-*.npz"))
+    if saved:
+        size = byte_size(sum(path.stat().st_size for path in saved))
+        line = f"{counted(len(saved), 'block problem')} saved ({size}), see icbs blocks {folder}"
+        console.print(Text(line), highlight=False, soft_wrap=True)
+    if proof := result.proof:
+        console.print(Text(str(proof)), highlight=False, soft_wrap=True)
     if (first := result.first_failure) is not None:
         where = f"pass {first.step}, layer {first.layer!r}"
         line = f"first solver failure, {where}: {first.failure}"

@@ -157,7 +157,12 @@ def read_initial_state(path: Path) -> npt.NDArray[Any]:
         raise FormatError(f"{path} is not a readable state: {error!s:.200}") from error
 
 
-def table(solution: Solution, title: str, labels: Labels | None = None) -> Table:
+def table(
+    solution: Solution,
+    title: str,
+    labels: Labels | None = None,
+    start_energy: float | None = None,
+) -> Table:
     """Return a solution as a table, with its state if that is short."""
     found, timing = record(solution), solution.timing
     rows = {
@@ -175,6 +180,8 @@ def table(solution: Solution, title: str, labels: Labels | None = None) -> Table
         ),
         "seed": "-" if (seed := solution.info.get("seed")) is None else str(seed),
     }
+    if start_energy is not None:
+        rows["start energy"] = _number(start_energy)
     if refuted := solution.info.get("refuted"):
         rows["refuted"] = str(refuted)
     if solution.x is not None:

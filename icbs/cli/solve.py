@@ -51,8 +51,12 @@ def solve(
             exists=True,
             dir_okay=False,
             help="Initial state: a saved solution (.npz, .json) or an array (.npy).",
+            show_default="the start in the file, if any",
         ),
     ] = None,
+    ignore_start: Annotated[
+        bool, typer.Option("--ignore-start", help="Ignore the start in the file.")
+    ] = False,
     option: Annotated[
         list[str],
         typer.Option(
@@ -85,7 +89,8 @@ def solve(
     )
     from icbs.cli.user_code import allow_local_imports
     from icbs.report.screen import Screen
-    from problems.formats import read
+    from problems import npz
+    from problems.formats import format_name, read
     from problems.free import add_partners, original_problem
 
     if output is not None:
@@ -97,21 +102,28 @@ def solve(
         start = None if initial_state is None else read_initial_state(initial_state)
         if free and start is not None:
             start = add_partners(original_problem(problem).as_states(start))
+        chosen = registry.create(solver, **options)
+        own = start is None and not ignore_start and format_name(file, format) == "npz"
+        if own and chosen.capabilities.initial_state:
+            start = npz.read_known(file)["start"]
         solution = registry.solve(
             problem,
-            registry.create(solver, **options),
+            chosen,
             time_limit=time_limit,
             seed=seed,
             num_reads=num_reads,
             initial_state=start,
         )
+    start_energy = None if start is None else float(problem.energy(start))
     if free:  # in the variables of the file
         problem, solution = original_problem(problem), without_partners(solution)
     if output is not None:
         write_solution(solution, output, problem.labels)
     if as_json:
-        typer.echo(json.dumps(record_with_state(solution, problem.labels)))
+        found = record_with_state(solution, problem.labels) | {"start_energy": start_energy}
+        typer.echo(json.dumps(found))
     else:
         groups = f" in {problem.num_groups} groups" if problem.num_groups > 1 else ""
         size = f"n = {problem.n}, {'any k' if free else f'k = {problem.k}{groups}'}"
-        Screen().print(table(solution, f"{file.name} ({size}) by {solver}", problem.labels))
+        title = f"{file.name} ({size}) by {solver}"
+        Screen().print(table(solution, title, problem.labels, start_energy))

@@ -16,6 +16,7 @@ from icbs.config.groups import (
     CurvatureSettings,
     LayerSettings,
     PaperSettings,
+    RunFolderSettings,
     SolverSettings,
     StartSettings,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "PaperSettings",
     "Precision",
     "PrunerConfig",
+    "RunFolderSettings",
     "SampleName",
     "Scope",
     "SelectionName",

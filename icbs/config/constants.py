@@ -1,21 +1,21 @@
-"""Numbers of the method that nobody has had a reason to change; settings of earlier versions."""
+"""Constants of the method, some of which were settings in earlier versions."""
 
 from __future__ import annotations
 
 ALLOCATION_FLOOR = 0.1
-"""Least share of its density that a layer keeps under ``allocation="global"``."""
+"""Minimum share of its own density that a layer keeps under ``allocation="global"``."""
 
 MIN_SHARE = 0.25
-"""Least share of the passes in which a layer is visited under ``schedule="log"``."""
+"""Minimum share of the passes in which a layer is visited under ``schedule="log"``."""
 
 GRAM_WEIGHT = 1.0
 """ρ, the weight of the layer's error in ``curvature="fisher+gram"``."""
 
 SELECTION_SHARE = 0.25
-"""Share of a pass's samples by which its blocks are chosen.
+"""Share of a pass's samples that is used to select its blocks.
 
 Samples used for selection are not reused to estimate the gain (selection bias). With
-``sample="token"``, and where curvature is ``exact`` or ``gram``, all samples do both.
+``sample="token"``, and where curvature is ``exact`` or ``gram``, all samples are used for both.
 """
 
 MAX_SAMPLES = 65536

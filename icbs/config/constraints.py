@@ -1,4 +1,4 @@
-"""What keeps its count of weights: the layer, each output, each input, or runs (N:M)."""
+"""Scope of the cardinality constraint: layer, output, input, or runs of weights (N:M)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from icbs.errors import LayerError
 
-if TYPE_CHECKING:  # Settings are read, and explained, without torch.
+if TYPE_CHECKING:  # Settings are read and explained without importing torch.
     from torch import Tensor
 
 SCOPES = ("layer", "output", "input")
@@ -36,7 +36,7 @@ class Pattern:
         Parameters
         ----------
         scores : Tensor, shape (out, in), with ``in`` a multiple of the run
-            Worth of keeping a weight.
+            Importance of each weight.
 
         Returns
         -------
@@ -46,13 +46,13 @@ class Pattern:
         import torch
 
         runs = scores.reshape(-1, self.run)
-        # Sorted stably, so that equal scores are told apart in the same way everywhere.
+        # Stable sort: ties are broken in the same way on every device.
         best = runs.argsort(dim=1, descending=True, stable=True)[:, : self.keep]
         kept = torch.zeros(runs.shape, dtype=torch.bool, device=scores.device)
         return kept.scatter_(1, best, True).view(scores.shape)
 
     def check(self, widths: Mapping[str, int]) -> None:
-        """Refuse layers, given with their numbers of inputs, that hold no whole runs.
+        """Refuse layers whose number of inputs (by name) is not a multiple of the run.
 
         Raises
         ------
@@ -67,12 +67,12 @@ class Pattern:
 
 
 def parse_pattern(constraint: str) -> Pattern | None:
-    """Read ``"N:M"``; None for the name of a scope.
+    """Parse ``"N:M"``; None for the name of a scope.
 
     Raises
     ------
     ValueError
-        If it is neither.
+        If it is neither a pattern nor a scope.
     """
     if constraint in SCOPES:
         return None
@@ -86,7 +86,7 @@ def parse_pattern(constraint: str) -> Pattern | None:
 
 
 def pattern_in(value: Any) -> Pattern | None:
-    """Read N:M from a setting as it was given; None for anything else, a mistake included."""
+    """Parse N:M from an unvalidated setting; None for anything else, including errors."""
     try:
         return parse_pattern(value)
     except (TypeError, ValueError):
@@ -94,7 +94,7 @@ def pattern_in(value: Any) -> Pattern | None:
 
 
 def group_of(index: Tensor, width: int, constraint: str) -> Tensor:
-    """Label of the layer, output, input or run that each flat index belongs to.
+    """Return the label of the layer, output, input or run of each flat index.
 
     Parameters
     ----------

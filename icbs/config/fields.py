@@ -1,4 +1,4 @@
-"""Types of settings: what each takes, how it is read, and its unit."""
+"""Types of settings: accepted values, conversion and units."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from icbs.config.names import NameOf
 
 _BYTES = TypeAdapter(ByteSize)
 _SIZE = re.compile(r"\s*[0-9]*\.?[0-9]+\s*[A-Za-z]*\s*")
+_BLOCKS = re.compile(r"(sample:)?(0*[1-9][0-9]{0,17})")
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Annotation of a setting: its unit, or in which words it is given."""
+    """Annotation of a setting: its unit, or the form of its values."""
 
     text: str
 
@@ -28,13 +29,13 @@ def _constraint(constraint: str) -> str:
 
 
 def _patterns(given: Any) -> Any:
-    """Take one pattern for a list of it, and numbers for the names that YAML took for them."""
+    """Accept a single pattern as a list; convert names that YAML parsed as integers to text."""
     listed = given if isinstance(given, list | tuple) else [given]
     return [str(item) if type(item) is int else item for item in listed]
 
 
 def _by_pattern(given: Any) -> Any:
-    """Take numbers for the names of layers that YAML took for them."""
+    """Convert layer names that YAML parsed as integers to text."""
     if not isinstance(given, dict):
         return given
     named = {str(key) if type(key) is int else key: value for key, value in given.items()}
@@ -44,7 +45,7 @@ def _by_pattern(given: Any) -> Any:
 
 
 def _byte_size(given: Any) -> int:
-    """Read a size with pydantic's ``ByteSize``, which would take "1.2.3GB" for one byte."""
+    """Parse a size with ``ByteSize``, after a check (pydantic reads "1.2.3GB" as one byte)."""
     try:
         if isinstance(given, str) and not _SIZE.fullmatch(given):
             given = float(given)  # "6e9"
@@ -53,8 +54,22 @@ def _byte_size(given: Any) -> int:
         raise ValueError("should be a number of bytes, such as 6e9, '6GB' or '500MiB'") from None
 
 
+def _save_blocks(given: Any) -> Any:
+    """Read ``N`` or ``sample:M``."""
+    if given is None:
+        return None
+    found = None if isinstance(given, bool) else _BLOCKS.fullmatch(str(given))
+    if found is None:
+        raise ValueError(
+            "should be N (every N-th block), such as 10, or sample:M (M blocks spread over layers "
+            "and passes), such as sample:60"
+        )
+    number = int(found[2])
+    return f"sample:{number}" if found[1] else number
+
+
 def _block_size(given: Any) -> Any:
-    """Read a whole number or ``all``; one message for both."""
+    """Parse an integer or ``all``, with one error message for both."""
     try:
         size = given if given == "all" else int(given)
     except (TypeError, ValueError):
@@ -80,6 +95,7 @@ Memory = Annotated[int, BeforeValidator(_byte_size), Field(ge=1)]
 
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+SaveBlocks = Annotated[int | str, BeforeValidator(_save_blocks)]
 BlockSize = Annotated[int | Literal["all"], BeforeValidator(_block_size)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]

@@ -1,7 +1,7 @@
-"""Settings in groups; a function takes the group that it needs.
+"""Settings in groups, so that a function can take only the group that it needs.
 
-The first sentence of a docstring is the setting's line in ``icbs settings``; that of a group is
-its heading.
+The first sentence of a setting's docstring is its line in ``icbs settings``; that of a group is
+the heading.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from icbs.config.fields import (
     Positive,
     Precision,
     SampleName,
+    SaveBlocks,
     Scope,
     SelectionName,
     Share,
@@ -45,42 +46,43 @@ class LayerSettings(Group):
     density: Annotated[OpenShare, Unit("share of the weights")] = 0.1
     """Share of weights kept in every layer.
 
-    The default is for small classifiers. Language models break down far earlier: start at 0.5.
+    The default is for small classifiers. Language models lose accuracy at much higher
+    densities: start at 0.5.
     """
     densities: Annotated[Densities, Unit("layer pattern: share")] = {}
-    """Density of single layers, by pattern; the last match counts, and 1 leaves a layer dense.
+    """Density of individual layers, by pattern; the last match counts, and 1 leaves a layer dense.
 
-    Raise it for layers that suffer most, such as the first and the last.
+    Raise it for sensitive layers, such as the first and the last.
     """
     allocation: Literal["uniform", "global"] = "uniform"
-    """Scope of the density: each layer keeps it, or the model as a whole.
+    """Scope of the density: each layer, or the model as a whole.
 
-    Under ``global`` one threshold on the initial scores shares the weights out over the layers;
-    each keeps at least a tenth of what its density says. Try it where layers differ in how much
-    they can lose.
+    Under ``global`` one threshold on the initial scores distributes the weights over the layers;
+    each keeps at least a tenth of its own density. Use it if layers differ in their sensitivity
+    to pruning.
     """
     include: Annotated[Patterns, Unit("layer patterns")] = ["*"]
     """Layers to prune: globs on module names, types such as ``Conv2d``, or regular expressions
     on names after ``re:``.
 
-    Narrow it to prune a part of a model, or to fit within memory.
+    Restrict it to prune a part of a model, or to need less memory.
     """
     exclude: Annotated[Patterns, Unit("layer patterns")] = []
     """Layers to leave dense, by the same patterns.
 
-    Add layers that are small and sensitive, such as a classifier's last.
+    Add small, sensitive layers, such as the last layer of a classifier.
     """
     constraint: Annotated[Constraint, Unit("layer, output, input, or N:M")] = "layer"
-    """Unit that keeps its count of weights throughout: the layer, each output, each input, or
-    runs of weights (N:M).
+    """Unit whose number of kept weights is fixed: the layer, each output, each input, or runs of
+    weights (N:M).
 
-    ``"2:4"`` keeps 2 of every 4 consecutive weights of an output; any N:M will do. It sets
-    the density, and ``compare`` is the run. Choose N:M for hardware that makes use of it.
+    ``"2:4"`` keeps 2 of every 4 consecutive weights of an output; any N:M is accepted. It sets
+    the density, and weights are compared within a run. Choose N:M for hardware that supports it.
     """
 
     @property
     def pattern(self) -> Pattern | None:
-        """N:M, where that is the constraint."""
+        """The N:M pattern if the constraint is one, else None."""
         return parse_pattern(self.constraint)
 
     @model_validator(mode="before")
@@ -88,10 +90,10 @@ class LayerSettings(Group):
     def _density_of_pattern(cls, given: Any) -> Any:
         pattern = pattern_in(given.get("constraint")) if isinstance(given, dict) else None
         if pattern is None:
-            return given  # Nothing to add, or refused by name later on.
+            return given  # Not a pattern, or refused by the validation of the field.
         apart = given.get("densities") or {}
         if not isinstance(apart, dict):
-            return given  # Refused by name later on.
+            return given  # Refused by the validation of the field.
         if given.get("allocation") == "global":
             raise ValueError(
                 f"constraint {pattern} keeps {pattern.density:g} of every layer; "
@@ -112,14 +114,14 @@ class StartSettings(Group):
     initial: InitialName = "magnitude"
     """Score of the initial masks.
 
-    ``exchange`` is not a score: layer after layer, from Wanda's mask, weights of an output are
-    exchanged as long as that lowers the error of the layer's output. ``wanda`` and ``exchange``
-    are the better starts for language models.
+    ``exchange`` is not a score: layer after layer, starting at Wanda's mask, weights of an output
+    are exchanged while that lowers the error of the layer's output. Use ``wanda`` or ``exchange``
+    for language models.
     """
     compare: Scope = "layer"
     """Unit within which weights are ranked: the layer, their output (row) or input (column).
 
-    ``output`` suits ``wanda`` in language models.
+    Use ``output`` with ``wanda`` in language models.
     """
 
 
@@ -127,29 +129,30 @@ class BlockSettings(Group):
     """Blocks."""
 
     block_size: Annotated[BlockSize, Unit("weights, 2 at least, or all")] = 2048
-    """Weights in a block, half of them pruned; smaller layers get smaller blocks.
+    """Weights in a block, half of them pruned; smaller layers have smaller blocks.
 
-    ``all`` makes one problem of all weights of the model, with one count for each layer, or one
-    in all with ``allocation="global"``: for small models, whose problem a solver can prove.
+    ``all`` makes one problem of all weights of the model, with one cardinality for each layer, or
+    a single one with ``allocation="global"``: for small models that a solver can solve to
+    optimality.
 
-    Lower it for exact solvers, for hardware of few qubits, and where there are few samples: the
+    Lower it for exact solvers, for hardware with few qubits, and if there are few samples: the
     rank of a block's problem is at most ``curvature_samples``.
     """
     selection: SelectionName = "gradient"
-    """Score that picks a block's weights; ``taylor`` is ``gradient`` with its sign.
+    """Score that selects a block's weights; ``taylor`` is ``gradient`` with its sign.
 
-    Change it to compare scores; ``random`` tells what a score is good for.
+    Change it to compare scores; ``random`` is a baseline.
     """
     tabu: Annotated[Share, Unit("share of the movable weights")] = 0.1
     """Length of the FIFO tabu list, for each layer.
 
-    Raise it where the same weights come up in pass after pass.
+    Raise it if the same weights are selected in pass after pass.
     """
     schedule: Literal["log", "uniform"] = "log"
     """Frequency of a layer's blocks: in proportion to the log of its size, or one in every pass.
 
-    Under ``log`` the largest layer has a block in every pass, and any other in a quarter of them
-    at least. ``uniform`` suits models whose layers are of one size.
+    Under ``log`` the largest layer has a block in every pass, and any other layer in at least a
+    quarter of them. Use ``uniform`` for models whose layers have equal sizes.
     """
 
 
@@ -160,43 +163,43 @@ class CurvatureSettings(Group):
     """Source of the second-order term: Fisher with labels sampled from the model, with the data's
     labels, the Hessian, or the error of the layer's own output.
 
-    A Fisher is the Hessian of a negative log-likelihood in nats. Of another loss (Huber,
-    absolute error, one of your own) the ``empirical`` one is divided by the loss's dispersion,
-    so that the unit of the targets does not matter; see :mod:`icbs.data.dispersion`. It takes
-    one backward pass instead of two.
+    The Fisher information is the expected Hessian of a negative log-likelihood in nats. For other
+    losses (Huber, absolute error, custom ones) the ``empirical`` Fisher is divided by the loss's
+    dispersion, which makes it independent of the unit of the targets; see
+    :mod:`icbs.data.dispersion`. It takes one backward pass instead of two.
 
     ``gram`` is the error of the layer's own output, which does not depend on the loss, and
-    ``fisher+gram`` its sum with the first. Both, and ``exact``, make dense problems, of n²
+    ``fisher+gram`` is its sum with ``monte-carlo``. Both, and ``exact``, need dense problems of n²
     numbers.
     """
     gradient_samples: Annotated[Count, Unit("samples a pass")] = 4096
-    """Samples of a pass: a quarter of them choose the blocks, the others give their mean gradient.
+    """Samples of a pass: a quarter of them select the blocks, the others give the mean gradient.
 
-    Raise it where most moves are rejected, lower it where passes take too long.
+    Raise it if most moves are rejected; lower it if passes take too long.
     """
     curvature_samples: Annotated[Count, Unit("samples a block")] = 512
-    """Samples N in a block's curvature, which bounds its rank; none of them chose the block.
+    """Samples N in a block's curvature, which bounds its rank; none of them selected the block.
 
-    Raise it with ``block_size``; time and memory of a block grow with it.
+    Raise it with ``block_size``; the time and memory of a block increase with it.
     """
     sample: SampleName = "sequence"
     """Row of the Fisher: a whole sample, its positions summed, or a single position.
 
     With ``token`` the ``curvature_samples`` rows are random positions of all samples of the
-    pass. Padding (label -100, or 0 in an ``attention_mask``) never counts. Choose ``token``
-    where there are few, long sequences.
+    pass. Padding (label -100, or 0 in an ``attention_mask``) is never counted. Choose ``token``
+    for few, long sequences.
     """
     curvature_weight: Annotated[Positive | None, Unit("factor")] = None
-    """κ, the weight of the second-order term; without it, the number of blocks of the pass.
+    """κ, the weight of the second-order term; by default the number of blocks of the pass.
 
-    Blocks solved side by side from one pass don't see one another. For a convex model,
+    Blocks of one pass are solved independently. For a convex model,
     ``(Σ_b u_b)ᵀC(Σ_b u_b) ≤ B Σ_b u_bᵀC u_b`` over B blocks: with κ = B the sum of their
-    predictions is an upper bound on that of the joint move. Lower it where nothing moves; raise
-    it where most moves are rejected.
+    predictions is an upper bound on that of the joint move. Lower it if no weight moves; raise
+    it if most moves are rejected.
     """
 
     def samples_of(self, pool: int) -> int:
-        """Count the samples of a pass, of so many that there are."""
+        """Return the number of samples of a pass, for a pool of this size."""
         return min(max(self.gradient_samples, self.curvature_samples), pool)
 
 
@@ -204,26 +207,26 @@ class AcceptanceSettings(Group):
     """Acceptance of moves."""
 
     acceptance: AcceptanceName = "block"
-    """Moves that are judged by the loss on held-out training samples: each block's on its own,
-    those of a pass together, or none.
+    """Moves that are tested by the loss on held-out training samples: each block separately, all
+    of a pass together, or none.
 
-    A move that raises the loss is undone. A pass that is undone is solved again with a larger κ,
-    twice at most. Choose ``pass`` for a model of many layers, of which one evaluation of the
+    A move that increases the loss is undone. A pass that is undone is solved again with a larger
+    κ, at most twice. Choose ``pass`` for a model of many layers, of which one evaluation of the
     held-out loss costs as much as all blocks; ``off`` keeps every move.
     """
     acceptance_samples: Annotated[Count, Unit("samples")] = 8192
     """Held-out training samples, at most half of all; they never enter a gradient.
 
-    Lower it where evaluations take most of the time; raise it where the loss on test samples does
-    not follow the held-out one.
+    Lower it if evaluations take most of the time; raise it if the held-out loss falls and the
+    loss on test samples does not.
     """
     damping: Annotated[float, Field(ge=1), Unit("factor")] = 1.2
-    """Factor on κ after a rejected move; its fourth root is divided out after an accepted one.
+    """Factor on κ after a rejected move; κ is divided by its fourth root after an accepted one.
 
-    Near a minimum the quadratic model errs by more than a full move gains. Smaller moves,
-    which a larger κ makes, go on being kept. With ``acceptance="pass"`` κ follows the gain ratio
-    instead, measured over predicted change of the loss, as the radius of a trust region does.
-    Raise it where most moves are rejected; 1 switches it off.
+    Near a minimum the error of the quadratic model exceeds the gain of a full move. A larger κ
+    gives smaller moves, which are still accepted. With ``acceptance="pass"`` κ follows the gain
+    ratio instead (measured over predicted change of the loss), as the radius of a trust region.
+    Raise it if most moves are rejected; 1 disables it.
     """
 
 
@@ -231,7 +234,7 @@ class SolverSettings(Group):
     """Solver."""
 
     solver: Annotated[str, Unit("a name of 'icbs solvers', or module:Class")] = "anneal"
-    """Solver by name, or ``module:Class`` of one of your own.
+    """Solver by name, or ``module:Class`` for a custom one.
 
     Choose ``exact`` or ``cpsat``, with small blocks, for proofs, and ``anneal-gpu`` for many
     layers on a GPU.
@@ -239,7 +242,7 @@ class SolverSettings(Group):
     solver_options: Annotated[dict[str, Any], Unit("name: value")] = {}
     """Options of that solver; ``icbs solvers NAME`` lists them."""
     solver_time_limit: Annotated[Positive | None, Unit("seconds a block")] = None
-    """Wall-clock limit of a block; without it the solver stops by its own rule.
+    """Wall-clock limit of a block; by default the solver's own stopping rule applies.
 
     Set it for exact solvers. Results then depend on the speed of the machine.
     """
@@ -251,42 +254,55 @@ class BudgetSettings(Group):
     passes: Annotated[int, Field(ge=0), Unit("passes")] = 100
     """Forward and backward passes; each gives one block to every layer that is due.
 
-    Raise it as long as the held-out loss falls; 0 sets the initial masks and no more.
+    Raise it while the held-out loss still falls; 0 only sets the initial masks.
     """
     time_limit: Annotated[Positive | None, Unit("seconds")] = None
     """Wall-clock limit of the run, after which no further pass starts.
 
-    Set it where time is short: the best masks so far are the result.
+    The best masks found until then are the result.
     """
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """Seed of all randomness.
 
-    Change it to see how far results scatter.
+    Change it to measure the variance of the results.
     """
     max_memory: Annotated[Memory | None, Unit("bytes, or such as 6GB")] = None
-    """Memory that the model and the run may take, in addition to the program and its libraries
-    (most of 1 GB); without it, most of what is free.
+    """Memory for the model and the run, in addition to the program and its libraries (almost
+    1 GB); by default most of the free memory.
 
-    The run says what it expects to need before it starts, and refuses to start where that is
-    more. Set it where other programs share the machine.
+    The expected need is logged before the run starts; a run that would exceed the limit is
+    refused. Set it if other programs share the machine.
     """
     batch_size: Annotated[Count, Unit("samples")] = 2048
-    """Samples in one forward pass at most; fewer where memory is short.
+    """Maximum number of samples in one forward pass; reduced if memory is short.
 
-    Set 1 for a model whose layers don't keep the samples of a batch apart, which the check of
-    gradients finds.
+    Set 1 for a model whose layers mix the samples of a batch, which the gradient check detects.
     """
     precision: Precision = "float32"
-    """Type of the model's own computations, by autocast.
+    """Floating-point type of the model's computations, by autocast.
 
-    With ``float16`` the loss is scaled. Gradients are summed, and factors kept, in float32
-    (float64 for a float64 model). Choose ``bfloat16`` on a GPU that has it.
+    With ``float16`` the loss is scaled. Gradients are summed, and factors stored, in float32
+    (float64 for a float64 model). Choose ``bfloat16`` on a GPU that supports it.
     """
+
+
+class RunFolderSettings(Group):
+    """Run folder."""
+
     checkpoint_every: Annotated[Count, Unit("passes")] = 10
-    """Passes between checkpoints, with a run folder.
+    """Number of passes between checkpoints in the run folder.
 
-    Lower it where a pass takes minutes.
+    Lower it if a pass takes minutes.
     """
+    save_blocks: Annotated[SaveBlocks | None, Unit("N, or sample:M")] = None
+    """Block problems that are saved in the run folder: every N-th, or M spread over layers and
+    passes.
+
+    ``1`` saves all. The masks do not depend on it. Set it to compare solvers on real problems;
+    ``icbs blocks`` lists the files.
+    """
+    save_blocks_limit: Annotated[Memory, Unit("bytes, or such as 1GB")] = 1_000_000_000
+    """Limit of the total size of the saved blocks; blocks beyond it are not saved."""
 
 
 class PaperSettings(Group):
@@ -295,10 +311,10 @@ class PaperSettings(Group):
     gradient_weight: Annotated[float, Field(ge=0), Unit("factor")] = 1.0
     """γ, the weight of the first-order term; 0.75 in the paper."""
     ridge: Annotated[float, Field(ge=0), Unit("factor")] = 0.0
-    """λ, the penalty on the squared size of the weights that move; 0.001 in the paper."""
+    """λ, the penalty on the squares of the weights that move; 0.001 in the paper."""
     fix_prune: Annotated[Share, Unit("share of the pruned weights")] = 0.0
-    """Share of the initially pruned weights, lowest scores first, that never moves; 0.42 in the
+    """Share of the initially pruned weights (lowest scores first) that stays fixed; 0.42 in the
     paper."""
     fix_keep: Annotated[Share, Unit("share of the kept weights")] = 0.0
-    """Share of the initially kept weights, highest scores first, that never moves; 0.35 in the
+    """Share of the initially kept weights (highest scores first) that stays fixed; 0.35 in the
     paper."""

@@ -1,4 +1,4 @@
-"""Settings as a person reads them: groups, units, ranges, defaults, first sentences."""
+"""Readable list of the settings: groups, units, ranges, defaults and summaries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from icbs.config.pruner_config import PrunerConfig
 
 
 def _groups() -> Iterator[tuple[str, dict[str, FieldInfo]]]:
-    """Yield heading and settings of each group; those of a nested one as ``group.name``."""
+    """Yield the heading and fields of each group; fields of a nested group as ``group.name``."""
     for base in reversed(PrunerConfig.__bases__):
         if issubclass(base, Group):
             yield _heading(base), base.model_fields
@@ -39,7 +39,7 @@ FIELDS = {name: field for _, fields in _groups() for name, field in fields.items
 
 
 def default_of(name: str) -> str:
-    """Write the default of a setting as YAML would have it."""
+    """Format the default of a setting as in YAML."""
     default = FIELDS[name].get_default(call_default_factory=True)
     if default is None:
         return "none"
@@ -47,7 +47,7 @@ def default_of(name: str) -> str:
 
 
 def values_of(name: str) -> str:
-    """Say which values a setting takes, with their unit."""
+    """Describe the values of a setting, with their unit."""
     found = [*FIELDS[name].metadata, *_nested(FIELDS[name].annotation)]
     names = [name for part in found if isinstance(part, NameOf) for name in known_names(part.kind)]
     choices = [*names, *_choices(FIELDS[name].annotation)]
@@ -56,17 +56,17 @@ def values_of(name: str) -> str:
 
 
 def summary_of(name: str) -> str:
-    """First sentence of what a setting means."""
+    """First sentence of the description of a setting."""
     return re.split(r"(?<=\.)\s|\n", explanation_of(name), maxsplit=1)[0].rstrip(".")
 
 
 def explanation_of(name: str) -> str:
-    """Full text on a setting, with when to change it."""
+    """Full description of a setting, with advice on when to change it."""
     return paragraphs(FIELDS[name].description or "")
 
 
 def paragraphs(text: str) -> str:
-    """Join the lines of each paragraph of a docstring, without the marks of code."""
+    """Join the lines of each paragraph of a docstring, and remove code markup."""
     joined = [" ".join(part.split()) for part in text.split("\n\n")]
     return re.sub(r":\w+:`~?([^`]*)`", r"\1", "\n\n".join(joined)).replace("``", "")
 
@@ -76,7 +76,7 @@ def _choices(annotation: Any) -> tuple[str, ...]:
 
 
 def _nested(annotation: Any) -> list[Any]:
-    """Limits that lie inside an annotation, as in ``float > 0, or none``."""
+    """Limits nested in an annotation, as in ``float > 0, or none``."""
     found: list[Any] = []
     for part in get_args(annotation):
         for extra in getattr(part, "__metadata__", ()):
@@ -85,7 +85,7 @@ def _nested(annotation: Any) -> list[Any]:
 
 
 def _limits(metadata: list[Any]) -> str:
-    """Write limits as ``> 0 and < 1``."""
+    """Format limits as ``> 0 and < 1``."""
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
     words = [
         f"{sign} {getattr(item, name):g}"

@@ -1,4 +1,4 @@
-"""Errors of settings in words: the setting, its value, and what it may be."""
+"""Messages for invalid settings: name, value and accepted values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_LINES = 10
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """Turn pydantic's errors into one line each: setting, value, what it may be."""
+    """Format each of pydantic's errors as setting, value and accepted values."""
     lines = []
     items = error.errors(include_url=False)
     for item in items[:_MOST_LINES]:
@@ -29,7 +29,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
             if item["type"] == "literal_error":
                 words = re.findall(r"'([^']*)'", item["ctx"]["expected"])
                 reason += did_you_mean(item.get("input"), words)
-            # An error of the settings taken together has no name.
+            # An error that concerns several settings has no name.
             lines.append(f"{name} = {brief(item.get('input'))}: {reason}" if name else reason)
     if len(items) > _MOST_LINES:
         lines.append(f"and {len(items) - _MOST_LINES} more")
@@ -37,7 +37,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _model_at(model: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:
-    """Return the settings nested in others at a place, as far as it names any."""
+    """Return the model of nested settings at a place, or the innermost one that exists."""
     for part in place:
         field = model.model_fields.get(str(part))
         kind = None if field is None else field.annotation
@@ -48,14 +48,14 @@ def _model_at(model: type[BaseModel], place: tuple[int | str, ...]) -> type[Base
 
 
 class _Brief(reprlib.Repr):
-    """Python's own short forms, with integers that it can't spell."""
+    """``reprlib`` with a short form for integers that Python refuses to format."""
 
     def repr_int(self, x: int, level: int) -> str:
         return super().repr_int(x, level) if x.bit_length() <= 64 else f"{x.bit_length()} bits"
 
 
 def brief(value: Any) -> str:
-    """Write a value for an error message, shortened however large or deep it is."""
+    """Format a value for an error message, shortened if it is large or deep."""
     short = _Brief()
     short.maxstring = short.maxother = 200
     short.maxlevel = 3

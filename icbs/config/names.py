@@ -1,4 +1,4 @@
-"""Names of the methods that settings choose by; none of the methods is imported."""
+"""Names that settings accept for methods, without importing the methods."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from problems.suggest import did_you_mean
 
 
 def known_names(kind: str) -> tuple[str, ...]:
-    """List the names that a setting takes.
+    """List the names that a setting accepts.
 
     Parameters
     ----------
     kind : {"initial", "selection", "curvature", "acceptance"}
     """
     if kind in ("initial", "selection"):
-        # Not a score but a search: exchanges of weights, layer after layer.
+        # "exchange" is not a score but a search: exchanges of weights, layer after layer.
         return (*SCORES.names(), *(("exchange",) if kind == "initial" else ()))
     registry = {"curvature": CURVATURES, "acceptance": ACCEPTANCES}[kind]
     return tuple(registry.names())
@@ -38,7 +38,7 @@ class NameOf:
         Raises
         ------
         ValueError
-            For another, with the nearest and all known ones.
+            For an unknown name; the message lists the known ones and the nearest.
         """
         known = known_names(self.kind)
         if name not in known:

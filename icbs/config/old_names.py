@@ -1,6 +1,6 @@
-"""Settings of version 0.1 under their present names; for one version.
+"""Deprecated settings of version 0.1, converted to the current names.
 
-Delete this file, and what :class:`icbs.PrunerConfig` takes from it, with the version after next.
+To be deleted in the version after next, with its imports in :class:`icbs.PrunerConfig`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from icbs.config.constants import (
 from icbs.config.messages import brief
 from icbs.errors import ConfigError
 
-#: Settings that are in the group ``paper`` now.
+#: Settings that moved to the group ``paper``.
 PAPER = ("gradient_weight", "ridge", "fix_prune", "fix_keep")
 
-#: Setting that is a constant → its value, and what serves the same purpose.
+#: Setting that became a constant → its value, and the alternative.
 CONSTANTS: dict[str, tuple[float, str]] = {
     "allocation_floor": (ALLOCATION_FLOOR, "give single layers their density with densities"),
     "min_share": (MIN_SHARE, "schedule='uniform' gives every layer a block in every pass"),
@@ -37,14 +37,14 @@ CONSTANTS: dict[str, tuple[float, str]] = {
 
 
 def translate(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return settings by their present names, and a note for each old one.
+    """Return settings by their current names, and a note for each old one.
 
-    Where an old and a present name say different things, the later one counts.
+    If an old and a current name are both given, the later one counts.
 
     Raises
     ------
     ConfigError
-        For an old setting that nothing of today equals; the message names the remedy.
+        For an old setting without an equivalent; the message names the remedy.
     """
     settings: dict[str, Any] = {}
     paper: dict[str, Any] = {}
@@ -79,14 +79,14 @@ def translate(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def present_name(name: str) -> str | None:
-    """Return the name that a setting of old has now; None where it has its own, or none."""
+    """Return the current name of an old setting; None if it was not renamed, or was removed."""
     if name in PAPER:
         return f"paper.{name}"
     return {"caution": "damping", "acceptance_unit": "acceptance"}.get(name)
 
 
 def _acceptance(given: Mapping[str, Any]) -> Any:
-    """Join the two settings of old into ``acceptance``."""
+    """Combine the two old settings into ``acceptance``."""
     rule, unit = given.get("acceptance", "block"), given.get("acceptance_unit", "block")
     if unit not in ("block", "pass"):
         raise ConfigError(f"acceptance_unit = {brief(unit)}: write acceptance='block' or 'pass'")
@@ -102,7 +102,7 @@ def _acceptance(given: Mapping[str, Any]) -> Any:
 
 
 def warn_caller(note: str) -> None:
-    """Warn of an old name where a user's code says it."""
+    """Warn of an old name at the caller's line, outside of this package."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and _ours(frame.f_globals.get("__name__", "")):
         level, frame = level + 1, frame.f_back

@@ -1,10 +1,10 @@
-"""YAML 1.2 that may come from anyone: plain values only, of bounded size and depth.
+"""Untrusted YAML 1.2: plain values only, of bounded size and depth.
 
-Files of settings need mappings, lists, strings, numbers, booleans and null, which are told apart
-as the core schema of YAML 1.2 says: ``6e9`` is a number; ``2:4``, ``off`` and dates are text. The
-rest of YAML is refused by name: anchors and aliases (a few bytes of them unfold to billions of
-values), tags, keys that are neither text nor whole numbers, keys given twice, integers of more
-than 64 bits, and nesting without end.
+Settings files need mappings, lists, strings, numbers, booleans and null, which are resolved by
+the core schema of YAML 1.2: ``6e9`` is a number; ``2:4``, ``off`` and dates are text. The
+rest of YAML is refused: anchors and aliases (a few bytes can expand to billions of values),
+tags, keys that are neither text nor integers, duplicate keys, integers of more than 64 bits,
+and unbounded nesting.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 import yaml
 
 LARGEST = 1 << 18
-"""Characters of a text; the settings of a run take about two thousand."""
+"""Maximum length of a document, in characters; the settings of a run take about 2000."""
 DEEPEST = 32
-"""Mappings and lists within one another."""
+"""Maximum nesting depth of mappings and lists."""
 
 _PREFIX = "tag:yaml.org,2002:"
 _KEYS = {_PREFIX + kind for kind in ("str", "int")}
 _TAGS = _KEYS | {_PREFIX + kind for kind in ("map", "seq", "float", "bool", "null")}
 
-#: Kind → how it is written, and the characters that it can begin with (YAML 1.2.2, section
-#: 10.3.2). What is none of these is text.
+#: Type → pattern, and possible first characters (YAML 1.2.2, section 10.3.2). Everything else is
+#: text.
 _CORE_SCHEMA = {
     "null": (r"null|Null|NULL|~|", ["~", "n", "N", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -38,7 +38,7 @@ _CORE_SCHEMA = {
 
 
 class PlainYamlError(ValueError):
-    """Text that is not plain YAML; the message says where and what to write instead."""
+    """Text that is not plain YAML; the message names the line and the remedy."""
 
 
 def load_plain(text: str) -> Any:
@@ -47,7 +47,7 @@ def load_plain(text: str) -> Any:
     Raises
     ------
     PlainYamlError
-        If it is damaged, or uses more of YAML than plain values.
+        If it is damaged, or uses YAML beyond plain values.
     """
     if len(text) > LARGEST:
         raise PlainYamlError(f"it has {len(text)} characters; at most {LARGEST} are read")
@@ -55,12 +55,12 @@ def load_plain(text: str) -> Any:
         return yaml.load(text, Loader=_Loader)
     except PlainYamlError:
         raise
-    except Exception as error:  # PyYAML lets through whatever Python's own constructors raise
+    except Exception as error:  # PyYAML does not wrap exceptions of Python's constructors
         raise PlainYamlError(" ".join(f"{error!s:.300}".split())) from error
 
 
 def dump_plain(content: Any) -> str:
-    """Write what :func:`load_plain` reads; nothing is written as an alias.
+    """Write a document that :func:`load_plain` reads, without aliases.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def dump_plain(content: Any) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Also quotes what YAML 1.1 would take for something else than text, as other tools may."""
+    """Also quotes text that YAML 1.1 tools would parse as another type."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

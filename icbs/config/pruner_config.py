@@ -13,6 +13,7 @@ from icbs.config.groups import (
     CurvatureSettings,
     LayerSettings,
     PaperSettings,
+    RunFolderSettings,
     SolverSettings,
     StartSettings,
 )
@@ -23,6 +24,7 @@ from icbs.errors import ConfigError
 
 # Pydantic lists the fields of the last base first.
 class PrunerConfig(
+    RunFolderSettings,
     BudgetSettings,
     SolverSettings,
     AcceptanceSettings,
@@ -31,14 +33,14 @@ class PrunerConfig(
     StartSettings,
     LayerSettings,
 ):
-    """Settings of :class:`icbs.Pruner`; the names of methods are those of the paper.
+    """Settings of :class:`icbs.Pruner`; methods are named as in the paper.
 
-    The defaults are those that did best on the garment classifier, not the paper's; the
-    paper's are in ``configs/paper.yaml``.
+    The defaults were chosen on the garment classifier; the paper's settings are in
+    ``configs/paper.yaml``.
     """
 
     paper: PaperSettings = PaperSettings()
-    """Settings that only reproduce the paper; nothing else needs them."""
+    """Settings that are only needed to reproduce the paper."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,1 +1,1 @@
-"""One pass over a batch: gradients and curvature for every layer, in bounded memory."""
+"""Gradients and curvature of all layers from one pass over a batch, in bounded memory."""

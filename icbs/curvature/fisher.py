@@ -1,7 +1,7 @@
-"""Fisher information: the second moment of the per-sample gradients, as a factor of low rank.
+"""Fisher information: the second moment of the per-sample gradients, as a low-rank factor.
 
-``C = AᵀA/N`` with ``A = w⁰ ∘ G``, where G holds one gradient a sample. With targets drawn
-from the model's own distribution it is the Fisher information, with those of the data the
+``C = AᵀA/N`` with ``A = w⁰ ∘ G``, where G has one gradient per sample. With targets drawn
+from the model's distribution it is the Fisher information, with the targets of the data the
 empirical Fisher (Kunstner et al. 2019, arXiv 1905.12558).
 """
 
@@ -29,9 +29,9 @@ class Fisher(CurvatureSource):
     samples : int
         Samples N in a block's curvature, which bounds its rank.
     drawn : bool, default True
-        Draw the targets from the model's own distribution; else take those of the data.
+        Draw the targets from the model's distribution; otherwise use those of the data.
     tokens : bool, default False
-        Take random positions as rows, each a sample of its own, instead of whole samples.
+        Use random positions as rows, each as one sample, instead of whole samples.
     """
 
     uses_rows = True
@@ -41,7 +41,7 @@ class Fisher(CurvatureSource):
         self.selects_midway = not tokens
 
     def collectors(self, batch: Batch) -> list[Collector]:
-        """Begin a pass: gather columns of selected blocks, or hold calls where none are."""
+        """Begin a pass: gather columns of blocks selected midway, or store calls for later."""
         drawn = self.draws_targets
         if self.tokens:
             where = Drawn.of(batch.samples, self.samples, batch.generator)
@@ -53,9 +53,9 @@ class Fisher(CurvatureSource):
         return [_Gathered(batch, first, stop, drawn=drawn)]
 
     def memory(self, sizes: PassSizes) -> dict[str, int]:
-        """Estimate the bytes of the factors, and of calls that are held for them."""
+        """Estimate the bytes of the factors, and of the stored calls."""
         rows = self.samples if self.tokens else min(self.samples, sizes.samples)
-        # Columns as they are gathered, as they are scaled, and in a problem.
+        # Three copies: gathered columns, scaled columns, and the factor in a problem.
         found = {"block columns": 3 * sizes.itemsize * rows * sum(sizes.gates)}
         if self.tokens:
             widths = sum(x.shape[0] + x.shape[1] * x.kind.groups for x in sizes.layers)
@@ -66,7 +66,7 @@ class Fisher(CurvatureSource):
 
 
 class _Rows(Collector):
-    """What all Fisher collectors share."""
+    """Base class of the Fisher collectors."""
 
     def __init__(self, batch: Batch, *, drawn: bool) -> None:
         self.batch, self.draws_targets = batch, drawn
@@ -81,7 +81,7 @@ class _Rows(Collector):
 
 
 class _Gathered(_Rows):
-    """Columns of the gates that a pass selects midway, of the samples after that.
+    """Columns of gates that are selected midway, for the samples after the selection.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class _Gathered(_Rows):
         return self.start, self.stop
 
     def select(self, blocks: Mapping[str, Gates]) -> None:
-        """Make room for the rows of each block."""
+        """Allocate the rows of each block."""
         self.blocks = list(blocks.values())
         for gates in self.blocks:
             dense = gates.parts[0].layer.dense
@@ -120,7 +120,7 @@ class _Gathered(_Rows):
                 )
 
     def finish(self) -> None:
-        """Put the rows of all processes together."""
+        """Combine the rows of all processes."""
         super().finish()
         parallel.all_reduce_(*self.rows.values())
 
@@ -130,7 +130,7 @@ class _Gathered(_Rows):
         Raises
         ------
         ValueError
-            If the block is not one of those that were selected.
+            If the block is not among those that were selected.
         """
         if id(gates) not in self.rows:
             raise ValueError(f"the columns of other weights of {gates.name!r} were gathered")
@@ -138,12 +138,12 @@ class _Gathered(_Rows):
 
 
 class _Held(_Rows):
-    """Every call of some samples, for columns of blocks that are selected later.
+    """All calls of some samples, for columns of blocks that are selected later.
 
     Parameters
     ----------
     count : int
-        Samples N whose calls will come.
+        Number of samples N.
     """
 
     def __init__(self, batch: Batch, count: int, *, drawn: bool) -> None:
@@ -158,7 +158,7 @@ class _Held(_Rows):
         return 0, self.count
 
     def add(self, layer: Layer, call: Call) -> None:
-        """Hold a call."""
+        """Store a call."""
         self.calls[layer.name][call.start].append(call)
 
     def model(self, gates: Gates) -> QuadraticModel:
@@ -179,8 +179,8 @@ class _Held(_Rows):
     def _columns(self, part: Part) -> Tensor:
         """Per-sample gradients of a part's weights, of all processes, shape (N, m).
 
-        A layer need not have a call for every sample (experts), and then has rows of zeros:
-        row i is the same sample's in all layers.
+        A layer without a call for some sample (an expert) has a row of zeros there, so that row i
+        belongs to the same sample in all layers.
         """
         dense = part.layer.dense
         rows = dense.new_zeros(
@@ -195,7 +195,7 @@ class _Held(_Rows):
         return rows
 
     def _row(self, start: int) -> int:
-        """Return the row with which the samples from ``start`` on begin."""
+        """Return the row of sample ``start``."""
         return start
 
     def _count(self, layer: Layer) -> float:
@@ -203,7 +203,7 @@ class _Held(_Rows):
 
 
 class _Tokens(_Held):
-    """Some positions of some samples, each as a sample of its own.
+    """Randomly drawn positions, each treated as one sample.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ class _Tokens(_Held):
         return 0, len(self.batch)
 
     def add(self, layer: Layer, call: Call) -> None:
-        """Hold the drawn positions of a call."""
+        """Store the drawn positions of a call."""
         start, inputs, deltas = call.start, [], []
         for trace in call.parts():
             places = trace.inputs.shape[1]

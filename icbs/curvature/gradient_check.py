@@ -1,17 +1,17 @@
-"""A check of per-sample gradients against autograd, on a few samples, before work starts.
+"""Check of per-sample gradients against autograd, on a few samples, before a run.
 
 Three computations must agree, for every layer:
 
-- *together*: the calls of the layers in one forward and backward pass, cut into samples, as
-  the passes of a run do it;
+- *together*: the calls of the layers in one forward and backward pass, split into samples, as
+  in the passes of a run;
 - *apart*: the same, one sample at a time;
 - *autograd*: the gradient of ``loss(model(inputs), targets)`` with respect to the weights.
 
-Which of them differ tells what is wrong. Where the sums over samples differ between together
-and apart, the loss (or the model) couples samples; where only the rows differ, a layer's input
-is not one sample after another; and where autograd differs from the sum of the calls, the
-weight is used outside of its layer too. Gradients are compared by random projections, a few
-numbers for each sample and layer, so that none of them is ever formed.
+The differences identify the error. If the sums over samples differ between together and apart,
+the loss (or the model) couples samples; if only the rows differ, a layer's input does not have
+the samples in its first dimension; if autograd differs from the sum of the calls, the weight is
+also used outside of its layer. Gradients are compared by random projections, a few numbers for
+each sample and layer, so that no full gradient of a sample is stored.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from icbs.errors import DataError, LayerError
 from icbs.model.layer import Layer
 
 PROBES = 8
-"""Projections of a gradient."""
+"""Number of projections of a gradient."""
 MOST = 32
-"""Samples to check, at most."""
+"""Maximum number of samples to check."""
 CHEAP = 1 << 26
-"""Bytes of activations up to which samples are checked whatever share of a pass they are."""
+"""Bytes of activations that the check may always use, regardless of the size of a pass."""
 
 
 def count_samples(activations: int, planned: int, available: int) -> int:
-    """Choose how many samples to check: a small share of a pass, more where they are cheap.
+    """Choose the number of samples to check: a small share of a pass, more if they are cheap.
 
     Parameters
     ----------
     activations : int
-        Bytes that a sample takes in a forward and backward pass.
+        Bytes per sample in a forward and backward pass.
     planned : int
         Samples of a pass.
     available : int
-        Samples there are.
+        Number of samples in all.
     """
     return min(max(2, planned // 32, CHEAP // activations), MOST, available)
 
@@ -65,47 +65,47 @@ def check_gradients(
     *,
     rows: bool = True,
 ) -> None:
-    """Refuse a loss, a layout or a use of weights with which gradients would be wrong.
+    """Refuse a loss, a layout or a use of weights for which gradients would be wrong.
 
-    Costs a forward and backward pass over the samples, and one for each of them alone.
+    Costs a forward and backward pass over the samples, and one for each sample separately.
 
     Parameters
     ----------
     model, layers, objective
         The model, in evaluation mode.
     samples : Samples
-        As unlike one another as can be; see :func:`icbs.data.samples.diverse_samples`.
+        Chosen to be as different as possible; see :func:`icbs.data.samples.diverse_samples`.
     batch_size : int
-        Samples in one forward pass, as in the passes of the run. With 1, nothing is computed
-        together that could be mixed.
+        Samples in one forward pass, as in the passes of the run. With 1, samples
+        can't be mixed.
     rows : bool, default True
-        Whether the gradients of single samples will be used, and not only their sum.
+        Whether the run uses the gradients of single samples, and not only their sum.
 
     Raises
     ------
     DataError
-        If the loss is neither a mean nor a sum over samples, if a layer's input is not one
-        sample after another in its first dimension, or if the model is random.
+        If the loss is neither a mean nor a sum over samples, if a layer's input does
+        not have the samples in its first dimension, or if the model is random.
     LayerError
-        If a layer's weight is used outside of the layer too.
+        If a layer's weight is also used outside of the layer.
     """
     check = _Check(model, layers, objective, batch_size, rows)
     fault = _of_first(check.fault(samples))
     if fault is None:
         return
-    # Of samples that the model fits perfectly, gradients are nothing but rounding. With the
-    # targets of others they are more, and what is wrong stays wrong.
+    # For samples that the model fits perfectly, gradients consist of rounding errors. Repeat with
+    # permuted targets: a real error remains.
     swapped = Samples(samples.inputs, samples.targets.roll(1, 0))
     try:
         again = check.fault(swapped)
-    except Exception:  # whatever a loss may raise for targets that don't belong to the inputs
+    except Exception:  # a loss may raise anything for mismatched targets
         again = fault
     if _of_first(again) is not None:
         raise _of_first(check.noise(samples)) or fault
 
 
 def _of_first(fault: Exception | None) -> Exception | None:
-    """Let the first process decide for all: their roundings may differ."""
+    """Use the result of the first process in all: rounding may differ between processes."""
     return parallel.broadcast_from_rank0(lambda: fault)
 
 
@@ -114,13 +114,13 @@ class Gradients:
     """Projected gradients of some samples, by layer name."""
 
     rows: dict[str, Tensor]
-    """One row for each sample, from the calls of the layer, shape (N, probes)."""
+    """Per-sample gradients from the calls of the layer, shape (N, probes)."""
     whole: dict[str, Tensor]
-    """Of all samples, by autograd, shape (probes,)."""
+    """Gradient summed over all samples, by autograd, shape (probes,)."""
 
 
 class _Check:
-    """The three computations, and how closely they must agree."""
+    """The three computations and their tolerances."""
 
     def __init__(
         self,
@@ -136,10 +136,9 @@ class _Check:
         self.probes = {layer.name: _probes(layer, generator) for layer in layers}
         floats = [p for p in model.parameters() if p.is_floating_point()]
         half = objective.precision != "float32" or any(p.element_size() < 4 for p in floats)
-        # Errors are relative to a layer's own gradient, but where it is far below the others'
-        # (floor): it may be rounding alone. Together and apart run other kernels, and differ by
-        # rounding in all that comes before and after the layer; autograd is given the same
-        # inputs and output gradients as the calls.
+        # Errors are relative to the layer's gradient, or to `floor` times the largest one if it is
+        # smaller than that (it may be rounding error). Together and apart use different kernels
+        # in the whole model; autograd uses the same inputs and output gradients as the calls.
         self.apart, self.autograd, self.floor = (0.2, 0.05, 0.02) if half else (0.02, 0.005, 1e-4)
 
     def fault(self, samples: Samples) -> Exception | None:
@@ -186,7 +185,7 @@ class _Check:
         return None
 
     def _sizes(self, gradients: Gradients) -> dict[str, float]:
-        """Return what errors are relative to, by layer name."""
+        """Return the reference size of errors, by layer name."""
         sizes = {name: float(rows.norm()) for name, rows in gradients.rows.items()}
         floor = self.floor * max(sizes.values())
         return {name: max(size, floor) for name, size in sizes.items()}
@@ -208,7 +207,7 @@ class _Check:
             with hooked(self.model, self.layers, len(piece), start) as taps, _asking(asked):
                 outputs = self.objective.run(self.model, piece.inputs)
                 total = self.objective.total(outputs, piece.targets)
-                # In float16 sums over samples overflow sooner than what they are made of.
+                # In float16 sums over samples overflow before their terms do.
                 half = self.objective.precision == "float16"
                 scale = max(1.0, taps.find_scale(total) / 64) if half else 1.0
                 found = taps.send_back(total, sink, scale=scale, weights=weights)
@@ -225,10 +224,10 @@ def _off(
     sizes: dict[str, float],
     tolerance: float,
 ) -> dict[str, float]:
-    """Layers whose gradients differ by more than a share of their size, and that share."""
+    """Return the relative errors above the tolerance, by layer name."""
     errors = {}
     for name, size in sizes.items():
-        # A weight that is used elsewhere alone has no calls, or such without a gradient.
+        # A weight that is used only elsewhere has no calls, or calls without a gradient.
         size = max(size, float(found[name].norm()))
         error = float((found[name] - expected[name]).norm())
         if error > tolerance * size:
@@ -237,14 +236,14 @@ def _off(
 
 
 def _listed(errors: dict[str, float], most: int = 5) -> str:
-    """Name layers and how far they are off."""
+    """Format layer names with their errors."""
     shown = [f"{name!r} is off by {error:.0%}" for name, error in list(errors.items())[:most]]
     more = f" (and {len(errors) - most} more)" if len(errors) > most else ""
     return ", ".join(shown) + more
 
 
 def _probes(layer: Layer, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw vectors that project a gradient from both sides: of its outputs, and its inputs."""
+    """Draw random vectors that project a gradient on both sides, outputs and inputs."""
     wide = torch.promote_types(layer.dense.dtype, torch.float32)
     sizes = layer.shape[0], layer.shape[1] * layer.kind.groups
     left, right = (torch.randn(size, PROBES, generator=generator, dtype=wide) for size in sizes)
@@ -255,13 +254,13 @@ def _projected(layer: Layer, gradient: Tensor, left: Tensor, right: Tensor) -> T
     """Project a gradient in the module's shape, as :meth:`Trace.projected` projects rows."""
     groups = layer.kind.groups
     matrix = layer.kind.matrix(gradient).to(left.dtype).unflatten(0, (groups, -1))
-    seen = matrix @ right.unflatten(0, (groups, -1))
-    return (seen.flatten(0, 1) * left).sum(dim=0)
+    projected = matrix @ right.unflatten(0, (groups, -1))
+    return (projected.flatten(0, 1) * left).sum(dim=0)
 
 
 @contextmanager
 def _asking(layers: Sequence[Layer]) -> Iterator[None]:
-    """Let the weights of layers ask for gradients within the context."""
+    """Set ``requires_grad`` on the weights of layers within the context."""
     modules = [layer.kind.module for layer in layers]
     asked = [module.weight.requires_grad for module in modules]
     hooks = [module.register_forward_pre_hook(_usable) for module in modules]
@@ -276,5 +275,5 @@ def _asking(layers: Sequence[Layer]) -> Iterator[None]:
 
 
 def _usable(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Copy inputs made under inference_mode, which autograd can't keep for a weight's gradient."""
+    """Copy inputs made under inference_mode, which autograd can't save for backward."""
     return tuple(x.clone() if isinstance(x, Tensor) and x.is_inference() else x for x in inputs)

@@ -15,28 +15,29 @@ from icbs.model.gates import Gates
 class Hessian(CurvatureSource):
     """Second derivatives of the mean loss with respect to the gates of a block.
 
-    Costs n backward passes for n gates: for small blocks, and as the oracle of the Fishers.
+    Costs n backward passes for n gates; for small blocks, and as a reference for the Fisher
+    sources.
 
     Parameters
     ----------
     samples : int
-        Samples of the mean.
+        Number of samples in the mean.
     """
 
     def __init__(self, samples: int) -> None:
         self.samples = samples
 
     def collectors(self, batch: Batch) -> list[Collector]:
-        """Begin a pass, of which nothing is collected."""
+        """Return a collector that only stores the samples."""
         return [_Autograd(batch, min(self.samples, len(batch)))]
 
     def check(self, batch: Batch) -> None:
-        """Try the second derivative of a sample's loss with respect to one weight.
+        """Compute the second derivative of a sample's loss for one weight, as a test.
 
         Raises
         ------
         DataError
-            If some operation of the model or the loss has none.
+            If an operation of the model or the loss has no second derivative.
         """
         layer = batch.layers[0]
         first = torch.zeros(1, dtype=torch.int64, device=layer.dense.device)
@@ -55,7 +56,7 @@ class Hessian(CurvatureSource):
 
 
 class _Autograd(Collector):
-    """The Hessian on the first samples of a pass, computed when it is asked for."""
+    """The Hessian on the first samples of a pass, computed on demand."""
 
     def __init__(self, batch: Batch, count: int) -> None:
         self.batch, self.samples = batch, batch.samples[:count]
@@ -66,7 +67,7 @@ class _Autograd(Collector):
         pieces = []
         for part in gates.parts:
             layer = part.layer
-            # In a wrapped layer (an adapter's) the module has another name in the model.
+            # In a wrapped layer (of an adapter) the module has another name in the model.
             path = next(n for n, m in batch.model.named_modules() if m is layer.module)
             pieces.append((f"{path}.weight", layer.kind.weight, layer.kind.at(*part.places), part))
 

@@ -1,8 +1,8 @@
-"""Listening to layers: what each call receives, and the gradient that comes back to it.
+"""Hooks that record the inputs and output gradients of layers.
 
-Every call is handed on as soon as its gradient is there, so that nothing need be held for
-all layers at once. Weight gradients are never computed by autograd: the model is frozen,
-and the graph hangs on the layers' outputs alone.
+Each call is passed to its consumer when its gradient is available, so that the gradients of all
+layers are never stored at once. Autograd computes no weight gradients: the model is frozen, and
+only the layers' outputs require gradients.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ Sink = Callable[[Layer, Call], None]
 
 
 class LayerHooks:
-    """Calls of the layers in one forward pass, and where their gradients go.
+    """Calls of the layers in one forward pass, and the consumer of their gradients.
 
     Parameters
     ----------
     samples : int
         Samples in the forward pass.
     start : int
-        Where they begin in the batch.
+        Index of the first one in the batch.
     verify : bool
-        Refuse a layer that does something else than its kind.
+        Refuse a layer whose output is not the one of its kind.
     """
 
     def __init__(self, samples: int, start: int, *, verify: bool = False) -> None:
@@ -43,18 +43,18 @@ class LayerHooks:
         self.samples = samples
         self.start = start
         self.numbers = 0
-        """Entries of all inputs and outputs of the layers."""
+        """Number of entries in all inputs and outputs of the layers."""
         self.received: dict[int, int] = {}
         """Bytes of the inputs' storages, by address."""
-        # Whatever a layer returns hangs on it, so that a gradient of it reaches them all, also
-        # where something else upstream asks for one (inputs, embeddings, a soft prompt).
+        # Added to every layer output, so that one autograd.grad call reaches all of them, also if
+        # other tensors require gradients (inputs, embeddings, a soft prompt).
         self.anchor = torch.zeros((), requires_grad=True)
         self._sink: Sink | None = None
         self._scale = 1.0
 
     def record(self, layer: Layer, inputs: Tensor, output: Tensor) -> Tensor:
-        """Take note of a call; returns the output, listened to."""
-        if not inputs.numel():  # an expert that is called with nothing
+        """Record a call; return the output with a hook for its gradient."""
+        if not inputs.numel():  # an expert without samples
             return output
         if inputs.is_inference():
             raise LayerError(
@@ -77,8 +77,8 @@ class LayerHooks:
         inputs = inputs.detach()
         version = inputs._version
 
-        # A hook of this moment: it gets this gradient even if an activation that works in
-        # place overwrites the output.
+        # Registered now, so that it gets the gradient of this output even if an in-place
+        # activation overwrites it.
         def hook(delta: Tensor) -> None:
             if self._sink is None:
                 raise LayerError(
@@ -94,8 +94,8 @@ class LayerHooks:
             delta = delta.detach().to(_wide(delta))
             if self._scale != 1.0:
                 delta = delta / self._scale
-            came = inputs.to(delta.dtype)
-            self._sink(layer, Call(layer.kind, came, delta, self.samples, self.start))
+            features = inputs.to(delta.dtype)
+            self._sink(layer, Call(layer.kind, features, delta, self.samples, self.start))
 
         output.register_hook(hook)
         return output
@@ -109,26 +109,26 @@ class LayerHooks:
         scale: float = 1.0,
         weights: Sequence[Tensor] = (),
     ) -> list[Tensor | None]:
-        """Backpropagate the samples' total loss; each call goes to ``sink`` with its gradient.
+        """Backpropagate the samples' total loss; pass each call with its gradient to ``sink``.
 
         Parameters
         ----------
         total : Tensor, shape ()
         sink : callable
-            ``sink(layer, call)``, last layers first, once for each call of a layer. A call
-            that the loss does not depend on never comes.
+            ``sink(layer, call)``, last layers first, once for each call of a layer. Calls
+            that the loss does not depend on are omitted.
         again : bool, default False
-            Keep the graph for another time.
+            Retain the graph for another backward pass.
         scale : float, default 1
             Factor on the loss within the backward pass, against underflow in float16.
         weights : sequence of Tensor, optional
-            Leaves that ask for a gradient, beside the calls.
+            Further leaves to differentiate with respect to.
 
         Returns
         -------
         list of Tensor or None
-            Gradients of ``weights`` by autograd, times ``scale``; None where the loss does not
-            depend on one.
+            Gradients of ``weights`` by autograd, times ``scale``; None for weights that the loss
+            does not depend on.
         """
         if not total.requires_grad:
             return [None] * len(weights)
@@ -142,9 +142,9 @@ class LayerHooks:
         return list(found[1:])
 
     def find_scale(self, total: Tensor) -> float:
-        """Find the largest power of two with which no gradient of the layers overflows.
+        """Find a loss scale (a power of two) for which no gradient of the layers overflows.
 
-        Costs a backward pass for each power that is too large; most often one in all.
+        Costs one backward pass for each scale that is tried; usually one.
         """
         if not total.requires_grad:
             return 1.0
@@ -194,7 +194,7 @@ def hooked(
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Let no parameter of a model ask for a gradient within the context."""
+    """Set ``requires_grad`` of all parameters to False within the context."""
     asked = [p for p in model.parameters() if p.requires_grad]
     for parameter in asked:
         parameter.requires_grad_(False)
@@ -206,5 +206,5 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 def _wide(tensor: Tensor) -> torch.dtype:
-    """Float32 at least."""
+    """Return the type of a tensor, float32 at least."""
     return torch.promote_types(tensor.dtype, torch.float32)

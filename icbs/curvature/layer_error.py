@@ -1,4 +1,4 @@
-"""The error of a layer's output, as a quadratic model of its gates."""
+"""The output error of a layer as a quadratic model of its gates."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from icbs.model.layer import Layer
 
 
 class LayerError(CurvatureSource):
-    """``½‖(W - W⁰)X‖²/T``, the error of a layer's output, about its current mask.
+    """``½‖(W - W⁰)X‖²/T``, the error of a layer's output, expanded about the current mask.
 
-    Wanda and SparseGPT minimise it: neither labels nor gradients enter it, and its minimum is
-    the dense layer. Dense problems of n² numbers.
+    The objective of Wanda and SparseGPT. It needs neither labels nor gradients, and its minimum is
+    the dense layer. The problems are dense, with n² numbers.
 
     Parameters
     ----------
     weight : float, default 1
-        ρ, the weight of the error beside another source; see
+        ρ, the weight of the error in a sum with another source; see
         :class:`icbs.curvature.sum.Sum`.
     """
 
@@ -34,7 +34,7 @@ class LayerError(CurvatureSource):
         self.weight = weight
 
     def collectors(self, batch: Batch) -> list[Collector]:
-        """Begin the second moments of all layers' inputs."""
+        """Return a collector of the second moments of all layers' inputs."""
         moments = InputMoments(batch.layers, counted_positions(batch.samples))
         return [_Errors(batch, moments, self.weight)]
 
@@ -50,7 +50,7 @@ class LayerError(CurvatureSource):
 class InputMoments:
     """Second moments ``H = XᵀX/T`` of every layer's inputs, gathered during a pass.
 
-    Holds in² numbers a layer.
+    Stores in² numbers for each layer.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class InputMoments:
 
 
 class _Errors(Collector):
-    """The errors of all layers, on all samples of a pass."""
+    """Output errors of all layers, on all samples of a pass."""
 
     def __init__(self, batch: Batch, moments: InputMoments, weight: float) -> None:
         self.count, self.moments, self.weight = len(batch), moments, weight
@@ -112,7 +112,7 @@ class _Errors(Collector):
         self.moments.reduce()
 
     def model(self, gates: Gates) -> QuadraticModel:
-        """Expand the errors of the layers of a block about their masks."""
+        """Expand the output errors of a block's layers about their masks."""
         gradients, matrix = [], None
         for part in gates.parts:
             slope, own = expand(part, self.moments.mean(part.layer))
@@ -133,10 +133,10 @@ class _Errors(Collector):
 
 
 def expand(part: Part, moments: Tensor) -> tuple[Tensor, Tensor]:
-    """Expand ``½‖(W - W⁰)X‖²/T`` about the layer's mask as it stands.
+    """Expand ``½‖(W - W⁰)X‖²/T`` about the layer's current mask.
 
-    The gradient of an output's error is ``H(w - w⁰)``, over all of its weights, those
-    outside of the block too; the curvature of two gates of one output is ``w⁰_i H_ij w⁰_j``,
+    The gradient of an output's error is ``H(w - w⁰)``, summed over all of its weights, including
+    those outside of the block; the curvature of two gates of one output is ``w⁰_i H_ij w⁰_j``,
     and weights of different outputs don't interact.
 
     Parameters
@@ -149,15 +149,15 @@ def expand(part: Part, moments: Tensor) -> tuple[Tensor, Tensor]:
     Returns
     -------
     gradient : Tensor, shape (m,)
-        With respect to the weights; 0 where nothing is pruned.
+        With respect to the weights; 0 for outputs without pruned weights.
     matrix : Tensor, shape (m, m)
         Second derivatives with respect to a gate on each weight.
     """
     layer = part.layer
     rows, columns = part.places
     outputs, row = torch.unique(rows, return_inverse=True)
-    gone = layer.pruned.view(layer.shape)[outputs]
-    change = torch.where(gone, -layer.dense[outputs], 0).to(moments.dtype)
+    pruned = layer.pruned.view(layer.shape)[outputs]
+    change = torch.where(pruned, -layer.dense[outputs], 0).to(moments.dtype)
     group = rows // (layer.shape[0] // len(moments))
     dense = layer.dense[rows, columns].to(moments.dtype)
     size = len(part.index)
@@ -169,5 +169,5 @@ def expand(part: Part, moments: Tensor) -> tuple[Tensor, Tensor]:
         same = rows[inside][:, None] == rows[inside]
         pair = moments[number][at[:, None], at] * same * dense[inside] * dense[inside][:, None]
         matrix[inside[:, None], inside] = pair
-    # Products of many numbers in float32 are not quite the same both ways round.
+    # Float32 products are not exactly symmetric.
     return gradient, (matrix + matrix.T) / 2

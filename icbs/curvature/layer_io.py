@@ -1,9 +1,8 @@
-"""What one layer received and what came back: all that its gradients are made of.
+"""Inputs and output gradients of a layer, from which its per-sample gradients are computed.
 
-A linear layer's per-sample gradient is an outer product of what came in (``a``) and what
-came back (``δ``): ``G[s, (r, c)] = Σ_t δ[s, t, r] · a[s, t, c]``. Keeping the two, a block's
-columns are gathered when its indices are known, and the matrix of N × (all weights) is
-never formed.
+The per-sample gradient of a linear layer is an outer product of its input ``a`` and its output
+gradient ``δ``: ``G[s, (r, c)] = Σ_t δ[s, t, r] · a[s, t, c]``. Only these two are stored; the
+columns of a block are computed from them, and the matrix of N × (all weights) is never formed.
 """
 
 from __future__ import annotations
@@ -19,23 +18,23 @@ from icbs.model.gates import Part
 from icbs.model.kinds import Kind
 
 MOST = 1 << 23
-"""Products gathered at a time where a sample has several positions."""
+"""Maximum number of products computed at a time for samples with several positions."""
 
 
 @dataclass
 class Trace:
-    """What a layer received and what came back, sample by sample."""
+    """Inputs and output gradients of a layer, by sample."""
 
     inputs: Tensor
     """Features, shape (N, T, groups · in)."""
     deltas: Tensor
-    """Gradient of a sample's own loss with respect to the outputs, shape (N, T, out)."""
+    """Gradient of each sample's loss with respect to the outputs, shape (N, T, out)."""
     groups: int = 1
-    """Parts of the features; a row (output) sees its own part alone."""
+    """Groups of the features; a row (output) only uses those of its group."""
 
     @property
     def width(self) -> int:
-        """Features that a row sees: columns of the layer's matrix."""
+        """Number of features that a row uses: columns of the layer's matrix."""
         return self.inputs.shape[2] // self.groups
 
     def columns(self, rows: Tensor, columns: Tensor) -> Tensor:
@@ -48,7 +47,7 @@ class Trace:
             return deltas[:, 0, rows] * inputs[:, 0, columns]
         found = torch.empty(count, len(rows), dtype=inputs.dtype, device=inputs.device)
         step = max(1, MOST // (count * places))
-        # Positions last: each weight's two series are then gathered as whole rows.
+        # Positions last, so that the two series of each weight are contiguous rows.
         series, features = (t.transpose(1, 2).contiguous() for t in (deltas, inputs))
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
@@ -71,9 +70,9 @@ class Trace:
         ----------
         left : Tensor, shape (out, p)
         right : Tensor, shape (groups · in, p)
-            A row (output) meets those of its own group alone.
+            A row (output) only uses the features of its group.
         """
-        came, went = (
+        features, deltas = (
             torch.einsum(
                 "ntgf,gfp->ntgp",
                 values.unflatten(2, (self.groups, -1)),
@@ -81,7 +80,7 @@ class Trace:
             )
             for values, probe in ((self.inputs, right), (self.deltas, left))
         )
-        return (came * went).sum(dim=(1, 2))
+        return (features * deltas).sum(dim=(1, 2))
 
     def squares(self, counted: Tensor | None = None) -> Tensor:
         """Sum of the squared features over samples and positions.
@@ -89,7 +88,7 @@ class Trace:
         Parameters
         ----------
         counted : Tensor of bool, shape (N, T), optional
-            Positions that are no padding.
+            Positions that are not padding.
 
         Returns
         -------
@@ -108,22 +107,22 @@ class Trace:
 
 @dataclass
 class Call:
-    """One call of a layer, in the module's own shapes; unfolded only a part at a time."""
+    """One call of a layer, in the module's shapes; unfolded a few samples at a time."""
 
     kind: Kind
     inputs: Tensor
     """First argument, detached."""
     deltas: Tensor
-    """Gradient of the samples' total loss with respect to what the call returned."""
+    """Gradient of the samples' total loss with respect to the output of the call."""
     samples: int
-    """Samples N, which lie one after another in the first dimension."""
+    """Number of samples N, which are consecutive in the first dimension."""
     start: int = 0
-    """Where they begin in the batch."""
+    """Index of the first sample in the batch."""
     _last: tuple[Part, Tensor] | None = field(default=None, init=False, repr=False)
-    """The part whose columns were asked for last, and these."""
+    """Cache: the latest part whose columns were computed, and these columns."""
 
     def parts(self) -> Iterator[Trace]:
-        """Trace some samples after the other, as many as bound the memory."""
+        """Yield traces of consecutive samples, as many at a time as the memory bound permits."""
         step = self.samples
         if not self.kind.pointwise:
             rows, columns = self.kind.matrix(self.kind.weight).shape
@@ -145,7 +144,7 @@ class Call:
         return joined([trace.columns(rows, columns) for trace in self.parts()])
 
     def columns_of(self, part: Part) -> Tensor:
-        """Columns of the weights of a part, shape (N, m); computed once for all who read them."""
+        """Columns of the weights of a part, shape (N, m); the latest result is cached."""
         if self._last is None or self._last[0] is not part:
             self._last = part, self.columns(*part.places)
         return self._last[1]

@@ -1,4 +1,4 @@
-"""Mean gradients of a pass: of all weights, or of the blocks that were selected midway."""
+"""Mean gradients of a pass: of all weights, or of blocks selected midway."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class BlockMeans:
         self._sums: dict[int, list[tuple[str, Tensor]]] = defaultdict(list)
 
     def select(self, blocks: Mapping[str, Gates]) -> None:
-        """Begin sums for these blocks."""
+        """Allocate sums for these blocks."""
         for gates in blocks.values():
             for part in gates.parts:
                 name, dense = part.layer.name, part.layer.dense
@@ -86,7 +86,7 @@ class BlockMeans:
         Returns
         -------
         dict of int to list of Tensor, shape (m,)
-            By identity of the block, one tensor a part.
+            One tensor for each part, by ``id`` of the block.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The curvature sources that settings name, each made from the settings of a run."""
+"""Factories of the built-in curvature sources, called with the settings of a run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def fisher_and_gram(settings: CurvatureSettings) -> Sum:
 
 
 def make_source(settings: CurvatureSettings) -> CurvatureSource:
-    """Make the curvature source of a run.
+    """Create the curvature source of a run.
 
     Raises
     ------

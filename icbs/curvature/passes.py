@@ -1,10 +1,10 @@
-"""One forward and backward pass over a batch that serves every layer.
+"""One forward and backward pass over a batch for all layers.
 
 The first samples of the batch select the blocks by their mean gradient. The samples after
-that *selection point* give the gradient and the curvature of those blocks alone, a micro-batch
-at a time, so that nothing is held for the others. Samples used for selection are not reused to
-estimate the gain (selection bias). Where a source can't select midway, blocks are selected at
-the end.
+that *selection point* give the gradient and the curvature of those blocks, a micro-batch at a
+time, so that nothing is stored for other weights. Samples used for selection are not reused to
+estimate the gain (selection bias). For a source that does not select midway, blocks are selected
+at the end.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from icbs.model.layer import Layer
 
 @dataclass
 class Pass:
-    """First- and second-order information on every layer, from one batch."""
+    """First- and second-order information on all layers, from one batch."""
 
     count: int
     """Samples of the pass."""
     gradients: dict[str, Tensor]
-    """Mean gradient at the current (pruned) weights by layer name, shape (out, in); of the
-    samples before the selection point, where there is one."""
+    """Mean gradient at the current (pruned) weights by layer name, shape (out, in); over the
+    samples before the selection point if there is one."""
     squares: dict[str, Tensor]
     """Sum of the squared inputs of the same samples, shape (in,), or (out, in) with groups."""
     loss: float
     """Mean loss of the samples."""
     collectors: Sequence[Collector] = field(default=(), repr=False)
-    """One for each quadratic model of a block; none for a pass without curvature."""
+    """One for each quadratic model of a block; empty for a pass without curvature."""
     blocks: dict[str, Gates] = field(default_factory=dict)
     """The blocks that were selected, by name."""
     means: dict[int, list[Tensor]] = field(default_factory=dict, repr=False)
-    """Mean gradients of the samples after the selection point, by identity of the block."""
+    """Mean gradients over the samples after the selection point, by ``id`` of the block."""
 
     def gradient(self, gates: Gates) -> list[Tensor]:
         """Mean gradient of a block's weights over samples that did not select it.
@@ -62,17 +62,17 @@ class Pass:
         return [self.gradients[part.layer.name][part.places] for part in gates.parts]
 
     def models(self, gates: Gates) -> list[QuadraticModel]:
-        """Quadratic models of a block, to be summed, each with its gradients.
+        """Quadratic models of a block, which are to be summed, with their gradients.
 
         Raises
         ------
         ValueError
-            If the pass was taken without curvature, or for other blocks.
+            If the pass has no curvature, or was taken for other blocks.
         """
         if not self.collectors:
             raise ValueError("this pass was taken without curvature")
         found = [collector.model(gates) for collector in self.collectors]
-        # The gradient of the loss enters once, however many sources model its curvature.
+        # The gradient of the loss is added once, regardless of the number of its models.
         if (first := next((m for m in found if m.models_loss), None)) and first.gradients is None:
             first.gradients = self.gradient(gates)
         return found
@@ -93,7 +93,7 @@ def take_pass(
     select: Select | None = None,
     select_after: int | None = None,
 ) -> Pass:
-    """Run one forward and backward pass that serves all the layers.
+    """Run one forward and backward pass for all layers.
 
     Parameters
     ----------
@@ -102,16 +102,16 @@ def take_pass(
     samples : Samples
         The batch.
     source : CurvatureSource, optional
-        Where curvature comes from; None for gradients alone.
+        Source of the curvature; None for gradients only.
     batch_size : int
-        Samples a forward pass holds at a time.
+        Number of samples in one forward pass.
     generator : torch.Generator
-        Draws targets from the model, and positions.
+        Random generator for sampled targets and positions.
     select : callable, optional
         ``select(pass_info)`` returns the blocks by name.
     select_after : int, optional
-        Selection point, in samples; None for the end, where the same samples select the blocks
-        and give their gradient. Used where the source can select midway.
+        Selection point, in samples; None for the end, so that the same samples select the
+        blocks and give their gradient. Ignored for sources that do not select midway.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def take_pass(
 
 
 def _passed(batch: Batch, means: Means, count: int) -> Pass:
-    """Describe the pass after so many samples."""
+    """Return the pass after ``count`` samples."""
     return Pass(count, means.mean_gradients(count), means.squares, batch.loss / count)
 
 
@@ -161,7 +161,7 @@ def _run(
     means: Means | BlockMeans,
     collectors: Sequence[Collector],
 ) -> None:
-    """Run samples ``start … stop - 1``, ``size`` at a time; their calls go to all who want them."""
+    """Run samples ``start … stop - 1``, ``size`` at a time, and pass calls to the collectors."""
     wanted = [c for c in collectors if c.span()[0] <= start and stop <= c.span()[1]]
     data = [means.add, *(c.add for c in wanted if not c.draws_targets)]
     drawn = [c.add for c in wanted if c.draws_targets]
@@ -182,7 +182,7 @@ def _run_piece(
     drawn: Sequence[Sink],
     generator: torch.Generator,
 ) -> float:
-    """Run one piece; nothing of it outlives the call but what the sinks keep."""
+    """Run one piece of a batch; only the sinks keep data of it."""
     objective = batch.objective
     with hooked(batch.model, batch.layers, len(piece), first) as hooks:
         outputs = objective.run(batch.model, piece.inputs)

@@ -1,4 +1,4 @@
-"""The interface of curvature sources: second-order information on blocks, out of one pass."""
+"""Interface of curvature sources: second-order information on blocks from one pass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from icbs.model.layer import Layer
 
 @dataclass
 class QuadraticModel:
-    """A quadratic model of what opening and closing gates does.
+    """A quadratic model of the change caused by opening and closing gates.
 
     With ``u = x - x⁰`` (1 closes a gate, -1 opens it) the change is
     ``w (-s·u + ½ uᵀCu)``, where the slope s sums ``gradient · weight`` over the weights of each
@@ -26,16 +26,16 @@ class QuadraticModel:
     """
 
     factor: Tensor | None = None
-    """F of shape (N, n) with ``C = FᵀF / dispersion``, or None where :attr:`matrix` is given."""
+    """F of shape (N, n) with ``C = FᵀF / dispersion``, or None if :attr:`matrix` is given."""
     matrix: Tensor | None = None
     """C of shape (n, n)."""
     gradients: Sequence[Tensor] | None = None
     """Gradient with respect to the weights, shape (m,) for each part of the gates; None for the
-    mean gradient of the loss that every pass takes."""
+    mean gradient of the loss that each pass computes."""
     models_loss: bool = True
-    """Whether the change is one of the loss; else of something else, such as a layer's error."""
+    """Whether the change is one of the loss; False for others (a layer's output error)."""
     dispersion: float = 1.0
-    """φ, by which a second moment of gradients is to be divided; see
+    """φ, the divisor of a second moment of gradients; see
     :mod:`icbs.data.dispersion`."""
     weight: float = 1.0
     """w, the factor on the whole model."""
@@ -43,13 +43,13 @@ class QuadraticModel:
 
 @dataclass(frozen=True)
 class PassSizes:
-    """Sizes of a pass, from which sources estimate their memory."""
+    """Sizes of a pass, for memory estimates of sources."""
 
     layers: Sequence[Layer]
     samples: int
     """Samples of the pass."""
     gates: Sequence[int]
-    """Gates of each block, at most."""
+    """Maximum number of gates of each block."""
     held: int
     """Bytes of the inputs and outputs of all layers, for one sample."""
     midway: bool
@@ -70,35 +70,35 @@ class Batch:
     objective: Objective
     samples: Samples
     generator: torch.Generator
-    """Randomness of the pass."""
+    """Random generator of the pass."""
     select_after: int | None = None
     """Number of samples after which the blocks are selected; None for the end of the pass."""
     loss: float = field(default=0.0, init=False)
-    """Loss summed over the samples so far; their mean once the pass is over."""
+    """Loss summed over the samples so far; the mean at the end of the pass."""
 
     def __len__(self) -> int:
         return len(self.samples)
 
 
 class Collector(ABC):
-    """Gathers what a source needs, call by call, as the samples of one pass go by."""
+    """Collects the data of a source, call by call, during one pass."""
 
     draws_targets: bool = False
-    """Whether its calls carry the gradients for targets drawn from the model's distribution;
-    else those for the targets of the data."""
+    """Whether its calls have gradients for targets drawn from the model's distribution, instead of
+    the targets of the data."""
 
     def span(self) -> tuple[int, int]:
-        """Return the first sample whose calls are wanted, and the one before which they end."""
+        """Return the range (start, stop) of the samples whose calls are needed."""
         return 0, 0
 
     def select(self, blocks: Mapping[str, Gates]) -> None:  # noqa: B027
-        """Take the blocks, before the first call, in a pass that selects them midway."""
+        """Receive the blocks, before the first call, in a pass that selects them midway."""
 
     def add(self, layer: Layer, call: Call) -> None:  # noqa: B027
-        """Take a call of a layer: what came in, and the gradient that came back."""
+        """Receive a call of a layer: its input and its output gradient."""
 
     def finish(self) -> None:  # noqa: B027
-        """Complete the sums once all samples have gone by; see :mod:`icbs.parallel`."""
+        """Complete the sums after the last sample, over all processes; see :mod:`icbs.parallel`."""
 
     @abstractmethod
     def model(self, gates: Gates) -> QuadraticModel:
@@ -106,34 +106,34 @@ class Collector(ABC):
 
 
 class CurvatureSource(ABC):
-    """Where the curvature of a block comes from; an object that declares its properties.
+    """Source of the curvature of blocks; declares its properties as attributes.
 
-    A new source is one class, and a row in ``icbs.plugins.CURVATURES``, an entry point of the
-    group ``icbs.curvature``, or a call of ``CURVATURES.register``. What is registered is
-    ``factory(settings)``, which makes the source from the settings of a run
+    A new source is one class, and an entry of ``icbs.plugins.CURVATURES``, an entry point of the
+    group ``icbs.curvature``, or a call of ``CURVATURES.register``. The registered object is
+    ``factory(settings)``, which creates the source from the settings of a run
     (:class:`icbs.PrunerConfig`). :func:`icbs.testing.check_curvature` tests a source.
     """
 
     draws_targets: bool = False
-    """Whether a collector of its draws targets from the model."""
+    """Whether one of its collectors draws targets from the model."""
     models_loss: bool = True
-    """Whether it models the loss, so that predictions can be compared with measured losses."""
+    """Whether it models the loss, so that predictions are comparable with measured losses."""
     selects_midway: bool = False
-    """Whether blocks are selected before its samples come: it then keeps their columns alone."""
+    """Whether blocks are selected before its samples, so that only their columns are stored."""
     uses_rows: bool = False
     """Whether it needs the gradients of single samples, and not only their sum."""
 
     @abstractmethod
     def collectors(self, batch: Batch) -> list[Collector]:
-        """Begin a pass; one collector for each quadratic model of a block."""
+        """Begin a pass; return one collector for each quadratic model of a block."""
 
     def check(self, batch: Batch) -> None:  # noqa: B027
-        """Try the source on a few samples before work starts.
+        """Test the source on a few samples before the run starts.
 
         Raises
         ------
         DataError
-            If the model or the loss can't give what the source needs.
+            If the model or the loss does not support the source.
         """
 
     def memory(self, sizes: PassSizes) -> dict[str, int]:

@@ -27,7 +27,7 @@ class Sum(CurvatureSource):
         return [collector for source in self.sources for collector in source.collectors(batch)]
 
     def check(self, batch: Batch) -> None:
-        """Try every source on a few samples."""
+        """Test every source on a few samples."""
         for source in self.sources:
             source.check(batch)
 

@@ -83,6 +83,13 @@ class HistoryMark(Header):
     digest: str
 
 
+class BlocksMark(HistoryMark):
+    """Mark of the table of saved blocks; see :class:`icbs.run.saved_blocks.BlockSaver`."""
+
+    full: Count
+    """``save_blocks_limit`` if it was reached, else 0."""
+
+
 class Kept(Header):
     """Numbers of weights that a layer keeps."""
 
@@ -107,6 +114,8 @@ class CheckpointFacts(Header):
     manifest: str
     """Digest of the manifest of the run."""
     history: HistoryMark
+    blocks: BlocksMark | None = None
+    """Mark of the table of saved blocks; None without one."""
     kept: dict[str, Kept]
     step: Count
     samples_seen: Count
@@ -177,6 +186,8 @@ class TaskNotes(Header):
     task: str
     task_options: dict[str, Any]
     evaluate_every: Positive
+    enumerate_masks: bool = False
+    """Whether the masks are compared with the true optimum at the end."""
     dense: dict[str, float]
     """Figures of the dense model."""
 

@@ -19,6 +19,8 @@ from torch import Tensor
 from icbs.model.layer import Layer
 
 Float = npt.NDArray[np.float64]
+JOINED = " + "
+"""Between the names of the layers of one block."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +144,7 @@ class Gates:
     @property
     def name(self) -> str:
         """Names of the layers."""
-        return " + ".join(layer.name for layer in self.layers)
+        return JOINED.join(layer.name for layer in self.layers)
 
     def closed(self) -> npt.NDArray[np.uint8]:
         """Return 1 for closed gates (with pruned weights) and 0 for others, shape (n,)."""

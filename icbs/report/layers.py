@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from icbs.model.gates import JOINED
 from icbs.run.history import BlockRecord
 
 
@@ -33,6 +34,8 @@ class LayerFigures:
     """Change of the held-out loss; NaN if acceptance was decided for whole passes."""
     milliseconds: float
     """Median of the solver's time per block."""
+    proved: int = 0
+    """Number of blocks that were solved to proven optimality."""
 
     @property
     def density(self) -> float:
@@ -66,19 +69,21 @@ def layer_figures(
     for name in sorted(rows, key=natural):
         own = rows[name]
         kept = [row for row in own if row.accepted]
-        size, weights = masks.get(name, (0, 0))
+        parts = [name] if name in masks else name.split(JOINED)  # a block of several layers
+        sizes = [masks.get(part, (0, 0)) for part in parts]
         found.append(
             LayerFigures(
                 name=name,
                 layers=1,
-                size=size,
-                kept=weights,
+                size=sum(size for size, _ in sizes),
+                kept=sum(weights for _, weights in sizes),
                 blocks=len(own),
                 accepted=len(kept),
                 moved=sum(row.moved for row in kept),
                 predicted=sum(row.predicted for row in kept),
                 actual=float("nan") if by_pass else sum(row.actual for row in kept),
                 milliseconds=1000 * float(np.median([row.solver_seconds for row in own] or [0.0])),
+                proved=sum(row.proved for row in own),
             )
         )
     return found
@@ -145,4 +150,5 @@ def _sum(name: str, members: Sequence[LayerFigures]) -> LayerFigures:
         predicted=sum(layer.predicted for layer in members),
         actual=sum(layer.actual for layer in members),
         milliseconds=float(np.median([layer.milliseconds for layer in members])),
+        proved=sum(layer.proved for layer in members),
     )

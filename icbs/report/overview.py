@@ -8,7 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from icbs.enumeration.comparison import FILE as OPTIMUM
+from icbs.enumeration.comparison import Comparison
+from icbs.errors import RunFolderError
 from icbs.export.headers import TaskNotes
+from icbs.export.safetensors_files import read_text
 from icbs.report.evaluations import FILE, Evaluation, read_evaluations
 from icbs.report.figure import Curve
 from icbs.report.layers import LayerFigures, layer_figures
@@ -46,6 +50,8 @@ class Overview:
     evaluations: list[Evaluation]
     sizes: Mapping[str, tuple[int, int]]
     """Layer name → numbers of weights and of kept weights; empty for an unfinished run."""
+    optimum: Comparison | None = None
+    """Comparison with the true optimum, of a finished run that had one."""
 
     @classmethod
     def of(cls, run: str | Path) -> Overview:
@@ -82,6 +88,7 @@ class Overview:
                 name: (mask.numel(), int(mask.sum()))
                 for name, mask in sorted(folder.final_masks().items())
             },
+            optimum=_read_optimum(folder.path / OPTIMUM) if status.finished else None,
         )
 
     @property
@@ -121,6 +128,22 @@ class Overview:
             done = self.finished and last.step == self.passes
             found["pruned" if done else f"after pass {last.step}"] = last.figures
         return found
+
+
+def _read_optimum(path: Path) -> Comparison | None:
+    """Read a comparison with the true optimum; None if there is none.
+
+    Raises
+    ------
+    RunFolderError
+        If the file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        return Comparison.from_json(read_text(path))
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} is damaged: {error!s:.1000}") from error
 
 
 def resume_command(folder: Path, task: str, solver: str) -> str:

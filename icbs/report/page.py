@@ -12,6 +12,7 @@ from typing import Any
 from icbs.formatting import label, metrics, spell
 from icbs.report.figure import run_figure
 from icbs.report.layers import by_depth, by_kind
+from icbs.report.optimum import optimum_columns, optimum_lines
 from icbs.report.overview import Overview
 from icbs.report.tables import LEGEND, MAX_ROWS, columns, facts
 from problems.files import write_text
@@ -49,6 +50,8 @@ def write_page(run: Overview, path: Path) -> None:
             few=few,
             legend=LEGEND,
             settings=_flat({"task": run.task, **run.settings}),
+            optimum=optimum_columns(run.optimum) if run.optimum else {},
+            optimum_lines=optimum_lines(run.optimum) if run.optimum else [],
             rows=lambda table: list(zip(*table.values(), strict=True)),
         ),
     )

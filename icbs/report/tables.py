@@ -14,10 +14,12 @@ from icbs.formatting import counted, duration, label, metrics, significant, spel
 from icbs.report.layers import LayerFigures, by_depth, by_kind
 from icbs.report.overview import Overview
 from icbs.report.screen import visible
+from icbs.run.proof import Proof
 
 LEGEND = (
     "kept: accepted blocks of all; moved: weights pruned or restored in accepted blocks; "
-    "predicted, actual: change of the loss by them; ms: median time of the solver per block"
+    "predicted, actual: change of the loss by them; proved: blocks solved to proven optimality; "
+    "ms: median time of the solver per block"
 )
 MAX_FAILURES = 5
 """Number of different solver failures that are listed."""
@@ -79,6 +81,8 @@ def facts(run: Overview) -> list[str]:
         decided = counted(len(run.curve.decisions), "decision")
         unit = f", {decided} on whole passes" if run.by_pass else ""
         lines.append(f"{counted(len(rows), 'block')}, {kept / len(rows):.0%} kept{unit}")
+        if proof := Proof.of(rows):
+            lines.append(str(proof))
         if failures := Counter(row.failure for row in rows if row.failure):
             lines.append(f"{counted(failures.total(), 'solver failure')}:")
             lines += [f"  {n} × {failure}" for failure, n in failures.most_common(MAX_FAILURES)]
@@ -135,6 +139,8 @@ def columns(layers: Sequence[LayerFigures], run: Overview) -> dict[str, list[str
     found["predicted"] = [f"{layer.predicted:.4f}" for layer in layers]
     if not run.by_pass:
         found["actual"] = [_or_dash(layer.actual, "{:.4f}") for layer in layers]
+    if any(layer.proved for layer in run.layers):
+        found["proved"] = [f"{layer.proved:,}" for layer in layers]
     found["ms"] = [f"{layer.milliseconds:.1f}" for layer in layers]
     return found
 

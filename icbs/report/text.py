@@ -11,6 +11,7 @@ from icbs.formatting import counted, duration, significant
 from icbs.model.coverage import density_in_words
 from icbs.report.layers import by_kind, layer_figures
 from icbs.run.history import BlockRecord
+from icbs.run.proof import Proof
 
 MAX_ROWS = 6
 """Largest number of lines about layers."""
@@ -38,6 +39,8 @@ def describe(
         f"{summary['accepted']:.0%} kept, {duration(summary['seconds'])}"
         + (f", {failures}" if summary["failures"] else ""),
     ]
+    if proof := Proof.of(history):
+        lines.append(str(proof))
     layers = layer_figures(history, sizes, by_pass=True)
     if len(layers) > MAX_ROWS:
         layers = by_kind(layers)

@@ -1,7 +1,7 @@
-"""The whole state of a run after some pass, as one file, and back.
+"""Write and read the state of a run as one file.
 
-The file's digest is over all of it. It also holds the digests of the manifest and the
-history, so that none of the three is combined with another run's.
+The digest covers the whole file. The file also contains the digests of the manifest and the
+history, so that files of different runs can't be combined.
 """
 
 from __future__ import annotations
@@ -23,9 +23,13 @@ OLDER = "icbs-checkpoint-3"
 
 
 def write_checkpoint(
-    path: Path, context: RunContext, state: RunState, manifest: str, history: Mapping[str, Any]
+    path: Path,
+    context: RunContext,
+    state: RunState,
+    manifest: str,
+    marks: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Write a state, with the digest of the manifest and the mark of the history.
+    """Write a state, with the digest of the manifest and the marks of the tables beside it.
 
     Raises
     ------
@@ -35,7 +39,7 @@ def write_checkpoint(
     best = state.best.kept()
     facts = state.facts() | {
         "manifest": manifest,
-        "history": dict(history),
+        **marks,
         "kept": {x.name: {"current": x.num_kept, "best": best[x.name]} for x in context.layers},
     }
     write_tensors(path, FORMAT, facts, state.tensors(context.layers))
@@ -43,24 +47,24 @@ def write_checkpoint(
 
 @contextmanager
 def read_checkpoint(path: Path) -> Iterator[tuple[CheckpointFacts, dict[str, Tensor]]]:
-    """Yield figures and tensors of a checkpoint, of this format or the one before.
+    """Yield the scalars and tensors of a checkpoint, of this format or the previous one.
 
     Raises
     ------
     RunFolderError
-        If it is damaged, or what is made of it inside fails.
+        If it is damaged, or if its use within the context fails.
     """
     older = read_header(path, "checkpoint").get("format") == OLDER
     with open_tensors(path, "checkpoint", OLDER if older else FORMAT) as (tensors, facts):
         if older:
-            facts, tensors = _renewed(facts, tensors)
+            facts, tensors = _converted(facts, tensors)
         yield CheckpointFacts.of(facts), tensors
 
 
-def _renewed(
+def _converted(
     facts: dict[str, Any], tensors: dict[str, Tensor]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Convert a checkpoint of the format before, which knew masks of one set of weights alone."""
+    """Convert a checkpoint of the previous format, which had no replaced weights."""
     kept = {
         name: {"current": counts["pruned"], "best": counts["best"]}
         for name, counts in dict(facts["kept"]).items()

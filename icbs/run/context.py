@@ -1,4 +1,4 @@
-"""The fixed surroundings of a run: model, layers, samples, and the objects that settings name."""
+"""Fixed context of a run: model, layers, samples, and the objects that settings name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -32,12 +32,15 @@ from icbs.plugins import ACCEPTANCES
 from icbs.run.memory import Plan, make_plan, survey
 from icbs.selection.schedule import selection_point, shares
 
+if TYPE_CHECKING:
+    from icbs.run.saved_blocks import BlockSaver
+
 log = logging.getLogger("icbs")
 
 
 @dataclass
 class RunContext:
-    """What a run works on; nothing in it changes but the model's weights."""
+    """Inputs of a run; only the model's weights change."""
 
     model: nn.Module
     layers: list[Layer]
@@ -45,18 +48,20 @@ class RunContext:
     pool: Samples
     """Samples for gradients and curvature."""
     holdout: HoldOut
-    """Other samples, for acceptance."""
+    """Held-out samples, for acceptance."""
     config: PrunerConfig
     source: CurvatureSource
-    """Where the curvature of blocks comes from."""
+    """Source of the curvature of blocks."""
     visits: list[float]
     """Share of the passes in which each layer is visited."""
     plan: Plan
-    """How memory is kept within its limit."""
+    """Batch sizes that keep the run within its memory limit."""
     coverage: Coverage
-    """What is pruned, and what is left dense."""
+    """Weights that are pruned, and those that are left dense."""
     executor: Executor | None = None
-    """Where the blocks of a pass are solved; None for threads of this process."""
+    """Executor that solves the blocks of a pass; None for threads of this process."""
+    block_saver: BlockSaver | None = None
+    """Saves block problems; None without ``save_blocks``."""
 
     @classmethod
     def prepare(
@@ -67,10 +72,10 @@ class RunContext:
         config: PrunerConfig,
         plan: Plan | None = None,
     ) -> RunContext:
-        """Check everything that can be checked before work starts.
+        """Check the inputs, measure memory, and split the samples, before a run starts.
 
-        At most half of the samples read are held out, whatever ``acceptance_samples`` says.
-        A run that is resumed brings its ``plan``.
+        At most half of the samples are held out, regardless of ``acceptance_samples``. A resumed
+        run passes its recorded ``plan``.
 
         Raises
         ------
@@ -90,11 +95,11 @@ class RunContext:
             )
         device = layers[0].dense.device
 
-        def some(count: int) -> Samples:
+        def pick(count: int) -> Samples:
             ignored = Objective(loss).ignored
             return samples[diverse_samples(samples, count, config.seed, ignored)].to(device)
 
-        few = some(2 if samples.targets.ndim > 1 else 4)
+        few = pick(2 if samples.targets.ndim > 1 else 4)
         objective = Objective.check(loss, model, few, samples.targets, draws=source.draws_targets)
         objective.precision = config.precision
         apart = _check_reach(model, layers, objective, samples, len(few), config)
@@ -106,9 +111,9 @@ class RunContext:
         if plan is None:
             plan = make_plan(model, layers, found, config, source, len(samples) - held, held)
         count = count_samples(found.activations, plan.samples, len(samples))
-        # Sums over samples don't depend on which sample is which, but padding does.
+        # Sums over samples need no assignment of rows to samples, but padding does.
         rows = source.uses_rows or counted_positions(few) is not None
-        check_gradients(model, layers, objective, some(count), plan.together, rows=rows)
+        check_gradients(model, layers, objective, pick(count), plan.together, rows=rows)
         holdout = HoldOut(
             model,
             layers,
@@ -123,39 +128,39 @@ class RunContext:
         return cls(model, layers, objective, pool, holdout, config, source, visits, plan, coverage)
 
     def acceptance_rule(self) -> AcceptanceRule:
-        """Make the acceptance rule of a run, in its initial state."""
+        """Create the acceptance rule of a run, in its initial state."""
         kind = ACCEPTANCES.get(self.config.acceptance)
         rule: AcceptanceRule = kind(self.config, models_loss=self.source.models_loss)
         return rule
 
     @property
     def density(self) -> float:
-        """Share of the prunable weights that the masks keep as they stand."""
+        """Share of the prunable weights that the current masks keep."""
         kept = sum(layer.num_kept for layer in self.layers)
         return kept / sum(layer.size for layer in self.layers)
 
     @property
     def num_samples(self) -> int:
-        """Samples of a pass."""
+        """Number of samples of a pass."""
         return min(self.config.samples_of(len(self.pool)), self.plan.samples)
 
     def take_pass(
         self, generator: torch.Generator, samples_seen: int = 0, select: Select | None = None
     ) -> Pass:
-        """Run one forward and backward pass, over the next samples, that serves all layers.
+        """Run one forward and backward pass over the next samples, for all layers.
 
         Parameters
         ----------
         generator : torch.Generator
         samples_seen : int, default 0
-            Samples of the passes before; see :func:`icbs.data.samples.epoch_order`.
+            Number of samples of all earlier passes; see :func:`icbs.data.samples.epoch_order`.
         select : callable, optional
             Selects the blocks; see :func:`icbs.curvature.passes.take_pass`. Without it, a
-            source that would select midway gives no curvature.
+            source that selects midway gives no curvature.
         """
         count = self.num_samples
         order = epoch_order(len(self.pool), samples_seen, count, self.config.seed)
-        # Which of them select the blocks should not be the same in every epoch.
+        # Shuffled, so that different samples select the blocks in each epoch.
         order = order[torch.randperm(count, generator=generator)]
         after = selection_point(SELECTION_SHARE, count)
         blind = select is None and self.source.selects_midway and after is not None
@@ -180,10 +185,10 @@ def _check_reach(
     few: int,
     config: PrunerConfig,
 ) -> bool:
-    """Check that samples reach every layer; whether their gradients must be taken one by one.
+    """Check that every layer is called; return whether gradients need one sample at a time.
 
-    Where layers see some samples only (experts behind a router), the inputs of a call don't
-    say which sample each row is of.
+    If a layer gets only some of the samples (experts behind a router), the inputs of a call don't
+    identify the sample of each row.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The loop over the passes of a run: budget, checkpoints, callbacks, and the end."""
+"""Loop over the passes of a run: budget, checkpoints, callbacks and results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run_passes(
     update: WeightUpdate | None = None,
     hint: bool = True,
 ) -> Result:
-    """Take passes until the budget is spent, or something fails; set the best masks seen.
+    """Do passes until the budget is spent or an exception occurs; set the best masks found.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def run_passes(
     solver : str
         The solver's name, for messages.
     folder : RunFolder, optional
-        Where checkpoints and results go.
+        Folder for checkpoints and results.
     callbacks : sequence of callable
         Called at the start and after each pass; a true return value ends the run.
     update : callable, optional
@@ -61,7 +61,7 @@ def run_passes(
     try:
         while parallel.broadcast_from_rank0(more):
             if state.step % config.checkpoint_every == 0 or math.isnan(state.loss):
-                # Measured from scratch where a resumed run would begin, so that both agree.
+                # Measured without the cache, as a resumed run does, so that both are identical.
                 state.loss = context.holdout.measure()
                 if folder is not None and not failures.without_answer:
                     folder.checkpoint(context, state)
@@ -84,8 +84,8 @@ def run_passes(
             )
         raise
     except SolverFailureError:
-        if folder is not None:  # The checkpoint stays: a resumed run does these passes again.
-            folder.record(state)
+        if folder is not None:  # The checkpoint is kept: a resumed run repeats these passes.
+            folder.record(context, state)
         raise
     finally:
         state.best.apply(context.layers)
@@ -96,7 +96,7 @@ def run_passes(
 
 
 def _call_back(callbacks: Sequence[Callback], context: RunContext, state: RunState) -> bool:
-    """Call back without counting the time; return whether the run is to end."""
+    """Run the callbacks off the clock; return whether the run should end."""
     seconds = state.seconds
     now = Progress.of(context, state)
     answers = [callback(now) for callback in callbacks]

@@ -1,8 +1,7 @@
 """Estimate memory use and choose batch sizes that fit the limit.
 
-Where memory is short, fewer samples go into a forward pass, and then activations of the
-acceptance test are computed again rather than remembered. The choice depends on sizes and the
-limit alone.
+If memory is short, a forward pass gets fewer samples; if that is not enough, activations of the
+acceptance test are recomputed instead of cached. The choice depends only on sizes and the limit.
 """
 
 from __future__ import annotations
@@ -29,55 +28,55 @@ from icbs.selection.schedule import selection_point
 
 log = logging.getLogger("icbs")
 SPARE = 0.8
-"""Share of the free memory that a run takes without being told how much it may."""
+"""Share of the free memory that a run may use by default."""
 CACHE = 1 << 29
-"""Bytes of held-out samples' activations that are worth remembering. Trials of a small
-convolutional network take 1.5 to 2 times as long without them."""
+"""Maximum bytes of cached activations of held-out samples. Without them, trials of a small
+convolutional network take 1.5 to 2 times as long."""
 PER_WEIGHT = 3 + 4
-"""Bytes a prunable weight: masks now, best and movable, and the time of its last visit."""
+"""Bytes per prunable weight: current, best and movable masks, and the stamp of its last visit."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """Bytes that one sample takes, measured on one."""
+    """Measured memory of one sample, in bytes."""
 
     activations: int
-    """Alive at the end of a forward pass, and while its loss is differentiated."""
+    """Graph of a forward pass, and temporaries of the backward pass."""
     held: int
     """Inputs and outputs of the prunable layers."""
     shared: int = 0
-    """Held once for all samples of a forward pass, such as weights in a narrower type."""
+    """Stored once for all samples of a forward pass, such as weights in a narrower type."""
     sample: int = 0
-    """The sample itself: what is put in and what should come out."""
+    """The sample itself: inputs and targets."""
     apart: bool = False
-    """Whether gradients must be taken one sample at a time, since layers see some samples only."""
+    """Whether gradients need one sample at a time, since some layers get only some samples."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a run keeps within its memory."""
+    """Batch sizes of a run, and its expected memory."""
 
     batch_size: int
-    """Samples in one forward pass."""
+    """Number of samples in one forward pass."""
     samples: int
-    """Samples of a pass, at most."""
+    """Maximum number of samples of a pass."""
     remember: bool
-    """Whether the acceptance test remembers activations."""
+    """Whether the acceptance test caches activations."""
     limit: int = 0
     """Bytes allowed."""
     parts: dict[str, int] = field(default_factory=dict)
     """Bytes expected, by purpose."""
     apart: bool = False
-    """Whether gradients are taken one sample at a time, whatever :attr:`batch_size`."""
+    """Whether gradients are taken one sample at a time, regardless of :attr:`batch_size`."""
 
     @property
     def needed(self) -> int:
-        """Bytes expected in all."""
+        """Total bytes expected."""
         return sum(self.parts.values())
 
     @property
     def together(self) -> int:
-        """Samples in one forward pass of which gradients are taken."""
+        """Number of samples in one forward and backward pass."""
         return 1 if self.apart else self.batch_size
 
     def __str__(self) -> str:
@@ -88,25 +87,25 @@ class Plan:
 
     @property
     def details(self) -> str:
-        """Bytes expected by purpose, in words."""
+        """Bytes expected by purpose, as text."""
         return ", ".join(f"{what} {spell(size)}" for what, size in self.parts.items() if size)
 
     def recorded(self) -> dict[str, Any]:
-        """Return the decisions as a plain dict, from which a resumed run takes them."""
+        """Return the plan as a plain dict, which a resumed run reads."""
         return asdict(self)
 
 
 def survey(model: nn.Module, layers: Sequence[Layer], objective: Objective, one: Samples) -> Survey:
-    """Run one sample forward, and two, and add up what their graphs hold.
+    """Measure the graphs of forward passes over one and two samples.
 
     Raises
     ------
     DataError
-        If a layer does not run, or the loss does not depend on any.
+        If a layer is not called, or the loss does not depend on any layer.
     LayerError
-        If a layer does something else than its kind, or runs without gradients.
+        If a layer does not compute the output of its kind, or runs without gradients.
     """
-    # A slice of many samples holds the storage of them all.
+    # Cloned: a slice shares the storage of all samples.
     one = Samples(tree_map(Tensor.clone, one.inputs), one.targets.clone())
     two = Samples(tree_map(_twice, one.inputs), _twice(one.targets))
     single, numbers = _graph(model, layers, objective, one, verify=True)
@@ -131,7 +130,7 @@ def _graph(
     *,
     verify: bool = False,
 ) -> tuple[int, int]:
-    """Bytes that the graph of a forward pass holds, and numbers through the layers."""
+    """Bytes of the graph of a forward pass, and entries of the layers' inputs and outputs."""
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     alive: dict[int, int] = {}
 
@@ -139,11 +138,11 @@ def _graph(
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             alive[storage.data_ptr()] = storage.nbytes()
-        # An output kept by its own operation would be a circle that nothing ever frees.
+        # Detached: an output saved by its own operation would be a reference cycle.
         return tensor.detach()
 
     with (
-        # Sizes alone matter here, not which sample is which.
+        # Only sizes are needed, not the assignment of rows to samples.
         hooked(model, layers, 1, verify=verify) as taps,
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
     ):
@@ -155,8 +154,8 @@ def _graph(
                 "outputs, without detach"
             )
         alive |= taps.received
-    # Backward, the largest tensor (the logits, in language models) meets others of its size;
-    # as many as were measured on language models.
+    # The backward pass has temporaries of the size of the largest tensor (the logits, in language
+    # models); four were measured on language models.
     return sum(alive.values()) + 4 * max(alive.values(), default=0), taps.numbers
 
 
@@ -169,7 +168,7 @@ def make_plan(
     pool: int,
     held_out: int,
 ) -> Plan:
-    """Choose batch sizes that fit the limit, and whether to remember activations.
+    """Choose batch sizes that fit the limit, and whether to cache activations.
 
     Parameters
     ----------
@@ -182,7 +181,7 @@ def make_plan(
     Raises
     ------
     MemoryLimitError
-        If not even one sample at a time would fit.
+        If a single sample at a time does not fit.
     """
     storages = [tensor.untyped_storage() for tensor in [*model.parameters(), *model.buffers()]]
     wide = max(4, layers[0].dense.element_size())
@@ -206,11 +205,11 @@ def make_plan(
         gates = [min(config.block_size, size) for size in gates]
     sizes = PassSizes(layers, samples, gates, found.held, midway)
     fixed |= {"samples of a pass": samples * found.sample} | source.memory(sizes)
-    # Where all layers move at once, every activation changes: there is nothing to remember.
+    # If all layers move at once, every activation changes and a cache is useless.
     cache = 2 * held_out * found.held
     remembers = config.acceptance != "pass" and not found.apart and cache <= CACHE
     for remember in sorted({remembers, False}, reverse=True):
-        # A trial's activations are held in addition to those of the current state.
+        # The activations of a trial are stored in addition to those of the current state.
         parts = fixed | {"held for the acceptance test": cache if remember else 0}
         room = (limit - sum(parts.values())) // max(1, found.activations)
         size = min(config.batch_size, max(samples, held_out), room)
@@ -230,7 +229,7 @@ def make_plan(
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes free on a device."""
+    """Free bytes on a device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     import psutil

@@ -12,6 +12,7 @@ from icbs.formatting import counted, duration, significant
 from icbs.model.coverage import kept_zeros
 from icbs.run.context import RunContext
 from icbs.run.history import BlockRecord
+from icbs.run.proof import Proof
 from icbs.run.state import RunState
 
 
@@ -149,12 +150,18 @@ class Result:
         return sum(row.accepted for row in self.history) / max(1, len(self.history))
 
     @property
+    def proof(self) -> Proof:
+        """Which blocks were solved to proven optimality, and the gap of the last one."""
+        return Proof.of(self.history)
+
+    @property
     def first_failure(self) -> BlockRecord | None:
         """The first block on which the solver failed; None if there is none."""
         return next((row for row in self.history if row.failure), None)
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the run as a dict of JSON types."""
+        proof = self.proof
         return {
             "density": self.density,
             "layers": len(self.masks),
@@ -168,6 +175,9 @@ class Result:
             "blocks": len(self.history),
             "accepted": self.accepted,
             "failures": sum(bool(row.failure) for row in self.history),
+            "proved": proof.proved,
+            "optimal": proof.optimal,
+            "gap": proof.gap,
             "seconds": self.seconds,
             "solver_seconds": sum(row.solver_seconds for row in self.history),
         }

@@ -5,12 +5,14 @@
 - ``initial.safetensors``: the initial masks, if they were given
 - ``checkpoint.safetensors``: the whole state after a pass
 - ``history.csv``: one row per block
+- ``blocks/``: saved block problems; see :mod:`icbs.run.saved_blocks`
 - ``masks.safetensors``, ``summary.json``, and ``model.safetensors`` or the folder
   ``pretrained`` (models of transformers): the result
 
 The history is appended to; all other files are written under a temporary name and renamed. If a
 run is killed between the two, the history may be newer than the checkpoint: rows after the
-checkpoint are discarded on resume and computed again. One process at a time uses a folder.
+checkpoint, and blocks saved since, are discarded on resume and computed again. One process at a
+time uses a folder.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ from icbs.run.manifest import fingerprints, make_manifest, read_manifest
 from icbs.run.memory import Plan
 from icbs.run.result import Result
 from icbs.run.results_files import MASKS, SUMMARY, read_summary, write_masks, write_model
+from icbs.run.saved_blocks import BlockSaver
 from icbs.run.state import RunState
 from problems.files import regular, remove_leftovers, write_text
 
@@ -110,6 +113,14 @@ class RunFolder(LockedFolder):
                 raise write_error(self.path, error) from error
 
         parallel.on_rank0(write)
+        if context.config.save_blocks is not None:
+            self._save_blocks(context)
+
+    def _save_blocks(self, context: RunContext, mark: Mapping[str, Any] | None = None) -> None:
+        """Let the run save block problems, after those before a checkpoint."""
+        saver = BlockSaver.of(self.path, context, self.lock.check)
+        parallel.on_rank0(lambda: saver.restore(mark))
+        context.block_saver = saver
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -258,9 +269,11 @@ class RunFolder(LockedFolder):
             raise write_error(self._history.path, error) from error
         # The summary of a finished run that is continued is out of date.
         (self.path / SUMMARY).unlink(missing_ok=True)
-        manifest, mark = self.manifest.digest, self._history.mark()
+        marks = {"history": self._history.mark()}
+        if context.block_saver is not None:
+            marks["blocks"] = context.block_saver.flush()
         path = self.path / CHECKPOINT
-        checkpoint.write_checkpoint(path, context, state, manifest, mark)
+        checkpoint.write_checkpoint(path, context, state, self.manifest.digest, marks)
 
     def load(self, context: RunContext) -> RunState | None:
         """Restore the state of the last checkpoint into the model; None without a checkpoint.
@@ -270,8 +283,10 @@ class RunFolder(LockedFolder):
         RunFolderError
             If the checkpoint or the history is damaged, or of another run.
         """
-        path = self.path / CHECKPOINT
+        path, saves = self.path / CHECKPOINT, context.config.save_blocks is not None
         if not path.exists():
+            if saves:
+                self._save_blocks(context)
             return None
         with checkpoint.read_checkpoint(path) as (facts, tensors):
             if facts.manifest != self.manifest.digest:
@@ -280,18 +295,24 @@ class RunFolder(LockedFolder):
                     "or start a new run"
                 )
             history = self._history.restore(facts.history.model_dump())
+            if facts.blocks is not None:
+                self._save_blocks(context, facts.blocks.model_dump())
+            elif saves:
+                self._save_blocks(context)
             layers, tabu = context.layers, context.config.tabu
             return RunState.restored(
                 layers, context.acceptance_rule(), tabu, facts, tensors, history
             )
 
-    def record(self, state: RunState) -> None:
+    def record(self, context: RunContext, state: RunState) -> None:
         """Append the history without a checkpoint, to document failures.
 
         A resumed run repeats these passes. Errors of writing are ignored.
         """
-        with suppress(OSError):
+        with suppress(OSError, RunFolderError):
             self._history.append(state.history)
+            if context.block_saver is not None:
+                context.block_saver.flush()
 
     def history(self) -> list[BlockRecord]:
         """Read the history and check the rows before the last checkpoint.

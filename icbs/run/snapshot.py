@@ -1,4 +1,4 @@
-"""Masks and weights of all layers at one moment."""
+"""Snapshots of the masks and weights of all layers."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ class _Counts(Protocol):
 
 @dataclass
 class Snapshot:
-    """Masks of all layers, and the weights of those whose weights were replaced."""
+    """Masks of all layers, and replaced weights."""
 
     pruned: dict[str, Tensor] = field(default_factory=dict)
     """By layer name, True = pruned, flat."""
     weights: dict[str, Tensor] = field(default_factory=dict)
-    """By layer name, shape (out, in); layers that still have the weights of the dense model
-    are left out."""
+    """By layer name, shape (out, in); without layers that have the weights of the dense model."""
 
     @classmethod
     def take(cls, layers: Sequence[Layer]) -> Snapshot:
-        """Take the masks and weights as they stand."""
+        """Copy the current masks and weights."""
         return cls(
             {layer.name: layer.pruned.clone() for layer in layers},
-            # Never written to, only replaced: no copy is needed.
+            # Dense weights are replaced, never modified in place: no copy is needed.
             {layer.name: layer.dense for layer in layers if layer.replaced},
         )
 
@@ -48,11 +47,11 @@ class Snapshot:
             layer.set_mask(self.pruned[layer.name])
 
     def kept(self) -> dict[str, int]:
-        """Weights kept, by layer name."""
+        """Return the number of unpruned weights by layer name."""
         return {name: int((~pruned).sum()) for name, pruned in self.pruned.items()}
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
-        """Return all tensors, by keys that begin with a prefix."""
+        """Return all tensors, with keys that begin with the prefix."""
         masks = {f"{prefix}/{name}": pack_bits(pruned) for name, pruned in self.pruned.items()}
         weights = {f"{prefix}-weights/{name}": w.cpu().clone() for name, w in self.weights.items()}
         return masks | weights
@@ -65,7 +64,7 @@ class Snapshot:
         tensors: Mapping[str, Tensor],
         kept: Mapping[str, _Counts],
     ) -> Snapshot:
-        """Read what :meth:`tensors` returned.
+        """Rebuild a snapshot from the result of :meth:`tensors`.
 
         Raises
         ------

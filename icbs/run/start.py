@@ -1,4 +1,4 @@
-"""The start of a run: initial masks, given or by score, and the initial state."""
+"""Start of a run: initial masks, given or by score, and the initial state."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from icbs.selection.scores import initial_mask, movable
 
 log = logging.getLogger("icbs")
 _LOG_EVERY = 20.0
-"""Seconds between two log lines about the progress of the start."""
+"""Seconds between two progress lines of the start in the log."""
 
 
 def start_run(context: RunContext, masks: Mapping[str, Tensor] | None = None) -> RunState:
-    """Set the initial masks, given or by score, and measure where the run starts.
+    """Set the initial masks, given or by score, and measure the initial loss.
 
-    All layers are scored, dense, before the first of them is pruned.
+    All layers are scored while the whole model is dense.
 
     Parameters
     ----------
     context : RunContext
     masks : mapping of str to Tensor of bool, optional
-        As for :meth:`icbs.Pruner.prune`, checked already.
+        As for :meth:`icbs.Pruner.prune`; already checked.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def start_run(context: RunContext, masks: Mapping[str, Tensor] | None = None) ->
 
 
 def _exchanged(context: RunContext, samples_seen: int) -> dict[str, Tensor]:
-    """Masks by exchanges from Wanda's, on as many samples as a pass has."""
+    """Masks by exchanges from Wanda's masks, on as many samples as a pass has."""
     config = context.config
     order = epoch_order(len(context.pool), samples_seen, context.num_samples, config.seed)
     device = context.layers[0].dense.device
@@ -104,7 +104,7 @@ def _exchanged(context: RunContext, samples_seen: int) -> dict[str, Tensor]:
     def report(done: int, layers: int) -> None:
         nonlocal began, last_logged
         now = time.perf_counter()
-        if done == 1:  # the time before the first layer is no measure of the others
+        if done == 1:  # the first layer includes setup; exclude it from the estimate
             began = last_logged = now
         elif now - last_logged > _LOG_EVERY:
             last_logged, left = now, (now - began) * (layers - done) / (done - 1)
@@ -116,7 +116,7 @@ def _exchanged(context: RunContext, samples_seen: int) -> dict[str, Tensor]:
 
 def _check_block_size(layer: Layer, free: Tensor, config: PrunerConfig) -> None:
     half = min(int((free & layer.pruned).sum()), int((free & ~layer.pruned).sum()))
-    # The default takes what a layer has; only a size that was asked for can be missed.
+    # The default adapts to the layer; warn only of a size that was set explicitly.
     size = config.block_size
     if "block_size" in config.model_fields_set and size != "all" and size > 2 * half:
         warnings.warn(
@@ -130,7 +130,7 @@ def _check_block_size(layer: Layer, free: Tensor, config: PrunerConfig) -> None:
 def check_masks(
     masks: Mapping[str, Tensor], layers: Sequence[Layer], pattern: Pattern | None = None
 ) -> None:
-    """Refuse starting masks that are not one for each layer, of its shape and density.
+    """Refuse initial masks unless there is one for each layer, of its shape and density.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Everything that changes during a run, and how it is saved and restored."""
+"""State of a run, and its conversion to and from a checkpoint."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from icbs.export.headers import CheckpointFacts
 from icbs.export.masks import pack_bits, unpack_bits
 from icbs.model.gates import Gates
 from icbs.model.layer import Layer
-from icbs.run.history import Row
+from icbs.run.history import BlockRecord
 from icbs.run.snapshot import Snapshot
 from icbs.selection.block_selection import Tabu
 
 
 @dataclass
 class RunState:
-    """What changes from pass to pass; a checkpoint holds all of it."""
+    """Mutable state of a run; a checkpoint contains all of it."""
 
     generator: torch.Generator
     tabus: dict[str, Tabu]
     acceptance: AcceptanceRule
     step: int = 0
-    """Passes done."""
+    """Number of passes done."""
     num_samples: int = 0
-    """Samples of the present pass."""
+    """Number of samples in the current pass."""
     samples_seen: int = 0
-    """Samples of all passes, and of the start."""
+    """Number of samples in all passes and in the start."""
     loss: float = float("nan")
     """Held-out loss of the current masks."""
     initial_loss: float = float("nan")
     """Held-out loss of the initial masks."""
     best_loss: float = float("inf")
     best: Snapshot = field(default_factory=Snapshot)
-    """Masks (and weights, where they were replaced) with the lowest held-out loss so far."""
-    history: list[Row] = field(default_factory=list)
+    """Masks, and replaced weights, with the lowest held-out loss so far."""
+    history: list[BlockRecord] = field(default_factory=list)
     start_seconds: float = 0.0
-    """Wall seconds that the start took, before the first pass."""
+    """Wall seconds of the start, before the first pass."""
     _began: float = field(default_factory=time.perf_counter, repr=False)
 
     @property
@@ -55,20 +55,20 @@ class RunState:
         self._began = time.perf_counter() - seconds
 
     def keep_best(self, layers: Sequence[Layer]) -> None:
-        """Keep masks and weights as they stand if their held-out loss is the lowest so far."""
+        """Store the current masks and weights if their held-out loss is the lowest so far."""
         if self.loss <= self.best_loss:
             self.best_loss = self.loss
             self.best = Snapshot.take(layers)
 
     def finish_pass(self, blocks: Mapping[str, Gates]) -> None:
-        """Put the weights of a pass's blocks on the tabu lists, and count the pass."""
+        """Add the weights of a pass's blocks to the tabu lists, and count the pass."""
         for gates in blocks.values():
             for part in gates.parts:
                 self.tabus[part.layer.name].push(part.index)
         self.step += 1
 
     def facts(self) -> dict[str, Any]:
-        """Return the figures of a checkpoint; see :class:`icbs.export.headers.CheckpointFacts`."""
+        """Return the scalars of a checkpoint; see :class:`icbs.export.headers.CheckpointFacts`."""
         return {
             "step": self.step,
             "samples_seen": self.samples_seen,
@@ -96,26 +96,26 @@ class RunState:
         tabu: float,
         facts: CheckpointFacts,
         tensors: Mapping[str, Tensor],
-        history: Sequence[Row],
+        history: Sequence[BlockRecord],
     ) -> RunState:
         """Build the state that :meth:`facts` and :meth:`tensors` describe; sets the layers.
 
         Parameters
         ----------
         layers : sequence of Layer
-            Dense, as at the beginning of the run.
+            The layers, dense as at the beginning of the run.
         acceptance : AcceptanceRule
-            New; it takes the state that it had.
+            A new rule, whose state is restored.
         tabu : float
             Length of the tabu lists as a share of the weights that may move.
         facts, tensors, history
-            Of the checkpoint.
+            Contents of the checkpoint.
 
         Raises
         ------
         ValueError, KeyError, RuntimeError
-            If something is missing, or a mask does not keep as many weights as it did; the
-            layers are then as they were.
+            If an entry is missing, or a mask does not keep the recorded number of weights; the
+            layers are then unchanged.
         """
         current = Snapshot.read("current", layers, tensors, facts.kept)
         best = Snapshot.read("best", layers, tensors, facts.kept)

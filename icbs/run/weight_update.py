@@ -1,4 +1,4 @@
-"""Weights that move: a function replaces them between passes, and the loss decides."""
+"""Replacement of weights between passes, accepted by the held-out loss."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from icbs.run.snapshot import Snapshot
 from icbs.run.state import RunState
 
 WeightUpdate = Callable[[RunContext, RunState], Mapping[str, Tensor] | None]
-"""``update(context, state)`` returns new weights by layer name, shape (out, in), with the values
-that weights have where kept and take when their gates open; layers left out keep theirs. It must
-not write to the model, and depend on its arguments alone, so that a resumed run agrees."""
+"""``update(context, state)`` returns new weights by layer name, shape (out, in), including the
+values of pruned weights, which are used when their gates open; omitted layers are unchanged. It
+must not modify the model, and must depend only on its arguments, so that resumed runs agree."""
 
 
 def update_weights(update: WeightUpdate, context: RunContext, state: RunState) -> bool:
-    """Replace weights, and take them back unless the held-out loss does not rise.
+    """Replace weights, and undo that if the held-out loss increases.
 
     Parameters
     ----------
     update : callable
         See :data:`WeightUpdate`.
     context, state
-        ``state.loss`` and the best masks and weights follow.
+        ``state.loss`` and the best masks and weights are updated.
 
     Returns
     -------
     bool
-        Whether the new weights stay.
+        Whether the new weights were kept.
 
     Raises
     ------
     LayerError
-        If new weights have another shape, or are not finite; the old ones are then set.
+        If new weights have another shape, or are not finite; the old ones are then restored.
     KeyError
         If a name is not that of a layer to prune.
     """
@@ -55,5 +55,5 @@ def update_weights(update: WeightUpdate, context: RunContext, state: RunState) -
         state.loss = loss
         state.keep_best(context.layers)
     else:
-        context.holdout.measure()  # what it remembers is of the weights that were taken back
+        context.holdout.measure()  # its cache is of the rejected weights
     return accepted

@@ -1,1 +1,1 @@
-"""Which weights: initial masks, and the next block of each layer."""
+"""Scores of weights, initial masks, and the selection of blocks."""

@@ -1,4 +1,4 @@
-"""A budget of weights for the whole model, shared out over its layers by score."""
+"""Allocation of a global budget of weights to the layers, by score."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ log = logging.getLogger("icbs")
 
 
 def share_out(layers: Sequence[Layer], scores: Mapping[str, Tensor], config: PrunerConfig) -> None:
-    """Set the layers' densities so that one threshold on the scores holds for all.
+    """Set the layers' densities by one global threshold on the scores.
 
-    The sum is exact: as many weights are kept as with the same density everywhere. No layer
-    gets less than a tenth of its own, or is left whole. Layers with a density
-    of their own in ``densities`` keep it.
+    The total is exact: as many weights are kept as with uniform densities. Each layer keeps at
+    least a tenth of its uniform share, and at least one weight is pruned. Layers with a density
+    in ``densities`` keep it.
 
     Parameters
     ----------
     layers : sequence of Layer
     scores : mapping of str to Tensor, shape (out, in)
-        Worth of keeping each weight, comparable between layers.
+        Importance of each weight, comparable between layers.
     config : PrunerConfig
     """
     open_ = [layer for layer in layers if density_of(layer.name, layer.module, config) is None]
@@ -43,11 +43,11 @@ def share_out(layers: Sequence[Layer], scores: Mapping[str, Tensor], config: Pru
     kept = threshold(values, sum(layer.num_keep for layer in open_), low, high)
     for layer, keep in zip(open_, kept, strict=True):
         layer.density = int(keep) / layer.size
-    _tell(open_, len(layers) - len(open_))
+    _report(open_, len(layers) - len(open_))
 
 
-def _tell(layers: Sequence[Layer], apart: int) -> None:
-    """Say how the budget was shared out; warn of layers that get next to nothing, or all."""
+def _report(layers: Sequence[Layer], apart: int) -> None:
+    """Log the allocation; warn of layers that keep almost no weights, or almost all."""
     ranked = sorted(layers, key=lambda layer: layer.density)
     log.info(
         "the budget shared out over %d layers: densities from %.3g (%s) to %.3g (%s); %d layers "
@@ -81,15 +81,16 @@ def threshold(
     low: npt.NDArray[np.int64],
     high: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]:
-    """How many of each array are among the ``keep`` largest of all, within bounds.
+    """Count the entries of each array among the ``keep`` largest of all, within bounds.
 
     Parameters
     ----------
     values : sequence of arrays
     keep : int
-        In all; between the sums of the bounds.
+        Total count, between the sums of the bounds.
     low, high : array of int
-        Least and most of each array. Where one binds, the others share what is left.
+        Minimum and maximum count of each array. If one is active, the remainder is allocated to
+        the other arrays.
 
     Returns
     -------
@@ -99,12 +100,12 @@ def threshold(
     counts = np.zeros(len(values), dtype=np.int64)
     free = np.ones(len(values), dtype=bool)
     while free.any():
-        some = [i for i, is_free in enumerate(free) if is_free]
-        counts[some] = _largest([values[i] for i in some], keep - int(counts[~free].sum()))
+        members = [i for i, is_free in enumerate(free) if is_free]
+        counts[members] = _largest([values[i] for i in members], keep - int(counts[~free].sum()))
         under, over = free & (counts < low), free & (counts > high)
         if not (under.any() or over.any()):
             break
-        # Bind the side that is further off; the other may come right by itself.
+        # Fix the side with the larger violation; the other may then be satisfied.
         short, excess = (low - counts)[under].sum(), (counts - high)[over].sum()
         bound, to = (under, low) if short >= excess else (over, high)
         counts[bound] = to[bound]
@@ -113,7 +114,7 @@ def threshold(
 
 
 def _largest(values: Sequence[npt.NDArray[np.float32]], keep: int) -> list[int]:
-    """How many of each array are among the ``keep`` largest; ties go to the first arrays."""
+    """Count the entries of each array among the ``keep`` largest; ties go to the first arrays."""
     total = sum(map(len, values))
     if keep >= total:
         return [len(v) for v in values]
@@ -132,12 +133,12 @@ def _largest(values: Sequence[npt.NDArray[np.float32]], keep: int) -> list[int]:
 
 
 def adopt(layers: Sequence[Layer], masks: Mapping[str, Tensor]) -> None:
-    """Take the layers' densities from given masks, which must keep as many in all.
+    """Set the layers' densities from given masks.
 
     Raises
     ------
     LayerError
-        If they don't.
+        If the masks don't keep the required total number of weights.
     """
     given = [layer for layer in layers if layer.name in masks]
     for layer in given:
@@ -152,4 +153,4 @@ def adopt(layers: Sequence[Layer], masks: Mapping[str, Tensor]) -> None:
     for layer in given:
         layer.density = int(masks[layer.name].sum()) / layer.size
     if given:
-        _tell(given, 0)
+        _report(given, 0)

@@ -1,4 +1,4 @@
-"""Which weights form the next block: the most promising ones that are not tabu."""
+"""Selection of a block: the weights with the best scores that are not tabu."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Tabu:
     """First-in-first-out list of recently visited weights of one layer.
 
     Each visit stamps a weight with a running count; a weight is tabu while its stamp is
-    among the last ``length``. No queue is kept.
+    among the last ``length``, so that no queue is needed.
 
     Parameters
     ----------
     free : Tensor of bool, shape (size,)
-        Weights that may move at all.
+        Weights that may move.
     share : float
         Length of the list as a share of the free weights.
     """
@@ -34,19 +34,19 @@ class Tabu:
         self.visits = 0
 
     def push(self, index: Tensor) -> None:
-        """Put a block's weights on the list; the oldest ones fall off."""
+        """Add a block's weights to the list; the oldest entries are removed."""
         count = len(index)
         order = torch.arange(1, count + 1, dtype=self.stamp.dtype, device=index.device)
         self.stamp[index] = self.visits + order
         self.visits += count
 
     def restore(self, stamp: Tensor, visits: int) -> None:
-        """Take the stamps and the count of a checkpoint.
+        """Restore the stamps and the count of a checkpoint.
 
         Raises
         ------
         ValueError
-            If the stamps are not one for each weight.
+            If the stamps have another type or shape.
         """
         if stamp.dtype != self.stamp.dtype or stamp.shape != self.stamp.shape:
             raise ValueError(f"a tabu list is {stamp.dtype}{tuple(stamp.shape)}")
@@ -61,10 +61,9 @@ class Tabu:
 def select_block(
     layer: Layer, scores: Tensor, tabu: Tabu, config: PrunerConfig, generator: torch.Generator
 ) -> Gates | None:
-    """Select the next block of a layer, one gate a weight; None where nothing may move.
+    """Select the next block of a layer, with one gate per weight; None if no weight may move.
 
-    See :func:`choose_block`. Gates are in one group for each set of weights that keeps its
-    count.
+    See :func:`choose_block`. Weights that share a cardinality are in one group.
     """
     index = choose_block(layer, scores, tabu, config, generator)
     if not len(index):
@@ -78,28 +77,28 @@ def select_block(
 def choose_block(
     layer: Layer, scores: Tensor, tabu: Tabu, config: PrunerConfig, generator: torch.Generator
 ) -> Tensor:
-    """Pick the pruned weights most worth keeping and the kept ones least worth it.
+    """Choose the pruned weights with the highest scores and the kept ones with the lowest.
 
-    Within a scope of outputs or inputs, up to sixteen of each side are taken from each of
-    as many randomly chosen lines as fill the block. Under N:M the block is made of whole
-    runs: those whose best exchange of two weights gains the most. Where too few weights are
-    off the tabu list, the oldest on it are let go first.
+    Within a scope of outputs or inputs, up to sixteen weights of each side are taken from
+    randomly chosen lines, as many as fill the block. Under N:M the block consists of whole runs:
+    those whose best exchange of two weights gains the most. If too few weights are not tabu, the
+    oldest on the tabu list are released first.
 
     Parameters
     ----------
     layer : Layer
     scores : Tensor, shape (out, in)
-        Worth of keeping a weight.
+        Importance of each weight.
     tabu : Tabu
     config : PrunerConfig
-        Size of the block, half of either side where the layer has that many, and the
-        scope that keeps its count of weights.
+        Size of the block (half of it from each side, if the layer has that many) and the scope
+        of the cardinality.
     generator : torch.Generator
 
     Returns
     -------
     Tensor of int64, shape (n,), n ≤ block_size or one run
-        Flat indices; the pruned weights first, but under N:M run by run.
+        Flat indices; the pruned weights first, or run by run under N:M.
     """
     if config.block_size == "all":
         raise ValueError("one block of all weights is selected by WholeModel")
@@ -107,49 +106,49 @@ def choose_block(
         return _choose_runs(layer, scores, tabu, config.block_size, config.pattern.run)
     lines = _Lines(layer, config.constraint, config.block_size, generator)
     half = max(1, config.block_size // (2 * lines.count))
-    worth, pruned = lines.of(scores), lines.of(layer.pruned)
+    line_scores, pruned = lines.of(scores), lines.of(layer.pruned)
     free, active = lines.of(tabu.free), lines.of(tabu.active())
 
-    def best(worth: Tensor, side: Tensor) -> Tensor:
-        """Flat indices of the most worthy weights of one side of each line."""
+    def best(ranked: Tensor, side: Tensor) -> Tensor:
+        """Flat indices of the weights of one side that rank highest in each line."""
         allowed = side & free
         fresh = allowed & ~active
         count = min(half, allowed.shape[1])
         if (fresh.sum(dim=1) < allowed.sum(dim=1).clamp(max=count)).any():
-            worth, fresh = _tabu_last(worth, active, lines.of(tabu.stamp)), allowed
-        top = worth.masked_fill(~fresh, -torch.inf).topk(count, dim=1)
+            ranked, fresh = _tabu_last(ranked, active, lines.of(tabu.stamp)), allowed
+        top = ranked.masked_fill(~fresh, -torch.inf).topk(count, dim=1)
         return lines.flat(top.indices)[top.values > -torch.inf]
 
-    return torch.cat([best(worth, pruned), best(-worth, ~pruned)])
+    return torch.cat([best(line_scores, pruned), best(-line_scores, ~pruned)])
 
 
 def _choose_runs(layer: Layer, scores: Tensor, tabu: Tabu, block_size: int, run: int) -> Tensor:
-    """Flat indices of the free weights of the runs most worth an exchange."""
-    worth, pruned, free = (t.reshape(-1, run) for t in (scores, layer.pruned, tabu.free))
+    """Flat indices of the free weights of the runs with the largest gain of an exchange."""
+    by_run, pruned, free = (t.reshape(-1, run) for t in (scores, layer.pruned, tabu.free))
     low, high = -torch.inf, torch.inf
-    enter = worth.masked_fill(~(pruned & free), low).amax(dim=1)
-    leave = worth.masked_fill(pruned | ~free, high).amin(dim=1)
+    enter = by_run.masked_fill(~(pruned & free), low).amax(dim=1)
+    leave = by_run.masked_fill(pruned | ~free, high).amin(dim=1)
     gain = enter - leave
-    able = gain > low
+    possible = gain > low
     active = tabu.active().view(-1, run).any(dim=1)
-    count = min(max(1, block_size // run), int(able.sum()))
-    if int((able & ~active).sum()) < count:
+    count = min(max(1, block_size // run), int(possible.sum()))
+    if int((possible & ~active).sum()) < count:
         stamp = tabu.stamp.view(-1, run).amax(dim=1)
-        gain = _tabu_last(gain.masked_fill(~able, 0), active, stamp)
+        gain = _tabu_last(gain.masked_fill(~possible, 0), active, stamp)
     else:
-        able &= ~active
-    best = gain.masked_fill(~able, low).topk(count).indices
+        possible &= ~active
+    best = gain.masked_fill(~possible, low).topk(count).indices
     index = best[:, None] * run + torch.arange(run, device=best.device)
     return index[free[best]]
 
 
 class _Lines:
-    """The layer as one line, or some of its outputs or inputs as a line each."""
+    """The lines of a layer: the whole layer, or some of its outputs or inputs."""
 
     def __init__(
         self, layer: Layer, scope: str, block_size: int, generator: torch.Generator
     ) -> None:
-        self.shape, self.scope = layer.shape, scope  # no pattern: that has runs
+        self.shape, self.scope = layer.shape, scope  # never a pattern: those use runs
         rows, columns = layer.shape
         most = {"layer": 1, "output": rows, "input": columns}[self.scope]
         self.count = min(most, max(1, block_size // 32))
@@ -159,7 +158,7 @@ class _Lines:
             self.chosen = drawn.to(layer.dense.device)
 
     def of(self, values: Tensor) -> Tensor:
-        """Arrange one value a weight as (lines, weights of a line)."""
+        """Arrange one value per weight as (lines, weights of a line)."""
         if self.scope == "layer":
             return values.reshape(1, -1)
         grid = values.reshape(self.shape)
@@ -167,7 +166,7 @@ class _Lines:
         return lines if self.chosen is None else lines[self.chosen]
 
     def flat(self, places: Tensor) -> Tensor:
-        """Flat indices of places, given line by line, shape (lines, any)."""
+        """Flat indices of positions within each line, shape (lines, any)."""
         if self.scope == "layer":
             return places
         number = torch.arange(self.count, device=places.device)
@@ -176,13 +175,13 @@ class _Lines:
         return line * columns + places if self.scope == "output" else places * columns + line
 
 
-def _tabu_last(worth: Tensor, active: Tensor, stamp: Tensor) -> Tensor:
-    """Rank tabu weights behind all others, the longest on the list first."""
+def _tabu_last(scores: Tensor, active: Tensor, stamp: Tensor) -> Tensor:
+    """Rank tabu weights below all others, the oldest on the list first."""
     stamps = stamp[active].to(torch.float64)
     newest = stamps.max()
     age = (newest - stamps) / (newest - stamps.min() + 1)
-    low = float(worth.min())
-    ranked = worth.to(torch.float64)
-    # The list is spread over one unit below everything else.
+    low = float(scores.min())
+    ranked = scores.to(torch.float64)
+    # Tabu weights get values in an interval of length one below all others.
     ranked[active] = low - 2.0 - max(1.0, abs(low)) + age
     return ranked

@@ -1,4 +1,4 @@
-"""Which layers get a block in which pass."""
+"""Schedule of the layers: the passes in which each layer has a block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def shares(layers: Sequence[Layer], schedule: str, least: float) -> list[float]:
     """Share of the passes in which each layer is visited.
 
     ``log`` visits the largest layer in every pass and the others in proportion to the
-    logarithm of their size, but no less than ``least``; ``uniform`` visits all, always.
+    logarithm of their size, but at least ``least``; ``uniform`` visits all layers in every pass.
     """
     if schedule == "uniform":
         return [1.0] * len(layers)
@@ -25,7 +25,7 @@ def shares(layers: Sequence[Layer], schedule: str, least: float) -> list[float]:
 def due(step: int, share: float) -> bool:
     """Whether a layer with this share is visited in pass ``step`` (0, 1, …).
 
-    Visits are spread evenly and depend on the step alone, so that a resumed run agrees.
+    Visits are evenly spaced and depend only on the step, so that a resumed run is identical.
     """
     return math.floor((step + 1) * share + 1e-9) > math.floor(step * share + 1e-9)
 
@@ -33,9 +33,9 @@ def due(step: int, share: float) -> bool:
 def visit_order(
     layers: Sequence[Layer], visit: Sequence[float], step: int, generator: torch.Generator
 ) -> list[Layer]:
-    """Return the layers whose turn it is in this pass, in random order."""
-    turn = [layer for layer, share in zip(layers, visit, strict=True) if due(step, share)]
-    return [turn[i] for i in torch.randperm(len(turn), generator=generator)]
+    """Return the layers that are due in this pass, in random order."""
+    layers_due = [layer for layer, share in zip(layers, visit, strict=True) if due(step, share)]
+    return [layers_due[i] for i in torch.randperm(len(layers_due), generator=generator)]
 
 
 def selection_point(share: float, samples: int) -> int | None:

@@ -1,4 +1,4 @@
-"""Scores: how much a weight is worth keeping, and the masks that follow from them."""
+"""Scores of the importance of weights, and initial masks from them."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def wanda(layer: Layer, information: Pass, generator: torch.Generator) -> Tensor
 
 
 def gradient(layer: Layer, information: Pass, generator: torch.Generator) -> Tensor:
-    """``|w ∘ ḡ|``: size of the first-order change of the loss, shape (out, in)."""
+    """``|w ∘ ḡ|``: magnitude of the first-order change of the loss, shape (out, in)."""
     return (layer.dense * information.gradients[layer.name]).abs()
 
 
 def taylor(layer: Layer, information: Pass, generator: torch.Generator) -> Tensor:
-    """``-w ∘ ḡ``: the loss saved, to first order, by keeping the weight, shape (out, in).
+    """``-w ∘ ḡ``: first-order decrease of the loss if the weight is kept, shape (out, in).
 
-    Signed, unlike :func:`gradient`: a pruned weight whose return would *raise* the loss is
-    no candidate, however large its gradient.
+    Signed, unlike :func:`gradient`: a pruned weight whose restoration would *increase* the loss
+    ranks low, even if its gradient is large.
     """
     return -layer.dense * information.gradients[layer.name]
 
@@ -52,12 +52,12 @@ def initial_mask(scores: Tensor, keep: int, scope: Scope, pattern: Pattern | Non
     ----------
     scores : Tensor, shape (out, in)
     keep : int
-        Weights kept in the layer, exactly, whatever the scope.
+        Exact number of weights kept in the layer, for every scope.
     scope : {"layer", "output", "input"}
-        Whom a weight is compared with. Each output (input) keeps the same number; where
-        ``keep`` does not divide, those whose next score is best keep one more.
+        Unit within which weights are compared. Each output (input) keeps the same number; if
+        ``keep`` is not divisible, those with the best next score keep one more.
     pattern : Pattern, optional
-        N:M: a weight is compared with its run, and the rest has no say.
+        N:M: weights are compared within their run; ``keep`` and ``scope`` are ignored.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def initial_mask(scores: Tensor, keep: int, scope: Scope, pattern: Pattern | Non
 
 
 def movable(scores: Tensor, pruned: Tensor, fix_prune: float, fix_keep: float) -> Tensor:
-    """Weights that may change sides: all but the fixed extremes.
+    """Weights that may move: all but the fixed extremes.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def movable(scores: Tensor, pruned: Tensor, fix_prune: float, fix_keep: float) -
     pruned : Tensor of bool, shape (out · in,)
     fix_prune, fix_keep : float
         Share of the pruned weights with the lowest scores, and of the kept ones with the
-        highest, that stay where they are.
+        highest, that stay fixed.
 
     Returns
     -------

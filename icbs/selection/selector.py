@@ -1,4 +1,4 @@
-"""Selectors: which gates form the blocks of a pass."""
+"""Selectors of the gates in the blocks of a pass."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from icbs.selection.block_selection import Tabu, select_block
 
 
 class Selector(ABC):
-    """Makes the blocks of a pass."""
+    """Selects the blocks of a pass."""
 
     @abstractmethod
     def select(
@@ -34,9 +34,9 @@ class Selector(ABC):
         layers : sequence of Layer
             Layers due in this pass.
         pass_info : Pass
-            Gradients so far.
+            Mean gradients at the selection point.
         tabus : mapping of str to Tabu
-            By layer name.
+            Tabu lists by layer name.
         generator : torch.Generator
         """
 
@@ -61,7 +61,7 @@ class PerLayer(Selector):
         tabus: Mapping[str, Tabu],
         generator: torch.Generator,
     ) -> dict[str, Gates]:
-        """Return a block for each layer in which something may move."""
+        """Return a block for each layer with movable weights."""
         blocks = {}
         for layer in layers:
             scores = self.score(layer, pass_info, generator)
@@ -74,8 +74,8 @@ class PerLayer(Selector):
 class WholeModel(Selector):
     """One block of all weights that may move, in all layers.
 
-    Each layer keeps its count of weights, or, with ``allocation="global"``, the model as a
-    whole. The tabu lists have no say.
+    Each layer keeps its number of weights, or, with ``allocation="global"``, the model as a
+    whole. Tabu lists are ignored.
 
     Parameters
     ----------
@@ -94,7 +94,8 @@ class WholeModel(Selector):
     ) -> dict[str, Gates]:
         """Return one block."""
         blocks, labels, groups = [], [], 0
-        for layer in layers:
+        place = {name: number for number, name in enumerate(tabus)}  # the model's own order
+        for layer in sorted(layers, key=lambda layer: place[layer.name]):
             index = tabus[layer.name].free.nonzero().squeeze(1)
             if not len(index):
                 continue
@@ -109,5 +110,5 @@ class WholeModel(Selector):
 
 
 def make_selector(config: PrunerConfig) -> Selector:
-    """Make the selector that the settings ask for."""
+    """Create the selector for the settings."""
     return WholeModel(config) if config.block_size == "all" else PerLayer(config)

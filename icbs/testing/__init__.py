@@ -1,6 +1,6 @@
-"""Conformance checks for parts of the pruner: what every plug-in promises, for ours and others.
+"""Conformance checks for built-in and third-party parts of the pruner.
 
-Each check raises AssertionError with a sentence that says what was broken.
+Each check raises AssertionError with a message that names the violated requirement.
 
 >>> from icbs.curvature.fisher import Fisher
 >>> from icbs.testing import check_curvature

@@ -1,4 +1,4 @@
-"""The promises of an acceptance rule."""
+"""Conformance check of acceptance rules."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_acceptance(kind: type[AcceptanceRule]) -> None:
     Raises
     ------
     AssertionError
-        Naming the promise that was broken.
+        Naming the violated requirement.
     """
     config = PrunerConfig(**SETTINGS)
     context, state = _start(config, kind)
@@ -69,7 +69,7 @@ def _start(config: PrunerConfig, kind: type[AcceptanceRule]) -> tuple[RunContext
 def _check_rows(state: RunState, before: int) -> None:
     rows = state.history[before:]
     assert rows, "a pass with blocks left no row"
-    assert all(row.moved for row in rows if row.accepted), "a move of nothing was accepted"
+    assert all(row.moved for row in rows if row.accepted), "an empty move was accepted"
 
 
 def _check_weights(context: RunContext) -> None:
@@ -88,7 +88,7 @@ def _check_facts(kind: type[AcceptanceRule], config: PrunerConfig, state: RunSta
 
 
 def _check_interruption(config: PrunerConfig, kind: type[AcceptanceRule]) -> None:
-    """Interrupt the measurement of a move: weights and masks are as they were before."""
+    """Interrupt the evaluation of a move and check that weights and masks are unchanged."""
     context, state = _start(config, kind)
     pruner = Pruner(config)
     before = _copies(context)

@@ -1,4 +1,4 @@
-"""The promises of a curvature source."""
+"""Conformance check of curvature sources."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check_curvature(factory: Callable[[PrunerConfig], CurvatureSource]) -> None:
     Raises
     ------
     AssertionError
-        Naming the promise that was broken.
+        Naming the violated requirement.
     """
     source = factory(PrunerConfig(**SETTINGS))
     assert isinstance(source, CurvatureSource), (
@@ -50,7 +50,7 @@ def check_curvature(factory: Callable[[PrunerConfig], CurvatureSource]) -> None:
 
 
 def _pass(source: CurvatureSource, *, midway: bool, sets: bool) -> tuple[Pass, dict[str, Gates]]:
-    """Take a pass over the samples; every layer has a block."""
+    """Take a pass over the samples with a block in every layer."""
     model, samples = toy.make_model(), toy.make_samples()
     layers = toy.make_layers(model)
     objective = toy.make_objective()
@@ -120,7 +120,7 @@ def _check_sets(
     joined: list[QuadraticModel],
     gates: Gates,
 ) -> None:
-    """Hold gates of several weights against the same weights one by one."""
+    """Compare gates of several weights with the sum over gates of single weights."""
     gate = gates.parts[0].gate
     assert gate is not None
     incidence = torch.zeros(len(single), len(gates), dtype=torch.float64)

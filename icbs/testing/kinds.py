@@ -1,4 +1,4 @@
-"""The promises of a kind of layer."""
+"""Conformance check of kinds of layers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def check_kind(kind: type[Kind], module: nn.Module, inputs: Tensor) -> None:
     kind : type of Kind
         The class that is registered.
     module : nn.Module
-        Of this kind.
+        A module of this kind.
     inputs : Tensor
-        Argument of the module, one sample after another in the first dimension; at least two.
+        Argument of the module, with at least two samples in the first dimension.
 
     Raises
     ------
     AssertionError
-        Naming the promise that was broken.
+        Naming the violated requirement.
     """
     assert kind.fits(module), f"fits() refuses a {type(module).__name__}"
     assert kind.types, "types is empty: messages name the modules of a kind by it"
@@ -54,7 +54,7 @@ def check_kind(kind: type[Kind], module: nn.Module, inputs: Tensor) -> None:
 
 
 def _check_places(kind: Kind) -> None:
-    """Check that matrix, shaped and at agree on which weight is where."""
+    """Check that ``matrix``, ``shaped`` and ``at`` use the same arrangement of weights."""
     numbers = torch.arange(kind.weight.numel()).reshape(kind.weight.shape)
     matrix = kind.matrix(numbers)
     assert matrix.ndim == 2, f"matrix() returns {matrix.ndim} dimensions, not two"

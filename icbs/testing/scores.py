@@ -1,4 +1,4 @@
-"""The promises of a score."""
+"""Conformance check of scores."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_score(score: Callable[..., Tensor]) -> None:
     Raises
     ------
     AssertionError
-        Naming the promise that was broken.
+        Naming the violated requirement.
     """
     model, samples = toy.make_model(), toy.make_samples()
     layers = toy.make_layers(model)

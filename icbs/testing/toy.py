@@ -1,4 +1,4 @@
-"""A small classifier and its samples, on which parts of the pruner are checked."""
+"""A small classifier and its samples, for the conformance checks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make_model() -> nn.Module:
 
 
 def make_samples() -> Samples:
-    """Make images of 4 × 4 pixels, in three classes that a linear map tells apart."""
+    """Make images of 4 × 4 pixels, in three linearly separable classes."""
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(SAMPLES, 1, 4, 4, generator=generator, dtype=torch.float64)
     truth = torch.randn(16, 3, generator=generator, dtype=torch.float64)

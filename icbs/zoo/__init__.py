@@ -15,9 +15,11 @@ __all__ = ["BUILTIN", "Task", "check_declared", "declared", "load_task"]
 
 BUILTIN = {
     "deit": "icbs.zoo.deit:load",
+    "digits": "icbs.zoo.digits:load",
     "efficientnet_lite0": "icbs.zoo.efficientnet:load",
     "garment": "icbs.zoo.garment:load",
     "language_model": "icbs.zoo.language_model:load",
+    "tiny": "icbs.zoo.digits:load_tiny",
 }
 """Import strings of the project's own tasks, by name."""
 GROUP = "icbs.tasks"

@@ -6,25 +6,26 @@ import copy
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from icbs.beginning import begin
-from icbs.curvature.collectors import Gathered
-from icbs.curvature.gram import Grams
-from icbs.curvature.trace import Call
-from icbs.layers.layer import Layer
-from icbs.layers.modes import evaluation_mode
-from icbs.state import State
-from icbs.tasks import Task
-from icbs.workspace import Workspace
 
 from icbs import Pruner
 from icbs.blocks.block import Block
-from icbs.curvature.passes import Pass
+from icbs.curvature.fisher import _Gathered
+from icbs.curvature.layer_error import InputMoments
+from icbs.curvature.layer_io import Call
+from icbs.curvature.named import make_source
+from icbs.curvature.source import QuadraticModel
+from icbs.model.layer import Layer
+from icbs.model.modes import evaluation_mode
+from icbs.run.context import RunContext
+from icbs.run.start import start_run
+from icbs.run.state import RunState
+from icbs.zoo import Task
 
 Float = npt.NDArray[np.float64]
 
@@ -53,50 +54,47 @@ class Parts:
 
 
 @dataclass
-class Run:
-    """A state that the pruner came to, and the passes that may be taken from there."""
+class Moment:
+    """A state that the pruner came to, from which passes may be taken."""
 
-    pruner: Pruner
-    work: Workspace
-    state: State
-    settings: dict[str, Any] = field(default_factory=dict)
+    context: RunContext
+    state: RunState
+    settings: dict[str, Any]
 
     def look(self, names: Sequence[str], **changes: Any) -> dict[str, Parts]:
-        """Take one more pass, with other settings; the blocks of some layers by name.
+        """Take the next pass, with other settings; the blocks of some layers by name.
 
-        Nothing is solved, so that the masks stay as they are.
+        Nothing is solved, and the state stays as it is: passes don't depend on one another.
         """
         pruner = Pruner(**self.settings | changes)
-        work = replace(self.work, config=pruner.config)
+        source = make_source(pruner.config)
+        context = replace(self.context, config=pruner.config, source=source)
+        state = copy.copy(self.state)
+        state.generator = torch.Generator()
+        state.generator.set_state(self.state.generator.get_state())
         with recorded() as (calls, moments):
-            information = pruner.look(work, self.state, work.layers)
-            blocks = pruner.blocks(self.state, work.layers, information)
-            kappa = pruner.config.curvature_weight or float(len(work.layers))
-            return {
-                block.layer.name: take_apart(
-                    block,
-                    information,
-                    kappa * self.state.caution.get(block.layer.name, 1.0),
-                    pruner.config.gram_weight,
-                    calls[block.layer.name],
-                    moments.get(block.layer.name),
-                )
-                for block in blocks
-                if block.layer.name in names
-            }
+            pass_info = pruner.look(context, state, context.layers)
+            found = {}
+            for block in pruner.build(context, state, pass_info):
+                if (name := block.layer.name) in names:
+                    kappa = pruner.config.curvature_weight or float(len(pass_info.blocks))
+                    kappa *= state.acceptance.damping.of([name])
+                    models = pass_info.models(block.gates)
+                    found[name] = take_apart(block, models, kappa, calls[name], moments.get(name))
+        return found
 
 
 @contextmanager
-def running(task: Task, after: int, **settings: Any) -> Iterator[Run]:
+def pruned(task: Task, after: int, **settings: Any) -> Iterator[Moment]:
     """Prune a copy of a task's model for some passes, as ``icbs.make_blocks`` does."""
     pruner = Pruner(**settings)
     with evaluation_mode(copy.deepcopy(task.model)) as subject:
-        work = Workspace.prepare(subject, task.batches, task.loss, pruner.config)
-        state = begin(work)
+        context = RunContext.prepare(subject, task.batches, task.loss, pruner.config)
+        state = start_run(context)
         for number in range(after):
-            pruner.step(work, state)
+            pruner.step(context, state)
             print(f"  pass {number + 1} of {after}: loss {state.loss:.4f}", flush=True)
-        yield Run(pruner, work, state, settings)
+        yield Moment(context, state, settings)
 
 
 @contextmanager
@@ -104,54 +102,51 @@ def recorded() -> Iterator[tuple[dict[str, list[Call]], dict[str, torch.Tensor]]
     """Keep the calls that give the rows of a Fisher, and the layers' second moments."""
     calls: dict[str, list[Call]] = defaultdict(list)
     moments: dict[str, torch.Tensor] = {}
-    add, curvature = Gathered._add, Grams.curvature
+    add, mean = _Gathered.add, InputMoments.mean
 
-    def add_too(self: Gathered, layer: Layer, call: Call, *, row: bool, total: bool) -> None:
-        if row and call.kind.pointwise and call.deltas.ndim == 2:
+    def add_too(self: _Gathered, layer: Layer, call: Call) -> None:
+        if call.kind.pointwise and call.deltas.ndim == 2:
             calls[layer.name].append(call)
-        add(self, layer, call, row=row, total=total)
+        add(self, layer, call)
 
-    def curvature_too(self: Grams, layer: Layer, index: torch.Tensor) -> Any:
-        moments[layer.name] = self.totals[layer.name] / self.positions[layer.name]
-        return curvature(self, layer, index)
+    def mean_too(self: InputMoments, layer: Layer) -> torch.Tensor:
+        moments[layer.name] = mean(self, layer)
+        return moments[layer.name]
 
-    Gathered._add, Grams.curvature = add_too, curvature_too  # type: ignore[method-assign]
+    _Gathered.add, InputMoments.mean = add_too, mean_too  # type: ignore[method-assign]
     try:
         yield calls, moments
     finally:
-        Gathered._add, Grams.curvature = add, curvature  # type: ignore[method-assign]
+        _Gathered.add, InputMoments.mean = add, mean  # type: ignore[method-assign]
 
 
 def take_apart(
     block: Block,
-    information: Pass,
+    models: Sequence[QuadraticModel],
     kappa: float,
-    rho: float,
     calls: list[Call],
     moments: torch.Tensor | None,
 ) -> Parts:
     """Take a block apart into what :func:`icbs.blocks.block.build_block` made it of."""
-    layer, index = block.layer, block.index
-    rows, columns = layer.unravel(index)
-    weights = _wide(layer.dense[rows, columns])
-    curvature = information.curvature(layer, index)
-    slope = np.zeros(len(index))
-    parts = Parts(block, slope, weights, rows.numpy(), columns.numpy())
-    if curvature.factor is not None:
-        slope += _wide(information.gradient(layer, index)) * weights
-        half = (kappa / information.dispersion / 2) ** 0.5
-        parts.factor = _wide(curvature.factor) * half
-        if calls:
-            parts.deltas = _wide(torch.cat([call.deltas for call in calls]))
-            parts.inputs = _wide(torch.cat([call.inputs for call in calls]))
-            parts.scale = half / len(parts.deltas) ** 0.5
-    else:
-        rho = 1.0
-    if curvature.distortion is not None:
-        assert moments is not None
-        assert len(moments) == 1, "a layer with groups has moments of each"
-        slope += rho * _wide(curvature.distortion.gradient) * weights
-        parts.moments = rho / 2 * _wide(moments[0])
+    (part,) = block.gates.parts
+    rows, columns = part.places
+    weights = _wide(part.weights)
+    parts = Parts(block, np.zeros(len(weights)), weights, rows.numpy(), columns.numpy())
+    for model in models:
+        assert model.gradients is not None
+        parts.slope += model.weight * _wide(model.gradients[0]) * weights
+        if model.models_loss:
+            assert model.factor is not None
+            half = (kappa * model.weight / model.dispersion / 2) ** 0.5
+            parts.factor = _wide(model.factor) * half
+            if calls:
+                parts.deltas = _wide(torch.cat([call.deltas for call in calls]))
+                parts.inputs = _wide(torch.cat([call.inputs for call in calls]))
+                parts.scale = half / len(parts.deltas) ** 0.5
+        else:
+            assert moments is not None
+            assert len(moments) == 1, "a layer with groups has moments of each"
+            parts.moments = model.weight / 2 * _wide(moments[0])
     check(parts)
     return parts
 

@@ -15,15 +15,16 @@ TEXT = """# The library of problems
 How `problems.library` was made (`python -m scripts.library make`, `solve` and `log`). [The
 library](../reference/library.md) says what it holds, and how to use it.
 
-{count} problems, {size:.2f} MB in the package. Coefficients were rounded to integers. *Rank correlation* is
-Spearman's, between the energies of 2000 random feasible states by the pruner's own coefficients and by the
-rounded ones (half of the states at random, half with a tenth of the status quo dealt out again); *deviation* is
-the root mean square difference of those energies, over their standard deviation. Lowest rank correlation:
-{lowest:.5f}; median deviation: {median:.1e}.
+{count} problems, {size:.2f} MB in the package. Coefficients were rounded to integers. *Rank
+correlation* is Spearman's, between the energies of 2000 random feasible states by the pruner's own
+coefficients and by the rounded ones (half of the states at random, half with a tenth of the status
+quo dealt out again); *deviation* is the root mean square difference of those energies, over their
+standard deviation. Lowest rank correlation: {lowest:.5f}; median deviation: {median:.1e}.
 
-Best values: `exhaustive` up to n = 24; beyond that `anneal` from ten seeds, then `exact` from the best of them,
-each for as long as *found by* says. Bounds are of `exact`; energies are multiples of a power of two, to which
-bounds are rounded up. {proved} of {count} are proved.
+Best values: `exhaustive` up to n = 24; beyond that `anneal` from ten seeds (every second one from
+the status quo), then `exact` from the best of them, for as long as *found by* says. Bounds are of
+`exact`; energies are multiples of a power of two, to which bounds are rounded up. {proved} of
+{count} are proved.
 
 | problem | KiB | rank correlation | deviation | best energy | bound | found by |
 | --- | ---: | ---: | ---: | ---: | ---: | --- |

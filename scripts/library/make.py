@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from icbs.tasks import Task, load_task
 from torch import nn
 
+from icbs.zoo import Task, load_task
 from problems.files import atomic, write_text
 from problems.library.best import write_best
 from problems.library.catalogue import DATA, INDEX, best_values, index
-from scripts.library.blocks import Parts, running
+from scripts.library.blocks import Parts, pruned
 from scripts.library.rounding import tested
 from scripts.library.specs import MODELS, RUNS, Run, Spec
 
@@ -55,11 +55,11 @@ def make_run(run: Run) -> None:
         "versions": {n: version(n) for n in ("icbs-pruning", "torch", "numpy", "transformers")},
     }
     problems = {}
-    with running(task, run.after, **run.settings) as state:
-        order = [layer.name for layer in state.work.layers]
+    with pruned(task, run.after, **run.settings) as moment:
+        order = [layer.name for layer in moment.context.layers]
         for look, group in groupby(sorted(run.specs, key=repr_of(run)), key=run.look):
             specs = list(group)
-            parts = state.look([spec.layer for spec in specs], **look)
+            parts = moment.look([spec.layer for spec in specs], **look)
             for spec in specs:
                 depth = order.index(spec.layer) / (len(order) - 1)
                 problems[run.name(spec)] = {

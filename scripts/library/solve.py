@@ -37,7 +37,8 @@ def search(name: str, seconds: float) -> None:
         unit = 4.0 ** record_of(name)["exponent"]
         each = seconds / SEEDS
         for seed in range(SEEDS):
-            found = solve(entry.problem, "anneal", seed=seed, time_limit=each)
+            begin = entry.start if seed % 2 else None
+            found = solve(entry.problem, "anneal", seed=seed, time_limit=each, initial_state=begin)
             offer(entry, found.x, f"anneal, {each:g} s, seed {seed}")
         best = load(name).best
         found = solve(entry.problem, "exact", time_limit=seconds, initial_state=best)

@@ -92,7 +92,6 @@ GARMENT = {"density": 0.1, "seed": 0}
 DEIT = {
     "density": 0.3,
     "seed": 0,
-    "max_samples": 8192,
     "gradient_samples": 1024,
     "curvature_samples": 256,
     "acceptance_samples": 2048,
@@ -117,9 +116,15 @@ SMOLLM2 = {
     "gradient_samples": 48,
     "curvature_samples": 32,
     "block_size": 1024,
-    "acceptance_unit": "pass",
+    "acceptance": "pass",
     "acceptance_samples": 32,
 }
+
+
+def two_of_four(settings: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Return settings for 2:4, which sets the density and who is compared with whom."""
+    kept = {key: value for key, value in settings.items() if key not in ("density", "compare")}
+    return kept | {"constraint": "2:4"} | changes
 
 
 def _runs() -> list[Run]:
@@ -129,6 +134,7 @@ def _runs() -> list[Run]:
     mlp = "model.layers.{}.mlp.{}_proj".format
     per_output = {"constraint": "output", "compare": "output"}
     token = {"sample": "token", "curvature_samples": 128}
+    together = LITE0 | {"acceptance": "pass", "acceptance_samples": 128}
     return [
         Run("garment", 0, GARMENT, (
             Spec("2", "2", 12), Spec("4", "4", 16), Spec("0", "0", 24),
@@ -147,7 +153,7 @@ def _runs() -> list[Run]:
         Run("garment", 20, GARMENT | per_output, (
             Spec("2", "2", 256), Spec("0", "0", 1024),
         )),
-        Run("garment", 20, {"constraint": "2:4", "seed": 0}, (
+        Run("garment", 20, two_of_four(GARMENT), (
             Spec("0", "0", 128), Spec("2", "2", 1024),
         )),
         Run("deit", 0, DEIT, (
@@ -162,14 +168,18 @@ def _runs() -> list[Run]:
             Spec("down1", fc(1, 2), 256, "fisher+gram"),
         )),
         Run("deit", 8, DEIT | per_output, (Spec("up0", fc(0, 1), 128),)),
-        Run("deit", 8, {
-            key: value for key, value in DEIT.items() if key != "density"
-        } | {"constraint": "2:4", "exclude": ["*patch_embeddings*"]}, (Spec("q3", q(3, "q"), 64), Spec("down2", fc(2, 2), 512))),
+        Run("deit", 8, two_of_four(DEIT, exclude=["*patch_embeddings*"]), (
+            Spec("q3", q(3, "q"), 64), Spec("down2", fc(2, 2), 512),
+        )),
         Run("lite0", 0, LITE0, (
-            Spec("stem", "conv_stem", 12), Spec("depthwise3", "blocks.3.depthwise_conv", 32),
+            Spec("fc", "fc", 12), Spec("expand15", "blocks.15.expand_conv", 12),
+            Spec("head", "conv_head", 12), Spec("expand10", "blocks.10.expand_conv", 32),
+            Spec("project0", "blocks.0.project_conv", 32), Spec("stem", "conv_stem", 128),
+            Spec("expand1", "blocks.1.expand_conv", 128), Spec("project1", "blocks.1.project_conv", 128),
+            Spec("depthwise1", "blocks.1.depthwise_conv", 128), Spec("depthwise3", "blocks.3.depthwise_conv", 128),
             Spec("expand5", "blocks.5.expand_conv", 256), Spec("fc", "fc", 1024),
         )),
-        Run("lite0", 8, LITE0, (
+        Run("lite0", 8, together, (
             Spec("project8", "blocks.8.project_conv", 24),
             Spec("expand2", "blocks.2.expand_conv", 24), Spec("project1", "blocks.1.project_conv", 24),
             Spec("expand15", "blocks.15.expand_conv", 24), Spec("fc", "fc", 24),
@@ -178,17 +188,17 @@ def _runs() -> list[Run]:
             Spec("expand12", "blocks.12.expand_conv", 64, "gram"),
             Spec("project4", "blocks.4.project_conv", 512, "fisher+gram"),
         )),
-        Run("lite0", 5, LITE0 | per_output, (Spec("project14", "blocks.14.project_conv", 128),)),
-        Run("lite0", 5, {key: value for key, value in LITE0.items() if key != "density"} | {
-            "constraint": "2:4", "exclude": ["conv_stem", "*depthwise_conv"],
-        }, (Spec("expand6", "blocks.6.expand_conv", 64),)),
+        Run("lite0", 5, together | per_output, (Spec("project14", "blocks.14.project_conv", 128),)),
+        Run("lite0", 5, two_of_four(together, exclude=["conv_stem", "*depthwise_conv"]), (
+            Spec("expand6", "blocks.6.expand_conv", 64),
+        )),
         Run("smollm2", 0, SMOLLM2, (
             Spec("q0", attn(0, "q"), 16), Spec("gate0", mlp(0, "gate"), 128),
             Spec("up29", mlp(29, "up"), 512), Spec("down15", mlp(15, "down"), 1024),
             Spec("q15", attn(15, "q"), 24, "gram"), Spec("down0", mlp(0, "down"), 256, "gram"),
             Spec("gate15", mlp(15, "gate"), 1024, look=token, variant="-token"),
         )),
-        Run("smollm2", 6, SMOLLM2, (
+        Run("smollm2", 4, SMOLLM2, (
             Spec("k15", attn(15, "k"), 32), Spec("v29", attn(29, "v"), 64),
             Spec("down15", mlp(15, "down"), 32), Spec("v0", attn(0, "v"), 32),
             Spec("gate29", mlp(29, "gate"), 32), Spec("down0", mlp(0, "down"), 64),
@@ -197,12 +207,10 @@ def _runs() -> list[Run]:
             Spec("o15", attn(15, "o"), 128, "fisher+gram"),
             Spec("up0", mlp(0, "up"), 1024, "fisher+gram"),
         )),
-        Run("smollm2", 4, SMOLLM2 | per_output, (
+        Run("smollm2", 3, SMOLLM2 | per_output, (
             Spec("gate29", mlp(29, "gate"), 512), Spec("down15", mlp(15, "down"), 128, "gram"),
         )),
-        Run("smollm2", 4, {
-            key: value for key, value in SMOLLM2.items() if key not in ("density", "compare")
-        } | {"constraint": "2:4"}, (
+        Run("smollm2", 3, two_of_four(SMOLLM2), (
             Spec("down15", mlp(15, "down"), 64), Spec("q29", attn(29, "q"), 256),
         )),
     ]  # fmt: skip

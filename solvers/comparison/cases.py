@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from problems import CardinalityQUBO, FormatError, InvalidProblemError
+from problems import CardinalityQUBO, FormatError, Instance, InvalidProblemError
 from problems.files import atomic, regular
-from problems.formats import FORMATS, read
+from problems.formats import FORMATS, format_name, read
 from problems.read_only import read_only
 from problems.scaling import check_energies
 from problems.suggest import did_you_mean
@@ -164,8 +164,10 @@ def _examined(
         known = _known(entry)
     else:
         source = Source(place, spec.format, spec.k, spec.free)
-        problem, name = source.load(), Path(place).stem
-        start = _beside(Path(place)) if start is None else start
+        instance = _instance(source)
+        problem, name, known = instance.problem, Path(place).stem, _known(instance)
+        if start is None:
+            start = _beside(Path(place)) or instance.start
     given = {"family": spec.family or None, "best": spec.best, "proved": spec.proved or None}
     known |= {key: value for key, value in given.items() if value is not None}
     check_energies(problem)
@@ -219,6 +221,13 @@ def _written(problem: CardinalityQUBO, folder: Path) -> Source:
         with atomic(path) as temporary:
             problem.save(temporary)
     return Source(str(path.resolve()))
+
+
+def _instance(source: Source) -> Instance:
+    """Read a file; an ``.npz`` may also have a start and a solution."""
+    if format_name(source.place, source.format) == "npz" and source.k is None and not source.free:
+        return Instance.load(source.place)
+    return Instance(source.load())
 
 
 def _beside(path: Path) -> Path | None:

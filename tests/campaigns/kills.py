@@ -111,7 +111,7 @@ def done(run: Path) -> bool:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--case", default="toy", choices=["toy", "masks", "language"])
+    parser.add_argument("--case", default="toy", choices=["toy", "masks", "blocks", "language"])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)

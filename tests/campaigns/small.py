@@ -46,6 +46,7 @@ class Case:
     batches: list[Any]
     loss: Any
     masks: dict[str, torch.Tensor] | None = None
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def go(self, run: Path, callback: Any = None) -> Result:
         """Begin the run in a folder, or go on with it."""
@@ -53,18 +54,20 @@ class Case:
         given = (model, self.batches, self.loss)
         if (run / "config.yaml").exists():
             return Pruner.resume(run, *given, callback=callback)
-        pruner = Pruner(**SETTINGS)
+        pruner = Pruner(**SETTINGS | self.settings)
         return pruner.prune(*given, masks=self.masks, run=run, callback=callback)
 
 
 def make_case(name: str) -> Case:
-    """Return a classifier, the same from given masks, or a language model of transformers."""
+    """Return a classifier (from given masks, or with blocks saved), or a language model."""
     torch.set_num_threads(1)
     if name == "language":
         tokens = torch.randint(256, (40, 12), generator=torch.Generator().manual_seed(0))
         return Case(make_language_model(), [(tokens, tokens)], CausalLMLoss())
     toy = make_toy()
     case = Case(toy.model, toy.batches, toy.loss)
+    if name == "blocks":
+        case.settings = {"save_blocks": 2, "save_blocks_limit": 200_000}
     if name == "masks":
         start = Pruner(**SETTINGS | {"initial": "wanda", "passes": 0})
         case.masks = start.prune(copy.deepcopy(toy.model), toy.batches, toy.loss).masks
@@ -104,6 +107,7 @@ def outcome(run: Path) -> dict[str, Any]:
     masks = {name: mask.tolist() for name, mask in load_masks(run / "masks.safetensors").items()}
     models = [*run.glob("model.safetensors"), *run.glob("pretrained/*")]
     return {
+        "blocks": {path.name: path.read_bytes() for path in run.glob("blocks/*.npz")},
         "masks": masks,
         "history": facts(read_history(run / "history.csv")),
         "models": {path.name: path.read_bytes() for path in models},

@@ -26,7 +26,8 @@ def test_a_few_kills(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("case", "kills", "every"), [("toy", 200, 1), ("masks", 40, 3), ("language", 40, 3)]
+    ("case", "kills", "every"),
+    [("toy", 200, 1), ("masks", 40, 3), ("blocks", 60, 1), ("language", 40, 3)],
 )
 def test_many_kills(tmp_path, case, kills, every):
     """At random moments, and before each file operation."""

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import math
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from icbs import RunFolderError
 from icbs.run.history import BlockRecord, HistoryFile, read_history
+from solvers.solution import Solution, Status, Stop, Timing
+
+NAMES = [field.name for field in dataclasses.fields(BlockRecord)]
 
 
 def make_rows(count: int, start: int = 0) -> list[BlockRecord]:
@@ -30,6 +37,8 @@ def make_rows(count: int, start: int = 0) -> list[BlockRecord]:
             failure="" if i % 7 else "SolverError",
             solver_seconds=0.1,
             seconds=i / 3,
+            proved=i % 3 == 0,
+            bound=None if i % 4 == 1 else -1e-308 * i,
         )
         for i in range(start, start + count)
     ]
@@ -114,6 +123,62 @@ def test_nothing_is_appended_through_a_link(tmp_path):
     with pytest.raises(OSError, match="history.csv"):
         HistoryFile(tmp_path / "history.csv").append(make_rows(3))
     assert outside.read_text() == "precious"
+
+
+def test_a_file_of_an_earlier_release_keeps_its_columns(tmp_path):
+    """Its digests hold, and rows are appended to it, without what it has no column for."""
+    rows, path = make_rows(9), tmp_path / "history.csv"
+    older = [name for name in NAMES if name not in ("proved", "bound")]
+    file = HistoryFile(path)
+    file.names = older
+    file.append(rows[:5])
+    mark, begun = file.mark(), path.read_bytes()
+    known = [dataclasses.replace(row, proved=False, bound=None) for row in rows]
+    again = HistoryFile(path)
+    assert again.restore(mark) == known[:5] == read_history(path)
+    again.append(rows)
+    assert path.read_bytes().startswith(begun)
+    assert read_history(path) == known
+    third = HistoryFile(path)
+    assert third.restore(again.mark()) == known
+    with path.open(newline="", encoding="utf-8") as text:
+        assert csv.DictReader(text).fieldnames == older
+    path.unlink()  # written again, it is a file of today
+    third.append(rows)
+    assert read_history(path) == rows
+
+
+def test_a_missing_column_that_every_release_wrote_is_named(tmp_path):
+    path = tmp_path / "history.csv"
+    HistoryFile(path).append(make_rows(3))
+    path.write_bytes(path.read_bytes().replace(b"energy", b"enemy"))
+    with pytest.raises(RunFolderError, match="not a readable history: 'energy'"):
+        read_history(path)
+
+
+@given(
+    energy=st.floats(allow_nan=False, allow_infinity=False),
+    bound=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+)
+def test_the_gap_of_a_row_is_that_of_the_solution(energy, bound):
+    (row,) = make_rows(1)
+    row = dataclasses.replace(row, moved=2, energy=energy, bound=bound)
+    empty = np.zeros((0, 2))
+    solution = Solution(
+        x=np.zeros(2, np.uint8),
+        energy=energy,
+        status=Status.FEASIBLE,
+        stop=Stop.CONVERGED,
+        bound=bound,
+        samples=empty.astype(np.uint8),
+        energies=empty[:, 0],
+        feasible=empty[:, 0] > 0,
+        repaired=empty[:, 0] > 0,
+        timing=Timing(),
+    )
+    assert row.gap == solution.gap
+    still = dataclasses.replace(row, moved=0, energy=1e-16, bound=-0.5)
+    assert still.gap == pytest.approx(0.5)
 
 
 def test_appending_takes_no_longer_for_a_long_history(tmp_path):

@@ -20,6 +20,7 @@ from icbs.curvature.sum import Sum
 from icbs.data.objective import Objective
 from icbs.model.gates import Gates
 from icbs.run.history import read_history
+from problems import load_instances
 from tests.icbs import passes
 from tests.icbs.passes import empirical
 from tests.icbs.test_passes import model_and_layers, picks, sequences
@@ -103,7 +104,9 @@ def prune_in(run: Path) -> dict[str, torch.Tensor]:
 
     samples = sequences(count=41, pad=1)
     given = ([(samples.inputs, samples.targets)], CausalLMLoss())
-    pruner = Pruner(**SETTINGS | RUNS["labels of the data"] | {"checkpoint_every": 2})
+    pruner = Pruner(
+        **SETTINGS | RUNS["labels of the data"] | {"checkpoint_every": 2, "save_blocks": 1}
+    )
     with suppress(InterruptionError):
         pruner.prune(model_and_layers()[0], *given, run=run, callback=stop)
     result = Pruner.resume(run, model_and_layers()[0], *given)
@@ -194,6 +197,9 @@ def test_the_first_process_alone_writes_the_run_folder(both, folder):
     rows = read_history(folder / "run" / "history.csv")
     assert [row.step for row in rows] == sorted(row.step for row in rows)
     assert {row.step for row in rows} == set(range(SETTINGS["passes"]))
+    saved = list(load_instances(folder / "run" / "blocks"))
+    assert [each.about["number"] for each in saved] == list(range(len(rows)))
+    assert [each.problem.energy(each.answer) for each in saved] == [row.energy for row in rows]
 
 
 @pytest.mark.slow

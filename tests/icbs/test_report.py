@@ -23,7 +23,10 @@ from icbs.report.page import write_page
 from icbs.report.tables import common_prefix, facts
 from icbs.run.history import BlockRecord
 
-BLANK = {field.name: 0 for field in dataclasses.fields(BlockRecord)} | {"failure": ""}
+BLANK = {field.name: 0 for field in dataclasses.fields(BlockRecord)} | {
+    "failure": "",
+    "bound": None,
+}
 
 
 def row(**given) -> BlockRecord:

@@ -68,6 +68,7 @@ def test_a_small_model_is_pruned_by_one_problem_and_comes_near_the_true_optimum(
         model, batches, LOSS, progress=False
     )
     assert {row.n for row in result.history} == {18}
+    assert {row.layer for row in result.history} == {"0 + 2"}  # in the order of the model
     kept = sum(int(mask.sum()) for mask in result.masks.values())
     assert kept == 8
     x, y = batches[0]

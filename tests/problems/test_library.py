@@ -83,7 +83,7 @@ def test_the_set_is_as_wide_as_it_says():
         assert least <= {row[field] for row in rows}, field
     for model in ("garment", "deit", "lite0", "smollm2"):
         depths = [row["depth"] for row in rows if row["model"] == model]
-        assert min(depths) < 0.2
+        assert min(depths) < 0.3
         assert max(depths) > 0.8
     whole = library.load("garment-4-5120-late")
     assert (whole.n, whole.k) == (5120, 4608)  # all of the layer, at density 0.1
@@ -196,7 +196,7 @@ def test_unknown_names_are_refused_with_the_list():
 @pytest.fixture
 def values(tmp_path):
     """A file of best values in which one is worse than it need be."""
-    entry = library.load("garment-2-12-early")
+    entry = library.load("garment-4-16-early")
     worse = best_neighbour(entry)
     file = tmp_path / "best.json"
     known = catalogue.best_values()
@@ -219,7 +219,7 @@ def best_neighbour(entry):
 
 
 def test_a_better_state_is_kept(values):
-    entry = library.load("garment-2-12-early")
+    entry = library.load("garment-4-16-early")
     library.improve(entry.name, entry.best, by="brute force", file=values)
     kept = catalogue.best_values(values)
     assert kept[entry.name]["energy"] == entry.best_energy
@@ -233,7 +233,7 @@ def test_a_better_state_is_kept(values):
 
 
 def test_a_state_that_is_not_better_is_refused(values):
-    entry = library.load("garment-2-12-early")
+    entry = library.load("garment-4-16-early")
     before = values.read_bytes()
     infeasible = entry.best.copy()
     infeasible[np.flatnonzero(infeasible == 0)[0]] = 1
@@ -262,7 +262,7 @@ def test_groups_are_named_where_a_count_is_wrong():
 
 
 def test_a_state_below_the_bound_is_refused(values, monkeypatch):
-    entry = library.load("garment-2-12-early")
+    entry = library.load("garment-4-16-early")
     known = catalogue.best_values(values)
     false = known | {entry.name: known[entry.name] | {"bound": entry.best_energy / 2}}
     write_best(false, values)
@@ -342,7 +342,7 @@ def test_tables_name_every_problem(capsys):
 
 
 def test_improving_on_the_command_line(tmp_path, values, capsys):
-    entry = library.load("garment-2-12-early")
+    entry = library.load("garment-4-16-early")
     text = tmp_path / "x.txt"
     text.write_text(" ".join(map(str, entry.best)), encoding="utf-8")
     arguments = ["improve", entry.name, str(text), "--by", "a test", "--file", str(values)]

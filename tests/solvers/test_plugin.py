@@ -1,5 +1,6 @@
 """The example of a third-party solver, installed like by a user."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -52,6 +53,24 @@ def test_an_installed_plugin_is_found_and_conforms(installed):
     listing, _, verdict = result.stdout.rpartition("\n---\n")
     assert verdict.strip() == "found and conforming", result.stderr
     assert "descent" in listing
+
+
+def test_an_installed_plugin_prunes_a_small_model_beside_its_true_optimum(installed, tmp_path):
+    """The job of the how-to on small models, by the example's solver."""
+    command = "from icbs.cli import main; main()"
+    job = ["prune", "--task", "tiny", "--density", "0.17", "--block-size", "all", "--passes", "5"]
+    more = ["--solver", "descent", "--enumerate", "--run", str(tmp_path / "run")]
+    paths = {"PYTHONPATH": str(installed), "ICBS_CACHE": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", command, *job, *more], env=os.environ | paths, check=True)
+    found = json.loads((tmp_path / "run" / "optimum.json").read_text())
+    stages = {stage["name"]: stage for stage in found["stages"]}
+    optimum, descent = stages["quadratic optimum"], stages["quadratic, descent"]
+    assert found["proved"]
+    assert 0 < found["solver_share"] <= 1 + 1e-9
+    if found["solver_share"] > 1 - 1e-9:
+        assert descent["loss"] == pytest.approx(optimum["loss"])
+    assert stages["true optimum"]["loss"] <= min(s["loss"] for s in (optimum, descent))
+    assert stages["iCBS, 5 passes"]["loss"] <= stages["start (magnitude)"]["loss"]
 
 
 def test_without_the_plugin_its_name_is_unknown():

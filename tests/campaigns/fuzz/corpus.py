@@ -17,7 +17,7 @@ from icbs import Pruner, save_compressed, save_masks
 from icbs.cli.solution_io import write_solution
 from icbs.layerwise import prune_layerwise
 from icbs.report.evaluations import Evaluation, write_evaluations
-from problems import CardinalityQUBO
+from problems import CardinalityQUBO, Instance
 from problems.formats import FORMATS, write
 from solvers import solve
 from tests.icbs.conftest import make_toy
@@ -37,7 +37,17 @@ SETTINGS: dict[str, Any] = {
 
 def make(folder: Path, *, language: bool = True) -> None:
     """Write the corpus: one folder for each kind of reader; language models on request."""
-    for name in ("problems", "states", "tensors", "yaml", "texts", "idx", "cached", "set"):
+    for name in (
+        "problems",
+        "instances",
+        "states",
+        "tensors",
+        "yaml",
+        "texts",
+        "idx",
+        "cached",
+        "set",
+    ):
         (folder / name).mkdir(parents=True)
     _problems(folder)
     _run(folder / "run")
@@ -66,6 +76,11 @@ def _problems(folder: Path) -> None:
     write_solution(solution, folder / "states" / "x.npz")
     write_solution(solution, folder / "states" / "x.json")
     np.save(folder / "states" / "x.npy", solution.x)
+    about = {"step": 3, "layer": "0 + 2", "n": 8, "k": 3, "energy": -0.5, "accepted": True}
+    start = np.uint8([1, 1, 0, 0, 0, 1, 0, 0])
+    for number, problem in enumerate((factored, grouped)):
+        known = Instance(problem, start=start, answer=start, about=about | {"curvature": "gram"})
+        known.save(folder / "instances" / f"{number}.npz")
 
 
 def _run(run: Path) -> None:

@@ -28,7 +28,7 @@ from icbs.run.history import read_history
 from icbs.run.run_folder import RunFolder
 from icbs.zoo.fashion_mnist import read_idx
 from icbs.zoo.training import load_or_train
-from problems import FormatError
+from problems import FormatError, Instance
 from problems.formats import FORMATS, read
 from tests.campaigns.fuzz.corpus import SETTINGS
 from tests.icbs.conftest import make_toy
@@ -190,6 +190,7 @@ TARGETS: tuple[Target, ...] = (
         )
         for name in FORMATS
     ),
+    Target("instance", Instance.load, "instances/*", "zip", memory=1024 * MEBI),
     Target("state npz", read_initial_state, "states/x.npz", "zip"),
     Target("state json", read_initial_state, "states/x.json", "json"),
     Target("state npy", read_initial_state, "states/x.npy", "bytes"),
@@ -229,6 +230,10 @@ TARGETS: tuple[Target, ...] = (
     Target(
         "icbs expand", lambda path: cli("expand", path, path.parent / "whole.safetensors"),
         "tensors/compressed.*", ST, weight=0.5,
+    ),
+    Target(
+        "icbs blocks", partial(cli, "blocks", "--pass", "0-9"), "instances/*", "zip", whole=True,
+        weight=0.3, memory=1024 * MEBI,
     ),
     Target(
         "icbs solve", lambda path: cli("solve", path, "--solver", "diagonal", "--seed", 0),
