@@ -1,4 +1,4 @@
-"""From a backend's samples to a solution: nothing is believed, nothing is lost."""
+"""Conversion of a backend's samples to a solution with recomputed energies."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ ROUNDING = 1e-9
 def finalize(
     solver: Solver, problem: CardinalityQUBO, request: Request, outcome: Outcome, seconds: float
 ) -> Solution:
-    """Recompute energies, put feasible samples first, and keep the best state known.
+    """Recompute energies, sort feasible samples first, and keep the best known state.
 
     Parameters
     ----------
     solver, problem, request
-        Who was asked what.
+        The call that was made.
     outcome : Outcome
-        What the solver handed back, as :func:`solvers.validation.validate_outcome` passed it.
+        The solver's outcome, after :func:`solvers.validation.validate_outcome`.
     seconds : float
-        Wall time of the run, of which the outcome names its share for building and decoding.
+        Wall time of the run, including the outcome's times for building and decoding.
     """
     begin = time.perf_counter()
     samples = outcome.samples
@@ -84,7 +84,7 @@ def _refutation(
     if proven:
         own = problem.energy(outcome.samples)[np.asarray(problem.is_feasible(outcome.samples))]
         if not len(own) or own.min() > allowed:
-            return f"a state was to be optimal, but another has the energy {energy}"
+            return f"a state was claimed optimal, but another has the energy {energy}"
     return None
 
 
@@ -107,7 +107,7 @@ def _record(
         "solver": solver.name,
         "versions": solver.versions(),
         "options": {k: v if is_plain(v) else type(v).__name__ for k, v in options.items()},
-        # A hash needs the coefficients on the host; those on a device stay there.
+        # A hash needs the coefficients on the host; they are not copied from a device for it.
         "problem": problem.hash if problem.on_host else None,
         "seed": request.seed,
         "time_limit": request.time_limit,
