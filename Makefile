@@ -73,6 +73,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
+	$(BIN)/python -m scripts.plain_words
 
 format: $(READY)
 	$(BIN)/ruff check --fix

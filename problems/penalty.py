@@ -155,11 +155,11 @@ def exchange_penalty(problem: CardinalityQUBO) -> Penalty:
     Adding the cheapest absent variable to a state with fewer than ``k`` ones costs at most ``U``,
     the k-th smallest of ``u_i = Q_ii + 2·(the k - 1 largest positive couplings)``, since at most
     ``k - 1`` variables are present. Removing the cheapest variable from one with more than ``k``
-    costs at most ``D``, the (n - k)-th smallest of ``d_i = -Q_ii - 2·(the least sum of k or more
-    couplings)``. With ``μ = (D - U)/2`` both repairs cost at most ``λ = (U + D)/2``, and a
-    violation of ``t`` saves at most ``tλ`` but costs ``t²λ``: every minimum of the penalised cost
-    can be made feasible without a higher energy. Couplings to other groups enter both bounds at
-    their worst case.
+    costs at most ``D``, the (n - k)-th smallest of
+    ``d_i = -Q_ii - 2·(the least sum of k or more couplings)``. With ``μ = (D - U)/2`` both
+    repairs cost at most ``λ = (U + D)/2``, and a violation of ``t`` saves at most ``tλ`` but
+    costs ``t²λ``: every minimum of the penalised cost can be made feasible without a higher
+    energy. Couplings to other groups enter both bounds at their worst case.
     """
     up, down = np.zeros(problem.num_groups), np.zeros(problem.num_groups)
     for g, members in enumerate(problem.group_members):

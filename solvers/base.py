@@ -1,4 +1,4 @@
-"""What a solver is: a frozen dataclass of options with one method, :meth:`Solver.run`."""
+"""Base class of solvers: a frozen dataclass of options with one method, :meth:`Solver.run`."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ Observer = Callable[[float, float, State], object]
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a solver can honour; asking for what it can't is an error, never ignored."""
+    """Features that a solver supports; requesting an unsupported one is an error."""
 
     exact: bool = False
-    """Proves optimality when it is given enough time."""
+    """Proves optimality, given enough time."""
     max_n: int | None = None
     """Largest number of variables accepted; None for no fixed limit."""
     hardware: str | None = None
-    """What it needs besides a CPU: "gpu", "qpu", "cloud"."""
+    """Hardware required besides a CPU: "gpu", "qpu", "cloud"."""
     native_cardinality: bool = True
-    """Holds ``Σx = k`` itself, without a penalty."""
+    """Enforces ``Σx = k`` itself, without a penalty."""
     groups: bool = False
-    """Takes several cardinality groups."""
+    """Supports several cardinality groups."""
     batches: bool = False
-    """Solves many problems in one call faster than one by one."""
+    """Solves many problems faster in one call than one by one."""
     deterministic: bool = True
-    """Same problem, options and seed give the same answer when no time limit cuts it."""
+    """Equal problem, options and seed give equal answers, without a time limit."""
     time_limit: bool = True
     seed: bool = True
     initial_state: bool = True
@@ -59,9 +59,9 @@ class Capabilities:
 
 @dataclass
 class Interrupt:
-    """Whether a call is interrupted (Ctrl-C), for the threads that work for it.
+    """Flag of an interrupted call (Ctrl-C), shared with its threads.
 
-    In another process it is a copy, which stays as it is: signals arrive there as well.
+    Other processes get a copy, which is never set: they receive signals themselves.
     """
 
     raised: bool = False
@@ -69,7 +69,7 @@ class Interrupt:
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller asks of one run, beside the problem and the solver's own options."""
+    """Parameters of one run, besides the problem and the solver's own options."""
 
     time_limit: float | None = None
     """Wall seconds, or None for the solver's own stopping rule."""
@@ -86,16 +86,16 @@ class Request:
     """``time.perf_counter()`` at the start, from which the time limit counts."""
 
     interrupt: Interrupt | None = None
-    """Shared by the runs of one call, whichever threads they are in."""
+    """Shared by all runs of one call."""
 
     @property
     def interrupted(self) -> bool:
-        """Whether to stop soon: the answer is no longer wanted."""
+        """Whether the call was interrupted and the run should stop."""
         return self.interrupt is not None and self.interrupt.raised
 
     @property
     def remaining(self) -> float:
-        """Seconds left: infinity without a time limit, never negative, 0 once interrupted."""
+        """Seconds left, at least 0: infinity without a time limit, 0 after an interruption."""
         if self.interrupted:
             return 0.0
         if self.time_limit is None:
@@ -103,7 +103,7 @@ class Request:
         return max(0.0, self.started + self.time_limit - time.perf_counter())
 
     def report(self, energy: float, at: float | None = None, x: State | None = None) -> bool:
-        """Tell the callback of a new incumbent; returns True when it asks to stop.
+        """Call the callback with a new incumbent; return True if it asks to stop.
 
         Parameters
         ----------
@@ -122,35 +122,35 @@ class Request:
 
 @dataclass
 class Outcome:
-    """What :meth:`Solver.run` hands back; the framework checks it and makes a Solution."""
+    """Return value of :meth:`Solver.run`; it is checked and converted to a Solution."""
 
     samples: npt.NDArray[np.uint8]
     """States found, shape (reads, n); infeasible ones are allowed and sorted last."""
     stop: Stop
     proven: bool = False
-    """The best sample is optimal, by proof."""
+    """Whether the best sample is proven optimal."""
     bound: float | None = None
     """A true lower bound on the energy (offset included), or None."""
     build_seconds: float = 0.0
-    """Part of the run spent on bringing the problem into the backend's form."""
+    """Part of the run spent converting the problem to the backend's form."""
     decode_seconds: float = 0.0
     repaired: npt.NDArray[np.bool_] | None = None
-    """Which samples were brought to the cardinality afterwards, bool of shape (reads,)."""
+    """Mask of the samples that were repaired to satisfy the cardinality, shape (reads,)."""
     info: dict[str, Any] = field(default_factory=dict)
-    """What the backend reports: numbers, text, arrays, and lists and dicts of them."""
+    """Report of the backend: numbers, text, arrays, and lists and dicts of them."""
 
 
 @dataclass(frozen=True)
 class Solver(ABC):
-    """One backend. Subclasses are frozen dataclasses whose fields are their options.
+    """Base class of backends: frozen dataclasses whose fields are their options.
 
-    A new solver is one file, one line in the entry-point group ``icbs.solvers`` and one
-    row in the conformance table of the tests. What is promised of a solver from elsewhere,
-    whatever it does, is in :mod:`solvers.guard`.
+    A new solver is one file, one line in the entry-point group ``icbs.solvers`` and one row in
+    the conformance table of the tests. The guarantees for third-party solvers are in
+    :mod:`solvers.guard`.
     """
 
     name: ClassVar[str]
-    """The word a user types."""
+    """Name in ``solve(problem, name)``."""
     summary: ClassVar[str]
     """One line for the list of solvers."""
     capabilities: ClassVar[Capabilities]
@@ -161,36 +161,36 @@ class Solver(ABC):
 
     @abstractmethod
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
-        """Search; called with a problem and a request that the capabilities cover.
+        """Solve a problem; the request is covered by the capabilities.
 
-        The problem's arrays and the initial state are read-only; copy what is to be changed.
-        Degenerate problems (one feasible state) never reach it.
+        The problem's arrays and the initial state are read-only. Problems with a single feasible
+        state are answered without calling this method.
         """
 
     def scaled(self, exponent: int) -> Solver:
         """Return the solver for a problem whose energies are multiplied by ``2**exponent``.
 
-        Problems far from ordinary size are scaled before they get here
-        (:mod:`solvers.scaling`). Overridden where an option is an energy, or one over it.
+        Problems with very large or small coefficients are scaled before they are solved
+        (:mod:`solvers.scaling`). Override it if an option is an energy, or an inverse energy.
         """
         return self
 
     def run_batch(
         self, problems: Sequence[CardinalityQUBO], requests: Sequence[Request]
     ) -> list[Outcome]:
-        """Solve many problems; overridden where ``capabilities.batches``."""
+        """Solve many problems; overridden if ``capabilities.batches``."""
         return [self.run(p, r) for p, r in zip(problems, requests, strict=True)]
 
     @classmethod
     def missing(cls) -> list[str]:
-        """List the requirements that are not installed, as pip takes them."""
+        """List the requirements that are not installed, in pip's syntax."""
         return [
             requirement for module, requirement in cls.requires.items() if not _installed(module)
         ]
 
     @classmethod
     def require(cls) -> None:
-        """Load what it stands on, so that no clock runs while modules are read.
+        """Import the required modules, before any time limit counts.
 
         Raises
         ------
@@ -214,26 +214,25 @@ class Solver(ABC):
                 ) from error
         cls.warm_up()
 
-    @classmethod  # noqa: B027 - few solvers have anything to do
+    @classmethod  # noqa: B027 - most solvers have nothing to prepare
     def warm_up(cls) -> None:
-        """Do once what would slow the first run down, such as compiling."""
+        """Prepare the first run once, for example compile kernels."""
 
-    def check_ready(self) -> None:  # noqa: B027 - few solvers need more than modules
-        """Refuse what would keep every run from answering, such as a missing account.
+    def check_ready(self) -> None:  # noqa: B027 - most solvers need no account
+        """Check for problems that would fail every run, such as a missing account.
 
-        A pruning run calls it before any work is done. It is quick, and reaches for nothing
-        beyond this machine.
+        Called before a pruning run. It is quick and does not access the network.
 
         Raises
         ------
         BackendError
-            The message says what to set up.
+            The message names the missing setup.
         """
 
     @classmethod
     @cache
     def versions(cls) -> dict[str, str]:
-        """Versions of the distributions it stands on, ours first."""
+        """Versions of the required distributions, ours first."""
         names = ["icbs-pruning", *(re.split(r"[^\w.-]", r)[0] for r in cls.requires.values())]
         return {name: found for name in names if (found := _version(name))}
 
@@ -253,5 +252,5 @@ def _version(distribution: str) -> str | None:
 def _installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # the package that should hold the module is missing itself
+    except ModuleNotFoundError:  # the parent package is missing
         return False

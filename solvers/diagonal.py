@@ -14,17 +14,17 @@ from solvers.solution import Stop
 class Diagonal(Solver):
     """Minimise the energy without couplings, exactly, by sorting.
 
-    About a state ``x⁰``, dropping the couplings of the *move* ``u = x - x⁰`` leaves ``Σ u_i (f_i
-    - …)``: flipping only ``i`` changes the energy by ``(1 - 2x⁰_i) f_i`` with the local field
-    ``f`` at ``x⁰``, so that choosing in each group the ``k`` smallest *fields* minimises the
-    linearised cost. Without an initial state the fields are those of ``x⁰ = 0``: the diagonal of
-    ``Q``.
+    About a state ``x⁰``, dropping the couplings of the *move* ``u = x - x⁰`` leaves
+    ``Σ u_i (f_i - …)``: flipping only ``i`` changes the energy by ``(1 - 2x⁰_i) f_i`` with the
+    local field ``f`` at ``x⁰``, so that choosing in each group the ``k`` smallest *fields*
+    minimises the linearised cost. Without an initial state the fields are those of ``x⁰ = 0``:
+    the diagonal of ``Q``.
 
     Parameters
     ----------
     about : {"start", "nothing"}, default "start"
-        The state at which the cost is linearised: the initial state, if given, or always ``x⁰ =
-        0``.
+        The state at which the cost is linearised: the initial state, if given, or always
+        ``x⁰ = 0``.
     """
 
     about: Literal["start", "nothing"] = "start"

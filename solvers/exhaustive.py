@@ -34,7 +34,7 @@ class Exhaustive(Solver):
     the enumeration is one swap: O(1) to evaluate from the cached fields, and one row update of n
     to apply.
 
-    The answer is optimal up to the rounding of float64 energies (some 1e-13 of Σ|Q|).
+    The answer is optimal up to the rounding of float64 energies (about 1e-13 of Σ|Q|).
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""From a backend's samples to a solution: nothing is believed, nothing is lost."""
+"""Conversion of a backend's samples to a solution with recomputed energies."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from solvers.base import Outcome, Request, Solver, State
 from solvers.solution import Solution, Status, Timing
 from solvers.validation import is_plain
 
-#: Share of all absolute coefficients by which energies and bounds may be off.
+#: Tolerated rounding error of energies and bounds, as a share of all absolute coefficients.
 ROUNDING = 1e-9
 
 
 def finalize(
     solver: Solver, problem: CardinalityQUBO, request: Request, outcome: Outcome, seconds: float
 ) -> Solution:
-    """Recompute energies, put feasible samples first, and keep the best state known.
+    """Recompute energies, sort feasible samples first, and keep the best known state.
 
     Parameters
     ----------
     solver, problem, request
-        Who was asked what.
+        The call that was made.
     outcome : Outcome
-        What the solver handed back, as :func:`solvers.validation.validate_outcome` passed it.
+        The solver's outcome, after :func:`solvers.validation.validate_outcome`.
     seconds : float
-        Wall time of the run, of which the outcome names its share for building and decoding.
+        Wall time of the run, including the outcome's times for building and decoding.
     """
     begin = time.perf_counter()
     samples = outcome.samples
@@ -77,19 +77,19 @@ def finalize(
 def _refutation(
     problem: CardinalityQUBO, outcome: Outcome, energy: float, proven: bool
 ) -> str | None:
-    """Say why a bound or a proof can't hold, if a feasible state of ``energy`` shows it."""
+    """Explain why a bound or a proof is wrong, if a feasible state of ``energy`` refutes it."""
     allowed = energy + ROUNDING * magnitude(problem)
     if outcome.bound is not None and outcome.bound > allowed:
         return f"the bound {outcome.bound} lies above the energy {energy} of a feasible state"
     if proven:
         own = problem.energy(outcome.samples)[np.asarray(problem.is_feasible(outcome.samples))]
         if not len(own) or own.min() > allowed:
-            return f"a state was to be optimal, but another has the energy {energy}"
+            return f"a state was claimed optimal, but another has the energy {energy}"
     return None
 
 
 def magnitude(problem: CardinalityQUBO) -> float:
-    """Bound the sum of all absolute coefficients, which energies are rounded to a share of."""
+    """Bound the sum of all absolute coefficients; rounding errors are a share of it."""
     if problem.is_factored:
         squares = np.square(np.abs(problem.A).sum(axis=1, dtype=np.float64))
         size = float(squares.sum() + np.abs(problem.linear).sum())
@@ -101,13 +101,13 @@ def magnitude(problem: CardinalityQUBO) -> float:
 def _record(
     solver: Solver, problem: CardinalityQUBO, request: Request, outcome: Outcome
 ) -> dict[str, Any]:
-    """Say what was asked of whom, so that an answer can be traced and repeated."""
+    """Record solver, options and request, so that an answer can be reproduced."""
     options = {name: getattr(solver, name) for name in solver.options()}
     return {
         "solver": solver.name,
         "versions": solver.versions(),
         "options": {k: v if is_plain(v) else type(v).__name__ for k, v in options.items()},
-        # A hash needs the coefficients on the host; those on a device stay there.
+        # A hash needs the coefficients on the host; they are not copied from a device for it.
         "problem": problem.hash if problem.on_host else None,
         "seed": request.seed,
         "time_limit": request.time_limit,

@@ -99,7 +99,7 @@ def _awaited(
     finally:
         if worker is not None:
             if not ended:
-                worker.end()
+                worker.kill()
             worker.release()
         elif not ended:
             running.abandon()

@@ -1,8 +1,8 @@
-"""Processes that run solvers which are not trusted, and that can be ended at any moment.
+"""Worker processes for untrusted solvers, which can be killed at any time.
 
-They are not made by :mod:`multiprocessing`, which would run the caller's script once more in
-each, or fork it in whatever state its threads are. A worker is started when one is needed,
-kept for later calls, and ends with this process, or when nobody has asked for long.
+They don't use :mod:`multiprocessing`, which would run the caller's script again in each, or fork
+it in an arbitrary state of its threads. A worker is started on demand, reused by later calls, and
+exits with this process, or after a long idle time.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ sys.path[:] = path
 from importlib import import_module
 import_module(module).serve()
 """
-#: Seconds that a worker may take to start and to import a solver.
+#: Longest time to start a worker and import a solver, in seconds.
 _LOADING = 120.0
 
 log = logging.getLogger("icbs")
 
 _lock = threading.Lock()
 _idle: list[Worker] = []
-#: As many workers as processors, whatever asks for them.
-_places = threading.BoundedSemaphore(usable_cpus())
-#: Classes of solvers that no worker could load.
-_resident: set[type] = set()
+#: At most one worker per processor, in all calls together.
+_slots = threading.BoundedSemaphore(usable_cpus())
+#: Classes of solvers that workers could not load.
+_not_loadable: set[type] = set()
 
 
 class Peer:
@@ -64,7 +64,7 @@ class Peer:
     Raises
     ------
     OSError
-        If no process can be started.
+        If the process can't be started.
     """
 
     def __init__(
@@ -103,19 +103,19 @@ class Peer:
         try:
             send(self._process.stdin, message)
             while True:
-                well, answer = pickle.loads(receive(self._process.stdout))
-                if well is not None:
+                ok, answer = pickle.loads(receive(self._process.stdout))
+                if ok is not None:
                     break
                 if hear is not None:
                     hear(answer)
         except (EOFError, OSError):
-            self.end()
-            raise ChildProcessError(f"its process ended{self._how()}") from None
-        if not well:
+            self.kill()
+            raise ChildProcessError(f"its process ended{self._exit_reason()}") from None
+        if not ok:
             raise answer
         return answer
 
-    def _how(self) -> str:
+    def _exit_reason(self) -> str:
         code = self._process.wait()
         if code >= 0:
             return f" with exit code {code}"
@@ -131,17 +131,17 @@ class Peer:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process has not ended."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
-    def end(self) -> None:
-        """End the process, whatever it is doing."""
+    def kill(self) -> None:
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
 
 
 class Worker(Peer):
-    """One process, and the solver that it holds."""
+    """One process with a loaded solver."""
 
     def __init__(self) -> None:
         super().__init__("solvers.worker")
@@ -149,12 +149,12 @@ class Worker(Peer):
         self._sources: dict[str, object] = {}
 
     def is_current(self, kind: type) -> bool:
-        """Whether a class, if it was imported there, has not changed since."""
+        """Whether a class has not changed since the worker imported it."""
         source = _source(kind)
         return self._sources.get(_full_name(kind), source) == source
 
     def load(self, kind: type, code: bytes) -> None:
-        """Bring a pickled solver there, unless it is there already."""
+        """Load a pickled solver, unless it is loaded already."""
         if code != self._held:
             self.ask("load", code, module_path())
             self._held = code
@@ -163,28 +163,28 @@ class Worker(Peer):
     def invoke(
         self, problems: Sequence[CardinalityQUBO], requests: Sequence[Request], batch: bool
     ) -> Any:
-        """Run the solver there; see :func:`solvers.invoke.invoke`."""
+        """Run the solver in the worker; see :func:`solvers.invoke.invoke`."""
         return self.ask("invoke", problems, requests, batch)
 
     def release(self) -> None:
-        """Keep it for another call, if it lives, and make room for the next."""
+        """Return the worker to the idle pool, if it is alive, and free its slot."""
         if self.is_alive:
             with _lock:
                 _idle.append(self)
-        _places.release()
+        _slots.release()
 
 
 def worker_for(
     solver: Solver, problems: Sequence[CardinalityQUBO], requests: Sequence[Request]
 ) -> Worker | None:
-    """Return a worker that holds a solver, or None where this process has to run it.
+    """Return a worker with a solver loaded, or None if the solver must run in this process.
 
-    That is: a solver that can't be pickled or imported elsewhere (one of ``__main__``), a
-    callback, which belongs to this process, or a problem on a device. Waits while as many
-    workers as there are processors are at work.
+    That is the case for a solver that can't be pickled or imported elsewhere (such as one of
+    ``__main__``), a callback, or a problem on a device. Waits for a slot if all workers are in
+    use.
     """
     kind = type(solver)
-    if kind.__module__ == "__main__" or kind in _resident or not sys.executable:
+    if kind.__module__ == "__main__" or kind in _not_loadable or not sys.executable:
         return None
     if not all(problem.on_host for problem in problems):
         return None
@@ -197,14 +197,14 @@ def worker_for(
     try:
         return _loaded(kind, code)
     except Exception as error:
-        _resident.add(kind)
-        log.info("%s is run in this process: another can't load it (%s)", kind, describe(error))
+        _not_loadable.add(kind)
+        log.info("%s runs in this process: a worker can't load it (%s)", kind, describe(error))
         return None
 
 
 def _loaded(kind: type, code: bytes) -> Worker:
-    """Return a worker that holds a pickled solver, or raise what keeps it from that."""
-    _places.acquire()
+    """Return a worker with a pickled solver loaded, or raise the error of loading it."""
+    _slots.acquire()
     worker = None
     try:
         worker = _idle_worker(kind) or Worker()
@@ -213,20 +213,20 @@ def _loaded(kind: type, code: bytes) -> Worker:
             raise error
     except BaseException:
         if worker is not None:
-            worker.end()
-        _places.release()
+            worker.kill()
+        _slots.release()
         raise
     return worker
 
 
 def _idle_worker(kind: type) -> Worker | None:
-    """Take one that lives still, and that has not imported an older version of a class."""
+    """Take an idle worker that is alive and has not imported an older version of a class."""
     with _lock:
         while _idle:
             worker = _idle.pop()
             if worker.is_alive and worker.is_current(kind):
                 return worker
-            worker.end()
+            worker.kill()
     return None
 
 
@@ -240,7 +240,7 @@ def module_path() -> list[str]:
 
 
 def _source(kind: type) -> object:
-    """Tell a class from what another process imported before: another object, or an edited file."""
+    """Return a key that changes with the class object and its source file."""
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
     try:
         return kind, os.stat(file).st_mtime_ns if file else None
@@ -248,10 +248,10 @@ def _source(kind: type) -> object:
         return kind, None
 
 
-def _forget() -> None:
-    """Begin anew in a forked process: the workers are those of the other."""
-    global _lock, _places
-    _lock, _places = threading.Lock(), threading.BoundedSemaphore(usable_cpus())
+def _reset_after_fork() -> None:
+    """Reset the pool in a forked process: the workers belong to the parent."""
+    global _lock, _slots
+    _lock, _slots = threading.Lock(), threading.BoundedSemaphore(usable_cpus())
     _idle.clear()
 
 
@@ -259,8 +259,8 @@ def _forget() -> None:
 def _end_all() -> None:
     with _lock:
         for worker in _idle:
-            worker.end()
+            worker.kill()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_reset_after_fork)

@@ -19,9 +19,9 @@ from solvers.penalised import Penalised
 from solvers.scaling import scale_option
 from solvers.solution import Stop
 
-#: Flips judged in one call of the sampler, which can't be interrupted, under a time limit.
+#: Flips per call of the sampler under a time limit, since a call can't be interrupted.
 _FLIPS_PER_CALL = 1e8
-#: Sweeps of the shortest anneal, and of the cold end of one whose time is up.
+#: Sweeps of the shortest anneal, and of the cold end of one whose time has run out.
 _SHORTEST = 20
 
 
@@ -29,17 +29,17 @@ _SHORTEST = 20
 class Neal(Penalised):
     """Anneal single flips, one read after another.
 
-    Under a time limit each read walks the schedule in calls that end often enough for the
-    limit to bind, and what is left of the schedule is thinned where it would not fit.
+    Under a time limit, the schedule of each read is split into short calls, so that the limit can
+    be kept, and the rest of the schedule is thinned if it would take too long.
 
     Parameters
     ----------
     num_sweeps : int
         Temperatures of a read, one sweep each.
     beta_range : (float, float), optional
-        First and last inverse temperature. By default, from the flips of a random feasible
-        state: hot enough for the dearest of them, cold enough to freeze the cheapest and
-        the penalty itself.
+        First and last inverse temperature. By default, derived from the flips of a random
+        feasible state: hot enough for the largest increase of energy, cold enough to freeze the
+        smallest and the penalty.
     """
 
     num_sweeps: int = 1000
@@ -60,7 +60,7 @@ class Neal(Penalised):
             raise OptionError(f"beta_range is {self.beta_range}; it must be 0 < first <= last")
 
     def scaled(self, exponent: int) -> Neal:
-        """Scale the inverse temperatures, if they are given, beside the penalty."""
+        """Scale the inverse temperatures, if given, and the penalty."""
         solver = super().scaled(exponent)
         assert isinstance(solver, Neal)
         if self.beta_range is None:
@@ -69,18 +69,19 @@ class Neal(Penalised):
         return dataclasses.replace(solver, beta_range=(hot, cold))
 
     def sample(self, form: CardinalityQUBO, penalty: Penalty, request: Request) -> Outcome:
-        """Anneal ``num_reads`` times, or as often as the time allows."""
+        """Anneal ``num_reads`` times, or until the time limit."""
         begin = time.perf_counter()
         rng = np.random.default_rng(request.seed)
-        walk = _Walk(dense_bqm(form, spin=True), request, rng)
+        reads = _Reads(dense_bqm(form, spin=True), request, rng)
         hot, cold = self.beta_range or _beta_range(form, penalty, rng)
         betas = np.geomspace(hot, cold, self.num_sweeps)
         build = time.perf_counter() - begin
-        # Under a limit a short anneal first: what a call costs, and an answer if time is out.
+        # Under a limit, a short anneal comes first: it measures the time of a call and gives an
+        # answer.
         limited = request.time_limit is not None
-        states, done = [walk(_thinned(betas, _SHORTEST)) if limited else no_states(form.n)], 0
-        while done < request.num_reads and request.remaining > 2 * walk.price:
-            states.append(walk(betas))
+        states, done = [reads(_thinned(betas, _SHORTEST)) if limited else no_states(form.n)], 0
+        while done < request.num_reads and request.remaining > 2 * reads.slowest_call:
+            states.append(reads(betas))
             done += 1
         return Outcome(
             np.concatenate(states),
@@ -90,16 +91,16 @@ class Neal(Penalised):
         )
 
 
-class _Walk:
-    """Reads of one model, in calls that end often enough for the time limit to bind."""
+class _Reads:
+    """Reads of one model, split into calls short enough to keep the time limit."""
 
     def __init__(self, bqm: Any, request: Request, rng: np.random.Generator) -> None:
         self.bqm, self.request, self.rng = bqm, request, rng
-        #: Seconds of the dearest call so far.
-        self.price = 0.0
+        #: Seconds of the longest call so far.
+        self.slowest_call = 0.0
 
     def __call__(self, betas: npt.NDArray[np.float64]) -> State:
-        """Walk a schedule, thinned where it does not fit the time; shape (1, n)."""
+        """Anneal with a schedule, thinned to fit the time limit; shape (1, n)."""
         n, start = self.bqm.num_variables, self.request.initial_state
         spins = self.rng.choice(SPINS, n) if start is None else 2 * start.astype(np.int8) - 1
         step = len(betas)
@@ -108,7 +109,7 @@ class _Walk:
         while len(betas):
             answer = self._call(spins, betas[:step])
             spins = answer.record.sample[0][np.argsort(list(answer.variables))]
-            calls = self.request.remaining // self.price
+            calls = self.request.remaining // self.slowest_call
             betas = _thinned(betas[step:], max(_SHORTEST, calls * step))
         return sample_states(answer, n)
 
@@ -123,12 +124,12 @@ class _Walk:
             beta_schedule=betas,
             seed=int(self.rng.integers(2**31)),
         )
-        self.price = max(self.price, time.perf_counter() - begin)
+        self.slowest_call = max(self.slowest_call, time.perf_counter() - begin)
         return answer
 
 
 def _thinned(betas: npt.NDArray[np.float64], count: float) -> npt.NDArray[np.float64]:
-    """Keep about ``count`` of the schedule, evenly and the coldest among them."""
+    """Keep about ``count`` evenly spaced temperatures, including the coldest."""
     if count >= len(betas):
         return betas
     return betas[np.linspace(len(betas) - 1, 0, int(count)).round().astype(int)[::-1]]
@@ -138,11 +139,11 @@ def _beta_range(form: CardinalityQUBO, penalty: Penalty, rng: Any) -> tuple[floa
     x = np.zeros(form.n, dtype=np.uint8)
     for members, k in zip(form.group_members, form.cardinalities, strict=True):
         x[rng.permutation(members)[:k]] = 1
-    price = penalty.strength[form.groups]
-    # A flip pays the penalty's price either way; what it costs besides is the field.
-    moves = np.abs(form.fields(x) - price * (1.0 - 2.0 * x))
-    hottest = float(np.quantile(moves, 0.95) + price.max())
-    coldest = min(float(np.quantile(moves, 0.01)), float(price.max()) or np.inf) / 10
+    strength = penalty.strength[form.groups]
+    # A flip changes the penalty by its strength; the field is the change of the cost.
+    moves = np.abs(form.fields(x) - strength * (1.0 - 2.0 * x))
+    hottest = float(np.quantile(moves, 0.95) + strength.max())
+    coldest = min(float(np.quantile(moves, 0.01)), float(strength.max()) or np.inf) / 10
     if hottest == 0:
         return 1.0, 1.0
     coldest = float(np.clip(coldest, 1e-5 * hottest, 1e-2 * hottest))

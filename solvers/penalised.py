@@ -1,4 +1,4 @@
-"""One mechanism for all backends that can't hold a cardinality: penalise, raise, repair."""
+"""Base class of backends without constraints: penalise, raise the strength, repair."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _FREE = 1e-9
 
 @dataclass(frozen=True)
 class Penalised(Solver):
-    """A backend that minimises the cost with the cardinality moved into it.
+    """A backend that minimises a cost that includes the cardinality as a penalty.
 
-    Samples are drawn at the policy's strength; while none of them is feasible the strength
-    is raised, by a step of the method of multipliers, and they are drawn again. The samples
-    of all strengths are then repaired, marked as such, and the best are returned. Under a
-    time limit each trial gets half of what remains, until one is feasible or the last.
+    Samples are drawn at the policy's strength. While none of them is feasible, the strength is
+    raised by a step of the method of multipliers, and sampling is repeated. The samples of all
+    strengths are then repaired and marked as such, and the best are returned. Under a time limit,
+    each trial gets half of the remaining time, until a sample is feasible or the last trial.
 
     With the policy ``"linear"`` there is no strength to be raised: a multiplier of the count is
     bisected, and trials share the time evenly. It ends as well where a repair costs nothing:
@@ -47,8 +47,8 @@ class Penalised(Solver):
     raises : int
         How often the strength may be raised, or the multiplier moved.
     repair : bool
-        Whether infeasible samples are brought to the cardinality (see
-        :func:`problems.repair.repair`); else they are returned as they are, last.
+        Whether infeasible samples are repaired (see :func:`problems.repair.repair`); else they
+        are returned unchanged, after the feasible ones.
     """
 
     penalty: str | float = "adaptive"
@@ -67,27 +67,27 @@ class Penalised(Solver):
             raise OptionError(f"raises is {self.raises}; it must be 0 or more")
 
     def scaled(self, exponent: int) -> Penalised:
-        """Scale a penalty that is given as a number."""
+        """Scale a numeric penalty."""
         if isinstance(self.penalty, str):
             return self
         return dataclasses.replace(self, penalty=scale_option(self.penalty, exponent))
 
     @abstractmethod
     def sample(self, form: CardinalityQUBO, penalty: Penalty, request: Request) -> Outcome:
-        """Draw states of low energy of ``form``, of any cardinality.
+        """Sample states of low energy of ``form``, with any cardinality.
 
         Parameters
         ----------
         form : CardinalityQUBO
-            The penalised cost, dense and in float64; its cardinality may be missed.
+            The penalised cost, dense and in float64; its cardinality is not enforced.
         penalty : Penalty
-            What it was made with.
+            The penalty in ``form``.
         request : Request
             With the seed and the time limit of this trial.
         """
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
-        """Draw, raise while nothing is feasible, repair, and keep the best."""
+        """Sample, raise the strength while no sample is feasible, repair, and keep the best."""
         begin = time.perf_counter()
         penalty = penalty_for(problem, self.penalty)
         form = penalised(problem, penalty)
@@ -109,7 +109,7 @@ class Penalised(Solver):
             if feasible.any():
                 if outcome.stop is not Stop.TIME_LIMIT:
                     break
-                settled = True  # the time kept for raises goes to the strength that works
+                settled = True  # spend the reserved time at the first feasible strength
                 continue
             begin = time.perf_counter()
             lowest = int(np.argmin(form.energy(outcome.samples)))
@@ -127,10 +127,10 @@ class Penalised(Solver):
         best = best_of(problem, states, request.num_reads)
         report = {
             "policy": self.penalty if isinstance(self.penalty, str) else "fixed",
-            "strength": _plain(penalty.strength),
-            "shift": _plain(penalty.shift),
-            "strengths": [_plain(each.strength) for each in tried],
-            "shifts": [_plain(each.shift) for each in tried],
+            "strength": _as_floats(penalty.strength),
+            "shift": _as_floats(penalty.shift),
+            "strengths": [_as_floats(each.strength) for each in tried],
+            "shifts": [_as_floats(each.shift) for each in tried],
             "feasible_share": float(feasible.mean()) if len(feasible) else None,
             "raw_energy": raw,  # of the best sample that needed no repair
         }
@@ -145,7 +145,7 @@ class Penalised(Solver):
     def _repair(
         self, problem: CardinalityQUBO, states: State, request: Request
     ) -> tuple[State, npt.NDArray[np.bool_]]:
-        """Repair the nearest first, one at least, and the others while there is time."""
+        """Repair the smallest violations first, at least one, and others until the time limit."""
         off = np.abs(problem.count(states) - problem.cardinalities).sum(axis=1)
         repaired = np.zeros(len(states), dtype=bool)
         if self.repair:
@@ -177,12 +177,12 @@ def _trial(request: Request, number: int, share: float) -> Request:
 
 
 def best_of(problem: CardinalityQUBO, states: State, count: int) -> Any:
-    """Choose the best states, feasible first."""
+    """Return the indices of the best states, feasible first."""
     if not len(states):
         return slice(None)
     return np.lexsort((problem.energy(states), ~problem.is_feasible(states)))[:count]
 
 
-def _plain(values: Any) -> float | list[float]:
+def _as_floats(values: Any) -> float | list[float]:
     numbers = [float(v) for v in values]
     return numbers[0] if len(numbers) == 1 else numbers

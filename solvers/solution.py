@@ -72,9 +72,9 @@ class Solution:
     energies: npt.NDArray[np.float64]
     """Energies of :attr:`samples`, shape (reads,)."""
     feasible: npt.NDArray[np.bool_]
-    """Which of :attr:`samples` satisfy the cardinality, shape (reads,)."""
+    """Mask of the :attr:`samples` that satisfy the cardinality, shape (reads,)."""
     repaired: npt.NDArray[np.bool_]
-    """Which of :attr:`samples` were infeasible and were brought to the cardinality."""
+    """Mask of the :attr:`samples` that were infeasible and were repaired."""
     timing: Timing
     info: dict[str, Any] = field(default_factory=dict)
     """Backend and version, seed, options, problem hash (None for a problem held on a device: ask

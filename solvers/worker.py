@@ -1,7 +1,7 @@
-"""The other end of :mod:`solvers.isolation`: a process that runs solvers for another one.
+"""Main loop of the worker processes of :mod:`solvers.isolation`.
 
-Messages are pickles with their length before them. They come on the standard input, which
-also says when the other process is gone, and go to what was the standard output.
+Messages are pickles, preceded by their length. They are read from the standard input, whose end
+means that the parent has exited, and written to the original standard output.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def send(file: BinaryIO, message: Any) -> None:
 
 
 def receive(file: BinaryIO) -> bytes:
-    """Read one message, pickled still.
+    """Read one message, without unpickling it.
 
     Raises
     ------
     EOFError
-        If the other end is gone.
+        If the other process has exited.
     """
     header = file.read(_LENGTH.size)
     if len(header) == _LENGTH.size:
@@ -50,7 +50,7 @@ Tell = Callable[[Any], None]
 
 
 def serve(make: Callable[[Tell], Callable[[bytes], tuple[bool, Any]]] | None = None) -> None:
-    """Answer messages until there are no more.
+    """Answer messages until the input ends.
 
     Parameters
     ----------
@@ -58,10 +58,10 @@ def serve(make: Callable[[Tell], Callable[[bytes], tuple[bool, Any]]] | None = N
         Returns what answers a message, given a function that sends notes on the way; by
         default, what runs solvers for :mod:`solvers.isolation`.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process decides what ends
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process decides when to stop
     answers = os.fdopen(os.dup(1), "wb")
     questions = os.fdopen(os.dup(0), "rb")
-    # What a solver prints, or reads, must not meet the messages.
+    # A solver's own input and output must not mix with the messages.
     os.dup2(2, 1)
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
@@ -72,7 +72,7 @@ def serve(make: Callable[[Tell], Callable[[bytes], tuple[bool, Any]]] | None = N
             while True:
                 arrived.put(receive(questions))
         finally:
-            os._exit(0)  # whatever the solver does: nobody is left to hear of it
+            os._exit(0)  # also during a run: the parent has exited
 
     threading.Thread(target=listen, daemon=True).start()
     handle = _Handler() if make is None else make(lambda note: send(answers, (None, note)))
@@ -85,12 +85,12 @@ def serve(make: Callable[[Tell], Callable[[bytes], tuple[bool, Any]]] | None = N
 
 
 class _Handler:
-    """Loads a solver, then runs it; an error is an answer as well."""
+    """Loads and runs a solver; errors are returned as answers."""
 
     solver: Any = None
 
     def __call__(self, message: bytes) -> tuple[bool, Any]:
-        """Return whether it went well, and the answer or the error."""
+        """Return whether the call succeeded, and its answer or error."""
         from solvers.errors import to_solver_error
         from solvers.invoke import solver_name
 
@@ -102,14 +102,14 @@ class _Handler:
             return False, to_solver_error(solver_name(self.solver), error)
 
     def load(self, code: bytes, path: list[str]) -> None:
-        """Unpickle a solver, found as there, and load what it stands on."""
+        """Unpickle a solver with the parent's module path, and import its requirements."""
         self.solver = None
         sys.path[:] = path
         self.solver = pickle.loads(code)
         self.solver.require()
 
     def invoke(self, problems: Any, requests: Any, batch: bool) -> Any:
-        """Run it; see :func:`solvers.invoke.invoke`."""
+        """Run the solver; see :func:`solvers.invoke.invoke`."""
         from solvers.invoke import invoke
 
         return invoke(self.solver, problems, requests, batch)

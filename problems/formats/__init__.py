@@ -134,8 +134,8 @@ def write(
     format : str, optional
         A key of :data:`FORMATS`; inferred from the file extension when omitted.
     free : bool, default False
-        Write the QUBO behind a problem made by :func:`problems.free.free` or ``read(…,
-        free=True)``: n variables, no cardinality.
+        Write the QUBO behind a problem made by :func:`problems.free.free` or
+        ``read(…, free=True)``: n variables, no cardinality.
 
     Raises
     ------

@@ -15,15 +15,16 @@ listed once, in either order, and stands for both triangles. ``mqlib`` is the sa
 triangular and full symmetric matrices are both read correctly. A line ``i i v`` adds ``v x_i`` in
 all of them.
 
-dimod's header ``# vartype=SPIN`` is supported in ``coo``: the variables are then spins ``s = 2x -
-1``, and the cardinality counts the spins that are +1. Without a header the variables are binary.
-dimod's own reader drops numbers with an exponent, so none are written there; it reads no offset.
+dimod's header ``# vartype=SPIN`` is supported in ``coo``: the variables are then spins
+``s = 2x - 1``, and the cardinality counts the spins that are +1. Without a header the variables
+are binary. dimod's own reader drops numbers with an exponent, so none are written there; it reads
+no offset.
 
 No dialect has a field for the cardinality, so it is passed as ``k`` when reading, except for
 files written here: these have comments ``# icbs offset 0.5``, ``# icbs cardinalities 2 1`` and,
 with several groups, ``# icbs groups 0 0 1 …`` (``c`` instead of ``#`` in ``qubo``). The
-reference's own reader accepts no comments: write with ``comments=False`` for it. A comment ``#
-icbs …`` that is unknown, or given twice with two values, is refused.
+reference's own reader accepts no comments: write with ``comments=False`` for it. A comment
+``# icbs …`` that is unknown, or given twice with two values, is refused.
 """
 
 from __future__ import annotations

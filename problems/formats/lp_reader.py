@@ -1,8 +1,8 @@
 """Parser of LP texts; see :mod:`problems.formats.lp`.
 
-A text is read where solvers agree on its meaning, and refused where they differ: CPLEX reads ``2
-3 x`` as ``23 x``, dimod as ``2 + 3 x``; a bracket without ``/ 2`` is halved by CPLEX and not by
-Gurobi; a binary with the bound 2 is an integer up to 2 for HiGHS and CPLEX; a name that occurs
+A text is read where solvers agree on its meaning, and refused where they differ: CPLEX reads
+``2 3 x`` as ``23 x``, dimod as ``2 + 3 x``; a bracket without ``/ 2`` is halved by CPLEX and not
+by Gurobi; a binary with the bound 2 is an integer up to 2 for HiGHS and CPLEX; a name that occurs
 only under ``Binary`` is a variable for some and dropped by others.
 """
 
@@ -46,7 +46,7 @@ _TURNED = str.maketrans("<>", "><")
 #: A word that opens a section: the first of its line, unless it is the label of a row.
 _HEAD = re.compile(
     r"""^[ \t]*+(?:
-      (?P<foreign> semi-?(?:continuous|integers?) | semis? | sin | sec | sos[12]?
+      (?P<unsupported> semi-?(?:continuous|integers?) | semis? | sin | sec | sos[12]?
                  | (?:lazy|general|gen)[ \t]++cons(?:traints?)? | gencons? | user[ \t]++cuts?
                  | pwlobj | scenarios? | multi-objectives?)
     | (?P<objective> max(?:imize|imum)? | min(?:imize|imum)?)
@@ -104,7 +104,7 @@ class Reader:
                 self._rows()
             elif head["bounds"]:
                 self._bounds()
-            elif head["foreign"]:
+            elif head["unsupported"]:
                 if self._left():  # HiGHS writes empty ones
                     what = head[0].strip()
                     self._refuse(f"section {what!r} is not supported; a cardinality is a row", head)
@@ -126,7 +126,7 @@ class Reader:
             kind, what = head.lastgroup, head[0].strip()
             if not heads and (kind != "objective" or self.text[: head.start()].strip()):
                 raise FormatError(f"{self.path} is not an LP text: it starts without objective")
-            if kind == "foreign":
+            if kind == "unsupported":
                 kind = what.lower()
             if kind in heads or "end" in heads or (kind == "rows" and len(heads) > 1):
                 self._refuse(f"section {what!r} is duplicate or out of order", head)

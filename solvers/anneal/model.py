@@ -133,8 +133,8 @@ def _columns(A: Array, layout: LaneLayout, scale: float) -> Array:
 def split_diagonal(Q: Array) -> Array:
     """Return the part of a matrix's diagonal that counts as curvature: the largest coupling.
 
-    A convex curvature has a diagonal of at least that size on average (``|C_ij| ≤ √(C_ii
-    C_jj)``); the rest is linear.
+    A convex curvature has a diagonal of at least that size on average
+    (``|C_ij| ≤ √(C_ii C_jj)``); the rest is linear.
     """
     if len(Q) == 1:
         return np.zeros(1, np.float32)

@@ -1,11 +1,11 @@
 """The relaxed energy and its gradient, from factors or from a matrix, compiled.
 
-The relaxation of ``xᵀQx`` to ``0 ≤ x ≤ 1`` writes it as ``xᵀCx + linear·x``. With factors ``C =
-AᵀA``, and the energy is convex. For a matrix ``Q``, the split of the diagonal is arbitrary: ``C``
-has the off-diagonal entries of ``Q``, and a chosen diagonal ``curv``. The gradient is ``g =
-linear + 2Cx``; at a binary state the local field of variable v is ``g_v - C_vv`` where ``x_v =
-1`` and ``g_v + C_vv`` where ``x_v = 0``, and swapping i for j changes the energy by ``g_j -
-g_i + C_ii + C_jj - 2C_ij``.
+The relaxation of ``xᵀQx`` to ``0 ≤ x ≤ 1`` writes it as ``xᵀCx + linear·x``. With factors
+``C = AᵀA``, and the energy is convex. For a matrix ``Q``, the split of the diagonal is arbitrary:
+``C`` has the off-diagonal entries of ``Q``, and a chosen diagonal ``curv``. The gradient is
+``g = linear + 2Cx``; at a binary state the local field of variable v is ``g_v - C_vv`` where
+``x_v = 1`` and ``g_v + C_vv`` where ``x_v = 0``, and swapping i for j changes the energy by
+``g_j - g_i + C_ii + C_jj - 2C_ij``.
 
 Kernels take its coefficients as one :class:`Quadratic`, and a point as one :class:`Point`.
 """

@@ -44,7 +44,7 @@ class Relaxation:
     model: KernelModel
     point: Point
     selection_score: Array
-    """How unlikely each variable is to leave its bound; see
+    """Scores of variables, lower if likely to leave their bound; see
     :mod:`solvers.anneal.core_selection`."""
     fractional: int
     """Number of variables between 0 and 1."""

@@ -117,10 +117,11 @@ def _dots(
     return types.void(matrix, left, i, right, j, out), emit
 
 
-#: ``dots(matrix, left, i, right, j, out)``: ``out[i+r, j+c] = matrix[left[i+r]] ·
-#: matrix[right[j+c]]`` for r < 4, c < 2. All are C-contiguous, matrix and out float32, left
-#: and right int64; the row length of matrix is a multiple of 8. Indices are checked where
-#: numba checks those of arrays (``NUMBA_BOUNDSCHECK=1``).
+#: ``dots(matrix, left, i, right, j, out)``:
+#: ``out[i+r, j+c] = matrix[left[i+r]] · matrix[right[j+c]]`` for r < 4, c < 2. All are
+#: C-contiguous, matrix and out float32, left and right int64; the row length of matrix is a
+#: multiple of 8. Indices are checked where numba checks those of arrays
+#: (``NUMBA_BOUNDSCHECK=1``).
 dots: Any = _dots
 
 

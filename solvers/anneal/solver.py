@@ -31,10 +31,10 @@ Array = npt.NDArray[Any]
 class Anneal(Solver):
     """Convex relaxation, then annealing of the variables that it leaves undecided.
 
-    With factors, the curvature ``AᵀA`` is convex, and the optimum of the relaxation to ``0 ≤ x ≤
-    1`` is close to the best binary state: on pruning blocks, all but about ten variables are 0 or
-    1 in it, and nearly all of those keep their value. It is found with working sets
-    (:mod:`solvers.anneal.relaxation_kernel`) in O(mn) per round, without forming ``Q``. The
+    With factors, the curvature ``AᵀA`` is convex, and the optimum of the relaxation to
+    ``0 ≤ x ≤ 1`` is close to the best binary state: on pruning blocks, all but about ten
+    variables are 0 or 1 in it, and nearly all of those keep their value. It is found with working
+    sets (:mod:`solvers.anneal.relaxation_kernel`) in O(mn) per round, without forming ``Q``. The
     remaining variables are decided on small cores, whose matrix fits the caches, by short anneals
     with swaps and cached fields, and descents (:mod:`solvers.anneal.core`). Finally, all swaps
     are tried (:mod:`solvers.anneal.polish_kernel`). A dense ``Q`` is treated alike, with a chosen

@@ -199,7 +199,7 @@ class Place:
             for child in psutil.Process(self.peer.pid).children(recursive=True):
                 with suppress(psutil.Error):
                     child.kill()
-        self.peer.end()
+        self.peer.kill()
 
 
 def _ended(status: str, why: str, seconds: float) -> dict[str, Any]:

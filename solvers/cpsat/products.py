@@ -17,11 +17,11 @@ def products(problem: CardinalityQUBO, request: Request, rlt: bool, bits: int) -
     """Build a model that linearises every product.
 
     The objective pulls ``y_ij`` down where its coefficient is positive and up where it is
-    negative, so that the constraints of the McCormick envelope on that side suffice: ``y ≥ x_i +
-    x_j - 1``, or ``y ≤ x_i`` and ``y ≤ x_j``. With ``rlt``, both sides are added for every pair,
-    and so is the product of each cardinality with each variable, ``Σ_{j∈g} y_ij = k_g x_i`` (the
-    first level of the reformulation-linearisation technique: Sherali & Adams, SIAM J. Discrete
-    Math. 3, 1990).
+    negative, so that the constraints of the McCormick envelope on that side suffice:
+    ``y ≥ x_i + x_j - 1``, or ``y ≤ x_i`` and ``y ≤ x_j``. With ``rlt``, both sides are added for
+    every pair, and so is the product of each cardinality with each variable,
+    ``Σ_{j∈g} y_ij = k_g x_i`` (the first level of the reformulation-linearisation technique:
+    Sherali & Adams, SIAM J. Discrete Math. 3, 1990).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The uniform interface of CP-SAT."""
+"""Solver ``cpsat``."""
 
 from __future__ import annotations
 
@@ -21,46 +21,46 @@ from solvers.reduced_search import ReducedSearch
 from solvers.solution import Stop
 from solvers.streams import bounded_seed
 
-#: Up to this many free variables, products are few and leave less to rounding.
+#: Up to this many free variables, products are used, which have smaller rounding errors.
 _FEW = 24
 
 
 @dataclass(frozen=True)
 class CpSat(Solver):
-    """Constraint programming with a linear relaxation, on one of two formulations.
+    """OR-Tools CP-SAT on one of two formulations.
 
     ``"products"`` has a variable for each ``x_i x_j`` (:mod:`solvers.cpsat.products`): the
     textbook linearisation, whose bound is weak. ``"squares"`` (:mod:`solvers.cpsat.squares`)
-    writes the energy as a sum of squares of linear forms with tangents, which brings the
-    bound of the convex relaxation into CP-SAT. ``"auto"`` takes products for a handful of
-    free variables, else squares.
+    writes the energy as a sum of squares of linear forms with tangents, which gives CP-SAT the
+    bound of the convex relaxation. ``"auto"`` uses products for a few free variables, else
+    squares.
 
-    CP-SAT's objective is integral. The most that rounding the coefficients can add to a
-    feasible energy, ``info["rounding"]``, is subtracted from the bound, which so holds for
-    the problem as given. Optimality is claimed if CP-SAT proves it and what the bound then
-    leaves open is at most ``info["tolerance"]``; rounding alone leaves open up to
-    ``info["lowering"]``, the most that it can take away.
+    CP-SAT's objective is integral. The largest increase of a feasible energy by rounded
+    coefficients, ``info["rounding"]``, is subtracted from the bound, which then holds for the
+    problem as given. Optimality is claimed if CP-SAT proves it and the remaining gap is at most
+    ``info["tolerance"]``; rounding alone can leave a gap of ``info["lowering"]``, the largest
+    decrease.
 
     Parameters
     ----------
     formulation : {"auto", "products", "squares"}
     relax : bool, default True
-        Before CP-SAT sees the problem, fix what the convex relaxation decides against the
-        state that a swap search finds (:mod:`solvers.exact.fixing`). Without it, fix what
-        dominance decides (:mod:`problems.presolve`), and leave the rest to CP-SAT alone.
+        Fix variables by reduced costs of the convex relaxation first, relative to the state of a
+        swap search (:mod:`solvers.exact.fixing`). Without it, fix variables by dominance only
+        (:mod:`problems.presolve`).
     workers : int, optional
         Parallel workers; as many as there are usable CPUs when omitted. One alone is
         deterministic.
     rlt : bool, default False
         With products: add the cardinality times each variable.
     bits : int, default 40
-        With products: the largest coefficient is scaled to so many bits, or fewer where
-        sums would overflow.
+        With products: bits of the largest scaled coefficient; fewer are used if sums would
+        overflow.
     tangents : int, default 4
         With squares: tangents on either side of the relaxation's minimum.
     tolerance : float, default 1e-6
-        Share of the energy (offset left out) that a proof may leave open; it may always
-        leave what :mod:`solvers.exact` counts as a tie.
+        Largest gap of a proof, as a share of the energy without offset; ties as in
+        :mod:`solvers.exact` are always allowed.
     """
 
     formulation: str = "auto"
@@ -121,7 +121,7 @@ class _Search(ReducedSearch):
         self.options = options
 
     def build(self) -> CpSatModel | None:
-        """State the rest in integers; None if time ran out."""
+        """Build the CP-SAT model of the remaining problem; None at the time limit."""
         options, rest = self.options, self.rest.problem
         few = rest.n <= _FEW
         if self.request.remaining <= 0:
@@ -133,7 +133,7 @@ class _Search(ReducedSearch):
         return model if self.request.remaining > 0 else None
 
     def run(self, model: CpSatModel) -> None:
-        """Let CP-SAT search from the incumbent; every solution on the way is offered."""
+        """Run CP-SAT from the incumbent; every solution it finds is offered."""
         from ortools.sat.python import cp_model
 
         offer, restore = self.offer, self.rest.restore
@@ -154,7 +154,8 @@ class _Search(ReducedSearch):
             solver.parameters.random_seed = bounded_seed(self.request.seed, 2**31 - 1)
         if self.request.time_limit is not None:
             solver.parameters.max_time_in_seconds = max(self.request.remaining, 1e-3)
-        # Else CP-SAT takes SIGINT over in C, and leaves it so that Ctrl-C kills the process.
+        # Otherwise CP-SAT handles SIGINT in C and doesn't restore it: Ctrl-C would kill the
+        # process.
         solver.parameters.catch_sigint_signal = False
         watch = Watch()
         status = interruptible(
@@ -162,7 +163,7 @@ class _Search(ReducedSearch):
         )
         if status in (cp_model.MODEL_INVALID, cp_model.INFEASIBLE):
             reason = model.model.validate() or solver.status_name(status)
-            raise BackendError(f"CP-SAT refuses the model: {reason}")
+            raise BackendError(f"CP-SAT rejects the model: {reason}")
         if status != cp_model.UNKNOWN:
             self.raise_bound(model.lower(solver.best_objective_bound))
         if status != cp_model.OPTIMAL and self.stop is Stop.PROVEN:

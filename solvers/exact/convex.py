@@ -168,9 +168,9 @@ def _from_matrix(problem: CardinalityQUBO, request: Request) -> Convex:
 def _certify(P: Matrix) -> float:
     """Raise the diagonal of ``P`` in place until it is provably positive semidefinite.
 
-    If the floating-point Cholesky factorisation of ``P - cI`` succeeds with ``c = (n + 2)u
-    tr(P)``, up to a small factor, then ``P`` is positive semidefinite (Rump, BIT 46, 2006).
-    Returns the amount added.
+    If the floating-point Cholesky factorisation of ``P - cI`` succeeds with
+    ``c = (n + 2)u tr(P)``, up to a small factor, then ``P`` is positive semidefinite (Rump, BIT
+    46, 2006). Returns the amount added.
     """
     n = len(P)
     c = 2 * (n + 4) * ROUNDOFF * float(np.abs(P.diagonal()).sum())

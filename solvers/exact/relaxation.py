@@ -1,13 +1,13 @@
-"""The convex relaxation of a node: an active-set method and the bound it proves.
+"""Convex relaxation of a node by an active-set method, and its Lagrangian bound.
 
-Minimise ``f(y) = yᵀPy + lᵀy`` over ``0 ≤ y ≤ 1`` with ``Σ_{i∈g} y_i = k_g`` in each group,
-for positive definite ``P``. Whatever ``y`` and multipliers ``θ`` the method stops at, with
-the gradient ``r = 2Py + l - θ`` convexity gives the Lagrangian bound
+Minimise ``f(y) = yᵀPy + lᵀy`` over ``0 ≤ y ≤ 1`` with ``Σ_{i∈g} y_i = k_g`` in each group, for
+positive definite ``P``. For any ``y`` and multipliers ``θ``, with the gradient
+``r = 2Py + l - θ``, convexity gives the Lagrangian bound
 
     f(x) ≥ f(y) + Σ_g θ_g (k_g - Σ_{i∈g} y_i) + Σ_i min(-r_i y_i, r_i (1 - y_i))
 
 for every feasible ``x``, and forcing ``x_i`` to the worse of its two values raises it by
-``|r_i|`` (reduced-cost fixing). Nothing rests on the method having converged.
+``|r_i|`` (reduced-cost fixing). The bound does not depend on convergence of the method.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from solvers._numba import Array, jit
 from solvers.exact.linalg import cholesky, solve
 
-#: Values this close to a bound are put on it.
+#: Values this close to a bound are set to it.
 SNAP = 1e-11
 
 
@@ -33,7 +33,7 @@ class ConvexProblem(NamedTuple):
     group: Array
     """Label of each variable, int64, shape (n,)."""
     k: Array
-    """How many variables are 1 in each group, int64, shape (groups,)."""
+    """Number of ones in each group, int64, shape (groups,)."""
 
 
 class Iterate(NamedTuple):
@@ -53,20 +53,20 @@ def relax(
 ) -> float:
     """Move ``y`` to the minimum and return the bound proven there.
 
-    Primal active set: Newton steps on the free variables, held in their groups' planes,
-    up to the first bound that blocks; at a stationary point the variable whose multiplier
-    has the wrong sign by most is freed (a pair, where its group has no free variable).
+    Primal active set: Newton steps on the free variables, in their groups' planes, up to the
+    first blocking bound; at a stationary point, the variable whose multiplier violates its sign
+    most is freed (a pair, if its group has no free variable).
 
     Parameters
     ----------
     problem : ConvexProblem
     iterate : Iterate
-        ``y`` is a feasible start. It becomes the last point, with its gradient and the
-        multipliers of the bound returned.
+        ``y`` is a feasible start. It is replaced by the last point, with its gradient and the
+        multipliers of the bound.
     tolerance : float
-        Multipliers wrong by less are left.
+        Largest ignored violation of a multiplier's sign.
     cutoff : float
-        Stop once the bound is seen to reach it.
+        Stop when the bound reaches it.
     steps : int
         Newton steps at the most, 2 or more: one frees a variable, the next moves it.
     """
@@ -108,7 +108,7 @@ def relax(
         has_free[:] = False
         for a in range(count):
             has_free[group[free[a]]] = True
-        g = most_wrong(iterate, group, is_free, has_free, low, high, tolerance)
+        g = most_violated(iterate, group, is_free, has_free, low, high, tolerance)
         if g < 0 or bound(problem, iterate) >= cutoff:
             break
         if low[g] >= 0:
@@ -119,14 +119,14 @@ def relax(
             free[count] = high[g]
             is_free[high[g]] = True
             count += 1
-    # The gradient has collected the rounding of every step; the bound must not.
+    # The gradient has accumulated rounding errors; the bound must not use them.
     refresh(problem, iterate)
     clip(gradient, group, theta)
     return float(bound(problem, iterate))
 
 
 @jit
-def most_wrong(
+def most_violated(
     iterate: Iterate,
     group: Array,
     is_free: Array,
@@ -135,11 +135,11 @@ def most_wrong(
     high: Array,
     tolerance: float,
 ) -> int:
-    """Find the group whose multipliers are most wrong, -1 if all are right within tolerance.
+    """Find the group with the largest violation, -1 if all are within the tolerance.
 
-    ``low[g]`` and ``high[g]`` become what to free there: the variable at 0 with the least
-    gradient, the variable at 1 with the greatest; -1 for neither. ``theta`` is set for
-    groups without a free variable.
+    ``low[g]`` and ``high[g]`` are set to the variables to free: the one at 0 with the smallest
+    gradient, and the one at 1 with the largest; -1 for none. ``theta`` is set for groups without
+    a free variable.
     """
     y, gradient, theta = iterate
     low[:] = -1
@@ -177,9 +177,9 @@ def most_wrong(
 
 @jit
 def clip(gradient: Array, group: Array, theta: Array) -> None:
-    """Bring each multiplier into the range of its group's gradients.
+    """Clip each multiplier to the range of its group's gradients.
 
-    The best one lies there, and what lies there can't blow up the rounding of the bound.
+    The optimal one is in that range, and the range limits the rounding error of the bound.
     """
     least, most = np.full(len(theta), np.inf), np.full(len(theta), -np.inf)
     for i in range(len(gradient)):
@@ -220,11 +220,11 @@ def bound(problem: ConvexProblem, iterate: Iterate) -> float:
 
 @jit
 def newton(problem: ConvexProblem, iterate: Iterate, free: Array, count: int, step: Array) -> bool:
-    """Newton step on the free variables in the planes of their groups; sets ``theta`` there.
+    """Compute a Newton step on the free variables in the planes of their groups; set ``theta``.
 
-    ``2P_FF p = -(gradient_F - Bθ)`` with ``Bᵀp = 0``, through the Schur complement
-    ``BᵀP_FF⁻¹B``. Returns False if ``P_FF`` is not numerically positive definite, or so
-    small beside the gradient that the step leaves floating point.
+    ``2P_FF p = -(gradient_F - Bθ)`` with ``Bᵀp = 0``, through the Schur complement ``BᵀP_FF⁻¹B``.
+    Returns False if ``P_FF`` is not numerically positive definite, or so small that the step
+    overflows.
     """
     P, group, gradient, theta = problem.P, problem.group, iterate.gradient, iterate.theta
     H = np.empty((count, count))
@@ -272,7 +272,7 @@ def newton(problem: ConvexProblem, iterate: Iterate, free: Array, count: int, st
 
 @jit
 def advance(P: Array, iterate: Iterate, free: Array, count: int, step: Array) -> bool:
-    """Take the step as far as the bounds allow; True if a variable reached its bound."""
+    """Take the step up to the first bound; return True if a variable reached its bound."""
     y, gradient = iterate.y, iterate.gradient
     length = 1.0
     blocking = -1

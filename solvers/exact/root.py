@@ -1,4 +1,4 @@
-"""The root relaxation, on as few variables as it takes, and the core that it leaves."""
+"""Root relaxation by sifting, and extraction of the undecided core."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from solvers.base import Request
 from solvers.exact.convex import Array, Convex, Vector
 from solvers.exact.relaxation import ConvexProblem, Iterate, relax
 
-#: Variables that the working set begins with, and that a round may add.
+#: Initial size of the working set, and largest number of variables added per round.
 _WORKING = 256
 _ROUNDS = 50
 #: Newton steps between two looks at the clock.
@@ -20,32 +20,32 @@ _STEPS = 16
 
 @dataclass(frozen=True)
 class Root:
-    """The minimum of the relaxation, and what it proves."""
+    """Minimum and bound of the root relaxation."""
 
     y: Vector
     """Point, shape (n,)."""
     bound: float
-    """Lower bound on ``f`` over all feasible states, rounding accounted for."""
+    """Lower bound on ``f`` over all feasible states, including rounding errors."""
     reduced: Vector
-    """Multipliers: forcing ``x_i`` to the side it is not on raises the bound by |reduced_i|."""
+    """Reduced costs: forcing ``x_i`` to its other side raises the bound by |reduced_i|."""
 
 
 @dataclass(frozen=True)
 class Core:
-    """What is left of a problem when all variables that a bound decides are fixed."""
+    """The problem in the variables that are not fixed by a bound."""
 
     problem: ConvexProblem
-    """Of the variables that are left, with their groups relabelled 0, 1, …"""
+    """In the remaining variables, with their groups relabelled 0, 1, …"""
     constant: float
     index: Array
-    """Variable of the problem behind each of the core."""
+    """Index of each of the core's variables in the problem."""
     x: npt.NDArray[np.uint8]
-    """State of all variables, zero in the core."""
+    """State of all variables, 0 in the core."""
     feasible: bool
-    """Whether what is fixed leaves a feasible state."""
+    """Whether the fixed variables allow a feasible state."""
 
     def lift(self, state: Array) -> npt.NDArray[np.uint8]:
-        """Return the state of all variables that goes with one of the core."""
+        """Return the state of all variables for a state of the core."""
         x = self.x.copy()
         x[self.index] = state
         return x
@@ -54,13 +54,13 @@ class Core:
 def solve_root(convex: Convex, k: Array, x: Array, request: Request) -> Root:
     """Relax the whole problem from a feasible state ``x``, as far as the time allows.
 
-    Works on the variables nearest to changing sides, prices the others with the full
-    gradient and takes in those on the wrong side, until there are none (sifting).
+    Solves the relaxation on a working set, computes reduced costs of the other variables from the
+    full gradient, and adds those on the wrong side, until there are none (sifting).
     """
     groups, accuracy = convex.groups.astype(np.int64), convex.accuracy
     y = x.astype(np.float64)
     gradient = convex.gradient(y)
-    reduced, theta = _price(gradient, groups, k)
+    reduced, theta = _reduced_costs(gradient, groups, k)
     working = np.zeros(len(x), dtype=bool)
     working[np.argsort(np.abs(reduced), kind="stable")[:_WORKING]] = True
     for _ in range(_ROUNDS):
@@ -73,7 +73,7 @@ def solve_root(convex: Convex, k: Array, x: Array, request: Request) -> Root:
         _relax_in_time(part, iterate, accuracy, request)
         y[inside] = iterate.y
         gradient = convex.gradient(y)
-        reduced, theta = _price(gradient, groups, k)
+        reduced, theta = _reduced_costs(gradient, groups, k)
         wrong = np.where(y == 0, -reduced, np.where(y == 1, reduced, 0.0))
         wrong[working] = 0.0
         if wrong.max(initial=0.0) <= accuracy or request.remaining <= 0:
@@ -97,8 +97,8 @@ def _relax_in_time(
             break
 
 
-def _price(gradient: Vector, groups: Array, k: Array) -> tuple[Vector, Vector]:
-    """Return reduced costs and each group's best multiplier: between its k-th and next gradient."""
+def _reduced_costs(gradient: Vector, groups: Array, k: Array) -> tuple[Vector, Vector]:
+    """Return reduced costs and multipliers, between the k-th and next gradient of each group."""
     order = np.lexsort((gradient, groups))
     first = np.searchsorted(groups[order], np.arange(len(k)))
     sizes = np.bincount(groups, minlength=len(k))
@@ -111,7 +111,7 @@ def _price(gradient: Vector, groups: Array, k: Array) -> tuple[Vector, Vector]:
 
 
 def extract_core(convex: Convex, root: Root, k: Array, cutoff: float) -> Core:
-    """Fix every variable that no state below ``cutoff`` can have on the other side."""
+    """Fix every variable whose other value excludes all states below ``cutoff``."""
     open_ = root.bound + np.abs(root.reduced) < cutoff
     x = (~open_ & (root.reduced < 0)).astype(np.uint8)
     index = np.flatnonzero(open_)

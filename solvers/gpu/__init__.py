@@ -12,13 +12,13 @@ best state, which is stored with its fields, and leaves it by a few swaps of ran
 thread (:func:`solvers.gpu.batch.default_warps`), so that several programs share a multiprocessor
 and hide each other's memory latency. The matrix is read in coalesced rows.
 
-**Factored problems** are multiplied out on the device, one matrix product each. Storing ``s =
-Ax`` and computing ``Aᵀ(a_j - a_i)`` for each swap would read m·n words instead of 2n, a hundred
-times more at m = 200, and so would forming single rows on demand. The product of 0.4 GFLOP at n =
-1024 takes about as long as the 3000 swaps of a search, which are limited by memory bandwidth: it
-doubles the time, while the alternative multiplies it by a hundred. Problems that are too large to
-be multiplied out, or for the registers of one program, are searched in working sets
-(:mod:`solvers.gpu.large`), without forming ``Q``.
+**Factored problems** are multiplied out on the device, one matrix product each. Storing
+``s = Ax`` and computing ``Aᵀ(a_j - a_i)`` for each swap would read m·n words instead of 2n, a
+hundred times more at m = 200, and so would forming single rows on demand. The product of 0.4
+GFLOP at n = 1024 takes about as long as the 3000 swaps of a search, which are limited by memory
+bandwidth: it doubles the time, while the alternative multiplies it by a hundred. Problems that
+are too large to be multiplied out, or for the registers of one program, are searched in working
+sets (:mod:`solvers.gpu.large`), without forming ``Q``.
 
 **Groups** are contiguous (:class:`solvers.gpu.layout.SlotLayout`); p is chosen by its gain with
 the best partner of its own group, found by a scan over the groups, and q in p's group.

@@ -47,7 +47,7 @@ def verify(solution: Solution, problem: CardinalityQUBO, can: Capabilities) -> N
     expect(min(vars(solution.timing).values()) >= 0, "a phase took negative time")
     expect("refuted" not in solution.info, str(solution.info.get("refuted")))
     for key in ("solver", "seed", "problem"):
-        expect(key in solution.info, f"info says nothing of {key!r}")
+        expect(key in solution.info, f"info has no {key!r}")
     if not kept.any():
         expect(solution.status is Status.NO_SOLUTION_FOUND, "a status promises a missing state")
         expect(solution.x is None, "x is infeasible")

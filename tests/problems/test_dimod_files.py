@@ -200,8 +200,11 @@ BQM = {
     "too few labels": (bqm_of(*PAIR, b'["a"]'), "there are 1 labels for 2 variables"),
     "a label twice": (bqm_of(*PAIR, b'["a", "a"]'), "duplicate label 'a'"),
     "an object as a label": (bqm_of(*PAIR, b'["a", {}]'), "is a dict"),
-    "a label that is no number": (bqm_of(*PAIR, b"[0, NaN]"), "names are strings, finite numbers"),
-    "labels that are no list": (bqm_of(*PAIR, b'"ab"'), "expected a list of names, found a str"),
+    "a label that is not a number": (
+        bqm_of(*PAIR, b"[0, NaN]"),
+        "names are strings, finite numbers",
+    ),
+    "labels that are not a list": (bqm_of(*PAIR, b'"ab"'), "expected a list of names, found a str"),
     "deep labels": (bqm_of(*PAIR, b"[" * 10**5), "nested too deep"),
     "labels of 40 lists": (bqm_of(*PAIR, b"[" * 40 + b"]" * 40), "nested too deep"),
     "labels without end": (bqm_of(*PAIR) + b"VARS", "k is 5"),
@@ -315,7 +318,7 @@ CQM = {
     "another kind": (cqm_with(varinfo=kinds(9, 0, 1)), "variable 'a' is of kind 9"),
     "wide bounds": (cqm_with(varinfo=kinds(2, 0, 5)), r"'a' is INTEGER in \[0, 5\]"),
     "a fixed variable": (cqm_with(varinfo=kinds(0, 1, 1)), r"'a' is BINARY in \[1, 1\]"),
-    "labels that are no list": (
+    "labels that are not a list": (
         cqm_with(**{"variable_labels.json": b"{}"}),
         "expected a list of names, found a dict",
     ),

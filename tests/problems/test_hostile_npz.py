@@ -57,7 +57,7 @@ NPZ = {
     "a bare array": (npy(np.eye(2)), "not a readable .npz"),
     "an empty zip": (packed([]), "'format' entry is not"),
     "another npz": (packed([("Q.npy", npy(np.eye(2)))]), "'format' entry is not"),
-    "a foreign entry": (npz_with(x=npy(np.eye(2))), "the unknown entry 'x.npy'"),
+    "an unknown entry": (npz_with(x=npy(np.eye(2))), "the unknown entry 'x.npy'"),
     "another version": (npz_with(format=npy("icbs-qubo-99")), "'format' entry is not"),
     "a format of numbers": (npz_with(format=npy(1)), "'format' has dtype int64"),
     "no Q": (npz_with(Q=None), "the entry 'A' is missing"),

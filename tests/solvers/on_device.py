@@ -1,7 +1,7 @@
 """Tests of the GPU search on a device or in the interpreter; started by ``test_gpu.py``.
 
 On a card as they are; without one through Triton's interpreter, which has to be asked for
-before Triton is imported, and so in a process of its own. A step takes the interpreter some
+before Triton is imported, and so in a process of its own. A step takes the interpreter about
 40 ms, so the cases there are tiny.
 """
 
