@@ -91,7 +91,7 @@ def true_optimum(
     """Find the masks of lowest training loss, by evaluating all masks of a density.
 
     It answers how good a quadratic model of the loss and a solver are, for models of some two
-    dozen weights: 24 weights have 2.7 million masks of density 0.5, which takes a minute.
+    dozen weights: 24 weights have 2.7 million masks of density 0.5, which takes a minute or two.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def true_optimum(
     max_masks : int, default 5,000,000
         Largest number of masks that are evaluated.
     callback : callable, optional
-        ``callback(done, total)``, numbers of masks, while it goes on.
+        ``callback(done, total)``, numbers of masks, while it continues.
     **settings
         Settings of the pruner, of which those of layers and density count; see
         :class:`icbs.PrunerConfig`.
