@@ -1,4 +1,4 @@
-"""``--enumerate``: the masks of a run beside the true optimum, at its end."""
+"""``--enumerate``: comparison of a run with the true optimum, at its end."""
 
 from __future__ import annotations
 

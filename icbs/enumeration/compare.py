@@ -36,7 +36,7 @@ def compare_with_optimum(
     callback: Callback | None = None,
     **settings: Any,
 ) -> Comparison:
-    """Set pruned masks beside the optimum of the quadratic model and the true optimum.
+    """Compare pruned masks with the optimum of the quadratic model and the true optimum.
 
     The quadratic model is that of the first pass of a run with these settings and one block of
     all weights (``block_size="all"``), solved by ``exact``. All masks that keep as many weights

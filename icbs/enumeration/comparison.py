@@ -1,4 +1,4 @@
-"""Masks of a run beside the optimum of the quadratic model and the true optimum, as a file."""
+"""Comparison of a run with the optimum of the quadratic model and the true one, as a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Stage(Header):
 
 
 class Comparison(Header):
-    """Masks of a run beside the optimum of the quadratic model and the true optimum."""
+    """Comparison of a run with the optimum of the quadratic model and the true optimum."""
 
     num_masks: Count
     """Number of masks that were evaluated."""
