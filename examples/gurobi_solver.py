@@ -32,7 +32,7 @@ _TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Gurobi(Solver):
-    """Branch and bound with Gurobi on ``xᵀQx`` as it stands, convex or not.
+    """Branch and bound with Gurobi on ``xᵀQx`` without reformulation, convex or not.
 
     Parameters
     ----------

@@ -223,7 +223,7 @@ class Pruner:
         """
         if fixed := sorted(_FIXED.intersection(changes)):
             raise ConfigError(
-                f"{', '.join(fixed)} can't change once a run has begun; begin a new one"
+                f"{', '.join(fixed)} can't change once a run has started; begin a new one"
             )
         with evaluation_mode(model) as plain, RunFolder.existing(run) as folder:
             recorded = folder.config()

@@ -52,7 +52,7 @@ class LinearPenalty(Penalty):
     falls as μ grows (Everett, Operations Research 11, 1963), so that a bracket of μ can be
     halved until the count is k. There need not be such a μ: counts at which the best energy is
     not convex are skipped, and the nearest are left to be repaired. With several groups each
-    has its own bracket, though their counts hang on each other.
+    has its own bracket, though their counts depend on each other.
     """
 
     low: Vector
@@ -60,7 +60,7 @@ class LinearPenalty(Penalty):
     high: Vector
     """Smallest μ that gave too few; inf if there is none yet."""
     step: Vector
-    """How far μ moves next where one side of its bracket is missing."""
+    """Next change of μ while one side of its bracket is missing."""
 
     def raised(self, violation: Vector, growth: float) -> Penalty:
         """Halve each bracket that was missed, or move on to find its other side."""

@@ -235,7 +235,7 @@ def _full_name(kind: type) -> str:
 
 
 def module_path() -> list[str]:
-    """Where another process finds the modules that this one finds."""
+    """Import path with which another process finds the same modules."""
     return [entry for entry in sys.path if isinstance(entry, str)]
 
 

@@ -17,7 +17,7 @@ from solvers.solution import Stop
 
 Vector = npt.NDArray[np.float64]
 
-#: Multiplications of a batch: some 10 ms, between which time and callback are looked at.
+#: Multiplications of a batch: about 10 ms, between checks of time and callback.
 _BATCH_WORK = 5e7
 _LARGEST_BATCH = 4096
 
@@ -126,7 +126,7 @@ class _Best:
         self.states = np.concatenate([self.states, states[better]])[order]
         self.energies = merged[order]
         if self.energies[0] < self.lowest:
-            # Evaluated alone: a state that is drawn again is no incumbent, whatever the rounding.
+            # Evaluated alone: a state drawn again is not a new incumbent.
             energy = self.problem.energy(self.states[0])
             if energy < self.lowest:
                 self.lowest = energy

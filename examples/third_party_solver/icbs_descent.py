@@ -18,7 +18,7 @@ class Descent(Solver):
     Parameters
     ----------
     max_swaps : int
-        Swaps of a read at the most.
+        Swaps of a read at most.
     """
 
     max_swaps: int = 10_000
@@ -77,7 +77,7 @@ def best_swap(
             i, j = np.unravel_index(changes.argmin(), changes.shape)
             if changes[i, j] < best[2]:
                 best = int(ones[i]), int(zeros[j]), float(changes[i, j])
-    # Below the rounding of the fields, a change is no change: else the search may go round.
+    # Below the rounding of the fields, a change is rounding: without this the search may cycle.
     return best if best[2] < -1e-12 * np.abs(fields).max() else (0, 0, 0.0)
 
 

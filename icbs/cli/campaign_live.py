@@ -1,4 +1,4 @@
-"""What a person sees while solvers are compared."""
+"""Progress display of a comparison of solvers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LINE_EVERY = 10.0
 class CampaignLive:
     """Progress bar of a campaign: runs done, time left, failures.
 
-    Where the console is no terminal but a file or a pipe, it writes lines instead.
+    If the console is not a terminal, lines are written instead.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ def compare(
         Path | None,
         typer.Option(
             help="Folder for the runs, the table and the report; a campaign that was interrupted "
-            "goes on there.",
+            "continues there.",
             show_default="a new one in runs/",
         ),
     ] = None,
@@ -75,7 +75,7 @@ def compare(
         ),
     ] = None,
     dask: Annotated[
-        str | None, typer.Option(help="Address of a Dask scheduler to hand the runs to.")
+        str | None, typer.Option(help="Address of a Dask scheduler that executes the runs.")
     ] = None,
     imports: Annotated[
         list[Path],
@@ -94,7 +94,7 @@ def compare(
 ) -> None:
     """Compare solvers on problems: every solver, problem and seed, each run once.
 
-    The same command goes on where it was interrupted. Whatever a solver does is a row of the
+    The same command continues where it was interrupted. Whatever a solver does is a row of the
     table, and every energy is recomputed.
     """
     from icbs.cli.campaign_settings import config_of
@@ -187,7 +187,7 @@ def _carry_out(console: Console, campaign: Campaign, dask: str | None) -> float 
     except KeyboardInterrupt:
         done = counted(len(campaign.answers), "run")
         console.print(
-            f"interrupted; the same command with --out {campaign.folder} goes on after {done} of "
+            f"interrupted; the same command with --out {campaign.folder} continues after {done} of "
             f"{len(campaign.runs)}",
             highlight=False,
             soft_wrap=True,

@@ -16,7 +16,7 @@ def executor_of(address: str | None) -> Iterator[Executor | None]:
     Raises
     ------
     ConfigError
-        If Dask is not installed, or nobody answers there.
+        If Dask is not installed, or no scheduler answers there.
     """
     if address is None:
         yield None

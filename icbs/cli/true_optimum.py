@@ -1,4 +1,4 @@
-"""``--enumerate``: comparison of a run with the true optimum, at its end."""
+"""``--enumerate``: the masks of a run next to the true optimum, at its end."""
 
 from __future__ import annotations
 

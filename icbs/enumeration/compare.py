@@ -36,7 +36,7 @@ def compare_with_optimum(
     callback: Callback | None = None,
     **settings: Any,
 ) -> Comparison:
-    """Compare pruned masks with the optimum of the quadratic model and the true optimum.
+    """Set pruned masks next to the optimum of the quadratic model and the true optimum.
 
     The quadratic model is that of the first pass of a run with these settings and one block of
     all weights (``block_size="all"``), solved by ``exact``. All masks that keep as many weights

@@ -1,4 +1,4 @@
-"""Comparison of a run with the optimum of the quadratic model and the true one, as a file."""
+"""Masks of a run next to the optimum of the quadratic model and the true optimum, as a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Stage(Header):
 
 
 class Comparison(Header):
-    """Comparison of a run with the optimum of the quadratic model and the true optimum."""
+    """Masks of a run next to the optimum of the quadratic model and the true optimum."""
 
     num_masks: Count
     """Number of masks that were evaluated."""

@@ -104,7 +104,7 @@ def true_optimum(
     max_masks : int, default 5,000,000
         Largest number of masks that are evaluated.
     callback : callable, optional
-        ``callback(done, total)``, numbers of masks, after each chunk.
+        ``callback(done, total)``, numbers of masks, while it continues.
     **settings
         Settings of the pruner, of which those of layers and density count; see
         :class:`icbs.PrunerConfig`.

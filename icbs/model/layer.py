@@ -27,7 +27,7 @@ class Layer:
     """Weights with all gates open, shape (out, in), contiguous: those before pruning, or of the
     last :meth:`replace_weights`; never changed in place."""
     pruned: Tensor = field(repr=False)
-    """Which weights are pruned, bool, flat, shape (out · in,)."""
+    """Mask of pruned weights, bool, flat, shape (out · in,)."""
     _original: Tensor | None = field(default=None, init=False, repr=False)
     """The weights before the first replacement."""
 

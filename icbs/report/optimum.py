@@ -11,7 +11,7 @@ from icbs.report.tables import plain
 
 
 def optimum_columns(found: Comparison) -> dict[str, list[str]]:
-    """Return the columns of a table of masks compared with the true optimum, as text."""
+    """Return the columns of a table of masks next to the true optimum, as text."""
     stages = found.stages
     columns = {
         "masks": [stage.name for stage in stages],

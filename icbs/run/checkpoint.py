@@ -29,7 +29,7 @@ def write_checkpoint(
     manifest: str,
     marks: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Write a state, with the digest of the manifest and the marks of the tables beside it.
+    """Write a state, with the digest of the manifest and the marks of the tables next to it.
 
     Raises
     ------

@@ -91,7 +91,7 @@ def run_passes(
         state.best.apply(context.layers)
     result = Result.of(context, state)
     if folder is not None:
-        folder.conclude(context, state, result)
+        folder.write_results(context, state, result)
     return result
 
 

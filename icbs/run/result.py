@@ -151,7 +151,7 @@ class Result:
 
     @property
     def proof(self) -> Proof:
-        """Which blocks were solved to proven optimality, and the gap of the last one."""
+        """Blocks solved to proven optimality, and the gap of the last one."""
         return Proof.of(self.history)
 
     @property

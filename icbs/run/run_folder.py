@@ -332,7 +332,7 @@ class RunFolder(LockedFolder):
             HistoryFile(self._history.path).restore(mark.model_dump())
         return read_history(self._history.path)
 
-    def conclude(self, context: RunContext, state: RunState, result: Result) -> None:
+    def write_results(self, context: RunContext, state: RunState, result: Result) -> None:
         """Write the results; a failure of one part does not prevent the others.
 
         Raises

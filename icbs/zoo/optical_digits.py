@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 FILE = Path(__file__).parent / "data" / "digits.npz"
-"""Part of this package; see ``LICENSE.md`` in its folder (CC BY 4.0)."""
+"""Part of this package; see ``LICENSE.md`` next to it (CC BY 4.0)."""
 TRAINING_SHARE = 0.75
 
 

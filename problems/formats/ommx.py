@@ -60,7 +60,7 @@ def from_instance(
     Raises
     ------
     FormatError
-        If a variable is not binary, a constraint is no cardinality, a polynomial has a higher
+        If a variable is not binary, a constraint is not a cardinality, a polynomial has a higher
         degree, or something else is there that a problem can't hold.
     """
     return decode(instance.to_bytes(), "the instance", k, groups, max_n)

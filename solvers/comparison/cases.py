@@ -117,7 +117,7 @@ def examine(specs: Sequence[ProblemSpec], folder: Path) -> Iterator[tuple[Case, 
             if case.name in seen:
                 raise CampaignError(
                     f"two problems are named {case.name!r}; give one of them another name "
-                    "(name: … beside its path)"
+                    "(name: … next to its path)"
                 )
             seen.add(case.name)
             yield case, problem
@@ -231,7 +231,7 @@ def _instance(source: Source) -> Instance:
 
 
 def _beside(path: Path) -> Path | None:
-    """Return the file that holds a problem's status quo: NAME.x0.npy beside NAME.npz."""
+    """Return the file that holds a problem's status quo: NAME.x0.npy next to NAME.npz."""
     start = path.with_suffix(".x0.npy")
     return start if start.is_file() else None
 

@@ -48,7 +48,7 @@ def compare(
     time_limit : float, default 1.0
         Wall seconds of a run; 0.01 or more.
     out : str or Path, optional
-        Folder for the runs and the table. A campaign that was interrupted goes on where it
+        Folder for the runs and the table. A campaign that was interrupted continues where it
         stopped. Without a folder nothing is kept but what is returned.
     imports : sequence of str or Path
         Tables of other people's runs (:mod:`solvers.comparison.foreign`).

@@ -1,4 +1,4 @@
-"""Other people's runs: a table of their own, or what MQLib writes, beside ours.
+"""Other people's runs: a table of their own, or what MQLib writes, next to ours.
 
 Without a column ``x`` that holds the states, as ``0110…``, their energies can't be recomputed.
 One that would be lower than all that is known is then not believed

@@ -1,7 +1,7 @@
 """The folder of a campaign: its configuration, and a journal of the runs that are done.
 
 The journal is only ever appended to, a line a run, which reaches the disk before the next is
-written. So a campaign that is killed at any moment goes on with what was not done.
+written. So a campaign that is killed at any moment continues with what was not done.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class Place:
         except Exception as error:
             return _ended("failed", describe(error), time.perf_counter() - began)
         if answer["end"]["status"] == "timeout":
-            self.end()  # a thread of it goes on
+            self.end()  # a thread of it continues
         return answer
 
     def _prepare(self, code: bytes) -> str | None:

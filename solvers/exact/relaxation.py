@@ -68,7 +68,7 @@ def relax(
     cutoff : float
         Stop when the bound reaches it.
     steps : int
-        Newton steps at the most, 2 or more: one frees a variable, the next moves it.
+        Newton steps at most, 2 or more: one frees a variable, the next moves it.
     """
     P, y, group = problem.P, iterate.y, problem.group
     gradient, theta = iterate.gradient, iterate.theta

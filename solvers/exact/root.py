@@ -14,7 +14,7 @@ from solvers.exact.relaxation import ConvexProblem, Iterate, relax
 #: Initial size of the working set, and largest number of variables added per round.
 _WORKING = 256
 _ROUNDS = 50
-#: Newton steps between two looks at the clock.
+#: Newton steps between two checks of the time limit.
 _STEPS = 16
 
 

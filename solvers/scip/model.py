@@ -46,7 +46,7 @@ class ScipModel:
     reach: float
     """Sum of the lengths of all variables' domains, in units of the objective."""
     rounding: float
-    """How much rounded coefficients may add to the energy of a feasible state."""
+    """Largest energy that rounded coefficients may add to a feasible state."""
     complete: Callable[[Array], list[tuple[Any, float]]]
     """The values of all variables that go with a state."""
 

@@ -228,8 +228,8 @@ def test_a_file_of_another_problem_is_refused_in_one_line(tmp_path):
         (["--solver", "diagonal", "--time-limit", "1"], "does not support time_limit; omit it"),
         (["--k", "3"], "FormatError"),
         (["--output", "solution.csv"], "a solution can only be saved as .npz, .json or .txt"),
-        (["--free"], "holds its own cardinality; leave k, groups and free out"),
-        (["--free", "--k", "3"], "a free problem has no cardinality; leave out k and groups"),
+        (["--free"], "contains a cardinality; omit k, groups and free"),
+        (["--free", "--k", "3"], "a free problem has no cardinality; omit k and groups"),
         (["--output", "no/such/folder/solution.npz"], "its folder does not exist; create it first"),
     ],
 )

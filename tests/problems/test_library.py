@@ -36,7 +36,7 @@ SIZES = {12, 16, 24, 32, 64, 128, 256, 512, 1024, 2048, 4096}
 
 
 def everything_holds(name: str) -> None:
-    """What is recorded of a problem, checked beside ``verify``."""
+    """What is recorded of a problem, checked next to ``verify``."""
     entry = library.verify(name)
     problem, record = entry.problem, catalogue.record_of(name)
     assert problem.hash == entry.hash == record["hash"]

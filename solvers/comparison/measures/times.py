@@ -63,7 +63,7 @@ def time_to_target(results: Results, targets: Sequence[float] = TARGETS) -> Data
 def expected_running_time(times: DataFrame) -> DataFrame:
     """Return ERT = Σ time of all runs / number of runs that reached the target.
 
-    It is the expected time of runs begun again until one succeeds (Hansen et al., COCO, 2021);
+    It is the expected time of runs started again until one succeeds (Hansen et al., COCO, 2021);
     infinite where none did.
 
     Parameters

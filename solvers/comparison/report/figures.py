@@ -234,14 +234,14 @@ def tick_sizes(plot: Any, sizes: Sequence[int]) -> None:
     plot.xaxis.major_label_overrides = {tick: str(tick) for tick in ticks}
 
 
-def beside(sizes: Any, index: int, count: int) -> npt.NDArray[np.float64]:
-    """Return x positions a little beside n, so that solvers don't cover one another."""
+def dodged(sizes: Any, index: int, count: int) -> npt.NDArray[np.float64]:
+    """Return x positions a little next to n, so that solvers don't cover one another."""
     shift = (index - (count - 1) / 2) / max(count, 1)
     return np.asarray(sizes, dtype=float) * 2.0 ** (0.5 * shift)
 
 
 def size_range(sizes: Sequence[int]) -> tuple[float, float]:
-    """Return the range of an axis of n, with room for points beside."""
+    """Return the range of an axis of n, with room for points next to."""
     return min(sizes) / 1.4, max(sizes) * 1.4
 
 

@@ -17,8 +17,8 @@ from solvers.comparison.report.curves import Scene
 from solvers.comparison.report.figures import (
     FLOOR,
     Chart,
-    beside,
     columns_of,
+    dodged,
     draw_line,
     draw_points,
     mark_level,
@@ -50,7 +50,7 @@ def _draw(
 ) -> None:
     """Draw a value of one solver against n, hollow at ``high`` where it is infinite."""
     frame = frame.drop(columns=[c for c in ("solver", "target") if c in frame.columns])
-    x = beside(frame["n"], style.index, len(scene.styles))
+    x = dodged(frame["n"], style.index, len(scene.styles))
     more: dict[str, Any] = {
         "_x": x,
         "_y": np.clip(frame[value], low, high),
@@ -62,7 +62,7 @@ def _draw(
     draw_points(plot, style, columns_of(frame, **more), target, interval=bars is not None)
     if line:
         median = frame.groupby("n")[value].median()
-        middle = beside(median.index, style.index, len(scene.styles))
+        middle = dodged(median.index, style.index, len(scene.styles))
         y = median.where(np.isfinite(median)).clip(low, high)
         draw_line(plot, style, middle, y, target)
 
