@@ -1,4 +1,4 @@
-"""``icbs prune --enumerate``: small models beside their true optimum."""
+"""``icbs prune --enumerate``: small models compared with their true optimum."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_report_shows_it_again(run):
     assert len(table) == 3
     assert all(line in shown.output for line in table)
     page = (folder / "report.html").read_text()
-    assert "Beside the true optimum" in page
+    assert "Comparison with the true optimum" in page
     assert "optimal for the quadratic model: every block" in page
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["optimal"] is True
