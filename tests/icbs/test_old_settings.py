@@ -176,5 +176,5 @@ def test_run_folders_that_can_not_go_on_are_refused_by_name(toy, tmp_path):
 def test_what_made_the_masks_can_not_change(toy, tmp_path, change):
     run = tmp_path / "run"
     Pruner(passes=0).prune(toy.model, toy.batches, toy.loss, run=run, progress=False)
-    with pytest.raises(ConfigError, match="can't change once a run has begun"):
+    with pytest.raises(ConfigError, match="can't change once a run has started"):
         Pruner.resume(run, toy.model, toy.batches, toy.loss, **change)
