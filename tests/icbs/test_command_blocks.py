@@ -202,7 +202,7 @@ def test_a_start_of_another_problem_is_refused(tmp_path):
     npz.write(tmp_path / "a.npz", npz.fields_of(problem) | {"start": np.uint8([1, 1, 0])})
     result = icbs("solve", tmp_path / "a.npz")
     assert result.exit_code == 2
-    assert "misses the cardinality" in said(result)
+    assert "violates the cardinality" in said(result)
     assert solved(tmp_path / "a.npz", "--ignore-start")["energy"] == 1
 
 

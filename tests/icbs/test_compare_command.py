@@ -190,7 +190,7 @@ def test_a_process_that_is_interrupted_says_how_to_go_on(here):
         time.sleep(0.01)
     text = " ".join(running.communicate(timeout=60)[0].split())
     assert running.returncode == 130, text
-    assert "the same command with --out out goes on after" in text
+    assert "the same command with --out out continues after" in text
     done = subprocess.run(
         command, cwd=here, env=os.environ | path, capture_output=True, text=True, check=True
     )
