@@ -331,5 +331,5 @@ def test_state_that_is_not_a_tensor_is_skipped_on_saving(tmp_path):
 
 
 def test_masks_need_an_existing_folder(tmp_path):
-    with pytest.raises(RunFolderError, match="make it first"):
+    with pytest.raises(RunFolderError, match="does not exist; create"):
         save_masks({"0": torch.ones(2, 2, dtype=torch.bool)}, tmp_path / "none" / "masks")
