@@ -160,8 +160,8 @@ def _feasible(problem: CardinalityQUBO, given: Any, role: str) -> State:
     if len(wrong := np.flatnonzero(counts != problem.cardinalities)):
         group = wrong[0]
         raise InvalidProblemError(
-            f"{role} has {counts[group]} ones in group {group}, which holds "
-            f"{problem.cardinalities[group]}"
+            f"{role} has {counts[group]} ones in group {group}; its cardinality "
+            f"is {problem.cardinalities[group]}"
         )
     return read_only(state)
 

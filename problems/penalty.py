@@ -51,7 +51,7 @@ class LinearPenalty(Penalty):
     The minimum of ``E(x) + μ Σx`` is the best of all states with its own count, and that count
     falls as μ grows (Everett, Operations Research 11, 1963), so that a bracket of μ can be
     halved until the count is k. There need not be such a μ: counts at which the best energy is
-    not convex are skipped, and the nearest are left to be repaired. With several groups each
+    not convex are skipped, and the nearest states are left to be repaired. With several groups each
     has its own bracket, though their counts depend on each other.
     """
 
@@ -63,7 +63,7 @@ class LinearPenalty(Penalty):
     """Next change of μ while one side of its bracket is missing."""
 
     def raised(self, violation: Vector, growth: float) -> Penalty:
-        """Halve each bracket that was missed, or move on to find its other side."""
+        """Halve each bracket that missed its count, or extend it to find its other side."""
         low = np.where(violation > 0, self.shift, self.low)
         high = np.where(violation < 0, self.shift, self.high)
         closed = np.isfinite(low) & np.isfinite(high)
@@ -246,8 +246,8 @@ def adaptive_penalty(problem: CardinalityQUBO) -> Penalty:
 def linear_penalty(problem: CardinalityQUBO) -> LinearPenalty:
     """Shift alone, which adds no couplings (Mirkarimi et al. 2024, arXiv 2404.05476).
 
-    Bisection begins at the multiplier of ``balanced``, with an eighth of its strength as the
-    first step. Meant to be moved as samples ask for it.
+    Bisection starts at the multiplier of ``balanced``, with an eighth of its strength as the
+    first step. To be adjusted to samples.
     """
     start, none = balanced_penalty(problem), np.full(problem.num_groups, np.inf)
     return LinearPenalty(0.0 * start.strength, start.shift, -none, none, start.strength / 8)
@@ -265,7 +265,7 @@ POLICIES: dict[str, Callable[[CardinalityQUBO], Penalty]] = {
     "sum-abs": sum_abs_penalty,
 }
 
-#: Smallest strength of a policy that may find none to be needed, in units of the mean move.
+#: Smallest strength of policies that may compute 0, in units of the mean change by a flip.
 _FLOOR = 1e-3
 
 

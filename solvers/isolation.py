@@ -55,7 +55,7 @@ class Peer:
     Parameters
     ----------
     module : str
-        The one whose function ``serve`` it runs.
+        Module whose function ``serve`` it runs.
     environment : dict, optional
         Variables that it has besides those of this process.
     cpus : sequence of int, optional
@@ -73,25 +73,25 @@ class Peer:
         environment: dict[str, str] | None = None,
         cpus: Sequence[int] = (),
     ) -> None:
-        told: list[Any] = [
+        arguments: list[Any] = [
             module,
             module_path(),
             list(cpus) if hasattr(os, "sched_setaffinity") else [],
         ]
-        command = [sys.executable, "-P", "-c", _BOOT, *map(json.dumps, told)]
+        command = [sys.executable, "-P", "-c", _BOOT, *map(json.dumps, arguments)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         variables = os.environ | (environment or {})
         self._process = subprocess.Popen(command, env=variables, **pipes)  # type: ignore[call-overload]
 
-    def ask(self, *message: Any, hear: Callable[[Any], object] | None = None) -> Any:
-        """Send a message and return the answer; an error that is answered is raised.
+    def ask(self, *message: Any, on_note: Callable[[Any], object] | None = None) -> Any:
+        """Send a message and return the answer; raise it if it is an error.
 
         Parameters
         ----------
         *message
-            What can be pickled.
-        hear : callable, optional
-            Called with each note that comes before the answer.
+            Picklable objects.
+        on_note : callable, optional
+            Called with each note that the process sends before the answer.
 
         Raises
         ------
@@ -106,8 +106,8 @@ class Peer:
                 ok, answer = pickle.loads(receive(self._process.stdout))
                 if ok is not None:
                     break
-                if hear is not None:
-                    hear(answer)
+                if on_note is not None:
+                    on_note(answer)
         except (EOFError, OSError):
             self.kill()
             raise ChildProcessError(f"its process ended{self._exit_reason()}") from None

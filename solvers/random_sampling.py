@@ -1,4 +1,4 @@
-"""Best of uniformly random feasible states: the null that a comparison of solvers needs."""
+"""Best of uniformly random feasible states: the null model of solver comparisons."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _LARGEST_BATCH = 4096
 class RandomSampling(Solver):
     """Draw independent, uniformly random feasible states and keep the best.
 
-    The best ``num_reads`` of all states drawn are returned. ``info`` has the number of
-    ``states`` drawn, and the ``mean`` and ``std`` (standard deviation) of their energies, which
-    estimate those of all feasible states.
+    The best ``num_reads`` of all states drawn are returned. ``info`` has the number of ``states``
+    drawn, and the ``mean`` and ``std`` (standard deviation) of their energies, which estimate
+    those of all feasible states.
 
     Parameters
     ----------
@@ -102,15 +102,15 @@ class _Best:
         self.energies: Vector = np.zeros(0)
         self.lowest = np.inf
         self.stopped = False
-        """Whether the callback has asked to stop."""
+        """Whether the callback has requested a stop."""
         self.count, self.sum, self.squares, self.origin = 0, 0.0, 0.0, 0.0
         if request.initial_state is not None:
             start = request.initial_state[None]
             self._keep(start, problem.energy(start))
 
     def add(self, states: State, energies: Vector) -> None:
-        """Take states that were drawn."""
-        if not self.count:  # sums about the first: a large offset costs no digits
+        """Add drawn states."""
+        if not self.count:  # sums relative to the first energy: a large offset costs no precision
             self.origin = float(energies[0])
         away = energies - self.origin
         self.count += len(energies)
@@ -152,8 +152,8 @@ def _draw(
 ) -> None:
     """Fill rows by the first steps of a Fisher-Yates shuffle of each group's variables.
 
-    ``order`` lists the variables group by group, and is left shuffled: a shuffle is uniform
-    whatever it begins with. The smaller of ones and zeros are drawn.
+    ``order`` lists the variables group by group, and is left shuffled: a shuffle is uniform from
+    any initial order. The smaller of ones and zeros are drawn.
     """
     for row in range(len(states)):
         first = 0

@@ -1,4 +1,4 @@
-"""Incumbent, bound and proof of an exact search on what a reduction leaves of a problem."""
+"""Incumbent, bound and proof of an exact search on a reduced problem."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ReducedSearch:
     problem : CardinalityQUBO
     request : Request
     relax : bool
-        Whether to fix what the convex relaxation decides (:mod:`solvers.exact.fixing`); else
-        what dominance decides (:mod:`problems.presolve`).
+        Whether to fix variables by the convex relaxation (:mod:`solvers.exact.fixing`); else by
+        dominance (:mod:`problems.presolve`).
 
     Attributes
     ----------
@@ -32,13 +32,14 @@ class ReducedSearch:
     bound
         Best lower bound so far; -inf if there is none.
     cutoff
-        Every state of less energy is one of the rest; inf if the reduction keeps all.
+        Every state of lower energy is in the reduced problem; inf if the reduction keeps all
+        states.
     least
         Energies closer than this count as equal.
     rest : Presolved
-        What is left to search, and the way back.
+        The reduced problem, and the map back.
     settled : bool
-        Whether all states of the rest tie, so that nothing is left to search.
+        Whether all states of the reduced problem have equal energies, so that no search is needed.
     """
 
     def __init__(self, problem: CardinalityQUBO, request: Request, relax: bool) -> None:
@@ -68,7 +69,7 @@ class ReducedSearch:
         self.info: dict[str, Any] = {"free": rest.n}
 
     def offer(self, x: State) -> None:
-        """Take a state as the incumbent if it is better; the callback may stop the run."""
+        """Make a state the incumbent if it is better; the callback may stop the run."""
         energy = self.problem.energy(x)
         if energy < self.energy:
             self.x, self.energy = x, energy
@@ -76,11 +77,11 @@ class ReducedSearch:
                 self.stop = Stop.INTERRUPTED
 
     def raise_bound(self, lower: float) -> None:
-        """Take a lower bound on the rest: what was fixed may still hold a state at the cutoff."""
+        """Update the bound from one on the reduced problem; other states may be at the cutoff."""
         self.bound = max(self.bound, min(lower, self.cutoff))
 
     def outcome(self, build: float, tolerance: float) -> Outcome:
-        """Return incumbent and bound; a proof if they meet.
+        """Return incumbent and bound, proved optimal if they meet.
 
         Parameters
         ----------
@@ -107,7 +108,7 @@ class ReducedSearch:
 
 
 def _spread(problem: CardinalityQUBO) -> float:
-    """Bound how far any state's energy lies from the offset, without forming ``Q``."""
+    """Return a bound on ``|energy - offset|`` of all states, without forming ``Q``."""
     first, second = problem.peaks
     if problem.is_factored:
         return problem.n * (len(problem.A) * problem.n * first**2 + second)

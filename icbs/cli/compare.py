@@ -102,7 +102,7 @@ def compare(
     from icbs.report.screen import Screen
     from solvers.comparison import Campaign
     from solvers.comparison.extra import importing
-    from solvers.comparison.foreign import read_foreign
+    from solvers.comparison.imported import read_imported
 
     with importing():  # refused before hours of work
         import pandas  # noqa: F401
@@ -119,7 +119,7 @@ def compare(
     folder = new_folder(Path("runs"), "compare-") if out is None else out
     with console.status("reading problems and solvers"):
         campaign = Campaign.plan(chosen, folder)
-        rows = [row for path in imports for row in read_foreign(path, campaign)]
+        rows = [row for path in imports for row in read_imported(path, campaign)]
     _announce(console, campaign)
     overhead = _carry_out(console, campaign, dask)
     table = campaign.table(rows)

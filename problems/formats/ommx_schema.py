@@ -1,6 +1,6 @@
 """The messages of ``ommx.v1`` that describe an instance, for Google's protobuf library.
 
-Declared here, since OMMX's own package asks for versions of protobuf and pandas next to which
+Declared here, since OMMX's own package requires versions of protobuf and pandas with which
 OR-Tools can't be installed. Field numbers and types are those of OMMX 2 (format version 0).
 """
 
@@ -88,5 +88,5 @@ def _pool() -> Any:
 
 
 def _flat(name: str) -> str:
-    """Nested messages are declared next to one another: names don't reach the wire."""
+    """Nested messages are declared at the top level: names are not part of the encoding."""
     return name.replace(".", "")

@@ -6,9 +6,10 @@
     entry = library.load("garment-2-1024-early")
     entry.problem, entry.start, entry.best_energy, entry.bound
 
-Names are model-layer-n-stage, and what differs from a Fisher and one cardinality after that.
-Problems are rebuilt from integers (:mod:`problems.library.recipe`): they have the same bits, and
-their energies are exact, on every machine. ``python -m problems.library`` writes them to files.
+Names are model-layer-n-stage, followed by the curvature and constraint if they are not a Fisher
+and one cardinality. Problems are rebuilt from integers (:mod:`problems.library.recipe`): they are
+bit-identical, and their energies exact, on every machine. ``python -m problems.library`` writes
+them to files.
 """
 
 from __future__ import annotations

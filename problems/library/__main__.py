@@ -20,7 +20,7 @@ from problems.library.tables import COLUMNS, cells, markdown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, or 1 after an error that is said in a line."""
+    """Run a command; return 0, or 1 after printing an error in one line."""
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], None] = options.run
     try:
@@ -79,7 +79,7 @@ def _build(options: argparse.Namespace) -> None:
 
 
 def described(entry: LibraryProblem) -> dict[str, Any]:
-    """Return all of an entry but its coefficients, for a JSON file; states as text."""
+    """Return an entry without its coefficients, for a JSON file; states as text."""
     fields = {key: value for key, value in vars(entry).items() if key != "problem"}
     states = {key: "".join(map(str, fields[key])) for key in ("start", "best")}
     return fields | states | {"n": entry.n, "k": entry.k, "collection": entry.collection}

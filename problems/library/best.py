@@ -1,4 +1,4 @@
-"""Best values: checked, and raised only by a state that is checked and kept."""
+"""Best values: verification, and improvement by checked states."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ TOLERANCE = 1e-9
 
 
 def verify(name: str) -> LibraryProblem:
-    """Rebuild a problem and check all that is recorded of it.
+    """Rebuild a problem and check its record.
 
-    That is: the hash; that start and best state are feasible and have the recorded energies;
-    that the best energy is not above the start's, nor below the bound, and at the bound where
-    it is said to be optimal.
+    Checks the hash; that start and best state are feasible and have the recorded energies; that
+    the best energy is not above the start's nor below the bound, and equals the bound if it is
+    recorded as optimal.
 
     Raises
     ------
     UnknownProblemError
-        If there is none of this name.
+        If there is no problem of this name.
     FormatError
-        If something differs; the message says what.
+        If something differs; the message names it.
     """
     entry = load(name)
     record = index()["problems"][name]
@@ -52,7 +52,7 @@ def verify(name: str) -> LibraryProblem:
 
 
 def improve(name: str, x: Any, *, by: str, file: str | Path = BEST) -> LibraryProblem:
-    """Record a better state of a problem, after it has been checked.
+    """Check and record a better state of a problem.
 
     Parameters
     ----------
@@ -60,36 +60,38 @@ def improve(name: str, x: Any, *, by: str, file: str | Path = BEST) -> LibraryPr
     x : array_like of 0/1, shape (n,)
         A feasible state of lower energy than the best one known.
     by : str
-        Who found it, and how: solver, options, time.
+        Origin of the state: author, solver, options, time.
     file : path, optional
-        Where it is kept: by default in the package itself. With another file, that becomes a
-        copy of the package's values with this one better: send it to the project.
+        File to write, by default that of the package. Another file becomes a copy of the
+        package's values with this improvement; send it to the project.
 
     Returns
     -------
     LibraryProblem
-        As it is now.
+        The updated entry.
 
     Raises
     ------
     UnknownProblemError
-        If there is none of this name.
+        If there is no problem of this name.
     InvalidProblemError
-        If x is not a state, is not feasible, or is not better; nothing is written then.
+        If x is not a state, is not feasible, or is not better; nothing is written.
     OSError
-        If the file can't be written; name another.
+        If the file can't be written.
     """
     entry = load(name)
     problem = entry.problem
     state = problem.as_states(x)
     if state.ndim != 1:
-        raise InvalidProblemError(f"one state of shape ({problem.n},) is taken, not {state.shape}")
+        raise InvalidProblemError(
+            f"x has shape {state.shape}; pass one state of shape ({problem.n},)"
+        )
     counts = problem.count(state[None])[0]
     if len(wrong := np.flatnonzero(counts != problem.cardinalities)):
         group = wrong[0]
         raise InvalidProblemError(
-            f"{name}: x has {counts[group]} ones in group {group}, which holds "
-            f"{problem.cardinalities[group]}"
+            f"{name}: x has {counts[group]} ones in group {group}; its "
+            f"cardinality is {problem.cardinalities[group]}"
         )
     path = Path(file)
     known = best_values(path if path.exists() else BEST)
@@ -111,7 +113,7 @@ def improve(name: str, x: Any, *, by: str, file: str | Path = BEST) -> LibraryPr
 
 
 def closed(energy: float, bound: float | None, size: float) -> bool:
-    """Whether a bound proves an energy, up to what a solver grants to rounding.
+    """Whether a bound proves an energy, up to a solver's tolerance for rounding.
 
     Parameters
     ----------
@@ -123,7 +125,7 @@ def closed(energy: float, bound: float | None, size: float) -> bool:
 
 
 def write_best(values: dict[str, dict[str, Any]], file: str | Path = BEST) -> None:
-    """Write best values, a line a problem, in the order of the index."""
+    """Write best values, one line per problem, in the order of the index."""
     order = [name for name in index()["problems"] if name in values]
     lines = [f"{json.dumps(name)}: {json.dumps(values[name])}" for name in order]
     write_text(file, "{\n" + ",\n".join(lines) + "\n}\n")

@@ -1,4 +1,4 @@
-"""The catalogue of the public set: names, records, problems."""
+"""Catalogue of the library: names, records, problems."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ State = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class LibraryProblem:
-    """A problem of the public set with all that is known of it.
+    """A problem of the library with its record.
 
     Energies are changes of the mean loss in nats that the quadratic model predicts, the status
     quo being 0; of a ``gram`` problem, changes of the layer's output error.
@@ -40,7 +40,7 @@ class LibraryProblem:
     name: str
     problem: CardinalityQUBO
     start: State
-    """Status quo, shape (n,), 1 = pruned: the mask as it is, which is feasible."""
+    """Status quo, shape (n,), 1 = pruned: the unchanged mask, which is feasible."""
     start_energy: float
     """0, exactly."""
     best: State
@@ -55,15 +55,15 @@ class LibraryProblem:
     layer: str
     """The layer's name in the model."""
     depth: float
-    """Where the layer lies among the model's prunable layers, 0 (first) to 1 (last)."""
+    """Relative position among the model's prunable layers, 0 (first) to 1 (last)."""
     stage: str
     """``"early"``: at the initial mask; ``"late"``: after passes of pruning."""
     curvature: str
     """``"fisher"``, ``"gram"`` (error of the layer's output) or ``"fisher+gram"``."""
     constraint: str
-    """What keeps its count of weights: ``"layer"`` (one group), ``"output"`` or ``"2:4"``."""
+    """Cardinality groups: ``"layer"`` (one group), ``"output"`` or ``"2:4"``."""
     origin: Mapping[str, Any]
-    """How it was made: task, options, settings, passes, seed, versions, sources."""
+    """Origin: task, options, settings, passes, seed, versions, sources."""
     hash: str
     """SHA-256 of the problem's content: :attr:`problems.CardinalityQUBO.hash`."""
 
@@ -74,12 +74,12 @@ class LibraryProblem:
 
     @property
     def k(self) -> int:
-        """Number of variables that are 1."""
+        """Number of ones of a feasible state."""
         return self.problem.k
 
     @property
     def family(self) -> str:
-        """Name of the model, by which tables of results group problems."""
+        """Name of the model; groups problems in tables of results."""
         return self.model
 
     @property
@@ -90,7 +90,7 @@ class LibraryProblem:
     def gap(self, energy: float) -> float:
         """Gap of an energy: 0 at the best value known, 1 at the status quo.
 
-        Where the status quo is the best state known, 0 there and infinite above.
+        If the status quo is the best state known, 0 for it and infinite above.
         """
         span = self.start_energy - self.best_energy
         if span == 0:
@@ -108,27 +108,27 @@ def names(
     max_n: int | None = None,
     collection: Collection = "all",
 ) -> list[str]:
-    """List the problems, by model and size.
+    """Return the names of problems, by model and size.
 
     Parameters
     ----------
     model, family : str, optional
-        Of this model only: two names of the same filter.
+        Only of this model; both names have the same meaning.
     stage, curvature, constraint : str, optional
         As in :class:`LibraryProblem`.
     max_n : int, optional
-        With at most so many variables.
+        Largest number of variables.
     collection : {"small", "large", "all"}
-        Up to n = 256, the larger ones, or all.
+        Problems up to n = 256, the larger ones, or all.
 
     Raises
     ------
     InvalidProblemError
-        For a value that no problem has.
+        If no problem has a given value.
     """
     if collection not in get_args(Collection):
         raise InvalidProblemError(
-            f"collection is {collection!r}; it may be {', '.join(get_args(Collection))}"
+            f"collection is {collection!r}; it must be one of {', '.join(get_args(Collection))}"
         )
     records = index()["problems"]
     wanted = {
@@ -144,7 +144,7 @@ def names(
         if value is not None and value not in known:
             near = did_you_mean(value, known)
             raise InvalidProblemError(
-                f"{field} is {value!r}{near}; in the library there are: {', '.join(known)}"
+                f"{field} is {value!r}{near}; values in the library: {', '.join(known)}"
             )
         records = {
             name: record
@@ -165,7 +165,7 @@ def load(name: str) -> LibraryProblem:
     Raises
     ------
     UnknownProblemError
-        If there is none of this name; the message lists them.
+        If there is no problem of this name; the message lists them.
     FormatError
         If the package's data are damaged: the hash differs.
 
@@ -200,9 +200,9 @@ _RECORDED = ("model", "layer", "depth", "stage", "curvature", "constraint", "has
 
 
 def table() -> list[dict[str, Any]]:
-    """Return a record of each problem, for a table or a data frame; nothing is rebuilt.
+    """Return a record of each problem, for a table or a data frame, without rebuilding problems.
 
-    Its fields are those of :class:`LibraryProblem` but the arrays, and ``n``, ``k``, ``groups``
+    Its fields are those of :class:`LibraryProblem` without the arrays, and ``n``, ``k``, ``groups``
     (their number), ``rank`` (rows of the factor, None of a dense problem), ``collection`` and
     ``by`` (how the best value was found).
     """
@@ -221,7 +221,7 @@ def table() -> list[dict[str, Any]]:
 
 @cache
 def index() -> dict[str, Any]:
-    """Read what never changes: runs, and a record of each problem."""
+    """Read the constant data: runs, and a record of each problem."""
     return _read(INDEX)
 
 
@@ -231,12 +231,12 @@ def best_values(path: Path = BEST) -> dict[str, dict[str, Any]]:
 
 
 def record_of(name: str) -> dict[str, Any]:
-    """Return what the index holds of a problem.
+    """Return the index's record of a problem.
 
     Raises
     ------
     UnknownProblemError
-        If there is none of this name.
+        If there is no problem of this name.
     """
     records: dict[str, dict[str, Any]] = index()["problems"]
     if name not in records:
@@ -248,17 +248,17 @@ def record_of(name: str) -> dict[str, Any]:
 
 
 def collection_of(n: int) -> str:
-    """Name the collection that a problem of n variables is in."""
+    """Return the collection of a problem of n variables."""
     return "small" if n <= SMALL else "large"
 
 
 def pack(x: State) -> str:
-    """Write a state as text, eight variables to a byte, in base 64."""
+    """Encode a state as text, eight variables to a byte, in base 64."""
     return base64.b64encode(np.packbits(x).tobytes()).decode()
 
 
 def unpack(text: str, n: int) -> State:
-    """Read what :func:`pack` wrote."""
+    """Decode the output of :func:`pack`."""
     return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=n)
 
 

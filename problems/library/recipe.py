@@ -1,15 +1,14 @@
-"""Problems stored as small integers, and rebuilt from them bit for bit.
+"""Problems stored as small integers, and rebuilt from them bit-identically.
 
-A recipe holds the status quo x⁰, the slope s of the loss and a factor of its curvature, all
+A recipe contains the status quo x⁰, the slope s of the loss and a factor of its curvature, all
 integers. The problem is the pruner's quadratic model (iCBS, arXiv 2411.17796, section 3) in
 units of ``4^exponent``:
 
     E(x) = -s·u + ‖F u‖² + Σ_r ‖G u_r‖²,  u = x - x⁰,
 
-where F is a factor of the Fisher, G one of the second moments of the layer's inputs, and u_r
-the part of u that belongs to output r. Every sum stays far below 2⁵³, so that float64 holds
-each of them exactly, whatever the order of summation: all machines get the same bits, and
-all energies are exact.
+where F is a factor of the Fisher, G one of the second moments of the layer's inputs, and u_r the
+part of u that belongs to output r. Every sum stays far below 2⁵³, so that each is exact in
+float64 in any order of summation: all machines get the same bits, and all energies are exact.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ ENTRIES = {
     "start": ("u", 1),  # x⁰, eight variables to a byte
     "exponent": ("i", 0),
     "slope": ("iu", 1),
-    "slope_shift": ("i", 0),  # the slope is to be multiplied by 2 to this power
+    "slope_shift": ("i", 0),  # the slope is multiplied by 2 to this power
     "groups": ("u", 1),
     "factor": ("iu", 2),  # F itself, or its parts:
     "deltas": ("iu", 2),  # gradients of the outputs, (samples, outputs)
@@ -111,8 +110,8 @@ def rebuild(recipe: Recipe) -> CardinalityQUBO:
 def fisher_factor(recipe: Recipe) -> Array | None:
     """Return F, integers in float64, shape (samples, n); None without a Fisher.
 
-    The gradient of a sample is an outer product of what came back to the layer and what
-    went in: ``F[s, i] = deltas[s, row i] · inputs[s, column i] · weight i``.
+    The gradient of a sample is the outer product of output gradient and input:
+    ``F[s, i] = deltas[s, row i] · inputs[s, column i] · weight i``.
     """
     if "factor" in recipe:
         return recipe["factor"].astype(np.float64)

@@ -1,4 +1,4 @@
-"""The set as a table for people."""
+"""The library as a Markdown table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COLUMNS = (
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
-    """Return the cells of a record of :func:`problems.library.table`."""
+    """Return the cells for a record of :func:`problems.library.table`."""
     return [
         row["name"],
         *(str(row[key]) for key in ("n", "k", "groups")),
@@ -27,7 +27,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def bound_cell(row: Mapping[str, Any]) -> str:
-    """Say what is known below the best energy."""
+    """Describe the lower bound relative to the best energy."""
     if row["proved"]:
         return "optimal"
     return "none" if row["bound"] is None else f"{row['bound']:.6g}"

@@ -1,4 +1,4 @@
-"""A campaign: every solver on every problem with every seed, each run once, whatever it does."""
+"""A campaign: every solver on every problem with every seed, each run once."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a campaign stands, after a run."""
+    """Progress of a campaign, after a run."""
 
     done: int
     total: int
     remaining: float
-    """Seconds that the rest will take, from what each solver took so far."""
+    """Estimated seconds until the end, from each solver's mean so far."""
     failures: int
     """Runs that failed or were killed."""
     run: Run
@@ -38,7 +38,7 @@ class Progress:
 
 @dataclass
 class Campaign:
-    """A campaign that is ready to run: all that can be refused has been.
+    """A campaign that is checked and ready to run.
 
     Made by :meth:`plan`.
     """
@@ -49,30 +49,30 @@ class Campaign:
     entrants: dict[str, Entrant]
     runs: list[Run]
     refused: dict[str, str] = field(default_factory=dict)
-    """Run → why its solver does not take its problem."""
+    """Key of a run → reason why its solver does not take its problem."""
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Run → how it went."""
+    """Key of a run → its answer (:func:`solvers.comparison.worker.perform`)."""
 
     @classmethod
     def plan(cls, config: CampaignConfig, folder: Path) -> Campaign:
-        """Make the solvers, read every problem once, and list the runs.
+        """Create the solvers, read every problem once, and list the runs.
 
         Parameters
         ----------
         config : CampaignConfig
         folder : Path
-            Of the campaign; problems that are in memory alone are written there.
+            Of the campaign; problems that were passed as objects are written there.
 
         Raises
         ------
         CampaignError, SolverError, InvalidProblemError, FormatError, OSError
-            Whatever keeps the campaign from running as it is configured.
+            If the campaign can't run as configured.
         """
         check_folder(folder)
         if config.jobs is not None and config.jobs > room(config.cores):
             raise CampaignError(
-                f"{config.jobs} runs of {config.cores} cores side by side do not fit: this "
-                f"machine has room for {room(config.cores)}; lower jobs or cores"
+                f"{config.jobs} concurrent runs of {config.cores} cores do not fit: "
+                f"this machine has room for {room(config.cores)}; lower jobs or cores"
             )
         if not room(config.cores):
             raise CampaignError(
@@ -102,7 +102,7 @@ class Campaign:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What makes this campaign another than one with other settings."""
+        """Settings that identify this campaign."""
         config = self.config
         return {
             "problems": {
@@ -119,12 +119,12 @@ class Campaign:
 
     @property
     def jobs(self) -> int:
-        """Runs side by side."""
+        """Number of concurrent runs."""
         return self.config.jobs or room(self.config.cores)
 
     @property
     def longest(self) -> float:
-        """Seconds that it takes at most, if no solver overruns its limit."""
+        """Longest time in seconds, if no solver exceeds its limit."""
         return (len(self.runs) - len(self.refused)) * self.config.time_limit / self.jobs
 
     def carry_out(
@@ -137,17 +137,17 @@ class Campaign:
         Parameters
         ----------
         progress : callable, optional
-            Told a :class:`Progress` after each run.
+            Called with a :class:`Progress` after each run.
         executor : concurrent.futures.Executor, optional
-            Where :func:`solvers.comparison.places.carry_out` is called, such as Dask's; threads
-            of this process when omitted, :attr:`jobs` of them.
+            Executor that calls :func:`solvers.comparison.places.carry_out`, such as Dask's;
+            :attr:`jobs` threads of this process if omitted.
 
         Raises
         ------
         CampaignError
             If the folder is another campaign's, damaged or in use.
         KeyboardInterrupt
-            After all solvers were stopped; what was done is kept.
+            After all solvers were stopped; finished runs are kept.
         """
         with Journal(self.folder, self.identity) as journal:
             keys = {run.key for run in self.runs}
@@ -167,7 +167,7 @@ class Campaign:
     def _answers(
         self, runs: list[Run], executor: Executor | None
     ) -> Generator[tuple[Run, dict[str, Any]], None, None]:
-        """Yield how each run went, as they come to an end."""
+        """Yield each run with its answer, in the order in which they end."""
         pool = executor or ThreadPoolExecutor(self.jobs)
         asked: dict[Future[dict[str, Any]], Run] = {}
         try:
@@ -176,7 +176,7 @@ class Campaign:
             for future in as_completed(asked):
                 try:
                     answer = future.result()
-                except Exception as error:  # of the executor: a machine that was lost
+                except Exception as error:  # raised by the executor, such as a lost machine
                     answer = unsupported("")
                     answer["end"] |= {"status": "failed", "error": describe(error)}
                 yield asked.pop(future), answer
@@ -193,7 +193,7 @@ class Campaign:
         return Task(run, self.cases[run.problem], code, self.config.cores, self.config.grace)
 
     def table(self, imported: list[dict[str, Any]] | None = None) -> DataFrame:
-        """Return the table of the runs that are done, with other people's rows if given.
+        """Return the table of the finished runs, and of external ones if given.
 
         Raises
         ------
@@ -252,7 +252,7 @@ def rows_of(common: dict[str, Any], answer: dict[str, Any]) -> Iterator[dict[str
 
 
 class _Pace:
-    """Seconds that are left, from what each solver's runs took so far."""
+    """Estimate of the remaining time, from the runs of each solver so far."""
 
     def __init__(self, campaign: Campaign) -> None:
         self.campaign = campaign
@@ -263,7 +263,7 @@ class _Pace:
                 self.left[run.solver] = self.left.get(run.solver, 0) + 1
 
     def after(self, run: Run) -> Progress:
-        """Count a run that has ended, and say where the campaign stands."""
+        """Count a run that has ended, and return the progress."""
         campaign = self.campaign
         answer = campaign.answers[run.key]
         self.left[run.solver] -= 1

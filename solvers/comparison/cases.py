@@ -1,4 +1,4 @@
-"""The problems of a campaign: where they are read from, and what is known of them."""
+"""Problems of a campaign: their files, starts and best known energies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LIBRARY = "library:"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a problem is read from, in this process or another."""
+    """Location of a problem, for this process or another."""
 
     place: str
     """``library:NAME``, or an absolute path."""
@@ -64,7 +64,7 @@ class Case:
     groups: int
     family: str = ""
     start: str = field(default="", repr=False)
-    """Status quo, :func:`packed`; empty where there is none."""
+    """Status quo, :func:`packed`; empty if there is none."""
     start_energy: float = math.nan
     """Energy of the status quo, or the mean over all feasible states."""
     start_kind: str = "random mean"
@@ -72,7 +72,7 @@ class Case:
     best: float = math.nan
     proved: bool = False
     magnitude: float = 0.0
-    """Sum of all absolute coefficients, which energies are rounded to a share of."""
+    """Sum of all absolute coefficients; the unit of rounding errors of energies."""
     offset: float = 0.0
 
     def state(self) -> State | None:
@@ -86,24 +86,24 @@ def packed(x: npt.NDArray[Any]) -> str:
 
 
 def unpacked(text: str, n: int) -> State:
-    """Read what :func:`packed` wrote, shape (n,)."""
+    """Decode the output of :func:`packed`, shape (n,)."""
     bits = np.frombuffer(base64.b64decode(text), dtype=np.uint8)
     return read_only(np.unpackbits(bits, count=n))
 
 
 def examine(specs: Sequence[ProblemSpec], folder: Path) -> Iterator[tuple[Case, CardinalityQUBO]]:
-    """Read every problem once, and say what is known of it.
+    """Read every problem once, with its start and best known energy.
 
     Parameters
     ----------
     specs : sequence of ProblemSpec
     folder : Path
-        Where problems that are in memory alone are written to, for other processes.
+        Folder in which problems that were passed as objects are stored, for other processes.
 
     Raises
     ------
     CampaignError
-        If a name is unknown or comes twice, or a start is of another problem.
+        If a name is unknown or a duplicate, or a start does not fit its problem.
     FormatError, FileNotFoundError
         If a file can't be read.
     """
@@ -117,14 +117,14 @@ def examine(specs: Sequence[ProblemSpec], folder: Path) -> Iterator[tuple[Case, 
             if case.name in seen:
                 raise CampaignError(
                     f"two problems are named {case.name!r}; give one of them another name "
-                    "(name: … next to its path)"
+                    "('name:' in its entry)"
                 )
             seen.add(case.name)
             yield case, problem
 
 
 def _places(spec: ProblemSpec) -> list[str]:
-    """Unfold a set of the library, or a pattern of files."""
+    """Expand a set of the library, or a pattern of files."""
     if not spec.path:
         return [""]
     if spec.path.startswith(_LIBRARY):
@@ -137,14 +137,16 @@ def _places(spec: ProblemSpec) -> list[str]:
         found = sorted(root.glob(str(pattern.relative_to(pattern.anchor))))
         files = [file for file in found if file.suffix.lower() in endings and file.is_file()]
         if not files:
-            raise CampaignError(f"{spec.path} holds no problem file ({', '.join(sorted(endings))})")
+            raise CampaignError(
+                f"{spec.path} contains no problem files ({', '.join(sorted(endings))})"
+            )
         return [str(file.resolve()) for file in files]
     try:
         return [str(regular(path).resolve())]
     except FileNotFoundError:
         raise CampaignError(
-            f"there is no problem file {spec.path}; of the public set: {_LIBRARY}NAME, or "
-            f"{_LIBRARY}SET for one of {', '.join(_sets())}"
+            f"there is no problem file {spec.path}; for the library: {_LIBRARY}NAME, or "
+            f"{_LIBRARY}SET with one of {', '.join(_sets())}"
         ) from None
 
 
@@ -195,7 +197,7 @@ def _examined(
 def _from_memory(
     spec: ProblemSpec, number: str
 ) -> tuple[CardinalityQUBO, str, Any, dict[str, Any]]:
-    """Return problem, name, start and what is known, of a problem or an entry of the library."""
+    """Return problem, name, start and known values, of a problem or an entry of the library."""
     given, start, known = spec.problem, spec.start, {}
     name = spec.name or number
     if not isinstance(given, CardinalityQUBO) and isinstance(
@@ -214,7 +216,7 @@ def _from_memory(
 
 
 def _written(problem: CardinalityQUBO, folder: Path) -> Source:
-    """Write a problem where other processes find it; what is there already stays."""
+    """Write a problem to a file for other processes, unless it exists."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{problem.hash[:24]}.npz"
     if not path.exists():
@@ -240,7 +242,8 @@ def _state(given: Any, problem: CardinalityQUBO, name: str) -> State:
     """Read and check a status quo."""
     try:
         if isinstance(given, str | Path):
-            # Mapped, so that a claimed size is held against the file's before it is taken.
+            # Mapped, so that the claimed size is compared with the file's before memory is
+            # allocated.
             given = np.array(np.load(regular(given), mmap_mode="r", allow_pickle=False))
         state: State = problem.as_states(given)
     except (InvalidProblemError, FormatError, OSError, ValueError) as error:
@@ -279,10 +282,10 @@ def mean_energy(problem: CardinalityQUBO) -> float:
     return mean + float(spread @ (traces - sums / np.maximum(sizes, 1))) + problem.offset
 
 
-# -- the public set -------------------------------------------------------------------------
+# -- the library ----------------------------------------------------------------------------
 
 
-#: Sets besides those of each model.
+#: Sets other than those of each model.
 _COLLECTIONS = ("small", "large", "all")
 
 
@@ -293,7 +296,7 @@ def _library() -> Any:
 
 
 def _known(entry: Any) -> dict[str, Any]:
-    """Return what an entry of the library says of its problem."""
+    """Return family, best energy and proof of an entry of the library."""
     return {
         "family": getattr(entry, "family", None),
         "best": getattr(entry, "best_energy", None),
@@ -306,7 +309,7 @@ def _sets() -> list[str]:
 
 
 def _library_names(wanted: str) -> list[str]:
-    """Return the problems of a set, of a model, of a pattern, or the one of that name."""
+    """Return the names of a set, of a model, or of those that match a pattern."""
     library, sets = _library(), _sets()
     every: list[str] = library.names()
     if wanted in _COLLECTIONS:

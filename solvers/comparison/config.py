@@ -1,4 +1,4 @@
-"""The configuration of a campaign: which problems, which solvers, which seeds, how long."""
+"""Configuration of a campaign: problems, solvers, seeds, time limit."""
 
 from __future__ import annotations
 
@@ -11,34 +11,33 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from problems.suggest import did_you_mean
 from solvers.errors import CampaignError
 
-#: Shortest time limit, in seconds: below, the clock and the start of a call count as much as the
-#: search.
+#: Shortest time limit, in seconds: below, the overhead of a call is comparable to the search.
 RESOLUTION = 0.01
 
 
 class ProblemSpec(BaseModel):
-    """One problem, or several by one name of a set or one pattern of files."""
+    """A problem, or several by the name of a set or a pattern of files."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     path: str = ""
     """File that :mod:`problems.formats` reads, a pattern of such files, or ``library:NAME``."""
     problem: Any = None
-    """A :class:`problems.CardinalityQUBO`, in place of a path; from Python alone."""
+    """A :class:`problems.CardinalityQUBO` instead of a path; only from Python."""
     name: str = ""
-    """Name in the table; the file's or the library's if omitted."""
+    """Name in the table; that of the file or in the library if omitted."""
     family: str = ""
-    """Group of problems that it belongs to in the report."""
+    """Group of problems in the report."""
     start: Any = None
     """Status quo: an ``.npy`` file of 0/1, or the state itself, shape (n,)."""
     best: float | None = None
     """Lowest energy known."""
     proved: bool = False
-    """Whether that is proved to be optimal."""
+    """Whether ``best`` is proved to be optimal."""
     format: str | None = None
     """Format of the file; inferred from its extension if omitted."""
     k: int | None = None
-    """Cardinality, for files that hold none."""
+    """Cardinality, for files that contain none."""
     free: bool = False
     """Whether the file is a QUBO without a cardinality (:mod:`problems.free`)."""
 
@@ -59,7 +58,7 @@ class ProblemSpec(BaseModel):
 
 
 class SolverSpec(BaseModel):
-    """One solver with its options, under a label of its own."""
+    """A solver with its options and label."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -72,7 +71,7 @@ class SolverSpec(BaseModel):
 
 
 def _solver_specs(given: Any) -> Any:
-    """Read the ways to name solvers: names, (name, options), {label: …}, instances."""
+    """Normalise a list of solvers: names, (name, options), {label: …}, instances."""
     if isinstance(given, str):
         given = [name.strip() for name in given.split(",")]
     if isinstance(given, Mapping):
@@ -112,7 +111,7 @@ def _own_name(solver: Any) -> str:
 
 
 def _listed(given: Any) -> Any:
-    """Take one problem, or a comma between names, for a list."""
+    """Accept a single problem, or names separated by commas, as a list."""
     if isinstance(given, str):
         return tuple(part for part in (p.strip() for p in given.split(",")) if part)
     if isinstance(given, Mapping) and not {"path", "problem"} & set(given):
@@ -127,10 +126,10 @@ def _named(name: str, entry: Any) -> Any:
 
 
 def _counted(given: Any) -> Any:
-    """Take a number of seeds for as many seeds from 0 on."""
+    """Accept a number of seeds as the seeds 0, 1, 2, …."""
     if isinstance(given, int) and not isinstance(given, bool):
         if given < 1:
-            raise ValueError(f"{given} seeds are no runs at all; give 1 or more")
+            raise ValueError(f"{given} seeds give no runs; pass 1 or more")
         return tuple(range(given))
     return given
 
@@ -138,8 +137,8 @@ def _counted(given: Any) -> Any:
 class CampaignConfig(BaseModel):
     """Problems × solvers × seeds under a time limit.
 
-    Read from a file by ``icbs compare --config FILE.yaml``, or made in Python, where the short
-    forms of :func:`solvers.compare` hold as well.
+    Read from a file by ``icbs compare --config FILE.yaml``, or created in Python, which also
+    accepts the short forms of :func:`solvers.compare`.
 
     Examples
     --------
@@ -150,7 +149,7 @@ class CampaignConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     problems: Annotated[tuple[ProblemSpec, ...], BeforeValidator(_listed), Field(min_length=1)]
-    """Files, patterns of files, ``library:NAME``, ``library:SET``, or mappings of more."""
+    """Files, patterns of files, ``library:NAME``, ``library:SET``, or mappings with more fields."""
     solvers: Annotated[tuple[SolverSpec, ...], BeforeValidator(_solver_specs), Field(min_length=1)]
     """Names, or labels with options: ``qaoa: {p: 3}``, ``deep: {solver: qaoa, p: 9}``."""
     seeds: Annotated[
@@ -158,35 +157,35 @@ class CampaignConfig(BaseModel):
     ] = (0, 1, 2)
     """A number of seeds (0, 1, 2, …), or the seeds themselves."""
     time_limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """Wall seconds of a run."""
+    """Wall time of a run in seconds."""
     cores: Annotated[int, Field(ge=1)] = 1
-    """CPUs of a run: its process is bound to so many, and its libraries use so many threads."""
+    """CPUs per run: its process is bound to this many, and its libraries use this many threads."""
     jobs: Annotated[int, Field(ge=1)] | None = None
-    """Runs side by side; as many as the CPUs hold if omitted."""
+    """Concurrent runs; as many as the CPUs allow if omitted."""
     warm_start: bool = True
-    """Whether solvers that take a start get the status quo, where a problem has one."""
+    """Whether solvers that accept a start get the status quo, if a problem has one."""
     restart: bool = True
-    """Whether a solver that comes back early without a proof is started again with another seed,
-    until the time limit; its run is the whole, its answer the best. Processors and services of
-    others are asked once."""
+    """Whether a solver that returns early without a proof is started again with another seed,
+    until the time limit; the best answer counts. Quantum processors and cloud services are called
+    once."""
     grace: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
-    """Seconds past the time limit, and a tenth of it, after which a process is killed."""
+    """Seconds after 1.1 times the time limit at which a process is killed."""
 
     @model_validator(mode="after")
     def _sensible(self) -> CampaignConfig:
         if self.time_limit < RESOLUTION:
             raise ValueError(
-                f"time_limit is {self.time_limit:g} s; below {RESOLUTION:g} s the clock and the "
-                "start of a call are measured, and not the search"
+                f"time_limit is {self.time_limit:g} s; use {RESOLUTION:g} or more: below, the "
+                "overhead of a call is measured instead of the search"
             )
         labels = [spec.label for spec in self.solvers]
         if twice := sorted({label for label in labels if labels.count(label) > 1}):
             raise ValueError(
-                f"two solvers are labelled {twice[0]!r}; give each a label of its own, such as "
+                f"two solvers are labelled {twice[0]!r}; give each its own label, such as "
                 "{slow: {solver: neal, num_sweeps: 9999}}"
             )
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds {list(self.seeds)} name one of them twice")
+            raise ValueError(f"seeds {list(self.seeds)} contain a duplicate; remove it")
         return self
 
     @classmethod
@@ -196,7 +195,7 @@ class CampaignConfig(BaseModel):
         Raises
         ------
         CampaignError
-            Naming the setting that is unknown or out of range.
+            If a setting is unknown or out of range; the message names it.
         """
         for name in settings:
             if name not in cls.model_fields:

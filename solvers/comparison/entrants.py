@@ -1,4 +1,4 @@
-"""The solvers of a campaign: made once, sent to other processes, refused where they can't run."""
+"""Solvers of a campaign: created once, pickled, and checked against each problem."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class Entrant:
     """The solver, pickled."""
     name: str
     options: str
-    """JSON of all options, defaults included; what is not plain is named by its type."""
+    """JSON of all options including defaults; objects are named by their type."""
     num_reads: int
     versions: str
     """JSON of distribution → version."""
     stochastic: bool = True
-    """Whether its answer depends on a seed, and is not proved."""
+    """Whether its answer depends on a seed and is not proved."""
     missing: str = ""
-    """What is to be set up before it can run on any problem."""
+    """Missing requirement, such as an account; empty if it can run here."""
 
 
 def enter(specs: Sequence[SolverSpec]) -> list[tuple[Entrant, Solver]]:
-    """Make every solver of a campaign, with its backend loaded.
+    """Create every solver of a campaign, with its backend loaded.
 
     Raises
     ------
@@ -50,15 +50,15 @@ def enter(specs: Sequence[SolverSpec]) -> list[tuple[Entrant, Solver]]:
     CampaignError
         If it can't be sent to another process.
     """
-    return [_entered(spec) for spec in specs]
+    return [_entrant(spec) for spec in specs]
 
 
-def _entered(spec: SolverSpec) -> tuple[Entrant, Solver]:
+def _entrant(spec: SolverSpec) -> tuple[Entrant, Solver]:
     options = dict(spec.options)
     reads = checked_reads(options.pop("num_reads", 1))
     solver = resolve(spec.solver, options)
     if reads != 1 and not solver.capabilities.num_reads:
-        raise CampaignError(f"solver {spec.label!r} can't honour num_reads; leave it out")
+        raise CampaignError(f"solver {spec.label!r} does not support num_reads; omit it")
     values = {name: getattr(solver, name) for name in solver.options()}
     shown = {k: v if is_plain(v) else type(v).__name__ for k, v in values.items()}
     if reads != 1:
@@ -76,7 +76,7 @@ def _entered(spec: SolverSpec) -> tuple[Entrant, Solver]:
 
 
 def _code(label: str, solver: Solver) -> bytes:
-    """Pickle a solver, by value where its class is of a script or a notebook."""
+    """Pickle a solver, by value if its class is defined in a script or a notebook."""
     with importing():
         import cloudpickle
     module = sys.modules.get(type(solver).__module__)
@@ -105,7 +105,7 @@ def _importable(module: str) -> bool:
 
 
 def _missing(solver: Solver) -> str:
-    """Say what keeps a solver from running here at all, such as a missing account."""
+    """Return what prevents a solver from running here, such as a missing account."""
     try:
         with wrap_errors(solver.name, "is not ready"):
             solver.check_ready()
@@ -122,12 +122,12 @@ def _missing(solver: Solver) -> str:
 def why_unsupported(
     entrant: Entrant, solver: Solver, case: Case, problem: CardinalityQUBO, config: CampaignConfig
 ) -> str:
-    """Say why a solver can't take a problem; empty where it can.
+    """Return the reason why a solver can't take a problem; empty if it can.
 
     Raises
     ------
     InvalidProblemError
-        If energies of the problem leave float64.
+        If energies of the problem overflow float64.
     """
     if entrant.missing:
         return entrant.missing
@@ -138,12 +138,12 @@ def why_unsupported(
             case.state() if asked["start"] else None, entrant.num_reads, None,
         )  # fmt: skip
     except UnsupportedError as error:
-        return str(error).removesuffix("; leave it out")
+        return str(error).removesuffix("; omit it")
     return ""
 
 
 def settings(solver: Solver, config: CampaignConfig, case: Case) -> dict[str, bool]:
-    """Say whether a solver gets a seed and the status quo."""
+    """Return whether a solver gets a seed and the status quo."""
     can = solver.capabilities
     return {
         "seed": can.seed,
@@ -152,6 +152,6 @@ def settings(solver: Solver, config: CampaignConfig, case: Case) -> dict[str, bo
 
 
 def digest_of(entrant: Entrant) -> dict[str, Any]:
-    """Return what tells one entrant from another, in JSON's types."""
+    """Return the fields that identify an entrant, in JSON's types."""
     found = dataclasses.asdict(entrant)
     return {name: found[name] for name in ("label", "name", "options")}

@@ -31,15 +31,16 @@ def compare(
 ) -> DataFrame:
     """Run every solver on every problem with every seed, and return the table of all runs.
 
-    Each run has a process of its own CPUs, which is killed where the solver hangs. Whatever a
-    solver does is a row; every energy is recomputed.
+    Each run has a process on its own CPUs, which is killed if the solver hangs. Failures are rows
+    too; every energy is recomputed.
 
     Parameters
     ----------
     problems : str, Path, CardinalityQUBO, mapping or sequence of these
-        ``"library:small"`` (a set) or ``"library:NAME"``; a file or a pattern of files; a problem;
-        ``{name: problem}``; or mappings with more, such as ``{"name": …, "problem": …, "start":
-        …, "best": …}`` (:class:`solvers.comparison.ProblemSpec`).
+        ``"library:small"`` (a set) or ``"library:NAME"``; a file or a pattern of files; a
+        problem; ``{name: problem}``; or mappings with more fields, such as
+        ``{"name": …, "problem": …, "start": …, "best": …}``
+        (:class:`solvers.comparison.ProblemSpec`).
     solvers : str, Solver, dimod.Sampler, mapping or sequence of these
         Names, ``"module:Class"``, instances, ``(name, options)``, or ``{label: options}``, where
         ``options`` may name another ``solver``.
@@ -49,13 +50,13 @@ def compare(
         Wall seconds of a run; 0.01 or more.
     out : str or Path, optional
         Folder for the runs and the table. A campaign that was interrupted continues where it
-        stopped. Without a folder nothing is kept but what is returned.
+        stopped. Without a folder, only the returned table is kept.
     imports : sequence of str or Path
-        Tables of other people's runs (:mod:`solvers.comparison.foreign`).
+        Tables of external runs (:mod:`solvers.comparison.imported`).
     progress : callable, optional
-        Told a :class:`solvers.comparison.Progress` after each run.
+        Called with a :class:`solvers.comparison.Progress` after each run.
     executor : concurrent.futures.Executor, optional
-        Where runs are handed out, such as ``dask.distributed.Client().get_executor()``.
+        Executor of the runs, such as ``dask.distributed.Client().get_executor()``.
     **settings
         Others of :class:`solvers.comparison.CampaignConfig`: ``cores``, ``jobs``, ``warm_start``,
         ``restart``, ``grace``.
@@ -77,7 +78,7 @@ def compare(
     ...                 seeds=1, time_limit=0.1)                          # doctest: +SKIP
     >>> frame[frame.row == "end"][["solver", "energy", "status"]]         # doctest: +SKIP
     """
-    from solvers.comparison.foreign import read_foreign
+    from solvers.comparison.imported import read_imported
 
     with importing():
         import pandas  # noqa: F401 - refused before hours of work, not after
@@ -87,7 +88,7 @@ def compare(
     place: Any = tempfile.TemporaryDirectory(prefix="icbs-compare-") if out is None else None
     with place or nullcontext(out) as folder:
         campaign = Campaign.plan(config, Path(folder))
-        rows = [row for path in imports for row in read_foreign(path, campaign)]
+        rows = [row for path in imports for row in read_imported(path, campaign)]
         campaign.carry_out(progress or (lambda done: None), executor)
         frame = campaign.table(rows)
         if out is not None:

@@ -1,4 +1,4 @@
-"""One message for all packages of the extra ``compare``."""
+"""Error message for missing packages of the extra ``compare``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The folder of a campaign: its configuration, and a journal of the runs that are done.
+"""Folder of a campaign: its configuration, and a journal of finished runs.
 
-The journal is only ever appended to, a line a run, which reaches the disk before the next is
-written. So a campaign that is killed at any moment continues with what was not done.
+The journal is append-only, with one line per run, which is on the disk before the next is
+written. So a campaign that was killed at any moment continues with the missing runs.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from solvers.comparison.records import digest
 from solvers.errors import CampaignError
 
 MANIFEST, RUNS, LOCK = "campaign.json", "runs.jsonl", ".icbs.lock"
-#: Folder of the problems that were in memory alone.
+#: Folder of the problems that were passed as objects.
 PROBLEMS = "problems"
 _FORMAT = "icbs-campaign-1"
 
 
 class Journal:
-    """A campaign's folder, held by one process at a time.
+    """Folder of a campaign, locked by one process at a time.
 
     Parameters
     ----------
     folder : Path
         Made if it is missing.
     identity : dict
-        What makes the campaign this one, in JSON's types.
+        Settings that identify the campaign, in JSON's types.
 
     Raises
     ------
     CampaignError
-        If the folder is another campaign's, in use, damaged, or something else than a campaign.
+        If the folder is another campaign's, in use, damaged, or not a campaign.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
@@ -74,7 +74,7 @@ class Journal:
             self._lock.release()
 
     def append(self, key: str, answer: Mapping[str, Any]) -> None:
-        """Write that a run is done; on return it is on the disk.
+        """Append a finished run; on return it is on the disk.
 
         Raises
         ------
@@ -104,7 +104,7 @@ class Journal:
         self._lock = lock
 
     def _claim(self) -> None:
-        """Write the manifest, or hold it against what is asked."""
+        """Write the manifest, or compare it with this campaign."""
         path = self.folder / MANIFEST
         if not path.exists():
             write_text(path, json.dumps(_manifest(self.identity), indent=1) + "\n")
@@ -120,12 +120,12 @@ class Journal:
             raise CampaignError(f"{path} is damaged, or of another version; choose another folder")
         if before != self.identity:
             raise CampaignError(
-                f"{self.folder} holds another campaign: {_difference(before, self.identity)}; "
+                f"{self.folder} contains another campaign: {_difference(before, self.identity)}; "
                 "choose another folder, or remove this one"
             )
 
     def _recover(self) -> None:
-        """Read the runs that are done; a line that was cut by a kill is taken away."""
+        """Read the finished runs; drop a last line that was cut by a kill."""
         path = self.folder / RUNS
         if not path.exists():
             return
@@ -140,8 +140,8 @@ class Journal:
                     whole = whole[: -len(line)]
                     break
                 raise CampaignError(
-                    f"line {number} of {path} is damaged ({error}); remove that line, and the "
-                    "run is done again"
+                    f"line {number} of {path} is damaged ({error}); remove that line to "
+                    "repeat the run"
                 ) from error
             self.done.setdefault(parsed["run"], parsed)
         if len(whole) < len(content):
@@ -151,7 +151,7 @@ class Journal:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds something else than a campaign.
+    """Raise an error if a folder contains something other than a campaign.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def check_folder(folder: Path) -> None:
         others = [name for name in names if name != PROBLEMS and not name.startswith(".")]
         if others:
             raise CampaignError(
-                f"{folder} holds {others[0]!r} and no campaign; choose an empty folder"
+                f"{folder} contains {others[0]!r} but not a campaign; choose an empty folder"
             )
 
 
@@ -194,7 +194,7 @@ def _parsed(line: bytes) -> dict[str, Any]:
     """
     content: dict[str, Any] = json.loads(line)
     if content.pop("sum") != digest(content):
-        raise ValueError("its checksum does not fit")
+        raise ValueError("its checksum does not match")
     return content
 
 
@@ -210,7 +210,7 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             if part not in was:
                 return f"it has no {kind} {part!r}"
             if part not in value:
-                return f"it has the {kind} {part!r} besides"
+                return f"it has another {kind}, {part!r}"
             name, was, value = f"{kind} {part!r}", was[part], value[part]
         return f"{name} was {_brief(was)}, and is {_brief(value)}"
     return "other settings"

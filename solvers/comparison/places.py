@@ -1,7 +1,7 @@
-"""Where runs take place: sets of CPUs, each with one process that stays from run to run.
+"""Sets of CPUs for runs, each with one process that is reused from run to run.
 
 A process that is still busy some time after its run's limit is killed, with all processes that
-it started; what it had found by then is kept. One that dies is replaced.
+it started; the states found by then are kept. A process that dies is replaced.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _THREADS = (
 
 @dataclass(frozen=True)
 class Task:
-    """A run, with all that another process needs for it."""
+    """A run, with the data that another process needs for it."""
 
     run: Run
     case: Case
@@ -48,16 +48,16 @@ class Task:
     """The solver, pickled."""
     cores: int
     grace: float
-    """Seconds past the time limit, and a tenth of it, after which it is killed."""
+    """Seconds after 1.1 times the time limit at which it is killed."""
 
 
 def carry_out(task: Task) -> dict[str, Any]:
-    """Carry a run out in a place of this machine, once one is free.
+    """Carry out a run in a place of this machine, once one is free.
 
     Returns
     -------
     dict
-        As :func:`solvers.comparison.worker.perform`, whatever the solver does.
+        As :func:`solvers.comparison.worker.perform`, also if the solver fails.
     """
     places = _places(task.cores)
     place = places.get()
@@ -68,7 +68,7 @@ def carry_out(task: Task) -> dict[str, Any]:
 
 
 def room(cores: int) -> int:
-    """Return how many runs of so many cores fit on this machine side by side."""
+    """Return the number of runs with this many cores that fit on this machine at once."""
     return usable_cpus() // cores
 
 
@@ -87,12 +87,12 @@ class Place:
         self.peer: Peer | None = None
         self.used = 0.0
         self.interrupted = False
-        """Whether nobody waits for its run any more."""
+        """Whether the campaign was cancelled, so that its run's answer is discarded."""
         self.prepared: set[bytes] = set()
         self.unloadable: dict[bytes, str] = {}
 
     def carry_out(self, task: Task) -> dict[str, Any]:
-        """Carry a run out; see :func:`carry_out`."""
+        """Carry out a run; see :func:`carry_out`."""
         self.interrupted = False
         if (why := self._prepare(task.code)) is not None:
             return _ended("failed", why, 0.0)
@@ -105,7 +105,7 @@ class Place:
         began = time.perf_counter()
         try:
             answer: dict[str, Any] = self._ask(
-                limit, "run", task.code, task.case, task.run, hear=found.append
+                limit, "run", task.code, task.case, task.run, on_note=found.append
             )
         except TimeoutError:
             seconds = time.perf_counter() - began
@@ -119,11 +119,11 @@ class Place:
         except Exception as error:
             return _ended("failed", describe(error), time.perf_counter() - began)
         if answer["end"]["status"] == "timeout":
-            self.end()  # a thread of it continues
+            self.end()  # a thread of it is still running
         return answer
 
     def _prepare(self, code: bytes) -> str | None:
-        """Load a solver, once in a process; say why it can't be."""
+        """Load a solver once per process; return the reason if it fails."""
         if code in self.unloadable:
             return self.unloadable[code]
         if self._alive() and code in self.prepared:
@@ -144,7 +144,7 @@ class Place:
     def _cut(
         self, task: Task, status: str, why: str, seconds: float, found: list[Incumbent]
     ) -> dict[str, Any]:
-        """Return the answer of a run whose process ended, with what it had found."""
+        """Return the answer of a run whose process ended, with the states that it had found."""
         self.end()
         answer = _ended(status, why, seconds)
         if found and not self.interrupted:
@@ -159,11 +159,13 @@ class Place:
 
     def _alive(self) -> bool:
         if self.peer is not None and time.monotonic() - self.used > IDLE / 2:
-            self.end()  # before it ends by itself, and takes a message with it
+            self.end()  # before its idle timeout, which would lose a message
         return self.peer is not None and self.peer.is_alive
 
-    def _ask(self, limit: float, *message: Any, hear: Callable[[Any], object] | None = None) -> Any:
-        """Ask the process, started if need be; kill it if it takes longer than the limit.
+    def _ask(
+        self, limit: float, *message: Any, on_note: Callable[[Any], object] | None = None
+    ) -> Any:
+        """Ask the process, which is started if needed; kill it if it exceeds the limit.
 
         Raises
         ------
@@ -179,7 +181,7 @@ class Place:
             self.peer = Peer("solvers.comparison.worker", threads | passive, self.cpus)
             self.used = time.monotonic()
         assert self.peer is not None
-        asked = Background(partial(self.peer.ask, *message, hear=hear))
+        asked = Background(partial(self.peer.ask, *message, on_note=on_note))
         try:
             error = asked.error(limit)
         except TimeoutError:
@@ -215,7 +217,7 @@ _all: list[Place] = []
 
 
 def _places(cores: int) -> queue.LifoQueue[Place]:
-    """Return the places of so many cores that are free now, those used last first."""
+    """Return the queue of free places with this many cores, last used first."""
     with _lock:
         if cores not in _known:
             _known[cores] = queue.LifoQueue()

@@ -1,9 +1,9 @@
-"""Results in the form that QOBLIB takes (Koch et al., arXiv 2504.03832).
+"""Results as submissions to QOBLIB (Koch et al., arXiv 2504.03832).
 
-A solver's results are one submission: a folder with a folder for each instance, which holds
+A solver's results are one submission: a folder with a folder for each instance, which contains
 ``NAME_summary.csv``, ``NAME_solution.txt`` and ``NAME_objective_time_series.json``. Columns,
-their order and the rules for values are those of the library's guide for contributors and of
-its checker, as of 2026; the paper's own list lacks Affiliation, Paradigm and Time to Solution.
+their order and the rules for values are those of the library's guide for contributors and of its
+checker, as of 2026; the paper's own list lacks Affiliation, Paradigm and Time to Solution.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _PARADIGMS = {
 def export(campaign: Campaign, table: DataFrame, folder: str | Path) -> list[Path]:
     """Write a submission for each solver of a campaign.
 
-    Who submits, from where, and what to read about it is left as N/A, to be filled in. Problems
+    Submitter, affiliation and reference are N/A, to be filled in. Problems
     on which a solver found no feasible state are left out.
 
     Parameters

@@ -1,4 +1,4 @@
-"""One run of a campaign: what is asked, and the key under which its answer is kept."""
+"""A run of a campaign, and the key of its answer in the journal."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Run:
     start: bool = False
     """Whether the solver gets the status quo."""
     restart: bool = False
-    """Whether it is started again while time is left."""
+    """Whether the solver is started again while time is left."""
 
 
 def key_of(case: Case, entrant: Entrant, seed: int, time_limit: float) -> str:
-    """Return the key of a run: 24 hexadecimal digits of what its answer depends on."""
+    """Return the key of a run: 24 hexadecimal digits of a hash of its inputs."""
     return digest(
         [case.name, case.hash, entrant.label, entrant.name, entrant.options, seed, time_limit]
     )

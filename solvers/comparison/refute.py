@@ -1,4 +1,4 @@
-"""What another run refutes: bounds, proofs, and energies that nobody can recompute."""
+"""Rejection of bounds, proofs and energies that contradict other runs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Row = dict[str, Any]
 
 
 def refuted(rows: list[Row], cases: Mapping[str, Case]) -> list[Row]:
-    """Return the rows that are believed.
+    """Return the rows without refuted claims.
 
-    A bound above the energy of any run's state, or of the best value known, is taken away, and
-    so is a proof of a higher energy. Energies that could not be recomputed, those of a table
-    that was imported, never lower the best energy known: one below it is left out. The column
-    ``error`` of a run's end says so.
+    A bound above the energy of any run's state, or above the best value known, is removed, and so
+    is a proof of a higher energy. Energies that could not be recomputed, those of an imported
+    table, never lower the best energy known: those below it are left out. The column ``error`` of
+    a run's end states this.
 
     Parameters
     ----------
     rows : list of dict
-        Columns by name, the rows of a run one after another.
+        Columns by name; the rows of a run are consecutive.
     cases : dict
         Problems by name.
     """
@@ -44,20 +44,20 @@ def refuted(rows: list[Row], cases: Mapping[str, Case]) -> list[Row]:
         slack = ROUNDING * cases[name].magnitude
         if end.get(CLAIMED):
             trace, end = _checked(trace, end, known, slack)
-        kept += [*trace, _believed(end, lowest.get(name, math.inf), slack)]
+        kept += [*trace, _without_refuted(end, lowest.get(name, math.inf), slack)]
     return kept
 
 
 def _checked(trace: list[Row], end: Row, known: float, slack: float) -> tuple[list[Row], Row]:
-    """Leave out claims below the lowest energy known; what is rounding is cut to it."""
+    """Leave out claims below the lowest energy known; within rounding, raise them to it."""
     kept = list(_improving(trace, known, slack))
     energy = kept[-1]["energy"] if kept else None
     end = end | {"energy": energy, "feasible": bool(kept)}
     below = [row["energy"] for row in trace if row["energy"] < known - slack]
     if below:
         what = (
-            f"it claims {min(below):.9g}, and the lowest energy that was recomputed is "
-            f"{known:.9g}; a column x with the state would show it"
+            f"it claims {min(below):.9g}, below the lowest recomputed energy {known:.9g}; "
+            "add a column x with the states"
         )
         end["error"] = "; ".join(filter(None, [end.get("error"), what]))
         end["status"] = "solved" if kept else "nothing"
@@ -72,7 +72,7 @@ def _improving(trace: list[Row], known: float, slack: float) -> Iterator[Row]:
             yield row | {"energy": energy}
 
 
-def _believed(end: Row, lowest: float, slack: float) -> Row:
+def _without_refuted(end: Row, lowest: float, slack: float) -> Row:
     why = ""
     if _number(end.get("bound")) > lowest + slack:
         why = f"its bound {end['bound']:.9g} lies above a state of energy {lowest:.9g}"

@@ -1,6 +1,6 @@
-"""The table of a comparison: its columns, how it is written, and what keeps it from being read.
+"""Table of a comparison: columns, writing, reading and checks.
 
-One *run* is a solver with its options on a problem with a seed. It has a row for each incumbent,
+A *run* is a solver with its options on a problem with a seed. It has a row for each incumbent,
 in the order in which they were found, and one for its end. The columns are described in
 :data:`COLUMNS`; the gap of an energy E is (E - E*)/(E₀ - E*), with E₀ = ``start_energy`` and E*
 the lowest of ``best_known`` and all energies of the problem.
@@ -22,43 +22,43 @@ from solvers.errors import TableError
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-#: Column → its type and what it says.
+#: Column → its type and meaning.
 COLUMNS: dict[str, tuple[str, str]] = {
     "run": ("str", "key of the run, shared by its rows"),
     "problem": ("str", "name of the problem"),
-    "family": ("str", "group of problems that it belongs to, if any"),
+    "family": ("str", "group of problems, if any"),
     "n": ("int", "variables"),
     "k": ("int", "ones, over all groups"),
-    "groups": ("int", "groups with a cardinality of their own"),
+    "groups": ("int", "number of cardinality groups"),
     "solver": ("str", "label of the solver"),
     "options": ("str", "JSON of the solver's options"),
     "seed": ("int", "seed"),
     "time_limit": ("float", "wall seconds allowed"),
-    "row": ("str", "incumbent, or end (one a run, its last row)"),
-    "seconds": ("float", "wall seconds since the start: found, or came back"),
+    "row": ("str", "incumbent, or end (one per run, its last row)"),
+    "seconds": ("float", "wall seconds from the start to the incumbent or to the end"),
     "energy": ("float", "recomputed in float64; of the end: the best; NaN if there is none"),
     "bound": ("float", "lower bound, NaN if there is none"),
     "feasible": ("bool", "whether there is a feasible state"),
     "feasible_share": ("float", "share of the solver's samples feasible before repair, or NaN"),
     "raw_energy": ("float", "best energy feasible before repair, or NaN"),
     "status": ("str", "solved, nothing, failed, timeout (killed) or unsupported; of ends"),
-    "stop": ("str", "why the solver stopped"),
+    "stop": ("str", "reason why the solver stopped"),
     "known": ("str", "optimal, bounded, or nothing"),
-    "error": ("str", "what went wrong"),
-    "build_seconds": ("float", "part spent on the backend's form of the problem"),
+    "error": ("str", "error message"),
+    "build_seconds": ("float", "part spent on building the backend's model"),
     "solve_seconds": ("float", "part spent on the search"),
-    "decode_seconds": ("float", "part spent on reading samples back"),
+    "decode_seconds": ("float", "part spent on decoding samples"),
     "penalty": ("float", "strength of the penalty, NaN without one"),
     "best_known": ("float", "lowest energy known beforehand, or NaN"),
     "best_proved": ("bool", "whether that is proved optimal"),
     "start_energy": ("float", "E₀: of the status quo, or the mean over feasible states"),
     "start_kind": ("str", "status quo, or random mean"),
     "versions": ("str", "JSON of distribution → version"),
-    "machine": ("str", "processor and system; 'imported from FILE' for other people's runs"),
+    "machine": ("str", "processor and system; 'imported from FILE' for external runs"),
     "cores": ("int", "CPUs of the run"),
 }
 STATUSES = ("solved", "nothing", "failed", "timeout", "unsupported")
-#: What all rows of a run have in common.
+#: Columns that are equal in all rows of a run.
 _CONSTANT = (
     *("problem", "family", "n", "k", "groups", "solver", "options", "seed", "time_limit"),
     *("best_known", "best_proved", "start_energy", "start_kind", "versions", "machine", "cores"),
@@ -88,9 +88,9 @@ def frame_of(rows: Iterable[Mapping[str, Any]]) -> DataFrame:
 
 
 def write(frame: DataFrame, folder: Path) -> list[Path]:
-    """Write ``table.parquet`` and ``table.csv`` into a folder, each whole or not at all."""
+    """Write ``table.parquet`` and ``table.csv`` into a folder, each atomically."""
     with importing():
-        import pyarrow  # noqa: F401 - what pandas writes Parquet with
+        import pyarrow  # noqa: F401 - used by pandas to write Parquet
 
     written = [folder / "table.parquet", folder / "table.csv"]
     with atomic(written[0]) as temporary:
@@ -101,17 +101,17 @@ def write(frame: DataFrame, folder: Path) -> list[Path]:
 
 
 def read(path: str | Path) -> DataFrame:
-    """Read a table that :func:`write` wrote, and check it.
+    """Read a table written by :func:`write`, and check it.
 
     Parameters
     ----------
     path : str or Path
-        A ``.parquet`` or ``.csv`` file, or a folder that holds ``table.parquet``.
+        A ``.parquet`` or ``.csv`` file, or a folder with ``table.parquet``.
 
     Raises
     ------
     TableError
-        If the file can't be read, or is not such a table.
+        If the file can't be read or is not such a table.
     FileNotFoundError
         If there is no such file.
     """
@@ -130,18 +130,18 @@ def read(path: str | Path) -> DataFrame:
             frame = pd.read_csv(file, dtype=text, keep_default_na=False, na_values=numbers)
         else:
             frame = pd.read_parquet(file)
-    except Exception as error:  # whatever pandas and its parsers raise
+    except Exception as error:  # pandas and its parsers raise many kinds
         raise TableError(f"{file} can't be read as a table: {error!s:.300}") from error
     return checked(frame, str(file))
 
 
 def checked(frame: DataFrame, name: str = "the table") -> DataFrame:
-    """Return a table with its columns in order, or say what is wrong with it.
+    """Check a table, and return it with its columns in order.
 
     Raises
     ------
     TableError
-        Naming the column, or the run, that is damaged.
+        If a column or a run is damaged; the message names it.
     """
     if missing := [column for column in COLUMNS if column not in frame]:
         raise TableError(f"{name} has no column {missing[0]!r}; it is not a table of a comparison")
@@ -152,20 +152,20 @@ def checked(frame: DataFrame, name: str = "the table") -> DataFrame:
     ends = frame["row"] == "end"
     _all(frame, ends | (frame["row"] == "incumbent"), name, "is neither an incumbent nor an end")
     _all(frame, ~ends | frame["status"].isin(STATUSES), name, "has an unknown status")
-    _all(frame, np.isfinite(frame["seconds"]) & (frame["seconds"] >= 0), name, "has no time")
+    _all(frame, np.isfinite(frame["seconds"]) & (frame["seconds"] >= 0), name, "has no valid time")
     _all(frame, ends | np.isfinite(frame["energy"]), name, "is an incumbent without an energy")
     counts = ends.groupby(frame["run"]).sum()
     if len(wrong := counts[counts != 1]):
         raise TableError(
-            f"{name}: run {wrong.index[0]!r} has {int(wrong.iloc[0])} ends, and should have one"
+            f"{name}: run {wrong.index[0]!r} has {int(wrong.iloc[0])} ends; it must have one"
         )
     same = frame.groupby("run")[list(_CONSTANT)].nunique(dropna=False)
     if len(mixed := same[(same > 1).any(axis=1)]):
         column = mixed.columns[(mixed.iloc[0] > 1).argmax()]
         raise TableError(f"{name}: the rows of run {mixed.index[0]!r} differ in {column!r}")
     next_ = frame.groupby("run", sort=False)
-    _all(frame, ~(next_["seconds"].diff() < 0), name, "comes before the one above it")
-    _all(frame, ends | ~(next_["energy"].diff() >= 0), name, "is no improvement")
+    _all(frame, ~(next_["seconds"].diff() < 0), name, "is earlier than the row before it")
+    _all(frame, ends | ~(next_["energy"].diff() >= 0), name, "is not an improvement")
     return frame
 
 

@@ -1,4 +1,4 @@
-"""What a run left behind: the states of its incumbents, and energies recomputed from them."""
+"""Incumbents of a run, and their recomputed energies."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _CHUNK = 1 << 22
 
 
 class Incumbent(NamedTuple):
-    """A state as it came to hand."""
+    """A reported state."""
 
     seconds: float
-    """Since the run began."""
+    """Seconds since the run started."""
     bits: bytes
     """The state, eight variables to a byte."""
 
@@ -32,9 +32,9 @@ class Trace:
     n : int
         Variables of the problem.
     tell : callable, optional
-        Gets each :class:`Incumbent` at once, so that it outlives this process.
+        Called with each :class:`Incumbent` at once, so that it survives a kill of this process.
     trusted : bool
-        Whether the solver's own times are taken; else those at which it reported.
+        Whether to use the solver's own times; else those of its reports.
     """
 
     def __init__(
@@ -48,17 +48,17 @@ class Trace:
 
     @property
     def now(self) -> float:
-        """Seconds since the run began."""
+        """Seconds since the run started."""
         return time.perf_counter() - self.began
 
     def restarted(self) -> None:
-        """Count the solver's own times from here on."""
+        """Start counting the solver's own times from now."""
         self.offset = self.now
 
     def __call__(self, seconds: float, energy: float, x: State) -> None:
-        """Take an incumbent, found ``seconds`` after the solver was last started.
+        """Record an incumbent, found ``seconds`` after the solver was last started.
 
-        What a solver itself does not call an improvement on all its starts is left out.
+        States that do not improve on all energies claimed before are left out.
         """
         if energy >= self.claimed:
             return
@@ -67,14 +67,14 @@ class Trace:
         self._add(min(max(self.offset, self.offset + seconds), now) if self.trusted else now, x)
 
     def answered(self, energy: float, x: State) -> None:
-        """Take what a solver came back with."""
+        """Record the state that a solver returned."""
         if energy < self.returned:
             self.returned = energy
             self._add(self.now, x)
 
     def _add(self, seconds: float, x: Any) -> None:
         state = np.asarray(x)
-        if state.shape == (self.n,):  # else it is no state of this problem
+        if state.shape == (self.n,):  # else not a state of this problem
             seconds = max(seconds, self.found[-1].seconds if self.found else 0.0)
             self.found.append(Incumbent(seconds, np.packbits(state != 0).tobytes()))
             if self.tell is not None:
@@ -96,7 +96,7 @@ def improvements(
         states = np.unpackbits(rows.reshape(len(chunk), -1), axis=1, count=problem.n)
         energies, feasible = problem.energy(states), problem.is_feasible(states)
         for row, energy, held in zip(chunk, energies.tolist(), feasible.tolist(), strict=True):
-            # The same state is no improvement, whatever the rounding of a batch.
+            # An equal state is not an improvement, even if a batch rounds it differently.
             if held and energy < best and not (kept and kept[-1][2] == row.bits):
                 best = energy
                 kept.append((row.seconds, energy, row.bits))

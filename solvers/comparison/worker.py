@@ -1,7 +1,7 @@
-"""A process that runs the solvers of a campaign, one run after another.
+"""Process that runs the solvers of a campaign, one run after another.
 
-It stays from run to run: modules are imported, kernels compiled and the problem read before the
-clock starts. What it takes to be ended at any moment is in :mod:`solvers.comparison.places`.
+It is reused from run to run: modules are imported, kernels compiled and the problem read before
+the clock starts. :mod:`solvers.comparison.places` starts and kills it.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from solvers.invoke import solver_name
 from solvers.request import make_request
 from solvers.solution import Solution, Status, Stop
 
-#: Problems that are kept, in case the next run is of the same.
-_KEPT = 2
+#: Number of problems that are cached for later runs.
+_MAX_PROBLEMS = 2
 #: A solver is started again only while more than this share of the time limit is left.
-_WORTH = 0.005
+_MIN_REST = 0.005
 
 
 def serve() -> None:
-    """Answer messages until there are no more."""
+    """Answer messages until the pipe is closed."""
     worker.serve(_Runner)
 
 
 class _Runner:
-    """Prepares solvers and problems, and runs the one on the other; an error is an answer."""
+    """Answers messages: prepares solvers, reads problems, runs solvers; errors are answers."""
 
     def __init__(self, tell: worker.Tell) -> None:
         self.tell = tell
@@ -60,7 +60,7 @@ class _Runner:
         self.problems: dict[str, CardinalityQUBO] = {}
 
     def __call__(self, message: bytes) -> tuple[bool, Any]:
-        """Return whether it went well, and the answer or the error."""
+        """Return whether the step succeeded, and its result or the error."""
         try:
             step, *content = pickle.loads(message)
             return True, getattr(self, step)(*content)
@@ -68,7 +68,7 @@ class _Runner:
             return False, _sendable(error)
 
     def prepare(self, code: bytes, path: list[str]) -> None:
-        """Unpickle a solver, load what it stands on, and let it run once untimed."""
+        """Unpickle a solver, load its backend, and run it once as a warm-up."""
         sys.path[:] = path
         solver = pickle.loads(code)
         solver.require()
@@ -79,24 +79,24 @@ class _Runner:
         self.solvers[code] = solver
 
     def read(self, source: Source, digest: str) -> None:
-        """Read a problem, and keep it for the runs to come."""
+        """Read a problem and cache it."""
         if digest in self.problems:
             return
         problem = source.load()
         if problem.hash != digest:
-            raise CampaignError(f"{source.place} has changed since the campaign began")
-        while len(self.problems) >= _KEPT:
+            raise CampaignError(f"{source.place} has changed since the campaign started")
+        while len(self.problems) >= _MAX_PROBLEMS:
             del self.problems[next(iter(self.problems))]
         self.problems[digest] = problem
 
     def measure(self, digest: str, found: list[Incumbent]) -> list[tuple[float, float, bytes]]:
-        """Recompute the energies of what another process found before it ended."""
+        """Recompute the energies of the states that another process found before it ended."""
         return improvements(self.problems[digest], found)
 
     def run(self, code: bytes, case: Case, run: Run) -> dict[str, Any]:
         """Run a solver on a problem until it proves its answer or the time is over."""
         solver = self.solvers[code]
-        # As it was read: what one solver made of it, such as Q, is not a gift to the next.
+        # A copy: cached attributes, such as Q, must not save time for the next solver.
         problem = copy.copy(self.problems[case.hash])
         return perform(solver, problem, case.state(), run, self.tell)
 
@@ -108,17 +108,17 @@ def perform(
     run: Run,
     tell: Callable[[Incumbent], object] | None = None,
 ) -> dict[str, Any]:
-    """Run a solver, and say how it went in JSON's types.
+    """Run a solver and describe the run in JSON's types.
 
     Parameters
     ----------
     solver : Solver
     problem : CardinalityQUBO
     start : ndarray of 0/1, shape (n,), optional
-        The status quo, passed on if ``run.start``.
+        The status quo, used if ``run.start``.
     run : Run
     tell : callable, optional
-        Gets each incumbent as it is found.
+        Called with each incumbent as it is found.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def perform(
         answers.append(answer)
         if isinstance(answer, Solution) and answer.x is not None and answer.info["returned"]:
             trace.answered(answer.energy, answer.x)
-        if not _goes_on(answer, solver, run, trace):
+        if not _continues(answer, solver, run, trace):
             break
     seconds = trace.now
     return _record(problem, trace, answers, seconds)
@@ -148,7 +148,7 @@ def _started(
     seed: int,
     trace: Trace,
 ) -> Answer:
-    """Start a solver for what is left of the time."""
+    """Start a solver for the rest of the time."""
     can = solver.capabilities
     try:
         request = make_request(
@@ -167,13 +167,13 @@ def _started(
 
 
 def _seeds(seed: int) -> Any:
-    """Yield the seed of a run, and one more for each time that the solver is started again."""
+    """Yield the seed of a run, then a new one for each restart."""
     yield seed
     for number in range(1, sys.maxsize):
         yield int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint32)[0])
 
 
-def _goes_on(answer: Answer, solver: Solver, run: Run, trace: Trace) -> bool:
+def _continues(answer: Answer, solver: Solver, run: Run, trace: Trace) -> bool:
     """Whether to start a solver again."""
     can = solver.capabilities
     draws = can.seed or not can.deterministic
@@ -183,8 +183,8 @@ def _goes_on(answer: Answer, solver: Solver, run: Run, trace: Trace) -> bool:
         return False
     if answer.status is Status.OPTIMAL or answer.stop in (Stop.PROVEN, Stop.TIME_LIMIT):
         return False
-    # One more start should have a chance to come to an end.
-    return run.time_limit - trace.now > _WORTH * run.time_limit
+    # Another start needs enough time to finish.
+    return run.time_limit - trace.now > _MIN_REST * run.time_limit
 
 
 def _record(
@@ -219,7 +219,7 @@ def _record(
 
 
 def _samples(solved: list[Solution]) -> dict[str, Any]:
-    """Sum up what the solver's own samples were like before repair."""
+    """Summarise the solver's own samples before repair."""
     shares, raws, strengths = [], [], []
     for answer in solved:
         penalty = answer.info.get("penalty")
@@ -254,7 +254,7 @@ def machine() -> str:
 
 
 def _specimens(most: int | None) -> list[CardinalityQUBO]:
-    """Return a problem of each form, of at most so many variables, to warm up on."""
+    """Return a problem of each form, of at most ``most`` variables, for the warm-up."""
     n = 48 if most is None or most >= 48 else 8
     A = np.random.default_rng(0).normal(size=(8, n)).astype(np.float32)
     linear = -np.square(A).sum(axis=0)

@@ -1,8 +1,7 @@
-"""Formulations of a problem for SCIP, and how far its floating point may carry a bound.
+"""Formulations of a problem for SCIP, and the floating-point error of its bounds.
 
-SCIP takes linear objectives only, so that the quadratic goes into constraints. Stated as it
-is, ``xᵀQx ≤ t``, it is linearised product by product inside SCIP, and less is proved than by
-either form here.
+SCIP accepts linear objectives only, so the quadratic becomes a constraint. SCIP would linearise
+``xᵀQx ≤ t`` product by product, with weaker bounds than either formulation here.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from solvers.exact.convex import convexify
 
 Array = npt.NDArray[Any]
 
-#: Directions with less than this share of the largest eigenvalue are left to the rounding.
+#: Directions below this share of the largest eigenvalue are left out, as rounding errors.
 _NEGLIGIBLE = 1e-12
 #: Objectives are scaled to about this size, since SCIP's tolerances are absolute.
 _SIZE = 2.0**16
-#: By how much a reduced cost may have the wrong sign (``numerics/dualfeastol``): the least
-#: that SoPlex takes.
+#: Largest reduced cost of the wrong sign (``numerics/dualfeastol``): the smallest value that
+#: SoPlex accepts.
 DUAL_TOLERANCE = 1e-10
-#: Relative difference below which SCIP takes two values for equal (``numerics/epsilon``).
+#: Relative difference below which SCIP treats two values as equal (``numerics/epsilon``).
 _EPSILON = 1e-9
 
 
@@ -40,7 +39,7 @@ class ScipModel:
     model: Any
     """``pyscipopt.Model``."""
     x: list[Any]
-    """Its variables for the problem's, in order."""
+    """SCIP's variables, in the order of the problem's."""
     scale: float
     constant: float
     reach: float
@@ -48,14 +47,14 @@ class ScipModel:
     rounding: float
     """Largest energy that rounded coefficients may add to a feasible state."""
     complete: Callable[[Array], list[tuple[Any, float]]]
-    """The values of all variables that go with a state."""
+    """Function from a state to the values of all variables."""
 
     def lower(self, objective: float) -> float:
-        """Return the bound on the energy that goes with SCIP's dual bound.
+        """Return the bound on the energy that follows from SCIP's dual bound.
 
-        A dual bound rests on the dual solutions of linear programs, so that it is wrong by at
-        most the wrong sign of each reduced cost times the length of that variable's domain;
-        and SCIP drops nodes that differ from the incumbent by no more than its epsilon.
+        A dual bound follows from the dual solutions of linear programs. Its error is at most the
+        tolerance of reduced costs times the length of each variable's domain, and SCIP drops
+        nodes within its epsilon of the incumbent.
         """
         error = DUAL_TOLERANCE * self.reach + _EPSILON * max(abs(objective), 1.0)
         return (objective - error) / self.scale + self.constant - self.rounding
@@ -64,18 +63,18 @@ class ScipModel:
 def squares(problem: CardinalityQUBO, request: Request, start: Array) -> ScipModel | None:
     """Minimise ``t + lᵀx`` where ``Σ_r z_r² ≤ t`` and ``z = Bx``.
 
-    ``B`` is the factor of a factored problem. Where that has more rows than columns, or the
-    problem is dense, it is the eigenvectors of a convex quadratic of the same energies
-    (:mod:`solvers.exact.convex`) times the roots of their eigenvalues. SCIP bounds the one
-    convex constraint by gradient cuts.
+    ``B`` is the factor of a factored problem. If that has more rows than columns, or the problem
+    is dense, it is made of the eigenvectors of a convex quadratic of the same energies
+    (:mod:`solvers.exact.convex`) times the roots of their eigenvalues. SCIP bounds the one convex
+    constraint by gradient cuts.
 
     Parameters
     ----------
     problem : CardinalityQUBO
     request : Request
-        Building stops when its time is over; the answer is then None.
+        Building stops at its time limit; the result is then None.
     start : shape (n,)
-        A feasible state; ``t`` need not exceed what a better one can take.
+        A feasible state; ``t`` is bounded by its value for this state.
     """
     from pyscipopt import quicksum
 
@@ -114,7 +113,7 @@ def squares(problem: CardinalityQUBO, request: Request, start: Array) -> ScipMod
 
 
 def _directions(problem: CardinalityQUBO, request: Request) -> tuple[Array, Array, float, float]:
-    """Return ``B``, ``l``, ``c`` and ``r``: ``‖Bx‖² + lᵀx + c`` is the energy, at most ``r`` up."""
+    """Return ``B, l, c, r`` such that ``‖Bx‖² + lᵀx + c`` exceeds the energy by at most ``r``."""
     if problem.is_factored and len(problem.A) <= problem.n:
         return problem.A.astype(np.float64), problem.linear, 0.0, 0.0
     convex = convexify(problem, request)
@@ -137,14 +136,14 @@ def products(problem: CardinalityQUBO, request: Request, start: Array) -> ScipMo
     ----------
     problem : CardinalityQUBO
     request : Request
-        Building stops when its time is over; the answer is then None.
+        Building stops at its time limit; the result is then None.
     start : shape (n,)
         Not used.
     """
     from pyscipopt import quicksum
 
     first, second = problem.peaks
-    # Not the largest of Q: where factor and linear terms cancel, that is rounding.
+    # Not the largest of Q, which is rounding if factor and linear terms cancel.
     size = len(problem.A) * first**2 + second if problem.is_factored else first
     scale = _power_of_four(_SIZE / size) if size else 1.0
     Q = problem.float64_matrix() * scale
@@ -172,7 +171,7 @@ def products(problem: CardinalityQUBO, request: Request, start: Array) -> ScipMo
 
 
 def _states(problem: CardinalityQUBO) -> tuple[Any, list[Any]]:
-    """Return a model with binaries that hold the cardinalities."""
+    """Return a model with binary variables and the cardinality constraints."""
     import pyscipopt
 
     model = pyscipopt.Model()
@@ -185,5 +184,5 @@ def _states(problem: CardinalityQUBO) -> tuple[Any, list[Any]]:
 
 
 def _power_of_four(value: float) -> float:
-    """Round down to a power of 4, by whose root a factor is multiplied without rounding."""
+    """Round down to a power of 4, so that multiplying a factor by its root is exact."""
     return float(4.0 ** np.floor(np.log2(value) / 2))

@@ -1,4 +1,4 @@
-"""The uniform interface of SCIP."""
+"""Solver ``scip``."""
 
 from __future__ import annotations
 
@@ -34,26 +34,24 @@ _STOPS = {
 class Scip(Solver):
     """Branch and cut with SCIP (Bolusani et al., arXiv 2402.17702), through PySCIPOpt.
 
-    ``"squares"`` states the energy as one convex constraint over linear forms, which SCIP
-    bounds by gradient cuts; ``"products"`` has a variable for each ``x_i x_j``, and proves
-    less (:mod:`solvers.scip.model`; benchmarks/results/exact_curve.md). SCIP runs on one
-    thread.
+    ``"squares"`` states the energy as one convex constraint over linear forms, which SCIP bounds
+    by gradient cuts; ``"products"`` has a variable for each ``x_i x_j`` and gives weaker bounds
+    (:mod:`solvers.scip.model`; benchmarks/results/exact_curve.md). SCIP runs on one thread.
 
-    SCIP computes in floating point. The bound is lowered by what its tolerances may add to it,
-    ``info["lowered"]``. Optimality is claimed if what the bound then leaves open is at most
-    ``info["tolerance"]``; where SCIP itself calls an answer optimal that misses it, the run
-    has converged without a proof.
+    SCIP computes in floating point. The bound is lowered by the error that its tolerances allow,
+    ``info["lowered"]``. Optimality is claimed if the remaining gap is at most
+    ``info["tolerance"]``; if SCIP reports an optimum with a larger gap, the run has converged
+    without a proof.
 
     Parameters
     ----------
     formulation : {"squares", "products"}
     relax : bool, default True
-        Before SCIP sees the problem, fix what the convex relaxation decides against the state
-        that a swap search finds (:mod:`solvers.exact.fixing`). Without it, fix what dominance
-        decides (:mod:`problems.presolve`), and leave the rest to SCIP alone.
+        Fix variables before SCIP, by the convex relaxation and the incumbent of a swap search
+        (:mod:`solvers.exact.fixing`); else only by dominance (:mod:`problems.presolve`).
     tolerance : float, default 1e-6
-        Share of the energy (offset left out) that a proof may leave open; it may always
-        leave what :mod:`solvers.exact` counts as a tie.
+        Share of the energy (offset left out) that a proof may leave open; differences that
+        :mod:`solvers.exact` counts as ties are always allowed.
     """
 
     formulation: str = "squares"
@@ -74,7 +72,7 @@ class Scip(Solver):
                 f"formulation is {self.formulation!r}; it must be one of {', '.join(_FORMULATIONS)}"
             )
         if not 0.0 <= self.tolerance < 1.0:
-            raise OptionError(f"tolerance is {self.tolerance}; it must be a share in [0, 1)")
+            raise OptionError(f"tolerance is {self.tolerance}; it must be in [0, 1)")
 
     @classmethod
     def warm_up(cls) -> None:
@@ -102,7 +100,7 @@ class _Search(ReducedSearch):
     """One call of SCIP."""
 
     def run(self, form: ScipModel) -> None:
-        """Let SCIP search from the incumbent; every better solution on the way is offered."""
+        """Run SCIP from the incumbent; report each better solution."""
         model = form.model
         self._configure(model)
         self._warm_start(form)
@@ -110,11 +108,11 @@ class _Search(ReducedSearch):
         interruptible(model.optimizeNogil, model.interruptSolve, self.request)
         if watch.error is not None:
             raise watch.error
-        if model.getNSols():  # no event tells of one that presolving found
+        if model.getNSols():  # solutions found in presolving cause no event
             self.offer(self._state_of(form))
         status, bound = model.getStatus(), float(model.getDualbound())
         if status in ("infeasible", "unbounded", "inforunbd"):
-            raise BackendError(f"SCIP calls the model {status}")
+            raise BackendError(f"SCIP reports that the model is {status}")
         if not model.isInfinity(abs(bound)):
             lower = form.lower(bound)
             self.raise_bound(lower)
@@ -131,7 +129,7 @@ class _Search(ReducedSearch):
     def _configure(self, model: Any) -> None:
         """Set tolerance, seed and time limit."""
         model.setParam("numerics/dualfeastol", DUAL_TOLERANCE)
-        model.setParam("misc/catchctrlc", False)  # Ctrl-C is this process's own
+        model.setParam("misc/catchctrlc", False)  # this process handles Ctrl-C
         if self.request.seed is not None:
             model.setParam("randomization/randomseedshift", self.request.seed % (2**31 - 1))
         if self.request.time_limit is not None:
@@ -150,7 +148,7 @@ class _Search(ReducedSearch):
         return self.rest.restore(np.rint(values).astype(np.uint8))
 
     def _watch(self, form: ScipModel) -> Any:
-        """Offer each incumbent of SCIP as it is found; keep what a callback raises."""
+        """Event handler: reports incumbents of SCIP, and stores an exception of the callback."""
         from pyscipopt import SCIP_EVENTTYPE, Eventhdlr
 
         search = self
@@ -167,7 +165,7 @@ class _Search(ReducedSearch):
             def eventexec(self, event: Any) -> None:
                 try:
                     search.offer(search._state_of(form))
-                except BaseException as error:  # SCIP would print and forget it
+                except BaseException as error:  # SCIP would print and discard it
                     self.error = error
                 if self.error is not None or search.stop is Stop.INTERRUPTED:
                     self.model.interruptSolve()

@@ -121,7 +121,7 @@ def test_the_best_energy_is_that_of_the_better_state():
         ({"start": [1, 0]}, r"start: state has shape \(2,\)"),
         ({"start": [[1, 0, 1]]}, r"start has shape \(1, 3\); pass one state, \(3,\)"),
         ({"answer": [2, 0, 1]}, "answer: a state may hold 0 and 1 only"),
-        ({"answer": [1, 1, 0]}, "answer has 2 ones in group 0, which holds 1"),
+        ({"answer": [1, 1, 0]}, "answer has 2 ones in group 0; its cardinality is 1"),
     ],
 )
 def test_a_state_of_another_problem_is_refused(changed, match):

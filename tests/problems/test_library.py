@@ -1,4 +1,4 @@
-"""The public set: complete, small, bit for bit as recorded, with states and bounds that hold."""
+"""The library: complete, small, bit-identical to its record, with valid states and bounds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SIZES = {12, 16, 24, 32, 64, 128, 256, 512, 1024, 2048, 4096}
 
 
 def everything_holds(name: str) -> None:
-    """What is recorded of a problem, checked next to ``verify``."""
+    """Check a problem's record independently of ``verify``."""
     entry = library.verify(name)
     problem, record = entry.problem, catalogue.record_of(name)
     assert problem.hash == entry.hash == record["hash"]
@@ -195,7 +195,7 @@ def test_unknown_names_are_refused_with_the_list():
 
 @pytest.fixture
 def values(tmp_path):
-    """A file of best values in which one is worse than it need be."""
+    """A file of best values in which one is not the best known."""
     entry = library.load("garment-4-16-early")
     worse = best_neighbour(entry)
     file = tmp_path / "best.json"
@@ -257,7 +257,7 @@ def test_groups_are_named_where_a_count_is_wrong():
     x = entry.best.copy()
     first = np.flatnonzero(entry.problem.groups == 1)
     x[first] = 1
-    with pytest.raises(InvalidProblemError, match="ones in group 1, which holds"):
+    with pytest.raises(InvalidProblemError, match="ones in group 1; its cardinality is"):
         library.improve(entry.name, x, by="a test")
 
 

@@ -1,4 +1,4 @@
-"""Tiny problems, and solvers that hang, raise, kill their process, lie or say nothing."""
+"""Tiny problems, and solvers that hang, raise, kill their process, lie or report nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from solvers import Capabilities, Outcome, Solver, Stop
 
 @dataclasses.dataclass(frozen=True)
 class Odd(Solver):
-    """Does one of the things below after a first incumbent, then answers with the start.
+    """Performs one of the actions below after a first incumbent, then returns the start.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Odd(Solver):
         return Outcome(np.zeros((0, problem.n), np.uint8), Stop.CONVERGED)
 
     def lie(self, problem, request, x):
-        """Claim low energies, a state that misses the cardinality, a bound and a proof."""
+        """Claim low energies, an infeasible state, a bound and a proof."""
         request.report(-1e9)
         request.report(-2e9, x=np.ones(problem.n, np.uint8))
         request.report(-3e9, at=request.started - 100, x=x[::-1].copy())
@@ -81,7 +81,7 @@ class Odd(Solver):
 
 @dataclasses.dataclass(frozen=True)
 class Claiming(Odd):
-    """Says that any state is optimal, with a bound that no run on its own refutes."""
+    """Claims any state as optimal, with a bound that only other runs refute."""
 
     name: ClassVar[str] = "claiming"
     capabilities: ClassVar[Capabilities] = Capabilities(exact=True, groups=True)
@@ -93,7 +93,7 @@ class Claiming(Odd):
 
 @dataclasses.dataclass(frozen=True)
 class Small(Odd):
-    """Takes neither a large problem, nor a start, nor a seed."""
+    """Supports neither large problems nor starts nor seeds."""
 
     name: ClassVar[str] = "small"
     capabilities: ClassVar[Capabilities] = Capabilities(

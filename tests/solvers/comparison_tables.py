@@ -83,7 +83,7 @@ DRAWN = {
 
 
 def drawn(problems=12, solvers=tuple(DRAWN), seeds=3, incumbents=20, seed=0, limit=1.0):
-    """Draw a table that looks like a campaign's: proofs, penalties, failures and all."""
+    """Draw a random table with all kinds of rows of a campaign: proofs, penalties, failures."""
     rng = np.random.default_rng(seed)
     runs = []
     for i in range(problems):

@@ -1,4 +1,4 @@
-"""The page of a comparison in a real browser: drawn, switched, downloaded, at both widths."""
+"""Page of a comparison in a real browser: charts, switches, downloads, at both widths."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Results that leave as QOBLIB's submissions, and other people's that come in."""
+"""Export of QOBLIB submissions, and import of external runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from solvers.comparison import Campaign, CampaignConfig
 from solvers.comparison import table as tables
-from solvers.comparison.foreign import read_foreign
+from solvers.comparison.imported import read_imported
 from solvers.comparison.qoblib import export
 from solvers.errors import TableError
 from tests.solvers.comparison_solvers import Odd, dense, first_state, grouped
@@ -150,7 +150,7 @@ def test_a_series_begins_at_the_start_and_ends_with_the_run(campaign, tmp_path):
         assert run[-1]["Incumbent"] == run[-2]["Incumbent"]
 
 
-# -- other people's runs ----------------------------------------------------------------------
+# -- external runs ----------------------------------------------------------------------------
 
 
 def write(tmp_path, text, name="theirs.csv"):
@@ -159,7 +159,7 @@ def write(tmp_path, text, name="theirs.csv"):
 
 
 def merged(campaign, path):
-    frame = campaign.table(read_foreign(path, campaign))
+    frame = campaign.table(read_imported(path, campaign))
     return tables.checked(frame)
 
 
@@ -250,18 +250,18 @@ def test_result_tables_of_mqlib_are_read(campaign, tmp_path):
     [
         ("", "is empty"),
         ("problem,solver\n", "no column 'seed'"),
-        ("problem,solver,seed,seconds,energy\nnothing,a,0,0,1\n", "which the campaign does not"),
+        ("problem,solver,seed,seconds,energy\nnothing,a,0,0,1\n", "is not in the campaign"),
         ("problem,solver,seed,seconds,energy\ngroup,a,0,0,1\n", "did you mean 'groups'"),
-        ("problem,solver,seed,seconds,energy\ngroups,a,x,0,1\n", "line 2 .*whole number"),
+        ("problem,solver,seed,seconds,energy\ngroups,a,x,0,1\n", "line 2 .*must be an integer"),
         ("problem,solver,seed,seconds,energy\ngroups,a,0,-1,1\n", "0 or more"),
-        ("problem,solver,seed,seconds,energy\ngroups,a,0,0,low\n", "should be a number"),
+        ("problem,solver,seed,seconds,energy\ngroups,a,0,0,low\n", "must be a number"),
         ("problem,solver,seed,seconds,energy\ngroups,exact,0,0,1\n", "rename it"),
         ("problem,solver,seed,seconds,energy,x\ngroups,a,0,0,1,11\n", "not a state"),
-        ("problem,solver,seed,seconds,energy,x\ngroups,a,0,0,1,11111111\n", "misses the card"),
+        ("problem,solver,seed,seconds,energy,x\ngroups,a,0,0,1,11111111\n", "violates the card"),
         ("problem,solver,seed,seconds,energy,x\ngroups,a,0,0,1,1ab00000\n", "not a state"),
-        ('1,H,"groups",1,1,[1:1]\nnonsense\n', "line 2 .* is not a run"),
+        ('1,H,"groups",1,1,[1:1]\nnonsense\n', "line 2 .* not in MQLib"),
     ],
 )
 def test_bad_tables_are_refused_by_line(campaign, tmp_path, text, said):
     with pytest.raises(TableError, match=said):
-        read_foreign(write(tmp_path, text), campaign)
+        read_imported(write(tmp_path, text), campaign)

@@ -1,4 +1,4 @@
-"""The measures of a comparison against tables worked out by hand, and their properties."""
+"""Measures of a comparison against hand-computed tables, and their properties."""
 
 import math
 
@@ -60,9 +60,9 @@ def test_gap_by_hand():
         [0.5, 0.0, 1.0, np.nan], nan_ok=True
     )
     assert gap([9.0], 1.0, 5.0) == pytest.approx([2.0])
-    # Rounding is no gap.
+    # Rounding does not count as a gap.
     assert gap([0.1 + 0.2], 0.3, 1.0).tolist() == [0.0]
-    # The start is the best that is known.
+    # The start is the best state known.
     assert gap([1.0, 1.5], 1.0, 1.0).tolist() == [0.0, math.inf]
 
 
@@ -94,7 +94,7 @@ def test_best_known_is_undercut_by_an_answer():
     )
     best = found.problems.set_index("problem")
     assert best["best"].to_dict() == {"p": -1.0, "q": 0.0}
-    # A proof that an answer undercuts is none.
+    # A proof does not count if another answer is lower.
     assert best["proved"].to_dict() == {"p": False, "q": True}
 
 

@@ -1,4 +1,4 @@
-"""The page of a comparison: what it holds, how large it is, and that names can't break it."""
+"""Page of a comparison: content, size, and escaping of names."""
 
 import json
 import re
@@ -99,7 +99,7 @@ def test_false_claims_and_late_answers_are_told(tmp_path):
     write_report(table(lie, late), tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<li>liar on p, seed 0</li>" in text
-    assert "1 run came back more than 10% after the time limit" in text
+    assert "1 run returned more than 10% after the time limit" in text
 
 
 def test_hostile_names_stay_text(tmp_path):

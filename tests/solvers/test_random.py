@@ -1,4 +1,4 @@
-"""Random feasible states: uniform, reproducible, and as many as were asked for."""
+"""Random feasible states: uniform, reproducible, and of the requested number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SCIP against brute force and the other exact solvers: answers, proofs, and honest bounds."""
+"""SCIP against brute force and the other exact solvers: answers, proofs, valid bounds."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def gaps_at(results: Results, times: Sequence[float]) -> npt.NDArray[np.float64]:
     """Return g(t) of every run, at the times given.
 
-    g is 1 before the first feasible state, and at most 1: whoever has a worse state than the
-    start would keep the start.
+    g is 1 before the first feasible state, and at most 1: a state worse than the start is counted
+    as the start.
 
     Parameters
     ----------
@@ -71,9 +71,9 @@ def anytime_gap(results: Results, times: Sequence[float]) -> DataFrame:
 def primal_integral(results: Results) -> Series:
     """Return P(T)/T = (1/T) Σ g(tᵢ₋₁)(tᵢ − tᵢ₋₁) of every run, T its time limit.
 
-    g is that of :func:`gaps_at`, within [0, 1], so the integral is as well: 0 for the best known
-    state from the first moment on, 1 for none. After Berthold, "Measuring the impact of primal
-    heuristics" (Operations Research Letters 41, 2013), with this project's gap.
+    g is that of :func:`gaps_at`, within [0, 1], so the integral is as well: 0 with the best known
+    state from the first moment, 1 without any state. After Berthold, "Measuring the impact of
+    primal heuristics" (Operations Research Letters 41, 2013), with this project's gap.
 
     Returns
     -------

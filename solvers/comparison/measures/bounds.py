@@ -1,4 +1,4 @@
-"""What solvers prove, and what penalties cost those that have no constraint."""
+"""Proofs and bounds, and the effect of penalties and repair."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def proofs(results: Results) -> DataFrame:
     bound = runs["bound"].where(np.isfinite(runs["bound"]))
     claims = (runs["known"] == "optimal") & np.isfinite(runs["final"])
     false_proof = claims & (gap(runs["final"], best, start) > AT_BEST)
-    # A bound above E* is above a feasible state.
+    # A bound above E* is wrong: E* is the energy of a feasible state.
     false_bound = gap(bound, best, start) > AT_BEST
     refuted = false_proof | false_bound
     proved = claims & ~refuted
@@ -50,8 +50,7 @@ def feasibility(results: Results) -> DataFrame:
         ``problem, n, solver, seed, share, gap, raw_gap`` of the runs that have the share or the
         raw energy, of solvers that used a penalty or had an infeasible sample. ``share`` is that
         of the solver's own samples before repair; ``raw_gap`` is the gap of the best sample that
-        was feasible without repair, 1 (the start) where none was, NaN where nothing is known of
-        it.
+        was feasible without repair, 1 (the start) where none was, NaN if it is unknown.
     """
     runs = results.runs
     raw = gap(runs["raw_energy"], runs["best"], runs["start"])

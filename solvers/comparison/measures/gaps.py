@@ -1,4 +1,4 @@
-"""The table of a comparison, split into problems, runs and improvements with their gaps."""
+"""Problems, runs and improvements of a comparison, with their gaps."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ with importing():
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-#: Share of the time limit by which an answer may be late and still count. Solvers that answer
-#: at the end alone come back shortly after their limit.
+#: Share of the time limit by which an answer may be late and still count. Solvers that report
+#: only at the end return shortly after their limit.
 GRACE = 0.1
-#: Gap up to which a run is at the best known value.
+#: Gap up to which a run counts as at the best known value.
 AT_BEST = 1e-9
 #: Differences below this share of the energies themselves are rounding.
 ROUNDING = 1e-12
@@ -36,20 +36,21 @@ FLAGS = ("feasible", "best_proved")
 
 @dataclass(frozen=True)
 class Results:
-    """A comparison, ready to be measured; see :func:`results`."""
+    """Data of a comparison for the measures; see :func:`results`."""
 
     problems: DataFrame
-    """One row a problem, by n: ``problem, family, n, k, groups, best, proved, bound, start,
-    start_kind``, where ``best`` is E* and ``start`` is E₀."""
+    """One row per problem, by n:
+    ``problem, family, n, k, groups, best, proved, bound, start, start_kind``, where ``best`` is
+    E* and ``start`` is E₀."""
     runs: DataFrame
-    """One row a finished run, in the order of problems, solvers and seeds: the table's end row
+    """One row per finished run, in the order of problems, solvers and seeds: the table's end row
     with ``best``, ``start``, ``late`` (its last state came after the grace time), and
     ``energy``, ``gap`` of the best state in time (NaN without one)."""
     steps: DataFrame
-    """One row an improvement in time: ``run`` (position in :attr:`runs`), ``seconds``,
+    """One row per improvement in time: ``run`` (position in :attr:`runs`), ``seconds``,
     ``energy``, ``gap``. Both seconds and energies are strictly monotone in a run."""
     unfinished: int
-    """Runs with improvements and without an end row, which are left out."""
+    """Number of runs without an end row, which are left out."""
 
     @property
     def solvers(self) -> list[str]:
@@ -88,8 +89,8 @@ def results(table: DataFrame, grace: float = GRACE) -> Results:
     """Split a table into problems, runs and improvements, and compute the gaps.
 
     E* of a problem is the lower of its best known energy and the best state of a run. Runs that
-    failed or were killed count with the states that they showed before, if their end has one; no
-    improvement counts as lower than the energy of the end.
+    failed or were killed count with the states that they reported before, if their end has one;
+    no improvement counts as lower than the energy of the end.
 
     Parameters
     ----------
@@ -140,14 +141,14 @@ def results(table: DataFrame, grace: float = GRACE) -> Results:
 
 
 def _checked(table: DataFrame) -> DataFrame:
-    """Return the columns that are read, with their types."""
+    """Return the columns that the measures read, with their types."""
     if missing := [c for c in (*TEXT, *NUMBERS, *FLAGS) if c not in table.columns]:
         raise TableError(f"the table lacks the columns {', '.join(missing)}")
     typed: dict[str, Any] = {c: _text(table[c]) for c in TEXT}
     try:
         typed |= {c: pd.to_numeric(table[c]).astype(float) for c in NUMBERS}
     except (TypeError, ValueError) as error:
-        raise TableError(f"a column of numbers holds something else: {error}") from None
+        raise TableError(f"a column of numbers contains another type: {error}") from None
     typed |= {c: table[c].astype(str).str.lower().isin(["true", "1", "1.0"]) for c in FLAGS}
     checked = pd.DataFrame(typed).reset_index(drop=True)
     for column in ("n", "k", "groups", "seed"):
@@ -162,12 +163,12 @@ def _checked(table: DataFrame) -> DataFrame:
 
 
 def _text(column: Series) -> Series:
-    """Return a column of text; what a CSV file left empty is read as NaN."""
+    """Return a column of text, with NaN (empty in a CSV file) as ""."""
     return column.astype(object).where(column.notna(), "").astype(str)
 
 
 def _problems(table: DataFrame, ends: DataFrame, answers: DataFrame) -> DataFrame:
-    """Return one row a problem, with E* and the best bound."""
+    """Return one row per problem, with E* and the best bound."""
     groups = table.groupby("problem", sort=True)
     for column in ("n", "k", "groups", "start_energy"):
         if (mixed := groups[column].nunique() > 1).any():
@@ -186,7 +187,7 @@ def _problems(table: DataFrame, ends: DataFrame, answers: DataFrame) -> DataFram
     reached = answers.groupby("problem")["energy"].min().reindex(found.index)
     found["bound"] = ends.groupby("problem")["bound"].max()
     found["best"] = np.fmin(found["given"], reached)
-    # Without any state, the start is the best that is known.
+    # Without any state, the start is the best one known.
     found["best"] = found["best"].fillna(found["start"])
     optimal = answers[answers["known"] == "optimal"].groupby("problem")["energy"].min()
     near = gap(optimal.reindex(found.index), found["best"], found["start"]) <= AT_BEST

@@ -1,4 +1,4 @@
-"""A comparison in one line a solver."""
+"""Summary of a comparison, with one line per solver."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ with importing():
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-#: The target of the mean time in the summary.
+#: Target gap of the mean time in the summary.
 SUMMARY_TARGET = 1e-4
-#: Columns of a summary as they are shown.
+#: Columns of a summary and their headings.
 HEADINGS = {
     "solver": "solver",
     "runs": "runs",
@@ -37,12 +37,12 @@ HEADINGS = {
 
 
 def summary(table: DataFrame | Results) -> DataFrame:
-    """Sum a comparison up, one row a solver, the best first.
+    """Summarise a comparison: one row per solver, the best first.
 
     Parameters
     ----------
     table : pandas.DataFrame or Results
-        The table of a comparison, or what :func:`solvers.comparison.measures.results` made of it.
+        The table of a comparison, or the :class:`Results` of it.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def spelled(row: Mapping[str, Any]) -> list[str]:
 
 
 def summary_rows(table: DataFrame | Results) -> list[list[str]]:
-    """Return a summary as text for a terminal: the headings, then one row a solver.
+    """Return a summary as text for a terminal: the headings, then one row per solver.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def summary_rows(table: DataFrame | Results) -> list[list[str]]:
 
 
 def percent(share: float) -> str:
-    """Return a share in percent; only all is 100 %, only none is 0 %."""
+    """Return a share in percent; only 1 is shown as 100 %, only 0 as 0 %."""
     if not np.isfinite(share):
         return "–"
     if share in (0.0, 1.0):
@@ -124,7 +124,7 @@ def percent(share: float) -> str:
 
 
 def number(value: float) -> str:
-    """Return three digits of a number, "–" for one that is missing or infinite."""
+    """Return a number with three digits, "–" if it is missing or infinite."""
     if not np.isfinite(value):
         return "–"
     if value == 0:

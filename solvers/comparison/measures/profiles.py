@@ -15,7 +15,7 @@ with importing():
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-#: Seconds below which times differ by the clock and the start of a call alone.
+#: Seconds below which times differ only by the overhead of a call.
 RESOLUTION = 1e-4
 
 
@@ -40,7 +40,7 @@ def ecdf(times: DataFrame) -> DataFrame:
     hits = times[np.isfinite(times["seconds"])]
     counts = hits.groupby(["solver", "seconds"]).size().groupby("solver").cumsum()
     frame = counts.rename("share").reset_index()
-    # Without any hit, pandas would map to text.
+    # Without any hit, pandas would map to str.
     return frame.assign(share=frame["share"] / frame["solver"].map(total).astype(float))
 
 

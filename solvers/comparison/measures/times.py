@@ -1,4 +1,4 @@
-"""Times to a target gap, and what they come to over runs."""
+"""Times to a target gap, and statistics over runs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 #: Target gaps of the tables.
 TARGETS = (1e-2, 1e-4, 1e-6)
-#: Target gaps of the ECDF, five a decade.
+#: Target gaps of the ECDF, five per decade.
 ECDF_TARGETS = tuple(float(f"{t:.3g}") for t in np.logspace(-1, -6, 26))
 #: Share of the time-to-solution: the target is reached with this probability.
 CERTAIN = 0.99
-#: What groups the runs that differ by their seed alone.
+#: Columns that group runs which differ only in their seed.
 CELL = ["problem", "n", "solver", "target"]
 
 
@@ -42,8 +42,8 @@ def time_to_target(results: Results, targets: Sequence[float] = TARGETS) -> Data
     pandas.DataFrame
         ``run, problem, n, solver, seed, time_limit, target, seconds, spent``: ``seconds`` is
         infinite where the target was not reached in time; ``spent`` is ``seconds`` where it was,
-        else what the run took: the seconds of its end, at least the time limit if it failed,
-        was killed or is not supported.
+        else the run's time: the seconds of its end, at least the time limit if it failed, was
+        killed or is not supported.
     """
     columns = ["problem", "n", "solver", "seed", "time_limit"]
     runs = results.runs
@@ -84,7 +84,7 @@ def expected_running_time(times: DataFrame) -> DataFrame:
 
 @cache
 def share_interval(successes: int, runs: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the Clopper–Pearson interval of a share; no assumption is made on its size.
+    """Return the Clopper–Pearson interval of a share, valid for any number of runs.
 
     Parameters
     ----------
@@ -114,9 +114,9 @@ def restarts(p: float) -> float:
 def time_to_solution(times: DataFrame, confidence: float = 0.95) -> DataFrame:
     """Return TTS99 = min over t of t · ln(0.01) / ln(1 − p(t)), with p(t) the share of hits by t.
 
-    The best length of a run is chosen among the times at which runs reached the target (Rønnow
-    et al., Science 345, 2014); with p = 1 that is at most the last of them. The interval is that
-    of p at the t chosen, and says nothing of the choice.
+    The best length of a run is chosen among the times at which runs reached the target (Rønnow et
+    al., Science 345, 2014); with p = 1 that is at most the last of them. The interval is that of
+    p at the chosen t, and ignores the choice.
 
     Parameters
     ----------
@@ -127,9 +127,9 @@ def time_to_solution(times: DataFrame, confidence: float = 0.95) -> DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``problem, n, solver, target, runs, successes, p, p_low, p_high, tts, tts_low,
-        tts_high``. Where no run reached the target, ``tts`` is infinite and ``tts_low`` is what
-        the upper limit of p and runs as long as the time limit give.
+        ``problem, n, solver, target, runs, successes, p, p_low, p_high, tts, tts_low, tts_high``.
+        Where no run reached the target, ``tts`` is infinite and ``tts_low`` is what the upper
+        limit of p and runs as long as the time limit give.
     """
     rows = [
         (*key, *_time_to_solution(cell["seconds"], float(cell["time_limit"].max()), confidence))

@@ -38,13 +38,13 @@ with importing():
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-#: The target that the page shows first.
+#: Target that the page shows first.
 SHOWN_TARGET = 1e-4
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What all charts are drawn from."""
+    """Data of all charts."""
 
     results: Results
 
@@ -111,7 +111,7 @@ def ecdf_chart(scene: Scene) -> Chart:
         "ecdf",
         "Share of targets reached",
         f"Share of (problem, target, seed) reached within t seconds, over {len(ECDF_TARGETS)} "
-        "target gaps from 1e-1 to 1e-6, five a decade; runs that failed have reached none.",
+        "target gaps from 1e-1 to 1e-6, five per decade; failed runs reach none.",
         plot,
     )
 
@@ -158,7 +158,7 @@ def profile_chart(scene: Scene) -> Chart:
     plot.xaxis.ticker = FixedTicker(ticks=[1, 10, 100, 1000])
     for style in scene.styles:
         mine = profile[profile["solver"] == style.name]
-        # Held until the end of the axis.
+        # Constant until the end of the axis.
         tau, share = np.append(mine["tau"], end), np.append(mine["share"], mine["share"].tail(1))
         draw_step(plot, style, {"tau": tau, "share": share}, "tau", "share")
     return Chart(
@@ -201,6 +201,6 @@ def problem_chart(scene: Scene) -> Chart:
     return Chart(
         "problem",
         "Gap over time",
-        "One curve a seed, from its first feasible state to its last improvement, which is marked.",
+        "One curve per seed, from its first feasible state to its last improvement (marked).",
         plot,
     )

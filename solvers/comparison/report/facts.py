@@ -1,4 +1,4 @@
-"""What was run, on what, and which runs failed, as text."""
+"""Summary of problems, solvers, settings and failed runs, as text."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MEANING = {
     "failed": "failed",
     "timeout": "killed past its limit",
     "nothing": "found no feasible state",
-    "solved": "came back",
+    "solved": "solved",
 }
 
 
 def facts(table: DataFrame, results: Results) -> list[str]:
-    """Return lines on what was run: problems, starts, limits, machine, versions."""
+    """Return lines of text: problems, starts, limits, machine, versions."""
     problems, runs = results.problems, results.runs
     n = problems["n"]
     limits = ", ".join(f"{limit:g}" for limit in sorted(runs["time_limit"].unique()))
@@ -40,7 +40,7 @@ def facts(table: DataFrame, results: Results) -> list[str]:
         "best energy known; E₀: "
         + ", ".join(f"{STARTS.get(kind, kind)} ({count})" for kind, count in starts.items()),
     ]
-    for column, unit in (("machine", "machine"), ("cores", "cores a run")):
+    for column, unit in (("machine", "machine"), ("cores", "cores per run")):
         if column in table.columns:
             values = ", ".join(sorted({str(v) for v in table[column].dropna()} - {""}))
             lines += [f"{unit}: {values}"] if values else []
@@ -50,11 +50,11 @@ def facts(table: DataFrame, results: Results) -> list[str]:
         lines.append("options: " + "; ".join(f"{name} {value}" for name, value in options.items()))
     if late := int(runs["late"].sum()):
         lines.append(
-            f"{_count(late, 'run')} came back more than {GRACE:.0%} after the time limit: what "
-            "was found after that does not count"
+            f"{_count(late, 'run')} returned more than {GRACE:.0%} after the time limit: states "
+            "found after that do not count"
         )
     if results.unfinished:
-        lines.append(f"{_count(results.unfinished, 'run')} not finished, and left out")
+        lines.append(f"{_count(results.unfinished, 'run')} not finished and left out")
     if uneven := _uneven(runs):
         lines.append("not every solver ran on every (problem, seed): " + uneven)
     return lines
@@ -65,7 +65,7 @@ def _count(number: int, word: str) -> str:
 
 
 def _uneven(runs: DataFrame) -> str:
-    """Return how many (problem, seed) each solver ran on, where that differs."""
+    """Return the number of (problem, seed) of each solver, if they differ."""
     counts = runs.drop_duplicates(["problem", "seed", "solver"]).groupby("solver").size()
     whole = len(runs.drop_duplicates(["problem", "seed"]))
     if (counts == whole).all():
@@ -82,7 +82,7 @@ def _versions(table: DataFrame) -> dict[str, str]:
 
 
 def _options(table: DataFrame) -> dict[str, str]:
-    """Return the options of each solver that has some."""
+    """Return the options of each solver that has any."""
     if "options" not in table.columns:
         return {}
     pairs = table[["solver", "options"]].dropna().drop_duplicates()
@@ -106,7 +106,7 @@ def _json(text: str) -> dict[str, Any]:
 
 
 def failures(results: Results) -> list[dict[str, Any]]:
-    """Return the runs that did not come back with a state, those of one reason together.
+    """Return the runs that returned no state, grouped by reason.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""Figures of Bokeh and what is drawn into them: steps, bands and points by the number of ones.
+"""Bokeh figures, and drawing of steps, bands and points.
 
 The page's script switches renderers by their tags: ``solver:I``, ``target:G`` where a renderer
-belongs to one target, ``csv`` where its source is what a reader downloads, and ``line`` or
+belongs to one target, ``csv`` where its source can be downloaded, and ``line`` or
 ``marks``. Columns that begin with an underscore are positions on the page, and not downloaded.
 """
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 Axis = Literal["linear", "log"]
 
-#: Colour of axes and helping lines, seen on light and dark; the page's script refines it.
+#: Colour of axes and helper lines, visible on light and dark; the page's script refines it.
 GREY = "#808080"
-#: Points of a curve that are drawn, and its markers.
+#: Largest numbers of points and markers of a curve.
 MOST_POINTS, MOST_MARKS = 300, 9
 #: Gaps at or below are drawn here.
 FLOOR = 1e-7
@@ -43,7 +43,7 @@ class Chart:
     title: str
     definition: str
     figure: Any = None
-    """None where the table has nothing to draw; ``definition`` then says why."""
+    """None if the table has no data for it; ``definition`` then states the reason."""
     by_target: bool = False
     """Whether it shows the target that is chosen on the page."""
 
@@ -57,7 +57,7 @@ def new_figure(
     y_axis: Axis = "log",
     tooltips: Sequence[tuple[str, str]] = (),
 ) -> Any:
-    """Return an empty figure as wide as the page; dragging scrolls unless a tool is chosen."""
+    """Return an empty figure of the page's width; dragging scrolls unless a tool is selected."""
     plot = figure(
         x_axis_type=x_axis,
         y_axis_type=y_axis,
@@ -87,7 +87,7 @@ def new_figure(
     plot.grid.grid_line_color = GREY
     plot.grid.grid_line_alpha = 0.25
     if tooltips:
-        # Named in draw_points, so that bands and helping lines stay silent.
+        # Only renderers added in draw_points show tooltips, not bands and helper lines.
         plot.add_tools(HoverTool(renderers=[], tooltips=[("solver", "$name"), *tooltips]))
     return plot
 
@@ -208,7 +208,7 @@ def draw_line(plot: Any, style: Style, x: Any, y: Any, target: float | None = No
 
 
 def mark_level(plot: Any, level: float, text: str) -> None:
-    """Draw a horizontal line with a word at its left end."""
+    """Draw a horizontal line with a label at its left end."""
     plot.add_layout(
         Span(location=level, dimension="width", line_color=GREY, line_dash=[3, 3], line_width=1)
     )
@@ -235,18 +235,18 @@ def tick_sizes(plot: Any, sizes: Sequence[int]) -> None:
 
 
 def dodged(sizes: Any, index: int, count: int) -> npt.NDArray[np.float64]:
-    """Return x positions a little next to n, so that solvers don't cover one another."""
+    """Return x positions shifted slightly from n, so that solvers' points do not overlap."""
     shift = (index - (count - 1) / 2) / max(count, 1)
     return np.asarray(sizes, dtype=float) * 2.0 ** (0.5 * shift)
 
 
 def size_range(sizes: Sequence[int]) -> tuple[float, float]:
-    """Return the range of an axis of n, with room for points next to."""
+    """Return the range of an axis of n, with room for shifted points."""
     return min(sizes) / 1.4, max(sizes) * 1.4
 
 
 def thin(seconds: Any, most: int) -> list[int]:
-    """Return positions of at most ``most`` points of a curve, even in the logarithm of time.
+    """Return positions of at most ``most`` points of a curve, evenly spaced in log time.
 
     Parameters
     ----------

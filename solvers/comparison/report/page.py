@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def write_report(table: DataFrame, path: str | Path, title: str = "Comparison of solvers") -> Path:
     """Write the report of a comparison as a self-contained page of HTML.
 
-    The page opens from disk and asks no other host for anything. Charts are Bokeh's; solvers
+    The page opens from disk and makes no network requests. Charts are Bokeh's; solvers
     are switched off and on for all of them at once, the performance profile is computed again
     for those shown, and the data of each chart can be downloaded as CSV.
 
@@ -108,7 +108,7 @@ def draw(scene: Scene) -> list[Chart]:
 
 
 def _data(scene: Scene, charts: list[Chart]) -> dict[str, Any]:
-    """Return what the page's script reads."""
+    """Return the data of the page's script."""
     from solvers.comparison.measures.profiles import RESOLUTION
     from solvers.comparison.report.problems import curves as curves_of
 

@@ -130,8 +130,7 @@ def _cells(runs: DataFrame, seconds: float, tts: Series) -> list[str]:
 def curves(scene: Scene) -> list[list[list[Any]]]:
     """Return for each problem its runs: index of the solver, seed, seconds, gaps.
 
-    At most ``MOST_POINTS`` improvements a run, each a true one: of each interval of time the
-    last.
+    At most ``MOST_POINTS`` improvements per run: the last one of each time interval.
     """
     results = scene.results
     position = {name: i for i, name in enumerate(results.problems["problem"])}
@@ -147,5 +146,5 @@ def curves(scene: Scene) -> list[list[list[Any]]]:
 
 
 def _short(values: Any) -> list[float]:
-    """Round to four digits, which the page's size feels and no chart shows."""
+    """Round to four digits, which makes the page smaller without a visible change."""
     return [float(f"{min(value, 1e9):.4g}") for value in values]

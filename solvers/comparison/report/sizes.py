@@ -175,9 +175,9 @@ def proof_chart(scene: Scene) -> Chart:
     return Chart(
         "proof",
         title,
-        "Seconds until the solver came back with a proof of optimality, one point a run, with a "
+        "Seconds until the solver returned a proof of optimality, one point per run, with a "
         "line through the medians of each n; hollow without a proof. Claims that a better state "
-        "refutes are no proofs.",
+        "refutes are not counted.",
         plot,
     )
 
@@ -239,7 +239,7 @@ def feasible_chart(scene: Scene) -> Chart:
         "feasible",
         title,
         "Share of a solver's own samples that had the right number of ones before any repair, "
-        "one point a run; solvers that hold the cardinality themselves are not drawn.",
+        "one point per run; solvers that enforce the cardinality are not drawn.",
         plot,
     )
 
@@ -250,7 +250,7 @@ def repair_chart(scene: Scene) -> Chart:
     found = feasibility(scene.results)
     found = found[np.isfinite(found["gap"]) & np.isfinite(found["raw_gap"])]
     if found.empty:
-        return Chart("repair", title, "No solver of this table tells of samples before repair.")
+        return Chart("repair", title, "No solver of this table reports samples before repair.")
     top = max(1.0, float(found[["gap", "raw_gap"]].max().max())) * 1.5
     ends = (FLOOR / 1.5, top)
     plot = new_figure(

@@ -1,12 +1,12 @@
-"""Colour, dash and marker of each solver; they can be told apart without colours as well."""
+"""Colour, dash and marker of each solver, distinguishable without colours too."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Okabe and Ito's colours, which colour-blind readers tell apart ("Color universal design",
-#: 2008). Their black is a grey here, which is seen on light and dark; their yellow is left out,
-#: which is not seen on white.
+#: Okabe and Ito's colours, which colour-blind readers can distinguish ("Color universal design",
+#: 2008). Their black is replaced by a grey, visible on light and dark; their yellow is omitted,
+#: since it is invisible on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#808080")
 DASHES: tuple[tuple[int, ...], ...] = (
     (),

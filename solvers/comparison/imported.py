@@ -1,8 +1,7 @@
-"""Other people's runs: a table of their own, or what MQLib writes, next to ours.
+"""External runs: CSV tables, and results of MQLib.
 
-Without a column ``x`` that holds the states, as ``0110…``, their energies can't be recomputed.
-One that would be lower than all that is known is then not believed
-(:mod:`solvers.comparison.refute`).
+Without a column ``x`` of states, such as ``0110…``, their energies can't be recomputed. Energies
+below the lowest one known are then rejected (:mod:`solvers.comparison.refute`).
 """
 
 from __future__ import annotations
@@ -29,23 +28,23 @@ from solvers.finalize import ROUNDING
 if TYPE_CHECKING:
     from solvers.comparison.campaign import Campaign
 
-#: Columns of a table of one's own; those in brackets may be missing.
+#: Required and optional columns of a CSV table.
 NEEDED, OPTIONAL = ("problem", "solver", "seed", "seconds", "energy"), ("bound", "x")
 _MQLIB = ("graphname", "heuristic", "objective")
 #: ``limit,heuristic,"file",objective,seconds,[objective:seconds;…]``
 _MQLIB_LINE = re.compile(r'([\d.eE+-]+),(\w+),"?([^",]*)"?,([\d.eE+-]+),([\d.eE+-]+),\[([^\]]*)\]')
 
 
-def read_foreign(path: str | Path, campaign: Campaign) -> list[dict[str, Any]]:
+def read_imported(path: str | Path, campaign: Campaign) -> list[dict[str, Any]]:
     """Read a table of runs on the problems of a campaign.
 
     Parameters
     ----------
     path : str or Path
         A CSV with the columns ``problem, solver, seed, seconds, energy`` and, where known,
-        ``bound`` and ``x``, one row an incumbent; a results file of MQLib (``timestamp,
-        graphname, heuristic, seed, limit, objective, runtime``); or the lines that its program
-        prints. MQLib maximises, and knows no offset: E = offset - objective.
+        ``bound`` and ``x``, one row per incumbent; a results file of MQLib
+        (``timestamp, graphname, heuristic, seed, limit, objective, runtime``); or the output of
+        its program. MQLib maximises and ignores the offset: E = offset - objective.
     campaign : Campaign
         With the problems by name; a file name of MQLib is a problem's name without its folder
         and extension.
@@ -58,8 +57,8 @@ def read_foreign(path: str | Path, campaign: Campaign) -> list[dict[str, Any]]:
     Raises
     ------
     TableError
-        Naming the line that can't be read, a problem that the campaign does not have, or a state
-        that is not one of its problem.
+        If a line can't be read, a problem is not in the campaign, or a state does not fit its
+        problem; the message names it.
     """
     text = regular(path).read_text(encoding="utf-8-sig")
     lines = [line for line in text.splitlines() if line.strip()]
@@ -74,7 +73,9 @@ def read_foreign(path: str | Path, campaign: Campaign) -> list[dict[str, Any]]:
         key = case.name, step["solver"], step["seed"]
         runs.setdefault(key, []).append(step | {"where": where})
     if taken := sorted({solver for _, solver, _ in runs} & set(campaign.entrants)):
-        raise TableError(f"{path} has a solver {taken[0]!r}, as the campaign has; rename it there")
+        raise TableError(
+            f"{path} has a solver {taken[0]!r}, as has the campaign; rename it in that file"
+        )
     rows: list[dict[str, Any]] = []
     for (problem, solver, seed), found in runs.items():
         rows += _run(campaign, campaign.cases[problem], solver, seed, found, Path(path).name)
@@ -100,7 +101,7 @@ def _csv_rows(lines: list[str], path: str) -> Iterator[tuple[str, dict[str, Any]
                 {
                     "problem": Path(row["graphname"]).stem,
                     "solver": row["heuristic"],
-                    "seed": _whole(row.get("seed") or row.get("run") or "0", where, "seed"),
+                    "seed": _integer(row.get("seed") or row.get("run") or "0", where, "seed"),
                     "seconds": _number(row.get("runtime") or row.get("limit"), where, "runtime"),
                     "energy": _number(row["objective"], where, "objective"),
                     "maximised": True,
@@ -113,7 +114,7 @@ def _csv_rows(lines: list[str], path: str) -> Iterator[tuple[str, dict[str, Any]
             {
                 "problem": row["problem"].strip(),
                 "solver": row["solver"].strip(),
-                "seed": _whole(row["seed"], where, "seed"),
+                "seed": _integer(row["seed"], where, "seed"),
                 "seconds": _number(row["seconds"], where, "seconds"),
                 "energy": _number(row["energy"], where, "energy"),
                 "bound": _number(bound, where, "bound") if bound and bound.strip() else None,
@@ -123,14 +124,14 @@ def _csv_rows(lines: list[str], path: str) -> Iterator[tuple[str, dict[str, Any]
 
 
 def _mqlib_lines(lines: list[str], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (where, values) of what MQLib's program prints, one line a run."""
+    """Yield (where, values) of the output of MQLib's program, one line per run."""
     seeds: dict[tuple[str, str], int] = {}
     for number, line in enumerate(lines, start=1):
         where = f"line {number} of {path}"
         if (match := _MQLIB_LINE.match(line)) is None:
-            if re.fullmatch(r"Solution:|[01 ]+", line.strip()):  # of the option -ps
+            if re.fullmatch(r"Solution:|[01 ]+", line.strip()):  # printed with the option -ps
                 continue
-            raise TableError(f"{where} is not a run as MQLib prints it: {line!r:.80}")
+            raise TableError(f"{where} is not in MQLib's output format: {line!r:.80}")
         problem, solver = Path(match[3]).stem, match[2]
         seed = seeds[problem, solver] = seeds.get((problem, solver), -1) + 1
         common = {"problem": problem, "solver": solver, "seed": seed, "maximised": True}
@@ -157,7 +158,7 @@ def _mqlib_lines(lines: list[str], path: str) -> Iterator[tuple[str, dict[str, A
 def _run(
     campaign: Campaign, case: Case, solver: str, seed: int, found: list[dict[str, Any]], file: str
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of one run: what improved, and the end."""
+    """Yield the rows of one run: improvements and the end."""
     from solvers.comparison.campaign import rows_of
 
     found.sort(key=lambda step: step["seconds"])
@@ -190,7 +191,7 @@ def _run(
 
 
 def _energy(case: Case, step: dict[str, Any]) -> float:
-    """Return an energy: recomputed where the state is given, else as it is claimed."""
+    """Return the energy: recomputed if the state is given, else as claimed."""
     where = step["where"]
     if not (text := step.get("x")):
         return float(step["energy"])
@@ -201,7 +202,7 @@ def _energy(case: Case, step: dict[str, Any]) -> float:
     except (ValueError, InvalidProblemError) as error:
         raise TableError(f"{where}: x is not a state of problem {case.name!r}: {error}") from error
     if not feasible:
-        raise TableError(f"{where}: x misses the cardinality of problem {case.name!r}")
+        raise TableError(f"{where}: x violates the cardinality of problem {case.name!r}")
     return float(energy)
 
 
@@ -209,7 +210,7 @@ def _case(name: str, campaign: Campaign, where: str) -> Case:
     if name not in campaign.cases:
         known = list(campaign.cases)
         raise TableError(
-            f"{where} is of the problem {name!r}, which the campaign does not have"
+            f"{where}: problem {name!r} is not in the campaign"
             f"{did_you_mean(name, known)}; its problems: {', '.join(known[:20])}"
         )
     return campaign.cases[name]
@@ -219,14 +220,14 @@ def _number(text: Any, where: str, name: str) -> float:
     try:
         value = float(text)
     except (TypeError, ValueError):
-        raise TableError(f"{where}: {name} is {text!r:.40}, and should be a number") from None
+        raise TableError(f"{where}: {name} is {text!r:.40}; it must be a number") from None
     if name in ("seconds", "time", "runtime") and not 0 <= value < math.inf:
         raise TableError(f"{where}: {name} is {text!r:.40}; it must be seconds, 0 or more")
     return value
 
 
-def _whole(text: Any, where: str, name: str) -> int:
+def _integer(text: Any, where: str, name: str) -> int:
     try:
         return int(text)
     except (TypeError, ValueError):
-        raise TableError(f"{where}: {name} is {text!r:.40}, and should be a whole number") from None
+        raise TableError(f"{where}: {name} is {text!r:.40}; it must be an integer") from None
