@@ -64,7 +64,7 @@ def compare(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(help="Runs side by side.", show_default="as many as the CPUs hold"),
+        typer.Option(help="Runs in parallel.", show_default="as many as the CPUs hold"),
     ] = None,
     restart: Annotated[
         bool | None,
@@ -83,7 +83,7 @@ def compare(
             "--import",
             exists=True,
             dir_okay=False,
-            help="Table of other people's runs on these problems (CSV, MQLib); repeatable.",
+            help="Table of external runs on these problems (CSV, MQLib); repeatable.",
         ),
     ] = [],  # noqa: B006
     qoblib: Annotated[
@@ -137,7 +137,7 @@ def _announce(console: Console, campaign: Campaign) -> None:
         f"{counted(len(campaign.runs), 'run')}: {counted(len(cases), 'problem')}, "
         f"{counted(len(campaign.entrants), 'solver')}, {counted(len(config.seeds), 'seed')}; "
         f"at most {config.time_limit:g} s each on {counted(config.cores, 'core')}, "
-        f"{campaign.jobs} side by side: up to "
+        f"{campaign.jobs} in parallel: up to "
         f"{duration(campaign.longest)}",
         highlight=False,
     )
