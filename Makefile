@@ -3,6 +3,8 @@
 # `make test PYTHON=python3.13` uses another interpreter, in a separate environment.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SOLVER ?= anneal
+# Processes of `make test`.
+WORKERS ?= auto
 DEMO ?=
 
 VENV := .venv$(if $(filter command environment,$(firstword $(origin PYTHON))),-$(notdir $(PYTHON)))
@@ -33,7 +35,7 @@ demo: data
 	$(BIN)/icbs demo --solver $(SOLVER) $(DEMO)
 
 test: $(READY)
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist worksteal
 
 # Compiled kernels with bounds checks, in a separate cache.
 test-bounds: $(READY)

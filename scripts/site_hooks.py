@@ -35,7 +35,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages outside of ``docs``."""
     found: dict[str, str | bytes] = {}
     for path in sorted((ROOT / "benchmarks" / "results").iterdir()):
-        if path.suffix in (".md", ".png"):
+        if path.suffix in (".html", ".md", ".png"):
             found[f"results/{path.name}"] = path.read_bytes()
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         found |= {f"tutorials/{name}": content for name, content in notebook(path).items()}
