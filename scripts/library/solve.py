@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from problems import InvalidProblemError
 from problems.library.best import closed, improve, write_best
-from problems.library.catalogue import LibraryProblem, best_values, load, names, record_of
+from problems.library.catalogue import LibraryProblem, best_values, load, names, pack, record_of
 from problems.library.recipe import magnitude
 from solvers import solve
 
 #: Up to so many variables, all states are looked at.
 ENUMERATED = 24
 SEEDS = 10
+
+#: Held while best values are read and written, so that several processes can search.
+LOCK = FileLock(Path(tempfile.gettempdir()) / "icbs-library-best.lock")
 
 
 def solve_all(wanted: Sequence[str], seconds: float) -> None:
@@ -34,7 +41,7 @@ def search(name: str, seconds: float) -> None:
         offer(entry, found.x, "exhaustive")
         note(entry, found.energy, proved=True)
     else:
-        unit = 4.0 ** record_of(name)["exponent"]
+        unit = 2.0 ** record_of(name)["unit_exponent"]
         each = seconds / SEEDS
         for seed in range(SEEDS):
             begin = entry.start if seed % 2 else None
@@ -57,26 +64,26 @@ def search(name: str, seconds: float) -> None:
 
 def offer(entry: LibraryProblem, x: Any, by: str) -> None:
     """Record a state if it is better than the best one known."""
-    try:
-        improve(entry.name, entry.start if x is None else x, by=by)
-    except InvalidProblemError as error:
-        if "not below" not in str(error):
-            raise
+    with LOCK:
+        try:
+            improve(entry.name, entry.start if x is None else x, by=by)
+        except InvalidProblemError as error:
+            if "not below" not in str(error):
+                raise
 
 
 def note(entry: LibraryProblem, bound: float, *, proved: bool) -> None:
     """Record a bound if it is higher than the one known, and a proof where it is one."""
-    values = best_values()
-    known = values.get(entry.name) or status_quo(entry)
-    known["bound"] = max(bound, known.get("bound", -math.inf))
-    known["bound"] = min(known["bound"], known["energy"])
     size = magnitude(entry.problem)
-    known["proved"] = proved and closed(known["energy"], known["bound"], size)
-    write_best(values | {entry.name: known})
+    with LOCK:
+        values = best_values()
+        known = values.get(entry.name) or status_quo(entry)
+        known["bound"] = max(bound, known.get("bound", -math.inf))
+        known["bound"] = min(known["bound"], known["energy"])
+        known["proved"] = proved and closed(known["energy"], known["bound"], size)
+        write_best(values | {entry.name: known})
 
 
 def status_quo(entry: LibraryProblem) -> dict[str, Any]:
     """Return the record of a problem of which no state is better than the start."""
-    from problems.library.catalogue import pack
-
     return {"energy": 0.0, "state": pack(entry.start), "by": "the status quo"}
