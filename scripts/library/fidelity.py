@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,13 +50,16 @@ class Reference:
     best_energies: Array
 
     @classmethod
-    def of(cls, parts: Parts) -> Reference:
-        """Search a block as the pruner made it, and draw 2000 random states."""
+    def of(cls, parts: Parts, known: Sequence[Array] = ()) -> Reference:
+        """Search a block as the pruner made it, and draw 2000 random states.
+
+        Known good states are used next to those of the search.
+        """
         rng, problem = np.random.default_rng(0), parts.problem
         random = [
             shuffled(rng, problem, parts.start, share) for share in (1.0, 0.1) for _ in range(1000)
         ]
-        best = best_states(problem, parts.start)
+        best = best_states(problem, parts.start, known)
         exact = energies(parts, best.astype(np.float64) - parts.start)
         return cls(np.array(random), problem.energy(random), best, exact)
 
@@ -76,16 +80,18 @@ class Reference:
         )
 
 
-def best_states(problem: CardinalityQUBO, start: Array) -> Array:
+def best_states(problem: CardinalityQUBO, start: Array, known: Sequence[Array]) -> Array:
     """Search from several seeds; return the states found, and neighbours half as deep or more.
 
     Neighbours differ by one to four exchanges of a one and a zero of the same group.
     """
-    rng, states = np.random.default_rng(0), [start]
+    rng, ends = np.random.default_rng(0), list(known)
     for seed in range(SEEDS):
         found = solve(problem, "anneal", seed=seed, time_limit=SECONDS, initial_state=start).x
         assert found is not None
-        states += [found] + [exchanged(rng, problem, found) for _ in range(NEIGHBOURS)]
+        ends.append(found)
+    near = [exchanged(rng, problem, end) for end in ends for _ in range(NEIGHBOURS)]
+    states = [start, *ends, *near]
     found_energies = problem.energy(states)
     gained = found_energies[0] - found_energies
     best: Array = np.unique(np.array(states)[gained >= gained.max() / 2], axis=0)

@@ -12,7 +12,7 @@ import numpy as np
 
 from problems.files import atomic, write_text
 from problems.library.best import write_best
-from problems.library.catalogue import BEST, DATA, INDEX, best_values, index
+from problems.library.catalogue import BEST, DATA, INDEX, best_values, index, unpack
 from problems.library.recipe import unit_exponent
 from scripts.library.extract import extract
 from scripts.library.fidelity import LARGEST_DEVIATION
@@ -59,7 +59,9 @@ def write(run: Run, spec: Spec, parts: Parts) -> dict[str, Any] | None:
     state is better than the status quo.
     """
     name = run.name(spec)
-    recipe, problem, fidelity = rounded(parts)
+    best = best_values().get(name) if BEST.exists() else None
+    known = [unpack(best["state"], spec.n)] if best else []
+    recipe, problem, fidelity = rounded(parts, known)
     assert problem.n == spec.n, f"{name}: the block has {problem.n} weights"
     path = DATA / f"{name}.npz"
     if fidelity.at_best >= LARGEST_DEVIATION:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,9 +124,11 @@ def triangular(matrix: Array) -> Array:
     return R
 
 
-def rounded(parts: Parts) -> tuple[dict[str, Array], CardinalityQUBO, Fidelity]:
+def rounded(
+    parts: Parts, known: Sequence[Array] = ()
+) -> tuple[dict[str, Array], CardinalityQUBO, Fidelity]:
     """Round a block with the fewest bits of :data:`LEVELS` that keep its best energies."""
-    reference = Reference.of(parts)
+    reference = Reference.of(parts, known)
     for level in LEVELS:
         recipe = recipe_of(parts, Bits(level))
         problem = rebuild(recipe)
