@@ -16,6 +16,7 @@ from problems.library.catalogue import BEST, DATA, INDEX, best_values, index, un
 from problems.library.recipe import unit_exponent
 from scripts.library.extract import extract
 from scripts.library.fidelity import LARGEST_DEVIATION
+from scripts.library.locking import exclusive
 from scripts.library.parts import Parts, load_parts, parts_file
 from scripts.library.rounding import rounded
 from scripts.library.specs import MODELS, RUNS, Run, Spec
@@ -49,7 +50,8 @@ def make_run(run: Run, folder: Path) -> None:
         parts = load_parts(parts_file(folder, run.key, name))
         if made := write(run, spec, parts):
             problems[name] = {"run": run.key} | blocks[name] | made
-    record(run.key, about, problems)
+    with exclusive():
+        record(run.key, about, problems)
 
 
 def write(run: Run, spec: Spec, parts: Parts) -> dict[str, Any] | None:

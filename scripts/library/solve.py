@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 from problems import InvalidProblemError
 from problems.library.best import closed, improve, write_best
 from problems.library.catalogue import LibraryProblem, best_values, load, names, pack, record_of
 from problems.library.recipe import magnitude
+from scripts.library.locking import exclusive
 from solvers import solve
 
 #: Up to so many variables, all states are looked at.
 ENUMERATED = 24
 SEEDS = 10
-
-#: Held while best values are read and written, so that several processes can search.
-LOCK = FileLock(Path(tempfile.gettempdir()) / "icbs-library-best.lock")
 
 
 def solve_all(wanted: Sequence[str], seconds: float) -> None:
@@ -64,7 +58,7 @@ def search(name: str, seconds: float) -> None:
 
 def offer(entry: LibraryProblem, x: Any, by: str) -> None:
     """Record a state if it is better than the best one known."""
-    with LOCK:
+    with exclusive():
         try:
             improve(entry.name, entry.start if x is None else x, by=by)
         except InvalidProblemError as error:
@@ -75,7 +69,7 @@ def offer(entry: LibraryProblem, x: Any, by: str) -> None:
 def note(entry: LibraryProblem, bound: float, *, proved: bool) -> None:
     """Record a bound if it is higher than the one known, and a proof where it is one."""
     size = magnitude(entry.problem)
-    with LOCK:
+    with exclusive():
         values = best_values()
         known = values.get(entry.name) or status_quo(entry)
         known["bound"] = max(bound, known.get("bound", -math.inf))
