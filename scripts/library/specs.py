@@ -190,8 +190,8 @@ def _runs() -> list[Run]:
             Spec("expand7", "blocks.7.expand_conv", 128, "gram"),
         )),
         Run("lite0", 0, two_of_four(LITE0, exclude=["conv_stem", "*depthwise_conv"]), (
-            Spec("expand6", "blocks.6.expand_conv", 256), Spec("fc", "fc", 512), Spec("head", "conv_head", 1024),
-            Spec("project2", "blocks.2.project_conv", 128), Spec("project5", "blocks.5.project_conv", 64, "gram"),
+            Spec("expand6", "blocks.6.expand_conv", 256), Spec("head", "conv_head", 1024),
+            Spec("project2", "blocks.2.project_conv", 128),
         )),
         Run("smollm2", 0, SMOLLM2, (
             Spec("q0", attn(0, "q"), 16), Spec("gate0", mlp(0, "gate"), 128),
