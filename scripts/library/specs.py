@@ -186,7 +186,7 @@ def _runs() -> list[Run]:
             Spec("project4", "blocks.4.project_conv", 512, "fisher+gram"),
         )),
         Run("lite0", 0, LITE0 | per_output, (
-            Spec("project14", "blocks.14.project_conv", 256), Spec("fc", "fc", 512), Spec("expand3", "blocks.3.expand_conv", 256),
+            Spec("project14", "blocks.14.project_conv", 256), Spec("fc", "fc", 512),
             Spec("expand7", "blocks.7.expand_conv", 128, "gram"),
         )),
         Run("lite0", 0, two_of_four(LITE0, exclude=["conv_stem", "*depthwise_conv"]), (
