@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from problems.errors import InvalidProblemError
 from problems.files import atomic, write_text
-from problems.library.best import write_best
+from problems.library.best import improve, write_best
 from problems.library.catalogue import BEST, DATA, INDEX, best_values, index, unpack
 from problems.library.recipe import unit_exponent
 from scripts.library.extract import extract
@@ -110,7 +112,7 @@ def save(path: Path, recipe: Mapping[str, Any]) -> None:
 def record(key: str, about: dict[str, Any], problems: dict[str, dict[str, Any]]) -> None:
     """Put a run and its problems into the index; drop what is not specified any more.
 
-    Best values of problems that have changed are dropped too.
+    Of a problem that has changed, the best state is kept, and its energy computed again.
     """
     found = json.loads(INDEX.read_text("utf-8")) if INDEX.exists() else {"runs": {}, "problems": {}}
     old = found["problems"]
@@ -131,6 +133,10 @@ def record(key: str, about: dict[str, Any], problems: dict[str, dict[str, Any]])
             path.unlink()
     best = best_values() if BEST.exists() else {}
     write_best({n: v for n, v in best.items() if n in kept and n not in changed})
+    for name in sorted(changed & best.keys() & kept.keys()):
+        state = unpack(best[name]["state"], kept[name]["n"])
+        with suppress(InvalidProblemError):  # not better than the status quo any more
+            improve(name, state, by=best[name]["by"])
 
 
 def write_index(found: dict[str, Any]) -> None:
