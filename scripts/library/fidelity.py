@@ -42,12 +42,12 @@ class Fidelity:
 class Reference:
     """States of a block with their energies before rounding."""
 
+    parts: Parts
     random: Array
     """Feasible states: half at random, half near the status quo."""
     random_energies: Array
     best: Array
     """Best states of several searches, and their neighbours."""
-    best_energies: Array
 
     @classmethod
     def of(cls, parts: Parts, known: Sequence[Array] = ()) -> Reference:
@@ -60,27 +60,23 @@ class Reference:
             shuffled(rng, problem, parts.start, share) for share in (1.0, 0.1) for _ in range(1000)
         ]
         best = best_states(problem, parts.start, known)
-        exact = energies(parts, best.astype(np.float64) - parts.start)
-        return cls(np.array(random), problem.energy(random), best, exact)
-
-    @property
-    def depth(self) -> float:
-        """Best energy found, as a positive number; the status quo has the energy 0."""
-        return -float(self.best_energies.min())
+        return cls(parts, np.array(random), problem.energy(random), best)
 
     def compare(self, rounded: CardinalityQUBO, bits: int) -> Fidelity:
-        """Compare a rounded problem."""
+        """Compare a rounded problem, at its own best states too: these use rounding errors."""
         one, two = self.random_energies, rounded.energy(self.random)
-        difference = np.abs(rounded.energy(self.best) - self.best_energies).max()
+        states = np.concatenate([self.best, best_states(rounded, self.parts.start)])
+        exact = energies(self.parts, states.astype(np.float64) - self.parts.start)
+        difference, depth = np.abs(rounded.energy(states) - exact).max(), -exact.min()
         return Fidelity(
             bits,
             float(spearmanr(one, two).statistic),
             float(np.sqrt(np.mean(np.square(one - two))) / np.std(one)),
-            float(difference) / self.depth if self.depth > 0 else float("inf"),
+            float(difference / depth) if depth > 0 else float("inf"),
         )
 
 
-def best_states(problem: CardinalityQUBO, start: Array, known: Sequence[Array]) -> Array:
+def best_states(problem: CardinalityQUBO, start: Array, known: Sequence[Array] = ()) -> Array:
     """Search from several seeds; return the states found, and neighbours half as deep or more.
 
     Neighbours differ by one to four exchanges of a one and a zero of the same group.

@@ -20,7 +20,7 @@ from scripts.library.extract import extract
 from scripts.library.fidelity import LARGEST_DEVIATION
 from scripts.library.locking import exclusive
 from scripts.library.parts import Parts, load_parts, parts_file
-from scripts.library.rounding import rounded
+from scripts.library.rounding import LEVELS, rounded
 from scripts.library.specs import MODELS, RUNS, Run, Spec
 
 FORMAT = "icbs-library-1"
@@ -63,9 +63,11 @@ def write(run: Run, spec: Spec, parts: Parts) -> dict[str, Any] | None:
     state is better than the status quo.
     """
     name = run.name(spec)
+    # Searches are not the same each time; a problem that is made again keeps its bits.
+    before = index()["problems"].get(name) if INDEX.exists() else None
     best = best_values().get(name) if BEST.exists() else None
     known = [unpack(best["state"], spec.n)] if best else []
-    recipe, problem, fidelity = rounded(parts, known)
+    recipe, problem, fidelity = rounded(parts, known, before["bits"] if before else LEVELS[0])
     assert problem.n == spec.n, f"{name}: the block has {problem.n} weights"
     path = DATA / f"{name}.npz"
     if fidelity.at_best >= LARGEST_DEVIATION:

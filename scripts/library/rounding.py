@@ -125,11 +125,14 @@ def triangular(matrix: Array) -> Array:
 
 
 def rounded(
-    parts: Parts, known: Sequence[Array] = ()
+    parts: Parts, known: Sequence[Array] = (), least: int = LEVELS[0]
 ) -> tuple[dict[str, Array], CardinalityQUBO, Fidelity]:
-    """Round a block with the fewest bits of :data:`LEVELS` that keep its best energies."""
+    """Round a block with the fewest bits of :data:`LEVELS` that keep its best energies.
+
+    Known good states are compared too; fewer bits than ``least`` are not tried.
+    """
     reference = Reference.of(parts, known)
-    for level in LEVELS:
+    for level in LEVELS[LEVELS.index(least) :]:
         recipe = recipe_of(parts, Bits(level))
         problem = rebuild(recipe)
         assert np.array_equal(start_of(recipe), parts.start)

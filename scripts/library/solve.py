@@ -70,6 +70,8 @@ def note(entry: LibraryProblem, bound: float, *, proved: bool) -> None:
     """Record a bound if it is higher than the one known, and a proof where it is one."""
     size = magnitude(entry.problem)
     with exclusive():
+        if record_of(entry.name)["hash"] != entry.hash:
+            return  # made again since
         values = best_values()
         known = values.get(entry.name) or status_quo(entry)
         known["bound"] = max(bound, known.get("bound", -math.inf))
