@@ -162,7 +162,7 @@ def _runs() -> list[Run]:
             Spec("o2", q(2, "o"), 32, "gram"),
         )),
         Run("deit", 6, DEIT, (
-            Spec("up2", fc(2, 1), 256), Spec("down0", fc(0, 2), 1024), Spec("up3", fc(3, 1), 2048),
+            Spec("up2", fc(2, 1), 256), Spec("down0", fc(0, 2), 1024),
             Spec("down1", fc(1, 2), 256, "fisher+gram"),
         )),
         Run("deit", 4, DEIT | per_output, (Spec("down3", fc(3, 2), 1024),)),
