@@ -18,19 +18,20 @@ How `problems.library` was made (`python -m scripts.library make`, `solve` and `
 library](../reference/library.md) says what it holds, and how to use it.
 
 {count} problems, {size:.2f} MB in the package. Coefficients were rounded to integers: the largest
-entry of a factor has as many *bits*, out of {levels}, as are needed to keep the *deviation at the
+entry of a factor has as many *bits*, out of {levels}, as are needed to keep the deviation *at the
 best states* below {allowed:g}. That is the largest difference between energies before and after
-rounding, over the best energy's depth, at the best states of {seeds} searches and at their
-neighbours that are at least half as deep. *Rank correlation* is Spearman's, between the energies of
-2000 random feasible states before and after rounding (half of the states at random, half with a
-tenth of the status quo dealt out again); *deviation* is the root mean square difference of those
-energies, over their standard deviation. Lowest rank correlation: {lowest:.5f}; largest deviation at
-the best states: {worst:.1e}.
+rounding, over the best energy's depth, at the best states of {seeds} searches before and {seeds}
+after rounding, at the best state known, and at those of their neighbours that are at least half as
+deep. *Rank correlation* is Spearman's, between the energies of 2000 random feasible states before
+and after rounding (half of the states at random, half with a tenth of the status quo dealt out
+again); *deviation* is the root mean square difference of those energies, over their standard
+deviation. Lowest rank correlation: {lowest:.5f}; largest deviation at the best states: {worst:.1e}.
 
 Best values: `exhaustive` up to n = 24; beyond that `anneal` from ten seeds (every second one from
-the status quo), then `exact` from the best of them, for as long as *found by* says. Bounds are of
-`exact`; energies are multiples of a power of two, to which bounds are rounded up. {proved} of
-{count} are proved.
+the status quo), then `exact` from the best of them: for 3 to 5 s each, and again for 60 s each
+where that gave no proof. *Found by* is the first run that reached the value. Bounds are of `exact`;
+energies are multiples of a power of two, to which bounds are rounded up. {proved} of {count} are
+proved.
 
 {head}
 {rows}
