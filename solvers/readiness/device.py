@@ -2,8 +2,9 @@
 
 Up to n = 32 circuits are compiled by Qiskit at its highest level; on processors that are not fully
 coupled also on a line of qubits (:mod:`solvers.readiness.line`), and the one that succeeds more
-often is reported (the line alone where most pairs are coupled). Beyond that, gates are counted on the line, or those of the circuit where all
-qubits are coupled: an upper bound, since a compiler may merge some.
+often is reported (the line alone where most pairs are coupled). Beyond that, gates are counted on
+the line, or those of the circuit where all qubits are coupled: an upper bound, since a compiler
+may merge some.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -123,7 +125,7 @@ def test_lattices_and_their_lines(name):
     assert networkx.is_connected(graph)
     found = line(target)
     assert len(set(found)) == len(found) >= 0.8 * target.qubits
-    assert all(graph.has_edge(a, b) for a, b in zip(found, found[1:], strict=False))
+    assert all(graph.has_edge(a, b) for a, b in itertools.pairwise(found))
     if name == "heavy-hex":
         # IBM's map of ibm_fez: 176 couplings, and these at the first bridges.
         assert graph.number_of_edges() == 176
