@@ -24,6 +24,8 @@ from solvers.readiness.target import AnnealerTarget
 
 Method = Literal["clique", "minorminer"]
 
+#: Largest tile parameter of Zephyr graphs that busclique takes.
+_LARGEST_TILE = 4
 #: Installs what this part needs.
 PIP = "pip install 'icbs-pruning[dwave]'"
 
@@ -146,6 +148,10 @@ def embedding(
     zeros, ones = problem.forced_variables()
     if (zeros | ones).all():
         return _skipped(row, "every variable is decided by its cardinality (k is 0 or n)")
+    if target.t is not None and target.t > _LARGEST_TILE:
+        return _skipped(
+            row, f"t is {target.t}; minorminer's busclique takes {_LARGEST_TILE} or less"
+        )
     limit = clique_limit(target)
     if method == "clique" and problem.n > limit:
         reason = _beyond(problem.n, limit, "a graph without faults")

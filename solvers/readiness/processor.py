@@ -17,11 +17,11 @@ Pairs = npt.NDArray[np.bool_]
 
 
 def clique_limit(target: AnnealerTarget) -> int:
-    """Return the size of the largest clique embedding of a graph without faults.
+    """Return the size of the largest clique embedding of a graph without faults, for m above 2.
 
     ``12(m - 1)`` for Pegasus (Boothby and others, arXiv 2003.00133) and ``4tm - 2t`` for Zephyr
     (Boothby, King and Raymond, Zephyr Topology of D-Wave Quantum Processors, 2021); busclique
-    finds embeddings of this size.
+    finds embeddings of this size. An upper limit for m = 2.
     """
     if target.topology == "pegasus":
         return 12 * (target.m - 1)

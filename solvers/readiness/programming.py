@@ -164,7 +164,9 @@ def _couplings(problem: CardinalityQUBO) -> Vector:
 def _room(values: Vector, limits: tuple[float, float]) -> float:
     """Return the largest factor that keeps all values within the limits."""
     low, high = values.min(initial=0), values.max(initial=0)
-    return min(
-        limits[0] / low if low < 0 else math.inf,
-        limits[1] / high if high > 0 else math.inf,
+    return float(
+        min(
+            limits[0] / low if low < 0 else math.inf,
+            limits[1] / high if high > 0 else math.inf,
+        )
     )
