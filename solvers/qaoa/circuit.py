@@ -55,8 +55,6 @@ def dicke(circuit: QuantumCircuit, qubits: Sequence[int], k: int) -> None:
     The deterministic circuit of Bärtschi and Eidenbenz (arXiv 1904.07358), with O(kn) gates and
     without ancillas; for ``k > n/2`` that of ``n - k``, with all qubits flipped.
     """
-    from qiskit.circuit.library import RYGate
-
     n = len(qubits)
     fewer = min(k, n - k)
     q = list(qubits)
@@ -68,14 +66,37 @@ def dicke(circuit: QuantumCircuit, qubits: Sequence[int], k: int) -> None:
         for ones in range(1, most + 1):
             target = last - ones
             angle = 2 * math.acos(math.sqrt(ones / (last + 1)))
-            circuit.cx(q[target], q[last])
-            controls = [q[last]] if ones == 1 else [q[last], q[target + 1]]
-            circuit.append(
-                RYGate(angle).control(len(controls), annotated=False), [*controls, q[target]]
-            )
-            circuit.cx(q[target], q[last])
+            if ones == 1:
+                givens(circuit, q[last], q[target], angle)
+                continue
+            # Controlled by the neighbour of the target, whose phase turns the rotation around.
+            for part in (-angle / 2, angle / 2):
+                circuit.cz(q[target + 1], q[last])
+                givens(circuit, q[last], q[target], part)
     if fewer != k:
         circuit.x(q)
+
+
+def givens(circuit: QuantumCircuit, i: int, j: int, angle: float) -> None:
+    """Rotate the states 01 and 10 of two qubits into each other, with two CX and four rotations."""
+    circuit.h(i)
+    circuit.cx(i, j)
+    circuit.ry(angle / 2, [i, j])
+    circuit.cx(i, j)
+    circuit.h(i)
+
+
+def exchange(circuit: QuantumCircuit, i: int, j: int, beta: Any) -> None:
+    """Apply ``exp(iβ(XX + YY)/2)`` by two CX and six rotations.
+
+    Rotations about X turn YY into ZZ, and between two CX both terms act on one qubit each.
+    """
+    circuit.rx(-math.pi / 2, [i, j])
+    circuit.cx(i, j)
+    circuit.rx(-beta, i)
+    circuit.rz(-beta, j)
+    circuit.cx(i, j)
+    circuit.rx(math.pi / 2, [i, j])
 
 
 def cost_layer(circuit: QuantumCircuit, Q: npt.NDArray[np.float64], gamma: Any) -> None:
@@ -96,8 +117,6 @@ def cardinality_circuit(
     Each group starts in its Dicke state and is mixed by exchanges within it (the quantum
     alternating operator ansatz, arXiv 1709.03489).
     """
-    from qiskit.circuit.library import XXPlusYYGate
-
     circuit, gammas, betas = _empty(problem.n, p)
     groups = [members.tolist() for members in problem.group_members]
     for members, k in zip(groups, problem.cardinalities.tolist(), strict=True):
@@ -108,7 +127,7 @@ def cardinality_circuit(
         cost_layer(circuit, Q, gamma)
         for members in groups:
             for i, j in MIXERS[mixer](members):
-                circuit.append(XXPlusYYGate(-2 * beta), [i, j])
+                exchange(circuit, i, j, beta)
     circuit.measure_all()
     return circuit
 
