@@ -8,7 +8,7 @@ which exchanges a one and a zero and so preserves the number of ones; the penalt
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,14 +77,12 @@ def dicke(
     odds : ndarray of float64, shape (len(qubits),), optional
         Ratio of the probabilities of 1 and 0 of each qubit alone, positive.
     """
-    from qiskit.circuit.library import RYGate
-
     n = len(qubits)
     fewer = min(k, n - k)
     q = list(qubits)
-    weights = np.ones(n) if odds is None else np.asarray(odds) ** (1 if fewer == k else -1)
-    weights /= np.exp(np.log(weights).mean())  # which shares don't depend on
-    sums = _elementary_symmetric(weights, fewer)
+    share = _uniform_share
+    if odds is not None:
+        share = _conditional_share(np.asarray(odds) ** (1 if fewer == k else -1), fewer)
     for i in range(n - fewer, n):
         circuit.x(q[i])
     for last in range(n - 1, 0, -1):
@@ -92,25 +90,61 @@ def dicke(
         most = min(fewer, last)
         for ones in range(1, most + 1):
             target = last - ones
-            share = weights[last] * sums[last, ones - 1] / sums[last + 1, ones]
-            angle = 2 * math.acos(math.sqrt(min(1.0, share)))
-            circuit.cx(q[target], q[last])
-            controls = [q[last]] if ones == 1 else [q[last], q[target + 1]]
-            circuit.append(
-                RYGate(angle).control(len(controls), annotated=False), [*controls, q[target]]
-            )
-            circuit.cx(q[target], q[last])
+            angle = 2 * math.acos(math.sqrt(share(last, ones)))
+            if ones == 1:
+                givens(circuit, q[last], q[target], angle)
+                continue
+            # Controlled by the neighbour of the target, whose phase turns the rotation around.
+            for part in (-angle / 2, angle / 2):
+                circuit.cz(q[target + 1], q[last])
+                givens(circuit, q[last], q[target], part)
     if fewer != k:
         circuit.x(q)
 
 
-def _elementary_symmetric(weights: npt.NDArray[np.float64], degree: int) -> npt.NDArray[np.float64]:
-    """Return the elementary symmetric polynomial ``e_d`` of the first m weights at ``[m, d]``."""
-    sums = np.zeros((len(weights) + 1, degree + 1))
+def _uniform_share(last: int, ones: int) -> float:
+    """Return the probability of a 1 on qubit ``last``, given the ones up to it."""
+    return ones / (last + 1)
+
+
+def _conditional_share(weights: npt.NDArray[np.float64], most: int) -> Callable[[int, int], float]:
+    """Return the like of :func:`_uniform_share` for independent bits with these odds.
+
+    Sums over all states with d ones are elementary symmetric polynomials ``e_d`` of the weights.
+    """
+    scaled = weights / np.exp(np.log(weights).mean())  # which no share depends on
+    sums = np.zeros((len(scaled) + 1, most + 1))  # e_d of the first m at [m, d]
     sums[:, 0] = 1
-    for m, weight in enumerate(weights, start=1):
+    for m, weight in enumerate(scaled, start=1):
         sums[m, 1:] = sums[m - 1, 1:] + weight * sums[m - 1, :-1]
-    return sums
+
+    def share(last: int, ones: int) -> float:
+        ratio = scaled[last] * sums[last, ones - 1] / sums[last + 1, ones]
+        return min(1.0, float(ratio))
+
+    return share
+
+
+def givens(circuit: QuantumCircuit, i: int, j: int, angle: float) -> None:
+    """Rotate the states 01 and 10 of two qubits into each other, with two CX and four rotations."""
+    circuit.h(i)
+    circuit.cx(i, j)
+    circuit.ry(angle / 2, [i, j])
+    circuit.cx(i, j)
+    circuit.h(i)
+
+
+def exchange(circuit: QuantumCircuit, i: int, j: int, beta: Any) -> None:
+    """Apply ``exp(iβ(XX + YY)/2)`` by two CX and six rotations.
+
+    Rotations about X turn YY into ZZ, and between two CX both terms act on one qubit each.
+    """
+    circuit.rx(-math.pi / 2, [i, j])
+    circuit.cx(i, j)
+    circuit.rx(-beta, i)
+    circuit.rz(-beta, j)
+    circuit.cx(i, j)
+    circuit.rx(math.pi / 2, [i, j])
 
 
 def cost_layer(circuit: QuantumCircuit, Q: npt.NDArray[np.float64], gamma: Any) -> None:
@@ -142,8 +176,6 @@ def cardinality_circuit(
     start : Start, optional
         Initial state; the Dicke state of each group if omitted.
     """
-    from qiskit.circuit.library import XXPlusYYGate
-
     circuit, gammas, betas = _empty(problem.n, p)
     start = start or Start()
     if start.state is not None:
@@ -158,7 +190,7 @@ def cardinality_circuit(
     for gamma, beta in zip(gammas, betas, strict=True):
         cost_layer(circuit, Q, gamma)
         for i, j in pairs:
-            circuit.append(XXPlusYYGate(-2 * beta), [i, j])
+            exchange(circuit, i, j, beta)
     circuit.measure_all()
     return circuit
 

@@ -131,7 +131,7 @@ def test_gates_pair_all_states_that_they_exchange(num_groups):
 
 @pytest.mark.parametrize("mixer", MIXERS)
 @pytest.mark.parametrize(
-    ("n", "num_groups"), [(1, 1), (2, 1), (5, 1), (6, 1), (7, 2), (9, 3), (10, 1), (10, 2)]
+    ("n", "num_groups"), [(2, 1), (5, 1), (6, 1), (7, 2), (9, 3), (10, 1), (10, 2)]
 )
 def test_the_simulator_is_the_circuit(mixer, n, num_groups):
     problem = half(n, n, num_groups)
