@@ -89,7 +89,7 @@ def device_circuit(
     target : GateTarget
     p : int
         Layers.
-    start : {"dicke", "status-quo"}
+    start : {"dicke", "status-quo", "relaxation"}
     mixer : {"ring", "complete"}
     couplings : Couplings, optional
         Those of the problem, if they are known already.
@@ -124,14 +124,6 @@ class _Case:
 
     def __hash__(self) -> int:
         return hash(self._compared())
-
-    def ones(self) -> list[int]:
-        """Return any feasible bit string."""
-        bits = [0] * self.couplings.n
-        for members, k in zip(self.groups, self.couplings.cardinalities, strict=True):
-            for variable in members[:k]:
-                bits[variable] = 1
-        return bits
 
 
 @lru_cache(maxsize=4096)
@@ -247,12 +239,14 @@ def _circuit(empty: DeviceCircuit, case: _Case, on_line: bool) -> Any:
     if on_line:
         _write_line(circuit, Q, couplings, case.groups, empty)
     else:
-        if empty.start == "dicke":
+        if empty.start != "status-quo":  # a warm start differs from a Dicke state by its angles
             for members, k in zip(case.groups, couplings.cardinalities, strict=True):
                 if members:
                     dicke(circuit, members, k)
         else:
-            circuit.x([i for i, bit in enumerate(case.ones()) if bit])
+            for members, k in zip(case.groups, couplings.cardinalities, strict=True):
+                for variable in members[:k]:
+                    circuit.x(variable)
         for layer in range(empty.p):
             cost_layer(circuit, Q, _angle(layer))
             for members in case.groups:
@@ -275,7 +269,7 @@ def _write_line(
     empty: DeviceCircuit,
 ) -> None:
     bits = None
-    if empty.start != "dicke":
+    if empty.start == "status-quo":
         bits = [0] * couplings.n
         for members, k in zip(groups, couplings.cardinalities, strict=True):
             for variable in members[:k]:
