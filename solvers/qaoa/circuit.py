@@ -80,7 +80,7 @@ def dicke(
     n = len(qubits)
     fewer = min(k, n - k)
     q = list(qubits)
-    share = _uniform_share
+    share: Callable[[int, int], float] = _uniform_share
     if odds is not None:
         share = _conditional_share(np.asarray(odds) ** (1 if fewer == k else -1), fewer)
     for i in range(n - fewer, n):
