@@ -56,6 +56,11 @@ def mixer_pairs(problem: CardinalityQUBO, mixer: str) -> list[Pair]:
     return [pair for members in problem.group_members for pair in mix(members.tolist())]
 
 
+def mixer_degree(problem: CardinalityQUBO, mixer: str) -> float:
+    """Return the mean number of the mixer's gates on a qubit, per layer."""
+    return 2 * len(mixer_pairs(problem, mixer)) / problem.n
+
+
 def dicke(
     circuit: QuantumCircuit,
     qubits: Sequence[int],
@@ -80,7 +85,7 @@ def dicke(
     n = len(qubits)
     fewer = min(k, n - k)
     q = list(qubits)
-    share = _uniform_share
+    share: Callable[[int, int], float] = _uniform_share
     if odds is not None:
         share = _conditional_share(np.asarray(odds) ** (1 if fewer == k else -1), fewer)
     for i in range(n - fewer, n):
