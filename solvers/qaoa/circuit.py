@@ -184,7 +184,8 @@ def cardinality_circuit(
     circuit, gammas, betas = _empty(problem.n, p)
     start = start or Start()
     if start.state is not None:
-        circuit.x(np.flatnonzero(start.state).tolist())
+        for qubit in np.flatnonzero(start.state).tolist():
+            circuit.x(qubit)
     else:
         for members, k in zip(problem.group_members, problem.cardinalities.tolist(), strict=True):
             if len(members):
@@ -212,7 +213,8 @@ def penalty_circuit(
     start = start or Start()
     tilts = None if start.odds is None else start.tilts.tolist()
     if start.state is not None:
-        circuit.x(np.flatnonzero(start.state).tolist())
+        for qubit in np.flatnonzero(start.state).tolist():
+            circuit.x(qubit)
     elif tilts is None:
         circuit.h(range(form.n))
     else:
