@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,9 @@ from solvers.base import Request
 Angles = npt.NDArray[np.float64]
 
 #: Names of optimisers; "ramp" uses none.
-OPTIMIZERS = ("cobyla", "nelder-mead", "powell", "ramp")
+OPTIMIZERS = ("cobyla", "l-bfgs", "nelder-mead", "powell", "ramp")
 #: Slopes Δγ and Δβ of the default ramp (see :func:`default_slopes`).
-_GAMMA, _BETA = 0.75, 1.5
+_GAMMA, _BETA = 1.75, 1.5
 
 
 class Source(Protocol):
@@ -24,6 +24,13 @@ class Source(Protocol):
 
     def objective(self, angles: Angles, tail: float) -> float:
         """Mean energy of the best ``tail`` of the distribution, or of the measurements."""
+
+
+class Differentiable(Source, Protocol):
+    """A circuit simulated exactly."""
+
+    def gradient(self, angles: Angles, tail: float) -> tuple[float, Angles]:
+        """Objective and its derivative by the angles."""
 
 
 def ramp(p: int, slopes: tuple[float, float]) -> Angles:
@@ -65,13 +72,24 @@ class Trace:
 
     def __call__(self, angles: Any) -> float:
         """Evaluate angles, shape (2p,)."""
+        vector = self._checked(angles)
+        return self._record(vector, self.source.objective(vector, self.tail))
+
+    def gradient(self, angles: Any) -> tuple[float, Angles]:
+        """Evaluate angles and the derivative by them, which counts as one evaluation."""
+        vector = self._checked(angles)
+        value, slope = cast(Differentiable, self.source).gradient(vector, self.tail)
+        return self._record(vector, value), slope
+
+    def _checked(self, angles: Any) -> Angles:
         if self.count and (self.count >= self.most or self.request.remaining == 0):
             raise _BudgetExceeded
-        vector = np.array(angles, dtype=np.float64)
-        value = self.source.objective(vector, self.tail)
+        return np.array(angles, dtype=np.float64)
+
+    def _record(self, angles: Angles, value: float) -> float:
         self.count += 1
         if value < self.value or self.count == 1:
-            self.value, self.angles = value, vector
+            self.value, self.angles = value, angles
         return value
 
 
@@ -104,8 +122,11 @@ def minimise(
         if isinstance(optimizer, str):
             from scipy.optimize import minimize
 
-            options = {"rhobeg": 0.2} if optimizer == "cobyla" else {}
-            minimize(trace, begin, method=optimizer, options=options)
+            if optimizer == "l-bfgs":
+                minimize(trace.gradient, begin, method="L-BFGS-B", jac=True)
+            else:
+                options = {"rhobeg": 0.2} if optimizer == "cobyla" else {}
+                minimize(trace, begin, method=optimizer, options=options)
         else:
             from qiskit_optimization.utils import algorithm_globals
 

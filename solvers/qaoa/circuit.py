@@ -56,6 +56,11 @@ def mixer_pairs(problem: CardinalityQUBO, mixer: str) -> list[Pair]:
     return [pair for members in problem.group_members for pair in mix(members.tolist())]
 
 
+def mixer_degree(problem: CardinalityQUBO, mixer: str) -> float:
+    """Return the mean number of the mixer's gates on a qubit, per layer."""
+    return 2 * len(mixer_pairs(problem, mixer)) / problem.n
+
+
 def dicke(
     circuit: QuantumCircuit,
     qubits: Sequence[int],

@@ -19,7 +19,7 @@ from solvers.qaoa.circuit import (
     MIXERS,
     cardinality_circuit,
     circuit_metrics,
-    mixer_pairs,
+    mixer_degree,
     penalty_circuit,
 )
 from solvers.qaoa.noise import NoisySampler, check_noise
@@ -57,8 +57,9 @@ class Qaoa(Penalised):
     epsilon : float
         The warm start's probabilities lie in ``[ε, 1 - ε]``.
     optimizer : str or qiskit_optimization.optimizers.Optimizer
-        "cobyla", "nelder-mead" or "powell", or an instance such as ``SPSA()``. "ramp" optimises
-        nothing: the angles are a linear ramp (LR-QAOA, arXiv 2405.09169).
+        "cobyla", "nelder-mead" or "powell", an instance such as ``SPSA()``, or, for exact
+        simulations, "l-bfgs", which uses their gradients. "ramp" optimises nothing: the angles
+        are a linear ramp (LR-QAOA, arXiv 2405.09169).
     evaluations : int
         Largest number of evaluations of the optimiser.
     tail : float
@@ -70,7 +71,7 @@ class Qaoa(Penalised):
     slopes : (float, float), optional
         Δγ and Δβ of the ramp, in layer l ``γ_l = Δγ l/p`` and ``β_l = Δβ (1 - (l - 1)/p)``.
         Energies are in units of their standard deviation over the feasible states. By default
-        0.75, and 1.5 divided by the number of gates of the mixer on a qubit.
+        1.75, and 1.5 divided by the number of gates of the mixer on a qubit.
     ramp_factors : sequence of float
         The ramp is tried with its slopes multiplied by each of these, and the best is kept.
     shots : int
@@ -127,6 +128,11 @@ class Qaoa(Penalised):
         self._check_numbers("angles", 2 * self.p, f"2p = {2 * self.p}")
         self._check_numbers("slopes", 2, "2")
         self._check_numbers("ramp_factors", None, "one or more")
+        if self.optimizer == "l-bfgs" and self._is_measured:
+            raise OptionError(
+                "optimizer 'l-bfgs' needs gradients of the exact simulation; with noise, a "
+                "sampler or a backend, choose 'cobyla' or an SPSA()"
+            )
         if self.noise is not None:
             if self.sampler is not None or self.backend is not None:
                 raise OptionError(
@@ -159,7 +165,7 @@ class Qaoa(Penalised):
         simulator = None if self._is_measured else cardinality_simulator(problem, self.mixer, start)
         scale = energy_scale(problem) if simulator is None else simulator.scale
         circuit = cardinality_circuit(problem, scale, self.p, self.mixer, start)
-        degree = 2 * len(mixer_pairs(problem, self.mixer)) / problem.n
+        degree = mixer_degree(problem, self.mixer)
         outcome = self._measure(problem, circuit, simulator, scale, degree, request, begin)
         # A noisy device may violate the cardinality that the ideal circuit preserves.
         if self._is_measured:

@@ -71,7 +71,7 @@ def test_optimising_lowers_the_energy():
     assert longer.info["evaluations"] <= 80
 
 
-@pytest.mark.parametrize("optimizer", ["nelder-mead", "powell", "spsa"])
+@pytest.mark.parametrize("optimizer", ["nelder-mead", "powell", "l-bfgs", "spsa"])
 def test_other_optimisers(optimizer):
     if optimizer == "spsa":
         from qiskit_optimization.optimizers import SPSA
@@ -135,6 +135,7 @@ def test_circuit_metrics():
         {"noise": 1.0},
         {"noise": "much"},
         {"noise": 0.01, "sampler": object()},
+        {"optimizer": "l-bfgs", "sampler": object()},
     ],
 )
 def test_bad_options_are_refused(options):

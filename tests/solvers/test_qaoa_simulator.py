@@ -159,6 +159,25 @@ def test_the_penalty_simulator_is_the_circuit():
         np.testing.assert_allclose(simulator.probabilities(angles), exact[positions], atol=1e-10)
 
 
+@pytest.mark.parametrize("tail", [1.0, 0.3])
+@pytest.mark.parametrize("form", ["complete", "ring", "penalty"])
+def test_gradients_are_slopes(form, tail):
+    problem = half(7, 3, 2)
+    for seed, start in enumerate(starts_of(problem)):
+        if form == "penalty":
+            simulator = penalty_simulator(problem, 2.0, start)
+        else:
+            simulator = cardinality_simulator(problem, form, start)
+        angles = np.random.default_rng(seed).normal(size=6) / 2
+        value, slope = simulator.gradient(angles, tail)
+        assert value == pytest.approx(simulator.objective(angles, tail))
+        for i, step in enumerate(np.eye(6) * 1e-5):
+            rise = simulator.objective(angles + step, tail) - simulator.objective(
+                angles - step, tail
+            )
+            assert slope[i] == pytest.approx(rise / 2e-5, abs=1e-4)
+
+
 def test_twenty_variables_take_seconds():
     problem = half(20)
     simulator = cardinality_simulator(problem, "complete", Start())
