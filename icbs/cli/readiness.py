@@ -62,20 +62,22 @@ def readiness(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
 ) -> None:
-    """Assess problems on quantum hardware: qubits, gates, success, chains, what stops the next size.
+    """Assess problems on quantum hardware: gates, success, chains, and what stops the next size.
 
-    No account, hardware or network is needed. 'docs/how-to/readiness.md' explains each figure.
+    No account, hardware or network is needed. Each line of the table is a target: gates on two
+    qubits and their layers at the fewest layers of QAOA, the share of shots without an error,
+    the longest chain of an annealer, and the largest n of this family of problems that fits.
     """
     import tempfile
 
     from icbs.cli.output_folders import new_folder
     from icbs.report.screen import Screen
-    from solvers.readiness import Options, assess_all, load_targets
+    from solvers.readiness import Options, assess_all, available_targets, load_targets
     from solvers.readiness.table import terminal, write
 
     console = Screen()
-    chosen = {} if targets is None else {"targets": tuple(load_targets(targets))}
     options = Options(
+        targets=tuple(load_targets(targets or ",".join(available_targets()))),
         p=_layers(p),
         start=start,
         mixer=mixer,
@@ -83,7 +85,6 @@ def readiness(
         comparison=comparison,
         classical_seconds=classical_seconds,
         seed=seed,
-        **chosen,
     )
     _check_packages(options, console, named=targets is not None)
     with tempfile.TemporaryDirectory() as spare, console.status("reading problems") as status:
@@ -91,8 +92,11 @@ def readiness(
         found: list[Assessment] = []
         for assessment in assess_all(cases, options, status.update):
             found.append(assessment)
-    console.print(terminal(found))
-    _say_reasons(console, found)
+            console.print(terminal(assessment))
+    if len(found) == 1:
+        for verdict in found[0].verdicts:
+            reason = f"{verdict.target}: {verdict.skipped or verdict.reason}"
+            console.print(reason, style="dim", highlight=False)
     folder = out or (new_folder(Path("runs"), "readiness-") if html else None)
     if folder is not None:
         written = write(found, options.targets, folder)
@@ -138,14 +142,3 @@ def _cases(places: list[str], spare: Path) -> list[Case]:
         Case(case.name, problem, case.state(), None if math.isnan(case.best) else case.best)
         for case, problem in examine(specs, spare)
     ]
-
-
-def _say_reasons(console: Console, found: list[Assessment]) -> None:
-    """Print what stops the next size, once for each sentence."""
-    said: set[str] = set()
-    for assessment in found:
-        for verdict in assessment.verdicts:
-            line = f"{verdict.target}: {verdict.skipped or verdict.reason}"
-            if line not in said and len(said) < 30:
-                said.add(line)
-                console.print(line, style="dim", highlight=False)

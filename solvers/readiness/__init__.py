@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from problems.lazy import attach
 
 if TYPE_CHECKING:
-    from solvers.readiness.assess import Assessment, Case, Options, assess, assess_all
+    from solvers.readiness.assessment import Assessment, Case, Options, assess, assess_all
     from solvers.readiness.target import Target, available_targets, load_target, load_targets
 
 __all__ = [
@@ -34,6 +34,6 @@ __all__ = [
 _HOME = dict.fromkeys(
     ("Target", "available_targets", "load_target", "load_targets"), "solvers.readiness.target"
 ) | dict.fromkeys(
-    ("Assessment", "Case", "Options", "assess", "assess_all"), "solvers.readiness.assess"
+    ("Assessment", "Case", "Options", "assess", "assess_all"), "solvers.readiness.assessment"
 )
 __getattr__, __dir__ = attach(globals(), _HOME)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from problems.files import write_text
-from solvers.readiness.assess import Assessment
+from solvers.readiness.assessment import Assessment
 from solvers.readiness.counts import GateCount
 from solvers.readiness.device import DeviceCircuit
 from solvers.readiness.logical import LogicalCircuit
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 PARTS = ("problem", "logical", "devices", "quality", "annealers", "fault_tolerant", "verdicts")
 #: Columns of the table in the terminal.
 HEADINGS = (
-    *("problem", "n", "target", "qubits", "gates", "depth", "success", "chain", "fits"),
-    *("largest n", "stopped by", "CPU s"),
+    *("target", "qubits", "gates", "depth", "success", "chain", "fits", "up to n", "limit"),
 )
 
 
@@ -122,24 +121,31 @@ def summary(assessments: Iterable[Assessment]) -> list[dict[str, Any]]:
     ]
 
 
-def terminal(assessments: Sequence[Assessment]) -> Table:
-    """Return a table of all problems and targets for the terminal."""
+def terminal(assessment: Assessment) -> Table:
+    """Return the summary of a problem as a table for the terminal."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    figures, verdict = assessment.problem, assessment.verdicts[0]
+    title = (
+        f"{assessment.name}: n = {figures.n}, k = {figures.k}, {figures.density:.0%} of pairs "
+        f"coupled, {figures.bits:.0f} bits"
+    )
+    if verdict.classical_seconds is not None:
+        title += f"; CPU: {verdict.classical_seconds:.1g} s"
     table = Table(
-        caption="gates: on two qubits; success: shots without an error, or of the simulation; CPU "
-        "s: seconds of the classical solver to the gap of the verdict"
+        title=Text(title),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=0,
     )
     for heading in HEADINGS:
-        right = heading not in ("problem", "target", "fits", "stopped by")
-        table.add_column(heading, justify="right" if right else "left")
-    for assessment in assessments:
-        for number, row in enumerate(summary([assessment])):
-            last = number == len(assessment.verdicts) - 1
-            name = (assessment.name, str(assessment.problem.n)) if not number else ("", "")
-            cells = (*name, *_cells(row))
-            table.add_row(*(Text(cell) for cell in cells), end_section=last)
+        left = heading in ("target", "fits", "limit")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    for row in summary([assessment]):
+        table.add_row(*(Text(cell) for cell in _cells(row)))
     return table
 
 
@@ -191,8 +197,8 @@ def _figures(assessment: Assessment, verdict: Verdict) -> dict[str, Any]:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    """Spell a row of :func:`summary` for the terminal, after problem and n."""
-    success, seconds = row["log10_success"], row["classical_seconds"]
+    """Spell a row of :func:`summary` for the terminal."""
+    success = row["log10_success"]
     fits = {True: "yes", False: "no", None: "?"}[row["fits"]]
     largest = row["largest_n"]
     if largest is None:
@@ -204,8 +210,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         "" if row["chain_max"] is None else str(row["chain_max"]),
         fits,
         str(largest),
-        row["skipped"] or row["limit"],
-        "" if seconds is None else f"{seconds:.2g}",
+        "skipped" if row["skipped"] else row["limit"],
     ]
 
 

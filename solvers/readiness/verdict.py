@@ -46,8 +46,9 @@ class Verdict:
     reason: str = ""
     """The same as a sentence with its figures."""
     gap: float | None = None
-    """Gap g = (E - E*)/(E₀ - E*) that the classical seconds are counted to: the expected one of
-    the circuit without noise, where it is simulated and known; else that of the best state."""
+    """Gap g = (E - E*)/(E₀ - E*) that the classical seconds are counted to: for processors that of
+    the best of all shots without noise, the least over p, where circuits were simulated; else
+    that of the best state known."""
     classical_seconds: float | None = None
     """Seconds of the classical solver to that gap; None if it was not reached."""
     classical_source: str = ""

@@ -14,12 +14,13 @@ from problems.scaling import check_energies
 from solvers.base import State
 from solvers.errors import OptionError
 from solvers.readiness.annealer import Embedding, embeddings
-from solvers.readiness.classical import Classical, compared, measured
+from solvers.readiness.classical import Classical, compared, gap_of, measured
 from solvers.readiness.device import DeviceCircuit, device_circuit
 from solvers.readiness.fault_tolerant import FaultTolerant, fault_tolerant
 from solvers.readiness.logical import MIXERS, STARTS, LogicalCircuit, check_circuit, logical_circuit
 from solvers.readiness.logical_counts import Mixer
 from solvers.readiness.problem import Couplings, ProblemFigures, problem_figures
+from solvers.readiness.quality import ANGLES, Quality, quality
 from solvers.readiness.target import (
     AnnealerTarget,
     FaultTolerantTarget,
@@ -67,6 +68,8 @@ class Options:
     """Time limit of the classical solver; 0 for no run."""
     comparison: str | Path | None = None
     """Folder of ``icbs compare``, to be read instead of running the classical solver."""
+    shots: int = 1024
+    """Shots of a circuit without noise whose best state the classical solver has to match."""
     embedding_seconds: float = 2.0
     """Time limit of minorminer's heuristic."""
     seed: int = 0
@@ -80,6 +83,8 @@ class Options:
             check_circuit(layers, self.start, self.mixer, "cardinality")
         if not 0 < self.min_success < 1:
             raise OptionError(f"min_success is {self.min_success}; it must lie in (0, 1)")
+        if self.shots < 1:
+            raise OptionError(f"shots is {self.shots}; it must be 1 or more")
         for name in ("classical_seconds", "embedding_seconds"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise OptionError(f"{name} is {getattr(self, name)}; it must be 0 or more seconds")
@@ -105,8 +110,8 @@ class Assessment:
     """Part 2: all encodings, starts and mixers, for each p."""
     devices: list[DeviceCircuit]
     """Part 3: each gate-based target, for each p."""
-    quality: list[Any]
-    """Part 4: each p."""
+    quality: list[Quality]
+    """Part 4: each p, with a linear ramp of angles and with optimised ones."""
     annealers: list[Embedding]
     """Part 5: each annealer, with cliques on the whole graph and on that with faults, and with
     minorminer's heuristic."""
@@ -212,10 +217,17 @@ def _assessed(case: Case, options: Options, progress: Callable[[str], object]) -
         )
         for target in _of(options.targets, AnnealerTarget)
     }
+    progress(f"{case.name}: quality")
+    qualities = _qualities(case, options)
     progress(f"{case.name}: fault tolerance")
     tolerant = [
         fault_tolerant(
-            problem, target, p, start=_START[options.start], mixer=cast(Mixer, options.mixer)
+            problem,
+            target,
+            p,
+            start=_START[options.start],
+            mixer=cast(Mixer, options.mixer),
+            success=_success(qualities, p),
         )
         for target in _of(options.targets, FaultTolerantTarget)
         for p in options.p
@@ -223,15 +235,19 @@ def _assessed(case: Case, options: Options, progress: Callable[[str], object]) -
     progress(f"{case.name}: verdicts")
     verdicts = _verdicts(problem, couplings, options, devices, annealers, tolerant)
     classical = _classical(case, options)
+    gap = _sampled_gap(qualities, case) if gates else None
     return Assessment(
         name=case.name,
         problem=figures,
         logical=_logical(couplings, options.p),
         devices=devices,
-        quality=[],
+        quality=qualities,
         annealers=[row for rows in annealers.values() for row in rows],
         fault_tolerant=tolerant,
-        verdicts=[with_classical(verdict, classical, None) for verdict in verdicts],
+        verdicts=[
+            with_classical(verdict, classical, gap if verdict.kind == "gate" else None)
+            for verdict in verdicts
+        ],
     )
 
 
@@ -248,6 +264,40 @@ def _logical(couplings: Couplings, layers: Sequence[int]) -> list[LogicalCircuit
                 one = logical_circuit(couplings, 1, start, mixer, encoding)
                 rows += [replace(one, p=p) for p in layers]
     return rows
+
+
+def _qualities(case: Case, options: Options) -> list[Quality]:
+    """Simulate circuits without noise, by a ramp and by optimised angles."""
+    return [
+        quality(
+            case.problem,
+            p,
+            angles=angles,
+            start=options.start,
+            mixer=options.mixer,
+            shots=options.shots,
+            seed=options.seed,
+            initial_state=case.start,
+        )
+        for p in options.p
+        for angles in ANGLES
+    ]
+
+
+def _success(qualities: list[Quality], p: int) -> float | None:
+    """Return the largest probability of the optimum at p layers; None if none was simulated."""
+    found = [row.optimum_probability for row in qualities if row.p == p]
+    return max((value for value in found if value is not None), default=None)
+
+
+def _sampled_gap(qualities: list[Quality], case: Case) -> float | None:
+    """Return the least gap of the expected best of all shots; None if none was simulated."""
+    found = [row for row in qualities if row.best is not None and row.optimum is not None]
+    if not found:
+        return None
+    start = found[0].random_mean if case.start is None else case.problem.energy(case.start)
+    assert start is not None
+    return min(gap_of(row.best or 0.0, row.optimum or 0.0, float(start)) for row in found)
 
 
 def _verdicts(
