@@ -72,6 +72,7 @@ def readiness(
 
     from icbs.cli.output_folders import new_folder
     from icbs.report.screen import Screen
+    from solvers.comparison.extra import importing
     from solvers.readiness import Options, assess_all, available_targets, load_targets
     from solvers.readiness.table import terminal, write
 
@@ -86,6 +87,9 @@ def readiness(
         classical_seconds=classical_seconds,
         seed=seed,
     )
+    if html:
+        with importing():  # refused before any work
+            import bokeh  # noqa: F401
     _check_packages(options, console, named=targets is not None)
     with tempfile.TemporaryDirectory() as spare, console.status("reading problems") as status:
         cases = _cases(problems, Path(spare))
@@ -100,6 +104,10 @@ def readiness(
     folder = out or (new_folder(Path("runs"), "readiness-") if html else None)
     if folder is not None:
         written = write(found, options.targets, folder)
+        if html:
+            from solvers.readiness.report import write_report
+
+            written.append(write_report(found, options.targets, folder / "readiness.html"))
         shown = ", ".join(map(str, written))
         console.print(f"written: {shown}", highlight=False, soft_wrap=True)
 

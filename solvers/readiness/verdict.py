@@ -19,7 +19,7 @@ from solvers.readiness.annealer import Embedding
 from solvers.readiness.classical import AT_BEST, Classical
 from solvers.readiness.device import DeviceCircuit, counted
 from solvers.readiness.fault_tolerant import FaultTolerant
-from solvers.readiness.problem import Couplings
+from solvers.readiness.problem import Couplings, ProblemFigures
 from solvers.readiness.programming import dynamic_range
 from solvers.readiness.target import AnnealerTarget, FaultTolerantTarget, GateTarget
 
@@ -78,7 +78,7 @@ def gate_verdict(
         Least probability of a shot without errors.
     """
     stopped = obstacle(circuit, target, min_success)
-    family = _Family.of(couplings)
+    family = Family.of(couplings)
     largest, limit, reason = _largest(
         family, target, circuit.p, circuit.start, circuit.mixer, min_success
     )
@@ -204,23 +204,26 @@ def power(log10: float) -> str:
 
 
 @dataclass(frozen=True)
-class _Family:
+class Family:
     """Problems of any size that resemble one."""
 
     density: float
+    """Share of the pairs that are coupled."""
     share: float
-    """Ones."""
+    """Share of the variables that are 1."""
     group: int | None
     """Size of a group; None for a single group."""
 
     @classmethod
-    def of(cls, couplings: Couplings) -> _Family:
-        groups = sum(size > 0 for size in couplings.sizes)
-        return cls(
-            round(couplings.density, 2),
-            round(sum(couplings.cardinalities) / max(1, couplings.n), 3),
-            max(1, round(couplings.n / groups)) if groups > 1 else None,
-        )
+    def of(cls, figures: Couplings | ProblemFigures) -> Family:
+        """Return the family of a problem."""
+        if isinstance(figures, Couplings):
+            k, groups = sum(figures.cardinalities), sum(size > 0 for size in figures.sizes)
+        else:
+            k, groups = figures.k, figures.groups
+        n = max(1, figures.n)
+        group = max(1, round(n / groups)) if groups > 1 else None
+        return cls(round(figures.density, 2), round(k / n, 3), group)
 
     def member(self, n: int) -> tuple[Couplings, tuple[tuple[int, ...], ...]]:
         """Return couplings at random and the variables of each group."""
@@ -235,7 +238,7 @@ class _Family:
 
 @lru_cache(maxsize=1024)
 def _largest(
-    family: _Family, target: GateTarget, p: int, start: str, mixer: str, min_success: float
+    family: Family, target: GateTarget, p: int, start: str, mixer: str, min_success: float
 ) -> tuple[int, str, str]:
     """Return the largest n that fits, and what stops the next: the limit and a sentence."""
 
