@@ -53,7 +53,7 @@ class Embedding:
     the graph without faults, the latter, from its formula."""
     found: bool = False
     """Whether an embedding was found."""
-    reason: str | None = None
+    reason: str = ""
     """Why none was found."""
     seconds: float | None = None
     """Seconds to embed; for cliques without the table of the processor, which is made once."""
@@ -90,7 +90,7 @@ class Embedding:
     access_seconds: float | None = None
     """Time on the processor: programming + anneals · (anneal + readout + delay), without queue
     and network."""
-    skipped: str | None = None
+    skipped: str = ""
     """Why this part is not given; the other fields are then empty."""
 
 
