@@ -2,10 +2,13 @@
 
 The circuits are those of :mod:`solvers.qaoa.circuit`. With f = min(k, n - k) of each group:
 
-- *Dicke state*: ``B = f(n - 1) - f(f - 1)/2`` rotations of two qubits into each other, of which
-  the ``n - 1`` without a control take 2 CX each and the others 4 CX and 2 CZ;
+- *Dicke state*, or *relaxation* with other angles: ``B = f(n - 1) - f(f - 1)/2`` rotations of two
+  qubits into each other, of which the ``n - 1`` without a control take 2 CX each and the others
+  4 CX and 2 CZ;
 - *status quo* (or any bit string): one X for each 1, and no gate on two qubits;
 - *cost*: 2 CX for each coupled pair, n - 1 layers of pairs (n for odd n) if all are coupled;
+- *penalty*: one rotation of each qubit as the start, and one (three, about the axis of a warm
+  start) as the mixer, and the couplings of all pairs of a group;
 - *mixer of exchanges*: 2 CX a pair, n pairs on a ring and n(n - 1)/2 of all with all;
 - on a line of qubits, all pairs meet in n layers of swaps: 3 CX a pair with the rotation included.
 """
@@ -23,7 +26,10 @@ from solvers.readiness.counts import GateCount
 from solvers.readiness.problem import Couplings
 
 #: Starts and mixers of each encoding.
-STARTS = {"cardinality": ("dicke", "status-quo"), "penalty": ("uniform", "relaxation")}
+STARTS = {
+    "cardinality": ("dicke", "status-quo", "relaxation"),
+    "penalty": ("uniform", "status-quo", "relaxation"),
+}
 MIXERS = {"cardinality": ("ring", "complete"), "penalty": ("x",)}
 
 
@@ -71,8 +77,9 @@ def logical_circuit(
     p : int
         Layers.
     start : str
-        ``"dicke"`` or ``"status-quo"`` (any bit string) in the cardinality encoding,
-        ``"uniform"`` or ``"relaxation"`` (a rotation of each qubit) in the penalty encoding.
+        ``"dicke"``, ``"status-quo"`` (any bit string) or ``"relaxation"`` (a warm start) in the
+        cardinality encoding; ``"uniform"``, ``"status-quo"`` or ``"relaxation"`` in the penalty
+        encoding; see :mod:`solvers.qaoa.start`.
     mixer : str
         ``"ring"`` or ``"complete"`` in the cardinality encoding, ``"x"`` in the penalty encoding.
     encoding : {"cardinality", "penalty"}
@@ -87,9 +94,10 @@ def logical_circuit(
     n, parts = couplings.n, list(zip(couplings.sizes, couplings.cardinalities, strict=True))
     if encoding == "penalty":
         couplings = couplings.penalised()
-        preparation, mixing = GateCount(n), GateCount(n)
+        preparation = GateCount(sum(couplings.cardinalities) if start == "status-quo" else n)
+        mixing = GateCount(3 * n if start == "relaxation" else n)
     else:
-        prepare = dicke_count if start == "dicke" else lambda size, k: GateCount(k)
+        prepare = dicke_count if start != "status-quo" else lambda size, k: GateCount(k)
         preparation = _beside([prepare(size, k) for size, k in parts])
         mixing = _beside([mixer_count(size, mixer) for size, _ in parts])
     return LogicalCircuit(

@@ -12,9 +12,17 @@ from hypothesis import strategies as st
 from problems import CardinalityQUBO
 from problems.penalty import penalised, penalty_for
 from solvers.errors import OptionError
-from solvers.qaoa.circuit import MIXERS, cardinality_circuit, cost_layer, dicke, exchange
+from solvers.qaoa.circuit import (
+    MIXERS,
+    cardinality_circuit,
+    cost_layer,
+    dicke,
+    exchange,
+    penalty_circuit,
+)
+from solvers.qaoa.start import Start
 from solvers.readiness.counts import GateCount
-from solvers.readiness.logical import dicke_count, logical_circuit, mixer_count
+from solvers.readiness.logical import STARTS, dicke_count, logical_circuit, mixer_count
 from solvers.readiness.problem import Couplings
 
 qiskit = pytest.importorskip("qiskit")
@@ -61,9 +69,15 @@ def test_mixers(mixer, n):
     assert mixer_count(n, mixer) == alone(n, build)
 
 
+def start_named(name, problem):
+    if name == "status-quo":
+        return Start(state=problem.minimise_linear(problem.diagonal))
+    return Start(odds=np.linspace(0.5, 2, problem.n)) if name == "relaxation" else Start()
+
+
 def check(problem, p, mixer, start="dicke"):
     found = logical_circuit(problem, p, start, mixer)
-    circuit = cardinality_circuit(problem, 1.0, p, mixer)
+    circuit = cardinality_circuit(problem, 1.0, p, mixer, start_named(start, problem))
     angles = np.linspace(0.1, 1, len(circuit.parameters))
     circuit = circuit.assign_parameters(dict(zip(circuit.parameters, angles, strict=True)))
     built = counted(circuit)
@@ -75,11 +89,12 @@ def check(problem, p, mixer, start="dicke"):
 
 
 @pytest.mark.parametrize("mixer", MIXERS)
+@pytest.mark.parametrize("start", STARTS["cardinality"])
 @pytest.mark.parametrize("density", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("n", [1, 2, 5, 8, 11, 12])
-def test_circuits_of_the_cardinality_encoding(n, density, mixer):
+@pytest.mark.parametrize("n", [1, 2, 5, 8, 12])
+def test_circuits_of_the_cardinality_encoding(n, density, start, mixer):
     for k in {0, 1, n // 2, n - 1, n}:
-        check(problem_of(n, k, n, density=density), 1 + k % 2, mixer)
+        check(problem_of(n, k, n, density=density), 1 + k % 2, mixer, start)
 
 
 @pytest.mark.parametrize("mixer", MIXERS)
@@ -93,16 +108,15 @@ def test_circuits_with_groups(mixer, data):
     check(problem_of(n, ks, n, num_groups, density=0.5), 2, mixer)
 
 
+@pytest.mark.parametrize("start", STARTS["penalty"])
 @pytest.mark.parametrize("num_groups", [1, 3])
 @pytest.mark.parametrize("n", [3, 6, 12])
-def test_circuits_of_the_penalty_encoding(n, num_groups):
-    from solvers.qaoa.circuit import penalty_circuit
-
+def test_circuits_of_the_penalty_encoding(n, num_groups, start):
     problem = problem_of(n, [1] * num_groups if num_groups > 1 else 1, n, num_groups, 0.4)
-    found = logical_circuit(problem, 2, "uniform", "x", "penalty")
+    found = logical_circuit(problem, 2, start, "x", "penalty")
     form = penalised(problem, penalty_for(problem, "exchange"))
-    built = counted(penalty_circuit(form, 1.0, 2).assign_parameters([0.1, 0.2, 0.3, 0.4]))
-    assert found.total == built
+    circuit = penalty_circuit(form, 1.0, 2, start_named(start, form))
+    assert found.total == counted(circuit.assign_parameters([0.1, 0.2, 0.3, 0.4]))
 
 
 def test_zero_couplings_are_left_out():
