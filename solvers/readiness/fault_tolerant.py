@@ -77,7 +77,7 @@ class FaultTolerant:
     solution_seconds: float | None = None
     """Duration of those shots."""
     skipped: str = ""
-    """Why this part is not given."""
+    """Reason to leave this part out."""
 
 
 def fault_tolerant(

@@ -3,13 +3,14 @@
 Clifford gates (H, S, CX, CZ) are free with lattice surgery, and rotations by other angles are
 synthesised from T gates. The circuits are those of :mod:`solvers.qaoa.circuit`:
 
-- *Dicke state*: the circuit rotates pairs of qubits into each other, each by two rotations at the
-  same time. With ``f = min(k, n - k)``, there are ``n - 1`` of them without a control and
-  ``f(n - 1) - f(f - 1)/2 - (n - 1)`` with one, which are made of two.
-- *Relaxation*: one rotation for each variable; a bit string and the uniform superposition: none.
+- *Dicke state*, or *relaxation* with other angles: the circuit rotates pairs of qubits into each
+  other, each by two rotations at the same time. With ``f = min(k, n - k)``, there are ``n - 1`` of
+  them without a control and ``f(n - 1) - f(f - 1)/2 - (n - 1)`` with one, which are made of two.
+- *Bit string* and *uniform superposition*: none.
 - *Cost layer*: one rotation for each linear term and for each coupling.
 - *Mixer of exchanges*: two commuting rotations, XX and YY, for each pair.
-- *X mixer*: one rotation for each variable.
+- *Penalty*: couplings of all pairs of a group; the X mixer has one rotation for each variable, or
+  three after the start in the relaxation, which has one.
 
 A few rotations by special angles, such as π/4, are counted like the others.
 """
@@ -23,7 +24,7 @@ from solvers.readiness.logical import logical_circuit
 from solvers.readiness.problem import Couplings
 
 #: Rotation depth ``slope · n - offset`` of the Dicke state, for ``f = min(k, n - k)`` of 1, 2 and
-#: 3; further rotations of a step run beside those of the next steps.
+#: 3; further rotations of a step run at the same time as those of the next.
 _DICKE_DEPTH = {1: (1, 1), 2: (3, 5), 3: (4, 8)}
 _DICKE_DEPTH_ABOVE = (5, 12)
 
@@ -65,14 +66,14 @@ def logical_counts(
     couplings = problem if isinstance(problem, Couplings) else Couplings.of(problem)
     circuit = logical_circuit(couplings, p, start, mixer, encoding)
     n, groups = couplings.n, list(zip(couplings.sizes, couplings.cardinalities, strict=True))
-    if start == "dicke":
-        begin = _beside([dicke_rotations(size, k) for size, k in groups])
-    else:
-        begin = (n, 1) if start == "relaxation" else (0, 0)
+    warm, begin = start == "relaxation", (0, 0)
     if encoding == "penalty":
-        couplings, mixing = couplings.penalised(), (n, 1)
+        couplings = couplings.penalised()
+        begin, mixing = ((n, 1), (3 * n, 3)) if warm else ((0, 0), (n, 1))
     else:
         mixing = _beside([exchange_rotations(size, mixer) for size in couplings.sizes])
+        if start != "status-quo":
+            begin = _beside([dicke_rotations(size, k) for size, k in groups])
     pair_layers = circuit.cost.two_qubit_depth // 2  # a coupling is a rotation between two CX
     return LogicalCounts(
         qubits=n,
