@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from problems import CardinalityQUBO
 from problems.scaling import check_energies
@@ -18,7 +18,6 @@ from solvers.readiness.classical import Classical, compared, gap_of, measured
 from solvers.readiness.device import DeviceCircuit, device_circuit
 from solvers.readiness.fault_tolerant import FaultTolerant, fault_tolerant
 from solvers.readiness.logical import MIXERS, STARTS, LogicalCircuit, check_circuit, logical_circuit
-from solvers.readiness.logical_counts import Mixer
 from solvers.readiness.problem import Couplings, ProblemFigures, problem_figures
 from solvers.readiness.quality import ANGLES, Quality, quality
 from solvers.readiness.target import (
@@ -222,11 +221,11 @@ def _assessed(case: Case, options: Options, progress: Callable[[str], object]) -
     progress(f"{case.name}: fault tolerance")
     tolerant = [
         fault_tolerant(
-            problem,
+            couplings,
             target,
             p,
-            start=_START[options.start],
-            mixer=cast(Mixer, options.mixer),
+            start=options.start,
+            mixer=options.mixer,
             success=_success(qualities, p),
         )
         for target in _of(options.targets, FaultTolerantTarget)
@@ -249,10 +248,6 @@ def _assessed(case: Case, options: Options, progress: Callable[[str], object]) -
             for verdict in verdicts
         ],
     )
-
-
-#: Names of starts in the counts for fault tolerance.
-_START: dict[str, Any] = {"dicke": "dicke", "relaxation": "dicke", "status-quo": "bits"}
 
 
 def _logical(couplings: Couplings, layers: Sequence[int]) -> list[LogicalCircuit]:
