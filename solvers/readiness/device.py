@@ -65,7 +65,7 @@ class DeviceCircuit:
     """Logarithm to base 10 of ``Π(1 - ε)`` over all gates and readouts: the probability of a shot
     without any error, if errors were independent; idle qubits are not included."""
     skipped: str = ""
-    """Why there are no figures."""
+    """Reason why there are no figures; empty if there are."""
 
     @property
     def success(self) -> float | None:

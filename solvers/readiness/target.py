@@ -28,7 +28,7 @@ Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 Delay = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 Range = tuple[float, float]
 
-#: Source of a figure that nobody published.
+#: Source of a figure that is not published.
 ASSUMPTION = "assumption"
 
 
@@ -55,7 +55,7 @@ class _Described(BaseModel):
     """Fields of all targets."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    #: Fields that are no figures.
+    #: Fields other than figures.
     plain: ClassVar[frozenset[str]] = frozenset({"name", "kind", "description", "sources"})
 
     name: Annotated[str, Field(min_length=1, max_length=60)]
@@ -78,7 +78,7 @@ class _Described(BaseModel):
         if missing:
             raise ValueError(
                 f"{missing[0]} has no source; list it in an entry of 'sources', with a date "
-                f"('source: {ASSUMPTION}' if nobody published it)"
+                f"('source: {ASSUMPTION}' if it is not published)"
             )
         return self
 
