@@ -129,7 +129,7 @@ class _Builder:
 
 
 def _moved(here: Keys, there: Keys, lost: int, gained: int) -> Keys:
-    """Pair patterns with those that have the bit ``gained`` instead of ``lost``; 0 is no bit.
+    """Pair patterns with those that have the bit ``gained`` instead of ``lost``; 0 stands for none.
 
     Returns their positions in both lists, shape (pairs, 2).
     """

@@ -1,4 +1,4 @@
-"""Quality of a circuit's measurements against p, beside random feasible states (part 4)."""
+"""Quality of a circuit's measurements against p, relative to random feasible states (part 4)."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Quality:
     random_standard_error: float | None = None
     """Standard error of the mean of ``shots`` random states."""
     sigmas: float | None = None
-    """How far the expectation lies below ``random_mean``, in standard errors of the difference."""
+    """Distance of the expectation below ``random_mean``, in standard errors of the difference."""
     above_random: bool | None = None
     """Whether ``sigmas`` is 3 or more: the circuit is better than random feasible states."""
     feasible_share: float | None = None
