@@ -1,5 +1,11 @@
 """Figures of a problem on quantum hardware: qubits, gates, success, embeddings, classical time.
 
+    from solvers.readiness import assess
+
+    found = assess(problem)
+    found.problem, found.logical, found.devices, found.quality
+    found.annealers, found.fault_tolerant, found.verdicts
+
 No account, hardware or network is needed. :mod:`solvers.readiness.target` describes hardware.
 """
 
@@ -10,14 +16,24 @@ from typing import TYPE_CHECKING
 from problems.lazy import attach
 
 if TYPE_CHECKING:
+    from solvers.readiness.assessment import Assessment, Case, Options, assess, assess_all
     from solvers.readiness.target import Target, available_targets, load_target, load_targets
 
-__all__ = ["Target", "available_targets", "load_target", "load_targets"]
+__all__ = [
+    "Assessment",
+    "Case",
+    "Options",
+    "Target",
+    "assess",
+    "assess_all",
+    "available_targets",
+    "load_target",
+    "load_targets",
+]
 
-_HOME = {
-    "Target": "solvers.readiness.target",
-    "available_targets": "solvers.readiness.target",
-    "load_target": "solvers.readiness.target",
-    "load_targets": "solvers.readiness.target",
-}
+_HOME = dict.fromkeys(
+    ("Target", "available_targets", "load_target", "load_targets"), "solvers.readiness.target"
+) | dict.fromkeys(
+    ("Assessment", "Case", "Options", "assess", "assess_all"), "solvers.readiness.assessment"
+)
 __getattr__, __dir__ = attach(globals(), _HOME)

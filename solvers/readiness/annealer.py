@@ -53,8 +53,8 @@ class Embedding:
     the graph without faults, the latter, from its formula."""
     found: bool = False
     """Whether an embedding was found."""
-    reason: str | None = None
-    """Why none was found."""
+    reason: str = ""
+    """Reason that none was found."""
     seconds: float | None = None
     """Seconds to embed; for cliques without the table of the processor, which is made once."""
     physical_qubits: int | None = None
@@ -90,8 +90,8 @@ class Embedding:
     access_seconds: float | None = None
     """Time on the processor: programming + anneals · (anneal + readout + delay), without queue
     and network."""
-    skipped: str | None = None
-    """Why this part is not given; the other fields are then empty."""
+    skipped: str = ""
+    """Reason to leave this part out; the other fields are then empty."""
 
 
 def embedding(
@@ -201,8 +201,8 @@ def embeddings(problem: CardinalityQUBO, target: AnnealerTarget, **options: Any)
 def access_seconds(target: AnnealerTarget, anneals: int) -> float:
     """Return the time on the processor, ``programming + anneals · (anneal + readout + delay)``.
 
-    D-Wave's formula of the QPU access time, which is charged. Queue, network and some 10 ms of
-    overhead are not part of it.
+    D-Wave's formula of the QPU access time, which is charged. Queue, network and 10 to 20 ms
+    of overhead are not part of it.
     """
     each = target.anneal_time + target.readout_time + target.delay_time
     return target.programming_time + anneals * each

@@ -15,12 +15,16 @@ from typing import Any
 
 from problems import CardinalityQUBO
 from solvers.errors import OptionError
-from solvers.readiness.logical_counts import LogicalCounts, Mixer, Start, logical_counts
+from solvers.readiness.logical_counts import LogicalCounts, logical_counts
+from solvers.readiness.problem import Couplings
 from solvers.readiness.target import FaultTolerantTarget
 
+#: Reason to skip a problem with one feasible state.
+DECIDED = "every variable is decided by its cardinality (k is 0 or n)"
 #: Installs what this part needs.
 PIP = "pip install 'icbs-pruning[quantum]'"
-#: Error rate of the surface code above which no distance helps, as the estimator assumes.
+#: Error rate of the surface code above which no distance helps, as the estimator assumes. Nor does
+#: it return from searching distillation units for some T gates with more.
 THRESHOLD = 0.01
 #: Wanted probability of at least one success.
 CONFIDENCE = 0.99
@@ -36,6 +40,7 @@ class FaultTolerant:
     """Such as ``"superconducting"``."""
     p: int
     """Layers of QAOA."""
+    encoding: str
     start: str
     mixer: str
     error_budget: float
@@ -71,17 +76,18 @@ class FaultTolerant:
     """Shots that give the optimum with a probability of 99 %."""
     solution_seconds: float | None = None
     """Duration of those shots."""
-    skipped: str | None = None
-    """Why this part is not given."""
+    skipped: str = ""
+    """Reason to leave this part out."""
 
 
 def fault_tolerant(
-    problem: CardinalityQUBO,
+    problem: CardinalityQUBO | Couplings,
     target: FaultTolerantTarget,
     p: int = 1,
     *,
-    start: Start = "dicke",
-    mixer: Mixer = "ring",
+    start: str = "dicke",
+    mixer: str = "ring",
+    encoding: str = "cardinality",
     success: float | None = None,
     counts: LogicalCounts | None = None,
 ) -> FaultTolerant:
@@ -91,12 +97,12 @@ def fault_tolerant(
 
     Parameters
     ----------
-    problem : CardinalityQUBO
+    problem : CardinalityQUBO or Couplings
     target : FaultTolerantTarget
     p : int
         Layers.
-    start : {"dicke", "bits", "uniform"}
-    mixer : {"ring", "complete", "x"}
+    start, mixer, encoding : str
+        As for :func:`solvers.readiness.logical.logical_circuit`.
     success : float, optional
         Probability that a shot without faults gives the optimum, from a simulation.
     counts : LogicalCounts, optional
@@ -105,18 +111,26 @@ def fault_tolerant(
     Raises
     ------
     OptionError
-        If p, start, mixer or success is out of range.
+        If success is out of range, or p, start, mixer or encoding is refused.
     """
     if success is not None and not 0 <= success <= 1:
         raise OptionError(f"success is {success}; it must be a probability")
-    zeros, ones = problem.forced_variables()
-    row = FaultTolerant(
-        target.name, target.technology, p, start, mixer, target.error_budget, success=success
-    )
+    couplings = problem if isinstance(problem, Couplings) else Couplings.of(problem)
     if counts is None:
-        counts = logical_counts(problem, p, start, mixer)
-    if (zeros | ones).all():
-        return _skipped(row, "every variable is decided by its cardinality (k is 0 or n)")
+        counts = logical_counts(couplings, p, start, mixer, encoding)
+    row = FaultTolerant(
+        target=target.name,
+        technology=target.technology,
+        p=p,
+        encoding=encoding,
+        start=start,
+        mixer=mixer,
+        error_budget=target.error_budget,
+        success=success,
+    )
+    groups = zip(couplings.sizes, couplings.cardinalities, strict=True)
+    if all(k in (0, size) for size, k in groups):
+        return _skipped(row, DECIDED)
     row = dataclasses.replace(
         row,
         logical_qubits=counts.qubits,
@@ -236,8 +250,8 @@ def _beyond(target: FaultTolerantTarget) -> str | None:
     """Name a figure that the estimator does not take."""
     for name in ("one_qubit_error", "two_qubit_error", "measurement_error", "t_error"):
         value = getattr(target, name)
-        if name in ("one_qubit_error", "two_qubit_error") and value >= THRESHOLD:
-            return f"{name} is {value:g}, and the surface code needs less than {THRESHOLD:g}"
+        if name != "measurement_error" and value >= THRESHOLD:
+            return f"{name} is {value:g}; the estimator needs less than {THRESHOLD:g}"
         if value <= 0:
             return f"{name} is 0; the estimator needs an error above 0"
     for name in ("one_qubit_time", "two_qubit_time", "measurement_time"):

@@ -2,8 +2,9 @@
 
 The circuits are those of :mod:`solvers.qaoa.circuit`. With f = min(k, n - k) of each group:
 
-- *Dicke state* or *relaxation* (with other angles): ``B = f(n - 1) - f(f - 1)/2`` rotations of two qubits into each other, of which
-  the ``n - 1`` without a control take 2 CX each and the others 4 CX and 2 CZ;
+- *Dicke state*, or *relaxation* with other angles: ``B = f(n - 1) - f(f - 1)/2`` rotations of two
+  qubits into each other, of which the ``n - 1`` without a control take 2 CX each and the others
+  4 CX and 2 CZ;
 - *status quo* (or any bit string): one X for each 1, and no gate on two qubits;
 - *cost*: 2 CX for each coupled pair, n - 1 layers of pairs (n for odd n) if all are coupled;
 - *penalty*: one rotation of each qubit as the start, and one (three, about the axis of a warm

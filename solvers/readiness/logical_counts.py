@@ -1,31 +1,32 @@
 """Counts of a QAOA circuit for error correction: arbitrary rotations, CCZ gates, measurements.
 
-Clifford gates (H, S, CX, CZ) are free with lattice surgery; arbitrary rotations are synthesised
-from T gates. The circuits are those of :mod:`solvers.qaoa`:
+Clifford gates (H, S, CX, CZ) are free with lattice surgery, and rotations by other angles are
+synthesised from T gates. The circuits are those of :mod:`solvers.qaoa.circuit`:
 
+- *Dicke state*, or *relaxation* with other angles: the circuit rotates pairs of qubits into each
+  other, each by two rotations at the same time. With ``f = min(k, n - k)``, there are ``n - 1`` of
+  them without a control and ``f(n - 1) - f(f - 1)/2 - (n - 1)`` with one, which are made of two.
+- *Bit string* and *uniform superposition*: none.
 - *Cost layer*: one rotation for each linear term and for each coupling.
-- *Exchange mixers*: two commuting rotations, XX and YY, for each pair.
-- *X mixer*: one for each variable.
-- *Dicke start* (Bärtschi and Eidenbenz, arXiv 1904.07358): a controlled RY is two rotations, one
-  with two controls two rotations and two Toffoli gates.
-- A bit string or a uniform superposition needs none.
+- *Mixer of exchanges*: two commuting rotations, XX and YY, for each pair.
+- *Penalty*: couplings of all pairs of a group; the X mixer has one rotation for each variable, or
+  three after the start in the relaxation, which has one.
+
+A few rotations by special angles, such as π/4, are counted like the others.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
 
 from problems import CardinalityQUBO
-from solvers.errors import OptionError
+from solvers.readiness.logical import logical_circuit
+from solvers.readiness.problem import Couplings
 
-Start = Literal["dicke", "bits", "uniform"]
-Mixer = Literal["ring", "complete", "x"]
-
-STARTS: tuple[Start, ...] = ("dicke", "bits", "uniform")
-MIXERS: tuple[Mixer, ...] = ("ring", "complete", "x")
+#: Rotation depth ``slope · n - offset`` of the Dicke state, for ``f = min(k, n - k)`` of 1, 2 and
+#: 3; further rotations of a step run at the same time as those of the next.
+_DICKE_DEPTH = {1: (1, 1), 2: (3, 5), 3: (4, 8)}
+_DICKE_DEPTH_ABOVE = (5, 12)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class LogicalCounts:
     rotations: int
     """Single-qubit rotations by arbitrary angles, after Clifford gates."""
     rotation_depth: int
-    """Layers with at least one rotation; an upper bound where couplings are sparse."""
+    """Layers with at least one rotation."""
     t_gates: int = 0
     ccz_gates: int = 0
     """CCZ or Toffoli gates."""
@@ -44,84 +45,63 @@ class LogicalCounts:
 
 
 def logical_counts(
-    problem: CardinalityQUBO, p: int, start: Start = "dicke", mixer: Mixer = "ring"
+    problem: CardinalityQUBO | Couplings,
+    p: int = 1,
+    start: str = "dicke",
+    mixer: str = "ring",
+    encoding: str = "cardinality",
 ) -> LogicalCounts:
     """Count the operations of a QAOA circuit, from formulas.
 
     Parameters
     ----------
-    problem : CardinalityQUBO
-        Couplings of 0 are left out; with the X mixer, those of the penalty are counted.
-    p : int
-        Layers, at least 1.
-    start : {"dicke", "bits", "uniform"}
-        Feasible states with equal amplitudes; one feasible state; all states.
-    mixer : {"ring", "complete", "x"}
-        Exchanges of neighbours on a ring, or of all pairs, of a group; single flips.
+    problem, p, start, mixer, encoding
+        As for :func:`solvers.readiness.logical.logical_circuit`.
 
     Raises
     ------
     OptionError
-        If p, start or mixer is none of these.
+        If a name is unknown, or does not belong to the encoding.
     """
-    if p < 1:
-        raise OptionError(f"p is {p}; it must be 1 or more")
-    if start not in STARTS:
-        raise OptionError(f"start is {start!r}; it must be one of {', '.join(STARTS)}")
-    if mixer not in MIXERS:
-        raise OptionError(f"mixer is {mixer!r}; it must be one of {', '.join(MIXERS)}")
-    sizes = [int(size) for size in problem.group_sizes]
-    rotations, depth, ccz = 0, 0, 0
-    if start == "dicke":
-        blocks = [
-            dicke_counts(n, int(k)) for n, k in zip(sizes, problem.cardinalities, strict=True)
-        ]
-        rotations, ccz = sum(b[0] for b in blocks), sum(b[2] for b in blocks)
-        depth = max((b[1] for b in blocks), default=0)
-    couplings = count_couplings(problem, with_penalty=mixer == "x")
-    cost_depth = 1 + (complete_depth(problem.n) if couplings else 0)
-    mixers = [mixer_counts(n, mixer) for n in sizes]
-    rotations += p * (problem.n + couplings + sum(m[0] for m in mixers))
-    depth += p * (cost_depth + max((m[1] for m in mixers), default=0))
-    return LogicalCounts(problem.n, rotations, depth, 0, ccz, problem.n)
+    couplings = problem if isinstance(problem, Couplings) else Couplings.of(problem)
+    circuit = logical_circuit(couplings, p, start, mixer, encoding)
+    n, groups = couplings.n, list(zip(couplings.sizes, couplings.cardinalities, strict=True))
+    warm, begin = start == "relaxation", (0, 0)
+    if encoding == "penalty":
+        couplings = couplings.penalised()
+        begin, mixing = ((n, 1), (3 * n, 3)) if warm else ((0, 0), (n, 1))
+    else:
+        mixing = _beside([exchange_rotations(size, mixer) for size in couplings.sizes])
+        if start != "status-quo":
+            begin = _beside([dicke_rotations(size, k) for size, k in groups])
+    pair_layers = circuit.cost.two_qubit_depth // 2  # a coupling is a rotation between two CX
+    return LogicalCounts(
+        qubits=n,
+        rotations=begin[0] + p * (n + couplings.count + mixing[0]),
+        rotation_depth=begin[1] + p * (1 + pair_layers + mixing[1]),
+        measurements=n,
+    )
 
 
-def dicke_counts(n: int, k: int) -> tuple[int, int, int]:
-    """Return rotations, rotation depth and Toffoli gates of the Dicke state of n qubits, k ones.
-
-    With ``l = min(k, n - k)``, step ``j = 1 … n - 1`` of the circuit has one RY with one control
-    and ``min(l, j) - 1`` with two.
-    """
+def dicke_rotations(n: int, k: int) -> tuple[int, int]:
+    """Return rotations and rotation depth of the Dicke state of n qubits with k ones."""
     fewer = min(k, n - k)
     if fewer == 0:
-        return 0, 0, 0
-    controlled = fewer * (fewer + 1) // 2 + fewer * (n - 1 - fewer)
-    overlap = min(fewer, 3)  # further ones of a step run beside those of the next step
-    depth = 2 * (overlap * n - overlap * (overlap + 1) // 2)
-    return 2 * controlled, depth, 2 * (controlled - (n - 1))
+        return 0, 0
+    controlled = fewer * (n - 1) - fewer * (fewer - 1) // 2 - (n - 1)
+    slope, offset = _DICKE_DEPTH.get(fewer, _DICKE_DEPTH_ABOVE)
+    return 2 * (n - 1) + 4 * controlled, slope * n - offset
 
 
-def mixer_counts(n: int, mixer: Mixer) -> tuple[int, int]:
-    """Return rotations and rotation depth of one mixer layer of a group of n variables."""
-    if mixer == "x":
-        return n, min(n, 1)
+def exchange_rotations(n: int, mixer: str) -> tuple[int, int]:
+    """Return rotations and rotation depth of a mixer of exchanges in a group of n qubits."""
+    if n < 2:
+        return 0, 0
     if mixer == "complete":
-        return n * (n - 1), complete_depth(n)
-    if n < 3:
-        return (2, 1) if n == 2 else (0, 0)
-    return 2 * n, 2 + n % 2
+        return n * (n - 1), n - 1 + n % 2
+    return (2 * n, 2 + n % 2) if n > 2 else (2, 1)
 
 
-def complete_depth(n: int) -> int:
-    """Return the rounds of disjoint pairs that hold all pairs of n."""
-    return 0 if n < 2 else n - 1 + n % 2
-
-
-def count_couplings(problem: CardinalityQUBO, with_penalty: bool) -> int:
-    """Return the pairs of variables with a coupling, optionally also those of one group."""
-    if with_penalty and problem.num_groups == 1:
-        return problem.n * (problem.n - 1) // 2
-    coupled = problem.Q != 0
-    if with_penalty:
-        coupled = coupled | (problem.groups[:, None] == problem.groups[None, :])
-    return int(np.count_nonzero(coupled) - np.count_nonzero(np.diagonal(coupled))) // 2
+def _beside(parts: list[tuple[int, int]]) -> tuple[int, int]:
+    """Run parts on different qubits at the same time."""
+    return sum(part[0] for part in parts), max((part[1] for part in parts), default=0)
