@@ -22,6 +22,7 @@ from solvers.qaoa.circuit import (
     mixer_degree,
     penalty_circuit,
 )
+from solvers.qaoa.metrics import metrics_of
 from solvers.qaoa.noise import NoisySampler, check_noise
 from solvers.qaoa.primitive import MeasuredCircuit, primitive_for, transpiled
 from solvers.qaoa.simulator import (
@@ -163,10 +164,14 @@ class Qaoa(Penalised):
         begin = time.perf_counter()
         start = start_of(self.start, problem, request, self.epsilon)
         simulator = None if self._is_measured else cardinality_simulator(problem, self.mixer, start)
-        scale = energy_scale(problem) if simulator is None else simulator.scale
-        circuit = cardinality_circuit(problem, scale, self.p, self.mixer, start)
         degree = mixer_degree(problem, self.mixer)
-        outcome = self._measure(problem, circuit, simulator, scale, degree, request, begin)
+        if simulator is None:
+            scale = energy_scale(problem)
+            circuit = cardinality_circuit(problem, scale, self.p, self.mixer, start)
+            outcome = self._measure(problem, circuit, scale, degree, request, begin)
+        else:
+            metrics = metrics_of(problem, self.p, self.mixer, start)
+            outcome = self._simulate(simulator, metrics, degree, request, begin)
         # A noisy device may violate the cardinality that the ideal circuit preserves.
         if self._is_measured:
             held = problem.is_feasible(outcome.samples)
@@ -181,38 +186,61 @@ class Qaoa(Penalised):
         begin = time.perf_counter()
         start = start_of(self.start, form, request, self.epsilon)
         scale = energy_scale(form)
-        simulator = None if self._is_measured else penalty_simulator(form, scale, start)
-        circuit = penalty_circuit(form, scale, self.p, start)
-        return self._measure(form, circuit, simulator, scale, 2.0, request, begin)
+        if self._is_measured:
+            circuit = penalty_circuit(form, scale, self.p, start)
+            return self._measure(form, circuit, scale, 2.0, request, begin)
+        simulator = penalty_simulator(form, scale, start)
+        metrics = metrics_of(form, self.p, None, start)
+        return self._simulate(simulator, metrics, 2.0, request, begin)
 
     @property
     def _is_measured(self) -> bool:
         """Whether circuits are run shot by shot rather than simulated exactly."""
         return any(given is not None for given in (self.noise, self.sampler, self.backend))
 
+    def _simulate(
+        self,
+        simulator: Simulator,
+        metrics: dict[str, int],
+        degree: float,
+        request: Request,
+        begin: float,
+    ) -> Outcome:
+        rng = np.random.default_rng(request.seed)
+        outcome = self._optimise(simulator, simulator.scale, degree, request, begin, rng)
+        outcome.info |= {"circuit": metrics, "states": simulator.space.size}
+        return outcome
+
     def _measure(
         self,
         problem: CardinalityQUBO,
         circuit: Any,
-        simulator: Simulator | None,
         scale: float,
         degree: float,
         request: Request,
         begin: float,
     ) -> Outcome:
-        """Choose the angles, measure at the best ones, and report the circuit."""
-        circuit = transpiled(circuit, self.backend)
         rng = np.random.default_rng(request.seed)
-        source: Simulator | MeasuredCircuit
-        if simulator is not None:
-            source = simulator
+        circuit = transpiled(circuit, self.backend)
+        if self.noise is None:
+            primitive = primitive_for(self.sampler, self.backend)
         else:
-            primitive = (
-                primitive_for(self.sampler, self.backend)
-                if self.noise is None
-                else NoisySampler(self.noise, rng)
-            )
-            source = MeasuredCircuit(problem, circuit, primitive, scale, self.shots)
+            primitive = NoisySampler(self.noise, rng)
+        source = MeasuredCircuit(problem, circuit, primitive, scale, self.shots)
+        outcome = self._optimise(source, scale, degree, request, begin, rng)
+        outcome.info["circuit"] = circuit_metrics(circuit)
+        return outcome
+
+    def _optimise(
+        self,
+        source: Simulator | MeasuredCircuit,
+        scale: float,
+        degree: float,
+        request: Request,
+        begin: float,
+        rng: np.random.Generator,
+    ) -> Outcome:
+        """Choose the angles, and measure at the best ones."""
         build = time.perf_counter() - begin
         trace = Trace(source, self.tail, self.evaluations, request)
         minimise(trace, self._initial_angles(degree), self.optimizer, rng)
@@ -221,10 +249,7 @@ class Qaoa(Penalised):
             "angles": trace.angles.tolist(),
             "evaluations": trace.count,
             "tail_energy": trace.value * scale,
-            "circuit": circuit_metrics(circuit),
         }
-        if simulator is not None:
-            info["states"] = simulator.space.size
         cut = request.remaining == 0
         stop = Stop.TIME_LIMIT if cut else Stop.ITERATION_LIMIT
         return Outcome(samples, stop, info=info, build_seconds=build)

@@ -68,12 +68,12 @@ def start_of(name: str, problem: CardinalityQUBO, request: Request, epsilon: flo
             )
         return Start(state=request.initial_state)
     if name == "relaxation":
-        y = np.clip(relaxed(problem, request), epsilon, 1 - epsilon)
+        y = np.clip(relaxation_point(problem, request), epsilon, 1 - epsilon)
         return Start(odds=y / (1 - y))
     return Start()
 
 
-def relaxed(problem: CardinalityQUBO, request: Request) -> Vector:
+def relaxation_point(problem: CardinalityQUBO, request: Request) -> Vector:
     """Solve the convex relaxation over ``{Σx = k, 0 ≤ x ≤ 1}`` in each group, shape (n,).
 
     A problem stored as factors is convex up to its linear part; the diagonal of another one is

@@ -8,7 +8,10 @@ from problems import CardinalityQUBO
 from solvers import MissingBackendError, OptionError, Status, Stop, UnsupportedError, create, solve
 from solvers.adapters import as_solver
 from solvers.qaoa.angles import ramp
-from solvers.qaoa.circuit import circuit_metrics
+from solvers.qaoa.circuit import cardinality_circuit, circuit_metrics, penalty_circuit
+from solvers.qaoa.metrics import metrics_of
+from solvers.qaoa.primitive import transpiled
+from solvers.qaoa.start import Start
 
 qiskit = pytest.importorskip("qiskit")
 
@@ -104,6 +107,26 @@ def test_a_primitive_and_a_backend_of_the_users():
     sparse = answer.info["circuit"]["two_qubit_gates"]
     dense = solve(problem, "qaoa", seed=0, **common).info["circuit"]["two_qubit_gates"]
     assert sparse > dense  # a line of qubits needs swaps
+
+
+@pytest.mark.parametrize("mixer", ["ring", "complete"])
+@pytest.mark.parametrize("num_groups", [1, 2])
+def test_metrics_of_a_simulation_are_those_of_its_circuit(mixer, num_groups):
+    rng = np.random.default_rng(0)
+    for seed in range(3):
+        problem = problem_of(7, seed, num_groups)
+        Q = problem.Q * (np.add.outer(np.arange(7), np.arange(7)) % 3 != 1)
+        problem = CardinalityQUBO(Q, problem.cardinalities, groups=problem.groups)
+        starts = [Start(), Start(odds=np.exp(rng.normal(size=7)))]
+        starts.append(Start(state=problem.minimise_linear(rng.normal(size=7))))
+        for start in starts:
+            built = {
+                mixer: cardinality_circuit(problem, 0.7, 2, mixer, start),
+                None: penalty_circuit(problem, 0.7, 2, start),
+            }
+            for kind, circuit in built.items():
+                found = metrics_of(problem, 2, kind, start)
+                assert found == circuit_metrics(transpiled(circuit, None))
 
 
 def test_circuit_metrics():

@@ -26,7 +26,7 @@ from solvers.qaoa.simulator import (
     tail_mean,
 )
 from solvers.qaoa.space import MAX_STATES, count_feasible, feasible_space, full_space
-from solvers.qaoa.start import Start, relaxed, start_of
+from solvers.qaoa.start import Start, relaxation_point, start_of
 
 qiskit = pytest.importorskip("qiskit")
 from qiskit.quantum_info import Statevector  # noqa: E402
@@ -257,7 +257,7 @@ def test_the_relaxation_is_optimal_and_warms_the_start():
     A, linear = rng.normal(size=(6, 10)), rng.normal(size=10)
     groups = np.repeat([0, 1], 5)
     problem = CardinalityQUBO.from_factors(A, linear, [2, 3], groups=groups)
-    y = relaxed(problem, Request())
+    y = relaxation_point(problem, Request())
     assert np.bincount(groups, y) == pytest.approx([2, 3])
     assert y.min() >= 0
     assert y.max() <= 1
