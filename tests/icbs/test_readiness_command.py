@@ -104,9 +104,9 @@ def test_bad_input_is_named_before_work_starts(here, words, message):
 
 
 def test_missing_packages_are_refused_where_they_are_named(here, monkeypatch):
-    from solvers.readiness import assessment
+    from solvers.readiness import options
 
-    monkeypatch.setattr(assessment, "_installed", lambda name: name != "qdk")
+    monkeypatch.setattr(options, "_installed", lambda name: name != "qdk")
     message = fail("mine.npz", "--targets", "superconducting", *FAST)
     assert "need qdk: pip install 'icbs-pruning[quantum]'" in message
 
