@@ -121,6 +121,18 @@ class GateTarget(_Described):
     def _possible(self) -> GateTarget:
         if self.t2 > 2 * self.t1:
             raise ValueError(f"t2 is {self.t2:g} s; it can't exceed twice t1, {2 * self.t1:g} s")
+        known = ONE_QUBIT_GATES | TWO_QUBIT_GATES
+        for name in self.basis_gates:
+            if name not in known:
+                raise ValueError(
+                    f"basis_gates contain {name!r}{did_you_mean(name, known)}; known: "
+                    f"{', '.join(sorted(known))}"
+                )
+        if not any(gates <= set(self.basis_gates) for gates in UNIVERSAL):
+            raise ValueError(
+                f"basis_gates are {', '.join(self.basis_gates)}; for any rotation of a qubit "
+                f"{', or '.join(' and '.join(sorted(gates)) for gates in UNIVERSAL)} are needed"
+            )
         if not set(self.basis_gates) & TWO_QUBIT_GATES:
             raise ValueError(
                 f"basis_gates are {', '.join(self.basis_gates)}; one of "
@@ -215,7 +227,33 @@ KINDS: dict[str, type[Target]] = {
     "annealer": AnnealerTarget,
     "fault-tolerant": FaultTolerantTarget,
 }
-#: Names that Qiskit knows of native gates on two qubits.
+#: Names of native gates on one qubit, as Qiskit spells them.
+ONE_QUBIT_GATES = frozenset(
+    (
+        "h",
+        "id",
+        "p",
+        "r",
+        "rx",
+        "ry",
+        "rz",
+        "s",
+        "sdg",
+        "sx",
+        "sxdg",
+        "t",
+        "tdg",
+        "u",
+        "x",
+        "y",
+        "z",
+    )
+)
+#: Sets of gates that give any rotation of a qubit.
+UNIVERSAL = tuple(
+    frozenset(gates) for gates in (("u",), ("rz", "sx"), ("rx", "rz"), ("rx", "ry"), ("ry", "rz"))
+)
+#: Names of native gates on two qubits.
 TWO_QUBIT_GATES = frozenset({"cx", "cz", "ecr", "rzz", "iswap", "rxx"})
 
 
