@@ -48,7 +48,8 @@ def main(
         "solver's simulator; *evaluation*: one expectation. The others are given in seconds for "
         "one expectation, and as multiples of the solver's evaluation; the fastest of "
         f"{repeats} runs counts, and of {OTHERS} of the others. *NumPy* applies the gates of the "
-        "mixer to all 2ⁿ amplitudes, without a circuit and without preparing the Dicke state. All expectations agree to 1e-10 of the "
+        "mixer to all 2ⁿ amplitudes, without a circuit and without preparing the Dicke state. All "
+        "expectations agree to 1e-10 of the "
         "energies' standard deviation.",
         "",
         "| n | mixer | states | build | evaluation | qiskit Statevector | qiskit-aer | NumPy, 2ⁿ |",
