@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 from problems.lazy import attach
 
 if TYPE_CHECKING:
-    from solvers.readiness.assessment import Assessment, Case, Options, assess, assess_all
-    from solvers.readiness.target import Target, available_targets, load_target, load_targets
+    from solvers.readiness.assessment import Assessment, Case, assess, assess_all
+    from solvers.readiness.options import Options
+    from solvers.readiness.target import Target
+    from solvers.readiness.target_files import available_targets, load_target, load_targets
 
 __all__ = [
     "Assessment",
@@ -31,9 +33,15 @@ __all__ = [
     "load_targets",
 ]
 
-_HOME = dict.fromkeys(
-    ("Target", "available_targets", "load_target", "load_targets"), "solvers.readiness.target"
-) | dict.fromkeys(
-    ("Assessment", "Case", "Options", "assess", "assess_all"), "solvers.readiness.assessment"
-)
+_HOME = {
+    "Assessment": "solvers.readiness.assessment",
+    "Case": "solvers.readiness.assessment",
+    "Options": "solvers.readiness.options",
+    "Target": "solvers.readiness.target",
+    "assess": "solvers.readiness.assessment",
+    "assess_all": "solvers.readiness.assessment",
+    "available_targets": "solvers.readiness.target_files",
+    "load_target": "solvers.readiness.target_files",
+    "load_targets": "solvers.readiness.target_files",
+}
 __getattr__, __dir__ = attach(globals(), _HOME)

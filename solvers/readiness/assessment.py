@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 from problems import CardinalityQUBO
 from problems.scaling import check_energies
 from solvers.base import State
-from solvers.errors import OptionError
 from solvers.readiness.annealer import Embedding, embeddings
 from solvers.readiness.classical import Classical, compared, gap_of, measured
 from solvers.readiness.device import DeviceCircuit, device_circuit
 from solvers.readiness.fault_tolerant import FaultTolerant, fault_tolerant
-from solvers.readiness.logical import MIXERS, STARTS, LogicalCircuit, check_circuit, logical_circuit
+from solvers.readiness.logical import MIXERS, STARTS, LogicalCircuit, logical_circuit
+from solvers.readiness.options import Options
 from solvers.readiness.problem import Couplings, ProblemFigures, problem_figures
 from solvers.readiness.quality import ANGLES, Quality, quality
-from solvers.readiness.target import (
-    AnnealerTarget,
-    FaultTolerantTarget,
-    GateTarget,
-    Target,
-    available_targets,
-    load_targets,
-)
+from solvers.readiness.target import AnnealerTarget, FaultTolerantTarget, GateTarget, Target
 from solvers.readiness.verdict import (
     Verdict,
     annealer_verdict,
@@ -35,67 +25,6 @@ from solvers.readiness.verdict import (
     gate_verdict,
     with_classical,
 )
-
-#: Packages that each kind of target needs, and the command that installs them.
-_NEEDS = {
-    "gate": (("qiskit",), "pip install qiskit"),
-    "annealer": (
-        ("minorminer", "dwave.graphs", "dwave.system"),
-        "pip install 'icbs-pruning[dwave]'",
-    ),
-    "fault-tolerant": (("qdk",), "pip install 'icbs-pruning[quantum]'"),
-}
-
-
-@dataclass(frozen=True)
-class Options:
-    """Choices of an assessment."""
-
-    targets: tuple[Target, ...] = field(
-        default_factory=lambda: tuple(load_targets(",".join(_all())))
-    )
-    """Hardware; all targets of the package by default."""
-    p: tuple[int, ...] = (1, 2, 4)
-    """Layers of QAOA."""
-    start: str = "dicke"
-    """Initial state of the circuits on devices: ``"dicke"``, ``"status-quo"``, ``"relaxation"``."""
-    mixer: str = "ring"
-    """Mixer of the circuits on devices: ``"ring"`` or ``"complete"``."""
-    min_success: float = 0.01
-    """Least probability of a shot without errors at which a circuit fits a processor."""
-    classical_seconds: float = 0.5
-    """Time limit of the classical solver; 0 for no run."""
-    comparison: str | Path | None = None
-    """Folder of ``icbs compare``, to be read instead of running the classical solver."""
-    shots: int = 1024
-    """Shots of a circuit without noise whose best state the classical solver has to match."""
-    embedding_seconds: float = 2.0
-    """Time limit of minorminer's heuristic."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.targets:
-            raise OptionError(f"no targets; name some of {', '.join(available_targets())}")
-        if not self.p or list(self.p) != sorted(set(self.p)):
-            raise OptionError(f"p is {self.p}; pass distinct numbers of layers in rising order")
-        for layers in self.p:
-            check_circuit(layers, self.start, self.mixer, "cardinality")
-        if not 0 < self.min_success < 1:
-            raise OptionError(f"min_success is {self.min_success}; it must lie in (0, 1)")
-        if self.shots < 1:
-            raise OptionError(f"shots is {self.shots}; it must be 1 or more")
-        for name in ("classical_seconds", "embedding_seconds"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise OptionError(f"{name} is {getattr(self, name)}; it must be 0 or more seconds")
-
-    def missing_packages(self) -> list[str]:
-        """Return a sentence for each kind of target whose packages are not installed."""
-        found = []
-        for kind, (packages, command) in _NEEDS.items():
-            missing = [name for name in packages if not _installed(name)]
-            if missing and any(target.kind == kind for target in self.targets):
-                found.append(f"{kind} targets need {', '.join(missing)}: {command}")
-        return found
 
 
 @dataclass(frozen=True)
@@ -341,14 +270,3 @@ def _classical(case: Case, options: Options) -> Classical | None:
 
 def _of(targets: Iterable[Target], kind: type[Any]) -> list[Any]:
     return [target for target in targets if isinstance(target, kind)]
-
-
-def _all() -> list[str]:
-    return list(available_targets())
-
-
-def _installed(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:  # a parent package is missing
-        return False

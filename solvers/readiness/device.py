@@ -12,26 +12,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
-from typing import Any
-
-import numpy as np
 
 from problems import CardinalityQUBO
-from solvers.errors import MissingBackendError
+from solvers.readiness.compiled import Circuit, compiled
 from solvers.readiness.counts import GateCounter
-from solvers.readiness.lattice import edges, line
-from solvers.readiness.line import line_circuit
+from solvers.readiness.lattice import line
 from solvers.readiness.logical import LogicalCircuit, check_circuit, logical_circuit
 from solvers.readiness.problem import Couplings
-from solvers.readiness.target import TWO_QUBIT_GATES, GateTarget
+from solvers.readiness.target import GateTarget
 
 #: Largest n of circuits that are compiled.
 TRANSPILED_N = 32
 #: Density of couplings from which on only the line is tried: nothing else came close to it.
 DENSE = 0.7
-#: Rotations of one qubit that are changes of a phase in software, without time or error.
-VIRTUAL = frozenset({"rz", "z", "s", "sdg", "t", "tdg", "p", "u1"})
 
 
 @dataclass(frozen=True)
@@ -65,7 +58,7 @@ class DeviceCircuit:
     """Logarithm to base 10 of ``Π(1 - ε)`` over all gates and readouts: the probability of a shot
     without any error, if errors were independent; idle qubits are not included."""
     skipped: str = ""
-    """Why there are no figures."""
+    """Reason why there are no figures; empty if there are."""
 
     @property
     def success(self) -> float | None:
@@ -103,44 +96,23 @@ def device_circuit(
     """
     check_circuit(p, start, mixer, "cardinality")
     known = Couplings.of(problem) if couplings is None else couplings
-    key = (known.mask.tobytes() if known.n <= TRANSPILED_N else b"", known.n, known.count)
     groups = tuple(tuple(members.tolist()) for members in problem.group_members)
-    return _device_circuit(_Case(key, known, groups), target, p, start, mixer)
+    empty = DeviceCircuit(target.name, p, start, mixer, known.n)
+    if known.n > target.qubits:
+        reason = f"{known.n} qubits are needed; {target.name} has {target.qubits}"
+        return replace(empty, skipped=reason)
+    if known.n > TRANSPILED_N:
+        return counted(empty, target, known, groups)
+    circuit = Circuit(known, groups, p, start, mixer)
+    has_line = target.topology != "all-to-all" and len(line(target)) >= known.n
+    found = [_compiled(empty, target, circuit, on_line=True)] if has_line else []
+    if not found or known.density < DENSE:
+        found.append(_compiled(empty, target, circuit, on_line=False))
+    return max(found, key=_order)
 
 
-@dataclass(frozen=True, eq=False)
-class _Case:
-    """A problem as far as circuits depend on it; equal for problems of the same structure."""
-
-    key: tuple[bytes, int, int]
-    couplings: Couplings
-    groups: tuple[tuple[int, ...], ...]
-
-    def _compared(self) -> tuple[Any, ...]:
-        return self.key, self.groups, self.couplings.cardinalities
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Case) and self._compared() == other._compared()
-
-    def __hash__(self) -> int:
-        return hash(self._compared())
-
-
-@lru_cache(maxsize=4096)
-def _device_circuit(
-    case: _Case, target: GateTarget, p: int, start: str, mixer: str
-) -> DeviceCircuit:
-    n = case.couplings.n
-    empty = DeviceCircuit(target.name, p, start, mixer, n)
-    if n > target.qubits:
-        return replace(empty, skipped=f"{n} qubits are needed; {target.name} has {target.qubits}")
-    if n > TRANSPILED_N:
-        return counted(empty, target, case.couplings, case.groups)
-    has_line = target.topology != "all-to-all" and len(line(target)) >= n
-    found = [_compiled(empty, target, case, on_line=True)] if has_line else []
-    if not found or case.couplings.density < DENSE:
-        found.append(_compiled(empty, target, case))
-    return max(found, key=lambda circuit: circuit.log10_success or -math.inf)
+def _order(circuit: DeviceCircuit) -> float:
+    return -math.inf if circuit.log10_success is None else circuit.log10_success
 
 
 def counted(
@@ -166,7 +138,8 @@ def counted(
         return replace(empty, skipped=reason)
     else:
         counter = GateCounter(couplings.n)
-        _write_line(counter, couplings.mask, couplings, groups, empty)
+        circuit = Circuit(couplings, groups, empty.p, empty.start, empty.mixer)
+        circuit.write_on_line(counter, couplings.mask)
         two, depth = counter.count.two_qubit, counter.count.two_qubit_depth
         swaps, method = empty.p * couplings.n * (couplings.n - 1) // 2, "counted on a line"
     seconds = depth * (target.two_qubit_time + 2 * target.one_qubit_time) + target.readout_time
@@ -188,101 +161,13 @@ def _native(logical: LogicalCircuit, target: GateTarget) -> tuple[int, int]:
 
 
 def _compiled(
-    empty: DeviceCircuit, target: GateTarget, case: _Case, on_line: bool = False
+    empty: DeviceCircuit, target: GateTarget, circuit: Circuit, on_line: bool
 ) -> DeviceCircuit:
-    try:
-        from qiskit.transpiler import generate_preset_pass_manager
-    except ImportError as error:
-        raise MissingBackendError(
-            f"compiling circuits needs {error.name or error}: pip install qiskit"
-        ) from error
-    backend = _backend(target, case.couplings.n if target.topology == "all-to-all" else None)
-    circuit = _circuit(empty, case, on_line)
-    place = line(target)[: case.couplings.n] if on_line else None
-    manager = generate_preset_pass_manager(
-        3, target=backend, seed_transpiler=0, initial_layout=place
-    )
-    swaps = 0
-
-    def watch(**step: Any) -> None:
-        nonlocal swaps
-        if "Sabre" in type(step["pass_"]).__name__:
-            swaps = max(swaps, step["dag"].count_ops().get("swap", 0))
-
-    done = manager.run(circuit, callback=watch)
-    one = two = 0
-    for name, count in done.count_ops().items():
-        if name in TWO_QUBIT_GATES:
-            two += count
-        elif name not in VIRTUAL and name not in ("barrier", "measure"):
-            one += count
-    if on_line:
-        n = case.couplings.n
-        swaps = empty.p * n * (n - 1) // 2
-    depth = done.depth(lambda item: item.operation.name in TWO_QUBIT_GATES)
+    done = compiled(circuit, target, on_line)
     method = "compiled on a line" if on_line else "compiled"
-    seconds = done.estimate_duration(backend)
-    return _figures(empty, target, method, one, two, swaps, depth, seconds)
-
-
-def _circuit(empty: DeviceCircuit, case: _Case, on_line: bool) -> Any:
-    """Build the circuit with angles and couplings of no special value."""
-    from qiskit import QuantumCircuit
-
-    from solvers.qaoa.circuit import MIXERS, cost_layer, dicke, exchange
-
-    couplings = case.couplings
-    rng = np.random.default_rng(0)
-    Q = np.triu(rng.uniform(0.1, 1, couplings.mask.shape), 1)
-    Q = np.where(couplings.mask, Q + Q.T, 0) + np.diag(rng.uniform(0.1, 1, couplings.n))
-    circuit = QuantumCircuit(couplings.n)
-    if on_line:
-        _write_line(circuit, Q, couplings, case.groups, empty)
-    else:
-        if empty.start != "status-quo":  # a warm start differs from a Dicke state by its angles
-            for members, k in zip(case.groups, couplings.cardinalities, strict=True):
-                if members:
-                    dicke(circuit, members, k)
-        else:
-            for members, k in zip(case.groups, couplings.cardinalities, strict=True):
-                for variable in members[:k]:
-                    circuit.x(variable)
-        for layer in range(empty.p):
-            cost_layer(circuit, Q, _angle(layer))
-            for members in case.groups:
-                for i, j in MIXERS[empty.mixer](members):
-                    exchange(circuit, i, j, _angle(layer + 0.5))
-    circuit.measure_all()
-    return circuit
-
-
-def _angle(layer: float) -> float:
-    """Return an angle that no gate is special at."""
-    return 0.3 + 0.11 * layer
-
-
-def _write_line(
-    circuit: Any,
-    Q: Any,
-    couplings: Couplings,
-    groups: Sequence[Sequence[int]],
-    empty: DeviceCircuit,
-) -> None:
-    bits = None
-    if empty.start == "status-quo":
-        bits = [0] * couplings.n
-        for members, k in zip(groups, couplings.cardinalities, strict=True):
-            for variable in members[:k]:
-                bits[variable] = 1
-    line_circuit(
-        circuit,
-        Q,
-        groups,
-        couplings.cardinalities,
-        start=bits,
-        mixer=empty.mixer,
-        gammas=[_angle(layer) for layer in range(empty.p)],
-        betas=[_angle(layer + 0.5) for layer in range(empty.p)],
+    return _figures(
+        *(empty, target, method, done.one_qubit, done.two_qubit),
+        *(done.swaps, done.two_qubit_depth, done.seconds),
     )
 
 
@@ -314,33 +199,3 @@ def _figures(
         duration_t2=seconds / target.t2,
         log10_success=log_success / math.log(10),
     )
-
-
-@cache
-def _backend(target: GateTarget, qubits: int | None) -> Any:
-    """Return the processor as Qiskit's ``Target``, with durations and errors."""
-    from qiskit.circuit import Measure, Parameter
-    from qiskit.circuit.library import get_standard_gate_name_mapping
-    from qiskit.transpiler import InstructionProperties, Target
-
-    count = qubits or target.qubits
-    gates = get_standard_gate_name_mapping()
-    found = Target(num_qubits=count)
-    single = {
-        False: InstructionProperties(target.one_qubit_time, target.one_qubit_error),
-        True: InstructionProperties(0.0, 0.0),
-    }
-    double = InstructionProperties(target.two_qubit_time, target.two_qubit_error)
-    pairs = [pair for a, b in edges(target, qubits) for pair in ((a, b), (b, a))]
-    for name in target.basis_gates:
-        gate = gates[name]
-        parameters = [Parameter(f"angle{i}") for i in range(len(gate.params))]
-        gate = type(gate)(*parameters) if parameters else gate
-        if name in TWO_QUBIT_GATES:
-            found.add_instruction(gate, dict.fromkeys(pairs, double))
-        else:
-            each = dict.fromkeys([(i,) for i in range(count)], single[name in VIRTUAL])
-            found.add_instruction(gate, each)
-    readout = InstructionProperties(target.readout_time, target.readout_error)
-    found.add_instruction(Measure(), dict.fromkeys([(i,) for i in range(count)], readout))
-    return found

@@ -108,7 +108,7 @@ class ProblemFigures:
     """Largest magnitude of the penalised coefficients over the smallest coupling above 0.1 % of
     the largest; None if skipped."""
     skipped: str = ""
-    """What was left out, and why."""
+    """Figures that were left out, and the reason; empty if there are none."""
 
 
 def problem_figures(problem: CardinalityQUBO) -> ProblemFigures:

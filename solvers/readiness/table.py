@@ -129,11 +129,11 @@ def terminal(assessment: Assessment) -> Table:
 
     figures, verdict = assessment.problem, assessment.verdicts[0]
     title = (
-        f"{assessment.name}: n = {figures.n}, k = {figures.k}, {figures.density:.0%} of pairs "
-        f"coupled, {figures.bits:.0f} bits"
+        f"{assessment.name}: n = {figures.n}, k = {figures.k}, {figures.density:.0%} coupled, "
+        f"{figures.bits:.0f} bits"
     )
     if verdict.classical_seconds is not None:
-        title += f"; CPU: {verdict.classical_seconds:.1g} s"
+        title += f", CPU {verdict.classical_seconds:.1g} s"
     table = Table(
         title=Text(title),
         title_justify="left",

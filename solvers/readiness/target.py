@@ -1,7 +1,7 @@
 """Descriptions of hardware: gate-based processors, annealers and fault-tolerant machines.
 
-A target is a small YAML file: figures, and for each of them the source and the date. Those of this
-package are in ``solvers/readiness/targets``; a path reads a file of your own.
+A target is a small YAML file (:mod:`solvers.readiness.target_files`): figures, and for each of them
+the source and the date.
 
 All times are in seconds, all errors are probabilities per operation.
 """
@@ -9,16 +9,12 @@ All times are in seconds, all errors are probabilities per operation.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping
-from importlib.resources import files
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterable
+from typing import Annotated, ClassVar, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from problems.suggest import did_you_mean
-from solvers.errors import TargetError
 
 #: A probability of an error. Above one half, no repetition helps: such a figure is a mistake.
 Error = Annotated[float, Field(ge=0, lt=0.5, allow_inf_nan=False)]
@@ -28,7 +24,7 @@ Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 Delay = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 Range = tuple[float, float]
 
-#: Source of a figure that nobody published.
+#: Source of a figure that is not published.
 ASSUMPTION = "assumption"
 
 
@@ -55,7 +51,7 @@ class _Described(BaseModel):
     """Fields of all targets."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    #: Fields that are no figures.
+    #: Fields other than figures.
     plain: ClassVar[frozenset[str]] = frozenset({"name", "kind", "description", "sources"})
 
     name: Annotated[str, Field(min_length=1, max_length=60)]
@@ -78,7 +74,7 @@ class _Described(BaseModel):
         if missing:
             raise ValueError(
                 f"{missing[0]} has no source; list it in an entry of 'sources', with a date "
-                f"('source: {ASSUMPTION}' if nobody published it)"
+                f"('source: {ASSUMPTION}' if it is not published)"
             )
         return self
 
@@ -125,6 +121,18 @@ class GateTarget(_Described):
     def _possible(self) -> GateTarget:
         if self.t2 > 2 * self.t1:
             raise ValueError(f"t2 is {self.t2:g} s; it can't exceed twice t1, {2 * self.t1:g} s")
+        known = ONE_QUBIT_GATES | TWO_QUBIT_GATES
+        for name in self.basis_gates:
+            if name not in known:
+                raise ValueError(
+                    f"basis_gates contain {name!r}{did_you_mean(name, known)}; known: "
+                    f"{', '.join(sorted(known))}"
+                )
+        if not any(gates <= set(self.basis_gates) for gates in UNIVERSAL):
+            raise ValueError(
+                f"basis_gates are {', '.join(self.basis_gates)}; for any rotation of a qubit "
+                f"{', or '.join(' and '.join(sorted(gates)) for gates in UNIVERSAL)} are needed"
+            )
         if not set(self.basis_gates) & TWO_QUBIT_GATES:
             raise ValueError(
                 f"basis_gates are {', '.join(self.basis_gates)}; one of "
@@ -219,80 +227,34 @@ KINDS: dict[str, type[Target]] = {
     "annealer": AnnealerTarget,
     "fault-tolerant": FaultTolerantTarget,
 }
-#: Names that Qiskit knows of native gates on two qubits.
+#: Names of native gates on one qubit, as Qiskit spells them.
+ONE_QUBIT_GATES = frozenset(
+    (
+        "h",
+        "id",
+        "p",
+        "r",
+        "rx",
+        "ry",
+        "rz",
+        "s",
+        "sdg",
+        "sx",
+        "sxdg",
+        "t",
+        "tdg",
+        "u",
+        "x",
+        "y",
+        "z",
+    )
+)
+#: Sets of gates that give any rotation of a qubit.
+UNIVERSAL = tuple(
+    frozenset(gates) for gates in (("u",), ("rz", "sx"), ("rx", "rz"), ("rx", "ry"), ("ry", "rz"))
+)
+#: Names of native gates on two qubits.
 TWO_QUBIT_GATES = frozenset({"cx", "cz", "ecr", "rzz", "iswap", "rxx"})
-
-
-def load_target(target: str | Path | Target) -> Target:
-    """Read a target.
-
-    Parameters
-    ----------
-    target : str, Path or Target
-        A name of :func:`available_targets`, or the path of a YAML file.
-
-    Returns
-    -------
-    GateTarget, AnnealerTarget or FaultTolerantTarget
-
-    Raises
-    ------
-    TargetError
-        If the name is unknown, or a figure is missing or out of range; the message names it.
-    """
-    if isinstance(target, Target):
-        return target
-    text = str(target)
-    if Path(text).suffix in (".yaml", ".yml"):
-        path = Path(text).expanduser()
-        try:
-            return _parsed(path.read_text(encoding="utf-8"), text)
-        except (OSError, UnicodeDecodeError) as error:
-            raise TargetError(f"target file {text} can't be read: {error}") from error
-    known = available_targets()
-    if text not in known:
-        raise TargetError(
-            f"unknown target {text!r}{did_you_mean(text, known)}; known: {', '.join(known)}, or "
-            "the path of a YAML file"
-        )
-    return _parsed(_folder().joinpath(f"{text}.yaml").read_text(encoding="utf-8"), text)
-
-
-def load_targets(names: str | Iterable[str | Path | Target]) -> list[Target]:
-    """Read targets; the name of a kind, such as ``"annealer"``, stands for all of that kind.
-
-    Parameters
-    ----------
-    names : str or sequence
-        Names, paths and targets; a comma between them in a text.
-
-    Raises
-    ------
-    TargetError
-        As :func:`load_target`; also if two targets share a name.
-    """
-    if isinstance(names, str):
-        names = [name for name in map(str.strip, names.split(",")) if name]
-    known, found = available_targets(), []
-    for name in names:
-        members = [each for each, kind in known.items() if kind == name]
-        found += [load_target(each) for each in members] or [load_target(name)]
-    unique = {target.name: target for target in found}
-    for target in found:
-        if unique[target.name] != target:
-            raise TargetError(f"two targets are named {target.name!r}; rename one of them")
-    return list(unique.values())
-
-
-def available_targets() -> dict[str, str]:
-    """Return the targets of this package, name → kind."""
-    found = {}
-    for item in sorted(_folder().iterdir(), key=lambda item: item.name):
-        if item.name.endswith(".yaml"):
-            content = yaml.safe_load(item.read_text(encoding="utf-8"))
-            found[item.name.removesuffix(".yaml")] = content["kind"]
-    order = list(KINDS)
-    return dict(sorted(found.items(), key=lambda pair: order.index(pair[1])))
 
 
 def lattice_size(target: GateTarget) -> int:
@@ -300,43 +262,6 @@ def lattice_size(target: GateTarget) -> int:
     rows, columns = target.rows or 0, target.columns or 0
     between = (rows - 1) * columns // 4 if target.topology == "heavy-hex" else 0
     return rows * columns + between
-
-
-def _folder() -> Any:
-    return files("solvers.readiness").joinpath("targets")
-
-
-def _parsed(text: str, where: str) -> Target:
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise TargetError(f"target {where} is not YAML: {error}") from error
-    if not isinstance(content, Mapping):
-        raise TargetError(f"target {where} contains no fields; 'name: value' on each line")
-    if content.get("kind") not in KINDS:
-        raise TargetError(
-            f"target {where}: kind is {content.get('kind')!r}; it must be one of {', '.join(KINDS)}"
-        )
-    try:
-        return TypeAdapter(KINDS[content["kind"]]).validate_python(dict(content))
-    except ValidationError as error:
-        raise TargetError(f"target {where}: {_spelled(error)}") from error
-
-
-def _spelled(error: ValidationError) -> str:
-    """Return the first problem with the field's name, its value and what is allowed."""
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "missing":
-        return f"{field} is missing; add it"
-    if first["type"] == "extra_forbidden":
-        kind = next(kind for kind in KINDS.values() if kind.__name__ == error.title)
-        near = did_you_mean(field, kind.model_fields)
-        return f"{field} is not a field of this kind of target{near}; remove it"
-    what = first["msg"].removeprefix("Value error, ")
-    if not field:
-        return what
-    return f"{field} is {first.get('input')!r:.80}; {what[0].lower()}{what[1:]}"
 
 
 def _connected(qubits: int, couplings: Iterable[tuple[int, int]]) -> bool:

@@ -41,7 +41,7 @@ class Verdict:
     largest_n: int | None = None
     """Largest n of the family that fits; None if there is no limit, or it is not known."""
     limit: str = ""
-    """What stops the next size: ``"qubits"``, ``"success"``, ``"coherence"``, ``"embedding"``,
+    """Obstacle of the next size: ``"qubits"``, ``"success"``, ``"coherence"``, ``"embedding"``,
     ``"precision"``, or ``"none"``."""
     reason: str = ""
     """The same as a sentence with its figures."""
@@ -53,7 +53,7 @@ class Verdict:
     """Seconds of the classical solver to that gap; None if it was not reached."""
     classical_source: str = ""
     skipped: str = ""
-    """Why there is no verdict."""
+    """Reason why there is no verdict; empty if there is one."""
 
 
 def gate_verdict(
@@ -84,7 +84,11 @@ def gate_verdict(
     )
     if stopped is None and problem.n > largest:
         # Compiled, it takes fewer gates than counted.
-        largest, reason = problem.n, f"{reason} (gates counted, not compiled)"
+        largest = problem.n
+        next_one = _counted_obstacle(
+            family, target, largest + 1, circuit.p, circuit.start, circuit.mixer, min_success
+        )
+        limit, reason = next_one or (limit, reason)
     return Verdict(target.name, target.kind, problem.n, stopped is None, largest, limit, reason)
 
 
@@ -236,21 +240,32 @@ class Family:
         return Couplings(mask | mask.T, sizes, ks, labels), groups
 
 
+def _counted_obstacle(
+    family: Family,
+    target: GateTarget,
+    n: int,
+    p: int,
+    start: str,
+    mixer: str,
+    min_success: float,
+) -> tuple[str, str] | None:
+    """Return what stops a member of a family, by counted gates; None if it fits."""
+    if n > target.qubits:
+        return "qubits", f"{target.name} has {target.qubits} qubits"
+    couplings, groups = family.member(n)
+    empty = DeviceCircuit(target.name, p, start, mixer, n)
+    return obstacle(counted(empty, target, couplings, groups), target, min_success)
+
+
 @lru_cache(maxsize=1024)
 def _largest(
     family: Family, target: GateTarget, p: int, start: str, mixer: str, min_success: float
 ) -> tuple[int, str, str]:
     """Return the largest n that fits, and what stops the next: the limit and a sentence."""
-
-    def stopped(n: int) -> tuple[str, str] | None:
-        couplings, groups = family.member(n)
-        empty = DeviceCircuit(target.name, p, start, mixer, n)
-        return obstacle(counted(empty, target, couplings, groups), target, min_success)
-
     fits, fails, why = 1, target.qubits + 1, ("qubits", f"{target.name} has {target.qubits} qubits")
     while fails - fits > 1:
         middle = (fits + fails) // 2
-        found = stopped(middle)
+        found = _counted_obstacle(family, target, middle, p, start, mixer, min_success)
         if found is None:
             fits = middle
         else:

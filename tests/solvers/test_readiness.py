@@ -226,7 +226,7 @@ def test_options_are_checked(changes, message):
 
 def test_missing_packages_are_named_with_their_command(monkeypatch):
 
-    from solvers.readiness import assessment as module
+    from solvers.readiness import options as module
 
     monkeypatch.setattr(module, "_installed", lambda name: name not in ("qdk", "minorminer"))
     found = options("gate,annealer,fault-tolerant").missing_packages()

@@ -1,4 +1,4 @@
-"""The page of an assessment: charts, tables, sources, and names that are no markup."""
+"""The page of an assessment: charts, tables, sources, and names that are not markup."""
 
 from __future__ import annotations
 

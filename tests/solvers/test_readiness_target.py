@@ -112,6 +112,11 @@ def test_an_unknown_name_lists_the_known():
         (with_source(GATE, couplings=[[0, 3]]), r"couplings contain \(0, 3\)"),
         (with_source(GATE, couplings=[[0, 1]]), "do not connect all qubits"),
         (with_source(GATE, basis_gates=["rz", "sx"]), "basis_gates are rz, sx; one of"),
+        (
+            with_source(GATE, basis_gates=["rz", "cx"]),
+            "for any rotation of a qubit u, or rz and sx",
+        ),
+        (with_source(GATE, basis_gates=["rz", "sz", "cx"]), "basis_gates contain 'sz' .did you"),
         (with_source(GATE, two_qubit_eror=0.1), "two_qubit_eror is not a field.*two_qubit_error"),
         (with_source({k: v for k, v in GATE.items() if k != "t1"}), "t1 is missing; add it"),
         (GATE, "sources is missing"),
