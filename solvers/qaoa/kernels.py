@@ -50,14 +50,33 @@ def apply_flips(
 
 
 @jit
-def undo_mixer(
+def undo_exchanges(
+    psi: Array, adjoint: Array, parts: Array, rows: Array, columns: Array, beta: float
+) -> float:
+    """Undo a layer of :func:`apply_exchanges` on two vectors, gate after gate from the last.
+
+    Returns the derivative by β of ``⟨ψ|D|ψ⟩``, where ``adjoint`` is ``Dψ`` after the layer.
+    """
+    cos, sin, slope = np.cos(beta), np.sin(beta), 0.0
+    for t in range(len(parts) - 1, -1, -1):
+        for r in range(parts[t, 0], parts[t, 1]):
+            row_a, row_b = rows[r, 0], rows[r, 1]
+            for c in range(parts[t, 2], parts[t, 3]):
+                a, b = row_a + columns[c, 0], row_b + columns[c, 1]
+                u, v, f, g = psi[a], psi[b], adjoint[a], adjoint[b]
+                slope += f.imag * v.real - f.real * v.imag + g.imag * u.real - g.real * u.imag
+                psi[a] = complex(cos * u.real + sin * v.imag, cos * u.imag - sin * v.real)
+                psi[b] = complex(cos * v.real + sin * u.imag, cos * v.imag - sin * u.real)
+                adjoint[a] = complex(cos * f.real + sin * g.imag, cos * f.imag - sin * g.real)
+                adjoint[b] = complex(cos * g.real + sin * f.imag, cos * g.imag - sin * f.real)
+    return 2 * slope
+
+
+@jit
+def undo_flips(
     psi: Array, adjoint: Array, parts: Array, rows: Array, columns: Array, beta: float, tilts: Array
 ) -> float:
-    """Undo a layer of :func:`apply_flips` on two vectors, gate after gate from the last.
-
-    Returns the derivative by β of ``⟨ψ|D|ψ⟩``, where ``adjoint`` is ``Dψ`` after the layer; with
-    tilts of π/2 the gates are those of :func:`apply_exchanges`.
-    """
+    """Undo a layer of :func:`apply_flips`; see :func:`undo_exchanges`."""
     cos, sin, slope = np.cos(beta), np.sin(beta), 0.0
     for t in range(len(parts) - 1, -1, -1):
         along, across = np.cos(tilts[parts[t, 4]]), np.sin(tilts[parts[t, 4]])

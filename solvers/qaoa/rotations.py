@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from solvers.qaoa.space import Block, Keys, Space
+
+#: Unsigned, so that kernels need no check for indices from the end.
+Positions = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -18,11 +22,11 @@ class Rotations:
     for r and c in its ranges.
     """
 
-    parts: Keys
+    parts: Positions
     """For each part: range of rows, range of columns, number of the gate; shape (parts, 5)."""
-    rows: Keys
+    rows: Positions
     """Positions of the first states of two rows, shape (row pairs, 2)."""
-    columns: Keys
+    columns: Positions
     """Shape (column pairs, 2)."""
 
 
@@ -93,8 +97,9 @@ class _Builder:
 
     def rotations(self) -> Rotations:
         """Return all gates."""
-        parts = np.array(self.parts, dtype=np.int64).reshape(-1, 5)
-        return Rotations(parts, np.concatenate(self.rows.lists), np.concatenate(self.columns.lists))
+        parts = np.array(self.parts, dtype=np.uint64).reshape(-1, 5)
+        rows, columns = (np.concatenate(held.lists) for held in (self.rows, self.columns))
+        return Rotations(parts, rows.astype(np.uint64), columns.astype(np.uint64))
 
     def _rotate_rows(self, number: int, block: Block, lost: int, gained: int) -> None:
         rows = self.rows.range(

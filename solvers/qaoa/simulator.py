@@ -22,7 +22,8 @@ from solvers.qaoa.kernels import (
     apply_exchanges,
     apply_flips,
     undo_cost,
-    undo_mixer,
+    undo_exchanges,
+    undo_flips,
 )
 from solvers.qaoa.rotations import Rotations, exchanges, flips
 from solvers.qaoa.space import MAX_STATES, Space, count_feasible, feasible_space, full_space
@@ -86,14 +87,13 @@ class Simulator:
             quantile = self.energies[self.ranking[min(last, len(weights) - 1)]]
             relevant = np.minimum(self.energies - quantile, 0) / tail
         adjoint = relevant * psi
-        tilts = self.tilts
-        if tilts is None:
-            tilts = np.full(gates.parts[:, 4].max(initial=0) + 1, np.pi / 2)
         slopes = np.zeros((2, len(gammas)))
         for layer in range(len(gammas))[::-1]:
-            slopes[1, layer] = undo_mixer(
-                psi, adjoint, gates.parts, gates.rows, gates.columns, betas[layer], tilts
-            )
+            layers = psi, adjoint, gates.parts, gates.rows, gates.columns, betas[layer]
+            if self.tilts is None:
+                slopes[1, layer] = undo_exchanges(*layers)
+            else:
+                slopes[1, layer] = undo_flips(*layers, self.tilts)
             slopes[0, layer] = undo_cost(psi, adjoint, self.energies, gammas[layer])
         return value, slopes.ravel()
 
