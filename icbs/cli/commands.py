@@ -15,6 +15,7 @@ from icbs.cli.export import export
 from icbs.cli.fetch import fetch
 from icbs.cli.layers import layers
 from icbs.cli.prune import prune
+from icbs.cli.readiness import readiness
 from icbs.cli.report import report
 from icbs.cli.resume import resume
 from icbs.cli.settings import ListsSettings, settings
@@ -50,7 +51,7 @@ def options(
 
 PANELS = {
     "Prune models": (prune, resume, report, layers, settings, compress, expand),
-    "Problems and solvers": (solve, solvers, compare, blocks, export),
+    "Problems and solvers": (solve, solvers, compare, readiness, blocks, export),
     "Demonstration and data": (demo, fetch),
 }
 for panel, commands in PANELS.items():
