@@ -86,8 +86,8 @@ def _page(table: pd.DataFrame, short: Results, proved: Results, wall: float) -> 
         f"{len(short.problems)} problems of [the library](../reference/library.md), "
         f"{ends['seed'].nunique()} seed(s), {limit:g} s each on one core of "
         f"{', '.join(sorted(set(ends['machine']) - {''}))}. Every solver that takes a start got "
-        "the status quo; compilation is not counted; gaps count from the status quo (1) to the best "
-        "value known (0). Made by `python -m benchmarks.comparison`; [the interactive "
+        "the status quo; compilation is not counted; gaps count from the status quo (1) to the "
+        "best value known (0). Made by `python -m benchmarks.comparison`; [the interactive "
         "report](comparison.html) has a page per problem. Definitions: [measures]"
         "(../reference/measures.md)."
     )

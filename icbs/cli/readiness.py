@@ -74,7 +74,7 @@ def readiness(
     from icbs.report.screen import Screen
     from solvers.comparison.extra import importing
     from solvers.readiness import Options, assess_all, available_targets, load_targets
-    from solvers.readiness.table import terminal, write
+    from solvers.readiness.table import quality_line, terminal, write
 
     console = Screen()
     options = Options(
@@ -97,6 +97,8 @@ def readiness(
         for assessment in assess_all(cases, options, status.update):
             found.append(assessment)
             console.print(terminal(assessment))
+            if line := quality_line(assessment):
+                console.print(line + "\n", highlight=False)
     if len(found) == 1:
         for verdict in found[0].verdicts:
             reason = f"{verdict.target}: {verdict.skipped or verdict.reason}"

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import time
 from dataclasses import dataclass
+from decimal import Decimal
 from numbers import Real
 from typing import Any
 
@@ -179,7 +180,8 @@ def quality(
         p, angles, start, mixer, shots, _shown(noise), problem.n, count_feasible(problem)
     )
     if frame.states > MAX_STATES:
-        reason = f"{frame.states:,} feasible states are more than the {MAX_STATES:,} simulated"
+        about = f"{frame.states:,}" if frame.states < 1e9 else f"{Decimal(frame.states):.1e}"
+        reason = f"{about} feasible states are more than the {MAX_STATES:,} simulated"
         return dataclasses.replace(frame, skipped=reason)
     if start == "status-quo" and initial_state is None:
         return dataclasses.replace(frame, skipped="no status quo to start from is given")

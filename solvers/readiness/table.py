@@ -149,6 +149,17 @@ def terminal(assessment: Assessment) -> Table:
     return table
 
 
+def quality_line(assessment: Assessment) -> str:
+    """Return the quality of circuits without noise in one line, empty where nothing was simulated.
+
+    The approximation ratio r is 0 for random feasible states and 1 at the optimum; σ are the
+    standard errors by which the mean of as many shots is above random.
+    """
+    found = [row for row in assessment.quality if not row.skipped and row.ratio is not None]
+    parts = [f"p = {row.p} {row.angles} {row.ratio:.2f} ({row.sigmas:.0f}σ)" for row in found]
+    return "simulated quality r: " + ", ".join(parts) if parts else ""
+
+
 def versions() -> dict[str, str]:
     """Return the versions of what the figures depend on."""
     found = {}
