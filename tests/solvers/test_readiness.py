@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import time
 
 import numpy as np
 import pytest
@@ -126,6 +127,22 @@ def test_bits_that_couplings_need_grow_with_the_penalty():
     need = bits_needed(dense(40))
     assert [size for size, _ in need] == [4, 6, 8, 12, 16, 24, 32, 40]
     assert need[-1][1] > need[0][1]
+
+
+@pytest.mark.slow
+def test_twenty_problems_of_the_library_take_two_minutes_of_a_cpu():
+    from problems import library
+
+    begin = time.process_time()
+    names = library.names(max_n=128)[:20]
+    assert len(names) == 20
+    cases = []
+    for name in names:
+        entry = library.load(name)
+        cases.append(Case(name, entry.problem, entry.start, entry.best_energy))
+    found = list(assess_all(cases))
+    assert time.process_time() - begin < 120
+    assert all(len(row.verdicts) == 7 for row in found)
 
 
 # -- tables ---------------------------------------------------------------------------------------

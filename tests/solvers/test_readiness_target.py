@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -141,6 +142,24 @@ def test_every_figure_needs_one_source(written):
     content["sources"][0]["figures"] += ["t1", "t2"]
     with pytest.raises(TargetError, match="'t2' twice"):
         load_target(written(content))
+
+
+def test_the_page_has_the_figures_of_the_files():
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "readiness.md"
+    rows = {
+        found[1]: found[2]
+        for found in re.finditer(
+            r"^\| `([\w-]+)` \|[^|]*\|([^|]*)\|", page.read_text("utf-8"), re.M
+        )
+    }
+    assert set(rows) >= set(available_targets())
+    for name, kind in available_targets().items():
+        if kind == "annealer":
+            continue
+        target = load_target(name)
+        readout = target.readout_error if kind == "gate" else target.measurement_error
+        expected = [target.one_qubit_error, target.two_qubit_error, readout]
+        assert [float(text) for text in rows[name].strip().split(", ")] == expected
 
 
 def test_a_file_that_is_missing(tmp_path):
