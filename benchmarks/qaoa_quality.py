@@ -135,8 +135,8 @@ def _record(table: pd.DataFrame, shots: int, mixer: str, evaluations: int) -> No
         "",
         f"*Above random*: blocks whose mean energy is {SIGMAS:g} standard errors below that of "
         "random states. *Best*: the expected best of all shots, on the scale of the ratio, and "
-        "that of as many random states: with a few hundred shots on a few thousand states or "
-        "less, random states are near the optimum as well.",
+        "that of as many random states. *Random* in the second table: share of optimal states, "
+        "which are many where some weights of a block have no effect.",
         "",
         "| p | angles | ratio | P(optimum) | times random | CVaR 10 % (random) | best (random) | "
         "above random |",
@@ -165,7 +165,7 @@ def _record(table: pd.DataFrame, shots: int, mixer: str, evaluations: int) -> No
 def _by_size(table: pd.DataFrame) -> Iterator[str]:
     yield (
         "| n | blocks | angles | ratio | P(optimum) | random | best | best of random | "
-        "gap to the status quo's |"
+        "gap (status quo: 1) |"
     )
     yield "| ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     deepest = table[table["p"] == table["p"].max()]
