@@ -8,10 +8,12 @@ from problems.lazy import attach
 from solvers.base import Capabilities, Outcome, Request, Solver
 from solvers.errors import (
     BackendError,
+    CampaignError,
     MissingBackendError,
     OptionError,
     SolverError,
     TableError,
+    TargetError,
     TimeLimitError,
     UnknownSolverError,
     UnsupportedError,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackendError",
+    "CampaignError",
     "Capabilities",
     "MissingBackendError",
     "OptionError",
@@ -36,6 +39,7 @@ __all__ = [
     "Status",
     "Stop",
     "TableError",
+    "TargetError",
     "TimeLimitError",
     "Timing",
     "UnknownSolverError",
