@@ -1,0 +1,1 @@
+"""Recovery of a pruned model: weights that make up for the mask."""
