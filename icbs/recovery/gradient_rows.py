@@ -117,7 +117,7 @@ class GradientRows:
         for group in self._groups():
             calls: dict[str, dict[int, list[Call]]] = {layer.name: {} for layer in group}
 
-            def store(layer: Layer, call: Call, calls: dict = calls) -> None:  # type: ignore[type-arg]
+            def store(layer: Layer, call: Call, calls: dict = calls) -> None:
                 if layer.name in calls:
                     calls[layer.name].setdefault(call.start, []).append(call)
 
@@ -282,7 +282,7 @@ def _gradients(trace: Trace, first: int, chosen: Tensor) -> Tensor:
 
 
 def _outputs(trace: Trace, matrix: Tensor) -> Tensor:
-    """Outputs of a layer with another matrix, shape (N, T, out)."""
+    """Compute a layer's outputs with another matrix, shape (N, T, out)."""
     matrix = matrix.to(trace.inputs)
     if trace.groups == 1:
         return trace.inputs @ matrix.T
