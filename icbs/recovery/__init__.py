@@ -1,1 +1,1 @@
-"""Recovery of a pruned model: weights that make up for the mask."""
+"""Recovery of a pruned model: new values of the weights that a mask keeps."""

@@ -1,0 +1,213 @@
+"""``least-squares``: optimal weights on the support, layer after layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from icbs.config.fields import Count, Unit
+from icbs.config.groups import Group
+from icbs.data.positions import counted_positions
+from icbs.errors import DataError
+from icbs.layerwise.chain import StopForward
+from icbs.layerwise.execution_order import Feed
+from icbs.model.calls import inputs_and_output
+from icbs.model.hooks import watch_calls
+from icbs.model.layer import Layer
+from icbs.recovery.conjugate_gradients import solve_on_support
+from icbs.recovery.masked_layers import is_frozen
+from icbs.recovery.method import Method, Step
+from icbs.recovery.moments import InputMoments, LayerMoments
+from icbs.recovery.pairs import Pair, paired_order
+from icbs.recovery.subject import Subject
+
+_CHUNK = 1 << 24
+"""Maximum number of unfolded features of a convolution at a time."""
+
+
+class LeastSquaresSettings(Group):
+    """Settings of ``least-squares``."""
+
+    ridge: Annotated[float, Field(ge=0), Unit("share of the mean squared input")] = 0.01
+    """λ, the weight of the distance from the dense weights.
+
+    Raise it if there are fewer positions than inputs, and errors on held-out samples exceed those
+    on calibration samples by much.
+    """
+    iterations: Annotated[Count, Unit("iterations")] = 50
+    """Maximum number of iterations of conjugate gradients for each layer."""
+
+
+class LeastSquares(Method):
+    """Minimise the error of each layer's output, given the pruned layers before it.
+
+    In the order of execution, each layer gets the weights on its support, and the bias, that
+    minimise ``‖X⁰W⁰ᵀ + b⁰ - XWᵀ - b‖² + λ‖W - W⁰‖²``, with inputs X of the pruned and X⁰ of the
+    dense model, so that a layer also corrects the errors of the layers before it. Layers with the
+    same inputs are solved together. New weights are kept if they lower the error on held-out
+    samples too.
+
+    There is no backward pass. Convolutions are unfolded; those with groups are solved by group.
+    """
+
+    name = "least-squares"
+    Settings = LeastSquaresSettings
+    settings: LeastSquaresSettings
+
+    def memory(self, subject: Subject) -> int:
+        """Bytes of the moments and of the solution of the largest layer."""
+        wide = max(4, subject.layers[0].dense.element_size())
+        return wide * max(
+            6 * layer.kind.groups * layer.shape[1] ** 2 + 8 * layer.size for layer in subject.layers
+        )
+
+    def steps(self, subject: Subject) -> Iterator[Step]:
+        """Solve a layer, or the layers of a block, in each step."""
+        total, done = len(subject.layers), 0
+        for group in paired_order(subject):
+            done += len(group.layers)
+            if done <= self.done:
+                continue
+            errors: list[tuple[float, float]] = []
+            with torch.no_grad():
+                for stage in group.stages():
+                    errors += self._solve_stage(subject, group, stage)
+            yield Step(group.label, done, total, *_means(errors))
+
+    def _solve_stage(
+        self, subject: Subject, group: Pair, stage: Sequence[Layer]
+    ) -> list[tuple[float, float]]:
+        """Solve layers that have the same inputs; return their errors on both kinds of samples."""
+        free = [layer for layer in stage if not is_frozen(layer)]
+        if not free:
+            return []
+        calibration, heldout = (
+            stage_moments(subject, group, free, feeds)
+            for feeds in (group.calibration, group.heldout)
+        )
+        found = []
+        for layer in free:
+            one, other = calibration[layer.name], heldout[layer.name]
+            if not torch.isfinite(one.inputs.pruned).all():
+                raise DataError(
+                    f"the inputs of layer {layer.name!r} are NaN or infinite; check the data, or "
+                    "load the model in a wider floating-point type"
+                )
+            found.append(self._solve(subject, layer, one, other))
+        return found
+
+    def _solve(
+        self, subject: Subject, layer: Layer, calibration: LayerMoments, heldout: LayerMoments
+    ) -> tuple[float, float]:
+        groups = layer.kind.groups
+        kept = ~layer.pruned.view(layer.shape).unflatten(0, (groups, -1))
+        before = layer.weight.to(calibration.dense.dtype).unflatten(0, (groups, -1))
+        bias_before = None
+        if calibration.bias is not None:
+            bias = layer.kind.module.bias.detach()
+            bias_before = bias.to(before.dtype).unflatten(0, (groups, -1))
+        old = calibration.error(before, bias_before), heldout.error(before, bias_before)
+        if not calibration.inputs.count:
+            return old
+        hessian, sides = calibration.equations(self.settings.ridge)
+        weight = solve_on_support(hessian, sides, kept, before, iterations=self.settings.iterations)
+        bias_after = calibration.best_bias(weight)
+        new = calibration.error(weight, bias_after), heldout.error(weight, bias_after)
+        # A layer that no held-out sample reaches is judged by the calibration samples.
+        index = 0 if math.isnan(old[1]) else 1
+        if not (torch.isfinite(weight).all() and new[index] < old[index]):
+            return old
+        subject.set_weight(layer, weight.flatten(0, 1).to(layer.dense.dtype))
+        if bias_after is not None:
+            layer.kind.module.bias.copy_(bias_after.flatten())
+        return new
+
+
+def stage_moments(
+    subject: Subject, group: Pair, stage: Sequence[Layer], feeds: tuple[Feed, Feed]
+) -> dict[str, LayerMoments]:
+    """Run samples through both models, up to the last layer of a stage; return its moments.
+
+    Parameters
+    ----------
+    subject : Subject
+    group : Pair
+    stage : sequence of Layer
+        Layers that have the same inputs.
+    feeds : tuple of Feed
+        Of the pruned and of the dense model, with the same samples.
+    """
+    dense_of = {layer.name: layer for layer in group.dense_layers}
+    first = stage[0]
+    movable = {layer.name: _bias_of(dense_of[layer.name], layer) for layer in stage}
+    shared: dict[bool, InputMoments] = {}
+    moments = {}
+    for layer in stage:
+        centred = movable[layer.name] is not None
+        if centred not in shared:
+            wide = torch.promote_types(layer.dense.dtype, torch.float32)
+            like = layer.dense.new_zeros((), dtype=wide)
+            shared[centred] = InputMoments(
+                layer.kind.groups, layer.shape[1], shifted=centred, like=like
+            )
+        moments[layer.name] = LayerMoments.of(layer, shared[centred], movable[layer.name])
+    own_inputs = first.name in subject.uneven
+    for (piece, run_pruned), (_, run_dense) in zip(*feeds, strict=True):
+        counted = counted_positions(piece)
+        pruned = _features(first, run_pruned, counted)
+        dense = pruned if own_inputs else _features(dense_of[first.name], run_dense, counted)
+        if [x.shape for x in pruned] != [x.shape for x in dense]:
+            dense = pruned
+        for x, y in zip(pruned, dense, strict=True):
+            for kind in shared.values():
+                kind.add(x, y)
+            for found in moments.values():
+                found.add_outputs(y)
+    return moments
+
+
+def _features(layer: Layer, run: Any, counted: Tensor | None) -> list[Tensor]:
+    """Return the features of a layer's calls in a run, by part, shape (positions, groups · in)."""
+    found: list[Tensor] = []
+
+    def after(key: int, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        inputs, output = inputs_and_output(layer, args, named, output)
+        if not inputs.numel():
+            return
+        count = len(inputs)
+        size = count
+        if not layer.kind.pointwise:
+            places = output.numel() // output.shape[1] // count
+            size = max(1, _CHUNK // (places * layer.shape[1] * layer.kind.groups))
+        for start in range(0, count, size):
+            part = inputs[start : start + size].detach()
+            features = layer.kind.features(part, output.shape, len(part)).flatten(0, 1)
+            if counted is not None and len(features) == counted.numel():
+                features = features[counted.flatten()]
+            # A copy, since the model may change its inputs in place.
+            found.append(features.clone() if features.data_ptr() == part.data_ptr() else features)
+
+    with watch_calls({0: layer.module}, after=after), suppress(StopForward):
+        run()
+    return found
+
+
+def _bias_of(dense: Layer, layer: Layer) -> Tensor | None:
+    """Return the dense bias if the layer has one that may move."""
+    own = getattr(layer.kind.module, "bias", None)
+    return dense.kind.module.bias if own is not None and own.requires_grad else None
+
+
+def _means(errors: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Mean calibration and held-out error of the layers of a step, those that are known."""
+    means = []
+    for column in zip(*errors, strict=True):
+        known = [value for value in column if not math.isnan(value)]
+        means.append(sum(known) / len(known) if known else math.nan)
+    return (means[0], means[1]) if means else (math.nan, math.nan)
