@@ -21,6 +21,7 @@ from icbs.data.objective import Objective
 from icbs.data.positions import counted_positions
 from icbs.data.samples import Samples
 from icbs.model.layer import Layer
+from icbs.recovery.teacher import Teacher
 
 CHUNK = 1 << 24
 """Maximum number of entries of the rows that are computed at a time."""
@@ -77,6 +78,8 @@ class GradientRows:
     memory : int
         Bytes for the inputs and output gradients of layers; layers that exceed it need further
         forward and backward passes in :meth:`gram`.
+    teacher : Teacher, optional
+        Take the gradients of the divergence from the dense model instead of the loss.
     """
 
     def __init__(
@@ -90,11 +93,13 @@ class GradientRows:
         run: int | None = None,
         biases: bool = False,
         memory: int = 1 << 31,
+        teacher: Teacher | None = None,
     ) -> None:
         self.model, self.layers = model, list(layers)
         self.objective, self.samples = objective, samples
         self.batch_size, self.memory = batch_size, memory
-        self.with_bias = {x.name for x in layers if biases and _bias(x) is not None}
+        self.teacher = teacher
+        self.with_bias = {x.name for x in layers if biases and _has_bias(x)}
         counted = counted_positions(samples)
         positions = 1 if counted is None else counted.shape[1]
         self.runs = 1 if run is None else math.ceil(positions / run)
@@ -191,7 +196,11 @@ class GradientRows:
             piece = self.samples[first : first + self.batch_size]
             with hooked(self.model, self.layers, len(piece), first) as hooks:
                 outputs = self.objective.run(self.model, piece.inputs)
-                total = self.objective.total(outputs, piece.targets)
+                if self.teacher is None:
+                    total = self.objective.total(outputs, piece.targets)
+                else:
+                    taught = self.teacher.outputs(piece)
+                    total = self.teacher.total(outputs, taught, piece.targets)
                 loss += float(total.detach())
                 hooks.send_back(total, sink)
         self.loss = loss / self.count
@@ -253,10 +262,10 @@ class GradientRows:
             yield block
 
 
-def _bias(layer: Layer) -> Tensor | None:
-    """Return the bias of a layer; None without one."""
+def _has_bias(layer: Layer) -> bool:
+    """Whether a layer has a bias that may move."""
     bias = getattr(layer.module, "bias", None)
-    return bias if isinstance(bias, Tensor) else None
+    return isinstance(bias, Tensor) and bias.requires_grad
 
 
 def _split(trace: Trace, runs: int) -> Trace:
