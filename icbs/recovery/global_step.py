@@ -13,7 +13,7 @@ from icbs.config.groups import Group
 from icbs.recovery.levenberg_marquardt import CALLS, FIRST, Problem, Search
 from icbs.recovery.method import Method, Step
 from icbs.recovery.subject import Subject
-from icbs.recovery.teacher import Teacher
+from icbs.recovery.teacher import teacher_of
 
 PATIENCE = 2
 """Consecutive linearisations without a step after which the method ends."""
@@ -59,6 +59,7 @@ class GlobalStep(Method):
     """
 
     name = "global"
+    needs_dense = False
     Settings = GlobalSettings
     settings: GlobalSettings
 
@@ -103,7 +104,6 @@ class GlobalStep(Method):
             yield Step(f"λ = {found:.1e}", number + 1, total, error, search.loss)
 
     def _problem(self, subject: Subject) -> Problem:
-        dense = subject.dense if self.settings.target == "dense" else None
         return Problem(
             subject.model,
             subject.free_layers(),
@@ -113,7 +113,7 @@ class GlobalStep(Method):
             self.settings,
             batch_size=1 if subject.uneven else subject.plan.batch_size,
             seed=subject.config.seed,
-            teacher=None if dense is None else Teacher(dense, subject.objective),
+            teacher=teacher_of(subject, self.settings.target),
             biases=self.settings.biases,
             memory=_calls(subject),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from icbs.data.losses import CausalLMLoss, ClassificationLoss, logits_of, widened
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
-from icbs.errors import DataError
+from icbs.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from icbs.recovery.subject import Subject
 
 
 class Teacher:
@@ -101,3 +104,23 @@ class Teacher:
         if self._causal:  # logits at t predict the token at t + 1
             return torch.cat([counted[:, 1:], torch.zeros_like(counted[:, :1])], dim=1)
         return counted
+
+
+def teacher_of(subject: Subject, target: str, temperature: float = 1.0) -> Teacher | None:
+    """Return the teacher of a subject for a setting ``target``: None for ``data``.
+
+    Raises
+    ------
+    ConfigError
+        If the target is ``dense``, and there is no dense model.
+    DataError
+        If the loss has no known distribution.
+    """
+    if target == "data":
+        return None
+    if subject.dense is None:
+        raise ConfigError(
+            "target='dense' needs the dense model, and this one is pruned already; pass the dense "
+            "model (dense), or set target='data'"
+        )
+    return Teacher(subject.dense, subject.objective, temperature)
