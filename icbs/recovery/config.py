@@ -27,7 +27,7 @@ class RecoveryConfig(Group):
     """
     options: Annotated[dict[str, Any], Unit("name: value")] = Field(default_factory=dict)
     """Settings of the method."""
-    heldout: Annotated[OpenShare, Unit("share of the samples")] = 0.2
+    heldout_share: Annotated[OpenShare, Unit("share of the samples")] = 0.2
     """Share of the samples that is held out, to stop before overfitting and to keep the best
     state.
 

@@ -31,7 +31,7 @@ from icbs.data.samples import Samples
 from icbs.errors import RunFolderError
 from icbs.export.digests import described, digest, file_digest, json_digest
 from icbs.export.headers import Count, Header, HistoryMark, Seconds
-from icbs.export.masks import save_masks
+from icbs.export.masks import load_masks, save_masks
 from icbs.export.pretrained import save_pruned
 from icbs.export.safetensors_files import open_tensors, read_text, write_error, write_tensors
 from icbs.recovery.memory import Plan
@@ -93,6 +93,16 @@ class RecoveryFolder(LockedFolder):
         """Lock a new folder, or that of an earlier recovery, for a context."""
         exists = (Path(path) / CONFIG).exists()
         return cls.existing(path) if exists else cls.new(path)
+
+    @classmethod
+    def has_other_masks(cls, path: Path, masks: Mapping[str, Tensor]) -> bool:
+        """Whether a folder has a finished recovery of other masks."""
+        if not ((path / MANIFEST).exists() and (path / MASKS).exists()):
+            return False
+        earlier = load_masks(path / MASKS)
+        return earlier.keys() != masks.keys() or any(
+            not torch.equal(earlier[name], mask.cpu()) for name, mask in masks.items()
+        )
 
     @property
     def started(self) -> bool:

@@ -98,7 +98,9 @@ def make_plan(subject: Subject, methods: Sequence[Method]) -> Plan:
     if limit is None:
         limit = int(SPARE * free_memory(device)) + sum(own.values()) + dense
     room = limit - sum(parts.values())
-    size = min(batch_of(subject.samples, config.batch_size), room // max(1, found.activations))
+    most = max(len(subject.samples), len(subject.heldout))
+    wanted = min(most, batch_of(subject.samples, config.batch_size))
+    size = min(wanted, room // max(1, found.activations))
     if size < 1:
         least = sum(parts.values()) + found.activations
         raise MemoryLimitError(

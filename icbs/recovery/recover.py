@@ -100,7 +100,7 @@ def recover(
     --------
     >>> result = recover(model, masks, batches, loss, method="least-squares")  # doctest: +SKIP
     """
-    chosen = _config(config, method, settings)
+    chosen = recovery_settings(config, method, settings)
     with ExitStack() as stack:
         plain = stack.enter_context(evaluation_mode(model))
         if dense is not None:
@@ -312,10 +312,16 @@ class Recovery:
         )
 
 
-def _config(
-    config: RecoveryConfig | None, method: str | None, settings: dict[str, Any]
+def recovery_settings(
+    config: RecoveryConfig | None, method: str | None, settings: Mapping[str, Any]
 ) -> RecoveryConfig:
-    """Combine the arguments of :func:`recover`; unknown names are settings of the method."""
+    """Combine the arguments of :func:`recover`; unknown names are settings of the method.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown method, or a value out of range.
+    """
     given = {} if config is None else config.model_dump(exclude_unset=True)
     if method is not None and method != given.get("method"):
         given = {**given, "method": method, "options": {}}

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from icbs.export.headers import Count, Header, Seconds
 from icbs.formatting import duration, significant
 
 
@@ -110,6 +111,25 @@ class RecoveryResult:
             "skipped": self.skipped,
             "seconds": self.seconds,
         }
+
+
+class RecoverySummary(Header):
+    """``summary.json`` of a finished recovery; see :meth:`RecoveryResult.summary`."""
+
+    method: str
+    initial_loss: float
+    loss: float
+    dense_loss: float
+    initial_calibration_loss: float
+    calibration_loss: float
+    density: float
+    weights: Count
+    layers: Count
+    steps: Count
+    skipped: dict[str, str]
+    seconds: Seconds
+    files: dict[str, str]
+    """Digests of the model's files, by path within the folder."""
 
 
 def describe(summary: dict[str, Any]) -> list[str]:

@@ -235,7 +235,7 @@ def _split(
             "or held-out samples (heldout)"
         )
     order = torch.randperm(len(samples), generator=streams.samples(config.seed))
-    count = min(max(1, round(config.heldout * len(samples))), len(samples) - 1)
+    count = min(max(1, round(config.heldout_share * len(samples))), len(samples) - 1)
     return samples[order[count:]], samples[order[:count]]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,13 @@ from icbs.enumeration.comparison import Comparison
 from icbs.errors import RunFolderError
 from icbs.export.headers import TaskNotes
 from icbs.export.safetensors_files import read_text
+from icbs.recovery import FOLDER as RECOVERY
+from icbs.recovery.result import RecoverySummary, describe
 from icbs.report.evaluations import FILE, Evaluation, read_evaluations
 from icbs.report.figure import Curve
 from icbs.report.layers import LayerFigures, layer_figures
 from icbs.run.history import BlockRecord
+from icbs.run.results_files import SUMMARY
 from icbs.run.run_folder import RunFolder
 
 
@@ -52,6 +55,10 @@ class Overview:
     """Layer name → numbers of weights and of kept weights; empty for an unfinished run."""
     optimum: Comparison | None = None
     """Comparison with the true optimum, of a finished run that had one."""
+    recovered: Mapping[str, float] = field(default_factory=dict)
+    """Test figures of the recovered model; empty without one."""
+    recovery: list[str] = field(default_factory=list)
+    """Lines on the recovery; empty without one."""
 
     @classmethod
     def of(cls, run: str | Path) -> Overview:
@@ -89,6 +96,7 @@ class Overview:
                 for name, mask in sorted(folder.final_masks().items())
             },
             optimum=_read_optimum(folder.path / OPTIMUM) if status.finished else None,
+            **_read_recovery(folder.path / RECOVERY),
         )
 
     @property
@@ -127,6 +135,8 @@ class Overview:
             last = self.evaluations[-1]
             done = self.finished and last.step == self.passes
             found["pruned" if done else f"after pass {last.step}"] = last.figures
+        if self.recovered:
+            found["recovered"] = self.recovered
         return found
 
 
@@ -144,6 +154,25 @@ def _read_optimum(path: Path) -> Comparison | None:
         return Comparison.from_json(read_text(path))
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} is damaged: {error!s:.1000}") from error
+
+
+def _read_recovery(folder: Path) -> dict[str, Any]:
+    """Read the figures of a finished recovery; empty without one.
+
+    Raises
+    ------
+    RunFolderError
+        If a file is damaged.
+    """
+    path = folder / SUMMARY
+    if not path.exists():
+        return {}
+    try:
+        facts = RecoverySummary.from_json(read_text(path)).model_dump()
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} is damaged: {error!s:.1000}") from error
+    rows = read_evaluations(folder / FILE)
+    return {"recovered": rows[-1].figures if len(rows) > 1 else {}, "recovery": describe(facts)}
 
 
 def resume_command(folder: Path, task: str, solver: str) -> str:

@@ -88,6 +88,8 @@ def facts(run: Overview) -> list[str]:
             lines += [f"  {n} × {failure}" for failure, n in failures.most_common(MAX_FAILURES)]
     if run.density:
         lines.append(run.density)
+    if run.recovery:
+        lines += [f"recovery: {line}" for line in run.recovery]
     return lines
 
 
