@@ -184,10 +184,31 @@ class GradientRows:
                 matrix.masked_fill_(layer.pruned.view_as(matrix), 0)
         return found
 
-    def mean(self) -> Direction:
-        """Return the mean gradient of the samples' losses, 0 at pruned weights."""
+    def mean(self, *, masked: bool = True) -> Direction:
+        """Return the mean gradient of the samples' losses; see :meth:`combine`."""
         ones = torch.ones(len(self), dtype=torch.float64, device=self.layers[0].dense.device)
-        return self.combine(ones / self.count)
+        return self.combine(ones / self.count, masked=masked)
+
+    def squares(self) -> dict[str, Tensor]:
+        """Return the mean over samples of the squared gradients, each position as a row.
+
+        Returns
+        -------
+        dict of str to Tensor, shape (out, in)
+            By layer name, also of pruned weights.
+        """
+        found = {}
+        for layer in self.layers:
+            wide = torch.promote_types(layer.dense.dtype, torch.float32)
+            found[layer.name] = torch.zeros_like(layer.dense, dtype=wide)
+
+        def add(layer: Layer, call: Call) -> None:
+            for trace in call.parts():
+                squared = Trace(trace.inputs.square(), trace.deltas.square(), trace.groups)
+                found[layer.name] += squared.gradient_sum() / self.count
+
+        self._run(add)
+        return found
 
     def _run(self, sink: Sink) -> None:
         """Take one forward and backward pass over the samples."""

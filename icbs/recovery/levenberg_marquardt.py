@@ -86,6 +86,29 @@ class Problem:
         rows = self._rows(few, teacher, settings.positions)
         return ClosedForm.of(rows, gradient=gradient), whole.loss
 
+    def diagonal(self, generator: torch.Generator) -> tuple[Direction, dict[str, Tensor]]:
+        """Compute the mean gradient, also of pruned weights, and the curvature's diagonal.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+            For targets drawn from the model.
+
+        Returns
+        -------
+        gradient : Direction
+        diagonal : dict of str to Tensor, shape (out, in)
+            By layer name, with each position of a sequence as a row.
+        """
+        settings = self.settings
+        data = self.samples[: settings.gradient_samples]
+        rows = self._rows(data, self.teacher, None)
+        gradient = rows.mean(masked=False)
+        few, teacher = data[: settings.rows], self.teacher
+        if settings.curvature == "monte-carlo":
+            few, teacher = self.drawn(few, generator), None
+        return gradient, self._rows(few, teacher, None).squares()
+
     def _rows(self, samples: Samples, teacher: Teacher | None, run: int | None) -> GradientRows:
         return GradientRows(
             self.model,
