@@ -23,7 +23,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from icbs.recovery.gradient_rows import Direction, GradientRows
+from icbs.recovery.direction import Direction
+from icbs.recovery.gradient_rows import GradientRows
 
 
 @dataclass

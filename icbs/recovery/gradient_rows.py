@@ -8,8 +8,7 @@ gradient. Only the entries of kept weights count, and optionally those of the la
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,45 +20,24 @@ from icbs.data.objective import Objective
 from icbs.data.positions import counted_positions
 from icbs.data.samples import Samples
 from icbs.model.layer import Layer
+from icbs.recovery.direction import Direction
+from icbs.recovery.row_traces import outputs_of, split, weight_gradients
 from icbs.recovery.teacher import Teacher
 
 CHUNK = 1 << 24
 """Maximum number of entries of the rows that are computed at a time."""
+_Traces = list[tuple[slice, Trace]]
+"""Traces of a layer with the ranges of their rows."""
 
 
-@dataclass
-class Direction:
-    """A change of the weights, or a gradient, by layer name."""
-
-    weights: dict[str, Tensor] = field(default_factory=dict)
-    """Shape (out, in)."""
-    biases: dict[str, Tensor] = field(default_factory=dict)
-    """Shape (out,); of layers whose bias takes part."""
-
-    def scaled(self, factor: float) -> Direction:
-        """Return the direction times a number."""
-        return Direction(
-            {name: value * factor for name, value in self.weights.items()},
-            {name: value * factor for name, value in self.biases.items()},
-        )
-
-    def add_(self, other: Direction) -> Direction:
-        """Add a direction with the same entries in place."""
-        for name, value in other.weights.items():
-            self.weights[name] += value
-        for name, value in other.biases.items():
-            self.biases[name] += value
-        return self
-
-    def dot(self, other: Direction) -> float:
-        """Return the inner product with a direction with the same entries."""
-        pairs = [(self.weights[n], other.weights[n]) for n in self.weights]
-        pairs += [(self.biases[n], other.biases[n]) for n in self.biases]
-        return sum(float((a.double() * b.double()).sum()) for a, b in pairs)
+class _FullError(Exception):
+    """Raised in a pass whose calls don't fit the memory."""
 
 
 class GradientRows:
     """Rows G, shape (R, p): gradients of the kept weights at the current weights.
+
+    Each method runs the model on all samples, unless :meth:`hold` has stored what they need.
 
     Parameters
     ----------
@@ -106,6 +84,7 @@ class GradientRows:
         """Rows of a sample."""
         self.loss = math.nan
         """Mean loss of the samples in the latest pass."""
+        self._held: list[tuple[Layer, Call]] | None = None
 
     def __len__(self) -> int:
         return len(self.samples) * self.runs
@@ -115,22 +94,51 @@ class GradientRows:
         """Number of samples N."""
         return len(self.samples)
 
+    def hold(self, most: int | None = None) -> bool:
+        """Store the inputs and output gradients of all layers, if they fit the memory.
+
+        No method then runs the model again, and the rows stay those of the current weights.
+
+        Parameters
+        ----------
+        most : int, optional
+            Bytes that may be stored; by default ``memory``.
+
+        Returns
+        -------
+        bool
+            Whether they fit.
+        """
+        held: list[tuple[Layer, Call]] = []
+        seen: dict[int, int] = {}
+        limit = self.memory if most is None else most
+
+        def store(layer: Layer, call: Call) -> None:
+            for tensor in (call.inputs, call.deltas):  # layers may share their inputs
+                seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            if sum(seen.values()) > limit:
+                raise _FullError
+            held.append((layer, call))
+
+        try:
+            self.run(store)
+        except _FullError:
+            return False
+        self._held = held
+        return True
+
     def gram(self) -> Tensor:
         """Return ``S = G Gᵀ``, shape (R, R), in float64."""
         device = self.layers[0].dense.device
         total = torch.zeros(len(self), len(self), dtype=torch.float64, device=device)
-        for group in self._groups():
-            calls: dict[str, dict[int, list[Call]]] = {layer.name: {} for layer in group}
-
-            def store(layer: Layer, call: Call, calls: dict = calls) -> None:
-                if layer.name in calls:
-                    calls[layer.name].setdefault(call.start, []).append(call)
-
-            self._run(store)
-            for layer in group:
-                own = calls.pop(layer.name)
-                for block in self._blocks(layer, own):
-                    total += block @ block.T
+        for layer, traces in self._stored():
+            for _, _, block in self._blocks(layer, traces):
+                total += block @ block.T
+            if layer.name in self.with_bias:
+                block = self._zeros(layer, layer.shape[0])
+                for rows, trace in traces:
+                    block[rows] += trace.deltas.sum(dim=1)
+                total += block @ block.T
         return total
 
     def along(self, direction: Direction) -> Tensor:
@@ -144,12 +152,12 @@ class GradientRows:
         def add(layer: Layer, call: Call) -> None:
             for rows, trace in self._traces(call):
                 if (matrix := direction.weights.get(layer.name)) is not None:
-                    moved = _outputs(trace, matrix)
+                    moved = outputs_of(trace, matrix)
                     total[rows] += (moved * trace.deltas).sum(dim=(1, 2)).double()
                 if (bias := direction.biases.get(layer.name)) is not None:
                     total[rows] += (trace.deltas @ bias).sum(dim=1).double()
 
-        self._run(add)
+        self.run(add)
         return total
 
     def combine(self, coefficients: Tensor, *, masked: bool = True) -> Direction:
@@ -176,7 +184,7 @@ class GradientRows:
                 if layer.name in self.with_bias:
                     found.biases[layer.name] += scaled.deltas.sum(dim=(0, 1))
 
-        self._run(add)
+        self.run(add)
         for layer in self.layers:
             matrix = found.weights[layer.name]
             check_finite(layer.name, matrix)
@@ -189,8 +197,13 @@ class GradientRows:
         ones = torch.ones(len(self), dtype=torch.float64, device=self.layers[0].dense.device)
         return self.combine(ones / self.count, masked=masked)
 
-    def squares(self) -> dict[str, Tensor]:
-        """Return the mean over samples of the squared gradients, each position as a row.
+    def squares(self, *, by_position: bool = True) -> dict[str, Tensor]:
+        """Return the squared gradients, summed over rows and divided by the number of samples.
+
+        Parameters
+        ----------
+        by_position : bool, default True
+            Take each position as a row, which is cheaper than whole rows.
 
         Returns
         -------
@@ -202,16 +215,27 @@ class GradientRows:
             wide = torch.promote_types(layer.dense.dtype, torch.float32)
             found[layer.name] = torch.zeros_like(layer.dense, dtype=wide)
 
-        def add(layer: Layer, call: Call) -> None:
-            for trace in call.parts():
-                squared = Trace(trace.inputs.square(), trace.deltas.square(), trace.groups)
-                found[layer.name] += squared.gradient_sum() / self.count
+        if by_position:
 
-        self._run(add)
+            def add(layer: Layer, call: Call) -> None:
+                for trace in call.parts():
+                    squared = Trace(trace.inputs.square(), trace.deltas.square(), trace.groups)
+                    found[layer.name] += squared.gradient_sum() / self.count
+
+            self.run(add)
+            return found
+        for layer, traces in self._stored():
+            for first, chosen, block in self._blocks(layer, traces, masked=False):
+                mean = block.square().sum(dim=0).view(chosen.shape) / self.count
+                found[layer.name][first : first + len(chosen)] = mean
         return found
 
-    def _run(self, sink: Sink) -> None:
-        """Take one forward and backward pass over the samples."""
+    def run(self, sink: Sink) -> None:
+        """Take one forward and backward pass over the samples, or repeat its calls if held."""
+        if self._held is not None:
+            for layer, call in self._held:
+                sink(layer, call)
+            return
         loss = 0.0
         for first in range(0, self.count, self.batch_size):
             piece = self.samples[first : first + self.batch_size]
@@ -230,12 +254,15 @@ class GradientRows:
         """Yield traces whose samples are rows, with the range of these rows."""
         first = call.start * self.runs
         for trace in call.parts():
-            split = trace if self.runs == 1 else _split(trace, self.runs)
-            yield slice(first, first + len(split.inputs)), split
-            first += len(split.inputs)
+            divided = trace if self.runs == 1 else split(trace, self.runs)
+            yield slice(first, first + len(divided.inputs)), divided
+            first += len(divided.inputs)
 
     def _groups(self) -> Iterable[list[Layer]]:
         """Divide the layers so that the calls of a group fit the memory."""
+        if self._held is not None:
+            yield self.layers
+            return
         sizes = dict.fromkeys((layer.name for layer in self.layers), 0)
 
         def measure(layer: Layer, call: Call) -> None:
@@ -243,7 +270,7 @@ class GradientRows:
 
         whole, self.samples = self.samples, self.samples[:1]
         try:
-            self._run(measure)
+            self.run(measure)
         finally:
             self.samples = whole
         group: list[Layer] = []
@@ -258,64 +285,48 @@ class GradientRows:
         if group:
             yield group
 
-    def _blocks(self, layer: Layer, calls: Mapping[int, Sequence[Call]]) -> Iterator[Tensor]:
-        """Yield columns of G, some outputs of a layer at a time, shape (R, any), in float64."""
-        traces = [
-            (rows, trace)
-            for own in calls.values()
-            for call in own
-            for rows, trace in self._traces(call)
-        ]
-        kept = ~layer.pruned.view(layer.shape)
-        outputs, inputs = layer.shape
-        step = max(1, CHUNK // (len(self) * inputs))
-        wide = torch.promote_types(layer.dense.dtype, torch.float32)
-        for first in range(0, outputs, step):
+    def _stored(self) -> Iterator[tuple[Layer, _Traces]]:
+        """Yield the traces of all rows, layer by layer; one pass for each group of layers."""
+        for group in self._groups():
+            calls: dict[str, list[Call]] = {layer.name: [] for layer in group}
+
+            def store(layer: Layer, call: Call, calls: dict[str, list[Call]] = calls) -> None:
+                if layer.name in calls:
+                    calls[layer.name].append(call)
+
+            self.run(store)
+            for layer in group:
+                own = calls.pop(layer.name)
+                yield layer, [found for call in own for found in self._traces(call)]
+
+    def _blocks(
+        self, layer: Layer, traces: _Traces, *, masked: bool = True
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield columns of G, some outputs of a layer at a time.
+
+        Yields
+        ------
+        first : int
+            The first of the outputs.
+        chosen : Tensor of bool, shape (outputs, in)
+            Their weights that have a column: those that are kept, or all.
+        block : Tensor, shape (R, number of columns)
+        """
+        kept = ~layer.pruned.view(layer.shape) | (not masked)
+        step = max(1, CHUNK // (len(self) * layer.shape[1]))
+        for first in range(0, layer.shape[0], step):
             chosen = kept[first : first + step]
-            block = layer.dense.new_zeros(len(self), int(chosen.sum()), dtype=wide)
+            block = self._zeros(layer, int(chosen.sum()))
             for rows, trace in traces:
-                block[rows] += _gradients(trace, first, chosen)
-            yield block
-        if layer.name in self.with_bias:
-            block = layer.dense.new_zeros(len(self), outputs, dtype=wide)
-            for rows, trace in traces:
-                block[rows] += trace.deltas.sum(dim=1)
-            yield block
+                block[rows] += weight_gradients(trace, first, chosen)
+            yield first, chosen, block
+
+    def _zeros(self, layer: Layer, columns: int) -> Tensor:
+        wide = torch.promote_types(layer.dense.dtype, torch.float32)
+        return layer.dense.new_zeros(len(self), columns, dtype=wide)
 
 
 def _has_bias(layer: Layer) -> bool:
     """Whether a layer has a bias that may move."""
     bias = getattr(layer.module, "bias", None)
     return isinstance(bias, Tensor) and bias.requires_grad
-
-
-def _split(trace: Trace, runs: int) -> Trace:
-    """Divide each sample into runs of consecutive positions, padded with zeros at the end."""
-    count, places, _ = trace.deltas.shape
-    length = math.ceil(places / runs)
-    missing = runs * length - places
-
-    def divided(values: Tensor) -> Tensor:
-        padded = nn.functional.pad(values, (0, 0, 0, missing)) if missing else values
-        return padded.reshape(count * runs, length, values.shape[2])
-
-    return Trace(divided(trace.inputs), divided(trace.deltas), trace.groups)
-
-
-def _gradients(trace: Trace, first: int, chosen: Tensor) -> Tensor:
-    """Rows of the weights of some outputs that are chosen, shape (N, chosen)."""
-    if trace.groups > 1 or trace.inputs.shape[1] == 1:
-        rows, columns = chosen.nonzero(as_tuple=True)
-        return trace.columns(rows + first, columns)
-    deltas = trace.deltas[:, :, first : first + len(chosen)]
-    return (deltas.transpose(1, 2) @ trace.inputs)[:, chosen]
-
-
-def _outputs(trace: Trace, matrix: Tensor) -> Tensor:
-    """Compute a layer's outputs with another matrix, shape (N, T, out)."""
-    matrix = matrix.to(trace.inputs)
-    if trace.groups == 1:
-        return trace.inputs @ matrix.T
-    features = trace.inputs.unflatten(2, (trace.groups, -1))
-    split = matrix.unflatten(0, (trace.groups, -1))
-    return torch.einsum("ntgc,goc->ntgo", features, split).flatten(2)

@@ -15,7 +15,8 @@ from icbs.data.positions import counted_positions
 from icbs.data.samples import Samples, epoch_order
 from icbs.model.layer import Layer
 from icbs.recovery.closed_form import ClosedForm
-from icbs.recovery.gradient_rows import Direction, GradientRows
+from icbs.recovery.direction import Direction
+from icbs.recovery.gradient_rows import GradientRows
 from icbs.recovery.teacher import Teacher
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Problem:
         if settings.curvature == "monte-carlo":
             few, teacher = self.drawn(few, generator), None
         rows = self._rows(few, teacher, settings.positions)
+        rows.hold()
         return ClosedForm.of(rows, gradient=gradient), whole.loss
 
     def diagonal(self, generator: torch.Generator) -> tuple[Direction, dict[str, Tensor]]:
@@ -210,6 +212,7 @@ class Search:
 
     def _improves(self, damping: float) -> bool:
         """Try a λ; keep its weights if their loss is the lowest so far."""
+        self._set(self.before)  # where the gradients are taken
         change = self.form.solve(damping * self.form.scale)
         self._set(self.before, change)
         loss = self.problem.measure()

@@ -15,7 +15,10 @@ from icbs.data.samples import Samples
 from icbs.model.finding import find_layers
 from icbs.model.layer import Layer
 from icbs.recovery.closed_form import ClosedForm
-from icbs.recovery.gradient_rows import Direction, GradientRows
+from icbs.recovery.direction import Direction
+from icbs.recovery.global_step import GlobalSettings
+from icbs.recovery.gradient_rows import GradientRows
+from icbs.recovery.levenberg_marquardt import FIRST, GRID, Problem, Search
 from tests.icbs.language import make_language_model
 
 
@@ -110,12 +113,15 @@ MODELS = ["linear", "convolutions", "repeated", "language"]
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("biases", [False, True])
-@pytest.mark.parametrize("memory", [1 << 30, 1])
+@pytest.mark.parametrize("memory", ["held", "groups", "layers"])
 def test_products_of_rows_equal_those_of_the_dense_matrix(name, biases, memory):
     model, layers, samples, objective = setup(name)
-    rows = GradientRows(
-        model, layers, objective, samples, batch_size=4, biases=biases, memory=memory
-    )
+    most = 1 if memory == "layers" else 1 << 30
+    rows = GradientRows(model, layers, objective, samples, batch_size=4, biases=biases, memory=most)
+    if memory == "held":
+        assert rows.hold()
+    else:
+        assert not rows.hold(1)
     G = dense_rows(model, layers, samples, objective, biases)
     K = G * kept_entries(layers, biases)
     torch.testing.assert_close(rows.gram(), K @ K.T)
@@ -125,6 +131,44 @@ def test_products_of_rows_equal_those_of_the_dense_matrix(name, biases, memory):
     torch.testing.assert_close(flat(everywhere, layers), G.T @ alpha)
     torch.testing.assert_close(rows.along(everywhere), G @ (G.T @ alpha))
     torch.testing.assert_close(flat(rows.mean(), layers), K.mean(dim=0))
+    squares = Direction(rows.squares(by_position=False))
+    weights = sum(layer.size for layer in layers)
+    torch.testing.assert_close(flat(squares, layers), G.square().mean(dim=0)[:weights])
+
+
+def test_held_rows_stay_those_of_the_weights_where_they_were_taken():
+    model, layers, samples, objective = setup("linear")
+    rows = GradientRows(model, layers, objective, samples, batch_size=4)
+    rows.hold()
+    before = rows.mean()
+    layers[0].replace_weights(2 * layers[0].dense)
+    assert torch.equal(flat(rows.mean(), layers), flat(before, layers))
+
+
+def test_the_step_that_a_search_chooses_is_that_of_the_weights_it_began_at():
+    model, layers, samples, objective = setup("linear")
+    x, y = samples.inputs, samples.targets
+    for memory in (1, 1 << 30):
+        problem = Problem(
+            *(model, layers, objective, samples, Samples(x, y)),
+            GlobalSettings(target="data"),
+            batch_size=4,
+            seed=0,
+            memory=memory,
+        )
+        form, _ = problem.linearise(0, torch.Generator().manual_seed(0))
+        before = [layer.weight.clone() for layer in layers]
+        expected = {}
+        for i in range(-6, 7):
+            damping = FIRST * GRID**i
+            expected[damping] = form.solve(damping * form.scale).weights
+        search = Search(problem, form)
+        found = search.run(FIRST * GRID**3)
+        assert found is not None
+        near = min(expected, key=lambda damping: abs(damping - found))
+        for layer, old in zip(layers, before, strict=True):
+            torch.testing.assert_close(layer.weight, old + expected[near][layer.name])
+            layer.kind.weight.copy_(old)
 
 
 @pytest.mark.parametrize("run", [1, 3, 7, 100])
