@@ -44,11 +44,11 @@ def weight_update(settings: WeightSettings) -> WeightUpdate | None:
             f"weights={settings.weights!r} runs in a single process; set weights='fixed', and "
             "recover the model afterwards (icbs.recover)"
         )
-    return GlobalUpdate(settings.weights_every)
+    return GlobalUpdate(settings.weights_every, settings.weights_return)
 
 
 class GlobalUpdate:
-    """A step of ``global`` on the kept weights, and new return values of the pruned ones.
+    """A step of ``global`` on the kept weights, and values at which the pruned ones return.
 
     The step minimises the divergence from the dense model if the loss has a known distribution,
     else the loss itself; see :mod:`icbs.recovery.levenberg_marquardt`. λ is chosen by the held-out
@@ -58,10 +58,12 @@ class GlobalUpdate:
     ----------
     every : int
         Number of passes between two updates.
+    returns : {"dense", "gradient"}
+        See :attr:`icbs.config.WeightSettings.weights_return`.
     """
 
-    def __init__(self, every: int) -> None:
-        self.every = every
+    def __init__(self, every: int, returns: str = "dense") -> None:
+        self.every, self.returns = every, returns
         self._dense: nn.Module | None = None
 
     def __call__(self, context: RunContext, state: RunState) -> dict[str, Tensor] | None:
@@ -74,7 +76,9 @@ class GlobalUpdate:
         before = [layer.weight.clone() for layer in context.layers]
         try:
             found = Search(problem, form).run(FIRST)
-            values = return_values(problem, generator)
+            values = {layer.name: layer.original for layer in context.layers}
+            if self.returns == "gradient":
+                values = return_values(problem, generator)
             new = {
                 layer.name: torch.where(
                     layer.pruned.view(layer.shape), values[layer.name], layer.weight
@@ -130,11 +134,11 @@ def dense_twin(model: nn.Module, layers: list[Layer]) -> nn.Module:
 
 
 def return_values(problem: Problem, generator: torch.Generator) -> dict[str, Tensor]:
-    """Values at which pruned weights return: the best of each by itself, given all others.
+    """Return the best value of each pruned weight by itself, given all others.
 
-    A pruned weight of gradient g and curvature h (the Fisher information's diagonal) has the
-    lowest value of the quadratic model at ``-g / h``. Dense values suit the dense model: where
-    the kept weights have moved, they may raise the loss.
+    For a weight of gradient g and curvature h (the Fisher information's diagonal) the quadratic
+    model is lowest at ``-g / h``. Dense values suit the dense model, from which the kept weights
+    have moved.
 
     Returns
     -------

@@ -13,6 +13,7 @@ from torch import Tensor
 from icbs.config.fields import Count, Positive, Unit
 from icbs.config.groups import Group
 from icbs.curvature.hooks import frozen
+from icbs.data.positions import counted_positions
 from icbs.data.samples import Samples
 from icbs.errors import ConfigError
 from icbs.recovery.method import Method, Step
@@ -30,13 +31,11 @@ class DistillSettings(Group):
 
     epochs: Count = 10
     """Maximum number of epochs over the calibration samples."""
-    learning_rate: Annotated[Positive, Unit("per update")] = 1e-3
-    """Initial step length of Adam, which falls linearly to 0.
-
-    The default is for small classifiers; use 1e-4 or less for language models.
-    """
-    batch: Annotated[Count, Unit("samples")] = 64
-    """Samples in an update; take 4 to 8 for language models."""
+    learning_rate: Annotated[Positive | None, Unit("per update")] = None
+    """Initial step length of Adam, which falls linearly to 0; by default 1e-3, and 1e-4 for
+    sequences."""
+    batch: Annotated[Count | None, Unit("samples")] = None
+    """Samples in an update; by default 64, and 8 for sequences."""
     parameters: Literal["all", "low-rank", "vectors"] = "all"
     """Parameters that move: kept weights and all vectors (biases, normalisation); vectors and a
     change of low rank within each mask (LoRA); or vectors only.
@@ -152,9 +151,7 @@ class Distill(Method):
                         if k.startswith(start)
                     }
                 )
-        self._optimizer = torch.optim.Adam(
-            self._optimised(), lr=self.settings.learning_rate, betas=BETAS
-        )
+        self._optimizer = torch.optim.Adam(self._optimised(), betas=BETAS)
         if self._saved is not None:
             self._restore_moments(subject, self._optimizer, self._saved)
         self._saved = None
@@ -172,12 +169,16 @@ class Distill(Method):
 
     def _updates(self, subject: Subject) -> int:
         """Return the number of updates of an epoch."""
-        return -(-len(subject.samples) // self.settings.batch)
+        return -(-len(subject.samples) // self._batch(subject))
+
+    def _batch(self, subject: Subject) -> int:
+        return self.settings.batch or (8 if _sequences(subject) else 64)
 
     def _train(self, subject: Subject, teacher: Teacher | None) -> float:
         """Train for one epoch; return the mean loss of its updates."""
         assert self._optimizer is not None
-        samples, size, updates = subject.samples, self.settings.batch, self._updates(subject)
+        samples, size, updates = subject.samples, self._batch(subject), self._updates(subject)
+        rate = self.settings.learning_rate or (1e-4 if _sequences(subject) else 1e-3)
         order = torch.randperm(len(samples), generator=subject.generator(self.done))
         total = 0.0
         with _training(subject, self._trained) as parameters:
@@ -186,7 +187,7 @@ class Distill(Method):
                 total += self._set_gradients(subject, teacher, part, parameters)
                 passed = (self.done * updates + number) / (self.settings.epochs * updates)
                 for group in self._optimizer.param_groups:
-                    group["lr"] = self.settings.learning_rate * (1 - passed)
+                    group["lr"] = rate * (1 - passed)
                 self._optimizer.step()
                 for trained in self._trained.values():
                     trained.write()
@@ -232,6 +233,11 @@ class Distill(Method):
         """Return the mean loss that is minimised, on held-out samples."""
         pieces = subject.pieces(subject.heldout)
         return sum(float(self._total(subject, teacher, p)) for p in pieces) / len(subject.heldout)
+
+
+def _sequences(subject: Subject) -> bool:
+    """Whether the samples are sequences."""
+    return counted_positions(subject.samples[:1]) is not None
 
 
 def _vectors(subject: Subject, weights: Container[str]) -> list[str]:

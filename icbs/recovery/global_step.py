@@ -22,7 +22,7 @@ PATIENCE = 2
 class GlobalSettings(Group):
     """Settings of ``global``."""
 
-    steps: Count = 10
+    steps: Count = 20
     """Number of linearisations, each with new gradients and a new λ.
 
     It stops before if no λ lowers the held-out loss, twice in a row. Raise it if the held-out

@@ -42,18 +42,21 @@ def test_weights_that_move_lower_the_loss_further_than_masks_alone():
     assert run(toy, weights="global").loss < 0.9 * run(other).loss
 
 
-def test_density_is_exact_and_pruned_weights_are_zero():
+@pytest.mark.parametrize("returns", ["dense", "gradient"])
+def test_density_is_exact_and_pruned_weights_are_zero(returns):
     toy = make_toy()
-    result = run(toy, weights="global", weights_every=1)
+    result = run(toy, weights="global", weights_every=1, weights_return=returns)
+    assert result.loss < result.initial_loss
     for name, mask in result.masks.items():
         weight = toy.model.get_submodule(name).weight.detach()
         assert int(mask.sum()) == round(0.3 * mask.numel())
         assert not weight[~mask].any()
 
 
-@pytest.mark.parametrize("every", [1, 3])
-def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path: Path, every):
-    settings = {"weights": "global", "weights_every": every, "checkpoint_every": 2}
+@pytest.mark.parametrize(("every", "returns"), [(1, "gradient"), (3, "dense")])
+def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path: Path, every, returns):
+    settings = {"weights": "global", "weights_every": every, "weights_return": returns}
+    settings |= {"checkpoint_every": 2}
     toy = make_toy()
     dense = copy.deepcopy(toy.model.state_dict())
     whole = run(toy, **settings)
