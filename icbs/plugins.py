@@ -157,6 +157,7 @@ RECOVERIES: Registry[Any] = Registry(
     {
         "statistics": f"{_METHODS}.statistics:StatisticsMethod",
         "least-squares": f"{_METHODS}.least_squares:LeastSquares",
+        "blocks": f"{_METHODS}.blocks:Blocks",
     },
 )
 """Classes of :class:`icbs.recovery.method.Method`, in the order in which ``auto`` tries them."""
