@@ -1,4 +1,4 @@
-"""Adam over some tensors of a model, with masks that hold in each step."""
+"""Adam over given tensors of a model, with masks that hold in each step."""
 
 from __future__ import annotations
 
