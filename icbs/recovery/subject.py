@@ -28,7 +28,7 @@ from icbs.recovery.masked_layers import (
     is_pruned,
     masked_layers,
 )
-from icbs.recovery.memory import Plan, batch_of
+from icbs.recovery.memory import Plan, batch_of, largest_input
 
 _FEW = 4
 """Samples for the checks of the loss and of the layers."""
@@ -55,6 +55,8 @@ class Subject:
     config: RecoveryConfig
     uneven: frozenset[str] = frozenset()
     """Layers that get only some samples or positions, such as experts behind a router."""
+    input_bytes: int = 0
+    """Bytes of one sample in the largest input of a layer."""
     plan: Plan = field(default_factory=Plan)
     """Batch sizes that keep the recovery within its memory limit."""
 
@@ -115,6 +117,7 @@ class Subject:
             held,
             config,
             frozenset(found.uneven),
+            input_bytes=largest_input(model, layers, singles[0]),
         )
 
     @property
