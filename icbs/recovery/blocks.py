@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from icbs.recovery.masked_adam import MaskedAdam
 from icbs.recovery.method import Method, Step
 from icbs.recovery.subject import Subject, normalisations
 
+log = logging.getLogger("icbs")
 _POSITIONS = 1024
 """Positions in a batch, unless its size is set."""
 _LEAST, _MOST = 4, 256
@@ -82,6 +84,13 @@ class Blocks(Method):
         """Find the blocks, and refuse fewer samples than a batch."""
         one = subject.samples[:1].to(subject.device)
         self._names, self._blocks = find_blocks(subject.model, subject.layers, one)
+        outside = [
+            layer.name
+            for layer in subject.layers
+            if not any(is_inside(layer.name, name) for name in self._names)
+        ]
+        if outside:
+            log.info("outside of the chain of blocks and not trained: %s", ", ".join(outside))
         states = HiddenStates.of(subject.model, self._names, self._blocks, [one]).states[0]
         self._state_bytes = states.nbytes
         places = states.numel() // states.shape[_channels(states)]

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from icbs import CausalLMLoss, DataError, LayerError, RecoveryResult, hold_masks, recover
+from icbs.layerwise import prune_layerwise
 from icbs.model.layer import Layer
 from icbs.recovery.block_chain import HiddenStates, find_blocks
 from icbs.recovery.masked_adam import MaskedAdam
 from icbs.recovery.masked_layers import masked_layers
+from tests.icbs.architectures import make
 from tests.icbs.conftest import Toy, make_toy
 from tests.icbs.test_layerwise import decoder, texts
 from tests.icbs.test_recovery import toy_masks
@@ -133,8 +135,6 @@ def test_padding_is_ignored():
             ids = torch.where(pad, (inputs["input_ids"] + shift) % 50, inputs["input_ids"])
             batches.append((inputs | {"input_ids": ids}, labels))
         model, masks = decoder(), None
-        from icbs.layerwise import prune_layerwise
-
         masks = prune_layerwise(decoder(), texts(24), "wanda", density=0.6).masks
         result = recover(
             model, masks, batches, CausalLMLoss(), method="blocks", batch=4, learning_rate=1e-3,
@@ -198,3 +198,20 @@ def test_adam_under_masks_is_torchs_adam_with_held_masks(dtype):
     torch.testing.assert_close(
         one.weight.to(other.weight), other.weight, atol=tolerance, rtol=tolerance
     )
+
+
+@pytest.mark.parametrize("method", ["least-squares", "blocks"])
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_transformers_are_recovered(name, method):
+    """Decoders, and encoders with a decoder."""
+    ids = torch.randint(3, 60, (24, 10), generator=torch.Generator().manual_seed(0))
+    inputs = {"input_ids": ids} | ({"decoder_input_ids": ids} if name == "t5" else {})
+    model = make(name)
+    masks = prune_layerwise(copy.deepcopy(model), [(inputs, ids)], "wanda", density=0.5).masks
+    options = {"batch": 4, "learning_rate": 1e-3, "epochs": 3} if method == "blocks" else {}
+    result = recover(model, masks, [(inputs, ids)], method=method, **options)
+    assert result.loss < result.initial_loss
+    errors = [row.heldout_error for row in result.history]
+    assert all(0 < error < 1 for error in errors)
+    for layer, mask in masks.items():
+        assert not model.get_submodule(layer).weight[~mask].any()
