@@ -67,6 +67,7 @@ class LeastSquares(Method):
             6 * layer.kind.groups * layer.shape[1] ** 2 + 8 * layer.size for layer in subject.layers
         )
 
+    @torch.no_grad()
     def steps(self, subject: Subject) -> Iterator[Step]:
         """Solve a layer, or the layers of a block, in each step."""
         total, done = len(subject.layers), 0
@@ -75,9 +76,8 @@ class LeastSquares(Method):
             if done <= self.done:
                 continue
             errors: list[tuple[float, float]] = []
-            with torch.no_grad():
-                for stage in group.stages():
-                    errors += self._solve_stage(subject, group, stage)
+            for stage in group.stages():
+                errors += self._solve_stage(subject, group, stage)
             yield Step(group.label, done, total, *_means(errors))
 
     def _solve_stage(

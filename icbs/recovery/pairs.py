@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from icbs.data.pytree import first_argument
@@ -70,6 +71,7 @@ class Pair:
             yield [names[name] for name in stage]
 
 
+@torch.no_grad()
 def paired_order(subject: Subject) -> Iterator[Pair]:
     """Yield groups of layers in the order of execution, with feeds of both models.
 
