@@ -21,6 +21,7 @@ DEFAULTS = Path(__file__).parents[1] / "zoo" / "language_model.yaml"
 WHAT, MORE = "Model and data (--model, --task or --config)", "Other settings, and results"
 #: Headings of the groups of settings (:mod:`icbs.config.groups`) that have flags.
 LAYERS, START, BLOCKS = "Layers and density", "Initial masks", "Blocks"
+WEIGHTS = "Weights"
 SOLVER, BUDGET, RUN_FOLDER = "Solver", "Budget and numbers", "Run folder"
 
 #: Settings for ``--set`` other than the pruner's.
@@ -100,6 +101,14 @@ def prune(
             help="Weights in a block, 2 at least; all for one block of all weights.",
             show_default="2048; with --model 1024",
             rich_help_panel=BLOCKS,
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Whether kept weights move between passes: fixed or global.",
+            show_default="fixed",
+            rich_help_panel=WEIGHTS,
         ),
     ] = None,
     solver: Annotated[
@@ -204,6 +213,7 @@ def prune(
         "pruner.passes": passes,
         "pruner.time_limit": time_limit,
         "pruner.solver": solver,
+        "pruner.weights": weights,
         "pruner.block_size": block_size,
         "pruner.initial": initial,
         "pruner.seed": seed,

@@ -16,11 +16,11 @@ from icbs.config.groups import Group
 from icbs.data.positions import counted_positions
 from icbs.errors import DataError
 from icbs.layerwise.chain import StopForward
+from icbs.layerwise.conjugate_gradients import solve_on_support
 from icbs.layerwise.execution_order import Feed
 from icbs.model.calls import inputs_and_output
 from icbs.model.hooks import watch_calls
 from icbs.model.layer import Layer
-from icbs.recovery.conjugate_gradients import solve_on_support
 from icbs.recovery.masked_layers import is_frozen
 from icbs.recovery.method import Method, Step
 from icbs.recovery.moments import InputMoments, LayerMoments

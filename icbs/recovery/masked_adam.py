@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from icbs.model.layer import Layer
+from icbs.recovery.trained import Full
 
 
 class MaskedAdam:
@@ -30,17 +31,14 @@ class MaskedAdam:
     def __init__(
         self, tensors: Mapping[str, Tensor], layers: Sequence[Layer], rate: float, steps: int
     ) -> None:
-        self.tensors = list(tensors.values())
+        self._tensors = list(tensors.values())
         pruned = {
             f"{layer.name}.weight": layer.kind.shaped(layer.pruned.view(layer.shape))
             for layer in layers
         }
-        self._pruned = [pruned.get(name) for name in tensors]
-        self._values = [
-            nn.Parameter(t.detach().to(torch.promote_types(t.dtype, torch.float32), copy=True))
-            for t in self.tensors
-        ]
-        self._adam = torch.optim.Adam(self._values, lr=rate, betas=(0.9, 0.95))
+        self._trained = [Full(t.detach(), pruned.get(name)) for name, t in tensors.items()]
+        values = [value for full in self._trained for value in full.optimised()]
+        self._adam = torch.optim.Adam(values, lr=rate, betas=(0.9, 0.95))
         self._schedule = torch.optim.lr_scheduler.LambdaLR(
             self._adam, lambda step: max(0.0, 1 - step / steps)
         )
@@ -49,12 +47,11 @@ class MaskedAdam:
     def step(self, loss: Tensor) -> None:
         """Take a step down the gradient of a loss."""
         with torch.enable_grad():
-            gradients = torch.autograd.grad(loss, self.tensors, allow_unused=True)
-        for value, gradient, pruned in zip(self._values, gradients, self._pruned, strict=True):
-            if gradient is not None and pruned is not None:
-                gradient = gradient.masked_fill(pruned, 0)
-            value.grad = None if gradient is None else gradient.to(value.dtype)
+            gradients = torch.autograd.grad(loss, self._tensors, allow_unused=True)
+        for full, gradient in zip(self._trained, gradients, strict=True):
+            if gradient is not None:
+                full.accept(gradient)
         self._adam.step()
         self._schedule.step()
-        for tensor, value, pruned in zip(self.tensors, self._values, self._pruned, strict=True):
-            tensor.copy_(value if pruned is None else value.masked_fill(pruned, 0))
+        for full in self._trained:
+            full.write()

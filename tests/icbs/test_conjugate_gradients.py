@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from icbs.layerwise.conjugate_gradients import solve_exactly, solve_on_support
 from icbs.model.layer import Layer
-from icbs.recovery.conjugate_gradients import solve_exactly, solve_on_support
 from icbs.recovery.moments import InputMoments, LayerMoments
 
 

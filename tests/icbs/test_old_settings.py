@@ -124,7 +124,8 @@ def as_before(run: Path, **changes: object) -> None:
         "acceptance": rule != "off",
         "acceptance_unit": "pass" if rule == "pass" else "block",
     }
-    del config["save_blocks"], config["save_blocks_limit"]
+    for name in ("save_blocks", "save_blocks_limit", "weights", "weights_every"):
+        del config[name]
     config |= {name: value for name, (value, _) in CONSTANTS.items()} | changes
     assert set(config) == set(BEFORE)
     text = dump_plain({name: config[name] for name in BEFORE})
