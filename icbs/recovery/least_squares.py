@@ -27,6 +27,8 @@ from icbs.recovery.moments import InputMoments, LayerMoments
 from icbs.recovery.pairs import Pair, paired_order
 from icbs.recovery.subject import Subject
 
+_JUDGED = 8
+"""Number of steps, spread evenly, after which the loss is measured."""
 _CHUNK = 1 << 22
 """Maximum number of unfolded features of a convolution at a time."""
 
@@ -78,7 +80,9 @@ class LeastSquares(Method):
             errors: list[tuple[float, float]] = []
             for stage in group.stages():
                 errors += self._solve_stage(subject, group, stage)
-            yield Step(group.label, done, total, *_means(errors))
+            before = done - len(group.layers)
+            due = done == total or done * _JUDGED // total > before * _JUDGED // total
+            yield Step(group.label, done, total, *_means(errors), judged=due)
 
     def _solve_stage(
         self, subject: Subject, group: Pair, stage: Sequence[Layer]
@@ -158,10 +162,11 @@ def stage_moments(
             )
         moments[layer.name] = LayerMoments.of(layer, shared[centred], movable[layer.name])
     own_inputs = first.name in subject.uneven
+    once = first.name in group.called_once and not own_inputs
     for (piece, run_pruned), (_, run_dense) in zip(*feeds, strict=True):
         counted = counted_positions(piece)
-        pruned = _calls(first, run_pruned)
-        dense = pruned if own_inputs else _calls(dense_of[first.name], run_dense)
+        pruned = _calls(first, run_pruned, once=once)
+        dense = pruned if own_inputs else _calls(dense_of[first.name], run_dense, once=once)
         if [inputs.shape for inputs, _ in pruned] != [inputs.shape for inputs, _ in dense]:
             dense = pruned
         for (inputs, size), (others, _) in zip(pruned, dense, strict=True):
@@ -177,8 +182,13 @@ def stage_moments(
     return moments
 
 
-def _calls(layer: Layer, run: Callable[[], object]) -> list[tuple[Tensor, torch.Size]]:
-    """Return the inputs, and the shape of the output, of each call of a layer in a run."""
+def _calls(
+    layer: Layer, run: Callable[[], object], *, once: bool
+) -> list[tuple[Tensor, torch.Size]]:
+    """Return the inputs, and the shape of the output, of each call of a layer in a run.
+
+    With ``once`` the run ends after the first call.
+    """
     found: list[tuple[Tensor, torch.Size]] = []
 
     def after(key: int, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
@@ -186,6 +196,8 @@ def _calls(layer: Layer, run: Callable[[], object]) -> list[tuple[Tensor, torch.
         if inputs.numel():
             # A copy, since the model may change its inputs in place.
             found.append((inputs.detach().clone(), output.shape))
+            if once:
+                raise StopForward
 
     with watch_calls({0: layer.module}, after=after), suppress(StopForward):
         run()

@@ -90,7 +90,7 @@ def make_plan(subject: Subject, methods: Sequence[Method]) -> Plan:
     parts = {
         "model": sum(own.values()),
         "dense model": dense,
-        "best state": copies,
+        "initial and best state": 2 * copies,
         "shared by the samples": found.shared,
         "samples": found.sample * (len(subject.samples) + len(subject.heldout)),
         "method": max((method.memory(subject) for method in methods), default=0),

@@ -86,13 +86,15 @@ class Subject:
             )
         layers = masked_layers(model, masks)
         check_frozen(layers)
-        check_kept(layers)
-        pruned = is_pruned(layers) if dense is None else False
+        if dense is None:
+            check_kept(layers)
+        pruned = dense is None and is_pruned(layers)
         samples, held = _split(batches, heldout, config)
         if dense is None and not pruned:
             dense = twin(model, layers)
         dense_layers = [] if dense is None else _same_layers(dense, layers)
         if dense is not None:
+            check_kept(layers, dense_layers)
             check_reference(layers, dense_layers)
             for layer, other in zip(layers, dense_layers, strict=True):
                 layer.dense = other.dense
