@@ -158,6 +158,7 @@ RECOVERIES: Registry[Any] = Registry(
         "statistics": f"{_METHODS}.statistics:StatisticsMethod",
         "least-squares": f"{_METHODS}.least_squares:LeastSquares",
         "global": f"{_METHODS}.global_step:GlobalStep",
+        "blocks": f"{_METHODS}.blocks:Blocks",
         "distill": f"{_METHODS}.distill:Distill",
     },
 )

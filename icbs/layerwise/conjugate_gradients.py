@@ -45,29 +45,33 @@ def solve_on_support(
     diagonal = hessian.diagonal(dim1=1, dim2=2).unsqueeze(1)
     # Inputs that are always 0 have no equation: their weights stay.
     inverse = torch.where(diagonal > 0, 1 / diagonal, torch.zeros_like(diagonal))
-    start = torch.where(kept, start, 0)
+    outside = ~kept
+    start = start.masked_fill(outside, 0)
     weight = start.clone()
-    residual = torch.where(kept, sides - weight @ hessian, 0)
-    direction = residual * inverse
-    size = (residual * direction).sum(dim=2, keepdim=True)
-    wanted = torch.where(kept, sides, 0)
-    limit = tolerance**2 * (wanted.square() * inverse).sum(dim=2, keepdim=True)
+    residual = (sides - weight @ hessian).masked_fill_(outside, 0)
+    before = _objective(sides, start, residual)
+    scaled = residual * inverse
+    direction = scaled.clone()
+    size = _dot(residual, scaled)
+    wanted = sides.masked_fill(outside, 0)
+    limit = tolerance**2 * _dot(wanted, wanted * inverse)
+    del wanted
     for _ in range(iterations):
-        active = size > limit
+        product = (direction @ hessian).masked_fill_(outside, 0)
+        curvature = _dot(direction, product)
+        active = (size > limit) & (curvature > 0)
         if not active.any():
             break
-        product = torch.where(kept, direction @ hessian, 0)
-        curvature = (direction * product).sum(dim=2, keepdim=True)
-        active &= curvature > 0
         step = torch.where(active, size / curvature, 0)
-        weight += step * direction
-        residual -= step * product
-        scaled = residual * inverse
-        after = (residual * scaled).sum(dim=2, keepdim=True)
-        beta = torch.where(active, after / size, 0)
-        direction = torch.where(active, scaled + beta * direction, 0)
+        weight.addcmul_(direction, step)
+        residual.addcmul_(product, step, value=-1)
+        torch.mul(residual, inverse, out=scaled)
+        after = _dot(residual, scaled)
+        direction.mul_(torch.where(active, after / size, 0)).add_(scaled)
         size = torch.where(active, after, 0)
-    better = _objective(hessian, sides, weight) <= _objective(hessian, sides, start)
+    # The updated residual can't be trusted if H is singular.
+    residual = (sides - weight @ hessian).masked_fill_(outside, 0)
+    better = _objective(sides, weight, residual) <= before
     return torch.where(better, weight, start)
 
 
@@ -98,5 +102,11 @@ def solve_exactly(hessian: Tensor, sides: Tensor, kept: Tensor, start: Tensor) -
     return found
 
 
-def _objective(hessian: Tensor, sides: Tensor, weight: Tensor) -> Tensor:
-    return ((0.5 * (weight @ hessian) - sides) * weight).sum(dim=2, keepdim=True)
+def _dot(one: Tensor, other: Tensor) -> Tensor:
+    """Return the scalar products of the rows, shape (groups, out, 1)."""
+    return torch.linalg.vecdot(one, other).unsqueeze(2)
+
+
+def _objective(sides: Tensor, weight: Tensor, residual: Tensor) -> Tensor:
+    """Return ``½ w H wᵀ - w·b`` for the residual ``b - w H`` on the support."""
+    return -0.5 * _dot(weight, sides + residual)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -27,7 +27,9 @@ from icbs.recovery.moments import InputMoments, LayerMoments
 from icbs.recovery.pairs import Pair, paired_order
 from icbs.recovery.subject import Subject
 
-_CHUNK = 1 << 24
+_JUDGED = 8
+"""Number of steps, spread evenly, after which the loss is measured."""
+_CHUNK = 1 << 22
 """Maximum number of unfolded features of a convolution at a time."""
 
 
@@ -67,6 +69,7 @@ class LeastSquares(Method):
             6 * layer.kind.groups * layer.shape[1] ** 2 + 8 * layer.size for layer in subject.layers
         )
 
+    @torch.no_grad()
     def steps(self, subject: Subject) -> Iterator[Step]:
         """Solve a layer, or the layers of a block, in each step."""
         total, done = len(subject.layers), 0
@@ -75,10 +78,11 @@ class LeastSquares(Method):
             if done <= self.done:
                 continue
             errors: list[tuple[float, float]] = []
-            with torch.no_grad():
-                for stage in group.stages():
-                    errors += self._solve_stage(subject, group, stage)
-            yield Step(group.label, done, total, *_means(errors))
+            for stage in group.stages():
+                errors += self._solve_stage(subject, group, stage)
+            before = done - len(group.layers)
+            due = done == total or done * _JUDGED // total > before * _JUDGED // total
+            yield Step(group.label, done, total, *_means(errors), judged=due)
 
     def _solve_stage(
         self, subject: Subject, group: Pair, stage: Sequence[Layer]
@@ -158,44 +162,63 @@ def stage_moments(
             )
         moments[layer.name] = LayerMoments.of(layer, shared[centred], movable[layer.name])
     own_inputs = first.name in subject.uneven
+    once = first.name in group.called_once and not own_inputs
     for (piece, run_pruned), (_, run_dense) in zip(*feeds, strict=True):
         counted = counted_positions(piece)
-        pruned = _features(first, run_pruned, counted)
-        dense = pruned if own_inputs else _features(dense_of[first.name], run_dense, counted)
-        if [x.shape for x in pruned] != [x.shape for x in dense]:
+        pruned = _calls(first, run_pruned, once=once)
+        dense = pruned if own_inputs else _calls(dense_of[first.name], run_dense, once=once)
+        if [inputs.shape for inputs, _ in pruned] != [inputs.shape for inputs, _ in dense]:
             dense = pruned
-        for x, y in zip(pruned, dense, strict=True):
-            for kind in shared.values():
-                kind.add(x, y)
-            for found in moments.values():
-                found.add_outputs(y)
+        for (inputs, size), (others, _) in zip(pruned, dense, strict=True):
+            for x, y in zip(
+                _features(first, inputs, size, counted),
+                _features(first, others, size, counted),
+                strict=True,
+            ):
+                for kind in shared.values():
+                    kind.add(x, y)
+                for found in moments.values():
+                    found.add_outputs(y)
     return moments
 
 
-def _features(layer: Layer, run: Any, counted: Tensor | None) -> list[Tensor]:
-    """Return the features of a layer's calls in a run, by part, shape (positions, groups · in)."""
-    found: list[Tensor] = []
+def _calls(
+    layer: Layer, run: Callable[[], object], *, once: bool
+) -> list[tuple[Tensor, torch.Size]]:
+    """Return the inputs, and the shape of the output, of each call of a layer in a run.
+
+    With ``once`` the run ends after the first call.
+    """
+    found: list[tuple[Tensor, torch.Size]] = []
 
     def after(key: int, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         inputs, output = inputs_and_output(layer, args, named, output)
-        if not inputs.numel():
-            return
-        count = len(inputs)
-        size = count
-        if not layer.kind.pointwise:
-            places = output.numel() // output.shape[1] // count
-            size = max(1, _CHUNK // (places * layer.shape[1] * layer.kind.groups))
-        for start in range(0, count, size):
-            part = inputs[start : start + size].detach()
-            features = layer.kind.features(part, output.shape, len(part)).flatten(0, 1)
-            if counted is not None and len(features) == counted.numel():
-                features = features[counted.flatten()]
+        if inputs.numel():
             # A copy, since the model may change its inputs in place.
-            found.append(features.clone() if features.data_ptr() == part.data_ptr() else features)
+            found.append((inputs.detach().clone(), output.shape))
+            if once:
+                raise StopForward
 
     with watch_calls({0: layer.module}, after=after), suppress(StopForward):
         run()
     return found
+
+
+def _features(
+    layer: Layer, inputs: Tensor, output: torch.Size, counted: Tensor | None
+) -> Iterator[Tensor]:
+    """Yield the features of a call, a few samples at a time, shape (positions, groups · in)."""
+    count = len(inputs)
+    size = count
+    if not layer.kind.pointwise:
+        places = output.numel() // output[1] // count
+        size = max(1, _CHUNK // (places * layer.shape[1] * layer.kind.groups))
+    for start in range(0, count, size):
+        part = inputs[start : start + size]
+        features = layer.kind.features(part, output, len(part)).flatten(0, 1)
+        if counted is not None and len(features) == counted.numel():
+            features = features[counted.flatten()]
+        yield features
 
 
 def _bias_of(dense: Layer, layer: Layer) -> Tensor | None:

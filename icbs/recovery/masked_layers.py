@@ -83,16 +83,25 @@ def is_frozen(layer: Layer) -> bool:
     return not layer.module.weight.requires_grad
 
 
-def check_kept(layers: Sequence[Layer]) -> None:
+def check_kept(layers: Sequence[Layer], dense: Sequence[Layer] = ()) -> None:
     """Refuse masks that keep mostly zeros: those of another model or density.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    dense : sequence of Layer, optional
+        The same layers of the dense model, whose zeros don't count.
 
     Raises
     ------
     LayerError
     """
-    for layer in layers:
-        kept = layer.dense.flatten()[~layer.pruned]
-        zeros = len(kept) - int(kept.count_nonzero())
+    for number, layer in enumerate(layers):
+        zero = layer.dense.flatten() == 0
+        if dense:
+            zero &= dense[number].dense.flatten() != 0
+        kept = zero[~layer.pruned]
+        zeros = int(kept.sum())
         if len(kept) and zeros > MOST_ZEROS * len(kept):
             raise LayerError(
                 f"{zeros:,} of the {len(kept):,} weights of {layer.name!r} that its mask keeps are "

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from icbs.data.pytree import call, tensors
+from icbs.data.pytree import call, first_argument, tensors
 from icbs.data.samples import Samples
 from icbs.errors import MemoryLimitError
 from icbs.formatting import byte_size
 from icbs.model.hooks import watch_calls
+from icbs.model.layer import Layer
 from icbs.run.memory import SPARE, free_memory, survey
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def make_plan(subject: Subject, methods: Sequence[Method]) -> Plan:
     parts = {
         "model": sum(own.values()),
         "dense model": dense,
-        "best state": copies,
+        "initial and best state": 2 * copies,
         "shared by the samples": found.shared,
         "samples": found.sample * (len(subject.samples) + len(subject.heldout)),
         "method": max((method.memory(subject) for method in methods), default=0),
@@ -113,6 +114,20 @@ def make_plan(subject: Subject, methods: Sequence[Method]) -> Plan:
     plan = Plan(size, max(1, min(len(subject.samples), forward)), limit, parts)
     log.info("%s", plan)
     return plan
+
+
+@torch.no_grad()
+def largest_input(model: nn.Module, layers: Sequence[Layer], one: Samples) -> int:
+    """Return the bytes of the largest input of a layer for one sample."""
+    largest = 0
+
+    def before(name: str, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        nonlocal largest
+        largest = max(largest, first_argument(args, named).nbytes)
+
+    with watch_calls({layer.name: layer.module for layer in layers}, before=before):
+        call(model, one.inputs)
+    return largest
 
 
 def _of(model: nn.Module) -> list[Tensor]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from icbs.data.pytree import first_argument
@@ -27,6 +28,8 @@ class Pair:
     calibration: tuple[Feed, Feed]
     """Feeds of the calibration samples, of the pruned and of the dense model."""
     heldout: tuple[Feed, Feed]
+    called_once: set[str] = field(default_factory=set)
+    """Layers that run once in a run of a feed, which can end after them; set by :meth:`stages`."""
 
     @property
     def label(self) -> str:
@@ -52,8 +55,9 @@ class Pair:
         stages: list[list[str]] = []
         last: tuple[Tensor, int] | None = None
         calls = [name for name, _, _ in received]
+        self.called_once = {name for name in names if calls.count(name) == 1}
         for name, inputs, version in received:
-            once = calls.count(name) == 1
+            once = name in self.called_once
             same = last is not None and last[0] is inputs and last[1] == version
             if any(name in stage for stage in stages):
                 last = None
@@ -70,6 +74,7 @@ class Pair:
             yield [names[name] for name in stage]
 
 
+@torch.no_grad()
 def paired_order(subject: Subject) -> Iterator[Pair]:
     """Yield groups of layers in the order of execution, with feeds of both models.
 

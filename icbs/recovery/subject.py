@@ -28,7 +28,7 @@ from icbs.recovery.masked_layers import (
     is_pruned,
     masked_layers,
 )
-from icbs.recovery.memory import Plan, batch_of
+from icbs.recovery.memory import Plan, batch_of, largest_input
 
 _FEW = 4
 """Samples for the checks of the loss and of the layers."""
@@ -55,6 +55,8 @@ class Subject:
     config: RecoveryConfig
     uneven: frozenset[str] = frozenset()
     """Layers that get only some samples or positions, such as experts behind a router."""
+    input_bytes: int = 0
+    """Bytes of one sample in the largest input of a layer."""
     plan: Plan = field(default_factory=Plan)
     """Batch sizes that keep the recovery within its memory limit."""
 
@@ -84,13 +86,15 @@ class Subject:
             )
         layers = masked_layers(model, masks)
         check_frozen(layers)
-        check_kept(layers)
-        pruned = is_pruned(layers) if dense is None else False
+        if dense is None:
+            check_kept(layers)
+        pruned = dense is None and is_pruned(layers)
         samples, held = _split(batches, heldout, config)
         if dense is None and not pruned:
             dense = twin(model, layers)
         dense_layers = [] if dense is None else _same_layers(dense, layers)
         if dense is not None:
+            check_kept(layers, dense_layers)
             check_reference(layers, dense_layers)
             for layer, other in zip(layers, dense_layers, strict=True):
                 layer.dense = other.dense
@@ -115,6 +119,7 @@ class Subject:
             held,
             config,
             frozenset(found.uneven),
+            input_bytes=largest_input(model, layers, singles[0]),
         )
 
     @property

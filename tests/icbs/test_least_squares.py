@@ -214,3 +214,19 @@ def test_it_is_logged_which_layers_are_frozen(toy, caplog):
         recover(toy.model, masks, toy.batches, toy.loss, method="least-squares")
     assert "1 layers are frozen and keep their weights: '2'" in caplog.text
     assert torch.equal(toy.model[2].weight, before * masks["2"])
+
+
+def test_no_graphs_of_the_hidden_states_are_kept():
+    """They would hold all activations of all blocks."""
+    model, modes = decoder(), []
+    masks = prune_layerwise(decoder(), texts(), "wanda", density=0.6).masks
+
+    def watch(progress: Any) -> None:
+        if progress.done == 1:
+            model.get_submodule("layers.1.up").register_forward_pre_hook(
+                lambda module, args: modes.append(args[0].requires_grad or args[0].grad_fn)
+            )
+
+    recover(model, masks, texts(), CausalLMLoss(), method="least-squares", callback=watch)
+    assert len(modes) > 5
+    assert not any(modes)

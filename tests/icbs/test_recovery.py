@@ -271,6 +271,8 @@ def cases(name: str) -> tuple[nn.Module, dict[str, Tensor], Any, Any]:
         ("perceptron", "auto"),
         ("convolutional", "least-squares"),
         ("decoder", "least-squares"),
+        ("decoder", "blocks"),
+        ("convolutional", "blocks"),
     ],
 )
 def test_an_interrupted_recovery_is_continued_to_the_same_bits(name, method, after, tmp_path):
