@@ -236,8 +236,8 @@ class WeightSettings(Group):
     weights: Literal["fixed", "global"] = "fixed"
     """Whether kept weights move between passes.
 
-    Under ``global`` a step of all kept weights minimises a quadratic model of the loss, so that mask
-    and weights suit each other. It is kept if the held-out loss does not increase. Choose it
+    Under ``global`` a step of all kept weights minimises a quadratic model of the loss, so that
+    mask and weights suit each other. It is kept if the held-out loss does not increase. Choose it
     unless the weights must be those of the dense model; ``icbs recover`` can improve the result
     further.
     """

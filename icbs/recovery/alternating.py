@@ -88,7 +88,10 @@ class GlobalUpdate:
         finally:
             for layer, weight in zip(context.layers, before, strict=True):
                 layer.kind.weight.copy_(layer.kind.shaped(weight))
-        log.info("pass %d: weights move, λ = %s", state.step, found)
+        if found is None:
+            log.info("pass %d: no step of the weights lowers the held-out loss", state.step)
+        else:
+            log.info("pass %d: the weights move, λ = %.1e", state.step, found)
         return new
 
     def _problem(self, context: RunContext) -> Problem:

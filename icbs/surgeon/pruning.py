@@ -90,7 +90,7 @@ def prune_cbs(
     The best of many masks by randomised magnitude is improved by swaps that lower
     ``w_Pᵀ H w_P``, with the empirical Fisher matrix H of the dense model, as long as the loss
     falls (CBS-S). Kept weights then move to the minimum of the quadratic model (CBS-U). One
-    cardinality holds for the whole model. iCBS differs in that gradients are taken anew at the
+    cardinality holds for the whole model. iCBS differs in that gradients are taken again at the
     pruned weights, and in its blocks; this is the baseline.
 
     Masks are chosen by the loss on held-out training samples.
