@@ -27,6 +27,8 @@ from icbs.recovery.moments import InputMoments, LayerMoments
 from icbs.recovery.pairs import Pair, paired_order
 from icbs.recovery.subject import Subject
 
+FIRST, LEAST, LARGEST = -1, -4, 1
+"""Exponents of 10 of the ridges that are searched."""
 _JUDGED = 8
 """Number of steps, spread evenly, after which the loss is measured."""
 _CHUNK = 1 << 22
@@ -36,11 +38,14 @@ _CHUNK = 1 << 22
 class LeastSquaresSettings(Group):
     """Settings of ``least-squares``."""
 
-    ridge: Annotated[float, Field(ge=0), Unit("share of the mean squared input")] = 0.01
-    """λ, the weight of the distance from the dense weights.
+    ridge: Annotated[
+        Annotated[float, Field(ge=0)] | None, Unit("share of the mean squared input")
+    ] = None
+    """λ, the weight of the distance from the dense weights; by default, for each layer, the power
+    of 10 with the lowest error on held-out samples.
 
-    Raise it if there are fewer positions than inputs, and errors on held-out samples exceed those
-    on calibration samples by much.
+    The fewer positions there are, the larger it should be. A given ridge saves two thirds of the
+    time of the solver.
     """
     iterations: Annotated[Count, Unit("iterations")] = 50
     """Maximum number of iterations of conjugate gradients for each layer."""
@@ -109,28 +114,72 @@ class LeastSquares(Method):
     def _solve(
         self, subject: Subject, layer: Layer, calibration: LayerMoments, heldout: LayerMoments
     ) -> tuple[float, float]:
+        """Set a layer's weights if that lowers its held-out error; return its errors."""
+        # A layer that no held-out sample reaches is judged by the calibration samples.
+        judge = heldout if heldout.inputs.count else calibration
         groups = layer.kind.groups
         kept = ~layer.pruned.view(layer.shape).unflatten(0, (groups, -1))
-        before = layer.weight.to(calibration.dense.dtype).unflatten(0, (groups, -1))
-        bias_before = None
+        weight = layer.weight.to(calibration.dense.dtype).unflatten(0, (groups, -1))
+        bias = None
         if calibration.bias is not None:
-            bias = layer.kind.module.bias.detach()
-            bias_before = bias.to(before.dtype).unflatten(0, (groups, -1))
-        old = calibration.error(before, bias_before), heldout.error(before, bias_before)
+            own = layer.kind.module.bias.detach()
+            bias = own.to(weight.dtype).unflatten(0, (groups, -1))
+        error, better = judge.error(weight, bias), False
         if not calibration.inputs.count:
-            return old
-        hessian, sides = calibration.equations(self.settings.ridge)
-        weight = solve_on_support(hessian, sides, kept, before, iterations=self.settings.iterations)
-        bias_after = calibration.best_bias(weight)
-        new = calibration.error(weight, bias_after), heldout.error(weight, bias_after)
-        # A layer that no held-out sample reaches is judged by the calibration samples.
-        index = 0 if math.isnan(old[1]) else 1
-        if not (torch.isfinite(weight).all() and new[index] < old[index]):
-            return old
-        subject.set_weight(layer, weight.flatten(0, 1).to(layer.dense.dtype))
-        if bias_after is not None:
-            layer.kind.module.bias.copy_(bias_after.flatten())
-        return new
+            return math.nan, math.nan
+        equations = calibration.equations()
+        ridges = Ridges(self.settings.ridge)
+        while (ridge := ridges.next()) is not None:
+            found = solve_on_support(
+                *equations.ridged(ridge), kept, weight, iterations=self.settings.iterations
+            )
+            found_bias = calibration.best_bias(found)
+            found_error = judge.error(found, found_bias)
+            ridges.note(found_error)
+            if torch.isfinite(found).all() and found_error < error:
+                weight, bias, error, better = found, found_bias, found_error, True
+        if better:
+            subject.set_weight(layer, weight.flatten(0, 1).to(layer.dense.dtype))
+            if bias is not None:
+                layer.kind.module.bias.copy_(bias.flatten())
+        return calibration.error(weight, bias), heldout.error(weight, bias)
+
+
+class Ridges:
+    """Ridges to try: a given one, or a search on a logarithmic grid for the lowest error.
+
+    Parameters
+    ----------
+    given : float, optional
+    """
+
+    def __init__(self, given: float | None) -> None:
+        self.given = given
+        self.errors: dict[int, float] = {}
+        """Errors by exponent of 10; by 0 for a given ridge."""
+        self._trial: int | None = None
+
+    def next(self) -> float | None:
+        """Return the next ridge; None when the search is finished."""
+        if self.given is not None:
+            self._trial = 0
+            return None if self.errors else self.given
+        self._trial = self._next_exponent()
+        return None if self._trial is None else 10.0**self._trial
+
+    def note(self, error: float) -> None:
+        """Note the error of the ridge that :meth:`next` returned."""
+        assert self._trial is not None
+        self.errors[self._trial] = math.inf if math.isnan(error) else error
+
+    def _next_exponent(self) -> int | None:
+        if not self.errors:
+            return FIRST
+        best = min(self.errors, key=lambda exponent: self.errors[exponent])
+        for neighbour in (best + 1, best - 1):
+            if neighbour not in self.errors and LEAST <= neighbour <= LARGEST:
+                return neighbour
+        return None
 
 
 def stage_moments(

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from icbs.recovery.folder import RecoveryFolder, Saved
 from icbs.recovery.judge import Judge
@@ -78,6 +79,7 @@ class Recovery:
                 self.stage = len(self.methods)
             if self.folder is not None:
                 self._save()
+            self._judge_last()
         finally:
             self.judge.apply_best()
         result = self._result(dense_loss)
@@ -127,6 +129,21 @@ class Recovery:
             if any(answers):
                 return True
         return self._out_of_time()
+
+    def _judge_last(self) -> None:
+        """Measure the last state if a recovery ends within a method, before a judged step.
+
+        The checkpoint is written before, so that a continued recovery is not affected.
+        """
+        last = self.history[-1] if self.history else None
+        if last is None or last.step == 0 or math.isfinite(last.heldout_loss):
+            return
+        if self.stage < len(self.methods) and self.methods[self.stage].done == last.step:
+            calibration, loss, best = self.judge.measure()
+            self.history = [
+                *self.history[:-1],
+                replace(last, calibration_loss=calibration, heldout_loss=loss, best=best),
+            ]
 
     def _limited(self, method: Method) -> Iterator[Step]:
         """Yield the steps of a method until the time limit."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -57,6 +58,37 @@ class InputMoments:
 
 
 @dataclass
+class NormalEquations:
+    """Normal equations of a layer, by group of inputs."""
+
+    gram: Tensor
+    """``Σ xxᵀ``, of centred inputs if the bias may move, shape (groups, in, in)."""
+    sides: Tensor
+    """Right-hand sides without ridge, shape (groups, out / groups, in)."""
+    dense: Tensor
+    """Dense weights W⁰, shape (groups, out / groups, in)."""
+
+    def ridged(self, ridge: float) -> tuple[Tensor, Tensor]:
+        """Return H and the right-hand sides with a ridge.
+
+        Parameters
+        ----------
+        ridge : float
+            λ as a share of the mean of the diagonal of ``Σ xxᵀ``.
+
+        Returns
+        -------
+        hessian : Tensor, shape (groups, in, in)
+        sides : Tensor, shape (groups, out / groups, in)
+        """
+        hessian = self.gram.clone()
+        diagonal = hessian.diagonal(dim1=1, dim2=2)
+        weight = ridge * diagonal.clamp(min=0).mean(dim=1, keepdim=True)
+        diagonal += weight
+        return hessian, self.sides + weight.unsqueeze(2) * self.dense
+
+
+@dataclass
 class LayerMoments:
     """Moments of a layer's inputs, and of its outputs in the dense model."""
 
@@ -84,34 +116,25 @@ class LayerMoments:
         centred = (features - self.inputs.shifts[1]).transpose(0, 1)
         self.squares += (centred @ self.dense.transpose(1, 2)).square().sum(dim=1)
 
-    def equations(self, ridge: float) -> tuple[Tensor, Tensor]:
-        """Return H and right-hand sides of the normal equations.
+    @cached_property
+    def products(self) -> Tensor:
+        """``W⁰Cᵀ`` with ``C = Σ x x⁰ᵀ``; to be read when all positions are added."""
+        return self.dense @ self.inputs.cross.transpose(1, 2)
+
+    def equations(self) -> NormalEquations:
+        """Return the normal equations of the layer's least squares.
 
         Minimising ``Σ ‖W⁰x⁰ + b⁰ - Wx - b‖² + λ‖W - W⁰‖²`` gives ``W H = W⁰Cᵀ + λW⁰`` with
         ``H = Σ xxᵀ + λI`` and ``C = Σ x x⁰ᵀ``. Where the bias b may move, as the weight of a
         constant input without ridge, it is eliminated: the moments are those of centred inputs.
-
-        Parameters
-        ----------
-        ridge : float
-            λ as a share of the mean of the diagonal of ``Σ xxᵀ``.
-
-        Returns
-        -------
-        hessian : Tensor, shape (groups, in, in)
-        sides : Tensor, shape (groups, out / groups, in)
         """
-        pruned, cross = self.inputs.pruned, self.inputs.cross
+        gram, sides = self.inputs.pruned, self.products
         if self.bias is not None:
             x, y = self.inputs.sums
             n = max(1, self.inputs.count)
-            pruned = pruned - x.unsqueeze(2) * x.unsqueeze(1) / n
-            cross = cross - x.unsqueeze(2) * y.unsqueeze(1) / n
-        hessian = pruned.clone()
-        diagonal = hessian.diagonal(dim1=1, dim2=2)
-        weight = ridge * diagonal.clamp(min=0).mean(dim=1, keepdim=True)
-        diagonal += weight
-        return hessian, self.dense @ cross.transpose(1, 2) + weight.unsqueeze(2) * self.dense
+            gram = gram - x.unsqueeze(2) * x.unsqueeze(1) / n
+            sides = sides - _times(self.dense, y).unsqueeze(2) * x.unsqueeze(1) / n
+        return NormalEquations(gram, sides, self.dense)
 
     def best_bias(self, weight: Tensor) -> Tensor | None:
         """Return the optimal bias for weights by group; None if it may not move."""
@@ -134,7 +157,7 @@ class LayerMoments:
         x, y = _times(weight, found.sums[0]), _times(self.dense, found.sums[1])
         total = self.squares
         own = ((weight @ found.pruned) * weight).sum(dim=2)
-        both = ((weight @ found.cross) * self.dense).sum(dim=2)
+        both = (weight * self.products).sum(dim=2)
         error = total - 2 * both + own
         if self.bias is not None and bias is not None:
             offset = self.bias + _times(self.dense, found.shifts[1])

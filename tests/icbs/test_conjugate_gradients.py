@@ -96,7 +96,7 @@ def test_the_normal_equations_are_those_of_an_explicit_design(groups, bias, ridg
     for part in (slice(0, 15), slice(15, rows)):
         shared.add(x[part], y[part])
         moments.add_outputs(y[part])
-    hessian, sides = moments.equations(ridge)
+    hessian, sides = moments.equations().ridged(ridge)
     kept = torch.rand(groups, outputs, width, generator=generator) < 0.7
     weight = solve_exactly(hessian, sides, kept, torch.zeros_like(sides))
     found_bias = moments.best_bias(weight)
@@ -139,7 +139,7 @@ def test_large_means_do_not_cost_the_precision_of_the_variance():
     moments = LayerMoments.of(layer, shared, layer.kind.module.bias)
     shared.add(x, x)
     moments.add_outputs(x)
-    hessian, _ = moments.equations(0.0)
+    hessian, _ = moments.equations().ridged(0.0)
     exact = (x.double() - x.double().mean(dim=0)).mT @ (x.double() - x.double().mean(dim=0))
     torch.testing.assert_close(hessian[0].double(), exact, rtol=1e-3, atol=0.5)
     dense = layer.dense[None]

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from icbs import CausalLMLoss, recover
 from icbs.layerwise import prune_layerwise
+from icbs.recovery.least_squares import LARGEST, LEAST, Ridges
 from icbs.recovery.pairs import paired_order
 from icbs.recovery.recover import recovery_settings
 from icbs.recovery.subject import Subject
@@ -230,3 +233,38 @@ def test_no_graphs_of_the_hidden_states_are_kept():
     recover(model, masks, texts(), CausalLMLoss(), method="least-squares", callback=watch)
     assert len(modes) > 5
     assert not any(modes)
+
+
+@given(best=st.integers(LEAST - 2, LARGEST + 2), tilt=st.floats(0, 0.9))
+def test_the_search_finds_the_ridge_of_lowest_error(best, tilt):
+    """For errors that fall up to it and rise after it."""
+    ridges, tried = Ridges(None), []
+    while (ridge := ridges.next()) is not None:
+        exponent = torch.tensor(ridge, dtype=torch.float64).log10().round().int().item()
+        tried.append(exponent)
+        ridges.note(abs(exponent - best) + tilt * (exponent - best))
+    assert len(set(tried)) == len(tried) <= LARGEST - LEAST + 1
+    assert min(max(best, LEAST), LARGEST) in tried
+    given_one = Ridges(0.3)
+    assert given_one.next() == 0.3
+    given_one.note(1.0)
+    assert given_one.next() is None
+
+
+def test_the_chosen_ridge_is_the_best_for_heldout_samples(toy):
+    """Few samples: the search overfits less than a small ridge."""
+    x, y = toy.samples
+    masks = {name: torch.rand(toy.model.get_submodule(name).weight.shape) < 0.7 for name in "024"}
+    errors = {}
+    for ridge in (None, 1e-4, 1e-2, 1.0):
+        model = copy.deepcopy(toy.model)
+        with torch.no_grad():  # a perturbed first layer, so that inputs differ
+            model[0].weight[~masks["0"]] = 0
+            model[2].weight[~masks["2"]] = 0
+            model[4].weight[~masks["4"]] = 0
+        result = recover(
+            model, masks, [(x[:20], y[:20])], toy.loss, dense=toy.model,
+            heldout=[(x[100:], y[100:])], method="least-squares", ridge=ridge,
+        )  # fmt: skip
+        errors[ridge] = result.history[0].heldout_error
+    assert errors[None] <= min(errors[ridge] for ridge in (1e-4, 1e-2, 1.0)) * (1 + 1e-4)

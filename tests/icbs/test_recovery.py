@@ -329,6 +329,34 @@ def test_a_callback_or_the_time_limit_ends_a_recovery_that_can_be_continued(tmp_
     assert equal(state_of(model), expected)
 
 
+def test_a_recovery_that_ends_early_measures_its_last_state(tmp_path):
+    """The steps of least squares are not all measured; a continued recovery is not affected."""
+    model = deep()
+    masks = toy_masks(Toy(model, [], nn.MSELoss()), 0.6)
+    x = torch.randn(300, 10, generator=torch.Generator().manual_seed(3))
+    whole = recover(deep(), masks, [(x, x)], method="least-squares")
+    unmeasured = [row.step for row in whole.history if row.heldout_loss != row.heldout_loss]
+    assert unmeasured
+    assert whole.history[-1].heldout_loss == whole.history[-1].heldout_loss
+    run = tmp_path / "recovery"
+    part = recover(
+        model, masks, [(x, x)], method="least-squares", run=run,
+        callback=lambda p: p.done == unmeasured[-1],
+    )  # fmt: skip
+    assert part.history[-1].heldout_loss == part.history[-1].heldout_loss
+    model = deep()
+    result = recover(model, masks, [(x, x)], method="least-squares", run=run)
+    assert rows(result.history) == rows(whole.history)
+    assert result.loss == whole.loss
+
+
+def deep() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        parts = [part for _ in range(12) for part in (nn.Linear(10, 10), nn.Tanh())]
+        return nn.Sequential(*parts)
+
+
 def test_an_exception_leaves_the_best_state():
     toy = make_toy()
     masks = toy_masks(toy, 0.3)
