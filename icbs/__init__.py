@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from icbs.export.masks import apply_masks, load_masks, save_masks
     from icbs.export.training import check_pattern, hold_masks, to_torch_pruning
     from icbs.pruner import Pruner, make_blocks
+    from icbs.recovery.config import RecoveryConfig
+    from icbs.recovery.recover import recover
+    from icbs.recovery.result import RecoveryResult
     from icbs.run.result import Progress, Result
     from problems import IcbsError
 
@@ -62,6 +65,8 @@ _HOME = {
     "Progress": "icbs.run.result",
     "Pruner": "icbs.pruner",
     "PrunerConfig": "icbs.config",
+    "RecoveryConfig": "icbs.recovery.config",
+    "RecoveryResult": "icbs.recovery.result",
     "Result": "icbs.run.result",
     "RunFolderError": "icbs.errors",
     "SolverFailureError": "icbs.errors",
@@ -74,6 +79,7 @@ _HOME = {
     "load_compressed": "icbs.export.compressed",
     "load_masks": "icbs.export.masks",
     "make_blocks": "icbs.pruner",
+    "recover": "icbs.recovery.recover",
     "save_compressed": "icbs.export.compressed",
     "save_masks": "icbs.export.masks",
     "to_torch_pruning": "icbs.export.training",
@@ -112,6 +118,8 @@ __all__ = [
     "Progress",
     "Pruner",
     "PrunerConfig",
+    "RecoveryConfig",
+    "RecoveryResult",
     "Result",
     "RunFolderError",
     "SolverFailureError",
@@ -124,6 +132,7 @@ __all__ = [
     "load_compressed",
     "load_masks",
     "make_blocks",
+    "recover",
     "save_compressed",
     "save_masks",
     "to_torch_pruning",

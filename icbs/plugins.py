@@ -149,3 +149,17 @@ KINDS: Registry[Any] = Registry(
     },
 )
 """Classes of :class:`icbs.model.kinds.Kind`."""
+
+_METHODS = "icbs.recovery"
+RECOVERIES: Registry[Any] = Registry(
+    "recovery method",
+    "icbs.recoveries",
+    {
+        "statistics": f"{_METHODS}.statistics:StatisticsMethod",
+        "least-squares": f"{_METHODS}.least_squares:LeastSquares",
+        "global": f"{_METHODS}.global_step:GlobalStep",
+        "blocks": f"{_METHODS}.blocks:Blocks",
+        "distill": f"{_METHODS}.distill:Distill",
+    },
+)
+"""Classes of :class:`icbs.recovery.method.Method`, in the order in which ``auto`` tries them."""

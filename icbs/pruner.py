@@ -105,7 +105,7 @@ class Pruner:
         update: WeightUpdate | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> Result:
-        """Prune the model in place; surviving weights keep their values.
+        """Prune the model in place; surviving weights keep their values, unless ``weights`` is set.
 
         Parameters
         ----------
@@ -163,6 +163,7 @@ class Pruner:
                 f"save_blocks = {self.config.save_blocks!r} needs a run folder to save blocks in; "
                 "pass run=…, or leave save_blocks out"
             )
+        update = self._update(update)
         held = nullcontext() if run is None else RunFolder.new(run)
         with evaluation_mode(model) as plain, held as folder:
             context = RunContext.prepare(plain, batches, loss, self.config)
@@ -234,6 +235,7 @@ class Pruner:
                     f"solver={recorded.solver!r} or an instance"
                 )
             pruner = cls(recorded, **changes)
+            update = pruner._update(update)
             # Another memory limit or batch size gives another plan, and different rounding.
             plan = folder.plan() if set(changes) <= _PLANNED else None
             context = RunContext.prepare(plain, batches, loss, pruner.config, plan)
@@ -244,6 +246,24 @@ class Pruner:
             if state is None:
                 state = _start(context, folder.initial_masks())
             return pruner._run(context, state, folder, callback, progress, update)
+
+    def _update(self, update: WeightUpdate | None) -> WeightUpdate | None:
+        """Return the update of the weights: the given one, or that of the settings.
+
+        Raises
+        ------
+        ConfigError
+            If there are two, or the settings' can't run.
+        """
+        from icbs.recovery.alternating import weight_update
+
+        found = weight_update(self.config)
+        if update is None or found is None:
+            return update or found
+        raise ConfigError(
+            f"weights={self.config.weights!r} moves the weights, and update is given as well; "
+            "leave one of them out"
+        )
 
     def _run(
         self,

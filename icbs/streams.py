@@ -19,3 +19,9 @@ def passes(seed: int) -> torch.Generator:
 def solver_seed(seed: int, step: int) -> int:
     """Seed of the solver in pass ``step``, the same for all of its blocks."""
     return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+
+
+def recovery(seed: int, number: int) -> torch.Generator:
+    """Stream of a part of a recovery, such as a block; parts can be repeated in any order."""
+    state = np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state) >> 1)

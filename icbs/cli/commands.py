@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from icbs.cli.blocks import blocks
 from icbs.cli.compare import compare
@@ -16,6 +17,7 @@ from icbs.cli.fetch import fetch
 from icbs.cli.layers import layers
 from icbs.cli.prune import prune
 from icbs.cli.readiness import readiness
+from icbs.cli.recover import ListsMethods, recover
 from icbs.cli.report import report
 from icbs.cli.resume import resume
 from icbs.cli.settings import ListsSettings, settings
@@ -50,14 +52,15 @@ def options(
 
 
 PANELS = {
-    "Prune models": (prune, resume, report, layers, settings, compress, expand),
+    "Prune models": (prune, resume, recover, report, layers, settings, compress, expand),
     "Problems and solvers": (solve, solvers, compare, readiness, blocks, export),
     "Demonstration and data": (demo, fetch),
 }
+#: Commands whose help ends with a list of settings.
+LISTS: dict[Any, type[TyperCommand]] = {prune: ListsSettings, recover: ListsMethods}
 for panel, commands in PANELS.items():
     for command in commands:
-        kind = ListsSettings if command is prune else None
-        app.command(rich_help_panel=panel, cls=kind)(command)
+        app.command(rich_help_panel=panel, cls=LISTS.get(command))(command)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from icbs.cli.console import plain_errors
+from icbs.recovery import FOLDER
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +21,9 @@ def compress(
         Path | None,
         typer.Argument(help="File to write.", show_default="compressed.safetensors in RUN"),
     ] = None,
+    recovered: Annotated[
+        bool, typer.Option("--recovered", help="Take the model of 'icbs recover'.")
+    ] = False,
 ) -> None:
     """Write the pruned model of a run as a small file of mask bits and kept values."""
     from icbs.export.compressed import save_compressed
@@ -29,6 +33,8 @@ def compress(
     from icbs.run.run_folder import RunFolder
 
     RunFolder(run).config()
+    if recovered:
+        run = run / FOLDER
     state = read_model_state(run)
     masks = load_masks(run / "masks.safetensors")
     target = file or run / "compressed.safetensors"

@@ -14,6 +14,7 @@ from icbs.config.constraints import pattern_in
 from icbs.config.plain_yaml import PlainYamlError, load_plain
 from icbs.errors import ConfigError
 from icbs.export.safetensors_files import read_text
+from icbs.recovery.config import RecoveryConfig
 from icbs.zoo import check_declared
 
 
@@ -34,6 +35,8 @@ class Settings(BaseModel):
     """Whether all masks are evaluated at the end, to compare with the true optimum."""
     pruner: PrunerConfig = PrunerConfig()
     """Settings of the pruner."""
+    recovery: RecoveryConfig | None = None
+    """Settings of the recovery after pruning; None for no recovery."""
 
     @classmethod
     def read(cls, path: Path | None, changes: dict[str, Any]) -> Settings:

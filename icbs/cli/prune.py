@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,10 +21,11 @@ DEFAULTS = Path(__file__).parents[1] / "zoo" / "language_model.yaml"
 WHAT, MORE = "Model and data (--model, --task or --config)", "Other settings, and results"
 #: Headings of the groups of settings (:mod:`icbs.config.groups`) that have flags.
 LAYERS, START, BLOCKS = "Layers and density", "Initial masks", "Blocks"
+WEIGHTS = "Weights"
 SOLVER, BUDGET, RUN_FOLDER = "Solver", "Budget and numbers", "Run folder"
 
 #: Settings for ``--set`` other than the pruner's.
-OUTER = ("enumerate_masks", "evaluate_every", "task_options")
+OUTER = ("enumerate_masks", "evaluate_every", "recovery", "task_options")
 
 Set = Annotated[
     list[str],
@@ -101,6 +103,14 @@ def prune(
             rich_help_panel=BLOCKS,
         ),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Whether kept weights move between passes: fixed or global.",
+            show_default="fixed",
+            rich_help_panel=WEIGHTS,
+        ),
+    ] = None,
     blocks_per_layer: Annotated[
         int | None,
         typer.Option(
@@ -157,6 +167,14 @@ def prune(
             rich_help_panel=MORE,
         ),
     ] = False,
+    recover: Annotated[
+        str | None,
+        typer.Option(
+            help="Change the kept weights at the end: a method of 'icbs recover --help', or auto.",
+            show_default="none",
+            rich_help_panel=MORE,
+        ),
+    ] = None,
     settings: Set = [],  # noqa: B006
     run: Annotated[
         Path | None,
@@ -203,6 +221,7 @@ def prune(
         "pruner.passes": passes,
         "pruner.time_limit": time_limit,
         "pruner.solver": solver,
+        "pruner.weights": weights,
         "pruner.block_size": block_size,
         "pruner.blocks_per_layer": blocks_per_layer,
         "pruner.initial": initial,
@@ -210,6 +229,7 @@ def prune(
         "pruner.save_blocks": save_blocks,
         "run": run,
         "enumerate_masks": enumerate_masks or None,
+        "recovery.method": recover,
     }
     changes = {name: value for name, value in flags.items() if value is not None}
     changes |= {
@@ -222,6 +242,7 @@ def prune(
 def _prune(chosen: Settings) -> None:
     """Prune with validated settings."""
     from icbs.cli.output_folders import new_folder
+    from icbs.cli.recovery import check_method, recover_after
     from icbs.cli.session import open_task, prune_live, show_outcome
     from icbs.cli.true_optimum import DenseTask
     from icbs.cli.user_code import absolute_paths, allow_local_imports
@@ -233,6 +254,8 @@ def _prune(chosen: Settings) -> None:
 
     allow_local_imports(chosen.pruner.solver)
     pruner = Pruner(chosen.pruner)
+    if chosen.recovery is not None:
+        check_method(chosen.recovery)
     if chosen.run is not None:
         RunFolder.reserve(chosen.run)
     console = Screen()
@@ -250,6 +273,10 @@ def _prune(chosen: Settings) -> None:
         "enumerate_masks": chosen.enumerate_masks,
         "dense": dense,
     }
+    kept = None
+    if chosen.recovery is not None:
+        about["recovery"] = chosen.recovery.model_dump(exclude_unset=True)
+        kept = copy.deepcopy(work.model)
     result = prune_live(
         console,
         "iCBS",
@@ -270,3 +297,5 @@ def _prune(chosen: Settings) -> None:
     show_outcome(console, work, evaluator, result, folder, dense, by_pass=by_pass)
     if dense_task is not None:
         dense_task.compare(console, result, folder)
+    if chosen.recovery is not None and kept is not None:
+        recover_after(console, work, kept, result.masks, folder, chosen.recovery, dense)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,7 @@ def resume(
     ] = None,
 ) -> None:
     """Continue an interrupted run from its last checkpoint."""
+    from icbs.cli.recovery import recover_after, recovery_config
     from icbs.cli.session import open_task, prune_live, show_outcome, task_notes
     from icbs.cli.true_optimum import DenseTask
     from icbs.cli.user_code import allow_local_imports
@@ -57,6 +59,8 @@ def resume(
     if notes.enumerate_masks:
         settings = RunFolder(run).config().model_copy(update=changes)
         dense_task = DenseTask.of(work, find_layers(work.model, settings), settings)
+    recovery = None if notes.recovery is None else recovery_config(notes.recovery)
+    kept = None if recovery is None else copy.deepcopy(work.model)
     evaluator = Evaluator(work.evaluate, notes.evaluate_every, run, read_evaluations(run / FILE))
     result = prune_live(
         console,
@@ -78,3 +82,5 @@ def resume(
     show_outcome(console, work, evaluator, result, run, notes.dense, by_pass=by_pass)
     if dense_task is not None:
         dense_task.compare(console, result, run)
+    if recovery is not None and kept is not None:
+        recover_after(console, work, kept, result.masks, run, recovery, notes.dense)

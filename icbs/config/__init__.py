@@ -19,6 +19,7 @@ from icbs.config.groups import (
     RunFolderSettings,
     SolverSettings,
     StartSettings,
+    WeightSettings,
 )
 from icbs.config.messages import brief, explain
 from icbs.config.names import known_names
@@ -42,6 +43,7 @@ __all__ = [
     "SelectionName",
     "SolverSettings",
     "StartSettings",
+    "WeightSettings",
     "brief",
     "explain",
     "known_names",

@@ -245,6 +245,30 @@ class AcceptanceSettings(Group):
     """
 
 
+class WeightSettings(Group):
+    """Weights."""
+
+    weights: Literal["fixed", "global"] = "fixed"
+    """Whether kept weights move between passes.
+
+    Under ``global`` a step of all kept weights minimises a quadratic model of the loss, so that
+    mask and weights suit each other. It is kept if the held-out loss does not increase. Choose it
+    unless the weights must be those of the dense model; ``icbs recover`` can improve the result
+    further.
+    """
+    weights_return: Literal["dense", "gradient"] = "dense"
+    """Values at which pruned weights return when others move: their dense ones, or the best of
+    each by itself, from its gradient and curvature.
+
+    Only with ``weights``. On the garment classifier both give the same loss.
+    """
+    weights_every: Annotated[Count, Unit("passes")] = 2
+    """Number of passes between two moves of the weights.
+
+    Raise it if they take most of the time.
+    """
+
+
 class SolverSettings(Group):
     """Solver."""
 

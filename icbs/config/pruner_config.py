@@ -16,6 +16,7 @@ from icbs.config.groups import (
     RunFolderSettings,
     SolverSettings,
     StartSettings,
+    WeightSettings,
 )
 from icbs.config.messages import explain
 from icbs.config.old_names import translate, warn_caller
@@ -27,6 +28,7 @@ class PrunerConfig(
     RunFolderSettings,
     BudgetSettings,
     SolverSettings,
+    WeightSettings,
     AcceptanceSettings,
     CurvatureSettings,
     BlockSettings,

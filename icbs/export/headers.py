@@ -141,7 +141,8 @@ class Summary(Header):
     left_dense: dict[str, Count] | None = None
     """As in :class:`icbs.Result`; None in earlier releases."""
     kept_zeros: Count = 0
-    passes: Count
+    passes: Count = 0
+    """Absent from the summary of a recovery."""
     seconds: Seconds
     initial_loss: float
     loss: float
@@ -193,6 +194,8 @@ class TaskNotes(Header):
     evaluate_every: Positive
     enumerate_masks: bool = False
     """Whether the masks are compared with the true optimum at the end."""
+    recovery: dict[str, Any] | None = None
+    """Settings of the recovery after the run; None without one."""
     dense: dict[str, float]
     """Figures of the dense model."""
 

@@ -117,18 +117,22 @@ def find_chain(
     return None
 
 
-def candidates(model: nn.Module, layers: Sequence[Layer]) -> list[Chain]:
-    """Return lists of modules of one type, those with the most prunable layers first."""
+def candidates(model: nn.Module, layers: Sequence[Layer], *, mixed: bool = False) -> list[Chain]:
+    """Return lists of modules of one type, those with the most prunable layers first.
+
+    With ``mixed`` lists of modules of several types are included, after the others.
+    """
     found = []
     for name, module in model.named_modules():
         if not isinstance(module, nn.ModuleList | nn.Sequential):
             continue
         members = dict(module.named_children())
         count = sum(is_inside(layer.name, name) or not name for layer in layers)
-        if len(members) > 1 and len({type(m) for m in members.values()}) == 1 and count > 1:
+        equal = len({type(m) for m in members.values()}) == 1
+        if len(members) > 1 and (equal or mixed) and count > 1:
             names = [f"{name}.{key}" if name else key for key in members]
-            found.append((count, Chain(names, list(members.values()))))
-    return [chain for _, chain in sorted(found, key=lambda pair: -pair[0])]
+            found.append((not equal, -count, Chain(names, list(members.values()))))
+    return [chain for *_, chain in sorted(found, key=lambda entry: entry[:2])]
 
 
 def is_inside(name: str, block: str) -> bool:

@@ -13,6 +13,7 @@ from icbs.config import PrunerConfig
 from icbs.data.pytree import tensors
 from icbs.data.samples import Samples
 from icbs.errors import DataError
+from icbs.layerwise.alps import alps
 from icbs.layerwise.execution_order import in_execution_order
 from icbs.layerwise.moments import Moments, input_moments
 from icbs.layerwise.sparsegpt import sparsegpt
@@ -21,7 +22,9 @@ from icbs.model.layer import Layer
 from icbs.selection.scores import initial_mask
 
 log = logging.getLogger("icbs")
-Method = Literal["magnitude", "wanda", "exchange", "sparsegpt"]
+Method = Literal["magnitude", "wanda", "exchange", "sparsegpt", "alps"]
+_UPDATING: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"sparsegpt": sparsegpt, "alps": alps}
+"""Methods that change the kept weights of a layer's matrix."""
 POSITIONS = 4096
 """Positions of sequences in a forward pass."""
 NUMBERS = 1 << 22
@@ -48,7 +51,7 @@ def sweep(
         With dense weights.
     pieces : sequence of Samples
         Samples of each forward pass; see :func:`pieces_of`.
-    method : {"wanda", "exchange", "sparsegpt"}
+    method : {"wanda", "exchange", "sparsegpt", "alps"}
     config : PrunerConfig
         Its ``compare`` and ``pattern`` are used.
     update, callback
@@ -76,8 +79,8 @@ def sweep(
                         "by magnitude",
                         layer.name,
                     )
-                if method == "sparsegpt":
-                    _apply_sparsegpt(layer, moment, config, update)
+                if method in _UPDATING:
+                    _apply_updating(layer, moment, config, method, update)
                 else:
                     keep_best(layer, layer.dense.abs() * moment.norms, config)
                 if method == "exchange":
@@ -104,13 +107,15 @@ def _apply_exchange(layer: Layer, moment: Moments, config: PrunerConfig) -> None
     layer.set_mask(~torch.cat(masks).flatten())
 
 
-def _apply_sparsegpt(layer: Layer, moment: Moments, config: PrunerConfig, update: bool) -> None:
+def _apply_updating(
+    layer: Layer, moment: Moments, config: PrunerConfig, method: Method, update: bool
+) -> None:
     groups, parts = layer.kind.groups, []
     try:
         # Outputs of a group depend on the group's inputs only, and share their Hessian.
         for number, dense in enumerate(layer.dense.chunk(groups)):
             keep = layer.num_keep * (number + 1) // groups - layer.num_keep * number // groups
-            parts.append(sparsegpt(dense, moment.mean[number], keep, config.pattern))
+            parts.append(_UPDATING[method](dense, moment.mean[number], keep, config.pattern))
     except torch.linalg.LinAlgError as error:
         raise DataError(
             f"the second moments of the inputs of layer {layer.name!r} can't be inverted "

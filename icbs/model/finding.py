@@ -71,7 +71,7 @@ def find_layers(model: nn.Module, config: LayerSettings) -> list[Layer]:
             f"include={config.include} and exclude={config.exclude} leave no layer to prune; "
             f"the model's prunable layers are: {_listed(known)}"
         )
-    _check_shared(model, known, chosen)
+    check_shared(model, known, chosen)
     for name in chosen:
         check_weight(name, known[name])
         if excluded.get(name) is NOT_CALLED:
@@ -200,7 +200,13 @@ def _types(modules: dict[str, nn.Module]) -> set[str]:
     return {type(module).__name__ for module in modules.values()}
 
 
-def _check_shared(model: nn.Module, known: dict[str, nn.Module], chosen: list[str]) -> None:
+def check_shared(model: nn.Module, known: dict[str, nn.Module], chosen: list[str]) -> None:
+    """Refuse layers that share their weights with another module.
+
+    Raises
+    ------
+    LayerError
+    """
     owners: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         owners.setdefault(_storage_id(parameter), []).append(name)

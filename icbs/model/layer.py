@@ -75,6 +75,11 @@ class Layer:
         return self._original is not None
 
     @property
+    def original(self) -> Tensor:
+        """Dense weights at the start of the run, shape (out, in)."""
+        return self.dense if self._original is None else self._original
+
+    @property
     def weight(self) -> Tensor:
         """Current weights, shape (out, in); read-only by convention."""
         return self.kind.matrix(self.kind.weight)

@@ -13,10 +13,13 @@ from icbs.enumeration.comparison import Comparison
 from icbs.errors import RunFolderError
 from icbs.export.headers import TaskNotes
 from icbs.export.safetensors_files import read_text
+from icbs.recovery import FOLDER as RECOVERY
+from icbs.recovery.result import RecoverySummary, describe
 from icbs.report.evaluations import FILE, Evaluation, read_evaluations
 from icbs.report.figure import Curve
 from icbs.report.layers import LayerFigures, layer_figures
 from icbs.run.history import BlockRecord
+from icbs.run.results_files import SUMMARY
 from icbs.run.run_folder import RunFolder
 
 
@@ -56,6 +59,10 @@ class Overview:
     """Wall seconds by part of the passes; see :class:`icbs.run.costs.Costs`."""
     optimum: Comparison | None = None
     """Comparison with the true optimum, of a finished run that had one."""
+    recovered: Mapping[str, float] = field(default_factory=dict)
+    """Test figures of the recovered model; empty without one."""
+    recovery: list[str] = field(default_factory=list)
+    """Lines on the recovery; empty without one."""
 
     @classmethod
     def of(cls, run: str | Path) -> Overview:
@@ -95,6 +102,7 @@ class Overview:
                 for name, mask in sorted(folder.final_masks().items())
             },
             optimum=_read_optimum(folder.path / OPTIMUM) if status.finished else None,
+            **_read_recovery(folder.path / RECOVERY),
         )
 
     @property
@@ -133,6 +141,8 @@ class Overview:
             last = self.evaluations[-1]
             done = self.finished and last.step == self.passes
             found["pruned" if done else f"after pass {last.step}"] = last.figures
+        if self.recovered:
+            found["recovered"] = self.recovered
         return found
 
 
@@ -150,6 +160,25 @@ def _read_optimum(path: Path) -> Comparison | None:
         return Comparison.from_json(read_text(path))
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} is damaged: {error!s:.1000}") from error
+
+
+def _read_recovery(folder: Path) -> dict[str, Any]:
+    """Read the figures of a finished recovery; empty without one.
+
+    Raises
+    ------
+    RunFolderError
+        If a file is damaged.
+    """
+    path = folder / SUMMARY
+    if not path.exists():
+        return {}
+    try:
+        facts = RecoverySummary.from_json(read_text(path)).model_dump()
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} is damaged: {error!s:.1000}") from error
+    rows = read_evaluations(folder / FILE)
+    return {"recovered": rows[-1].figures if len(rows) > 1 else {}, "recovery": describe(facts)}
 
 
 def resume_command(folder: Path, task: str, solver: str) -> str:

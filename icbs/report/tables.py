@@ -89,6 +89,8 @@ def facts(run: Overview) -> list[str]:
     lines += costs(run)
     if run.density:
         lines.append(run.density)
+    if run.recovery:
+        lines += [f"recovery: {line}" for line in run.recovery]
     return lines
 
 

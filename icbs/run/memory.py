@@ -193,6 +193,9 @@ def make_plan(
         "gradients and scores": 2 * wide * weights,
         "shared by the samples": found.shared,
     }
+    if config.weights != "fixed":  # new, old and dense weights, and two directions
+        rows = 32 * config.curvature_samples**2
+        fixed["moving weights"] = rows + 5 * wide * weights
     limit = config.max_memory
     if limit is None:
         limit = int(SPARE * free_memory(layers[0].dense.device)) + fixed["model"] + dense

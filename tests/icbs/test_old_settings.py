@@ -18,6 +18,11 @@ from icbs.export.digests import digest, json_digest
 from icbs.report.overview import Overview
 from icbs.run.run_folder import RunFolder
 
+#: Settings that version 0.1 did not have.
+ADDED = (
+    *("save_blocks", "save_blocks_limit", "blocks_per_layer"),
+    *("weights", "weights_every", "weights_return"),
+)
 #: ``model_dump()`` of the settings of version 0.1, all of them at their defaults.
 BEFORE = {
     "density": 0.1, "densities": {}, "allocation": "uniform", "allocation_floor": 0.1,
@@ -124,7 +129,8 @@ def as_before(run: Path, **changes: object) -> None:
         "acceptance": rule != "off",
         "acceptance_unit": "pass" if rule == "pass" else "block",
     }
-    del config["save_blocks"], config["save_blocks_limit"], config["blocks_per_layer"]
+    for name in ADDED:
+        del config[name]
     config |= {name: value for name, (value, _) in CONSTANTS.items()} | changes
     assert set(config) == set(BEFORE)
     text = dump_plain({name: config[name] for name in BEFORE})

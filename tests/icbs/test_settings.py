@@ -111,7 +111,7 @@ def test_the_command_lists_explains_and_suggests():
 
 def test_the_help_of_prune_has_every_setting_in_its_group():
     shown = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["prune", "--help"]).output
-    panels = {"LAYERS", "START", "BLOCKS", "SOLVER", "BUDGET"}
+    panels = {"LAYERS", "START", "BLOCKS", "WEIGHTS", "SOLVER", "BUDGET"}
     assert {getattr(prune_module, name) for name in panels} <= set(GROUPS)
     flags, _, others = shown.partition("--set NAME=VALUE;")
     for heading, names in GROUPS.items():

@@ -1,0 +1,74 @@
+"""Settings of a recovery that all methods share; each method has settings of its own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from icbs.config.fields import Count, Memory, OpenShare, Positive, Unit
+from icbs.config.groups import Group
+from icbs.config.messages import explain
+from icbs.errors import ConfigError
+from icbs.plugins import RECOVERIES
+
+AUTO = "auto"
+"""Method that tries all feasible methods."""
+
+
+class RecoveryConfig(Group):
+    """Settings of :func:`icbs.recover`."""
+
+    method: Annotated[str, Unit("auto, or a name of 'icbs recover --help'")] = AUTO
+    """Method by name.
+
+    ``auto`` tries the methods that are feasible, each from the best weights so far, and keeps
+    what lowers the held-out loss.
+    """
+    options: Annotated[dict[str, Any], Unit("name: value")] = Field(default_factory=dict)
+    """Settings of the method."""
+    heldout_share: Annotated[OpenShare, Unit("share of the samples")] = 0.2
+    """Share of the samples that is held out, to stop before overfitting and to keep the best
+    state.
+
+    Ignored if held-out samples are given. Raise it if the held-out loss is noisy.
+    """
+    statistics: bool = True
+    """Whether the statistics of batch normalisation are corrected in each step.
+
+    They are compared with those of the dense model on the same samples; see
+    :mod:`icbs.recovery.statistics`.
+    """
+    time_limit: Annotated[Positive | None, Unit("seconds")] = None
+    """Wall-clock limit, after which no further step starts; the best state so far is kept."""
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    """Seed of all randomness."""
+    batch_size: Annotated[Count, Unit("samples")] = 2048
+    """Maximum number of samples in one forward pass; reduced if memory is short."""
+    max_memory: Annotated[Memory | None, Unit("bytes, or such as 6GB")] = None
+    """Memory for the models and the recovery, in addition to the program and its libraries; by
+    default most of the free memory."""
+    checkpoint_every: Annotated[float, Field(ge=0), Unit("seconds")] = 60.0
+    """Least time between checkpoints in the folder of the recovery.
+
+    Results don't depend on it.
+    """
+
+    @field_validator("method")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return name if name == AUTO else RECOVERIES.check(name)
+
+    @classmethod
+    def of(cls, **settings: Any) -> RecoveryConfig:
+        """Build a configuration, with errors that name the setting, the value and the remedy.
+
+        Raises
+        ------
+        ConfigError
+            For an unknown setting or method, or a value out of range.
+        """
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            raise ConfigError(explain(error, cls)) from error

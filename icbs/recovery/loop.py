@@ -1,0 +1,226 @@
+"""The loop of a recovery over methods and their steps."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from icbs.recovery.folder import RecoveryFolder, Saved
+from icbs.recovery.judge import Judge
+from icbs.recovery.method import Method, Step
+from icbs.recovery.result import RecoveryProgress, RecoveryResult, StepRecord, best_method
+from icbs.recovery.statistics import Statistics
+from icbs.recovery.subject import Subject
+
+log = logging.getLogger("icbs")
+Callback = Callable[[RecoveryProgress], object]
+
+
+class Recovery:
+    """The loop of a recovery.
+
+    Parameters
+    ----------
+    subject : Subject
+    methods : list of Method
+        Run one after the other, each from the best state so far.
+    skipped : dict of str to str
+        Methods that can't be tried, with the reason.
+    folder : RecoveryFolder, optional
+    callbacks : list of callable
+        A true return value ends the recovery.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        methods: list[Method],
+        skipped: dict[str, str],
+        folder: RecoveryFolder | None,
+        callbacks: list[Callback],
+    ) -> None:
+        self.subject, self.methods, self.skipped = subject, methods, skipped
+        self.folder, self.callbacks = folder, callbacks
+        self.judge = Judge(subject)
+        self.statistics = Statistics.of(subject) if subject.config.statistics else None
+        self.history: list[StepRecord] = []
+        self.stage = 0
+        self._began = time.perf_counter()
+        self._saved = -math.inf
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds spent, over all resumptions."""
+        return time.perf_counter() - self._began
+
+    def run(self, saved: Saved | None = None) -> RecoveryResult:
+        """Run all methods and set the best state."""
+        before = {name: tensor.clone() for name, tensor in self.subject.tensors.items()}
+        try:
+            self.subject.apply_masks()
+            if saved is None:
+                self.judge.begin()
+            else:
+                self._restore(saved)
+        except BaseException:
+            self.subject.load(before)
+            raise
+        del before
+        dense_loss = self.judge.dense_loss()
+        try:
+            for number in range(self.stage, len(self.methods)):
+                self.stage = number
+                if self._run_method(self.methods[number], dense_loss):
+                    break
+            else:
+                self.stage = len(self.methods)
+            if self.folder is not None:
+                self._save()
+            self._judge_last()
+        finally:
+            self.judge.apply_best()
+        result = self._result(dense_loss)
+        if self.folder is not None:
+            self.folder.write_results(self.subject, result)
+        return result
+
+    def _run_method(self, method: Method, dense_loss: float) -> bool:
+        """Run a method from the best state; return whether the recovery ends."""
+        if method.done == 0:
+            self.judge.apply_best()
+            if method.starts_corrected and self.statistics is not None:
+                self.statistics.correct()
+                self._record(method, Step("batch statistics", 0, 0))
+        began, first = self.seconds, method.done
+        for step in self._limited(method):
+            method.done = step.done
+            if self.statistics is not None:
+                self.statistics.correct()
+            row = self._record(method, step)
+            spent = (self.seconds - began) / max(1, step.done - first)
+            left = spent * (step.total - step.done)
+            if step.judged and not math.isfinite(row.heldout_loss):
+                log.warning(
+                    "%s: the held-out loss is %s after %s; the method ends, and the best state "
+                    "is restored",
+                    method.name,
+                    row.heldout_loss,
+                    step.label,
+                )
+                break
+            if self._save_due():
+                self._save()
+            now = RecoveryProgress(
+                method=method.name,
+                label=step.label,
+                done=step.done,
+                total=step.total,
+                seconds=self.seconds,
+                remaining=left,
+                row=row,
+                initial_loss=self.judge.initial_loss,
+                best_loss=self.judge.best_loss,
+                model=self.subject.model,
+            )
+            answers = [callback(now) for callback in self.callbacks]  # all are called
+            if any(answers):
+                return True
+        return self._out_of_time()
+
+    def _judge_last(self) -> None:
+        """Measure the last state if a recovery ends within a method, before a judged step.
+
+        The checkpoint is written before, so that a continued recovery is not affected.
+        """
+        last = self.history[-1] if self.history else None
+        if last is None or last.step == 0 or math.isfinite(last.heldout_loss):
+            return
+        if self.stage < len(self.methods) and self.methods[self.stage].done == last.step:
+            calibration, loss, best = self.judge.measure()
+            self.history = [
+                *self.history[:-1],
+                replace(last, calibration_loss=calibration, heldout_loss=loss, best=best),
+            ]
+
+    def _limited(self, method: Method) -> Iterator[Step]:
+        """Yield the steps of a method until the time limit."""
+        steps = method.steps(self.subject)
+        while not self._out_of_time():
+            step = next(steps, None)
+            if step is None:
+                return
+            yield step
+
+    def _out_of_time(self) -> bool:
+        limit = self.subject.config.time_limit
+        return limit is not None and self.seconds >= limit
+
+    def _record(self, method: Method, step: Step) -> StepRecord:
+        """Measure the losses after a step and add a row to the history."""
+        nan = float("nan")
+        calibration, loss, best = self.judge.measure() if step.judged else (nan, nan, False)
+        row = StepRecord(
+            method=method.name,
+            step=step.done,
+            label=step.label,
+            calibration_error=step.calibration_error,
+            heldout_error=step.heldout_error,
+            calibration_loss=calibration,
+            heldout_loss=loss,
+            best=best,
+            seconds=self.seconds,
+        )
+        self.history.append(row)
+        return row
+
+    def _save_due(self) -> bool:
+        every = self.subject.config.checkpoint_every
+        return self.folder is not None and self.seconds - self._saved >= every
+
+    def _save(self) -> None:
+        assert self.folder is not None
+        method = self.methods[self.stage] if self.stage < len(self.methods) else None
+        facts = {
+            "stage": self.stage,
+            "done": 0 if method is None else method.done,
+            "judge": self.judge.facts(),
+            "seconds": self.seconds,
+        }
+        parts = {
+            "model": self.subject.tensors,
+            "best": self.judge.best,
+            "method": {} if method is None else method.state(),
+        }
+        self.folder.save(facts, parts, self.history)
+        self._saved = self.seconds
+
+    def _restore(self, saved: Saved) -> None:
+        facts = saved.facts
+        self.subject.load(saved.part("model"))
+        self.judge.restore(facts.judge, saved.part("best"))
+        self.history, self.stage = list(saved.history), facts.stage
+        self._began = time.perf_counter() - facts.seconds
+        if self.stage < len(self.methods):
+            method = self.methods[self.stage]
+            method.done = facts.done
+            method.restore(saved.part("method"))
+
+    def _result(self, dense_loss: float) -> RecoveryResult:
+        judge, layers = self.judge, self.subject.layers
+        kept = sum(layer.num_kept for layer in layers)
+        return RecoveryResult(
+            method=best_method(self.history),
+            initial_loss=judge.initial_loss,
+            loss=judge.best_loss,
+            dense_loss=dense_loss,
+            initial_calibration_loss=judge.initial_calibration,
+            calibration_loss=judge.calibration,
+            density=kept / sum(layer.size for layer in layers),
+            seconds=self.seconds,
+            history=self.history,
+            masks={layer.name: layer.mask for layer in layers},
+            skipped=self.skipped,
+        )

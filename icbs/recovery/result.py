@@ -1,0 +1,154 @@
+"""The result of a recovery, its history, and its progress for callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from icbs.export.headers import Count, Header, Seconds
+from icbs.formatting import duration, significant
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One row of the history: a step of a method.
+
+    Losses are measured after the step; those on calibration samples on as many as are held out.
+    """
+
+    method: str
+    step: int
+    """Number of steps of the method done, from 1; 0 for its initial state."""
+    label: str
+    """Layer, block, epoch or iteration."""
+    calibration_error: float
+    """Error that the method minimises, on the calibration samples; NaN if it has none."""
+    heldout_error: float
+    """The same on held-out samples."""
+    calibration_loss: float
+    """NaN if the loss was not measured."""
+    heldout_loss: float
+    best: bool
+    """Whether the held-out loss is the lowest so far."""
+    seconds: float
+    """Wall seconds since the start. Only these differ between repetitions."""
+
+
+@dataclass(frozen=True)
+class RecoveryProgress:
+    """Progress of a recovery after a step, for callbacks."""
+
+    method: str
+    label: str
+    done: int
+    """Number of steps of the method done."""
+    total: int
+    """Number of steps of the method, if it does not stop early."""
+    seconds: float
+    """Wall seconds since the start."""
+    remaining: float
+    """Estimated seconds left for this method; NaN before its first step."""
+    row: StepRecord
+    initial_loss: float
+    """Held-out loss of the pruned model before the recovery."""
+    best_loss: float
+    """Lowest held-out loss so far."""
+    model: nn.Module
+    """The model in its current state."""
+
+
+@dataclass(frozen=True, repr=False)
+class RecoveryResult:
+    """Figures of a recovery; the model has the state of lowest held-out loss."""
+
+    method: str
+    """The method whose state is best; ``none`` if no method lowered the held-out loss."""
+    initial_loss: float
+    """Held-out loss of the pruned model before the recovery."""
+    loss: float
+    """Held-out loss of the recovered model; at most :attr:`initial_loss`."""
+    dense_loss: float
+    """Held-out loss of the dense model; NaN without one."""
+    initial_calibration_loss: float
+    calibration_loss: float
+    """Loss on calibration samples, before and after. If it falls much more than the held-out loss,
+    the recovery overfits."""
+    density: float
+    """Share of the masked layers' weights that is kept."""
+    seconds: float
+    history: list[StepRecord] = field(default_factory=list)
+    masks: dict[str, Tensor] = field(default_factory=dict)
+    """The masks, which hold exactly."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Methods that ``auto`` could not try, with the reason."""
+
+    def __repr__(self) -> str:
+        return (
+            f"RecoveryResult(method={self.method!r}, loss={significant(self.loss)}, "
+            f"initial_loss={significant(self.initial_loss)}, density={self.density:.4g}, "
+            f"{duration(self.seconds)})"
+        )
+
+    def __str__(self) -> str:
+        return "\n".join(describe(self.summary()))
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures as a dict of JSON types."""
+        return {
+            "method": self.method,
+            "initial_loss": self.initial_loss,
+            "loss": self.loss,
+            "dense_loss": self.dense_loss,
+            "initial_calibration_loss": self.initial_calibration_loss,
+            "calibration_loss": self.calibration_loss,
+            "density": self.density,
+            "weights": sum(mask.numel() for mask in self.masks.values()),
+            "layers": len(self.masks),
+            "steps": len(self.history),
+            "skipped": self.skipped,
+            "seconds": self.seconds,
+        }
+
+
+class RecoverySummary(Header):
+    """``summary.json`` of a finished recovery; see :meth:`RecoveryResult.summary`."""
+
+    method: str
+    initial_loss: float
+    loss: float
+    dense_loss: float
+    initial_calibration_loss: float
+    calibration_loss: float
+    density: float
+    weights: Count
+    layers: Count
+    steps: Count
+    skipped: dict[str, str]
+    seconds: Seconds
+    files: dict[str, str]
+    """Digests of the model's files, by path within the folder."""
+
+
+def describe(summary: dict[str, Any]) -> list[str]:
+    """Return lines on the losses and the method of a recovery."""
+    lines = []
+    for name, key in (("held-out", "loss"), ("calibration", "calibration_loss")):
+        before, after = summary[f"initial_{key}"], summary[key]
+        line = f"{name} loss {significant(before)} before the recovery, {significant(after)} after"
+        if key == "loss" and summary["dense_loss"] == summary["dense_loss"]:
+            line += f" (dense {significant(summary['dense_loss'])})"
+        lines.append(line)
+    if summary["method"] == "none":
+        lines.append("no step lowered the held-out loss; the model is as before the recovery")
+    else:
+        lines.append(f"best state by {summary['method']}")
+    lines += [f"{name} was not tried: {why}" for name, why in summary["skipped"].items()]
+    return lines
+
+
+def best_method(history: Sequence[StepRecord]) -> str:
+    """Return the method of the best state; ``none`` if that is the initial one."""
+    return next((row.method for row in reversed(history) if row.best), "none")
