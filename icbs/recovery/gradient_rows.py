@@ -6,7 +6,6 @@ Only the entries of kept weights count, and optionally those of the layers' bias
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from icbs.curvature.layer_io import Call, Trace
 from icbs.curvature.means import check_finite
 from icbs.model.layer import Layer
+from icbs.recovery.column_sampling import draw_columns
 from icbs.recovery.direction import Direction
 from icbs.recovery.row_passes import RowPasses, Traces
 from icbs.recovery.row_traces import outputs_of, weight_gradients
@@ -65,42 +65,34 @@ class GradientRows(RowPasses):
     ) -> tuple[Tensor, Tensor]:
         """Estimate ``G Gᵀ`` from random columns, and compute :meth:`along`, in a single pass.
 
-        Each layer has columns in proportion to its kept weights, drawn without repetition, so that
-        the estimate is unbiased. For models whose inputs and output gradients can't be held.
+        For models whose inputs and output gradients can't be held. The estimate is unbiased; see
+        :mod:`icbs.recovery.column_sampling`.
 
         Parameters
         ----------
         columns : int
-            Number of columns, about.
+            Number of columns, about; all of them if there are not more.
         generator : torch.Generator
         direction : Direction
         """
-        kept = {layer.name: (~layer.pruned).nonzero().squeeze(1) for layer in self.layers}
-        share = min(1.0, columns / sum(len(index) for index in kept.values()))
-        chosen, starts, width = {}, {}, 0
-        for name, index in kept.items():
-            count = math.ceil(share * len(index))
-            order = torch.randperm(len(index), generator=generator)[:count]
-            chosen[name] = index[order.to(index.device)]
-            starts[name], width = width, width + count
+        chosen = draw_columns(self, columns, generator)
+        starts, width = {}, 0
         for layer in self.layers:
-            if layer.name in self.with_bias:
-                starts[f"{layer.name}.bias"] = width
-                width += layer.shape[0]
+            starts[layer.name] = width
+            width += len(chosen[layer.name].index)
+            width += layer.shape[0] if layer.name in self.with_bias else 0
         sampled = self._zeros(self.layers[0], width)
         total = torch.zeros(len(self), dtype=torch.float64, device=sampled.device)
 
         def add(layer: Layer, call: Call) -> None:
-            index, start = chosen[layer.name], starts[layer.name]
-            if not len(index):
-                return
-            factor = (len(kept[layer.name]) / len(index)) ** 0.5
+            drawn, start = chosen[layer.name], starts[layer.name]
+            stop = start + len(drawn.index)
             for rows, trace in self.traces(call):
-                found = trace.columns(*layer.unravel(index)) * factor
-                sampled[rows, start : start + len(index)] += found
+                if len(drawn.index):
+                    found = trace.columns(*layer.unravel(drawn.index))
+                    sampled[rows, start:stop] += found * drawn.scale.to(found)
                 if layer.name in self.with_bias:
-                    first = starts[f"{layer.name}.bias"]
-                    sampled[rows, first : first + layer.shape[0]] += trace.deltas.sum(dim=1)
+                    sampled[rows, stop : stop + layer.shape[0]] += trace.deltas.sum(dim=1)
                 total[rows] += _along(direction, layer, trace)
 
         self.run(add)

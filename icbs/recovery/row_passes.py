@@ -145,6 +145,14 @@ class RowPasses:
                 hooks.send_back(total, sink)
         self.loss = loss / self.count
 
+    def run_few(self, count: int, sink: Sink) -> None:
+        """Take a pass over the first samples only, or repeat all calls if they are held."""
+        whole, self.samples = self.samples, self.samples[:count]
+        try:
+            self.run(sink)
+        finally:
+            self.samples = whole
+
     def traces(self, call: Call) -> Iterator[tuple[slice, Trace]]:
         """Yield traces whose samples are rows, with the range of these rows."""
         first = call.start * self.runs
@@ -163,11 +171,7 @@ class RowPasses:
         def measure(layer: Layer, call: Call) -> None:
             sizes[layer.name] += (call.inputs.nbytes + call.deltas.nbytes) // call.samples
 
-        whole, self.samples = self.samples, self.samples[:1]
-        try:
-            self.run(measure)
-        finally:
-            self.samples = whole
+        self.run_few(1, measure)
         group: list[Layer] = []
         used = 0
         for layer in self.layers:

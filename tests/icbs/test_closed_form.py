@@ -14,6 +14,7 @@ from icbs.data.objective import Objective
 from icbs.data.samples import Samples
 from icbs.model.finding import find_layers
 from icbs.model.layer import Layer
+from icbs.recovery import column_sampling
 from icbs.recovery.closed_form import ClosedForm
 from icbs.recovery.direction import Direction
 from icbs.recovery.global_step import GlobalSettings
@@ -151,6 +152,20 @@ def test_products_from_all_columns_are_exact_and_from_some_unbiased(name, biases
     error = (torch.stack(found).mean(dim=0) - gram).norm() / gram.norm()
     single = torch.stack([(one - gram).norm() for one in found]).mean() / gram.norm()
     assert error < 0.35 * single, "errors of the draws don't cancel"
+
+
+def test_draws_by_importance_have_smaller_errors_where_few_inputs_are_large():
+    model, layers, samples, objective = setup("linear")
+    large = Samples(samples.inputs * torch.tensor([100.0, 1, 1, 1, 1, 1]), samples.targets)
+    rows = GradientRows(model, layers, objective, large, batch_size=4)
+    gram, generator = rows.gram(), torch.Generator().manual_seed(0)
+    errors = []
+    for share in (0.1, 1.0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(column_sampling, "UNIFORM", share)
+            found = [rows.sampled_gram(12, generator, Direction())[0] for _ in range(40)]
+        errors.append(torch.stack([(one - gram).norm() for one in found]).mean() / gram.norm())
+    assert errors[0] < 0.7 * errors[1]
 
 
 def test_several_combinations_in_one_pass_are_those_of_single_passes():
