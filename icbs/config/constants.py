@@ -20,3 +20,10 @@ Samples used for selection are not reused to estimate the gain (selection bias).
 
 MAX_SAMPLES = 65536
 """Samples read from ``batches`` and held in memory; later ones are not read."""
+
+MOVING_CALLS = 1 << 30
+"""Bytes of inputs and output gradients of layers that a step of all weights holds."""
+
+MOVING_COLUMNS = 1 << 18
+"""Kept weights from which a step of all weights estimates the products of gradients, if they
+exceed :data:`MOVING_CALLS`."""

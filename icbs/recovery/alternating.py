@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from icbs import parallel, streams
 from icbs.config import WeightSettings
+from icbs.config.constants import MOVING_CALLS
 from icbs.data.pytree import concatenate
 from icbs.data.samples import Samples
 from icbs.errors import ConfigError, DataError
@@ -112,6 +113,7 @@ class GlobalUpdate:
             seed=config.seed,
             teacher=self._teacher(context),
             biases=False,
+            memory=min(MOVING_CALLS, context.plan.limit // 4),
         )
 
     def _teacher(self, context: RunContext) -> Teacher | None:

@@ -18,6 +18,7 @@ of the data. With ``b = -g_K``::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +52,8 @@ class ClosedForm:
         removed: Direction | None = None,
         first_order: float = 1.0,
         gradient: Direction | None = None,
+        columns: int | None = None,
+        generator: torch.Generator | None = None,
     ) -> ClosedForm:
         """Compute S and the right-hand side at the current weights.
 
@@ -64,17 +67,27 @@ class ClosedForm:
             c, the weight of the first-order term.
         gradient : Direction, optional
             Mean gradient of the data, 0 at pruned weights, if the rows are those of other targets.
+        columns : int, optional
+            Estimate S from that many random columns, if there is a gradient and the rows can't be
+            held; see :meth:`icbs.recovery.gradient_rows.GradientRows.sampled_gram`.
+        generator : torch.Generator, optional
+            Chooses the columns.
         """
-        gram = rows.gram()
+        along = None
+        descent = None if gradient is None else gradient.scaled(-first_order)
+        if descent is None or columns is None or generator is None or rows.held:
+            gram = rows.gram()
+        else:
+            gram, along = rows.sampled_gram(columns, generator, descent)
         # Symmetric up to rounding; eigh reads one triangle.
         values, vectors = torch.linalg.eigh(gram)
         pull = torch.zeros(len(rows), dtype=torch.float64, device=gram.device)
         if removed is not None:
             pull += rows.along(removed)
-        if gradient is None:
+        if descent is None:
             return cls(rows, values.clamp(min=0), vectors, pull - first_order)
-        descent = gradient.scaled(-first_order)
-        along = rows.along(descent)
+        if along is None:
+            along = rows.along(descent)
         return cls(rows, values.clamp(min=0), vectors, pull, descent, along)
 
     @property
@@ -92,10 +105,17 @@ class ClosedForm:
 
     def solve(self, damping: float) -> Direction:
         """Return ``δ_K`` for a damping λ > 0, 0 at pruned weights; one backward pass."""
-        found = self.rows.combine(self.coefficients(damping))
+        return self.solve_all([damping])[0]
+
+    def solve_all(self, dampings: Sequence[float]) -> list[Direction]:
+        """Return ``δ_K`` for several dampings, by one backward pass."""
+        found = self.rows.combine_all(torch.stack([self.coefficients(d) for d in dampings]))
         if self.descent is None:
             return found
-        return found.add_(self.descent.scaled(1 / damping))
+        return [
+            direction.add_(self.descent.scaled(1 / damping))
+            for direction, damping in zip(found, dampings, strict=True)
+        ]
 
     def predicted(self, damping: float) -> float:
         """Return the change of the loss in the model without damping, for pruned weights at 0."""

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
+from icbs.config.constants import MOVING_CALLS, MOVING_COLUMNS
 from icbs.config.fields import Count, Unit
 from icbs.config.groups import Group
-from icbs.recovery.levenberg_marquardt import CALLS, FIRST, Problem, Search
+from icbs.recovery.levenberg_marquardt import FIRST, Problem, Search
 from icbs.recovery.method import Method, Step
 from icbs.recovery.subject import Subject
 from icbs.recovery.teacher import teacher_of
@@ -33,9 +34,17 @@ class GlobalSettings(Group):
 
     Time grows with its square times the number of kept weights.
     """
-    positions: Annotated[Count, Unit("positions")] = 32
-    """Positions of a sequence that share a row. Fewer give more rows, and so a curvature of higher
-    rank, from the same samples."""
+    positions: Annotated[Count, Unit("positions")] = 8
+    """Positions of a sequence that share a row.
+
+    Fewer give as many rows, and so a curvature of the same rank, from fewer samples.
+    """
+    columns: Annotated[Count, Unit("weights")] = MOVING_COLUMNS
+    """Kept weights, drawn at random, from which the products of rows are estimated where inputs and
+    output gradients of all layers don't fit in memory (1 GB, or a quarter of ``max_memory``).
+
+    Smaller models use all of their weights.
+    """
     gradient_samples: Annotated[Count, Unit("samples a step")] = 4096
     """Maximum number of samples in the gradient of a step."""
     curvature: Literal["monte-carlo", "empirical"] = "monte-carlo"
@@ -78,7 +87,8 @@ class GlobalStep(Method):
         """Bytes of the matrix of rows, of directions and copies, and of stored calls."""
         wide = max(4, subject.layers[0].dense.element_size())
         weights = sum(layer.size for layer in subject.layers)
-        return 32 * self.settings.rows**2 + 5 * wide * weights + _calls(subject)
+        columns = wide * self.settings.rows * min(self.settings.columns, weights)
+        return 32 * self.settings.rows**2 + 8 * wide * weights + columns + _calls(subject)
 
     def state(self) -> dict[str, Tensor]:
         """Return the last λ."""
@@ -122,4 +132,4 @@ class GlobalStep(Method):
 def _calls(subject: Subject) -> int:
     """Bytes for stored inputs and output gradients of layers."""
     limit = subject.config.max_memory
-    return CALLS if limit is None else min(CALLS, limit // 4)
+    return MOVING_CALLS if limit is None else min(MOVING_CALLS, limit // 4)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from icbs.config.constants import MOVING_CALLS
 from icbs.data.objective import Objective
 from icbs.data.positions import counted_positions
 from icbs.data.samples import Samples, epoch_order
@@ -30,8 +31,8 @@ RANGE = (1e-7, 1e3)
 """Range of λ, in the same unit."""
 MOST_TRIALS = 4096
 """Maximum number of held-out samples that choose λ."""
-CALLS = 1 << 30
-"""Default of :attr:`Problem.memory`."""
+CACHE = 1 << 28
+"""Bytes of cached outputs of the dense model."""
 
 
 @dataclass
@@ -56,8 +57,9 @@ class Problem:
     """Minimise the divergence from the dense model instead of the loss."""
     biases: bool = True
     """Whether biases of the layers move as well."""
-    memory: int = CALLS
+    memory: int = MOVING_CALLS
     """Bytes for stored inputs and output gradients of layers."""
+    _cache: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -86,7 +88,8 @@ class Problem:
             few, teacher = self.drawn(few, generator), None
         rows = self._rows(few, teacher, settings.positions)
         rows.hold()
-        return ClosedForm.of(rows, gradient=gradient), whole.loss
+        form = ClosedForm.of(rows, gradient=gradient, columns=settings.columns, generator=generator)
+        return form, whole.loss
 
     def diagonal(self, generator: torch.Generator) -> tuple[Direction, dict[str, Tensor]]:
         """Compute the mean gradient, also of pruned weights, and the curvature's diagonal.
@@ -143,14 +146,24 @@ class Problem:
     def measure(self) -> float:
         """Return the mean loss that is minimised, on held-out samples."""
         total, few = 0.0, self.heldout[:MOST_TRIALS]
-        for piece in self._pieces(few):
+        for number, piece in enumerate(self._pieces(few)):
             outputs = self.objective.run(self.model, piece.inputs)
             if self.teacher is None:
                 total += float(self.objective.total(outputs, piece.targets))
             else:
-                taught = self.teacher.outputs(piece)
+                taught = self._taught(number, piece)
                 total += float(self.teacher.total(outputs, taught, piece.targets))
         return total / len(few)
+
+    def _taught(self, number: int, piece: Samples) -> Tensor:
+        """Return the dense model's outputs for a part of the held-out samples, cached if small."""
+        assert self.teacher is not None
+        if number in self._cache:
+            return self._cache[number]
+        taught = self.teacher.outputs(piece)
+        if sum(tensor.nbytes for tensor in self._cache.values()) + taught.nbytes <= CACHE:
+            self._cache[number] = taught
+        return taught
 
     def _pieces(self, samples: Samples) -> Iterator[Samples]:
         for start in range(0, len(samples), self.batch_size):
@@ -173,6 +186,7 @@ class Search:
         self.loss = problem.measure()
         """Lowest held-out loss so far."""
         self.best: list[tuple[Tensor, Tensor | None]] | None = None
+        self._ready: dict[float, Direction] = {}
 
     def run(self, start: float) -> float | None:
         """Set the best weights found.
@@ -212,14 +226,23 @@ class Search:
 
     def _improves(self, damping: float) -> bool:
         """Try a λ; keep its weights if their loss is the lowest so far."""
-        self._set(self.before)  # where the gradients are taken
-        change = self.form.solve(damping * self.form.scale)
-        self._set(self.before, change)
+        self._set(self.before, self._change(damping))
         loss = self.problem.measure()
         if not loss < self.loss:
             return False
         self.loss, self.best = loss, self._copy()
         return True
+
+    def _change(self, damping: float) -> Direction:
+        """Return the step for a λ."""
+        self._set(self.before)  # where the gradients are taken
+        if self.form.rows.held:
+            return self.form.solve(damping * self.form.scale)
+        if damping not in self._ready:  # one pass over the samples for λ and its neighbours
+            tried = [damping, damping / GRID, damping * GRID]
+            found = self.form.solve_all([each * self.form.scale for each in tried])
+            self._ready = dict(zip(tried, found, strict=True))
+        return self._ready.pop(damping)
 
     def _copy(self) -> list[tuple[Tensor, Tensor | None]]:
         return [

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from icbs.config import PrunerConfig
-from icbs.config.constants import SELECTION_SHARE
+from icbs.config.constants import MOVING_CALLS, MOVING_COLUMNS, SELECTION_SHARE
 from icbs.curvature.hooks import hooked
 from icbs.curvature.source import CurvatureSource, PassSizes
 from icbs.data.objective import Objective
@@ -193,9 +193,11 @@ def make_plan(
         "gradients and scores": 2 * wide * weights,
         "shared by the samples": found.shared,
     }
-    if config.weights != "fixed":  # new, old and dense weights, and two directions
-        rows = 32 * config.curvature_samples**2
-        fixed["moving weights"] = rows + 5 * wide * weights
+    if config.weights != "fixed":  # rows, calls, and copies and directions of the weights
+        count = config.curvature_samples
+        rows = 32 * count**2 + wide * count * min(MOVING_COLUMNS, weights)
+        calls = min(MOVING_CALLS, count * found.held)
+        fixed["moving weights"] = rows + calls + 8 * wide * weights
     limit = config.max_memory
     if limit is None:
         limit = int(SPARE * free_memory(layers[0].dense.device)) + fixed["model"] + dense

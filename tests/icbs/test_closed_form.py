@@ -14,6 +14,7 @@ from icbs.data.objective import Objective
 from icbs.data.samples import Samples
 from icbs.model.finding import find_layers
 from icbs.model.layer import Layer
+from icbs.recovery import column_sampling
 from icbs.recovery.closed_form import ClosedForm
 from icbs.recovery.direction import Direction
 from icbs.recovery.global_step import GlobalSettings
@@ -136,6 +137,45 @@ def test_products_of_rows_equal_those_of_the_dense_matrix(name, biases, memory):
     torch.testing.assert_close(flat(squares, layers), G.square().mean(dim=0)[:weights])
 
 
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("biases", [False, True])
+def test_products_from_all_columns_are_exact_and_from_some_unbiased(name, biases):
+    model, layers, samples, objective = setup(name)
+    rows = GradientRows(model, layers, objective, samples, batch_size=4, biases=biases)
+    rows.hold()
+    direction, generator = rows.mean(), torch.Generator().manual_seed(0)
+    gram, along = rows.sampled_gram(1 << 20, generator, direction)
+    torch.testing.assert_close(gram, rows.gram())
+    torch.testing.assert_close(along, rows.along(direction))
+    size = sum(layer.num_kept for layer in layers)
+    found = [rows.sampled_gram(size // 3, generator, direction)[0] for _ in range(60)]
+    error = (torch.stack(found).mean(dim=0) - gram).norm() / gram.norm()
+    single = torch.stack([(one - gram).norm() for one in found]).mean() / gram.norm()
+    assert error < 0.35 * single, "errors of the draws don't cancel"
+
+
+def test_draws_by_importance_have_smaller_errors_where_few_inputs_are_large():
+    model, layers, samples, objective = setup("linear")
+    large = Samples(samples.inputs * torch.tensor([100.0, 1, 1, 1, 1, 1]), samples.targets)
+    rows = GradientRows(model, layers, objective, large, batch_size=4)
+    gram, generator = rows.gram(), torch.Generator().manual_seed(0)
+    errors = []
+    for share in (0.1, 1.0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(column_sampling, "UNIFORM", share)
+            found = [rows.sampled_gram(12, generator, Direction())[0] for _ in range(40)]
+        errors.append(torch.stack([(one - gram).norm() for one in found]).mean() / gram.norm())
+    assert errors[0] < 0.7 * errors[1]
+
+
+def test_several_combinations_in_one_pass_are_those_of_single_passes():
+    model, layers, samples, objective = setup("convolutions")
+    rows = GradientRows(model, layers, objective, samples, batch_size=4, biases=True)
+    alphas = torch.randn(3, len(rows), generator=torch.Generator().manual_seed(0)).double()
+    for found, alpha in zip(rows.combine_all(alphas), alphas, strict=True):
+        torch.testing.assert_close(flat(found, layers), flat(rows.combine(alpha), layers))
+
+
 def test_held_rows_stay_those_of_the_weights_where_they_were_taken():
     model, layers, samples, objective = setup("linear")
     rows = GradientRows(model, layers, objective, samples, batch_size=4)
@@ -151,7 +191,7 @@ def test_the_step_that_a_search_chooses_is_that_of_the_weights_it_began_at():
     for memory in (1, 1 << 30):
         problem = Problem(
             *(model, layers, objective, samples, Samples(x, y)),
-            GlobalSettings(target="data"),
+            GlobalSettings(target="data", columns=1 << 20),
             batch_size=4,
             seed=0,
             memory=memory,

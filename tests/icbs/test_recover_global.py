@@ -88,8 +88,12 @@ def test_an_interrupted_recovery_continues_to_the_same_bits(tmp_path: Path):
     assert all(torch.equal(p, final[name]) for name, p in toy.model.named_parameters())
 
 
-@pytest.mark.parametrize("positions", [1, 8, 1000])
-def test_a_language_model_recovers_with_rows_of_any_length(positions):
+@pytest.mark.parametrize(
+    "options",
+    [{"positions": 1}, {"positions": 1000}, {"columns": 500, "max_memory": "2MB"}],
+    ids=str,
+)
+def test_a_language_model_recovers_with_any_rows_and_columns(options):
     model = make_language_model()
     tokens = torch.randint(257, (12, 16), generator=torch.Generator().manual_seed(0))
     tokens[:, 1::2] = tokens[:, ::2]  # something to learn, or to keep
@@ -107,9 +111,9 @@ def test_a_language_model_recovers_with_rows_of_any_length(positions):
         [({"input_ids": tokens}, tokens)],
         CausalLMLoss(),
         method="global",
-        positions=positions,
         rows=64,
         steps=3,
+        **options,
         progress=False,
     )
     assert result.loss < result.initial_loss
