@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -178,8 +179,10 @@ def test_a_process_that_is_interrupted_says_how_to_go_on(here):
         *("--seeds", "5", "--time-limit", "0.3", "--out", "out", "--no-report"),
     ]
     path = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, *sys.path)))}
+    # A process that is started in the background of a script would ignore Ctrl-C.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL) if os.name == "posix" else None
     running = subprocess.Popen(
-        command, cwd=here, env=os.environ | path, stdout=subprocess.PIPE, text=True
+        command, cwd=here, env=os.environ | path, stdout=subprocess.PIPE, text=True, preexec_fn=heed
     )
     journal = here / "out/runs.jsonl"
     deadline = time.monotonic() + 60
