@@ -3,7 +3,7 @@
 # `make test PYTHON=python3.13` uses another interpreter, in a separate environment.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SOLVER ?= anneal
-# Processes of `make test`.
+# Processes of `make test` and `make notebooks`.
 WORKERS ?= auto
 DEMO ?=
 
@@ -54,7 +54,7 @@ coverage: $(READY)
 # The notebook on a language model is skipped if its model can't be fetched (139 MB).
 notebooks: data
 	-$(BIN)/icbs fetch smollm2-135m wikipedia
-	$(BIN)/python -m pytest tests/test_notebooks.py
+	$(BIN)/python -m pytest -n $(WORKERS) tests/test_notebooks.py
 
 notebook-outputs: $(READY)
 	PYTHONWARNINGS=ignore $(BIN)/jupyter-nbconvert --to notebook --execute --inplace \
