@@ -16,5 +16,8 @@ from hypothesis import settings
 settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("project")
 
+# qdk decides on its telemetry when it is imported.
+os.environ.setdefault("QDK_PYTHON_TELEMETRY", "none")
+
 # The models in tests are too small for several threads.
 torch.set_num_threads(1)

@@ -25,8 +25,8 @@ from solvers.comparison.measures import (
     AT_BEST,
     ECDF_TARGETS,
     Results,
-    anytime_gap,
     ecdf,
+    gaps_at,
     lowest_integral,
     primal_integral,
     proofs,
@@ -86,8 +86,8 @@ def _page(table: pd.DataFrame, short: Results, proved: Results, wall: float) -> 
         f"{len(short.problems)} problems of [the library](../reference/library.md), "
         f"{ends['seed'].nunique()} seed(s), {limit:g} s each on one core of "
         f"{', '.join(sorted(set(ends['machine']) - {''}))}. Every solver that takes a start got "
-        "the status quo; compilation is not counted; gaps count from the status quo (1) to the best "
-        "value known (0). Made by `python -m benchmarks.comparison`; [the interactive "
+        "the status quo; compilation is not counted; gaps count from the status quo (1) to the "
+        "best value known (0). Made by `python -m benchmarks.comparison`; [the interactive "
         "report](comparison.html) has a page per problem. Definitions: [measures]"
         "(../reference/measures.md)."
     )
@@ -97,7 +97,7 @@ def _page(table: pd.DataFrame, short: Results, proved: Results, wall: float) -> 
     yield ""
     for name, caption in (
         ("ecdf", "Share of (problem, target, seed) reached within t"),
-        ("anytime", "Median gap against time, with quartiles"),
+        ("anytime", "Mean gap against time"),
         ("proofs", "Share of the problems proved within t"),
     ):
         yield f"![{caption}](comparison_{name}.png)"
@@ -217,19 +217,14 @@ def _draw(short: Results, proved: Results, folder: Path) -> None:
     axes.set(xscale="log", xlabel="seconds", ylabel="share of (problem, target, seed)", ylim=(0, 1))
     _finish(figure, axes, folder / "comparison_ecdf.png")
 
-    times = np.geomspace(1e-3, short.runs["time_limit"].iloc[0], 60)
-    bands = anytime_gap(short, times.tolist())
+    times = np.geomspace(1e-4, short.runs["time_limit"].iloc[0], 80)
+    gaps = np.minimum(gaps_at(short, times.tolist()), 1.0)
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     for name in ranked:
-        band = bands[bands["solver"] == name]
-        axes.plot(band["seconds"], band["median"], label=name, **_line(looks[name]))
-        axes.fill_between(
-            band["seconds"], band["q25"], band["q75"], color=looks[name].colour, alpha=0.12, lw=0
-        )
-    axes.set(xscale="log", xlabel="seconds", ylabel="gap (median, quartiles)")
-    axes.set_yscale("symlog", linthresh=1e-6)
-    axes.set_ylim(0, 1.05)
+        mean = gaps[(short.runs["solver"] == name).to_numpy()].mean(axis=0)
+        axes.plot(times, mean, label=name, **_line(looks[name]))
+    axes.set(xscale="log", yscale="log", xlabel="seconds", ylabel="mean gap, at most 1")
     _finish(figure, axes, folder / "comparison_anytime.png")
 
     frame = proofs(proved)

@@ -286,15 +286,21 @@ class Pruner:
         )
 
     def step(self, context: RunContext, state: RunState) -> None:
-        """Do one pass: select, build and solve a block in each layer due; accept or undo moves."""
+        """Do one pass: select, build and solve blocks in each layer due; accept or undo moves."""
         due = visit_order(context.layers, context.visits, state.step, state.generator)
-        pass_info = self.look(context, state, due)
+        measure = state.costs.measure
+        with measure("curvature"):
+            pass_info = self.look(context, state, due)
         blocks: list[Block] = []
-        for _ in range(state.acceptance.attempts):
+        for attempt in range(state.acceptance.attempts):
+            state.attempt = attempt
             blocks.clear()  # Free the problems before new ones are built.
-            blocks = self.build(context, state, pass_info)
-            answers = self.solve(context, state, blocks)
-            rows = state.acceptance.judge(context, state, blocks, answers)
+            with measure("building"):
+                blocks = self.build(context, state, pass_info)
+            with measure("solver"):
+                answers = self.solve(context, state, blocks)
+            with measure("acceptance"):
+                rows = state.acceptance.judge(context, state, blocks, answers)
             if context.block_saver is not None:
                 context.block_saver.save(state, blocks, answers, rows)
             state.history += rows
@@ -357,7 +363,7 @@ def make_blocks(
     after: int = 0,
     **settings: Any,
 ) -> list[Block]:
-    """Return the blocks that the pruner would solve next, one for each layer.
+    """Return the blocks that the pruner would solve next, ``blocks_per_layer`` for each layer.
 
     Parameters
     ----------

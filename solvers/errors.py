@@ -47,6 +47,10 @@ class CampaignError(SolverError, ValueError):
     """A comparison that can't be run as it is configured; the message says what to change."""
 
 
+class TargetError(SolverError, ValueError):
+    """Hardware described by an unknown name or an impossible figure; the message says which."""
+
+
 class SolverNameWarning(UserWarning):
     """Another distribution registers a solver under the name of a built-in one."""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import threading
 import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,6 +15,12 @@ import numpy as np
 
 from problems import CardinalityQUBO
 from problems.penalty import Penalty
+from solvers.adapters.embedding import (
+    Chains,
+    CliqueEmbeddings,
+    coupled_pairs,
+    general_embedding,
+)
 from solvers.adapters.ocean import (
     call_within,
     check_ocean_config,
@@ -29,11 +34,6 @@ from solvers.errors import OptionError, UnsupportedError
 from solvers.penalised import Penalised
 from solvers.scaling import scale_option
 from solvers.solution import Stop
-
-Embedding = dict[int, tuple[int, ...]]
-
-_CLIQUES = threading.Lock()
-_TRIALS = 10
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Qpu(Penalised):
     anneals: int = 100
     annealing_time: float | None = None
     chain_strength: float | None = None
-    embedding: Embedding | None = None
+    embedding: Chains | None = None
     embedding_timeout: float = 60.0
 
     name: ClassVar[str] = "qpu"
@@ -132,7 +132,7 @@ class Qpu(Penalised):
             if self.sampler is None:
                 sampler.close()
 
-    def _embed(self, problem: CardinalityQUBO, sampler: Any, request: Request) -> Embedding:
+    def _embed(self, problem: CardinalityQUBO, sampler: Any, request: Request) -> Chains:
         """Find qubits for each variable.
 
         Raises
@@ -140,24 +140,21 @@ class Qpu(Penalised):
         UnsupportedError
             If no embedding is found.
         """
-        from minorminer import find_embedding
-
         n, graph = problem.n, sampler.to_networkx_graph()
-        coupled = (problem.Q != 0) | (problem.groups[:, None] == problem.groups[None, :])
-        found: dict[Any, Any] = {}
+        coupled = coupled_pairs(problem)
+        found: Chains = {}
         if coupled.all() and graph.graph.get("family") in ("chimera", "pegasus", "zephyr"):
-            found = _clique(n, graph)
+            found = CliqueEmbeddings(graph).find(n)
         elif n <= len(graph):
             edges = [(i, j) for i, j in itertools.combinations(range(n), 2) if coupled[i, j]]
-            loops = [(i, i) for i in range(n)]
-            timeout = max(1e-3, min(self.embedding_timeout, request.remaining))
-            found = find_embedding(edges + loops, graph.edges, timeout=timeout)
+            timeout = min(self.embedding_timeout, request.remaining)
+            found = general_embedding(n, edges, graph, timeout)
         if len(found) < n:
             raise UnsupportedError(
                 f"solver 'qpu' found no embedding of n = {n} variables on a processor of "
                 f"{len(graph)} qubits; choose smaller blocks or another solver"
             )
-        return {int(i): tuple(chain) for i, chain in found.items()}
+        return found
 
     def sample(self, form: CardinalityQUBO, penalty: Penalty, request: Request) -> Outcome:
         """Send one problem and wait for the answer, until the time limit."""
@@ -199,26 +196,6 @@ class Qpu(Penalised):
         }
         states = sample_states(sampleset, form.n)
         return Outcome(states, Stop.ITERATION_LIMIT, build_seconds=build, info=info)
-
-
-def _clique(n: int, graph: Any) -> dict[Any, Any]:
-    """Embed a clique with the cache on disk that Ocean's own composites use.
-
-    Without the cache, busclique may hang on small graphs. With it, only one thread at a time may
-    call it, and the call is repeated if another process cleans up the cache at the same time.
-    """
-    from minorminer import busclique
-
-    trial = 1
-    while True:
-        try:
-            with _CLIQUES:
-                found: dict[Any, Any] = busclique.busgraph_cache(graph).find_clique_embedding(n)
-                return found
-        except FileNotFoundError:
-            if trial == _TRIALS:
-                raise
-            trial += 1
 
 
 def _number(strength: Any) -> Any:

@@ -3,7 +3,7 @@
 A page's blocks run in order, in one namespace and one folder. The info line of a block says how:
 
 - ``python``: run; ``{.python .slow}``: with the slow tests; ``{.python .norun}``: never;
-  ``python title="FILE"``: written to a file.
+  with ``title="FILE"``, in any language: written to a file.
 - ``console``: each line after ``$`` that calls ``icbs`` is run by the command's own code;
   other commands are checked by name (targets of make, extras of pip).
 """
@@ -112,11 +112,11 @@ def run_page(page: Path, *, slow: bool) -> None:
     module = ModuleType("__page__")
     sys.modules[module.__name__] = module  # classes of a page can be pickled
     for block in blocks_of(page):
-        if not runs(block) or ("slow" in block.marks and not slow):
-            continue
         if block.title:
             Path(block.title).write_text(block.body, encoding="utf-8")
-        elif block.language == "python":
+        if block.title or not runs(block) or ("slow" in block.marks and not slow):
+            continue
+        if block.language == "python":
             run_python(block, page, vars(module))
         else:
             run_console(block)

@@ -84,7 +84,14 @@ class Move:
             seconds=state.seconds,
             proved=solution is not None and solution.is_optimal,
             bound=solution.bound if solution else None,
+            attempt=state.attempt,
+            evaluations=_evaluations(solution),
         )
+
+
+def _evaluations(solution: Solution | None) -> int | None:
+    found = None if solution is None else solution.info.get("evaluations")
+    return found if isinstance(found, int) else None
 
 
 def _checked(block: Block, answer: Answer) -> Answer:

@@ -36,7 +36,7 @@ def blocks(
     from problems.instance import read_about
 
     passes = None if step is None else _passes(step)
-    folder = _folder(run)
+    folder = blocks_folder(run)
     found: list[dict[str, Any]] = []
     for path in sorted(folder.glob("*.npz")):
         own: dict[str, Any] = {"file": path.name, "size": path.stat().st_size}
@@ -65,7 +65,7 @@ def blocks(
     )
 
 
-def _folder(run: Path) -> Path:
+def blocks_folder(run: Path) -> Path:
     """Return the folder with the blocks of a run, or the given folder if it has problem files."""
     from icbs.errors import RunFolderError
     from icbs.run.locked_folder import CONFIG

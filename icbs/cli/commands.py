@@ -16,6 +16,7 @@ from icbs.cli.export import export
 from icbs.cli.fetch import fetch
 from icbs.cli.layers import layers
 from icbs.cli.prune import prune
+from icbs.cli.readiness import readiness
 from icbs.cli.recover import ListsMethods, recover
 from icbs.cli.report import report
 from icbs.cli.resume import resume
@@ -52,7 +53,7 @@ def options(
 
 PANELS = {
     "Prune models": (prune, resume, recover, report, layers, settings, compress, expand),
-    "Problems and solvers": (solve, solvers, compare, blocks, export),
+    "Problems and solvers": (solve, solvers, compare, readiness, blocks, export),
     "Demonstration and data": (demo, fetch),
 }
 #: Commands whose help ends with a list of settings.

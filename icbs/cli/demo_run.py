@@ -40,7 +40,13 @@ SMALLER: dict[str, dict[str, Any]] = {
     "exact": {"block_size": 64, "solver_time_limit": 1.0},
     "exhaustive": {"block_size": 20},
     "neal": {"block_size": 256, "solver_time_limit": 1.0},
-    "qaoa": {"block_size": 12},
+    "qaoa": {
+        "block_size": 14,
+        "blocks_per_layer": 32,
+        "curvature_weight": 1.0,
+        "acceptance": "pass",
+        "solver_options": {"optimizer": "ramp"},
+    },
     "steepest": {"block_size": 256},
     "tabu": {"block_size": 256, "solver_time_limit": 0.2},
 }

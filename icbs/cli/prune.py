@@ -111,6 +111,14 @@ def prune(
             rich_help_panel=WEIGHTS,
         ),
     ] = None,
+    blocks_per_layer: Annotated[
+        int | None,
+        typer.Option(
+            help="Disjoint blocks of a layer in one pass.",
+            show_default="1",
+            rich_help_panel=BLOCKS,
+        ),
+    ] = None,
     solver: Annotated[
         str | None,
         typer.Option(
@@ -215,6 +223,7 @@ def prune(
         "pruner.solver": solver,
         "pruner.weights": weights,
         "pruner.block_size": block_size,
+        "pruner.blocks_per_layer": blocks_per_layer,
         "pruner.initial": initial,
         "pruner.seed": seed,
         "pruner.save_blocks": save_blocks,

@@ -6,7 +6,7 @@ the heading.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -138,6 +138,12 @@ class BlockSettings(Group):
     Lower it for exact solvers, for hardware with few qubits, and if there are few samples: the
     rank of a block's problem is at most ``curvature_samples``.
     """
+    blocks_per_layer: Annotated[Count, Unit("blocks a pass")] = 1
+    """Disjoint blocks of a layer in one pass, the best weights in the first.
+
+    They share the cost of the pass. Raise it for solvers of small blocks, such as ``qaoa``; set
+    ``curvature_weight`` with it, whose default is the number of all blocks of the pass.
+    """
     selection: SelectionName = "gradient"
     """Score that selects a block's weights; ``taylor`` is ``gradient`` with its sign.
 
@@ -154,6 +160,15 @@ class BlockSettings(Group):
     Under ``log`` the largest layer has a block in every pass, and any other layer in at least a
     quarter of them. Use ``uniform`` for models whose layers have equal sizes.
     """
+
+    @model_validator(mode="after")
+    def _one_block_of_all(self) -> Self:
+        if self.block_size == "all" and self.blocks_per_layer > 1:
+            raise ValueError(
+                f"block_size='all' makes one block, and blocks_per_layer is "
+                f"{self.blocks_per_layer}; leave blocks_per_layer out"
+            )
+        return self
 
 
 class CurvatureSettings(Group):
@@ -276,7 +291,7 @@ class BudgetSettings(Group):
     """Budget and numbers."""
 
     passes: Annotated[int, Field(ge=0), Unit("passes")] = 100
-    """Forward and backward passes; each gives one block to every layer that is due.
+    """Forward and backward passes; each gives every layer that is due its blocks.
 
     Raise it while the held-out loss still falls; 0 only sets the initial masks.
     """

@@ -124,6 +124,8 @@ class CheckpointFacts(Header):
     best_loss: float
     acceptance: AcceptanceFacts
     start_seconds: Seconds
+    costs: dict[str, Seconds] = {}
+    """Wall seconds by part (:class:`icbs.run.costs.Costs`); empty in earlier releases."""
     visits: dict[str, Annotated[int, Field(ge=0, lt=1 << 31)]]
 
 
@@ -144,6 +146,9 @@ class Summary(Header):
     seconds: Seconds
     initial_loss: float
     loss: float
+    start_seconds: Seconds = 0.0
+    costs: dict[str, Seconds] = {}
+    """As in a checkpoint; empty in earlier releases."""
     files: dict[str, str] | None = None
     """Digests of the model's files, by path within the folder; None in earlier releases."""
 

@@ -75,11 +75,14 @@ def held_out_loss(initial: float, decided: Sequence[Decision]) -> list[tuple[flo
 
 
 def _attempts(history: Sequence[BlockRecord]) -> Iterator[list[BlockRecord]]:
-    """Split the rows of each pass into attempts: a repeated layer starts a new attempt."""
-    for _, rows in groupby(history, key=lambda row: row.step):
+    """Split the rows of each pass into attempts.
+
+    In histories of earlier releases, which don't number them, a repeated layer starts a new one.
+    """
+    for (_, number), rows in groupby(history, key=lambda row: (row.step, row.attempt)):
         attempt: list[BlockRecord] = []
         for row in rows:
-            if any(row.layer == earlier.layer for earlier in attempt):
+            if number is None and any(row.layer == earlier.layer for earlier in attempt):
                 yield attempt
                 attempt = []
             attempt.append(row)

@@ -53,6 +53,10 @@ class Overview:
     evaluations: list[Evaluation]
     sizes: Mapping[str, tuple[int, int]]
     """Layer name → numbers of weights and of kept weights; empty for an unfinished run."""
+    start_seconds: float = 0.0
+    """Wall seconds of the start, before the first pass."""
+    costs: Mapping[str, float] = field(default_factory=dict)
+    """Wall seconds by part of the passes; see :class:`icbs.run.costs.Costs`."""
     optimum: Comparison | None = None
     """Comparison with the true optimum, of a finished run that had one."""
     recovered: Mapping[str, float] = field(default_factory=dict)
@@ -89,6 +93,8 @@ class Overview:
             initial_loss=status.initial_loss,
             loss=status.loss,
             density=status.density,
+            start_seconds=status.start_seconds,
+            costs=status.costs,
             history=folder.history() if (folder.path / "history.csv").exists() else [],
             evaluations=read_evaluations(folder.path / FILE),
             sizes={

@@ -86,11 +86,33 @@ def facts(run: Overview) -> list[str]:
         if failures := Counter(row.failure for row in rows if row.failure):
             lines.append(f"{counted(failures.total(), 'solver failure')}:")
             lines += [f"  {n} × {failure}" for failure, n in failures.most_common(MAX_FAILURES)]
+    lines += costs(run)
     if run.density:
         lines.append(run.density)
     if run.recovery:
         lines += [f"recovery: {line}" for line in run.recovery]
     return lines
+
+
+def costs(run: Overview) -> list[str]:
+    """Return lines on the time that each part of a run took, and on the solver's per block."""
+    rows = [row for row in run.history if not row.failure]
+    if not any(run.costs.values()) or not rows:
+        return []
+    parts = {"start": run.start_seconds, **run.costs}
+    parts["the rest"] = max(0.0, run.seconds - math.fsum(parts.values()))
+    whole = math.fsum(parts.values())
+    shown = ", ".join(f"{name} {_seconds(s)} ({s / whole:.0%})" for name, s in parts.items())
+    spent = run.costs.get("solver", 0.0)
+    line = f"solver: {_seconds(spent / len(rows))} a block"
+    if total := sum(row.evaluations or 0 for row in rows):
+        line += f", {counted(total, 'evaluation')} in all, {_seconds(spent / total)} each"
+    return [f"time: {shown}", line]
+
+
+def _seconds(seconds: float) -> str:
+    """Format a time that may be short."""
+    return f"{1e3 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def layer_table(run: Overview, *, every: bool = False) -> Table | None:

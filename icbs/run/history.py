@@ -41,6 +41,12 @@ class BlockRecord:
     bound: float | None = None
     """Lower bound on the energies of all solutions; None if the solver has none, and in histories
     of earlier releases."""
+    attempt: int | None = None
+    """Attempt at the pass, from 0: a pass that is undone is solved again. None in histories of
+    earlier releases."""
+    evaluations: int | None = None
+    """Evaluations that the solver reports, such as circuits that were run; None if it reports
+    none."""
 
     @property
     def gap(self) -> float | None:

@@ -207,7 +207,7 @@ def make_plan(
     if config.block_size == "all":
         gates = [sum(gates)]
     else:
-        gates = [min(config.block_size, size) for size in gates]
+        gates = [min(config.block_size * config.blocks_per_layer, size) for size in gates]
     sizes = PassSizes(layers, samples, gates, found.held, midway)
     fixed |= {"samples of a pass": samples * found.sample} | source.memory(sizes)
     # If all layers move at once, every activation changes and a cache is useless.

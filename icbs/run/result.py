@@ -113,6 +113,10 @@ class Result:
     layers, excluded layers, and layers of unsupported types."""
     kept_zeros: int = 0
     """Number of weights that the masks keep although they were 0 before pruning."""
+    start_seconds: float = 0.0
+    """Wall seconds of the start, before the first pass."""
+    costs: dict[str, float] = field(default_factory=dict)
+    """Wall seconds by part of the passes; see :class:`icbs.run.costs.Costs`."""
 
     @classmethod
     def of(cls, context: RunContext, state: RunState) -> Result:
@@ -129,6 +133,8 @@ class Result:
             model_density=context.coverage.density(kept),
             left_dense=context.coverage.left_dense,
             kept_zeros=sum(map(kept_zeros, context.layers)),
+            start_seconds=state.start_seconds,
+            costs=state.costs.seconds(),
         )
 
     def __repr__(self) -> str:
@@ -179,5 +185,7 @@ class Result:
             "optimal": proof.optimal,
             "gap": proof.gap,
             "seconds": self.seconds,
+            "start_seconds": self.start_seconds,
+            "costs": self.costs,
             "solver_seconds": sum(row.solver_seconds for row in self.history),
         }

@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,10 @@ class RunStatus:
     """Lowest held-out loss so far; NaN if not known yet."""
     density: str = ""
     """Description of the weights that the density counts; empty for an unfinished run."""
+    start_seconds: float = 0.0
+    """Wall seconds of the start, before the first pass."""
+    costs: Mapping[str, float] = field(default_factory=dict)
+    """Wall seconds by part of the passes; empty in earlier releases."""
 
 
 class RunFolder(LockedFolder):
@@ -175,14 +179,29 @@ class RunFolder(LockedFolder):
             found = read_summary(self.path / SUMMARY)
             words = density_in_words(found.model_dump())
             return RunStatus(
-                True, found.passes, found.seconds, found.initial_loss, found.loss, words
+                True,
+                found.passes,
+                found.seconds,
+                found.initial_loss,
+                found.loss,
+                words,
+                found.start_seconds,
+                found.costs,
             )
         path = self.path / CHECKPOINT
         if not path.exists():
             return RunStatus(False, 0, 0.0, float("nan"), float("nan"))
         with checkpoint.read_checkpoint(path) as (state, _):
             pass
-        return RunStatus(False, state.step, state.seconds, state.initial_loss, state.best_loss)
+        return RunStatus(
+            False,
+            state.step,
+            state.seconds,
+            state.initial_loss,
+            state.best_loss,
+            start_seconds=state.start_seconds,
+            costs=state.costs,
+        )
 
     def final_masks(self) -> dict[str, Tensor]:
         """Return the masks of a finished run; empty for an unfinished one.

@@ -84,6 +84,9 @@ class SavedBlock:
     """Size of the file in bytes."""
     solver_seconds: float
     seconds: float
+    attempt: int | None = None
+    evaluations: int | None = None
+    """As in the history; None in tables of earlier releases."""
 
     def about(self) -> dict[str, Any]:
         """Return the notes in the file: everything except times, which differ between runs."""

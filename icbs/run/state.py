@@ -15,6 +15,7 @@ from icbs.export.headers import CheckpointFacts
 from icbs.export.masks import pack_bits, unpack_bits
 from icbs.model.gates import Gates
 from icbs.model.layer import Layer
+from icbs.run.costs import Costs
 from icbs.run.history import BlockRecord
 from icbs.run.snapshot import Snapshot
 from icbs.selection.block_selection import Tabu
@@ -29,6 +30,8 @@ class RunState:
     acceptance: AcceptanceRule
     step: int = 0
     """Number of passes done."""
+    attempt: int = 0
+    """Number of the attempt at the current pass, from 0."""
     num_samples: int = 0
     """Number of samples in the current pass."""
     samples_seen: int = 0
@@ -43,6 +46,7 @@ class RunState:
     history: list[BlockRecord] = field(default_factory=list)
     start_seconds: float = 0.0
     """Wall seconds of the start, before the first pass."""
+    costs: Costs = field(default_factory=Costs)
     _began: float = field(default_factory=time.perf_counter, repr=False)
 
     @property
@@ -77,6 +81,7 @@ class RunState:
             "best_loss": self.best_loss,
             "acceptance": self.acceptance.facts(),
             "start_seconds": self.start_seconds,
+            "costs": self.costs.seconds(),
             "visits": {name: tabu.visits for name, tabu in self.tabus.items()},
         }
 
@@ -137,6 +142,7 @@ class RunState:
             best_loss=facts.best_loss,
             best=best,
             start_seconds=facts.start_seconds,
+            costs=Costs.of(facts.costs),
             history=list(history),
         )
         state.set_clock(facts.seconds)

@@ -33,9 +33,9 @@ class TableFile(Generic[R]):
     ----------
     path : Path
     kind : type
-        Dataclass of a row: the columns. Fields are int, float, str, bool, or float or None; those
-        with a default may be missing in files of earlier releases, which keep their columns, so
-        that their digests stay valid.
+        Dataclass of a row: the columns. Fields are int, float, str, bool, or a number or None;
+        those with a default may be missing in files of earlier releases, which keep their columns,
+        so that their digests stay valid.
     what : str
         Name of the table in messages.
     remedy : str
@@ -145,6 +145,7 @@ class TableFile(Generic[R]):
             "str": str,
             "bool": lambda text: text == "True",
             "float | None": lambda text: float(text) if text else None,
+            "int | None": lambda text: int(text) if text else None,
         }
         present = [
             field

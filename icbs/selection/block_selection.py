@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -39,6 +41,13 @@ class Tabu:
         order = torch.arange(1, count + 1, dtype=self.stamp.dtype, device=index.device)
         self.stamp[index] = self.visits + order
         self.visits += count
+
+    def without(self, index: Tensor) -> Tabu:
+        """Return a list of the same length, with the weights at ``index`` fixed."""
+        other = copy.copy(self)
+        other.free = self.free.clone()
+        other.free[index] = False
+        return other
 
     def restore(self, stamp: Tensor, visits: int) -> None:
         """Restore the stamps and the count of a checkpoint.

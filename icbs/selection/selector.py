@@ -42,12 +42,13 @@ class Selector(ABC):
 
 
 class PerLayer(Selector):
-    """One block in each layer, of single weights with the best scores.
+    """Blocks of single weights with the best scores in each layer, one or more.
 
     Parameters
     ----------
     config : PrunerConfig
         ``selection`` names the score; see :func:`icbs.selection.block_selection.choose_block`.
+        ``blocks_per_layer`` blocks are disjoint, the best weights in the first.
     """
 
     def __init__(self, config: PrunerConfig) -> None:
@@ -61,13 +62,17 @@ class PerLayer(Selector):
         tabus: Mapping[str, Tabu],
         generator: torch.Generator,
     ) -> dict[str, Gates]:
-        """Return a block for each layer with movable weights."""
+        """Return the blocks of each layer with movable weights."""
         blocks = {}
         for layer in layers:
-            scores = self.score(layer, pass_info, generator)
-            gates = select_block(layer, scores, tabus[layer.name], self.config, generator)
-            if gates is not None:
-                blocks[layer.name] = gates
+            scores, tabu = self.score(layer, pass_info, generator), tabus[layer.name]
+            for number in range(self.config.blocks_per_layer):
+                gates = select_block(layer, scores, tabu, self.config, generator)
+                if gates is None or (number and gates.closed().min() == gates.closed().max()):
+                    break  # no weight is left, or none to exchange it with
+                blocks[f"{layer.name} {number + 1}" if number else layer.name] = gates
+                if number + 1 < self.config.blocks_per_layer:
+                    tabu = tabu.without(gates.parts[0].index)
         return blocks
 
 

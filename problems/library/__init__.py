@@ -1,4 +1,4 @@
-"""The public set of pruning problems: about sixty, of four models, with best values and bounds.
+"""The public set of pruning problems: over seventy, of four models, with best values and bounds.
 
     from problems import library
 

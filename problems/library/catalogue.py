@@ -203,8 +203,11 @@ def table() -> list[dict[str, Any]]:
     """Return a record of each problem, for a table or a data frame, without rebuilding problems.
 
     Its fields are those of :class:`LibraryProblem` without the arrays, and ``n``, ``k``, ``groups``
-    (their number), ``rank`` (rows of the factor, None of a dense problem), ``collection`` and
-    ``by`` (how the best value was found).
+    (their number), ``rank`` (rows of the factor, None of a dense problem), ``collection``,
+    ``by`` (how the best value was found), and of rounding to integers: ``bits`` (of the factor's
+    largest entry), ``unit_exponent`` (energies are multiples of 2 to this power), ``spearman``
+    and ``deviation`` (of the energies of random states), ``deviation_at_best`` (largest change
+    of the energies of the best states, over the best energy's magnitude).
     """
     best = best_values()
     rows = []

@@ -2,7 +2,7 @@
 
 A recipe contains the status quo x⁰, the slope s of the loss and a factor of its curvature, all
 integers. The problem is the pruner's quadratic model (iCBS, arXiv 2411.17796, section 3) in
-units of ``4^exponent``:
+units of ``4^exponent``, or finer ones where the slope has some:
 
     E(x) = -s·u + ‖F u‖² + Σ_r ‖G u_r‖²,  u = x - x⁰,
 
@@ -32,7 +32,7 @@ ENTRIES = {
     "start": ("u", 1),  # x⁰, eight variables to a byte
     "exponent": ("i", 0),
     "slope": ("iu", 1),
-    "slope_shift": ("i", 0),  # the slope is multiplied by 2 to this power
+    "slope_shift": ("i", 0),  # the slope is multiplied by 2 to this power; may be negative
     "groups": ("u", 1),
     "factor": ("iu", 2),  # F itself, or its parts:
     "deltas": ("iu", 2),  # gradients of the outputs, (samples, outputs)
@@ -78,7 +78,7 @@ def rebuild(recipe: Recipe) -> CardinalityQUBO:
     -------
     CardinalityQUBO
         Factored with float32 ``A`` where the curvature is a Fisher, else dense in float64.
-        Energies are integer multiples of ``4**exponent``, and that of the status quo is 0.
+        Energies are integer multiples of ``2**unit_exponent``, and that of the status quo is 0.
     """
     start = start_of(recipe)
     x0 = start.astype(np.float64)
@@ -105,6 +105,11 @@ def rebuild(recipe: Recipe) -> CardinalityQUBO:
     Q = layer_error if factor is None else layer_error + factor.T @ factor
     Q[np.diag_indices(len(x0))] += linear
     return CardinalityQUBO(np.ldexp(Q, 2 * exponent), k, groups=held, offset=offset)
+
+
+def unit_exponent(recipe: Recipe) -> int:
+    """Return log2 of the unit of energies: of the grid's square, or of slopes where finer."""
+    return 2 * int(recipe["exponent"]) + min(0, int(recipe["slope_shift"]))
 
 
 def fisher_factor(recipe: Recipe) -> Array | None:
@@ -138,7 +143,7 @@ def layer_error_matrix(recipe: Recipe) -> Array | None:
 def magnitude(problem: CardinalityQUBO) -> float:
     """Bound every sum in an energy of the problem.
 
-    Below 2⁵³ of its units, ``4**exponent``, all energies are exact.
+    Below 2⁵³ of its units, ``2**unit_exponent``, all energies are exact.
     """
     if problem.is_factored:
         rows = np.abs(problem.A.astype(np.float64)).sum(axis=1)

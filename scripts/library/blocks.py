@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from icbs import Pruner
@@ -26,31 +25,7 @@ from icbs.run.context import RunContext
 from icbs.run.start import start_run
 from icbs.run.state import RunState
 from icbs.zoo import Task
-
-Float = npt.NDArray[np.float64]
-
-
-@dataclass
-class Parts:
-    """A block of the pruner, taken apart; arrays are float64."""
-
-    block: Block
-    slope: Float
-    """-dE/du at the status quo, shape (n,)."""
-    weights: Float
-    """Dense weights w⁰, shape (n,)."""
-    rows: npt.NDArray[np.int64]
-    columns: npt.NDArray[np.int64]
-    """Output and input of each weight, shape (n,)."""
-    factor: Float | None = None
-    """F with ``½C = FᵀF``, shape (samples, n), of a Fisher."""
-    deltas: Float | None = None
-    inputs: Float | None = None
-    """What F is the product of, shapes (samples, outputs) and (samples, inputs), where a
-    sample has one position: ``F = scale · deltas · inputs · weights``."""
-    scale: float = 1.0
-    moments: Float | None = None
-    """½ρH of the layer's inputs, shape (inputs, inputs)."""
+from scripts.library.parts import Float, Parts, check
 
 
 @dataclass
@@ -131,7 +106,14 @@ def take_apart(
     (part,) = block.gates.parts
     rows, columns = part.places
     weights = _wide(part.weights)
-    parts = Parts(block, np.zeros(len(weights)), weights, rows.numpy(), columns.numpy())
+    parts = Parts(
+        problem=block.problem,
+        start=block.start,
+        slope=np.zeros(len(weights)),
+        weights=weights,
+        rows=rows.numpy(),
+        columns=columns.numpy(),
+    )
     for model in models:
         assert model.gradients is not None
         parts.slope += model.weight * _wide(model.gradients[0]) * weights
@@ -149,36 +131,6 @@ def take_apart(
             parts.moments = model.weight / 2 * _wide(moments[0])
     check(parts)
     return parts
-
-
-def check(parts: Parts) -> None:
-    """Check that the parts make the block's own energies."""
-    rng = np.random.default_rng(0)
-    start, problem = parts.block.start.astype(np.float64), parts.block.problem
-    for _ in range(5):
-        x = rng.integers(0, 2, len(start))
-        assert np.isclose(energy(parts, x - start), problem.energy(x), rtol=1e-4, atol=1e-9)
-    if parts.deltas is not None and parts.inputs is not None:
-        assert parts.factor is not None
-        made = parts.deltas[:, parts.rows] * parts.inputs[:, parts.columns] * parts.weights
-        assert np.allclose(parts.scale * made, parts.factor, rtol=1e-4, atol=1e-9)
-
-
-def energy(parts: Parts, u: Float) -> float:
-    """Energy of a move u, of parts that are not rounded."""
-    total = -parts.slope @ u
-    if parts.factor is not None:
-        total += float(np.square(parts.factor @ u).sum())
-    if parts.moments is not None:
-        for row in np.unique(parts.rows):
-            own = parts.rows == row
-            moved = np.bincount(
-                parts.columns[own],
-                weights=parts.weights[own] * u[own],
-                minlength=len(parts.moments),
-            )
-            total += moved @ parts.moments @ moved
-    return float(total)
 
 
 def _wide(tensor: torch.Tensor) -> Float:

@@ -7,6 +7,8 @@ from pathlib import Path
 from problems.files import write_text
 from problems.library.catalogue import DATA, index, table
 from problems.library.tables import bound_cell
+from scripts.library.fidelity import LARGEST_DEVIATION, SEEDS
+from scripts.library.rounding import LEVELS
 
 PAGE = Path("benchmarks/results/library.md")
 
@@ -15,19 +17,23 @@ TEXT = """# The library of problems
 How `problems.library` was made (`python -m scripts.library make`, `solve` and `log`). [The
 library](../reference/library.md) says what it holds, and how to use it.
 
-{count} problems, {size:.2f} MB in the package. Coefficients were rounded to integers. *Rank
-correlation* is Spearman's, between the energies of 2000 random feasible states by the pruner's own
-coefficients and by the rounded ones (half of the states at random, half with a tenth of the status
-quo dealt out again); *deviation* is the root mean square difference of those energies, over their
-standard deviation. Lowest rank correlation: {lowest:.5f}; median deviation: {median:.1e}.
+{count} problems, {size:.2f} MB in the package. Coefficients were rounded to integers: the largest
+entry of a factor has as many *bits*, out of {levels}, as are needed to keep the deviation *at the
+best states* below {allowed:g}. That is the largest difference between energies before and after
+rounding, over the best energy's depth, at the best states of {seeds} searches before and {seeds}
+after rounding, at the best state known, and at those of their neighbours that are at least half as
+deep. *Rank correlation* is Spearman's, between the energies of 2000 random feasible states before
+and after rounding (half of the states at random, half with a tenth of the status quo dealt out
+again); *deviation* is the root mean square difference of those energies, over their standard
+deviation. Lowest rank correlation: {lowest:.5f}; largest deviation at the best states: {worst:.1e}.
 
 Best values: `exhaustive` up to n = 24; beyond that `anneal` from ten seeds (every second one from
-the status quo), then `exact` from the best of them, for as long as *found by* says. Bounds are of
-`exact`; energies are multiples of a power of two, to which bounds are rounded up. {proved} of
-{count} are proved.
+the status quo), then `exact` from the best of them: for 3 to 5 s each, and again for 60 s each
+where that gave no proof. *Found by* is the first run that reached the value. Bounds are of `exact`;
+energies are multiples of a power of two, to which bounds are rounded up. {proved} of {count} are
+proved.
 
-| problem | KiB | rank correlation | deviation | best energy | bound | found by |
-| --- | ---: | ---: | ---: | ---: | ---: | --- |
+{head}
 {rows}
 
 ## Runs
@@ -47,21 +53,29 @@ def write_log() -> None:
     for row in table_rows:
         size = (DATA / f"{row['name']}.npz").stat().st_size / 1024
         rows.append(
-            f"| `{row['name']}` | {size:.1f} | {row['spearman']:.6f} | {row['deviation']:.1e} | "
+            f"| `{row['name']}` | {size:.1f} | {row['bits']} | {row['deviation_at_best']:.1e} | "
+            f"{row['spearman']:.6f} | {row['deviation']:.1e} | "
             f"{row['energy']:.6g} | {bound_cell(row)} | {row['by']} |"
         )
     runs = [
         f"| `{key}` | {run['task']} | {run['after']} | {_settings(run['settings'])} |"
         for key, run in records["runs"].items()
     ]
-    deviations = sorted(row["deviation"] for row in table_rows)
     weights = {run["task"]: run["weights"][:12] for run in records["runs"].values()}
     versions = {f"{n} {v}" for run in records["runs"].values() for n, v in run["versions"].items()}
+    head = [
+        "problem | KiB | bits | at the best states | rank correlation | deviation",
+        "best energy | bound | found by",
+    ]
     text = TEXT.format(
+        head=f"| {' | '.join(head)} |\n| --- |{' ---: |' * 7} --- |",
         count=len(rows),
         size=sum(path.stat().st_size for path in DATA.iterdir()) / 1e6,
         lowest=min(row["spearman"] for row in table_rows),
-        median=deviations[len(deviations) // 2],
+        levels=", ".join(map(str, LEVELS)),
+        allowed=LARGEST_DEVIATION,
+        seeds=SEEDS,
+        worst=max(row["deviation_at_best"] for row in table_rows),
         proved=sum(bool(row["proved"]) for row in table_rows),
         rows="\n".join(rows),
         runs="\n".join(runs),

@@ -2,105 +2,84 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import time
 import zipfile
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.metadata import version
-from itertools import groupby
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
-from icbs.zoo import Task, load_task
+from problems.errors import InvalidProblemError
 from problems.files import atomic, write_text
-from problems.library.best import write_best
-from problems.library.catalogue import DATA, INDEX, best_values, index
-from scripts.library.blocks import Parts, pruned
-from scripts.library.rounding import tested
+from problems.library.best import improve, write_best
+from problems.library.catalogue import BEST, DATA, INDEX, best_values, index, unpack
+from problems.library.recipe import unit_exponent
+from scripts.library.extract import extract
+from scripts.library.fidelity import LARGEST_DEVIATION
+from scripts.library.locking import exclusive
+from scripts.library.parts import Parts, load_parts, parts_file
+from scripts.library.rounding import LEVELS, rounded
 from scripts.library.specs import MODELS, RUNS, Run, Spec
 
 FORMAT = "icbs-library-1"
 
 
-def make(keys: Sequence[str] = ()) -> None:
+def make(keys: Sequence[str], folder: Path) -> None:
     """Make the runs of these keys; without keys, those whose problems are not all there."""
-    torch.set_num_threads(1)
     DATA.mkdir(exist_ok=True)
+    for run in chosen(keys):
+        there = INDEX.exists() and all(run.name(s) in index()["problems"] for s in run.specs)
+        if keys or not there:
+            make_run(run, folder)
+
+
+def chosen(keys: Sequence[str]) -> list[Run]:
+    """Return the runs of these keys; all without keys."""
     if unknown := set(keys) - {run.key for run in RUNS}:
         raise SystemExit(f"unknown runs {unknown}; there are: {[run.key for run in RUNS]}")
-    for run in RUNS:
-        there = INDEX.exists() and all(run.name(s) in index()["problems"] for s in run.specs)
-        if run.key in keys or not (keys or there):
-            make_run(run)
+    return [run for run in RUNS if run.key in keys or not keys]
 
 
-def make_run(run: Run) -> None:
-    """Make the problems of a run."""
-    print(run.key, flush=True)
-    model, began = MODELS[run.model], time.perf_counter()
-    task = loaded(run.model)
-    about = {
-        "task": model.task,
-        "options": model.options,
-        "sources": model.sources,
-        "weights": digest(task.model),
-        "settings": run.settings,
-        "after": run.after,
-        "versions": {n: version(n) for n in ("icbs-pruning", "torch", "numpy", "transformers")},
-    }
+def make_run(run: Run, folder: Path) -> None:
+    """Make the problems of a run; of the models only what the folder lacks."""
+    about = extract(run, folder)
+    blocks = about.pop("blocks")
     problems = {}
-    with pruned(task, run.after, **run.settings) as moment:
-        order = [layer.name for layer in moment.context.layers]
-        for look, group in groupby(sorted(run.specs, key=repr_of(run)), key=run.look):
-            specs = list(group)
-            parts = moment.look([spec.layer for spec in specs], **look)
-            for spec in specs:
-                depth = order.index(spec.layer) / (len(order) - 1)
-                problems[run.name(spec)] = {
-                    "run": run.key,
-                    "look": {"look": look},
-                    "depth": round(depth, 3),
-                } | write(run, spec, parts[spec.layer])
-    record(run.key, about, problems)
-    print(f"{run.key}: {time.perf_counter() - began:.0f} s", flush=True)
+    for spec in run.specs:
+        name = run.name(spec)
+        parts = load_parts(parts_file(folder, run.key, name))
+        if made := write(run, spec, parts):
+            problems[name] = {"run": run.key} | blocks[name] | made
+    with exclusive():
+        record(run.key, about, problems)
 
 
-def repr_of(run: Run) -> Any:
-    """Return a key that puts problems of the same pass beside one another."""
-    return lambda spec: repr(run.look(spec))
+def write(run: Run, spec: Spec, parts: Parts) -> dict[str, Any] | None:
+    """Write the recipe of a block; return its record for the index.
 
-
-@cache
-def loaded(model: str) -> Task:
-    """Load the task of a model."""
-    return load_task(MODELS[model].task, **MODELS[model].options)
-
-
-def digest(model: nn.Module) -> str:
-    """SHA-256 of a model's weights by name."""
-    found = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        found.update(name.encode())
-        found.update(np.ascontiguousarray(value.numpy()).tobytes())
-    return found.hexdigest()
-
-
-def write(run: Run, spec: Spec, parts: Parts) -> dict[str, Any]:
-    """Write the recipe of a block; return what the index holds of it."""
+    None of a block that is left out, since rounding changes its best energies too much or no
+    state is better than the status quo.
+    """
     name = run.name(spec)
-    recipe, problem, fidelity = tested(parts)
+    # Searches are not the same each time; a problem that is made again keeps its bits.
+    before = index()["problems"].get(name) if INDEX.exists() else None
+    best = best_values().get(name) if BEST.exists() else None
+    known = [unpack(best["state"], spec.n)] if best else []
+    recipe, problem, fidelity = rounded(parts, known, before["bits"] if before else LEVELS[0])
     assert problem.n == spec.n, f"{name}: the block has {problem.n} weights"
     path = DATA / f"{name}.npz"
+    if fidelity.at_best >= LARGEST_DEVIATION:
+        print(
+            f"  {name}: left out, deviation at the best states {fidelity.at_best:.1e}", flush=True
+        )
+        return None
     save(path, recipe)
     print(
         f"  {name}: {path.stat().st_size / 1024:.1f} KiB, rank correlation "
-        f"{fidelity.spearman:.6f}, deviation {fidelity.deviation:.1e}",
+        f"{fidelity.spearman:.6f}, deviation {fidelity.deviation:.1e}, at the best states "
+        f"{fidelity.at_best:.1e}, {fidelity.bits} bits",
         flush=True,
     )
     return {
@@ -113,9 +92,11 @@ def write(run: Run, spec: Spec, parts: Parts) -> dict[str, Any]:
         "k": problem.k,
         "groups": problem.num_groups,
         "rank": len(problem.A) if problem.is_factored else None,
-        "exponent": int(recipe["exponent"]),
+        "unit_exponent": unit_exponent(recipe),
+        "bits": fidelity.bits,
         "spearman": round(fidelity.spearman, 8),
         "deviation": float(f"{fidelity.deviation:.3g}"),
+        "deviation_at_best": float(f"{fidelity.at_best:.3g}"),
         "hash": problem.hash,
     }
 
@@ -131,20 +112,33 @@ def save(path: Path, recipe: Mapping[str, Any]) -> None:
 
 
 def record(key: str, about: dict[str, Any], problems: dict[str, dict[str, Any]]) -> None:
-    """Put a run and its problems into the index; drop best values of what has changed."""
+    """Put a run and its problems into the index; drop what is not specified any more.
+
+    Of a problem that has changed, the best state is kept, and its energy computed again.
+    """
     found = json.loads(INDEX.read_text("utf-8")) if INDEX.exists() else {"runs": {}, "problems": {}}
     old = found["problems"]
     changed = {
         name for name, new in problems.items() if old.get(name, {}).get("hash") != new["hash"]
     }
-    found["runs"][key] = about
-    found["problems"] = {n: r for n, r in old.items() if r["run"] != key} | problems
-    write_index(found)
-    if (DATA / "best.json").exists():
-        kept = {n: v for n, v in best_values().items() if n in found["problems"]}
-        write_best({n: v for n, v in kept.items() if n not in changed})
-    else:
-        write_best({})
+    specified = {run.key: {run.name(spec) for spec in run.specs} for run in RUNS}
+    runs = found["runs"] | {key: about}
+    others = {name: record for name, record in old.items() if record["run"] != key}
+    kept = {
+        name: record
+        for name, record in (others | problems).items()
+        if name in specified.get(record["run"], ())
+    }
+    write_index({"runs": {k: r for k, r in runs.items() if k in specified}, "problems": kept})
+    for path in DATA.glob("*.npz"):
+        if path.stem not in kept:
+            path.unlink()
+    best = best_values() if BEST.exists() else {}
+    write_best({n: v for n, v in best.items() if n in kept and n not in changed})
+    for name in sorted(changed & best.keys() & kept.keys()):
+        state = unpack(best[name]["state"], kept[name]["n"])
+        with suppress(InvalidProblemError):  # not better than the status quo any more
+            improve(name, state, by=best[name]["by"])
 
 
 def write_index(found: dict[str, Any]) -> None:

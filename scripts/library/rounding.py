@@ -2,32 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import spearmanr
 
 from problems import CardinalityQUBO
-from problems.library.recipe import magnitude, rebuild, start_of
-from scripts.library.blocks import Parts
+from problems.library.recipe import magnitude, rebuild, start_of, unit_exponent
+from scripts.library.fidelity import LARGEST_DEVIATION, Fidelity, Reference
+from scripts.library.parts import Parts
 
 Array = npt.NDArray[Any]
 
-BITS = {"factor": 8, "deltas": 9, "inputs": 8, "moments": 11, "weights": 14, "product": 14}
-"""Bits of the largest magnitude of each integer, beside its sign."""
-SLOPE_BITS = 15
+#: Bits of the largest entry that are tried in turn, beside its sign.
+LEVELS = (8, 10, 12, 14, 16)
+
+#: Largest sum in an energy, of which float64 holds all integers.
+LIMIT = 2**53
 
 
-def recipe_of(parts: Parts) -> dict[str, Array]:
+@dataclass(frozen=True)
+class Bits:
+    """Bits of the largest magnitude of each integer, beside its sign."""
+
+    factor: int
+    """Of the factor itself; the other parts follow."""
+
+    @property
+    def parts(self) -> int:
+        """Bits of what the factor is a product of: gradients and inputs."""
+        return self.factor + 1
+
+    @property
+    def moments(self) -> int:
+        """Bits of the factor of the inputs' second moments."""
+        return self.factor + 3
+
+    @property
+    def products(self) -> int:
+        """Bits of products, which nothing is stored of, and of weights."""
+        return self.factor + 6
+
+    @property
+    def slope(self) -> int:
+        """Bits of slopes."""
+        return self.factor + 7
+
+
+def recipe_of(parts: Parts, bits: Bits) -> dict[str, Array]:
     """Round a block to integers.
 
-    One power of two, the grid, serves all parts of the curvature, whose largest entry then
-    has the bits of :data:`BITS`; slopes are multiples of its square.
+    One power of two, the grid, serves all parts of the curvature, whose largest entry then has
+    the given bits. Slopes are multiples of another power, which may be below the grid's square.
+    Both are made coarser where sums would reach :data:`LIMIT` of the finest unit.
     """
-    recipe: dict[str, Array] = {"start": np.packbits(parts.block.start)}
-    problem = parts.block.problem
+    finest = curvature_recipe(parts, bits)
+    for coarser in range(16):
+        recipe = finest if coarser == 0 else curvature_recipe(parts, bits, coarser)
+        slope = np.ldexp(parts.slope, -2 * int(recipe["exponent"]))
+        shift = int(np.ceil(np.log2(np.abs(slope).max() / (2**bits.slope - 1))))
+        for power in range(shift, max(shift, 0) + 1):
+            found = recipe | {
+                "slope": _narrow(np.rint(np.ldexp(slope, -power))),
+                "slope_shift": np.array(power),
+            }
+            if np.ldexp(magnitude(rebuild(found)), -unit_exponent(found)) < LIMIT:
+                return found
+    raise ValueError(f"no grid keeps sums below {LIMIT}")
+
+
+def curvature_recipe(parts: Parts, bits: Bits, coarser: int = 0) -> dict[str, Array]:
+    """Round all but the slope, on a grid that is coarser by a power of two."""
+    recipe: dict[str, Array] = {"start": np.packbits(parts.start)}
+    problem = parts.problem
     if problem.num_groups > 1:
         recipe["groups"] = _smallest(problem.groups)
     rows, columns = _compact(parts.rows), _compact(parts.columns)
@@ -36,30 +85,27 @@ def recipe_of(parts: Parts) -> dict[str, Array]:
         recipe |= {"rows": _smallest(rows), "columns": _smallest(columns)}
     tops = []
     if parts.factor is not None:
-        tops.append((np.abs(parts.factor).max(), BITS["product" if outer else "factor"]))
+        tops.append((np.abs(parts.factor).max(), bits.products if outer else bits.factor))
     moments = None
     if parts.moments is not None:
         used = np.unique(parts.columns)
         moments = triangular(parts.moments[np.ix_(used, used)])
-        tops.append((np.abs(moments[:, columns] * parts.weights).max(), BITS["product"]))
-    exponent = max(int(np.ceil(np.log2(top / (2**bits - 1)))) for top, bits in tops)
+        tops.append((np.abs(moments[:, columns] * parts.weights).max(), bits.products))
+    exponent = max(int(np.ceil(np.log2(top / (2**most - 1)))) for top, most in tops) + coarser
     recipe["exponent"] = np.array(exponent)
     if outer:
         assert parts.deltas is not None
         assert parts.inputs is not None
-        deltas, delta = _integers(parts.deltas[:, np.unique(parts.rows)], BITS["deltas"])
-        inputs, came = _integers(parts.inputs[:, np.unique(parts.columns)], BITS["inputs"])
-        weights, shift = _weights(parts.weights, delta * came * parts.scale, exponent)
+        deltas, delta = _integers(parts.deltas[:, np.unique(parts.rows)], bits.parts)
+        inputs, came = _integers(parts.inputs[:, np.unique(parts.columns)], bits.parts)
+        weights, shift = _weights(parts.weights, delta * came * parts.scale, exponent, bits)
         recipe |= {"deltas": deltas, "inputs": inputs, "weights": weights, "shift": shift}
     elif parts.factor is not None:
         recipe["factor"] = _narrow(np.rint(np.ldexp(parts.factor, -exponent)))
     if moments is not None:
-        values, unit = _integers(moments, BITS["moments"])
-        weights, shift = _weights(parts.weights, unit, exponent)
+        values, unit = _integers(moments, bits.moments)
+        weights, shift = _weights(parts.weights, unit, exponent, bits)
         recipe |= {"moments": values, "moment_weights": weights, "moment_shift": shift}
-    slope = np.ldexp(parts.slope, -2 * exponent)
-    raised = max(0, int(np.ceil(np.log2(np.abs(slope).max() / (2**SLOPE_BITS - 1)))))
-    recipe |= {"slope": _narrow(np.rint(np.ldexp(slope, -raised))), "slope_shift": np.array(raised)}
     return recipe
 
 
@@ -78,50 +124,23 @@ def triangular(matrix: Array) -> Array:
     return R
 
 
-@dataclass(frozen=True)
-class Fidelity:
-    """How near the energies of a rounded problem are to those of the pruner's own."""
+def rounded(
+    parts: Parts, known: Sequence[Array] = (), least: int = LEVELS[0]
+) -> tuple[dict[str, Array], CardinalityQUBO, Fidelity]:
+    """Round a block with the fewest bits of :data:`LEVELS` that keep its best energies.
 
-    spearman: float
-    """Rank correlation of the energies of random feasible states."""
-    deviation: float
-    """Root mean square difference of those energies, over their standard deviation."""
-
-    @classmethod
-    def of(cls, original: CardinalityQUBO, rounded: CardinalityQUBO, start: Array) -> Fidelity:
-        """Compare 2000 states: half at random, half near the status quo."""
-        rng = np.random.default_rng(0)
-        states = [
-            shuffled(rng, original, start, share) for share in (1.0, 0.1) for _ in range(1000)
-        ]
-        one, two = original.energy(states), rounded.energy(states)
-        spread = float(np.std(one))
-        return cls(
-            float(spearmanr(one, two).statistic),
-            float(np.sqrt(np.mean(np.square(one - two))) / spread),
-        )
-
-
-def shuffled(
-    rng: np.random.Generator, problem: CardinalityQUBO, start: Array, share: float
-) -> Array:
-    """Deal a random share of a state's entries out anew, within their groups."""
-    x = start.copy()
-    for group in range(problem.num_groups):
-        own = np.flatnonzero(problem.groups == group)
-        some = rng.permutation(own)[: max(2, round(share * len(own)))]
-        x[some] = x[rng.permutation(some)]
-    return x
-
-
-def tested(parts: Parts) -> tuple[dict[str, Array], CardinalityQUBO, Fidelity]:
-    """Round a block, rebuild it, and compare the two."""
-    recipe = recipe_of(parts)
-    problem = rebuild(recipe)
-    assert np.array_equal(start_of(recipe), parts.block.start)
-    assert problem.energy(parts.block.start) == 0.0
-    assert np.ldexp(magnitude(problem), -2 * int(recipe["exponent"])) < 2**53
-    return recipe, problem, Fidelity.of(parts.block.problem, problem, parts.block.start)
+    Known good states are compared too; fewer bits than ``least`` are not tried.
+    """
+    reference = Reference.of(parts, known)
+    for level in LEVELS[LEVELS.index(least) :]:
+        recipe = recipe_of(parts, Bits(level))
+        problem = rebuild(recipe)
+        assert np.array_equal(start_of(recipe), parts.start)
+        assert problem.energy(parts.start) == 0.0
+        fidelity = reference.compare(problem, level)
+        if fidelity.at_best < LARGEST_DEVIATION:
+            break
+    return recipe, problem, fidelity
 
 
 def _integers(values: Array, bits: int) -> tuple[Array, float]:
@@ -130,10 +149,10 @@ def _integers(values: Array, bits: int) -> tuple[Array, float]:
     return _narrow(np.rint(values / unit)), unit
 
 
-def _weights(weights: Array, unit: float, exponent: int) -> tuple[Array, Array]:
+def _weights(weights: Array, unit: float, exponent: int, bits: Bits) -> tuple[Array, Array]:
     """Return integer weights, and the shift that brings ``unit · weight`` to the grid."""
     most = float(np.abs(weights).max())
-    power = int(np.ceil(np.log2(most * unit / (2 ** BITS["weights"] - 1))))
+    power = int(np.ceil(np.log2(most * unit / (2**bits.products - 1))))
     return _narrow(np.rint(np.ldexp(weights * unit, -power))), np.array(exponent - power)
 
 

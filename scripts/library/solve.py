@@ -9,8 +9,9 @@ from typing import Any
 
 from problems import InvalidProblemError
 from problems.library.best import closed, improve, write_best
-from problems.library.catalogue import LibraryProblem, best_values, load, names, record_of
+from problems.library.catalogue import LibraryProblem, best_values, load, names, pack, record_of
 from problems.library.recipe import magnitude
+from scripts.library.locking import exclusive
 from solvers import solve
 
 #: Up to so many variables, all states are looked at.
@@ -34,7 +35,7 @@ def search(name: str, seconds: float) -> None:
         offer(entry, found.x, "exhaustive")
         note(entry, found.energy, proved=True)
     else:
-        unit = 4.0 ** record_of(name)["exponent"]
+        unit = 2.0 ** record_of(name)["unit_exponent"]
         each = seconds / SEEDS
         for seed in range(SEEDS):
             begin = entry.start if seed % 2 else None
@@ -57,26 +58,28 @@ def search(name: str, seconds: float) -> None:
 
 def offer(entry: LibraryProblem, x: Any, by: str) -> None:
     """Record a state if it is better than the best one known."""
-    try:
-        improve(entry.name, entry.start if x is None else x, by=by)
-    except InvalidProblemError as error:
-        if "not below" not in str(error):
-            raise
+    with exclusive():
+        try:
+            improve(entry.name, entry.start if x is None else x, by=by)
+        except InvalidProblemError as error:
+            if "not below" not in str(error):
+                raise
 
 
 def note(entry: LibraryProblem, bound: float, *, proved: bool) -> None:
     """Record a bound if it is higher than the one known, and a proof where it is one."""
-    values = best_values()
-    known = values.get(entry.name) or status_quo(entry)
-    known["bound"] = max(bound, known.get("bound", -math.inf))
-    known["bound"] = min(known["bound"], known["energy"])
     size = magnitude(entry.problem)
-    known["proved"] = proved and closed(known["energy"], known["bound"], size)
-    write_best(values | {entry.name: known})
+    with exclusive():
+        if record_of(entry.name)["hash"] != entry.hash:
+            return  # made again since
+        values = best_values()
+        known = values.get(entry.name) or status_quo(entry)
+        known["bound"] = max(bound, known.get("bound", -math.inf))
+        known["bound"] = min(known["bound"], known["energy"])
+        known["proved"] = proved and closed(known["energy"], known["bound"], size)
+        write_best(values | {entry.name: known})
 
 
 def status_quo(entry: LibraryProblem) -> dict[str, Any]:
     """Return the record of a problem of which no state is better than the start."""
-    from problems.library.catalogue import pack
-
     return {"energy": 0.0, "state": pack(entry.start), "by": "the status quo"}

@@ -143,8 +143,7 @@ def _runs() -> list[Run]:
         )),
         Run("garment", 60, GARMENT, (
             Spec("0", "0", 12), Spec("2", "2", 32), Spec("0", "0", 128),
-            Spec("2", "2", 256), Spec("0", "0", 1024), Spec("2", "2", 2048),
-            Spec("0", "0", 64, "gram"), Spec("2", "2", 512, "gram"),
+            Spec("0", "0", 1024), Spec("2", "2", 2048), Spec("0", "0", 64, "gram"), Spec("2", "2", 512, "gram"),
             Spec("4", "4", 128, "fisher+gram"), Spec("2", "2", 1024, "fisher+gram"),
         )),
         Run("garment", 10, GARMENT, (
@@ -158,39 +157,41 @@ def _runs() -> list[Run]:
         )),
         Run("deit", 0, DEIT, (
             Spec("q0", q(0, "q"), 16), Spec("k1", q(1, "k"), 64), Spec("up1", fc(1, 1), 128),
-            Spec("down3", fc(3, 2), 512),
+            Spec("down3", fc(3, 2), 512), Spec("v0", q(0, "v"), 12),
             Spec("v2", q(2, "v"), 24), Spec("head", "classifier", 960, look={"block_size": 1920}),
             Spec("o2", q(2, "o"), 32, "gram"),
         )),
-        Run("deit", 12, DEIT, (
-            Spec("up2", fc(2, 1), 256),
-            Spec("down0", fc(0, 2), 1024), Spec("up3", fc(3, 1), 2048),
+        Run("deit", 6, DEIT, (
+            Spec("up2", fc(2, 1), 256), Spec("down0", fc(0, 2), 1024),
             Spec("down1", fc(1, 2), 256, "fisher+gram"),
         )),
-        Run("deit", 8, DEIT | per_output, (Spec("up0", fc(0, 1), 128),)),
-        Run("deit", 8, two_of_four(DEIT, exclude=["*patch_embeddings*"]), (
-            Spec("q3", q(3, "q"), 64), Spec("down2", fc(2, 2), 512),
+        Run("deit", 4, DEIT | per_output, (Spec("down3", fc(3, 2), 1024),)),
+        Run("deit", 0, two_of_four(DEIT, exclude=["*patch_embeddings*"]), (
+            Spec("up2", fc(2, 1), 1024),
+        )),
+        Run("deit", 4, two_of_four(DEIT, exclude=["*patch_embeddings*"]), (
+            Spec("q3", q(3, "q"), 256), Spec("down2", fc(2, 2), 512),
         )),
         Run("lite0", 0, LITE0, (
-            Spec("fc", "fc", 12), Spec("expand15", "blocks.15.expand_conv", 12),
-            Spec("head", "conv_head", 12), Spec("expand10", "blocks.10.expand_conv", 32),
-            Spec("project0", "blocks.0.project_conv", 32), Spec("stem", "conv_stem", 128),
-            Spec("expand1", "blocks.1.expand_conv", 128), Spec("project1", "blocks.1.project_conv", 128),
-            Spec("depthwise1", "blocks.1.depthwise_conv", 128), Spec("depthwise3", "blocks.3.depthwise_conv", 128),
-            Spec("expand5", "blocks.5.expand_conv", 256), Spec("fc", "fc", 1024),
+            Spec("expand15", "blocks.15.expand_conv", 12), Spec("expand10", "blocks.10.expand_conv", 32),
+            Spec("stem", "conv_stem", 128), Spec("depthwise3", "blocks.3.depthwise_conv", 128),
+            Spec("expand5", "blocks.5.expand_conv", 256), Spec("project2", "blocks.2.project_conv", 256),
+            Spec("fc", "fc", 1024), Spec("project9", "blocks.9.project_conv", 1024),
         )),
-        Run("lite0", 8, together, (
+        Run("lite0", 4, together, (
             Spec("project8", "blocks.8.project_conv", 24),
-            Spec("expand2", "blocks.2.expand_conv", 24), Spec("project1", "blocks.1.project_conv", 24),
-            Spec("expand15", "blocks.15.expand_conv", 24), Spec("fc", "fc", 24),
-            Spec("expand10", "blocks.10.expand_conv", 128),
+            Spec("expand10", "blocks.10.expand_conv", 128), Spec("expand1", "blocks.1.expand_conv", 128),
             Spec("head", "conv_head", 512), Spec("fc", "fc", 2048),
             Spec("expand12", "blocks.12.expand_conv", 64, "gram"),
             Spec("project4", "blocks.4.project_conv", 512, "fisher+gram"),
         )),
-        Run("lite0", 5, together | per_output, (Spec("project14", "blocks.14.project_conv", 128),)),
-        Run("lite0", 5, two_of_four(together, exclude=["conv_stem", "*depthwise_conv"]), (
-            Spec("expand6", "blocks.6.expand_conv", 64),
+        Run("lite0", 0, LITE0 | per_output, (
+            Spec("project14", "blocks.14.project_conv", 256), Spec("fc", "fc", 512),
+            Spec("expand7", "blocks.7.expand_conv", 128, "gram"),
+        )),
+        Run("lite0", 0, two_of_four(LITE0, exclude=["conv_stem", "*depthwise_conv"]), (
+            Spec("expand6", "blocks.6.expand_conv", 256), Spec("head", "conv_head", 1024),
+            Spec("project2", "blocks.2.project_conv", 128),
         )),
         Run("smollm2", 0, SMOLLM2, (
             Spec("q0", attn(0, "q"), 16), Spec("gate0", mlp(0, "gate"), 128),
@@ -199,19 +200,17 @@ def _runs() -> list[Run]:
             Spec("gate15", mlp(15, "gate"), 1024, look=token, variant="-token"),
         )),
         Run("smollm2", 4, SMOLLM2, (
-            Spec("k15", attn(15, "k"), 32), Spec("v29", attn(29, "v"), 64),
-            Spec("down15", mlp(15, "down"), 32), Spec("v0", attn(0, "v"), 32),
-            Spec("gate29", mlp(29, "gate"), 32), Spec("down0", mlp(0, "down"), 64),
+            Spec("k15", attn(15, "k"), 32), Spec("down0", mlp(0, "down"), 64),
             Spec("o0", attn(0, "o"), 256), Spec("gate15", mlp(15, "gate"), 2048),
             Spec("down29", mlp(29, "down"), 4096),
             Spec("o15", attn(15, "o"), 128, "fisher+gram"),
             Spec("up0", mlp(0, "up"), 1024, "fisher+gram"),
         )),
-        Run("smollm2", 3, SMOLLM2 | per_output, (
-            Spec("gate29", mlp(29, "gate"), 512), Spec("down15", mlp(15, "down"), 128, "gram"),
+        Run("smollm2", 0, SMOLLM2 | per_output, (
+            Spec("gate29", mlp(29, "gate"), 512), Spec("down15", mlp(15, "down"), 256, "gram"),
         )),
-        Run("smollm2", 3, two_of_four(SMOLLM2), (
-            Spec("down15", mlp(15, "down"), 64), Spec("q29", attn(29, "q"), 256),
+        Run("smollm2", 0, two_of_four(SMOLLM2), (
+            Spec("down15", mlp(15, "down"), 256), Spec("q29", attn(29, "q"), 1024),
         )),
     ]  # fmt: skip
 

@@ -2,19 +2,20 @@
 
 Qubit ``i`` is variable ``i``. One pair ``(i, j)`` of the mixer is ``exp(iβ(XX + YY)/2)``,
 which exchanges a one and a zero and so preserves the number of ones; the penalty form mixes with
-``exp(iβX)`` on each qubit.
+``exp(iβX)`` on each qubit, or about the axis of its initial state.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from problems import CardinalityQUBO
+from solvers.qaoa.start import Start
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
@@ -49,17 +50,44 @@ def complete(members: Sequence[int]) -> list[Pair]:
 MIXERS = {"ring": ring, "complete": complete}
 
 
-def dicke(circuit: QuantumCircuit, qubits: Sequence[int], k: int) -> None:
-    """Transform qubits from all 0 to the uniform superposition of all states with ``k`` ones.
+def mixer_pairs(problem: CardinalityQUBO, mixer: str) -> list[Pair]:
+    """Return the pairs of all groups that the mixer exchanges, in the order of its gates."""
+    mix = MIXERS[mixer]
+    return [pair for members in problem.group_members for pair in mix(members.tolist())]
+
+
+def mixer_degree(problem: CardinalityQUBO, mixer: str) -> float:
+    """Return the mean number of the mixer's gates on a qubit, per layer."""
+    return 2 * len(mixer_pairs(problem, mixer)) / problem.n
+
+
+def dicke(
+    circuit: QuantumCircuit,
+    qubits: Sequence[int],
+    k: int,
+    odds: npt.NDArray[np.float64] | None = None,
+) -> None:
+    """Transform qubits from all 0 to a superposition of all states with ``k`` ones.
 
     The deterministic circuit of Bärtschi and Eidenbenz (arXiv 1904.07358), with O(kn) gates and
-    without ancillas; for ``k > n/2`` that of ``n - k``, with all qubits flipped.
-    """
-    from qiskit.circuit.library import RYGate
+    without ancillas; for ``k > n/2`` that of ``n - k``, with all qubits flipped. The superposition
+    is uniform, or that of independent bits conditioned on their sum: the same gates, with other
+    angles.
 
+    Parameters
+    ----------
+    circuit : QuantumCircuit
+    qubits : sequence of int
+    k : int
+    odds : ndarray of float64, shape (len(qubits),), optional
+        Ratio of the probabilities of 1 and 0 of each qubit alone, positive.
+    """
     n = len(qubits)
     fewer = min(k, n - k)
     q = list(qubits)
+    share: Callable[[int, int], float] = _uniform_share
+    if odds is not None:
+        share = _conditional_share(np.asarray(odds) ** (1 if fewer == k else -1), fewer)
     for i in range(n - fewer, n):
         circuit.x(q[i])
     for last in range(n - 1, 0, -1):
@@ -67,15 +95,61 @@ def dicke(circuit: QuantumCircuit, qubits: Sequence[int], k: int) -> None:
         most = min(fewer, last)
         for ones in range(1, most + 1):
             target = last - ones
-            angle = 2 * math.acos(math.sqrt(ones / (last + 1)))
-            circuit.cx(q[target], q[last])
-            controls = [q[last]] if ones == 1 else [q[last], q[target + 1]]
-            circuit.append(
-                RYGate(angle).control(len(controls), annotated=False), [*controls, q[target]]
-            )
-            circuit.cx(q[target], q[last])
+            angle = 2 * math.acos(math.sqrt(share(last, ones)))
+            if ones == 1:
+                givens(circuit, q[last], q[target], angle)
+                continue
+            # Controlled by the neighbour of the target, whose phase turns the rotation around.
+            for part in (-angle / 2, angle / 2):
+                circuit.cz(q[target + 1], q[last])
+                givens(circuit, q[last], q[target], part)
     if fewer != k:
         circuit.x(q)
+
+
+def _uniform_share(last: int, ones: int) -> float:
+    """Return the probability of a 1 on qubit ``last``, given the ones up to it."""
+    return ones / (last + 1)
+
+
+def _conditional_share(weights: npt.NDArray[np.float64], most: int) -> Callable[[int, int], float]:
+    """Return the like of :func:`_uniform_share` for independent bits with these odds.
+
+    Sums over all states with d ones are elementary symmetric polynomials ``e_d`` of the weights.
+    """
+    scaled = weights / np.exp(np.log(weights).mean())  # which no share depends on
+    sums = np.zeros((len(scaled) + 1, most + 1))  # e_d of the first m at [m, d]
+    sums[:, 0] = 1
+    for m, weight in enumerate(scaled, start=1):
+        sums[m, 1:] = sums[m - 1, 1:] + weight * sums[m - 1, :-1]
+
+    def share(last: int, ones: int) -> float:
+        ratio = scaled[last] * sums[last, ones - 1] / sums[last + 1, ones]
+        return min(1.0, float(ratio))
+
+    return share
+
+
+def givens(circuit: QuantumCircuit, i: int, j: int, angle: float) -> None:
+    """Rotate the states 01 and 10 of two qubits into each other, with two CX and four rotations."""
+    circuit.h(i)
+    circuit.cx(i, j)
+    circuit.ry(angle / 2, [i, j])
+    circuit.cx(i, j)
+    circuit.h(i)
+
+
+def exchange(circuit: QuantumCircuit, i: int, j: int, beta: Any) -> None:
+    """Apply ``exp(iβ(XX + YY)/2)`` by two CX and six rotations.
+
+    Rotations about X turn YY into ZZ, and between two CX both terms act on one qubit each.
+    """
+    circuit.rx(-math.pi / 2, [i, j])
+    circuit.cx(i, j)
+    circuit.rx(-beta, i)
+    circuit.rz(-beta, j)
+    circuit.cx(i, j)
+    circuit.rx(math.pi / 2, [i, j])
 
 
 def cost_layer(circuit: QuantumCircuit, Q: npt.NDArray[np.float64], gamma: Any) -> None:
@@ -89,38 +163,73 @@ def cost_layer(circuit: QuantumCircuit, Q: npt.NDArray[np.float64], gamma: Any) 
 
 
 def cardinality_circuit(
-    problem: CardinalityQUBO, scale: float, p: int, mixer: str
+    problem: CardinalityQUBO, scale: float, p: int, mixer: str, start: Start | None = None
 ) -> QuantumCircuit:
     """Build the circuit of the cardinality form, with parameters ``γ₁ … γ_p, β₁ … β_p``.
 
-    Each group starts in its Dicke state and is mixed by exchanges within it (the quantum
-    alternating operator ansatz, arXiv 1709.03489).
-    """
-    from qiskit.circuit.library import XXPlusYYGate
+    Each group is mixed by exchanges within it (the quantum alternating operator ansatz, arXiv
+    1709.03489).
 
+    Parameters
+    ----------
+    problem : CardinalityQUBO
+    scale : float
+        Unit of energies, by which the coefficients are divided.
+    p : int
+        Layers.
+    mixer : {"complete", "ring"}
+    start : Start, optional
+        Initial state; the Dicke state of each group if omitted.
+    """
     circuit, gammas, betas = _empty(problem.n, p)
-    groups = [members.tolist() for members in problem.group_members]
-    for members, k in zip(groups, problem.cardinalities.tolist(), strict=True):
-        if members:
-            dicke(circuit, members, k)
+    start = start or Start()
+    if start.state is not None:
+        for qubit in np.flatnonzero(start.state).tolist():
+            circuit.x(qubit)
+    else:
+        for members, k in zip(problem.group_members, problem.cardinalities.tolist(), strict=True):
+            if len(members):
+                odds = None if start.odds is None else start.odds[members]
+                dicke(circuit, members.tolist(), k, odds)
+    pairs = mixer_pairs(problem, mixer)
     Q = problem.Q.astype(np.float64) / scale
     for gamma, beta in zip(gammas, betas, strict=True):
         cost_layer(circuit, Q, gamma)
-        for members in groups:
-            for i, j in MIXERS[mixer](members):
-                circuit.append(XXPlusYYGate(-2 * beta), [i, j])
+        for i, j in pairs:
+            exchange(circuit, i, j, beta)
     circuit.measure_all()
     return circuit
 
 
-def penalty_circuit(form: CardinalityQUBO, scale: float, p: int) -> QuantumCircuit:
-    """Build the circuit of the penalty form: uniform superposition, X mixer."""
+def penalty_circuit(
+    form: CardinalityQUBO, scale: float, p: int, start: Start | None = None
+) -> QuantumCircuit:
+    """Build the circuit of the penalty form, which starts in the uniform superposition.
+
+    The mixer is that of X. With the odds of a warm start, each qubit starts in its own state
+    ``RY(θ)|0⟩`` and turns about that state's axis (arXiv 2009.10095, section 3).
+    """
     circuit, gammas, betas = _empty(form.n, p)
-    circuit.h(range(form.n))
+    start = start or Start()
+    tilts = None if start.odds is None else start.tilts.tolist()
+    if start.state is not None:
+        for qubit in np.flatnonzero(start.state).tolist():
+            circuit.x(qubit)
+    elif tilts is None:
+        circuit.h(range(form.n))
+    else:
+        for qubit, tilt in enumerate(tilts):
+            circuit.ry(tilt, qubit)
     Q = form.Q.astype(np.float64) / scale
     for gamma, beta in zip(gammas, betas, strict=True):
         cost_layer(circuit, Q, gamma)
-        circuit.rx(-2 * beta, range(form.n))
+        if tilts is None:
+            circuit.rx(-2 * beta, range(form.n))
+            continue
+        for qubit, tilt in enumerate(tilts):
+            circuit.ry(-tilt, qubit)
+            circuit.rz(-2 * beta, qubit)
+            circuit.ry(tilt, qubit)
     circuit.measure_all()
     return circuit
 

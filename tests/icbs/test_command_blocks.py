@@ -187,10 +187,25 @@ def test_solve_begins_at_the_start_of_the_file(run, tmp_path):
     assert given["start_energy"] == row["energy"]
 
 
-def test_a_solver_that_takes_no_start_does_without(tmp_path):
+NO_START = """
+from typing import ClassVar
+
+from solvers import Capabilities
+from solvers.random_sampling import RandomSampling
+
+
+class NoStart(RandomSampling):
+    capabilities: ClassVar[Capabilities] = Capabilities(groups=True, initial_state=False)
+"""
+
+
+def test_a_solver_that_takes_no_start_does_without(tmp_path, monkeypatch):
+    (tmp_path / "solver_without_start.py").write_text(NO_START)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
     problem = CardinalityQUBO(np.diag([1.0, -2.0, 3.0]), 1)
     Instance(problem, start=[1, 0, 0]).save(tmp_path / "a.npz")
-    found = solved(tmp_path / "a.npz", "--solver", "qaoa")
+    found = solved(tmp_path / "a.npz", "--solver", "solver_without_start:NoStart")
     assert (found["start_energy"], found["energy"]) == (None, -2)
     assert solved(tmp_path / "a.npz", "--solver", "exact")["start_energy"] == 1
 

@@ -20,7 +20,7 @@ from icbs.run.run_folder import RunFolder
 
 #: Settings that version 0.1 did not have.
 ADDED = (
-    *("save_blocks", "save_blocks_limit"),
+    *("save_blocks", "save_blocks_limit", "blocks_per_layer"),
     *("weights", "weights_every", "weights_return"),
 )
 #: ``model_dump()`` of the settings of version 0.1, all of them at their defaults.

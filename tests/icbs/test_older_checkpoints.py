@@ -36,7 +36,7 @@ SAME = {
     "visits": "visits",
 }
 """Figures of a checkpoint and their names in format 3."""
-SINCE = ("proved", "bound")
+SINCE = ("proved", "bound", "attempt", "evaluations")
 """Columns of the history that this version did not write."""
 
 

@@ -76,6 +76,20 @@ def test_lines_keep_their_counts(toy, scope):
     assert result.loss < start.loss
 
 
+@pytest.mark.parametrize("acceptance", ["block", "pass"])
+def test_many_small_blocks_in_a_pass(toy, acceptance):
+    settings = {"density": 0.3, "passes": 5, "block_size": 12, "acceptance": acceptance, "seed": 0}
+    one = Pruner(**settings).prune(copy.deepcopy(toy.model), toy.batches, toy.loss)
+    few = Pruner(**settings, blocks_per_layer=4, curvature_weight=1.0)
+    several = few.prune(toy.model, toy.batches, toy.loss)
+    visits = {(row.step, row.layer) for row in one.history}
+    rows = [row for row in several.history if row.attempt == 0]
+    for visit in visits:
+        assert sum((row.step, row.layer) == visit for row in rows) == 4
+    assert several.loss < one.loss < one.initial_loss
+    assert several.density == one.density
+
+
 def test_held_out_loss_never_rises_under_acceptance(toy):
     losses: list[float] = []
     result = Pruner(**QUICK).prune(

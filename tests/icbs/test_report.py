@@ -22,10 +22,12 @@ from icbs.report.overview import Overview, resume_command
 from icbs.report.page import write_page
 from icbs.report.tables import common_prefix, facts
 from icbs.run.history import BlockRecord
+from tests.icbs.conftest import make_toy
 
 BLANK = {field.name: 0 for field in dataclasses.fields(BlockRecord)} | {
     "failure": "",
     "bound": None,
+    "attempt": None,
 }
 
 
@@ -61,6 +63,46 @@ def test_each_attempt_of_a_pass_is_one_decision():
     ]
     assert held_out_loss(2.0, whole)[-1][1] == pytest.approx(1.5)
     assert len(decisions(rows, by_pass=False)) == 5
+
+
+def test_attempts_are_told_apart_where_a_layer_has_several_blocks():
+    rows = [
+        row(step=0, attempt=attempt, layer=layer, predicted=-1.0, actual=actual)
+        for attempt, actual in enumerate((0.5, -0.4))
+        for layer in "aab"
+    ]
+    whole = decisions(rows, by_pass=True)
+    assert [(j.layers, j.predicted, j.actual) for j in whole] == [
+        (("a", "a", "b"), -3.0, 0.5),
+        (("a", "a", "b"), -3.0, -0.4),
+    ]
+
+
+@pytest.mark.parametrize("unit", ["block", "pass"])
+def test_a_report_says_what_each_part_cost(toy, tmp_path, unit):
+    settings = {"acceptance": unit, "block_size": 8, "blocks_per_layer": 2, "passes": 2}
+    pruner = Pruner(solver="qaoa", solver_options={"optimizer": "ramp"}, density=0.3, **settings)
+    result = pruner.prune(toy.model, toy.batches, toy.loss, run=tmp_path / "run")
+    run = Overview.of(tmp_path / "run")
+    assert run.costs == result.costs == result.summary()["costs"]
+    assert set(run.costs) == {"curvature", "building", "solver", "acceptance"}
+    assert all(seconds > 0 for seconds in run.costs.values())
+    assert run.start_seconds + sum(run.costs.values()) <= run.seconds
+    time, solver = (line for line in facts(run) if line.startswith(("time: ", "solver: ")))
+    for part in ("start", "curvature", "building", "solver", "acceptance", "the rest"):
+        assert f"{part} " in time
+    assert sum(int(share) for share in re.findall(r"\((\d+)%\)", time)) == pytest.approx(100, abs=4)
+    assert f", {len(result.history)} evaluations in all, " in solver  # one for each ramp
+
+
+def test_costs_add_up_over_resumptions(toy, tmp_path):
+    pruner = Pruner(density=0.3, block_size=16, passes=4, checkpoint_every=1)
+    stop = {"callback": lambda progress: progress.step == 2}
+    first = pruner.prune(toy.model, toy.batches, toy.loss, run=tmp_path / "run", **stop)
+    done = Pruner.resume(tmp_path / "run", make_toy().model, toy.batches, toy.loss)
+    assert done.passes == 4
+    assert all(done.costs[part] > seconds for part, seconds in first.costs.items())
+    assert done.start_seconds == first.start_seconds
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icbs.config import PrunerConfig
+from icbs.errors import ConfigError
 from icbs.model.layer import Layer
 from icbs.selection.block_selection import Tabu, choose_block
+from icbs.selection.selector import PerLayer
 
 
 def layer_with_mask(rows: int, columns: int, density: float, seed: int) -> Layer:
@@ -41,6 +43,65 @@ def test_tabu_stamps_agree_with_a_queue(share, pushes, seed):
         tabu.push(chosen)
         queue.extend(chosen.tolist())
         assert set(tabu.active().nonzero()[:, 0].tolist()) == set(queue)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    size=st.integers(2, 30),
+    count=st.integers(1, 6),
+    share=st.floats(0, 0.5),
+    scope=st.sampled_from(["layer", "output", "input", "2:4"]),
+    seed=st.integers(0, 1000),
+)
+def test_blocks_of_a_layer_are_disjoint_and_the_first_is_the_only_one(
+    size, count, share, scope, seed
+):
+    layer = layer_with_mask(8, 12, 0.4, seed)
+    if scope == "2:4":
+        layer.set_mask(torch.tensor([True, False, False, True] * 24))
+    scores = torch.rand(8, 12, generator=torch.Generator().manual_seed(seed))
+    tabu = Tabu(torch.ones(96, dtype=torch.bool), share)
+    tabu.push(torch.arange(tabu.length))
+    stamps, free = tabu.stamp.clone(), tabu.free.clone()
+
+    def blocks(count):
+        config = PrunerConfig(block_size=size, blocks_per_layer=count, constraint=scope)
+        selector = PerLayer(config)
+        selector.score = lambda *given: scores
+        generator = torch.Generator().manual_seed(seed)
+        found = selector.select([layer], None, {"layer": tabu}, generator)
+        return [gates.parts[0].index for gates in found.values()]
+
+    several = blocks(count)
+    assert torch.equal(several[0], blocks(1)[0])
+    assert 1 <= len(several) <= count
+    together = torch.cat(several)
+    assert len(together) == len(together.unique())
+    for index in several[1:]:  # each has weights to exchange
+        assert layer.pruned[index].any()
+        assert not layer.pruned[index].all()
+    assert torch.equal(tabu.stamp, stamps)
+    assert torch.equal(tabu.free, free)
+
+
+def test_blocks_of_a_layer_rank_by_score():
+    layer = layer_with_mask(8, 12, 0.4, 0)
+    scores = torch.rand(8, 12, generator=torch.Generator().manual_seed(1))
+    selector = PerLayer(PrunerConfig(block_size=8, blocks_per_layer=3))
+    selector.score = lambda *given: scores
+    tabu = Tabu(torch.ones(96, dtype=torch.bool), 0.0)
+    found = selector.select([layer], None, {"layer": tabu}, torch.Generator())
+    assert list(found) == ["layer", "layer 2", "layer 3"]
+    index = torch.cat([gates.parts[0].index for gates in found.values()])
+    whole = choose_block(layer, scores, tabu, PrunerConfig(block_size=24), torch.Generator())
+    assert set(index.tolist()) == set(whole.tolist())
+    pruned = [i for i in index.tolist() if layer.pruned[i]]
+    assert pruned == sorted(pruned, key=lambda i: -scores.flatten()[i])
+
+
+def test_one_block_of_all_weights_is_alone():
+    with pytest.raises(ConfigError, match="leave blocks_per_layer out"):
+        PrunerConfig.of(block_size="all", blocks_per_layer=2)
 
 
 @settings(max_examples=50, deadline=None)

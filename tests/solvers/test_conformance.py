@@ -40,7 +40,7 @@ TABLE = {
     "exhaustive": {},
     "hybrid": {"solver": lambda: create("hybrid", sampler=dimod.ExactCQMSolver()), "large_n": 12},
     "neal": {"options": {"num_sweeps": 100}},
-    "qaoa": {"options": {"evaluations": 5, "p": 1}, "n": 6},
+    "qaoa": {"options": {"evaluations": 5, "p": 1}, "n": 6, "large_n": 16},
     "qpu": {"solver": mocked_qpu, "large_n": 50},
     "random": {},
     "scip": {"large_n": 100},

@@ -1,113 +1,25 @@
+import importlib.util
+
 import numpy as np
 import pytest
 from brute_force import lowest_energy
 
 from problems import CardinalityQUBO
-from solvers import OptionError, Status, Stop, UnsupportedError, create, solve
+from solvers import MissingBackendError, OptionError, Status, Stop, UnsupportedError, create, solve
 from solvers.adapters import as_solver
-from solvers.qaoa.circuit import (
-    MIXERS,
-    cardinality_circuit,
-    circuit_metrics,
-    complete,
-    dicke,
-    penalty_circuit,
-    ring,
-)
-from solvers.qaoa.simulator import (
-    Simulator,
-    all_states,
-    exchanges,
-    feasible_states,
-    flips,
-    tail_mean,
-)
+from solvers.qaoa.angles import ramp
+from solvers.qaoa.circuit import cardinality_circuit, circuit_metrics, penalty_circuit
+from solvers.qaoa.metrics import metrics_of
+from solvers.qaoa.primitive import transpiled
+from solvers.qaoa.start import Start
 
 qiskit = pytest.importorskip("qiskit")
-from qiskit.quantum_info import Statevector  # noqa: E402
 
 
 def problem_of(n, seed=0, num_groups=1):
     Q = np.random.default_rng(seed).normal(size=(n, n))
     groups = np.arange(n) % num_groups
     return CardinalityQUBO(Q + Q.T, np.bincount(groups) // 2, groups=groups, offset=-0.5)
-
-
-# -- circuits against qiskit's own state vector ---------------------------------------------
-
-
-@pytest.mark.parametrize("n", range(1, 7))
-def test_dicke_states_are_even_and_in_phase(n):
-    ones = np.array([bin(state).count("1") for state in range(2**n)])
-    for k in range(n + 1):
-        circuit = qiskit.QuantumCircuit(n)
-        dicke(circuit, range(n), k)
-        amplitudes = Statevector(circuit).data
-        expected = (ones == k) / np.sqrt((ones == k).sum())
-        np.testing.assert_allclose(np.abs(amplitudes), expected, atol=1e-12)
-        np.testing.assert_allclose(np.ptp(np.angle(amplitudes[ones == k])), 0, atol=1e-7)
-
-
-@pytest.mark.parametrize("mixer", MIXERS)
-@pytest.mark.parametrize(("n", "num_groups"), [(5, 1), (6, 1), (7, 2)])
-def test_the_simulator_is_the_circuit(mixer, n, num_groups):
-    problem = problem_of(n, n, num_groups)
-    angles = np.random.default_rng(n).normal(size=4)
-    circuit = cardinality_circuit(problem, 2.0, 2, mixer).remove_final_measurements(inplace=False)
-    exact = Statevector(circuit.assign_parameters(angles)).probabilities()
-    states = feasible_states(problem)
-    pairs = [
-        pair
-        for g in range(num_groups)
-        for pair in MIXERS[mixer](np.flatnonzero(problem.groups == g).tolist())
-    ]
-    simulator = Simulator(states, problem.energy(states) / 2.0, exchanges(states, pairs))
-    positions = states @ (1 << np.arange(n))
-    np.testing.assert_allclose(simulator.probabilities(angles), exact[positions], atol=1e-10)
-    assert exact[positions].sum() == pytest.approx(1.0)  # no weight on infeasible states
-
-
-def test_the_penalty_simulator_is_the_circuit():
-    problem = problem_of(6)
-    angles = np.random.default_rng(0).normal(size=6)
-    circuit = penalty_circuit(problem, 3.0, 3).remove_final_measurements(inplace=False)
-    exact = Statevector(circuit.assign_parameters(angles)).probabilities()
-    states = all_states(6)
-    simulator = Simulator(states, problem.energy(states) / 3.0, flips(states))
-    np.testing.assert_allclose(simulator.probabilities(angles), exact, atol=1e-10)
-
-
-@pytest.mark.parametrize("size", range(1, 9))
-def test_mixers_pair_each_once_in_few_rounds(size):
-    members = list(range(10, 10 + size))
-    everyone = {frozenset(pair) for pair in complete(members)}
-    assert len(complete(members)) == len(everyone) == size * (size - 1) // 2
-    around = ring(members)
-    assert len(around) == len({frozenset(p) for p in around}) == (size if size > 2 else size - 1)
-    for pairs, rounds in ((complete(members), size - 1 + size % 2), (around, 2 + size % 2)):
-        depth = dict.fromkeys(members, 0)
-        for i, j in pairs:
-            depth[i] = depth[j] = 1 + max(depth[i], depth[j])
-        assert max(depth.values()) <= rounds
-
-
-def test_feasible_states_are_all_and_only_those():
-    problem = problem_of(7, num_groups=2)
-    states = all_states(7)
-    expected = {tuple(state) for state in states[problem.is_feasible(states)]}
-    found = feasible_states(problem)
-    assert {tuple(state) for state in found} == expected
-    assert len(found) == len(expected)
-
-
-def test_tail_mean():
-    energies, weights = np.array([3.0, 1.0, 2.0]), np.array([0.5, 0.25, 0.25])
-    assert tail_mean(energies, weights, 1.0) == pytest.approx(2.25)
-    assert tail_mean(energies, weights, 0.25) == pytest.approx(1.0)
-    assert tail_mean(energies, weights, 0.5) == pytest.approx(1.5)
-
-
-# -- the solver -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [8, 10, 12])
@@ -162,7 +74,7 @@ def test_optimising_lowers_the_energy():
     assert longer.info["evaluations"] <= 80
 
 
-@pytest.mark.parametrize("optimizer", ["nelder-mead", "powell", "spsa"])
+@pytest.mark.parametrize("optimizer", ["nelder-mead", "powell", "l-bfgs", "spsa"])
 def test_other_optimisers(optimizer):
     if optimizer == "spsa":
         from qiskit_optimization.optimizers import SPSA
@@ -197,6 +109,26 @@ def test_a_primitive_and_a_backend_of_the_users():
     assert sparse > dense  # a line of qubits needs swaps
 
 
+@pytest.mark.parametrize("mixer", ["ring", "complete"])
+@pytest.mark.parametrize("num_groups", [1, 2])
+def test_metrics_of_a_simulation_are_those_of_its_circuit(mixer, num_groups):
+    rng = np.random.default_rng(0)
+    for seed in range(3):
+        problem = problem_of(7, seed, num_groups)
+        Q = problem.Q * (np.add.outer(np.arange(7), np.arange(7)) % 3 != 1)
+        problem = CardinalityQUBO(Q, problem.cardinalities, groups=problem.groups)
+        starts = [Start(), Start(odds=np.exp(rng.normal(size=7)))]
+        starts.append(Start(state=problem.minimise_linear(rng.normal(size=7))))
+        for start in starts:
+            built = {
+                mixer: cardinality_circuit(problem, 0.7, 2, mixer, start),
+                None: penalty_circuit(problem, 0.7, 2, start),
+            }
+            for kind, circuit in built.items():
+                found = metrics_of(problem, 2, kind, start)
+                assert found == circuit_metrics(transpiled(circuit, None))
+
+
 def test_circuit_metrics():
     circuit = qiskit.QuantumCircuit(3)
     circuit.h(0)
@@ -218,6 +150,15 @@ def test_circuit_metrics():
         {"tail": 1.5},
         {"angles": (1.0,)},
         {"angles": (1.0, float("nan"), 0.0, 0.0)},
+        {"start": "cold"},
+        {"epsilon": 0.0},
+        {"epsilon": 0.6},
+        {"slopes": (1.0,)},
+        {"ramp_factors": ()},
+        {"noise": 1.0},
+        {"noise": "much"},
+        {"noise": 0.01, "sampler": object()},
+        {"optimizer": "l-bfgs", "sampler": object()},
     ],
 )
 def test_bad_options_are_refused(options):
@@ -225,11 +166,127 @@ def test_bad_options_are_refused(options):
         create("qaoa", **options)
 
 
-def test_too_many_variables_and_warm_starts_are_refused():
-    with pytest.raises(UnsupportedError, match="at most n = 16"):
-        solve(problem_of(17), "qaoa")
+def test_too_many_variables_and_states_are_refused():
+    with pytest.raises(UnsupportedError, match="at most n = 64"):
+        solve(problem_of(65), "qaoa")
+    with pytest.raises(UnsupportedError, match="feasible states"):
+        solve(problem_of(30), "qaoa")
+    with pytest.raises(UnsupportedError, match="n = 22"):
+        solve(CardinalityQUBO(np.eye(24), 2), "qaoa", form="penalty")
+
+
+# -- ramps and starts -------------------------------------------------------------------------
+
+
+def test_a_ramp_rises_and_falls():
+    np.testing.assert_allclose(ramp(1, (0.6, 0.3)), [0.6, 0.3])
+    np.testing.assert_allclose(ramp(3, (0.6, 0.3)), [0.2, 0.4, 0.6, 0.3, 0.2, 0.1])
+
+
+def test_ramps_need_no_optimiser():
+    problem = problem_of(10, 3)
+    one = solve(problem, "qaoa", optimizer="ramp", slopes=(0.5, 0.1), p=3, seed=0)
+    assert one.info["evaluations"] == 1
+    np.testing.assert_allclose(one.info["angles"], ramp(3, (0.5, 0.1)))
+    factors = (0.5, 1.0, 2.0)
+    scan = solve(problem, "qaoa", optimizer="ramp", ramp_factors=factors, p=3, seed=0)
+    each = [
+        solve(problem, "qaoa", optimizer="ramp", ramp_factors=(f,), p=3, seed=0) for f in factors
+    ]
+    assert scan.info["evaluations"] == 3
+    assert scan.info["tail_energy"] == min(a.info["tail_energy"] for a in each)
+    limited = solve(
+        problem, "qaoa", optimizer="ramp", ramp_factors=factors, p=3, seed=0, evaluations=2
+    )
+    assert limited.info["evaluations"] == 2
+
+
+def test_deeper_ramps_are_better():
+    problem = problem_of(12, 7)
+    common = {"optimizer": "ramp", "tail": 1.0, "seed": 0}
+    energies = [solve(problem, "qaoa", p=p, **common).info["tail_energy"] for p in (1, 4, 16)]
+    assert energies == sorted(energies, reverse=True)
+
+
+def test_optimisers_start_from_the_best_ramp():
+    problem = problem_of(9, 2)
+    scan = {"ramp_factors": (0.3, 1.0, 3.0), "seed": 0}
+    ramped = solve(problem, "qaoa", optimizer="ramp", **scan)
+    better = solve(problem, "qaoa", evaluations=40, **scan)
+    assert better.info["tail_energy"] <= ramped.info["tail_energy"]
+
+
+@pytest.mark.parametrize("form", ["cardinality", "penalty"])
+@pytest.mark.parametrize("start", ["status-quo", "relaxation"])
+def test_starts(form, start):
+    problem = problem_of(8, 2)
+    state = np.arange(8) < 4
+    answer = solve(problem, "qaoa", form=form, start=start, initial_state=state, seed=0)
+    assert answer.feasible.all()
+    assert answer.energy <= problem.energy(state)
+    assert answer.info["options"]["start"] == start
+
+
+def test_the_status_quo_needs_an_initial_state():
     with pytest.raises(UnsupportedError, match="initial_state"):
-        solve(problem_of(4), "qaoa", initial_state=[1, 1, 0, 0])
+        solve(problem_of(6), "qaoa", start="status-quo")
+
+
+def test_a_status_quo_without_angles_stays():
+    problem = problem_of(6)
+    state = np.arange(6) < 3
+    answer = solve(
+        problem,
+        "qaoa",
+        start="status-quo",
+        optimizer="ramp",
+        slopes=(1.0, 0.0),
+        initial_state=state,
+        num_reads=20,
+        seed=0,
+    )
+    assert (answer.samples == state).all()
+
+
+# -- noise ------------------------------------------------------------------------------------
+
+
+def noisy(problem, noise, **options):
+    return solve(
+        problem, "qaoa", noise=noise, optimizer="ramp", p=1, mixer="ring", seed=0, **options
+    )
+
+
+def test_noise_costs_feasibility_and_energy():
+    pytest.importorskip("qiskit_aer")
+    problem = problem_of(6, 1)
+    faint, strong = (noisy(problem, rate, tail=1.0) for rate in (1e-9, 0.05))
+    exact = solve(problem, "qaoa", optimizer="ramp", p=1, mixer="ring", tail=1.0, seed=0)
+    assert faint.info["feasible_share"] == 1.0
+    assert strong.info["feasible_share"] < 0.8
+    deviation = 4 * problem.energy(faint.samples).std() / np.sqrt(1024)
+    assert faint.info["tail_energy"] == pytest.approx(exact.info["tail_energy"], abs=deviation + 1)
+    assert strong.feasible.all()
+    again = noisy(problem, 0.05, tail=1.0)
+    assert again.info["feasible_share"] == strong.info["feasible_share"]
+
+
+def test_noise_models_are_taken():
+    aer = pytest.importorskip("qiskit_aer.noise")
+    model = aer.NoiseModel()
+    model.add_all_qubit_readout_error([[0.5, 0.5], [0.5, 0.5]])  # readout at random
+    share = noisy(problem_of(6, 1), model).info["feasible_share"]
+    assert share == pytest.approx(20 / 64, abs=0.06)
+
+
+def test_a_missing_simulator_is_named(monkeypatch):
+    find = importlib.util.find_spec
+    missing = {"qiskit_aer"}
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name in missing else find(name)
+    )
+    with pytest.raises(MissingBackendError, match=r"icbs-pruning\[quantum\]"):
+        create("qaoa", noise=0.01)
 
 
 # -- qiskit-optimization's algorithms as solvers ----------------------------------------------

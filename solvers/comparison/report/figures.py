@@ -56,8 +56,12 @@ def new_figure(
     x_axis: Axis = "log",
     y_axis: Axis = "log",
     tooltips: Sequence[tuple[str, str]] = (),
+    series: str = "solver",
 ) -> Any:
-    """Return an empty figure of the page's width; dragging scrolls unless a tool is selected."""
+    """Return an empty figure of the page's width; dragging scrolls unless a tool is selected.
+
+    Tooltips begin with the name of the renderer, under the heading ``series``.
+    """
     plot = figure(
         x_axis_type=x_axis,
         y_axis_type=y_axis,
@@ -88,7 +92,7 @@ def new_figure(
     plot.grid.grid_line_alpha = 0.25
     if tooltips:
         # Only renderers added in draw_points show tooltips, not bands and helper lines.
-        plot.add_tools(HoverTool(renderers=[], tooltips=[("solver", "$name"), *tooltips]))
+        plot.add_tools(HoverTool(renderers=[], tooltips=[(series, "$name"), *tooltips]))
     return plot
 
 
