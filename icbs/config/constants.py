@@ -25,4 +25,5 @@ MOVING_CALLS = 1 << 30
 """Bytes of inputs and output gradients of layers that a step of all weights holds."""
 
 MOVING_COLUMNS = 1 << 18
-"""Maximum number of kept weights from which a step of all weights computes products of gradients."""
+"""Maximum number of kept weights from which a step of all weights computes products of
+gradients."""
