@@ -25,5 +25,5 @@ MOVING_CALLS = 1 << 30
 """Bytes of inputs and output gradients of layers that a step of all weights holds."""
 
 MOVING_COLUMNS = 1 << 18
-"""Kept weights from which a step of all weights estimates the products of gradients, if they
-exceed :data:`MOVING_CALLS`."""
+"""Maximum number of kept weights from which a step of all weights computes products of
+gradients."""

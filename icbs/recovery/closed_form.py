@@ -68,14 +68,15 @@ class ClosedForm:
         gradient : Direction, optional
             Mean gradient of the data, 0 at pruned weights, if the rows are those of other targets.
         columns : int, optional
-            Estimate S from that many random columns, if there is a gradient and the rows can't be
-            held; see :meth:`icbs.recovery.gradient_rows.GradientRows.sampled_gram`.
+            Estimate S from that many random columns, if there is a gradient and more weights are
+            kept; see :meth:`icbs.recovery.gradient_rows.GradientRows.sampled_gram`.
         generator : torch.Generator, optional
             Chooses the columns.
         """
         along = None
         descent = None if gradient is None else gradient.scaled(-first_order)
-        if descent is None or columns is None or generator is None or rows.held:
+        kept = sum(layer.num_kept for layer in rows.layers)
+        if descent is None or columns is None or generator is None or columns >= kept:
             gram = rows.gram()
         else:
             gram, along = rows.sampled_gram(columns, generator, descent)

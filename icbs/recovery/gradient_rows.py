@@ -65,8 +65,8 @@ class GradientRows(RowPasses):
     ) -> tuple[Tensor, Tensor]:
         """Estimate ``G Gᵀ`` from random columns, and compute :meth:`along`, in a single pass.
 
-        For models whose inputs and output gradients can't be held. The estimate is unbiased; see
-        :mod:`icbs.recovery.column_sampling`.
+        For large models: the time of the exact product grows with the number of weights. The
+        estimate is unbiased; see :mod:`icbs.recovery.column_sampling`.
 
         Parameters
         ----------

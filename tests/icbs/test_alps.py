@@ -51,9 +51,11 @@ def test_weights_are_optimal_on_the_support_that_is_kept(rows, columns, share, s
     assert int(mask.sum()) == keep
     assert not weight[~mask].any()
     _, best = best_weights(dense, gram, mask)
-    assert error(weight, dense, damped(gram)) <= 1.05 * best + 1e-9
+    # Ten iterations of conjugate gradients, relative to the size of the outputs.
+    slack = 1e-6 * error(torch.zeros_like(dense), dense, damped(gram))
+    assert error(weight, dense, damped(gram)) <= 1.05 * best + slack
     _, initial = best_weights(dense, gram, wanda(dense, damped(gram), keep))
-    assert best <= 1.05 * initial + 1e-9
+    assert best <= 1.05 * initial + slack
 
 
 @pytest.mark.parametrize("seed", range(6))
