@@ -11,15 +11,16 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from problems import InvalidProblemError
+from problems import CardinalityQUBO, InvalidProblemError
 from problems.files import regular
 from problems.suggest import did_you_mean
-from solvers.comparison.cases import Case
+from solvers.comparison.cases import Case, Source
 from solvers.comparison.records import digest
 from solvers.comparison.refute import CLAIMED
 from solvers.errors import TableError
@@ -33,6 +34,9 @@ NEEDED, OPTIONAL = ("problem", "solver", "seed", "seconds", "energy"), ("bound",
 _MQLIB = ("graphname", "heuristic", "objective")
 #: ``limit,heuristic,"file",objective,seconds,[objective:seconds;…]``
 _MQLIB_LINE = re.compile(r'([\d.eE+-]+),(\w+),"?([^",]*)"?,([\d.eE+-]+),([\d.eE+-]+),\[([^\]]*)\]')
+
+#: Number of problems that are kept in memory while states are evaluated.
+_MAX_PROBLEMS = 2
 
 
 def read_imported(path: str | Path, campaign: Campaign) -> list[dict[str, Any]]:
@@ -76,9 +80,14 @@ def read_imported(path: str | Path, campaign: Campaign) -> list[dict[str, Any]]:
         raise TableError(
             f"{path} has a solver {taken[0]!r}, as has the campaign; rename it in that file"
         )
+    read_once = lru_cache(maxsize=_MAX_PROBLEMS)(Source.load)
     rows: list[dict[str, Any]] = []
     for (problem, solver, seed), found in runs.items():
-        rows += _run(campaign, campaign.cases[problem], solver, seed, found, Path(path).name)
+        case = campaign.cases[problem]
+        for step in found:
+            if step.get("x"):
+                step["energy"] = _recomputed(case, step, read_once(case.source))
+        rows += _run(campaign, case, solver, seed, found, Path(path).name)
     return rows
 
 
@@ -164,7 +173,7 @@ def _run(
     found.sort(key=lambda step: step["seconds"])
     trace: list[list[float]] = []
     for step in found:
-        energy = _energy(case, step)
+        energy = float(step["energy"])
         if math.isfinite(energy) and (not trace or energy < trace[-1][1]):
             trace.append([step["seconds"], energy])
     bounds = [step["bound"] for step in found if step.get("bound") is not None]
@@ -190,14 +199,11 @@ def _run(
     yield from rows_of(common | claimed, {"trace": trace, "end": end})
 
 
-def _energy(case: Case, step: dict[str, Any]) -> float:
-    """Return the energy: recomputed if the state is given, else as claimed."""
+def _recomputed(case: Case, step: dict[str, Any], problem: CardinalityQUBO) -> float:
+    """Return the energy of the state of a row."""
     where = step["where"]
-    if not (text := step.get("x")):
-        return float(step["energy"])
     try:
-        problem = case.source.load()
-        x = np.array([int(c) for c in text])
+        x = np.array([int(c) for c in step["x"]])
         feasible, energy = problem.is_feasible(x), problem.energy(x)
     except (ValueError, InvalidProblemError) as error:
         raise TableError(f"{where}: x is not a state of problem {case.name!r}: {error}") from error

@@ -12,6 +12,7 @@ import pytest
 
 from solvers.comparison import Campaign, CampaignConfig
 from solvers.comparison import table as tables
+from solvers.comparison.cases import Source
 from solvers.comparison.imported import read_imported
 from solvers.comparison.qoblib import export
 from solvers.errors import TableError
@@ -243,6 +244,17 @@ def test_result_tables_of_mqlib_are_read(campaign, tmp_path):
     end = ends(merged(campaign, write(tmp_path, text)), "PALUBECKIS2006").iloc[0]
     assert end["energy"] == pytest.approx(E)
     assert (end["seed"], end["seconds"]) == (7, 0.2)
+
+
+def test_a_problem_is_read_once_for_all_states(campaign, tmp_path, monkeypatch):
+    read, load = [], Source.load
+    monkeypatch.setattr(Source, "load", lambda source: read.append(source) or load(source))
+    state = "".join(map(str, first_state(dense())))
+    rows = [f"dense 1,mine,{i},{i + j},0,{state}\n" for i in range(3) for j in range(2)]
+    text = "problem,solver,seed,seconds,energy,x\n" + "".join(rows)
+    found = read_imported(write(tmp_path, text), campaign)
+    assert {row["energy"] for row in found} == {dense().energy(first_state(dense()))}
+    assert read == [campaign.cases["dense 1"].source]
 
 
 @pytest.mark.parametrize(
