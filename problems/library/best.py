@@ -10,8 +10,9 @@ import numpy as np
 
 from problems.errors import FormatError, InvalidProblemError
 from problems.files import write_text
-from problems.library.catalogue import BEST, LibraryProblem, best_values, index, load, pack
+from problems.library.catalogue import BEST, LibraryProblem, best_values, index, load
 from problems.library.recipe import magnitude
+from problems.packing import pack
 
 #: Share of the coefficients' sum by which a bound may lie below an energy that it proves.
 TOLERANCE = 1e-9

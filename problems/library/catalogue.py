@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from problems.errors import FormatError, InvalidProblemError, UnknownProblemError
 from problems.library.recipe import read_recipe, rebuild, start_of
+from problems.packing import pack, unpack
 from problems.qubo import CardinalityQUBO
 from problems.suggest import did_you_mean
 
@@ -253,16 +253,6 @@ def record_of(name: str) -> dict[str, Any]:
 def collection_of(n: int) -> str:
     """Return the collection of a problem of n variables."""
     return "small" if n <= SMALL else "large"
-
-
-def pack(x: State) -> str:
-    """Encode a state as text, eight variables to a byte, in base 64."""
-    return base64.b64encode(np.packbits(x).tobytes()).decode()
-
-
-def unpack(text: str, n: int) -> State:
-    """Decode the output of :func:`pack`."""
-    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=n)
 
 
 def _read(path: Path) -> dict[str, Any]:

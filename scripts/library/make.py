@@ -14,8 +14,9 @@ import numpy as np
 from problems.errors import InvalidProblemError
 from problems.files import atomic, write_text
 from problems.library.best import improve, write_best
-from problems.library.catalogue import BEST, DATA, INDEX, best_values, index, unpack
+from problems.library.catalogue import BEST, DATA, INDEX, best_values, index
 from problems.library.recipe import unit_exponent
+from problems.packing import unpack
 from scripts.library.extract import extract
 from scripts.library.fidelity import LARGEST_DEVIATION
 from scripts.library.locking import exclusive

@@ -9,8 +9,9 @@ from typing import Any
 
 from problems import InvalidProblemError
 from problems.library.best import closed, improve, write_best
-from problems.library.catalogue import LibraryProblem, best_values, load, names, pack, record_of
+from problems.library.catalogue import LibraryProblem, best_values, load, names, record_of
 from problems.library.recipe import magnitude
+from problems.packing import pack
 from scripts.library.locking import exclusive
 from solvers import solve
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import fnmatch
 import math
@@ -12,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from problems import CardinalityQUBO, FormatError, Instance, InvalidProblemError
 from problems.files import atomic, regular
 from problems.formats import FORMATS, format_name, read
+from problems.mean_energy import mean_energy
+from problems.packing import pack, unpack
 from problems.read_only import read_only
 from problems.scaling import check_energies
 from problems.suggest import did_you_mean
@@ -64,7 +64,7 @@ class Case:
     groups: int
     family: str = ""
     start: str = field(default="", repr=False)
-    """Status quo, :func:`packed`; empty if there is none."""
+    """Status quo, :func:`problems.packing.pack`; empty if there is none."""
     start_energy: float = math.nan
     """Energy of the status quo, or the mean over all feasible states."""
     start_kind: str = "random mean"
@@ -77,18 +77,7 @@ class Case:
 
     def state(self) -> State | None:
         """Return the status quo, shape (n,)."""
-        return unpacked(self.start, self.n) if self.start else None
-
-
-def packed(x: npt.NDArray[Any]) -> str:
-    """Write a state of 0/1 as text, six variables to a character."""
-    return base64.b64encode(np.packbits(np.asarray(x, dtype=bool)).tobytes()).decode()
-
-
-def unpacked(text: str, n: int) -> State:
-    """Decode the output of :func:`packed`, shape (n,)."""
-    bits = np.frombuffer(base64.b64decode(text), dtype=np.uint8)
-    return read_only(np.unpackbits(bits, count=n))
+        return read_only(unpack(self.start, self.n)) if self.start else None
 
 
 def examine(specs: Sequence[ProblemSpec], folder: Path) -> Iterator[tuple[Case, CardinalityQUBO]]:
@@ -184,7 +173,7 @@ def _examined(
         k=problem.k,
         groups=problem.num_groups,
         family=known.get("family") or "",
-        start="" if state is None else packed(state),
+        start="" if state is None else pack(state),
         start_energy=float(energy),
         start_kind="random mean" if state is None else "status quo",
         best=math.nan if best is None else float(best),
@@ -254,32 +243,6 @@ def _state(given: Any, problem: CardinalityQUBO, name: str) -> State:
             f"it must be a state of {problem.n} variables with k = {problem.k} of them 1"
         )
     return state
-
-
-def mean_energy(problem: CardinalityQUBO) -> float:
-    """Return the mean energy over all feasible states, exactly.
-
-    With p = k/n in each group, the mean of ``x_i x_j`` is p within one (i = j), ``p(k-1)/(n-1)``
-    within one (i ≠ j), and the product of both p across groups. So the mean is that of p itself
-    plus, for each group, ``p(1-p) n/(n-1) (tr Q_g - 1ᵀQ_g 1/n)``.
-    """
-    sizes = np.bincount(problem.groups, minlength=problem.num_groups)
-    share = problem.cardinalities / np.maximum(sizes, 1)
-    p = share[problem.groups]
-    traces = np.bincount(problem.groups, problem.diagonal, problem.num_groups)
-    if problem.is_factored:
-        A = problem.A.astype(np.float64)
-        columns = np.zeros((problem.num_groups, len(A)))
-        np.add.at(columns, problem.groups, A.T)
-        sums = np.square(columns).sum(1)
-        sums += np.bincount(problem.groups, problem.linear, problem.num_groups)
-        mean = float(np.square(A @ p).sum() + problem.linear @ p**2)
-    else:
-        rows = np.where(problem.groups[:, None] == problem.groups, problem.Q, 0.0).sum(1)
-        sums = np.bincount(problem.groups, rows, problem.num_groups)
-        mean = float(p @ problem.Q.astype(np.float64) @ p)
-    spread = share * (1 - share) * sizes / np.maximum(sizes - 1, 1)
-    return mean + float(spread @ (traces - sums / np.maximum(sizes, 1))) + problem.offset
 
 
 # -- the library ----------------------------------------------------------------------------

@@ -21,7 +21,8 @@ import numpy as np
 
 from problems import CardinalityQUBO
 from problems.files import write_text
-from solvers.comparison.cases import Case, unpacked
+from problems.packing import unpack
+from solvers.comparison.cases import Case
 from solvers.comparison.entrants import Entrant
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def export(campaign: Campaign, table: DataFrame, folder: str | Path) -> list[Pat
             place = Path(folder) / _file_name(entrant.label) / name
             place.mkdir(parents=True, exist_ok=True)
             best = min((a for a in answers if a["x"]), key=lambda a: a["end"]["energy"])
-            state = unpacked(best["x"], case.n)
+            state = unpack(best["x"], case.n)
             series = [_series(case, run.start, a) for run, a in zip(mine, answers, strict=True)]
             summary = _summary(campaign, case, entrant, rows, answers, numbers)
             written.append(place / f"{name}_summary.csv")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from problems import CardinalityQUBO
+from problems.mean_energy import mean_energy
 from problems.scaling import check_energies
 from solvers.base import State
 from solvers.readiness.annealer import Embedding, embeddings
@@ -248,8 +249,6 @@ def _verdicts(
 
 def _classical(case: Case, options: Options) -> Classical | None:
     """Read or measure what a classical solver does; None if neither is wanted or known."""
-    from solvers.comparison.cases import mean_energy
-
     if options.comparison is not None:
         found = compared(options.comparison, case.name)
         if found is not None:

@@ -18,11 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from problems import CardinalityQUBO, InvalidProblemError
+from problems.mean_energy import mean_energy
+from problems.packing import pack, unpack
 from problems.planted import planted
 from solvers import MissingBackendError, OptionError, UnknownSolverError, compare, solve
 from solvers.comparison import Campaign, CampaignConfig
 from solvers.comparison import table as tables
-from solvers.comparison.cases import mean_energy, packed, unpacked
 from solvers.comparison.journal import RUNS
 from solvers.errors import CampaignError, TableError
 from tests.solvers.comparison_solvers import (
@@ -127,7 +128,7 @@ def test_the_mean_energy_is_that_of_all_feasible_states(problem):
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40))
 def test_states_are_packed_without_loss(bits):
-    assert unpacked(packed(bits), len(bits)).tolist() == [int(bit) for bit in bits]
+    assert unpack(pack(bits), len(bits)).tolist() == [int(bit) for bit in bits]
 
 
 # -- misbehaving solvers ----------------------------------------------------------------------
