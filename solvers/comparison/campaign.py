@@ -14,7 +14,7 @@ from solvers.comparison.config import CampaignConfig
 from solvers.comparison.entrants import Entrant, digest_of, enter, settings, why_unsupported
 from solvers.comparison.journal import PROBLEMS, Journal, check_folder
 from solvers.comparison.places import Task, carry_out, end_all, room
-from solvers.comparison.records import Run, digest, key_of, unsupported
+from solvers.comparison.records import Run, digest, key_of, without_states
 from solvers.comparison.refute import refuted
 from solvers.errors import CampaignError, describe
 
@@ -154,7 +154,7 @@ class Campaign:
             self.answers |= {k: answer for k, answer in journal.done.items() if k in keys}
             for key, why in self.refused.items():
                 if key not in journal.done:
-                    journal.append(key, unsupported(why))
+                    journal.append(key, without_states("unsupported", why))
                 self.answers[key] = journal.done[key]
             pace = _Pace(self)
             left = [run for run in self.runs if run.key not in self.answers]
@@ -177,8 +177,7 @@ class Campaign:
                 try:
                     answer = future.result()
                 except Exception as error:  # raised by the executor, such as a lost machine
-                    answer = unsupported("")
-                    answer["end"] |= {"status": "failed", "error": describe(error)}
+                    answer = without_states("failed", describe(error))
                 yield asked.pop(future), answer
         finally:
             for future in asked:

@@ -21,7 +21,7 @@ import psutil
 
 from solvers.background import Background
 from solvers.comparison.cases import Case
-from solvers.comparison.records import Run
+from solvers.comparison.records import Run, without_states
 from solvers.comparison.trace import Incumbent
 from solvers.cpus import usable_cpus
 from solvers.errors import BackendError, TimeLimitError, describe
@@ -95,11 +95,11 @@ class Place:
         """Carry out a run; see :func:`carry_out`."""
         self.interrupted = False
         if (why := self._prepare(task.code)) is not None:
-            return _ended("failed", why, 0.0)
+            return without_states("failed", why)
         try:
             self._read(task.case)
         except Exception as error:
-            return _ended("failed", f"the problem can't be read: {describe(error)}", 0.0)
+            return without_states("failed", f"the problem can't be read: {describe(error)}")
         limit = 1.1 * task.run.time_limit + task.grace
         found: list[Incumbent] = []
         began = time.perf_counter()
@@ -117,7 +117,7 @@ class Place:
         except ChildProcessError as error:
             return self._cut(task, "failed", str(error), time.perf_counter() - began, found)
         except Exception as error:
-            return _ended("failed", describe(error), time.perf_counter() - began)
+            return without_states("failed", describe(error), time.perf_counter() - began)
         if answer["end"]["status"] == "timeout":
             self.end()  # a thread of it is still running
         return answer
@@ -146,7 +146,7 @@ class Place:
     ) -> dict[str, Any]:
         """Return the answer of a run whose process ended, with the states that it had found."""
         self.end()
-        answer = _ended(status, why, seconds)
+        answer = without_states(status, why, seconds)
         if found and not self.interrupted:
             with suppress(Exception):
                 self._read(task.case)
@@ -202,11 +202,6 @@ class Place:
                 with suppress(psutil.Error):
                     child.kill()
         self.peer.kill()
-
-
-def _ended(status: str, why: str, seconds: float) -> dict[str, Any]:
-    end = {"seconds": seconds, "energy": None, "feasible": False, "status": status, "error": why}
-    return {"trace": [], "end": end, "x": None}
 
 
 # -- the places of this machine ---------------------------------------------------------------

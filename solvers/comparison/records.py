@@ -42,7 +42,7 @@ def digest(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def unsupported(why: str) -> dict[str, Any]:
-    """Return the answer of a solver that does not take the problem."""
-    end = {"seconds": 0.0, "status": "unsupported", "error": why, "feasible": False}
+def without_states(status: str, why: str, seconds: float = 0.0) -> dict[str, Any]:
+    """Return the answer of a run that found no state, with the reason."""
+    end = {"seconds": seconds, "energy": None, "feasible": False, "status": status, "error": why}
     return {"trace": [], "end": end, "x": None}
