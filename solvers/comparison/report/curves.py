@@ -23,6 +23,7 @@ from solvers.comparison.measures import (
 )
 from solvers.comparison.report.figures import (
     FLOOR,
+    MARK_SIZE,
     Chart,
     columns_of,
     draw_band,
@@ -191,7 +192,7 @@ def problem_chart(scene: Scene) -> Chart:
             y="y",
             source=ColumnDataSource({"x": [], "y": []}),
             marker=style.marker,
-            size=8,
+            size=MARK_SIZE,
             line_color=style.colour,
             fill_color=style.colour,
             fill_alpha=0.75,

@@ -31,6 +31,8 @@ Axis = Literal["linear", "log"]
 GREY = "#808080"
 #: Largest numbers of points and markers of a curve.
 MOST_POINTS, MOST_MARKS = 300, 9
+#: Size of a marker in pixels.
+MARK_SIZE = 8
 #: Gaps at or below are drawn here.
 FLOOR = 1e-7
 
@@ -127,9 +129,7 @@ def draw_step(
     )
     tag(drawn, style, "csv", "line", target=target)
     marks = thin(frame[x], MOST_MARKS)
-    _points(
-        plot, style, {name: values[marks] for name, values in frame.items()}, x, y, target, size=8
-    )
+    _points(plot, style, {name: values[marks] for name, values in frame.items()}, x, y, target)
 
 
 def draw_band(
@@ -167,7 +167,7 @@ def draw_points(
             line_alpha=0.45,
         )
         tag(bars, style, target=target)
-    _points(plot, style, columns, "_x", "_y", target, "csv", fill="_fill", size=8)
+    _points(plot, style, columns, "_x", "_y", target, "csv", fill="_fill")
 
 
 def _points(
@@ -179,14 +179,13 @@ def _points(
     target: float | None,
     *tags: str,
     fill: str | float = 0.75,
-    size: int = 7,
 ) -> None:
     drawn = plot.scatter(
         x=x,
         y=y,
         source=ColumnDataSource(columns),
         marker=style.marker,
-        size=size,
+        size=MARK_SIZE,
         line_color=style.colour,
         fill_color=style.colour,
         fill_alpha=fill,

@@ -16,6 +16,7 @@ from solvers.comparison.measures import (
 from solvers.comparison.report.curves import Scene
 from solvers.comparison.report.figures import (
     FLOOR,
+    GREY,
     Chart,
     columns_of,
     dodged,
@@ -38,18 +39,37 @@ def _figure(scene: Scene, y: str, y_range: tuple[float, float], tooltips: Any, *
 def _draw(
     scene: Scene,
     plot: Any,
-    style: Style,
     frame: Any,
     value: str,
     *,
     low: float,
     high: float,
-    target: float | None = None,
     bars: tuple[str, str] | None = None,
-    line: bool = True,
 ) -> None:
-    """Draw a value of one solver against n, hollow at ``high`` where it is infinite."""
-    frame = frame.drop(columns=[c for c in ("solver", "target") if c in frame.columns])
+    """Draw a value of each solver, and of each target if there are several, against n.
+
+    Infinite values are hollow, at ``high``.
+    """
+    by_target = "target" in frame.columns
+    for style in scene.styles:
+        own = frame[frame["solver"] == style.name].drop(columns="solver")
+        for target in TARGETS if by_target else (None,):
+            mine = own[own["target"] == target].drop(columns="target") if by_target else own
+            if len(mine):
+                _draw_one(scene, plot, style, mine, value, low, high, target, bars)
+
+
+def _draw_one(
+    scene: Scene,
+    plot: Any,
+    style: Style,
+    frame: Any,
+    value: str,
+    low: float,
+    high: float,
+    target: float | None,
+    bars: tuple[str, str] | None,
+) -> None:
     x = dodged(frame["n"], style.index, len(scene.styles))
     more: dict[str, Any] = {
         "_x": x,
@@ -60,11 +80,10 @@ def _draw(
         more |= {"_low": np.clip(frame[bars[0]], low, high)}
         more |= {"_high": np.clip(frame[bars[1]], low, high)}
     draw_points(plot, style, columns_of(frame, **more), target, interval=bars is not None)
-    if line:
-        median = frame.groupby("n")[value].median()
-        middle = dodged(median.index, style.index, len(scene.styles))
-        y = median.where(np.isfinite(median)).clip(low, high)
-        draw_line(plot, style, middle, y, target)
+    median = frame.groupby("n")[value].median()
+    middle = dodged(median.index, style.index, len(scene.styles))
+    y = median.where(np.isfinite(median)).clip(low, high)
+    draw_line(plot, style, middle, y, target)
 
 
 def time_to_target_chart(scene: Scene) -> Chart:
@@ -79,11 +98,7 @@ def time_to_target_chart(scene: Scene) -> Chart:
     )
     mark_level(plot, top, "not reached")
     times = scene.times.groupby(["problem", "n", "solver", "target"], as_index=False)["seconds"]
-    median = times.median()
-    for style in scene.styles:
-        for target in TARGETS:
-            mine = median[(median["solver"] == style.name) & (median["target"] == target)]
-            _draw(scene, plot, style, mine, "seconds", low=first, high=top, target=target)
+    _draw(scene, plot, times.median(), "seconds", low=first, high=top)
     return Chart(
         "time-to-target",
         "Time to target",
@@ -113,11 +128,7 @@ def time_to_solution_chart(scene: Scene) -> Chart:
         ],
     )
     mark_level(plot, top, "not reached")
-    for style in scene.styles:
-        for target in TARGETS:
-            mine = tts[(tts["solver"] == style.name) & (tts["target"] == target)]
-            bars = ("tts_low", "tts_high")
-            _draw(scene, plot, style, mine, "tts", low=first, high=top, target=target, bars=bars)
+    _draw(scene, plot, tts, "tts", low=first, high=top, bars=("tts_low", "tts_high"))
     return Chart(
         "time-to-solution",
         "Time to solution (TTS99)",
@@ -140,9 +151,7 @@ def primal_integral_chart(scene: Scene) -> Chart:
         (low / 1.5, 1.5),
         [("problem", "@problem"), ("n", "@n"), ("primal integral", "@primal_integral{0.0000}")],
     )
-    for style in scene.styles:
-        mine = integral[integral["solver"] == style.name]
-        _draw(scene, plot, style, mine, "primal_integral", low=low, high=1.0)
+    _draw(scene, plot, integral, "primal_integral", low=low, high=1.0)
     return Chart(
         "primal-integral",
         "Primal integral",
@@ -156,8 +165,9 @@ def proof_chart(scene: Scene) -> Chart:
     """Draw the seconds to a proof against n, of solvers that bound or prove."""
     title = "Proof curve"
     found = proofs(scene.results)
-    bounding = [s for s in scene.styles if _bounds(found, s)]
-    if not bounding:
+    bounds = found["proved"] | np.isfinite(found["bound_left"])
+    found = found[bounds.groupby(found["solver"]).transform("any")]
+    if found.empty:
         return Chart("proof", title, "No solver of this table gave a proof or a bound.")
     first, last = scene.span
     top = last * 2
@@ -168,10 +178,8 @@ def proof_chart(scene: Scene) -> Chart:
         [("problem", "@problem"), ("n", "@n"), ("seed", "@seed"), ("seconds", "@seconds")],
     )
     mark_level(plot, top, "not proved")
-    for style in bounding:
-        mine = found[found["solver"] == style.name]
-        mine = mine[["problem", "n", "seed", "seconds", "bound_left", "solver"]]
-        _draw(scene, plot, style, mine, "seconds", low=first, high=top)
+    shown = found[["problem", "n", "seed", "seconds", "bound_left", "solver"]]
+    _draw(scene, plot, shown, "seconds", low=first, high=top)
     return Chart(
         "proof",
         title,
@@ -197,11 +205,8 @@ def bound_chart(scene: Scene) -> Chart:
         [("problem", "@problem"), ("n", "@n"), ("seed", "@seed"), ("left", "@bound_left{0.0e}")],
     )
     plot.yaxis.major_label_overrides = {FLOOR: "proved"}
-    for style in scene.styles:
-        mine = found[found["solver"] == style.name]
-        if len(mine):
-            mine = mine[["problem", "n", "seed", "bound_left", "solver"]]
-            _draw(scene, plot, style, mine, "bound_left", low=FLOOR, high=top)
+    shown = found[["problem", "n", "seed", "bound_left", "solver"]]
+    _draw(scene, plot, shown, "bound_left", low=FLOOR, high=top)
     return Chart(
         "bound",
         title,
@@ -209,11 +214,6 @@ def bound_chart(scene: Scene) -> Chart:
         "gap; runs with a proof are at the bottom, runs without a bound are not drawn.",
         plot,
     )
-
-
-def _bounds(found: Any, style: Style) -> bool:
-    mine = found[found["solver"] == style.name]
-    return bool((mine["proved"] | np.isfinite(mine["bound_left"])).any())
 
 
 def feasible_chart(scene: Scene) -> Chart:
@@ -230,11 +230,8 @@ def feasible_chart(scene: Scene) -> Chart:
         [("problem", "@problem"), ("n", "@n"), ("seed", "@seed"), ("share", "@share{0.0%}")],
         y_axis="linear",
     )
-    for style in scene.styles:
-        mine = found[found["solver"] == style.name]
-        if len(mine):
-            mine = mine[["problem", "n", "seed", "share", "solver"]]
-            _draw(scene, plot, style, mine, "share", low=0.0, high=1.0)
+    shown = found[["problem", "n", "seed", "share", "solver"]]
+    _draw(scene, plot, shown, "share", low=0.0, high=1.0)
     return Chart(
         "feasible",
         title,
@@ -266,7 +263,7 @@ def repair_chart(scene: Scene) -> Chart:
         ],
     )
     plot.axis.major_label_overrides = {FLOOR: "≤ 1e-7"}
-    plot.line(ends, ends, line_color="#808080", line_dash=[3, 3])
+    plot.line(ends, ends, line_color=GREY, line_dash=[3, 3])
     for style in scene.styles:
         mine = found[found["solver"] == style.name].drop(columns=["solver", "share"])
         if len(mine):
