@@ -52,7 +52,7 @@ class Instance:
         for role in ("start", "answer"):
             given = getattr(self, role)
             if given is not None:
-                object.__setattr__(self, role, _feasible(self.problem, given, role))
+                object.__setattr__(self, role, checked_state(self.problem, given, role))
 
     @property
     def best_energy(self) -> float | None:
@@ -148,8 +148,14 @@ def read_about(path: str | Path) -> dict[str, Any]:
     return _parsed(npz.read_known(path)["about"], path)
 
 
-def _feasible(problem: CardinalityQUBO, given: Any, role: str) -> State:
-    """Check a state and return a read-only copy."""
+def checked_state(problem: CardinalityQUBO, given: Any, role: str) -> State:
+    """Check that a state is feasible and return a read-only copy, shape (n,).
+
+    Raises
+    ------
+    InvalidProblemError
+        With ``role``, the name of the state, and what is wrong.
+    """
     try:
         state = problem.as_states(given)
     except InvalidProblemError as error:

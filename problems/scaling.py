@@ -129,6 +129,19 @@ def _size(value: float) -> int:
     return math.frexp(value)[1]
 
 
+def coefficient_sum(problem: CardinalityQUBO) -> float:
+    """Bound the sum of all absolute coefficients and the offset, in float64.
+
+    It bounds every sum in an energy; rounding errors are a share of it.
+    """
+    if problem.is_factored:
+        squares = np.square(np.abs(problem.A).sum(axis=1, dtype=np.float64))
+        size = float(squares.sum() + np.abs(problem.linear).sum())
+    else:
+        size = float(np.abs(problem.Q).sum(dtype=np.float64))
+    return size + abs(problem.offset)
+
+
 def _total(problem: CardinalityQUBO) -> float:
     """Bound the energies of all states, without the offset, by absolute sums."""
     held: Any = problem.held

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from problems import CardinalityQUBO
+from problems.scaling import coefficient_sum
 from solvers.base import Outcome, Request, Solver, State
 from solvers.solution import Solution, Status, Timing
 from solvers.validation import is_plain
@@ -78,7 +79,7 @@ def _refutation(
     problem: CardinalityQUBO, outcome: Outcome, energy: float, proven: bool
 ) -> str | None:
     """Explain why a bound or a proof is wrong, if a feasible state of ``energy`` refutes it."""
-    allowed = energy + ROUNDING * magnitude(problem)
+    allowed = energy + ROUNDING * coefficient_sum(problem)
     if outcome.bound is not None and outcome.bound > allowed:
         return f"the bound {outcome.bound} lies above the energy {energy} of a feasible state"
     if proven:
@@ -86,16 +87,6 @@ def _refutation(
         if not len(own) or own.min() > allowed:
             return f"a state was claimed optimal, but another has the energy {energy}"
     return None
-
-
-def magnitude(problem: CardinalityQUBO) -> float:
-    """Bound the sum of all absolute coefficients; rounding errors are a share of it."""
-    if problem.is_factored:
-        squares = np.square(np.abs(problem.A).sum(axis=1, dtype=np.float64))
-        size = float(squares.sum() + np.abs(problem.linear).sum())
-    else:
-        size = float(np.abs(problem.Q).sum(dtype=np.float64))
-    return size + abs(problem.offset)
 
 
 def _record(

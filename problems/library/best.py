@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from problems.errors import FormatError, InvalidProblemError
 from problems.files import write_text
+from problems.instance import checked_state
 from problems.library.catalogue import BEST, LibraryProblem, best_values, index, load
-from problems.library.recipe import magnitude
 from problems.packing import pack
+from problems.scaling import coefficient_sum
 
 #: Share of the coefficients' sum by which a bound may lie below an energy that it proves.
 TOLERANCE = 1e-9
@@ -45,7 +44,7 @@ def verify(name: str) -> LibraryProblem:
         "the best energy is below the bound": entry.bound is None
         or entry.bound <= entry.best_energy,
         "optimality is claimed, and the bound is lower": not entry.proved
-        or closed(entry.best_energy, entry.bound, magnitude(problem)),
+        or closed(entry.best_energy, entry.bound, coefficient_sum(problem)),
     }
     if wrong := [what for what, fine in checks.items() if not fine]:
         raise FormatError(f"{name}: {'; '.join(wrong)}")
@@ -82,18 +81,7 @@ def improve(name: str, x: Any, *, by: str, file: str | Path = BEST) -> LibraryPr
     """
     entry = load(name)
     problem = entry.problem
-    state = problem.as_states(x)
-    if state.ndim != 1:
-        raise InvalidProblemError(
-            f"x has shape {state.shape}; pass one state of shape ({problem.n},)"
-        )
-    counts = problem.count(state[None])[0]
-    if len(wrong := np.flatnonzero(counts != problem.cardinalities)):
-        group = wrong[0]
-        raise InvalidProblemError(
-            f"{name}: x has {counts[group]} ones in group {group}; its "
-            f"cardinality is {problem.cardinalities[group]}"
-        )
+    state = checked_state(problem, x, f"{name}: x")
     path = Path(file)
     known = best_values(path if path.exists() else BEST)
     best = known.get(name, {}).get("energy", 0.0)

@@ -140,19 +140,6 @@ def layer_error_matrix(recipe: Recipe) -> Array | None:
     return matrix
 
 
-def magnitude(problem: CardinalityQUBO) -> float:
-    """Bound every sum in an energy of the problem.
-
-    Below 2⁵³ of its units, ``2**unit_exponent``, all energies are exact.
-    """
-    if problem.is_factored:
-        rows = np.abs(problem.A.astype(np.float64)).sum(axis=1)
-        total = float(rows @ rows + np.abs(problem.linear).sum())
-    else:
-        total = float(np.abs(problem.Q).sum())
-    return total + abs(problem.offset)
-
-
 def _divided(values: Array, shift: int) -> Array:
     """Divide integers by 2 to a power, rounding halves up."""
     return values if shift == 0 else (values + (1 << (shift - 1))) // (1 << shift)

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from problems import CardinalityQUBO
-from problems.library.recipe import magnitude, rebuild, start_of, unit_exponent
+from problems.library.recipe import rebuild, start_of, unit_exponent
+from problems.scaling import coefficient_sum
 from scripts.library.fidelity import LARGEST_DEVIATION, Fidelity, Reference
 from scripts.library.parts import Parts
 
@@ -68,7 +69,7 @@ def recipe_of(parts: Parts, bits: Bits) -> dict[str, Array]:
                 "slope": _narrow(np.rint(np.ldexp(slope, -power))),
                 "slope_shift": np.array(power),
             }
-            if np.ldexp(magnitude(rebuild(found)), -unit_exponent(found)) < LIMIT:
+            if np.ldexp(coefficient_sum(rebuild(found)), -unit_exponent(found)) < LIMIT:
                 return found
     raise ValueError(f"no grid keeps sums below {LIMIT}")
 

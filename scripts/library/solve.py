@@ -10,8 +10,8 @@ from typing import Any
 from problems import InvalidProblemError
 from problems.library.best import closed, improve, write_best
 from problems.library.catalogue import LibraryProblem, best_values, load, names, record_of
-from problems.library.recipe import magnitude
 from problems.packing import pack
+from problems.scaling import coefficient_sum
 from scripts.library.locking import exclusive
 from solvers import solve
 
@@ -69,7 +69,7 @@ def offer(entry: LibraryProblem, x: Any, by: str) -> None:
 
 def note(entry: LibraryProblem, bound: float, *, proved: bool) -> None:
     """Record a bound if it is higher than the one known, and a proof where it is one."""
-    size = magnitude(entry.problem)
+    size = coefficient_sum(entry.problem)
     with exclusive():
         if record_of(entry.name)["hash"] != entry.hash:
             return  # made again since

@@ -15,15 +15,15 @@ import numpy as np
 from problems import CardinalityQUBO, FormatError, Instance, InvalidProblemError
 from problems.files import atomic, regular
 from problems.formats import FORMATS, format_name, read
+from problems.instance import checked_state
 from problems.mean_energy import mean_energy
 from problems.packing import pack, unpack
 from problems.read_only import read_only
-from problems.scaling import check_energies
+from problems.scaling import check_energies, coefficient_sum
 from problems.suggest import did_you_mean
 from solvers.base import State
 from solvers.comparison.config import ProblemSpec
 from solvers.errors import CampaignError
-from solvers.finalize import magnitude
 
 _LIBRARY = "library:"
 
@@ -178,7 +178,7 @@ def _examined(
         start_kind="random mean" if state is None else "status quo",
         best=math.nan if best is None else float(best),
         proved=bool(known.get("proved")),
-        magnitude=magnitude(problem),
+        magnitude=coefficient_sum(problem),
         offset=problem.offset,
     ), problem
 
@@ -234,15 +234,9 @@ def _state(given: Any, problem: CardinalityQUBO, name: str) -> State:
             # Mapped, so that the claimed size is compared with the file's before memory is
             # allocated.
             given = np.array(np.load(regular(given), mmap_mode="r", allow_pickle=False))
-        state: State = problem.as_states(given)
+        return checked_state(problem, given, "the state")
     except (InvalidProblemError, FormatError, OSError, ValueError) as error:
         raise CampaignError(f"the start of problem {name!r} can't be used: {error}") from error
-    if state.shape != (problem.n,) or not problem.is_feasible(state):
-        raise CampaignError(
-            f"the start of problem {name!r} has shape {state.shape} and {int(state.sum())} ones; "
-            f"it must be a state of {problem.n} variables with k = {problem.k} of them 1"
-        )
-    return state
 
 
 # -- the library ----------------------------------------------------------------------------

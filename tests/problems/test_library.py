@@ -23,13 +23,13 @@ from problems.library.best import closed, write_best
 from problems.library.recipe import (
     fisher_factor,
     layer_error_matrix,
-    magnitude,
     read_recipe,
     rebuild,
     start_of,
     unit_exponent,
 )
 from problems.library.tables import COLUMNS, cells
+from problems.scaling import coefficient_sum
 from scripts.library.specs import RUNS
 
 ALL = library.names()
@@ -51,7 +51,7 @@ def everything_holds(name: str) -> None:
     assert entry.gap(0.0) == 1
     assert entry.bound is not None
     assert entry.bound <= entry.best_energy
-    assert np.ldexp(magnitude(problem), -record["unit_exponent"]) < 2**53
+    assert np.ldexp(coefficient_sum(problem), -record["unit_exponent"]) < 2**53
     assert entry.collection == ("small" if entry.n <= 256 else "large")
     assert {"task", "settings", "after", "look", "versions", "sources"} <= set(entry.origin)
     assert entry.origin["settings"]["seed"] == 0

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from problems import CardinalityQUBO
-from problems.library.recipe import fisher_factor, magnitude, rebuild, start_of, unit_exponent
+from problems.library.recipe import fisher_factor, rebuild, start_of, unit_exponent
+from problems.scaling import coefficient_sum
 from scripts.library.fidelity import LARGEST_DEVIATION, Reference
 from scripts.library.parts import Parts, check, energies, load_parts, save_parts
 from scripts.library.rounding import LEVELS, Bits, recipe_of, rounded
@@ -57,7 +58,7 @@ def test_rounded_energies_are_exact_and_near(kind, seed, level, spread):
     problem = rebuild(recipe)
     assert (start_of(recipe) == parts.start).all()
     assert problem.energy(parts.start) == 0.0
-    assert np.ldexp(magnitude(problem), -unit_exponent(recipe)) < 2**53
+    assert np.ldexp(coefficient_sum(problem), -unit_exponent(recipe)) < 2**53
     rng = np.random.default_rng(seed)
     states = np.array([rng.permutation(parts.start) for _ in range(20)])
     got = problem.energy(states)

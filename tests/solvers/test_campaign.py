@@ -446,6 +446,22 @@ def test_problems_are_named_in_many_ways(tmp_path):
     assert kinds.to_dict() == {"a": "status quo", "b": "random mean"}
 
 
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (np.zeros(dense().n, np.uint8), f"0 ones in group 0; its cardinality is {dense().k}"),
+        (first_state(dense())[:-1], "state has shape"),
+        (first_state(dense())[None], "pass one state"),
+        ("nothing.npy", "nothing.npy"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused(start, said, tmp_path):
+    problem = {"name": "mine", "problem": dense(), "start": start}
+    config = CampaignConfig.of(problems=problem, solvers="exact")
+    with pytest.raises(CampaignError, match=f"start of problem 'mine' can't be used: .*{said}"):
+        Campaign.plan(config, tmp_path)
+
+
 def test_a_file_without_a_cardinality_is_told_one(tmp_path):
     from problems.formats import write
 
