@@ -48,24 +48,16 @@ def recover(
     from icbs.cli.config_file import parse_assignments
     from icbs.cli.recovery import check_method, pruned_copy, recover_live, recovery_config
     from icbs.cli.session import open_task, task_notes
-    from icbs.errors import ConfigError
     from icbs.export.masks import load_masks
     from icbs.report.screen import Screen
     from icbs.run.results_files import MASKS
-    from icbs.run.run_folder import RunFolder
-    from icbs.zoo import check_declared
 
     given = parse_assignments(settings) | {"method": method}
     if time_limit is not None:
         given["time_limit"] = time_limit
     config = recovery_config(given)
     check_method(config)
-    notes = task_notes(run)
-    RunFolder(run).check_free()
-    if task is None:
-        check_declared(notes.task, run)
-    elif task != notes.task:
-        raise ConfigError(f"{run} was started with the task {notes.task!r}, not {task!r}")
+    notes = task_notes(run, task)
     console = Screen()
     work = open_task(console, notes.task, notes.task_options)
     pruned = pruned_copy(work.model, run)

@@ -36,20 +36,13 @@ def resume(
     from icbs.cli.session import open_task, prune_live, show_outcome, task_notes
     from icbs.cli.true_optimum import DenseTask
     from icbs.cli.user_code import allow_local_imports
-    from icbs.errors import ConfigError
     from icbs.model.finding import find_layers
     from icbs.pruner import Pruner
     from icbs.report.evaluations import FILE, Evaluator, read_evaluations
     from icbs.report.screen import Screen
     from icbs.run.run_folder import RunFolder
-    from icbs.zoo import check_declared
 
-    notes = task_notes(run)
-    RunFolder(run).check_free()
-    if task is None:
-        check_declared(notes.task, run)
-    elif task != notes.task:
-        raise ConfigError(f"{run} was started with the task {notes.task!r}, not {task!r}")
+    notes = task_notes(run, task)
     wanted = {"passes": passes, "time_limit": time_limit, "solver": solver}
     changes: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
     allow_local_imports(solver)

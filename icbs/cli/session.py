@@ -31,19 +31,26 @@ from icbs.run.locked_folder import CONFIG
 from icbs.run.result import Progress, Result
 from icbs.run.run_folder import RunFolder
 from icbs.run.saved_blocks import FOLDER as BLOCKS
-from icbs.zoo import Task, load_task
+from icbs.zoo import Task, check_declared, load_task
 from problems import IcbsError
 
 
-def task_notes(run: Path) -> TaskNotes:
-    """Read the task and its options from a run folder.
+def task_notes(run: Path, task: str | None) -> TaskNotes:
+    """Read the task and its options from the folder of a run that is to be continued.
+
+    Parameters
+    ----------
+    run : Path
+    task : str, optional
+        The task on the command line.
 
     Raises
     ------
     ConfigError
-        If the run was not started by ``icbs prune``.
+        If the run was not started by ``icbs prune``, or with another task; or if its task is a
+        function that is not repeated on the command line.
     RunFolderError
-        If there is no run, or its manifest is damaged.
+        If there is no run, another process uses it, or its manifest is damaged.
     """
     about = RunFolder(run).about()
     if "task" not in about:
@@ -51,9 +58,15 @@ def task_notes(run: Path) -> TaskNotes:
             f"{run} was not started by 'icbs prune'; resume it with icbs.Pruner.resume"
         )
     try:
-        return TaskNotes.of(about)
+        notes = TaskNotes.of(about)
     except ValueError as error:
         raise RunFolderError(f"the notes in the manifest of {run} are damaged: {error}") from error
+    RunFolder(run).check_free()
+    if task is None:
+        check_declared(notes.task, run)
+    elif task != notes.task:
+        raise ConfigError(f"{run} was started with the task {notes.task!r}, not {task!r}")
+    return notes
 
 
 def open_task(console: Console, name: str, options: dict[str, Any]) -> Task:

@@ -256,6 +256,32 @@ class Objective:
             return self.noise**2
         return dispersion(self.loss, mean, targets, drawn=drawn)
 
+    def averaged(self, targets: Tensor) -> Tensor:
+        """Return the number of targets that the loss of each sample is averaged over, float64.
+
+        The second moment of the gradients of an average over m targets, drawn independently, is
+        1/m of its Hessian. It is 1 for sums and for single targets, for the squared error, whose
+        variance accounts for it, and for losses without a known distribution.
+
+        Parameters
+        ----------
+        targets : Tensor, shape (N, …)
+
+        Returns
+        -------
+        Tensor, shape (N,)
+        """
+        counted = None
+        if isinstance(self.loss, CausalLMLoss):  # no logits predict the first token
+            counted = targets[:, 1:] != IGNORED
+        elif self._is(nn.CrossEntropyLoss, F.cross_entropy) and not targets.is_floating_point():
+            counted = targets != self.ignored
+        elif self._is(nn.BCEWithLogitsLoss, F.binary_cross_entropy_with_logits):
+            counted = torch.ones_like(targets, dtype=torch.bool)
+        if counted is None or self.sums:
+            return torch.ones(len(targets), dtype=torch.float64)
+        return counted.reshape(len(targets), -1).sum(dim=1).clamp(min=1).double().cpu()
+
     def _is(self, kind: type[nn.Module], function: Any) -> bool:
         return isinstance(self.loss, kind) or self.loss is function
 

@@ -9,13 +9,12 @@ from torch import Tensor, nn
 
 from icbs import parallel, streams
 from icbs.config import WeightSettings
-from icbs.config.constants import MOVING_CALLS
 from icbs.data.pytree import concatenate
 from icbs.data.samples import Samples
 from icbs.errors import ConfigError, DataError
 from icbs.model.layer import Layer
 from icbs.model.wrappers import modules_of
-from icbs.recovery.global_step import GlobalSettings
+from icbs.recovery.global_step import GlobalSettings, calls_within
 from icbs.recovery.levenberg_marquardt import FIRST, Problem, Search
 from icbs.recovery.subject import twin
 from icbs.recovery.teacher import Teacher
@@ -113,7 +112,7 @@ class GlobalUpdate:
             seed=config.seed,
             teacher=self._teacher(context),
             biases=False,
-            memory=min(MOVING_CALLS, context.plan.limit // 4),
+            memory=calls_within(context.plan.limit),
         )
 
     def _teacher(self, context: RunContext) -> Teacher | None:

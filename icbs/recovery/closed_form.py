@@ -14,6 +14,8 @@ If G has gradients for targets drawn from the model (the Fisher information), th
 of the data. With ``b = -g_K``::
 
     α = (NλI + S)⁻¹ (G_P w_P - G_K b/λ),   δ_K = b/λ + G_Kᵀ α
+
+Factors d of the rows in the curvature, ``GᵀDG/N``, scale them: ``√d G`` takes the place of G.
 """
 
 from __future__ import annotations
@@ -37,12 +39,14 @@ class ClosedForm:
     """Eigenvalues of S, shape (R,), float64."""
     vectors: Tensor
     """Eigenvectors of S, columns, shape (R, R)."""
+    roots: Tensor
+    """√d, the scale of each row in the curvature, shape (R,)."""
     pull: Tensor
     """The part of the right-hand side that does not depend on λ, shape (R,)."""
     descent: Direction | None = None
     """b, the descent direction of the data; None if G has the gradients of the data."""
     along: Tensor | None = None
-    """``G_K b``, shape (R,)."""
+    """``√d G_K b``, shape (R,)."""
 
     @classmethod
     def of(
@@ -52,6 +56,7 @@ class ClosedForm:
         removed: Direction | None = None,
         first_order: float = 1.0,
         gradient: Direction | None = None,
+        factors: Tensor | None = None,
         columns: int | None = None,
         generator: torch.Generator | None = None,
     ) -> ClosedForm:
@@ -67,6 +72,8 @@ class ClosedForm:
             c, the weight of the first-order term.
         gradient : Direction, optional
             Mean gradient of the data, 0 at pruned weights, if the rows are those of other targets.
+        factors : Tensor, shape (R,), optional
+            d, positive; 1 by default.
         columns : int, optional
             Estimate S from that many random columns, if there is a gradient and more weights are
             kept; see :meth:`icbs.recovery.gradient_rows.GradientRows.sampled_gram`.
@@ -80,24 +87,27 @@ class ClosedForm:
             gram = rows.gram()
         else:
             gram, along = rows.sampled_gram(columns, generator, descent)
+        roots = torch.ones(len(rows), dtype=torch.float64, device=gram.device)
+        if factors is not None:
+            roots = factors.to(roots).sqrt()
         # Symmetric up to rounding; eigh reads one triangle.
-        values, vectors = torch.linalg.eigh(gram)
-        pull = torch.zeros(len(rows), dtype=torch.float64, device=gram.device)
+        values, vectors = torch.linalg.eigh(roots[:, None] * gram * roots)
+        pull = torch.zeros_like(roots)
         if removed is not None:
-            pull += rows.along(removed)
+            pull += roots * rows.along(removed)
         if descent is None:
-            return cls(rows, values.clamp(min=0), vectors, pull - first_order)
+            return cls(rows, values.clamp(min=0), vectors, roots, pull - first_order / roots)
         if along is None:
             along = rows.along(descent)
-        return cls(rows, values.clamp(min=0), vectors, pull, descent, along)
+        return cls(rows, values.clamp(min=0), vectors, roots, pull, descent, roots * along)
 
     @property
     def scale(self) -> float:
-        """Largest eigenvalue of the curvature ``GᵀG/N``, the unit of λ."""
+        """Largest eigenvalue of the curvature ``GᵀDG/N``, the unit of λ."""
         return float(self.values[-1]) / self.rows.count
 
     def coefficients(self, damping: float) -> Tensor:
-        """Return α for a damping λ, shape (R,)."""
+        """Return α of the scaled rows for a damping λ, shape (R,)."""
         right = self.pull
         if self.along is not None:
             right = right - self.along / damping
@@ -110,7 +120,8 @@ class ClosedForm:
 
     def solve_all(self, dampings: Sequence[float]) -> list[Direction]:
         """Return ``δ_K`` for several dampings, by one backward pass."""
-        found = self.rows.combine_all(torch.stack([self.coefficients(d) for d in dampings]))
+        alphas = torch.stack([self.coefficients(d) for d in dampings])
+        found = self.rows.combine_all(self.roots * alphas)
         if self.descent is None:
             return found
         return [

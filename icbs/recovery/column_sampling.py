@@ -54,7 +54,7 @@ def draw_columns(rows: RowPasses, count: int, generator: torch.Generator) -> dic
     size = sum(len(index) for index in kept.values())
     if count >= size:
         return {name: Drawn(i, torch.ones(len(i), device=i.device)) for name, i in kept.items()}
-    norms = _squared_norms(rows, kept)
+    norms = squared_norms(rows, kept)
     mass = sum(float(values.sum()) for values in norms.values())
     found = {}
     for name, index in kept.items():
@@ -72,7 +72,7 @@ def draw_columns(rows: RowPasses, count: int, generator: torch.Generator) -> dic
     return found
 
 
-def _squared_norms(rows: RowPasses, kept: dict[str, Tensor]) -> dict[str, Tensor]:
+def squared_norms(rows: RowPasses, kept: dict[str, Tensor]) -> dict[str, Tensor]:
     """Estimate the squared norms of the columns of kept weights, float64."""
     deltas: dict[str, Tensor] = {}
     features: dict[str, Tensor] = {}

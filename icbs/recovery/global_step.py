@@ -12,6 +12,7 @@ from icbs.config.constants import MOVING_CALLS, MOVING_COLUMNS
 from icbs.config.fields import Count, Unit
 from icbs.config.groups import Group
 from icbs.recovery.levenberg_marquardt import FIRST, Problem, Search
+from icbs.recovery.memory import memory_limit
 from icbs.recovery.method import Method, Step
 from icbs.recovery.subject import Subject
 from icbs.recovery.teacher import teacher_of
@@ -88,7 +89,8 @@ class GlobalStep(Method):
         wide = max(4, subject.layers[0].dense.element_size())
         weights = sum(layer.size for layer in subject.layers)
         columns = wide * self.settings.rows * min(self.settings.columns, weights)
-        return 32 * self.settings.rows**2 + 8 * wide * weights + columns + _calls(subject)
+        calls = calls_within(memory_limit(subject))
+        return 32 * self.settings.rows**2 + 8 * wide * weights + columns + calls
 
     def state(self) -> dict[str, Tensor]:
         """Return the last λ."""
@@ -125,11 +127,10 @@ class GlobalStep(Method):
             seed=subject.config.seed,
             teacher=teacher_of(subject, self.settings.target),
             biases=self.settings.biases,
-            memory=_calls(subject),
+            memory=calls_within(subject.plan.limit),
         )
 
 
-def _calls(subject: Subject) -> int:
-    """Bytes for stored inputs and output gradients of layers."""
-    limit = subject.config.max_memory
-    return MOVING_CALLS if limit is None else min(MOVING_CALLS, limit // 4)
+def calls_within(limit: int) -> int:
+    """Return the bytes for stored inputs and output gradients of layers, for a memory limit."""
+    return min(MOVING_CALLS, limit // 4)

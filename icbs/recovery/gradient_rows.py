@@ -146,11 +146,15 @@ class GradientRows(RowPasses):
         ones = torch.ones(len(self), dtype=torch.float64, device=self.layers[0].dense.device)
         return self.combine(ones / self.count, masked=masked)
 
-    def squares(self, *, by_position: bool = True) -> dict[str, Tensor]:
+    def squares(
+        self, factors: Tensor | None = None, *, by_position: bool = True
+    ) -> dict[str, Tensor]:
         """Return the squared gradients, summed over rows and divided by the number of samples.
 
         Parameters
         ----------
+        factors : Tensor, shape (N,), optional
+            Factors on the samples; only by position.
         by_position : bool, default True
             Take each position as a row, which is cheaper than whole rows.
 
@@ -167,8 +171,14 @@ class GradientRows(RowPasses):
         if by_position:
 
             def add(layer: Layer, call: Call) -> None:
+                first = call.start
                 for trace in call.parts():
-                    squared = Trace(trace.inputs.square(), trace.deltas.square(), trace.groups)
+                    deltas = trace.deltas.square()
+                    if factors is not None:
+                        part = factors[first : first + len(deltas)].to(deltas)
+                        deltas *= part[:, None, None]
+                    first += len(deltas)
+                    squared = Trace(trace.inputs.square(), deltas, trace.groups)
                     found[layer.name] += squared.gradient_sum() / self.count
 
             self.run(add)

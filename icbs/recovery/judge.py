@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from icbs.data.holdout import HoldOut
 from icbs.data.samples import Samples
 from icbs.errors import DataError
+from icbs.model.layer import Layer
 from icbs.recovery.subject import Subject
 
 
@@ -26,18 +27,18 @@ class Judge:
         self.subject = subject
         # As many calibration samples as are held out, so that both losses are equally exact.
         few = subject.samples[: len(subject.heldout)]
-        self._calibration = self._measure_of(few)
-        self._heldout = self._measure_of(subject.heldout)
+        self._calibration, self._heldout = (
+            self._holdout(subject.model, subject.layers, samples)
+            for samples in (few, subject.heldout)
+        )
         self.initial_loss = self.initial_calibration = self.calibration = float("nan")
         self.best_loss = float("inf")
         self.best: dict[str, Tensor] = {}
 
-    def _measure_of(self, samples: Samples) -> HoldOut:
-        subject = self.subject
-        device = subject.layers[0].dense.device
-        size = subject.plan.batch_size
-        layers, objective = subject.layers, subject.objective
-        return HoldOut(subject.model, layers, objective, samples.to(device), size, remember=False)
+    def _holdout(self, model: nn.Module, layers: list[Layer], samples: Samples) -> HoldOut:
+        objective, size = self.subject.objective, self.subject.plan.batch_size
+        samples = samples.to(self.subject.device)
+        return HoldOut(model, layers, objective, samples, size, remember=False)
 
     def begin(self) -> None:
         """Measure the initial losses.
@@ -98,8 +99,4 @@ class Judge:
         subject = self.subject
         if subject.dense is None:
             return float("nan")
-        device, size = subject.layers[0].dense.device, subject.plan.batch_size
-        held = subject.heldout.to(device)
-        return HoldOut(
-            subject.dense, subject.dense_layers, subject.objective, held, size, remember=False
-        ).measure()
+        return self._holdout(subject.dense, subject.dense_layers, subject.heldout).measure()

@@ -88,7 +88,13 @@ class Problem:
             few, teacher = self.drawn(few, generator), None
         rows = self._rows(few, teacher, settings.positions)
         rows.hold()
-        form = ClosedForm.of(rows, gradient=gradient, columns=settings.columns, generator=generator)
+        form = ClosedForm.of(
+            rows,
+            gradient=gradient,
+            factors=self._factors(few, whole.loss).repeat_interleave(rows.runs),
+            columns=settings.columns,
+            generator=generator,
+        )
         return form, whole.loss
 
     def diagonal(self, generator: torch.Generator) -> tuple[Direction, dict[str, Tensor]]:
@@ -109,10 +115,30 @@ class Problem:
         data = self.samples[: settings.gradient_samples]
         rows = self._rows(data, self.teacher, None)
         gradient = rows.mean(masked=False)
+        loss = rows.loss
         few, teacher = data[: settings.rows], self.teacher
         if settings.curvature == "monte-carlo":
             few, teacher = self.drawn(few, generator), None
-        return gradient, self._rows(few, teacher, None).squares()
+        curvature = self._rows(few, teacher, None).squares(self._factors(few, loss))
+        return gradient, curvature
+
+    def _factors(self, samples: Samples, loss: float) -> Tensor:
+        """Return the factors that make products of gradients those of the Hessian, shape (N,).
+
+        Products of gradients are in expectation the Hessian, up to the number of targets that a
+        sample's loss is averaged over, and the loss's dispersion. Without them the step would be
+        too long by a factor of hundreds for sequences, and λ so large that no curvature is left.
+
+        Parameters
+        ----------
+        samples : Samples
+            Of the curvature, with the targets of its gradients.
+        loss : float
+            Mean loss of the data.
+        """
+        drawn = self.settings.curvature == "monte-carlo"
+        counts = self.objective.averaged(samples.targets)
+        return counts / self.objective.dispersion(loss, samples.targets, drawn=drawn)
 
     def _rows(self, samples: Samples, teacher: Teacher | None, run: int | None) -> GradientRows:
         return GradientRows(

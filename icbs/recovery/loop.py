@@ -89,7 +89,7 @@ class Recovery:
 
     def _run_method(self, method: Method, dense_loss: float) -> bool:
         """Run a method from the best state; return whether the recovery ends."""
-        if method.done == 0:
+        if method.done == 0 and not self._corrected(method):
             self.judge.apply_best()
             if method.starts_corrected and self.statistics is not None:
                 self.statistics.correct()
@@ -129,6 +129,11 @@ class Recovery:
             if any(answers):
                 return True
         return self._out_of_time()
+
+    def _corrected(self, method: Method) -> bool:
+        """Whether a continued recovery ended before the method's first step."""
+        last = self.history[-1] if self.history else None
+        return last is not None and (last.method, last.step) == (method.name, 0)
 
     def _judge_last(self) -> None:
         """Measure the last state if a recovery ends within a method, before a judged step.

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from icbs.data.pytree import call, first_argument, tensors
 from icbs.data.samples import Samples
@@ -75,29 +75,17 @@ def make_plan(subject: Subject, methods: Sequence[Method]) -> Plan:
         If a single sample at a time does not fit.
     """
     config, device = subject.config, subject.device
+    limit = memory_limit(subject)
     one = subject.samples[:1].to(device)
     found = survey(subject.model, subject.layers, subject.objective, one)
-    own = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in _of(subject.model)}
-    others = (
-        {}
-        if subject.dense is None
-        else {
-            t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in _of(subject.dense)
-        }
-    )
     copies = sum(tensor.nbytes for tensor in subject.tensors.values())
-    dense = sum(size for place, size in others.items() if place not in own)
     parts = {
-        "model": sum(own.values()),
-        "dense model": dense,
+        **_models(subject),
         "initial and best state": 2 * copies,
         "shared by the samples": found.shared,
         "samples": found.sample * (len(subject.samples) + len(subject.heldout)),
         "method": max((method.memory(subject) for method in methods), default=0),
     }
-    limit = config.max_memory
-    if limit is None:
-        limit = int(SPARE * free_memory(device)) + sum(own.values()) + dense
     room = limit - sum(parts.values())
     most = max(len(subject.samples), len(subject.heldout))
     wanted = min(most, batch_of(subject.samples, config.batch_size))
@@ -130,8 +118,26 @@ def largest_input(model: nn.Module, layers: Sequence[Layer], one: Samples) -> in
     return largest
 
 
-def _of(model: nn.Module) -> list[Tensor]:
-    return [*model.parameters(), *model.buffers()]
+def memory_limit(subject: Subject) -> int:
+    """Return the bytes allowed: ``max_memory``, or the models and most of the free memory."""
+    limit = subject.config.max_memory
+    if limit is None:
+        limit = int(SPARE * free_memory(subject.device)) + sum(_models(subject).values())
+    return limit
+
+
+def _models(subject: Subject) -> dict[str, int]:
+    """Return the bytes of the model, and those of the dense model that it doesn't share."""
+    own = _storages(subject.model)
+    others = {} if subject.dense is None else _storages(subject.dense)
+    dense = sum(size for place, size in others.items() if place not in own)
+    return {"model": sum(own.values()), "dense model": dense}
+
+
+def _storages(model: nn.Module) -> dict[int, int]:
+    """Return the bytes of a model's storages, by address."""
+    storages = [tensor.untyped_storage() for tensor in (*model.parameters(), *model.buffers())]
+    return {storage.data_ptr(): storage.nbytes() for storage in storages}
 
 
 @torch.no_grad()

@@ -168,6 +168,34 @@ def test_draws_by_importance_have_smaller_errors_where_few_inputs_are_large():
     assert errors[0] < 0.7 * errors[1]
 
 
+def test_importance_is_the_squared_gradient_of_a_single_sample_and_position():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers_of = [nn.Conv2d(4, 6, 3, groups=2), nn.Flatten(), nn.Linear(6, 3)]
+        model = nn.Sequential(*layers_of).double()
+        one = Samples(torch.randn(1, 4, 3, 3, dtype=torch.float64), torch.tensor([1]))
+    layers, objective = (
+        find_layers(model, PrunerConfig(density=0.5)),
+        Objective(nn.CrossEntropyLoss()),
+    )
+    rows = GradientRows(model, layers, objective, one, batch_size=1)
+    kept = {layer.name: torch.arange(layer.size) for layer in layers}
+    found = column_sampling.squared_norms(rows, kept)
+    exact = rows.squares(by_position=False)
+    for layer in layers:
+        torch.testing.assert_close(found[layer.name], exact[layer.name].flatten())
+
+
+@pytest.mark.parametrize(("memory", "groups"), [(1, 3), (1 << 30, 1)])
+def test_each_group_of_layers_that_fits_the_memory_takes_one_pass(memory, groups):
+    model, layers, samples, objective = setup("convolutions")
+    rows = GradientRows(model, layers, objective, samples, batch_size=11, memory=memory)
+    passes: list[int] = []
+    model.register_forward_hook(lambda module, inputs, output: passes.append(len(output)))
+    rows.gram()
+    assert passes == [1, *[11] * groups], "a sample for the sizes, then all"
+
+
 def test_several_combinations_in_one_pass_are_those_of_single_passes():
     model, layers, samples, objective = setup("convolutions")
     rows = GradientRows(model, layers, objective, samples, batch_size=4, biases=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from icbs import CausalLMLoss, ConfigError, DataError, recover
 from icbs.layerwise import prune_layerwise
+from icbs.recovery import memory
 from tests.icbs.conftest import Toy, make_toy
 from tests.icbs.language import make_language_model
 
@@ -138,6 +139,13 @@ def test_wrong_settings_are_refused_by_name():
         run(make_toy(), rows=0)
     with pytest.raises(ConfigError, match="curvature"):
         run(make_toy(), curvature="exact")
+
+
+def test_little_free_memory_is_enough_for_a_small_model(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda device: 200 << 20)
+    toy = make_toy()
+    result = run(toy, steps=1, rows=64)
+    assert result.loss < result.initial_loss
 
 
 def test_small_memory_gives_the_same_steps():

@@ -329,6 +329,23 @@ def test_a_callback_or_the_time_limit_ends_a_recovery_that_can_be_continued(tmp_
     assert equal(state_of(model), expected)
 
 
+def test_a_time_limit_before_the_first_step_leaves_no_trace_when_continued(tmp_path):
+    """The statistics are corrected, and a row for that is written, once."""
+    model, masks, batches, loss = cases("convolutional")
+    whole = recover(model, masks, batches, loss, method="least-squares")
+    expected = state_of(model)
+    for time_limit in (1e-9, 1e-9, None):
+        model, masks, batches, loss = cases("convolutional")
+        result = recover(
+            *(model, masks, batches, loss),
+            method="least-squares",
+            run=tmp_path / "recovery",
+            time_limit=time_limit,
+        )
+    assert rows(result.history) == rows(whole.history)
+    assert equal(state_of(model), expected)
+
+
 def test_a_recovery_that_ends_early_measures_its_last_state(tmp_path):
     """The steps of least squares are not all measured; a continued recovery is not affected."""
     model = deep()
