@@ -220,6 +220,25 @@ def test_times_from_a_comparison(tmp_path):
     assert other.classical_seconds is None
 
 
+def test_a_comparison_is_read_before_any_work(tmp_path):
+    started = []
+    chosen = options("all-to-all", comparison=tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"table\.parquet"):
+        next(assess_all([Case("mine", dense(6))], chosen, started.append))
+    assert started == []
+
+
+def test_a_comparison_that_grew_is_read_again(tmp_path):
+    from solvers.comparison import compare
+
+    chosen = options("all-to-all", comparison=tmp_path, classical_seconds=0.0)
+    compare({"first": dense(6)}, "anneal", seeds=1, time_limit=0.1, out=tmp_path)
+    assert assess(dense(6), chosen, name="first").verdicts[0].classical_seconds is not None
+    compare({"second": dense(6)}, "anneal", seeds=1, time_limit=0.1, out=tmp_path / "other")
+    (tmp_path / "other" / "table.parquet").replace(tmp_path / "table.parquet")
+    assert assess(dense(6), chosen, name="second").verdicts[0].classical_seconds is not None
+
+
 # -- refused --------------------------------------------------------------------------------------
 
 
