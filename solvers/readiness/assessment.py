@@ -252,9 +252,7 @@ def _verdicts(
     return found
 
 
-def _classical(
-    case: Case, options: Options, comparison: Comparison | None
-) -> Classical | None:
+def _classical(case: Case, options: Options, comparison: Comparison | None) -> Classical | None:
     """Read or measure what a classical solver does; None if neither is wanted or known."""
     from solvers.comparison.cases import mean_energy
 

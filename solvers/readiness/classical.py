@@ -134,9 +134,7 @@ class Comparison:
             medians = times[times["target"] == gap].groupby("solver")["seconds"].median()
             if len(medians) and math.isfinite(medians.min()):
                 steps.append((float(medians.min()), gap))
-        return Classical(
-            self.source, float(problem["start"]), float(problem["best"]), tuple(steps)
-        )
+        return Classical(self.source, float(problem["start"]), float(problem["best"]), tuple(steps))
 
 
 def gap_of(energy: float, best: float, start: float) -> float:

@@ -115,6 +115,25 @@ def test_a_threshold_moves_the_largest_n():
     assert found[1e-6] > found[1e-2] > found[0.5]
 
 
+@pytest.mark.parametrize(
+    ("error", "n", "fits", "limit"),
+    [
+        (1e-5, 8, True, ""),
+        (0.1, 8, False, "success"),
+        (1e-5, 35, None, ""),
+        (1e-5, 41, False, "qubits"),
+    ],
+)
+def test_the_largest_n_on_explicit_couplings_is_not_known(error, n, fits, limit):
+    grid = load_targets("grid")[0]
+    changes = {"topology": "explicit", "rows": None, "columns": None, "qubits": 40}
+    changes |= {"couplings": tuple((i, i + 1) for i in range(39)), "two_qubit_error": error}
+    target = grid.model_copy(update=changes)
+    found = assess(dense(n), Options(targets=(target,), p=(1,), classical_seconds=0)).verdicts[0]
+    assert (found.fits, found.limit, found.largest_n) == (fits, limit, None)
+    assert found.reason or "only counted on known lattices" in found.skipped
+
+
 def test_groups_keep_their_size_in_the_family():
     groups = np.repeat(np.arange(6), 4)
     problem = CardinalityQUBO(dense(24).Q, [2] * 6, groups=groups)
