@@ -138,7 +138,7 @@ def annealer_verdict(
     skipped = [row.skipped for row in known if row.skipped]
     if not known or len(skipped) == len(known):
         return replace(base, skipped=skipped[0] if skipped else "it was not embedded")
-    working = [row for row in known if "faulty" in row.graph] or known
+    working = [row for row in known if row.faulty] or known
     cliques = [row.largest_clique for row in working if row.largest_clique is not None]
     clique = min(cliques, default=0)
     found = [row for row in working if row.found]
