@@ -18,7 +18,7 @@ from solvers.readiness import Case, Options, assess, assess_all, load_targets
 from solvers.readiness.classical import Classical, measured
 from solvers.readiness.problem import log2_binomial, problem_figures
 from solvers.readiness.table import PARTS, as_csv, as_json, rows, summary, terminal, write
-from solvers.readiness.verdict import bits_needed, power
+from solvers.readiness.verdict import _block, bits_needed, power
 
 pytest.importorskip("qiskit")
 
@@ -299,3 +299,23 @@ def test_decided_problems_have_a_row_with_the_reason(k):
     assert all("decided" in row.skipped for row in (*found.annealers, *found.fault_tolerant))
     assert found.verdicts[0].fits
     assert "decided" in found.verdicts[1].skipped
+
+
+@pytest.mark.parametrize("groups", [None, np.repeat(np.arange(3), 8)])
+def test_smaller_blocks_keep_the_share_of_ones(groups):
+    Q = dense(24).Q
+    k = 6 if groups is None else [2, 2, 2]
+    block = _block(CardinalityQUBO(Q, k, groups=groups), 12)
+    assert block.n == 12
+    assert block.cardinalities.tolist() == ([3] if groups is None else [1, 1, 1])
+    kept = range(12) if groups is None else [*range(4), *range(8, 12), *range(16, 20)]
+    np.testing.assert_array_equal(block.Q, Q[np.ix_(kept, kept)])
+
+
+def test_classical_seconds_are_those_to_the_best_gap_of_the_circuits():
+    problem = dense(8)
+    found = assess(problem, options("all-to-all", shots=4))
+    start = found.quality[0].random_mean
+    gaps = [(row.best - row.optimum) / (start - row.optimum) for row in found.quality]
+    assert max(gaps) > min(gaps)
+    assert found.verdicts[0].gap == pytest.approx(min(gaps))
