@@ -19,6 +19,7 @@ from problems.penalty import penalised, penalty_for
 from solvers.adapters.embedding import Chains, coupled_pairs
 from solvers.errors import OptionError
 from solvers.readiness import programming
+from solvers.readiness.problem import DECIDED
 from solvers.readiness.processor import Processor, clique_limit, processor_of
 from solvers.readiness.target import AnnealerTarget
 
@@ -26,6 +27,8 @@ Method = Literal["clique", "minorminer"]
 
 #: Largest tile parameter of Zephyr graphs that busclique takes.
 _LARGEST_TILE = 4
+#: Ending of the name of a graph without the target's share of faults.
+_FAULTY = ", faulty"
 #: Installs what this part needs.
 PIP = "pip install 'icbs-pruning[dwave]'"
 
@@ -93,6 +96,11 @@ class Embedding:
     skipped: str = ""
     """Reason to leave this part out; the other fields are then empty."""
 
+    @property
+    def faulty(self) -> bool:
+        """Whether the target's share of faults is removed from the graph."""
+        return self.graph.endswith(_FAULTY)
+
 
 def embedding(
     problem: CardinalityQUBO,
@@ -147,7 +155,7 @@ def embedding(
     row = Embedding(target.name, _graph_name(target, faulty), method, problem.n, bits=target.bits)
     zeros, ones = problem.forced_variables()
     if (zeros | ones).all():
-        return _skipped(row, "every variable is decided by its cardinality (k is 0 or n)")
+        return _skipped(row, DECIDED)
     if target.t is not None and target.t > _LARGEST_TILE:
         return _skipped(
             row, f"t is {target.t}; minorminer's busclique takes {_LARGEST_TILE} or less"
@@ -286,7 +294,7 @@ def _beyond(n: int, largest: int, where: str) -> str:
 
 
 def _graph_name(target: AnnealerTarget, faulty: bool) -> str:
-    return f"{target.topology} {target.topology[0].upper()}{target.m}{', faulty' * faulty}"
+    return f"{target.topology} {target.topology[0].upper()}{target.m}{_FAULTY * faulty}"
 
 
 def _skipped(row: Embedding, reason: str) -> Embedding:

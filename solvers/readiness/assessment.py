@@ -11,7 +11,7 @@ from problems.mean_energy import mean_energy
 from problems.scaling import check_energies
 from solvers.base import State
 from solvers.readiness.annealer import Embedding, embeddings
-from solvers.readiness.classical import Classical, compared, gap_of, measured
+from solvers.readiness.classical import Classical, Comparison, gap_of, measured
 from solvers.readiness.device import DeviceCircuit, device_circuit
 from solvers.readiness.fault_tolerant import FaultTolerant, fault_tolerant
 from solvers.readiness.logical import MIXERS, STARTS, LogicalCircuit, logical_circuit
@@ -122,11 +122,17 @@ def assess_all(
         Called with the name of each part as it begins, such as ``"garment-0-12-late: devices"``.
     """
     chosen = Options() if options is None else options
+    comparison = None if chosen.comparison is None else Comparison(chosen.comparison)
     for case in cases:
-        yield _assessed(case, chosen, progress or (lambda part: None))
+        yield _assessed(case, chosen, comparison, progress or (lambda part: None))
 
 
-def _assessed(case: Case, options: Options, progress: Callable[[str], object]) -> Assessment:
+def _assessed(
+    case: Case,
+    options: Options,
+    comparison: Comparison | None,
+    progress: Callable[[str], object],
+) -> Assessment:
     problem = case.problem
     check_energies(problem)
     progress(f"{case.name}: problem")
@@ -163,7 +169,7 @@ def _assessed(case: Case, options: Options, progress: Callable[[str], object]) -
     ]
     progress(f"{case.name}: verdicts")
     verdicts = _verdicts(problem, couplings, options, devices, annealers, tolerant)
-    classical = _classical(case, options)
+    classical = _classical(case, options, comparison)
     gap = _sampled_gap(qualities, case) if gates else None
     return Assessment(
         name=case.name,
@@ -247,12 +253,10 @@ def _verdicts(
     return found
 
 
-def _classical(case: Case, options: Options) -> Classical | None:
+def _classical(case: Case, options: Options, comparison: Comparison | None) -> Classical | None:
     """Read or measure what a classical solver does; None if neither is wanted or known."""
-    if options.comparison is not None:
-        found = compared(options.comparison, case.name)
-        if found is not None:
-            return found
+    if comparison is not None and (found := comparison.fastest(case.name)) is not None:
+        return found
     if not options.classical_seconds:
         return None
     problem = case.problem

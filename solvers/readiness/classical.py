@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from problems import CardinalityQUBO
 from problems.planted import planted
 from solvers.base import State
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 #: Gap at which a state counts as the best known.
 AT_BEST = 1e-6
@@ -91,55 +94,53 @@ def measured(
     return Classical(source, start_energy, least, tuple(steps))
 
 
-def compared(path: str | Path, name: str) -> Classical | None:
-    """Read the fastest solver of a comparison, by the median over seeds at each gap.
+class Comparison:
+    """The fastest solvers of a comparison, by the median over seeds at each gap.
 
     Parameters
     ----------
     path : str or Path
-        Folder of ``icbs compare``, or its table.
-    name : str
-        Problem.
-
-    Returns
-    -------
-    Classical or None
-        None if the comparison has no such problem.
+        Folder of ``icbs compare``, or its table; read at once.
 
     Raises
     ------
     TableError, FileNotFoundError
         If the table can't be read.
     """
-    from solvers.comparison.measures import time_to_target
 
-    found = _results(str(path))
-    if name not in set(found.problems["problem"]):
-        return None
-    problem = found.problems.set_index("problem").loc[name]
-    gaps = sorted({10.0 ** (-i / 5) for i in range(31)} | {AT_BEST}, reverse=True)
-    times = time_to_target(found, gaps)
-    times = times[times["problem"] == name]
-    steps = []
-    for gap in gaps:
-        medians = times[times["target"] == gap].groupby("solver")["seconds"].median()
-        if len(medians) and math.isfinite(medians.min()):
-            steps.append((float(medians.min()), gap))
-    return Classical(str(path), float(problem["start"]), float(problem["best"]), tuple(steps))
+    def __init__(self, path: str | Path) -> None:
+        from solvers.comparison import table
+        from solvers.comparison.measures import results
+
+        self.source = str(path)
+        self._results = results(table.read(path))
+        self._gaps = sorted({10.0 ** (-i / 5) for i in range(31)} | {AT_BEST}, reverse=True)
+
+    @cached_property
+    def _times(self) -> DataFrame:
+        from solvers.comparison.measures import time_to_target
+
+        return time_to_target(self._results, self._gaps)
+
+    def fastest(self, name: str) -> Classical | None:
+        """Return the times of a problem; None if the comparison has no such problem."""
+        problems = self._results.problems.set_index("problem")
+        if name not in problems.index:
+            return None
+        problem = problems.loc[name]
+        times = self._times[self._times["problem"] == name]
+        steps = []
+        for gap in self._gaps:
+            medians = times[times["target"] == gap].groupby("solver")["seconds"].median()
+            if len(medians) and math.isfinite(medians.min()):
+                steps.append((float(medians.min()), gap))
+        return Classical(self.source, float(problem["start"]), float(problem["best"]), tuple(steps))
 
 
 def gap_of(energy: float, best: float, start: float) -> float:
     """Return the gap of an energy; 0 if nothing is better than the start."""
     room = start - best
     return max(0.0, (energy - best) / room) if room > 0 else 0.0
-
-
-@cache
-def _results(path: str) -> Any:
-    from solvers.comparison import table
-    from solvers.comparison.measures import results
-
-    return results(table.read(path))
 
 
 @cache

@@ -16,11 +16,9 @@ from typing import Any
 from problems import CardinalityQUBO
 from solvers.errors import OptionError
 from solvers.readiness.logical_counts import LogicalCounts, logical_counts
-from solvers.readiness.problem import Couplings
+from solvers.readiness.problem import DECIDED, Couplings
 from solvers.readiness.target import FaultTolerantTarget
 
-#: Reason to skip a problem with one feasible state.
-DECIDED = "every variable is decided by its cardinality (k is 0 or n)"
 #: Installs what this part needs.
 PIP = "pip install 'icbs-pruning[quantum]'"
 #: Error rate of the surface code above which no distance helps, as the estimator assumes. Nor does

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from solvers.errors import OptionError
+from solvers.readiness import annealer, fault_tolerant
 from solvers.readiness.logical import check_circuit
 from solvers.readiness.target import Target
 from solvers.readiness.target_files import available_targets, load_targets
@@ -15,11 +16,8 @@ from solvers.readiness.target_files import available_targets, load_targets
 #: Packages that each kind of target needs, and the command that installs them.
 _NEEDS = {
     "gate": (("qiskit",), "pip install qiskit"),
-    "annealer": (
-        ("minorminer", "dwave.graphs", "dwave.system"),
-        "pip install 'icbs-pruning[dwave]'",
-    ),
-    "fault-tolerant": (("qdk",), "pip install 'icbs-pruning[quantum]'"),
+    "annealer": (("minorminer", "dwave.graphs", "dwave.system"), annealer.PIP),
+    "fault-tolerant": (("qdk",), fault_tolerant.PIP),
 }
 
 
@@ -28,7 +26,7 @@ class Options:
     """Choices of an assessment."""
 
     targets: tuple[Target, ...] = field(
-        default_factory=lambda: tuple(load_targets(",".join(_all())))
+        default_factory=lambda: tuple(load_targets(available_targets()))
     )
     """Hardware; all targets of the package by default."""
     p: tuple[int, ...] = (1, 2, 4)
@@ -72,10 +70,6 @@ class Options:
             if missing and any(target.kind == kind for target in self.targets):
                 found.append(f"{kind} targets need {', '.join(missing)}: {command}")
         return found
-
-
-def _all() -> list[str]:
-    return list(available_targets())
 
 
 def _installed(name: str) -> bool:

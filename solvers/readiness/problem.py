@@ -17,6 +17,8 @@ from problems.presolve import presolve
 MAX_N = 1024
 #: Couplings below this share of the largest are dropped before the dynamic range is taken.
 CUTS = (0.01, 0.001)
+#: Reason to skip a problem with one feasible state.
+DECIDED = "every variable is decided by its cardinality (k is 0 or n)"
 
 
 @dataclass(frozen=True)

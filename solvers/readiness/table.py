@@ -193,7 +193,7 @@ def _figures(assessment: Assessment, verdict: Verdict) -> dict[str, Any]:
         }
     if verdict.kind == "annealer":
         embedded = [row for row in assessment.annealers if row.target == verdict.target]
-        best = [row for row in embedded if row.found and "faulty" in row.graph]
+        best = [row for row in embedded if row.found and row.faulty]
         if not best:
             return found
         least = min(best, key=lambda row: row.physical_qubits or 0)

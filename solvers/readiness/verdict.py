@@ -19,6 +19,7 @@ from solvers.readiness.annealer import Embedding
 from solvers.readiness.classical import AT_BEST, Classical
 from solvers.readiness.device import DeviceCircuit, counted
 from solvers.readiness.fault_tolerant import FaultTolerant
+from solvers.readiness.lattice import line
 from solvers.readiness.problem import Couplings, ProblemFigures
 from solvers.readiness.programming import dynamic_range
 from solvers.readiness.target import AnnealerTarget, FaultTolerantTarget, GateTarget
@@ -42,7 +43,7 @@ class Verdict:
     """Largest n of the family that fits; None if there is no limit, or it is not known."""
     limit: str = ""
     """Obstacle of the next size: ``"qubits"``, ``"success"``, ``"coherence"``, ``"embedding"``,
-    ``"precision"``, or ``"none"``."""
+    ``"precision"``, or ``"none"``; empty if it is not known."""
     reason: str = ""
     """The same as a sentence with its figures."""
     gap: float | None = None
@@ -65,7 +66,8 @@ def gate_verdict(
 ) -> Verdict:
     """Judge a processor by qubits, success and coherence of one circuit.
 
-    Gates of other sizes are counted, not compiled (:func:`solvers.readiness.device.counted`).
+    Gates of other sizes are counted, not compiled (:func:`solvers.readiness.device.counted`); on
+    explicit couplings they can't be, and the largest n is not known.
 
     Parameters
     ----------
@@ -78,6 +80,12 @@ def gate_verdict(
         Least probability of a shot without errors.
     """
     stopped = obstacle(circuit, target, min_success)
+    if not line(target):  # gates of other sizes can't be counted
+        base = Verdict(target.name, target.kind, problem.n)
+        if circuit.skipped and problem.n <= target.qubits:
+            return replace(base, skipped=circuit.skipped)
+        limit, reason = stopped or ("", f"sizes other than n = {problem.n} are not counted")
+        return replace(base, fits=stopped is None, limit=limit, reason=reason)
     family = Family.of(couplings)
     largest, limit, reason = _largest(
         family, target, circuit.p, circuit.start, circuit.mixer, min_success
@@ -130,7 +138,7 @@ def annealer_verdict(
     skipped = [row.skipped for row in known if row.skipped]
     if not known or len(skipped) == len(known):
         return replace(base, skipped=skipped[0] if skipped else "it was not embedded")
-    working = [row for row in known if "faulty" in row.graph] or known
+    working = [row for row in known if row.faulty] or known
     cliques = [row.largest_clique for row in working if row.largest_clique is not None]
     clique = min(cliques, default=0)
     found = [row for row in working if row.found]

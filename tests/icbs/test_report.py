@@ -93,6 +93,15 @@ def test_a_report_says_what_each_part_cost(toy, tmp_path, unit):
         assert f"{part} " in time
     assert sum(int(share) for share in re.findall(r"\((\d+)%\)", time)) == pytest.approx(100, abs=4)
     assert f", {len(result.history)} evaluations in all, " in solver  # one for each ramp
+    parts = {"curvature": 2.0, "building": 1.0, "solver": 4.0, "acceptance": 2.0}
+    known = dataclasses.replace(run, costs=parts, start_seconds=1.0, seconds=20.0)
+    time, solver = (line for line in facts(known) if line.startswith(("time: ", "solver: ")))
+    assert "solver 4.0 s (20%)" in time
+    assert "the rest 10.0 s (50%)" in time
+    each = f"{4e3 / len(result.history):.3g} ms"
+    assert (
+        solver == f"solver: {each} a block, {len(result.history)} evaluations in all, {each} each"
+    )
 
 
 def test_costs_add_up_over_resumptions(toy, tmp_path):

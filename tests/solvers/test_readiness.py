@@ -18,7 +18,7 @@ from solvers.readiness import Case, Options, assess, assess_all, load_targets
 from solvers.readiness.classical import Classical, measured
 from solvers.readiness.problem import log2_binomial, problem_figures
 from solvers.readiness.table import PARTS, as_csv, as_json, rows, summary, terminal, write
-from solvers.readiness.verdict import bits_needed, power
+from solvers.readiness.verdict import _block, bits_needed, power
 
 pytest.importorskip("qiskit")
 
@@ -113,6 +113,25 @@ def test_a_threshold_moves_the_largest_n():
         for least in (1e-6, 1e-2, 0.5)
     }
     assert found[1e-6] > found[1e-2] > found[0.5]
+
+
+@pytest.mark.parametrize(
+    ("error", "n", "fits", "limit"),
+    [
+        (1e-5, 8, True, ""),
+        (0.1, 8, False, "success"),
+        (1e-5, 35, None, ""),
+        (1e-5, 41, False, "qubits"),
+    ],
+)
+def test_the_largest_n_on_explicit_couplings_is_not_known(error, n, fits, limit):
+    grid = load_targets("grid")[0]
+    changes = {"topology": "explicit", "rows": None, "columns": None, "qubits": 40}
+    changes |= {"couplings": tuple((i, i + 1) for i in range(39)), "two_qubit_error": error}
+    target = grid.model_copy(update=changes)
+    found = assess(dense(n), Options(targets=(target,), p=(1,), classical_seconds=0)).verdicts[0]
+    assert (found.fits, found.limit, found.largest_n) == (fits, limit, None)
+    assert found.reason or "only counted on known lattices" in found.skipped
 
 
 def test_groups_keep_their_size_in_the_family():
@@ -220,6 +239,25 @@ def test_times_from_a_comparison(tmp_path):
     assert other.classical_seconds is None
 
 
+def test_a_comparison_is_read_before_any_work(tmp_path):
+    started = []
+    chosen = options("all-to-all", comparison=tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"table\.parquet"):
+        next(assess_all([Case("mine", dense(6))], chosen, started.append))
+    assert started == []
+
+
+def test_a_comparison_that_grew_is_read_again(tmp_path):
+    from solvers.comparison import compare
+
+    chosen = options("all-to-all", comparison=tmp_path, classical_seconds=0.0)
+    compare({"first": dense(6)}, "anneal", seeds=1, time_limit=0.1, out=tmp_path)
+    assert assess(dense(6), chosen, name="first").verdicts[0].classical_seconds is not None
+    compare({"second": dense(6)}, "anneal", seeds=1, time_limit=0.1, out=tmp_path / "other")
+    (tmp_path / "other" / "table.parquet").replace(tmp_path / "table.parquet")
+    assert assess(dense(6), chosen, name="second").verdicts[0].classical_seconds is not None
+
+
 # -- refused --------------------------------------------------------------------------------------
 
 
@@ -261,3 +299,23 @@ def test_decided_problems_have_a_row_with_the_reason(k):
     assert all("decided" in row.skipped for row in (*found.annealers, *found.fault_tolerant))
     assert found.verdicts[0].fits
     assert "decided" in found.verdicts[1].skipped
+
+
+@pytest.mark.parametrize("groups", [None, np.repeat(np.arange(3), 8)])
+def test_smaller_blocks_keep_the_share_of_ones(groups):
+    Q = dense(24).Q
+    k = 6 if groups is None else [2, 2, 2]
+    block = _block(CardinalityQUBO(Q, k, groups=groups), 12)
+    assert block.n == 12
+    assert block.cardinalities.tolist() == ([3] if groups is None else [1, 1, 1])
+    kept = range(12) if groups is None else [*range(4), *range(8, 12), *range(16, 20)]
+    np.testing.assert_array_equal(block.Q, Q[np.ix_(kept, kept)])
+
+
+def test_classical_seconds_are_those_to_the_best_gap_of_the_circuits():
+    problem = dense(8)
+    found = assess(problem, options("all-to-all", shots=4))
+    start = found.quality[0].random_mean
+    gaps = [(row.best - row.optimum) / (start - row.optimum) for row in found.quality]
+    assert max(gaps) > min(gaps)
+    assert found.verdicts[0].gap == pytest.approx(min(gaps))

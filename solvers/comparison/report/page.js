@@ -1,27 +1,14 @@
-"use strict";
 // Solvers and target are chosen once for all charts; charts are figures of Bokeh whose renderers
 // say by tags which solver and target they belong to.
 (async () => {
-  const data = JSON.parse(document.getElementById("data").textContent);
-  const figures = {};
+  const { data, figures, embed, tag, seriesOf, columnsOf, csv, download, recolour } = charts;
   const active = new Set(data.solvers.keys());
   let target = data.target;
-  const tag = (renderer, key) =>
-    renderer.tags.find((t) => t.startsWith(key + ":"))?.slice(key.length + 1);
-  const solverOf = (renderer) => Number(tag(renderer, "solver") ?? -1);
-
-  async function embed(key) {
-    const item = data.figures[key];
-    if (!item || figures[key]) return;
-    await Bokeh.embed.embed_item(item, "plot-" + key);
-    const document_ = Bokeh.documents.find((d) => d.get_model_by_id(item.root_id));
-    figures[key] = document_.get_model_by_id(item.root_id);
-  }
 
   // --- what is shown ---
 
   function isShown(renderer) {
-    const solver = solverOf(renderer);
+    const solver = seriesOf(renderer);
     const of = tag(renderer, "target");
     return (solver < 0 || active.has(solver)) && (of === undefined || of === target);
   }
@@ -66,7 +53,7 @@
     figure.x_range.setv({ start: 1, end, reset_start: 1, reset_end: end });
     figure.below[0].ticker.ticks = ticks(end);
     for (const renderer of figure.renderers) {
-      const curve = curves.get(solverOf(renderer));
+      const curve = curves.get(seriesOf(renderer));
       if (!curve) continue;
       const tau = [...curve.tau, end];
       const share = [...curve.share, curve.share.at(-1)];
@@ -101,7 +88,7 @@
     const figure = figures.problem;
     const runs = data.curves[index];
     for (const renderer of figure.renderers) {
-      const mine = runs.filter((run) => run[0] === solverOf(renderer));
+      const mine = runs.filter((run) => run[0] === seriesOf(renderer));
       const ends = mine.map(([, , t]) => Math.max(t.at(-1), data.span[0]));
       if (renderer.tags.includes("line")) {
         const stairs = mine.map(([, , t, g]) => stair(t, g));
@@ -166,9 +153,9 @@
     for (const renderer of figures[key].renderers) {
       if (!renderer.tags.includes("csv") || !isShown(renderer)) continue;
       const columns = renderer.data_source.data;
-      const keys = Object.keys(columns).filter((name) => !name.startsWith("_") && name !== "index");
+      const keys = columnsOf(renderer);
       const of = tag(renderer, "target");
-      const fixed = [data.solvers[solverOf(renderer)], ...(of === undefined ? [] : [of])];
+      const fixed = [data.solvers[seriesOf(renderer)], ...(of === undefined ? [] : [of])];
       names = ["solver", ...(of === undefined ? [] : ["target"]), ...keys];
       for (let i = 0; i < columns[keys[0]].length; i++)
         rows.push([...fixed, ...keys.map((name) => columns[name][i])]);
@@ -176,35 +163,8 @@
     return { names: names ?? ["solver"], rows };
   }
 
-  function csvOf(key) {
-    const cell = (value) => {
-      const text = value === null || Number.isNaN(value) ? "" : value === Infinity ? "inf" : String(value);
-      return /[",\r\n]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
-    };
-    const { names, rows } = tableOf(key);
-    return [names, ...rows].map((row) => row.map(cell).join(",")).join("\n") + "\n";
-  }
-
-  function download(key) {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([csvOf(key)], { type: "text/csv" }));
-    link.download = (key === "problem" ? "problem-" + problem : key) + ".csv";
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  }
-
-  // --- light and dark ---
-
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-
-  function recolour() {
-    const ink = dark.matches ? "#b8b8b8" : "#555555";
-    for (const figure of Object.values(figures)) {
-      for (const axis of [...figure.below, ...figure.left])
-        axis.setv({ axis_label_text_color: ink, major_label_text_color: ink });
-      for (const label of figure.center.filter((m) => m.type === "Label")) label.text_color = ink;
-    }
-  }
+  const csvOf = (key) => csv(tableOf(key));
+  const fileOf = (key) => (key === "problem" ? "problem-" + problem : key);
 
   // --- begin ---
 
@@ -224,8 +184,7 @@
     refresh();
   });
   for (const button of document.querySelectorAll(".csv"))
-    button.addEventListener("click", () => download(button.dataset.chart));
-  dark.addEventListener("change", recolour);
+    button.addEventListener("click", () => download(fileOf(button.dataset.chart), csvOf(button.dataset.chart)));
   addEventListener("hashchange", navigate);
 
   for (const key of Object.keys(data.figures)) if (key !== "problem") await embed(key);

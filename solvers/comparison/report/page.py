@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment
-from markupsafe import Markup
 
 from problems.files import write_text
-from solvers.comparison.extra import importing
 from solvers.comparison.measures import TARGETS, results, spelled, summary
 from solvers.comparison.measures.overview import HEADINGS
 from solvers.comparison.report import curves, sizes
 from solvers.comparison.report.curves import SHOWN_TARGET, Scene
 from solvers.comparison.report.facts import facts, failures, refuted
 from solvers.comparison.report.figures import Chart, spelled_target
+from solvers.comparison.report.html import render
 from solvers.comparison.report.problems import HEADINGS as PROBLEM_HEADINGS
 from solvers.comparison.report.problems import problem_rows, problem_tables, target_rows
-
-with importing():
-    from bokeh.embed import json_item
-    from bokeh.resources import Resources
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -60,9 +52,10 @@ def write_report(table: DataFrame, path: str | Path, title: str = "Comparison of
     found = results(table)
     scene = Scene(found)
     charts = draw(scene)
-    # Names of problems and solvers come from files: everything is escaped.
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(_source("page.html.j2")).render(
+    page = render(
+        __package__,
+        charts,
+        _data(scene),
         title=title,
         facts=facts(table, found),
         styles=scene.styles,
@@ -81,10 +74,6 @@ def write_report(table: DataFrame, path: str | Path, title: str = "Comparison of
         problems=problem_rows(scene),
         tables=problem_tables(scene),
         problem_headings=PROBLEM_HEADINGS,
-        bokeh=Markup("\n".join(Resources(mode="inline", components=["bokeh"]).js_raw)),
-        css=Markup(_source("page.css")),
-        script=Markup(_source("page.js")),
-        data=_embedded(_data(scene, charts)),
     )
     write_text(path, page)
     return Path(path)
@@ -107,7 +96,7 @@ def draw(scene: Scene) -> list[Chart]:
     ]
 
 
-def _data(scene: Scene, charts: list[Chart]) -> dict[str, Any]:
+def _data(scene: Scene) -> dict[str, Any]:
     """Return the data of the page's script."""
     from solvers.comparison.measures.profiles import RESOLUTION
     from solvers.comparison.report.problems import curves as curves_of
@@ -128,16 +117,4 @@ def _data(scene: Scene, charts: list[Chart]) -> dict[str, Any]:
             for target, matrix in scene.costs.items()
         },
         "curves": curves_of(scene),
-        "figures": {
-            chart.key: json_item(chart.figure) for chart in charts if chart.figure is not None
-        },
     }
-
-
-def _embedded(data: dict[str, Any]) -> Markup:
-    """Return JSON that may stand in an element ``script``: no ``<`` can end it."""
-    return Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"))
-
-
-def _source(name: str) -> str:
-    return files("solvers.comparison.report").joinpath(name).read_text(encoding="utf-8")

@@ -134,12 +134,7 @@ def success_chart(scene: Scene) -> Chart:
 
 def chain_chart(scene: Scene) -> Chart:
     """Draw the longest chains of embeddings against n."""
-    rows = [
-        (row.target, assessment, row.n, row.chain_max)
-        for assessment in scene.assessments
-        for row in assessment.annealers
-        if row.found and row.method == "clique" and "faulty" in row.graph
-    ]
+    rows = _clique_rows(scene, "chain_max")
     return _size_chart(
         scene,
         "chain",
@@ -154,12 +149,7 @@ def chain_chart(scene: Scene) -> Chart:
 
 def qubits_chart(scene: Scene) -> Chart:
     """Draw physical qubits against n, of annealers and of machines with error correction."""
-    rows = [
-        (row.target, assessment, row.n, row.physical_qubits)
-        for assessment in scene.assessments
-        for row in assessment.annealers
-        if row.found and row.method == "clique" and "faulty" in row.graph
-    ]
+    rows = _clique_rows(scene, "physical_qubits")
     rows += [
         (row.target, assessment, assessment.problem.n, row.physical_qubits)
         for assessment in scene.assessments
@@ -256,7 +246,7 @@ def _device_chart(
             )
             entry = (assessment.name, circuit.qubits, logical(circuit), "formula")
             found.setdefault(LOGICAL, []).append(entry)
-    if not any(name != LOGICAL for name in found) and logical is None:
+    if not found:
         return Chart(key, title, "Not drawn: no problem fits a processor of the targets.")
     lines = {
         target.name: [(row.qubits, getattr(row, value)) for row in scene.family(target)]
@@ -304,6 +294,16 @@ def _device_chart(
         f"counted for problems like {scene.exemplar.name} of any n. {definition}"
     )
     return Chart(key, title, family, plot)
+
+
+def _clique_rows(scene: Scene, value: str) -> list[tuple[str, Assessment, int, Any]]:
+    """Return target, assessment, n and a figure of each clique embedded in a graph with faults."""
+    return [
+        (row.target, assessment, row.n, getattr(row, value))
+        for assessment in scene.assessments
+        for row in assessment.annealers
+        if row.found and row.method == "clique" and row.faulty
+    ]
 
 
 def _size_chart(

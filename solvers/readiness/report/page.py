@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
-from markupsafe import Markup
-
 from problems.files import write_text
-from solvers.comparison.extra import importing
+from solvers.comparison.report.html import render
 from solvers.errors import TableError
 from solvers.readiness.assessment import Assessment
 from solvers.readiness.report.charts import Scene, draw
 from solvers.readiness.table import rows, summary
 from solvers.readiness.target import Target
 from solvers.readiness.verdict import power
-
-with importing():
-    from bokeh.embed import json_item
-    from bokeh.resources import Resources
 
 #: Columns of the tables, and their headings.
 SUMMARY = {
@@ -137,30 +128,19 @@ def write_report(
     scene = Scene(assessments, targets)
     charts = draw(scene)
     tables = _tables(assessments)
-    # Names of problems and targets come from files: everything is escaped.
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(_source("page.html.j2")).render(
+    page = render(
+        __package__,
+        charts,
+        {
+            "series": list(scene.styles),
+            "tables": {table["key"]: table["data"] for table in tables},
+        },
         title=title,
         styles=list(scene.styles.values()),
         charts=charts,
         tables=tables,
         targets=[_target(target) for target in targets],
         p=scene.p,
-        first=assessments[0],
-        bokeh=Markup("\n".join(Resources(mode="inline", components=["bokeh"]).js_raw)),
-        css=Markup(files("solvers.comparison.report").joinpath("page.css").read_text("utf-8")),
-        script=Markup(_source("page.js")),
-        data=_embedded(
-            {
-                "series": list(scene.styles),
-                "figures": {
-                    chart.key: json_item(chart.figure)
-                    for chart in charts
-                    if chart.figure is not None
-                },
-                "tables": {table["key"]: table["data"] for table in tables},
-            }
-        ),
     )
     write_text(path, page)
     return Path(path)
@@ -264,12 +244,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and (value != value or value in (float("inf"), -float("inf"))):
         return None
     return value
-
-
-def _embedded(data: dict[str, Any]) -> Markup:
-    """Return JSON that may stand in an element ``script``: no ``<`` can end it."""
-    return Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"))
-
-
-def _source(name: str) -> str:
-    return files("solvers.readiness.report").joinpath(name).read_text(encoding="utf-8")
