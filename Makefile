@@ -63,6 +63,7 @@ notebook-outputs: $(READY)
 # NO_MKDOCS_2_WARNING: no notice about future versions of mkdocs.
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "written: site/index.html (search works with 'make serve' only)"
 
 serve: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve

@@ -5,7 +5,7 @@
 
 Two campaigns of ``solvers.compare``, both resumable: all solvers for a second with several seeds,
 and the exact ones for ten seconds with one seed. Writes ``results/comparison.md``, its pictures
-and ``results/comparison.html``.
+and ``results/comparison_report.html``.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main(
     )
     short, proved = results(table), results(long)
     title = "Solvers on the library of pruning problems"
-    write_report(table, RESULTS / "comparison.html", title=title)
+    write_report(table, RESULTS / "comparison_report.html", title=title)
     text = "\n".join(_page(table, short, proved, wall * jobs)) + "\n"
     (RESULTS / "comparison.md").write_text(text, encoding="utf-8")
     _draw(short, proved, RESULTS)
@@ -86,11 +86,11 @@ def _page(table: pd.DataFrame, short: Results, proved: Results, wall: float) -> 
     yield ""
     yield (
         f"{len(short.problems)} problems of [the library](../reference/library.md), "
-        f"{ends['seed'].nunique()} seed(s), {limit:g} s each on one core of "
+        f"{ends['seed'].nunique()} seeds, {limit:g} s each on one core of "
         f"{', '.join(sorted(set(ends['machine']) - {''}))}. Every solver that takes a start got "
         "the status quo; compilation is not counted; gaps count from the status quo (1) to the "
         "best value known (0). Made by `python -m benchmarks.comparison`; [the interactive "
-        "report](comparison.html) has a page per problem. Definitions: [measures]"
+        "report](comparison_report.html) has a page per problem. Definitions: [measures]"
         "(../reference/measures.md)."
     )
     yield ""

@@ -30,7 +30,8 @@ def compare(
     problems: Annotated[
         str | None,
         typer.Option(
-            help="library:SET, library:NAME, files or patterns of files; a comma between them."
+            help="library:SET (such as library:small), library:NAME, files, folders or patterns of "
+            "files; a comma between them. Needed, here or in --config."
         ),
     ] = None,
     solvers: Annotated[
@@ -138,7 +139,7 @@ def _announce(console: Console, campaign: Campaign) -> None:
         f"{counted(len(campaign.entrants), 'solver')}, {counted(len(config.seeds), 'seed')}; "
         f"at most {config.time_limit:g} s each on {counted(config.cores, 'core')}, "
         f"{campaign.jobs} in parallel: up to "
-        f"{duration(campaign.longest)}",
+        f"{duration(campaign.longest)} of search",
         highlight=False,
     )
     without = [case.name for case in cases if not case.start]

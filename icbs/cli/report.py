@@ -31,10 +31,10 @@ def report(
     from icbs.report.page import write_page
     from icbs.report.screen import Screen
     from icbs.report.tables import (
-        LEGEND,
         extremes,
         facts,
         layer_table,
+        legend,
         outcome_table,
     )
 
@@ -51,7 +51,7 @@ def report(
     table = layer_table(found, every=layers)
     if table is not None:
         console.print(table)
-        for line in [*extremes(found), LEGEND]:
+        for line in [*extremes(found), legend(found)]:
             console.print(line, style="dim", highlight=False)
     target = figure or run / "figure.png"
     draw([found.curve], {"dense": found.dense} if found.dense else {}, target)

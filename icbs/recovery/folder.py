@@ -119,6 +119,7 @@ class RecoveryFolder(LockedFolder):
         """
         settings = _settings_of(subject)
         content = _fingerprints(subject) | {
+            "format": FORMAT,
             "versions": {name: version(name) for name in ("icbs-pruning", "torch", "numpy")},
             "plan": subject.plan.recorded(),
             "about": dict(about),

@@ -14,7 +14,7 @@ from icbs.report.figure import run_figure
 from icbs.report.layers import by_depth, by_kind
 from icbs.report.optimum import optimum_columns, optimum_lines
 from icbs.report.overview import Overview
-from icbs.report.tables import LEGEND, MAX_ROWS, columns, facts
+from icbs.report.tables import MAX_ROWS, columns, facts, legend
 from problems.files import write_text
 
 
@@ -48,7 +48,7 @@ def write_page(run: Overview, path: Path) -> None:
             groups={title: columns(found, run) for title, found in groups.items()},
             layers=columns(run.layers, run),
             few=few,
-            legend=LEGEND,
+            legend=legend(run),
             settings=_flat({"task": run.task, **run.settings}),
             optimum=optimum_columns(run.optimum) if run.optimum else {},
             optimum_lines=optimum_lines(run.optimum) if run.optimum else [],

@@ -16,15 +16,24 @@ from icbs.report.overview import Overview
 from icbs.report.screen import visible
 from icbs.run.proof import Proof
 
-LEGEND = (
-    "kept: accepted blocks of all; moved: weights pruned or restored in accepted blocks; "
-    "predicted, actual: change of the loss by them; proved: blocks solved to proven optimality; "
-    "ms: median time of the solver per block"
-)
 MAX_FAILURES = 5
 """Number of different solver failures that are listed."""
 MAX_ROWS = 12
 """Number of layers up to which each layer has its own row."""
+
+
+def legend(run: Overview) -> str:
+    """Return the explanation of the columns of a run's table of layers."""
+    proved = "proved: blocks solved to proven optimality; " if _has_proofs(run) else ""
+    return (
+        "kept: accepted blocks of all; moved: weights pruned or restored in accepted blocks; "
+        f"predicted, actual: change of the loss by them; {proved}"
+        "ms: median time of the solver per block"
+    )
+
+
+def _has_proofs(run: Overview) -> bool:
+    return any(layer.proved for layer in run.layers)
 
 
 def outcome_table(stages: Mapping[str, Mapping[str, float]], title: str = "") -> Table:
@@ -151,7 +160,7 @@ def extremes(run: Overview, count: int = 3) -> list[str]:
 
 
 def columns(layers: Sequence[LayerFigures], run: Overview) -> dict[str, list[str]]:
-    """Return the columns of a table of layers, as text; see :data:`LEGEND`."""
+    """Return the columns of a table of layers, as text; see :func:`legend`."""
     found = {"layer": [layer.name for layer in layers]}
     if any(layer.layers > 1 for layer in layers):
         found["layers"] = [str(layer.layers) for layer in layers]
@@ -163,7 +172,7 @@ def columns(layers: Sequence[LayerFigures], run: Overview) -> dict[str, list[str
     found["predicted"] = [f"{layer.predicted:.4f}" for layer in layers]
     if not run.by_pass:
         found["actual"] = [_or_dash(layer.actual, "{:.4f}") for layer in layers]
-    if any(layer.proved for layer in run.layers):
+    if _has_proofs(run):
         found["proved"] = [f"{layer.proved:,}" for layer in layers]
     found["ms"] = [f"{layer.milliseconds:.1f}" for layer in layers]
     return found

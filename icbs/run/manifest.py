@@ -66,10 +66,15 @@ def read_manifest(path: Path) -> Manifest:
     Raises
     ------
     RunFolderError
-        If it is missing or damaged.
+        If it is missing, damaged, or that of a recovery.
     """
     try:
         content = dict(json.loads(read_text(path)))
+        if "format" in content:
+            raise RunFolderError(
+                f"{path.parent} is the folder of a recovery, not of a run; use the run's folder, "
+                "whose report includes the recovery"
+            )
         stated = content.pop("digest", None)
         found = json_digest(content)
         if stated not in (None, found):

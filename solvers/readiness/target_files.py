@@ -39,6 +39,8 @@ def load_target(target: str | Path | Target) -> Target:
         path = Path(text).expanduser()
         try:
             return _parsed(path.read_text(encoding="utf-8"), text)
+        except FileNotFoundError:
+            raise TargetError(f"there is no target file {text}") from None
         except (OSError, UnicodeDecodeError) as error:
             raise TargetError(f"target file {text} can't be read: {error}") from error
     known = available_targets()

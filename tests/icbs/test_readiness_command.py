@@ -89,7 +89,7 @@ def test_blocks_of_a_run(here):
     ("words", "message"),
     [
         (("mine.npz", "--targets", "heavyhex"), "unknown target 'heavyhex' (did you mean"),
-        (("mine.npz", "--targets", "none.yaml"), "none.yaml can't be read"),
+        (("mine.npz", "--targets", "none.yaml"), "there is no target file none.yaml"),
         (("mine.npz", "--p", "one"), "--p is 'one'; pass numbers of layers"),
         (("mine.npz", "--p", "0"), "p is 0; it must be 1 or more"),
         (("mine.npz", "--start", "warm"), "start is 'warm'"),

@@ -55,6 +55,15 @@ def test_recover_leaves_a_better_model_with_the_same_masks(finished, tmp_path):
     assert losses[1] < losses[0]
 
 
+def test_a_report_of_a_recovery_s_folder_names_that_of_the_run(finished, tmp_path):
+    out = tmp_path / "recovery"
+    method = ("--method", "least-squares")
+    assert icbs("recover", finished, *TASK, *method, "--out", out).exit_code == 0
+    result = icbs("report", out)
+    assert result.exit_code != 0
+    assert "is the folder of a recovery, not of a run" in " ".join(result.output.split())
+
+
 def test_settings_of_the_method_and_of_the_recovery(finished, tmp_path):
     out = tmp_path / "recovery"
     result = icbs(
