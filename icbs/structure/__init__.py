@@ -1,0 +1,1 @@
+"""Dimensions of a model that can be made smaller, and the cut."""
