@@ -44,6 +44,6 @@ class Dimension:
     writers: tuple[Slice, ...] = ()
     """Modules whose outputs are the dimension (indices of output channels)."""
     between: tuple[Slice, ...] = ()
-    """Modules with one entry per channel, such as batch normalisation and depthwise convolutions."""
+    """Modules with an entry per channel: batch normalisation, depthwise convolutions."""
     floor: int = 1
     """Least number of kept groups; 0 where the whole dimension may vanish (a residual branch)."""
