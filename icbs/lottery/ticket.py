@@ -199,7 +199,7 @@ def _sized(masks: dict[str, Tensor], keep: Mapping[str, int]) -> dict[str, Tenso
 
 
 def _reset(model: nn.Module, seed: int) -> None:
-    """Initialise all modules anew, without changing torch's global generator."""
+    """Initialise all modules again, without changing torch's global generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for reset in _resets(model):

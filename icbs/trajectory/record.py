@@ -1,4 +1,4 @@
-"""A finished record of training, as a file beside the model."""
+"""A finished record of training, as a file next to the model."""
 
 from __future__ import annotations
 

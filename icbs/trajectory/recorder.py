@@ -151,7 +151,7 @@ class Trajectory:
         return Record(dict(self._mean), spread, dict(self._scores), facts)
 
     def save(self, path: str | Path) -> None:
-        """Write the record beside the model, as safetensors.
+        """Write the record next to the model, as safetensors.
 
         Raises
         ------
