@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from icbs.recovery.recover import recover
     from icbs.recovery.result import RecoveryResult
     from icbs.run.result import Progress, Result
+    from icbs.trajectory.recorder import Trajectory
     from problems import IcbsError
 
 #: Public name → module that defines it, imported at first use of the name, so that the console
@@ -71,6 +72,7 @@ _HOME = {
     "RunFolderError": "icbs.errors",
     "SolverFailureError": "icbs.errors",
     "TrainingModeWarning": "icbs.errors",
+    "Trajectory": "icbs.trajectory.recorder",
     "TrueOptimum": "icbs.enumeration.optimum",
     "UncheckedFileWarning": "icbs.errors",
     "apply_masks": "icbs.export.masks",
@@ -124,6 +126,7 @@ __all__ = [
     "RunFolderError",
     "SolverFailureError",
     "TrainingModeWarning",
+    "Trajectory",
     "TrueOptimum",
     "UncheckedFileWarning",
     "apply_masks",

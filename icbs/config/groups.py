@@ -118,6 +118,16 @@ class StartSettings(Group):
     are exchanged while that lowers the error of the layer's output. Use ``wanda`` or ``exchange``
     for language models.
     """
+    trajectory: Annotated[str | None, Unit("path")] = None
+    """File of a recorded training (:class:`icbs.Trajectory`), for the score ``trajectory``.
+
+    Set it with ``initial`` or ``selection``: the weights' average over training may say more
+    about their importance than their last values.
+    """
+    trajectory_score: Literal["average", "stability", "gradients"] = "average"
+    """Score from a recorded training: magnitude of the average, the same in units of the weights'
+    spread, or accumulated gradients.
+    """
     compare: Scope = "layer"
     """Unit within which weights are ranked: the layer, their output (row) or input (column).
 
