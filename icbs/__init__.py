@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from icbs.config import PrunerConfig
     from icbs.data.losses import CausalLMLoss, ClassificationLoss
     from icbs.enumeration.optimum import TrueOptimum, true_optimum
+    from icbs.density.result import SearchResult
+    from icbs.density.search import search
+    from icbs.density.steps import StepsResult, prune_in_steps
     from icbs.errors import (
         BlockSizeWarning,
         ConfigError,
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
         NothingMovesWarning,
         RunFolderError,
         SolverFailureError,
+        TargetError,
         TrainingModeWarning,
         UncheckedFileWarning,
     )
@@ -69,7 +73,10 @@ _HOME = {
     "RecoveryResult": "icbs.recovery.result",
     "Result": "icbs.run.result",
     "RunFolderError": "icbs.errors",
+    "SearchResult": "icbs.density.result",
     "SolverFailureError": "icbs.errors",
+    "StepsResult": "icbs.density.steps",
+    "TargetError": "icbs.errors",
     "TrainingModeWarning": "icbs.errors",
     "TrueOptimum": "icbs.enumeration.optimum",
     "UncheckedFileWarning": "icbs.errors",
@@ -79,9 +86,11 @@ _HOME = {
     "load_compressed": "icbs.export.compressed",
     "load_masks": "icbs.export.masks",
     "make_blocks": "icbs.pruner",
+    "prune_in_steps": "icbs.density.steps",
     "recover": "icbs.recovery.recover",
     "save_compressed": "icbs.export.compressed",
     "save_masks": "icbs.export.masks",
+    "search": "icbs.density.search",
     "to_torch_pruning": "icbs.export.training",
     "true_optimum": "icbs.enumeration.optimum",
 }
@@ -122,7 +131,10 @@ __all__ = [
     "RecoveryResult",
     "Result",
     "RunFolderError",
+    "SearchResult",
     "SolverFailureError",
+    "StepsResult",
+    "TargetError",
     "TrainingModeWarning",
     "TrueOptimum",
     "UncheckedFileWarning",
@@ -132,9 +144,11 @@ __all__ = [
     "load_compressed",
     "load_masks",
     "make_blocks",
+    "prune_in_steps",
     "recover",
     "save_compressed",
     "save_masks",
+    "search",
     "to_torch_pruning",
     "true_optimum",
 ]
