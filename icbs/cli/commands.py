@@ -20,6 +20,7 @@ from icbs.cli.readiness import readiness
 from icbs.cli.recover import ListsMethods, recover
 from icbs.cli.report import report
 from icbs.cli.resume import resume
+from icbs.cli.search import search
 from icbs.cli.settings import ListsSettings, settings
 from icbs.cli.solve import solve
 from icbs.cli.solvers import solvers
@@ -52,12 +53,12 @@ def options(
 
 
 PANELS = {
-    "Prune models": (prune, resume, recover, report, layers, settings, compress, expand),
+    "Prune models": (prune, search, resume, recover, report, layers, settings, compress, expand),
     "Problems and solvers": (solve, solvers, compare, readiness, blocks, export),
     "Demonstration and data": (demo, fetch),
 }
 #: Commands whose help ends with a list of settings.
-LISTS: dict[Any, type[TyperCommand]] = {prune: ListsSettings, recover: ListsMethods}
+LISTS: dict[Any, type[TyperCommand]] = {prune: ListsSettings, search: ListsSettings, recover: ListsMethods}
 for panel, commands in PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel, cls=LISTS.get(command))(command)

@@ -37,6 +37,20 @@ class Settings(BaseModel):
     """Settings of the pruner."""
     recovery: RecoveryConfig | None = None
     """Settings of the recovery after pruning; None for no recovery."""
+    method: str = "icbs"
+    """Method that makes the masks; see :func:`icbs.search`."""
+    steps: int | list[float] = 1
+    """Number of steps of the density, or the density after each; see
+    :func:`icbs.prune_in_steps`."""
+    decay: str = "cubic"
+    """Course of the density over the steps."""
+    start_density: float = 1.0
+    """Density before the first step."""
+
+    @property
+    def gradual(self) -> bool:
+        """Whether :func:`icbs.prune_in_steps` prunes, rather than a single run of iCBS."""
+        return self.steps != 1 or self.method != "icbs"
 
     @classmethod
     def read(cls, path: Path | None, changes: dict[str, Any]) -> Settings:

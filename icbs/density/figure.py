@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,14 +48,16 @@ def curve_figure(curve: Curve) -> Figure:
     _target_panel(next(axes), curve)
     for name in names:
         _metric_panel(next(axes), curve, name)
-    _cost_panel(next(axes), curve, "size", curve.dense_size, 1e6, "compressed file (MB)")
-    _cost_panel(next(axes), curve, "macs", curve.dense_macs, 1e6, "nonzero MACs (millions)")
+    _cost_panel(next(axes), curve, "size", curve.dense_size, "compressed file", "B")
+    _cost_panel(next(axes), curve, "macs", curve.dense_macs, "nonzero MACs")
     for spare in axes:
         spare.set_axis_off()
     return figure
 
 
 def _target_panel(axes: Any, curve: Curve) -> None:
+    from matplotlib.ticker import FuncFormatter
+
     kind = curve.target.kind
     scale = 100.0 if kind.metric == "accuracy" else 1.0
     for verdict, colour in _COLOURS.items():
@@ -74,10 +77,11 @@ def _target_panel(axes: Any, curve: Curve) -> None:
         )  # fmt: skip
     axes.axhline(scale * curve.target.limit, color="black", lw=1, ls="--", label="target")
     axes.set_ylabel(kind.words + (" (%)" if scale > 1 else ""))
-    if kind.relative and curve.points:
-        limit = scale * curve.target.limit
-        base = scale if kind.ratio else 0.0
-        axes.set_yscale("symlog", linthresh=max(limit - base, 1e-4) * 4)
+    values = [abs(scale * p.value) for p in curve.points if math.isfinite(p.value)]
+    linear = 4 * scale * curve.target.limit
+    if kind.relative and linear and max(values, default=0.0) > 4 * linear:
+        axes.set_yscale("symlog", linthresh=linear)  # far from the target only the order matters
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     _finish(axes)
 
 
@@ -95,16 +99,21 @@ def _metric_panel(axes: Any, curve: Curve, name: str) -> None:
 
 
 def _cost_panel(
-    axes: Any, curve: Curve, name: str, dense: float, unit: float, title: str
+    axes: Any, curve: Curve, name: str, dense: float, title: str, unit: str = ""
 ) -> None:
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
     axes.plot(
         [point.density for point in curve.points],
-        [getattr(point, name) / unit for point in curve.points],
+        [getattr(point, name) for point in curve.points],
         marker="o", ms=4, color="C0", label="pruned",
     )  # fmt: skip
-    axes.axhline(dense / unit, color="black", lw=1, label="dense")
+    axes.axhline(dense, color="black", lw=1, label="dense")
     axes.set_ylabel(title)
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(EngFormatter(unit))
     _finish(axes)
 
 

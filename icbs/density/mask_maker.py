@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 from torch import Tensor, nn
 
@@ -30,8 +30,6 @@ METHODS = (ICBS, *get_args(Method))
 """Methods that make masks: iCBS, and those of :func:`icbs.layerwise.prune_layerwise`."""
 MODEL = "compressed.safetensors"
 """The pruned, and recovered, model of a folder: the last file that is written."""
-_LAYERWISE = ("density", "densities", "include", "exclude", "compare", "constraint")
-"""Settings that layer-wise methods respect."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,10 @@ class MaskMaker:
     recovery: RecoveryConfig | None = None
     solver: Any = None
     """Instance of a solver, for iCBS."""
+    layerwise_settings: ClassVar[tuple[str, ...]] = (
+        "density", "densities", "include", "exclude", "compare", "constraint",
+    )  # fmt: skip
+    """Settings that methods other than iCBS respect."""
 
     @classmethod
     def of(
@@ -87,7 +89,7 @@ class MaskMaker:
         if method == ICBS:
             Pruner(config, solver=solver)
         else:
-            unused = sorted(config.model_fields_set - {*_LAYERWISE, "allocation"})
+            unused = sorted(config.model_fields_set - {*cls.layerwise_settings, "allocation"})
             if unused or solver is not None or config.allocation != "uniform":
                 names = unused or (["solver"] if solver is not None else ["allocation"])
                 raise ConfigError(
