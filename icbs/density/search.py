@@ -196,7 +196,7 @@ def search(
         target.check_dense(dense)
         found = Search(
             plain, samples, loss, maker, judge, target, folder, confidence, certain, dense,
-            callback, (rounded(low), rounded(high), tolerance),
+            callback, (rounded(low), rounded(high), tolerance), run is not None,
         )  # fmt: skip
         stack.enter_context(folder.opened(found.facts(tested)))
         return found.run()
@@ -263,6 +263,8 @@ class Search:
     callback: Callable[[SearchProgress], object] | None
     range: tuple[float, float, float]
     """Lowest and highest density, and tolerance."""
+    draw: bool = True
+    """Whether the curve is written and drawn at the end."""
     points: list[Point] = field(default_factory=list)
     _norms: dict[str, Tensor] | None = None
 
@@ -324,7 +326,8 @@ class Search:
             best = min(density for density, good in met.items() if good)
             state, masks = load_compressed(density_folder(self.folder.path, best) / MODEL)
             result = SearchResult.of(best, masks, self.curve)
-            write_result(self.folder, result)
+            if self.draw:
+                write_result(self.folder, result)
         except BaseException:
             self.model.load_state_dict(self.state)
             raise
@@ -347,7 +350,8 @@ class Search:
             f"{high:g}, the highest, {self.target.kind.words} is {self.curve.spell(point)}; choose "
             "a weaker target, a higher density (high), or another method or recovery"
         )
-        write_answer(self.folder, self.curve, [why])
+        if self.draw:
+            write_answer(self.folder, self.curve, [why])
         raise TargetError(why)
 
     def _try(self, density: float) -> Point:

@@ -17,6 +17,8 @@ from icbs.formatting import STANDARD_ERROR, number, significant
 Verdict = Literal["meets", "misses", "uncertain", "unknown"]
 RESAMPLES = 2000
 """Number of bootstrap samples of an interval."""
+ROUNDING = 1e-9
+"""Excess over a limit that is attributed to rounding."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ class Target:
         low, high = self._interval(dense, found, confidence)
         value = found.figures[metric]
         if self.kind.relative:
-            value = self.kind.sign * (value - dense.figures[metric])
+            value = self.kind.sign * (value - dense.figures[metric]) + 0.0  # -0 is 0
         if self.kind.ratio:
             value, low, high = (_exp(x) for x in (value, low, high))
         met = self._meets(value)
@@ -182,7 +184,10 @@ class Target:
         return Judgement(value, low, high, met, verdict)
 
     def _meets(self, value: float) -> bool:
-        return value <= self.limit if self.kind.relative else value >= self.limit
+        # Differences of shares are rounded: 1 - 0.97 is above 0.03.
+        if self.kind.relative:
+            return value <= self.limit + ROUNDING
+        return value >= self.limit - ROUNDING
 
     def _interval(
         self, dense: Measurement, found: Measurement, confidence: float
@@ -196,7 +201,7 @@ class Target:
             return _normal(found.figures[metric], _error(found, metric), confidence)
         other = dense.each.get(metric)
         if own is not None and other is not None and own.shape == other.shape:
-            return bootstrap_mean((self.kind.sign * (own - other)).numpy(), confidence)
+            return bootstrap_mean((self.kind.sign * (own - other) + 0.0).numpy(), confidence)
         change = self.kind.sign * (found.figures[metric] - dense.figures[metric])
         return _normal(change, math.hypot(_error(found, metric), _error(dense, metric)), confidence)
 
