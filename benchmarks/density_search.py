@@ -24,7 +24,7 @@ import typer
 from icbs import TargetError, search
 from icbs.data.samples import Samples
 from icbs.density.judge import by_task
-from icbs.density.search import SearchProgress
+from icbs.density.runs import SearchProgress
 from icbs.formatting import byte_size
 from icbs.zoo import Task, load_task
 from problems.files import write_text

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from icbs.blocks.block import Block
     from icbs.config import PrunerConfig
     from icbs.data.losses import CausalLMLoss, ClassificationLoss
-    from icbs.enumeration.optimum import TrueOptimum, true_optimum
     from icbs.density.result import SearchResult
     from icbs.density.search import search
     from icbs.density.steps import StepsResult, prune_in_steps
+    from icbs.enumeration.optimum import TrueOptimum, true_optimum
     from icbs.errors import (
         BlockSizeWarning,
         ConfigError,

@@ -58,7 +58,11 @@ PANELS = {
     "Demonstration and data": (demo, fetch),
 }
 #: Commands whose help ends with a list of settings.
-LISTS: dict[Any, type[TyperCommand]] = {prune: ListsSettings, search: ListsSettings, recover: ListsMethods}
+LISTS: dict[Any, type[TyperCommand]] = {
+    prune: ListsSettings,
+    search: ListsSettings,
+    recover: ListsMethods,
+}
 for panel, commands in PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel, cls=LISTS.get(command))(command)

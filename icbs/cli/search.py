@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from icbs.cli.config_file import Settings
-    from icbs.density.search import SearchProgress
+    from icbs.density.runs import SearchProgress
 
 WHAT, TARGET = "Model and data (--model, --task or --config)", "Target (one of them)"
 METHOD, RANGE = "Method", "Range and certainty"
@@ -45,9 +45,7 @@ def search(
     ] = None,
     text: Annotated[
         str | None,
-        typer.Option(
-            help="Texts for --model.", show_default="wikipedia", rich_help_panel=WHAT
-        ),
+        typer.Option(help="Texts for --model.", show_default="wikipedia", rich_help_panel=WHAT),
     ] = None,
     max_loss_increase: Annotated[
         float | None,
@@ -94,9 +92,7 @@ def search(
         ),
     ] = None,
     settings: Set = [],  # noqa: B006
-    low: Annotated[
-        float, typer.Option(help="Lowest density.", rich_help_panel=RANGE)
-    ] = 0.01,
+    low: Annotated[float, typer.Option(help="Lowest density.", rich_help_panel=RANGE)] = 0.01,
     high: Annotated[
         float, typer.Option(help="Highest density, which is tried first.", rich_help_panel=RANGE)
     ] = 0.9,
@@ -200,7 +196,7 @@ def _search(
     chosen: Settings,
     given: set[str],
     run: Path | None,
-    targets: dict[str, float | None],
+    targets: dict[str, Any],
     options: dict[str, Any],
     judge: str,
 ) -> None:

@@ -16,7 +16,8 @@ from icbs.cli.user_code import absolute_paths, allow_local_imports
 from icbs.config import PrunerConfig
 from icbs.density.folder import MakerFolder
 from icbs.density.mask_maker import ICBS, MODEL, MaskMaker
-from icbs.density.steps import MANIFEST, StepsProgress, prune_in_steps, step_configs
+from icbs.density.step_settings import step_configs
+from icbs.density.steps import MANIFEST, StepsProgress, prune_in_steps
 from icbs.errors import ConfigError
 from icbs.export.pretrained import PRETRAINED
 from icbs.formatting import byte_size, duration
@@ -84,7 +85,9 @@ def prune_with_steps(chosen: Settings) -> None:
     if work.tokenizer is not None:
         work.tokenizer.save_pretrained(folder / PRETRAINED)
     size = byte_size((folder / MODEL).stat().st_size)
-    summary = f"{chosen.method}, density {result.density:.4f}, {duration(result.seconds)}; masks and "
+    summary = (
+        f"{chosen.method}, density {result.density:.4f}, {duration(result.seconds)}; masks and "
+    )
     console.print(
         Text.assemble(summary, f"compressed model ({size}) in ", (str(folder), "bold")),
         highlight=False,

@@ -12,43 +12,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from icbs.config.messages import brief
+from icbs.config.neural_compressor_words import (
+    CRITERIA,
+    DECAYS,
+    LISTS,
+    MAX_STEPS,
+    METHODS,
+    REFUSED,
+    WITHOUT_MEANING,
+    WORDS,
+)
 from icbs.config.plain_yaml import PlainYamlError, load_plain
 from icbs.errors import ConfigError
 from problems.suggest import did_you_mean
-
-MAX_STEPS = 100
-"""Largest number of pruning steps that are accepted: each is a run of its own here."""
-DECAYS = {"exp": "exponential", "cos": "late-cosine", "cube": "late-cubic", "linear": "linear"}
-"""Its decay types → ours, with the same formulas (``schedulers.py``)."""
-CRITERIA = {
-    "magnitude": {"initial": "magnitude"},
-    "snip": {"initial": "gradient"},
-    "snip_momentum": {"initial": "gradient"},
-}
-"""Its pruning types → scores of our initial masks."""
-METHODS = {"sparse_gpt": "sparsegpt", "wanda": "wanda"}
-"""Its pruning types → our methods other than iCBS."""
-REFUSED = {
-    "gradient": "it ranks by |g| alone; snip is |w·g|",
-    "pattern_lock": "it trains under fixed masks; use icbs.hold_masks in your training",
-    "retrain_free": "use icbs prune with groups, and --recover for new values",
-    "block_mask": "use icbs prune with groups",
-    "dsnot": "use method exchange, which exchanges weights by the error of the output",
-    "mha_pruning": "use icbs prune with groups of heads",
-}
-"""Pruning types without a meaning here → the remedy."""
-WITHOUT_MEANING = {
-    "reg_type": "pruning here does not train; regularise in your own training",
-    "reduce_type": "scores of a group are not reduced in this way",
-    "parameters": "they are for regularisation in training",
-    "resume_from_pruned_checkpoint": "use icbs resume",
-    "low_memory_usage": "use max_memory",
-    "backend": "devices are those of the model",
-    "sub_type": "use a pruning_type",
-    "dynamic": "use icbs search for the density",
-    "hpo": "use icbs search for the density",
-}
-"""Words without a meaning here → the remedy."""
 
 
 class Translation(NamedTuple):
@@ -60,7 +36,7 @@ class Translation(NamedTuple):
 
 def has_its_words(content: Mapping[str, Any]) -> bool:
     """Whether a file of settings has words of Neural Compressor at its top level."""
-    return any(name in WORDS or name in WITHOUT_MEANING or name in _LISTS for name in content)
+    return any(name in WORDS or name in WITHOUT_MEANING or name in LISTS for name in content)
 
 
 def from_neural_compressor(source: Mapping[str, Any] | str | Path) -> Translation:
@@ -123,7 +99,7 @@ def _read(source: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
 def _configs(content: dict[str, Any]) -> list[dict[str, Any]]:
     """Remove and return the list of configurations of different layers."""
     found: list[dict[str, Any]] = []
-    for name in _LISTS:
+    for name in LISTS:
         if (given := content.pop(name, None)) is None:
             continue
         parts = given if isinstance(given, list) else [given]
@@ -212,7 +188,9 @@ def _pattern(
             raise ConfigError(f"pattern = {pattern!r}: prunes {pruned} of {of} weights")
         own["constraint"] = f"{of - pruned}:{of}"
         if 2 * pruned != of:
-            notes.append(f"pattern {pattern} prunes {pruned} of {of}: constraint {of - pruned}:{of}")
+            notes.append(
+                f"pattern {pattern} prunes {pruned} of {of}: constraint {of - pruned}:{of}"
+            )
     elif pattern in ("channelx1", "1xchannel"):
         linear = _names(words, "pruning_op_types") == ["Linear"]
         own["groups"] = "neurons" if linear else "channels"
@@ -286,17 +264,15 @@ def _criterion(
     )
     if name == "snip_momentum":
         notes.append(
-            "snip_momentum without training is a single step of its recursion, which ranks as snip; "
-            "record your training (icbs.Trajectory) for the momentum"
+            "snip_momentum without training is a single step of its recursion, which ranks as "
+            "snip; record your training (icbs.Trajectory) for the momentum"
         )
 
 
 def _steps(
     words: Mapping[str, Any], own: dict[str, Any], found: dict[str, Any], notes: list[str]
 ) -> None:
-    decay = _choice(
-        "sparsity_decay_type", _text(words, "sparsity_decay_type", "exp"), DECAYS
-    )
+    decay = _choice("sparsity_decay_type", _text(words, "sparsity_decay_type", "exp"), DECAYS)
     start, end = _number(words, "start_step", 0), _number(words, "end_step", 0)
     every = _number(words, "pruning_frequency", words.get("pruning_frequence", 1))
     if start > end or every < 1:
@@ -349,7 +325,7 @@ def _layers(
 
 def _add_layers(configs: Sequence[dict[str, Any]], own: dict[str, Any]) -> None:
     """Set densities of layers from several configurations."""
-    densities = {}
+    densities: dict[str, float] = {}
     for part in configs:
         names = _names(part, "op_names")
         if not names:
@@ -372,11 +348,3 @@ def _expression(name: str) -> str:
 
 Translator = Callable[[Mapping[str, Any], dict[str, Any], dict[str, Any], list[str]], None]
 _TRANSLATORS: tuple[Translator, ...] = (_pattern, _sparsity, _criterion, _steps, _layers)
-_LISTS = ("pruning_configs", "weight_compression")
-WORDS = (
-    *("pattern", "pruning_scope", "sparsity_decay_type", "target_sparsity", "pruning_type"),
-    *("start_step", "end_step", "pruning_frequency", "pruning_frequence"),
-    *("op_names", "excluded_op_names", "pruning_op_types"),
-    *("min_sparsity_ratio_per_op", "max_sparsity_ratio_per_op"),
-)
-"""Words with a meaning here."""

@@ -57,5 +57,5 @@ def nonzero_macs(model: nn.Module, positions: dict[str, int]) -> int:
         See :func:`count_positions`.
     """
     modules = modules_of(model)
-    counts = {name: int(modules[name].weight.count_nonzero()) for name in positions}  # type: ignore[operator,union-attr]
+    counts = {name: int(modules[name].weight.count_nonzero()) for name in positions}  # type: ignore[operator]
     return sum(count * positions[name] for name, count in counts.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -142,8 +143,8 @@ def _losses(objective: Objective, outputs: Any, targets: Tensor) -> Tensor:
     if any(tensor.ndim == 0 or len(tensor) != count for tensor in tensors(outputs)):
         outputs = logits_of(outputs)  # parts that don't belong to samples can't be divided
     each = [
-        objective.total(tree_map(lambda t, i=i: t[i : i + 1], outputs), targets[i : i + 1])
-        for i in range(count)
+        objective.total(tree_map(itemgetter(part), outputs), targets[part])
+        for part in (slice(i, i + 1) for i in range(count))
     ]
     return torch.stack(each).double().cpu()
 

@@ -119,9 +119,7 @@ class MaskMaker:
         ------
         ConfigError
         """
-        return PrunerConfig.of(
-            **self.config.model_dump(exclude_unset=True) | {"density": density}
-        )
+        return PrunerConfig.of(**self.config.model_dump(exclude_unset=True) | {"density": density})
 
     def make(
         self,

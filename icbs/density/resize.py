@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ def input_norms(
     return found
 
 
-def _runner(model: nn.Module, piece: Samples) -> object:
+def _runner(model: nn.Module, piece: Samples) -> Callable[[], object]:
     return lambda: call(model, piece.inputs)
 
 

@@ -162,13 +162,17 @@ class SearchResult:
             lines.append(f"certain at {curve.confidence:.0%}: the whole interval meets the target")
         else:
             sure = "no density" if self.lowest_certain is None else f"{self.lowest_certain:g}"
-            bound = "the lowest tried" if self.highest_missed is None else f"{self.highest_missed:g}"
+            bound = (
+                "the lowest tried" if self.highest_missed is None else f"{self.highest_missed:g}"
+            )
             lines.append(
-                f"uncertain between {bound} and {sure}: intervals of {curve.confidence:.0%} contain "
-                "the target; more samples narrow them"
+                f"uncertain between {bound} and {sure}: intervals of {curve.confidence:.0%} "
+                "contain the target; more samples narrow them"
             )
         if (other := self._not_monotone()) is not None:
-            lines.append(f"not monotone: density {other:g} misses the target, although it is denser")
+            lines.append(
+                f"not monotone: density {other:g} misses the target, although it is denser"
+            )
         lines.append(
             f"{counted(len(curve.points), 'density').replace('densitys', 'densities')} tried; "
             f"judged on {curve.judge}, which pruning did not see"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from icbs.errors import ConfigError
 from problems.suggest import did_you_mean
@@ -116,7 +117,7 @@ def check_densities(densities: Sequence[float], final: float | None) -> list[flo
     found = [float(value) for value in densities]
     if not found or not all(0 < value < 1 for value in found):
         raise ConfigError(f"steps = {found}: give densities between 0 and 1")
-    if any(after >= before for before, after in zip(found, found[1:], strict=False)):
+    if any(after >= before for before, after in pairwise(found)):
         raise ConfigError(f"steps = {found}: each density must be below the one before it")
     if final is not None and found[-1] != final:
         raise ConfigError(

@@ -24,8 +24,8 @@ from icbs.density.folder import MakerFolder, tensors_digest_of
 from icbs.density.judge import as_batches
 from icbs.density.mask_maker import ICBS, MODEL, Made, MaskMaker
 from icbs.density.resize import input_norms, resize_masks
-from icbs.density.schedule import check_densities, density_after, density_steps
-from icbs.errors import ConfigError, RunFolderError
+from icbs.density.step_settings import step_configs
+from icbs.errors import RunFolderError
 from icbs.export.compressed import save_compressed
 from icbs.export.masks import save_masks
 from icbs.layerwise.sweep import pieces_of
@@ -104,8 +104,8 @@ def prune_in_steps(
 
     Between steps a recovery can change the kept weights. iCBS starts each step from the masks of
     the last one, pruned further, and pruned weights return at their dense values when others move;
-    its ``passes`` and ``time_limit`` are those of all steps together. Other methods rank the weights
-    of the pruned model, in which pruned ones are 0 (gradual pruning, Zhu and Gupta, arXiv
+    its ``passes`` and ``time_limit`` are those of all steps together. Other methods rank the
+    weights of the pruned model, in which pruned ones are 0 (gradual pruning, Zhu and Gupta, arXiv
     1710.01878).
 
     Parameters
@@ -176,51 +176,6 @@ def prune_in_steps(
         }
         stack.enter_context(folder.opened(facts))
         return _Steps(plain, samples, loss, maker, configs, folder, callback).run()
-
-
-def step_configs(
-    maker: MaskMaker, steps: int | Sequence[float], decay: str, start: float
-) -> list[PrunerConfig]:
-    """Return the settings of each step; the last has the density of the run.
-
-    Raises
-    ------
-    ConfigError
-        See :func:`prune_in_steps`.
-    """
-    config = maker.config
-    named = "density" in config.model_fields_set
-    if isinstance(steps, int):
-        densities = density_steps(config.density, steps, decay, start)
-    else:
-        densities = check_densities(steps, config.density if named else None)
-        if config.densities:
-            raise ConfigError(
-                "densities of single layers need a number of steps, and steps is a list of "
-                "densities; give the number and a decay"
-            )
-    count = len(densities)
-    shared: dict[str, Any] = {}
-    if maker.method == ICBS and count > 1 and config.time_limit is not None:
-        shared["time_limit"] = config.time_limit / count
-    found = []
-    for number, density in enumerate(densities, 1):
-        own = dict(shared)
-        if maker.method == ICBS and count > 1:
-            own["passes"] = config.passes * number // count - config.passes * (number - 1) // count
-        own["densities"] = {
-            pattern: value
-            if value >= start
-            else density_after(number, count, value, decay, start)
-            for pattern, value in config.densities.items()
-        }
-        given = config.model_dump(exclude_unset=True) | {"density": density}
-        found.append(PrunerConfig.of(**given | (own if own["densities"] else _without(own))))
-    return found
-
-
-def _without(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name != "densities"}
 
 
 @dataclass

@@ -192,7 +192,7 @@ class Target:
     def _interval(
         self, dense: Measurement, found: Measurement, confidence: float
     ) -> tuple[float, float]:
-        """Ends of the interval of the value, before the exponential."""
+        """Return the ends of the interval of the value, before the exponential."""
         metric = self.kind.metric
         own = found.each.get(metric)
         if not self.kind.relative:

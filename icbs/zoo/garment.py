@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -47,5 +49,5 @@ def load(seed: Seed = 0, epochs: Count = EPOCHS, report: Report | None = None) -
     def evaluate(candidate: nn.Module) -> dict[str, float]:
         return classification(candidate(test_images), test_labels)
 
-    figures = per_sample(test_images, test_labels)
+    figures: dict[str, Any] = per_sample(test_images, test_labels)
     return Task("garment", model, [(images, labels)], nn.CrossEntropyLoss(), evaluate, **figures)

@@ -84,9 +84,7 @@ def classification(
     }
 
 
-def per_sample(
-    inputs: Tensor, classes: Tensor
-) -> dict[str, Callable[[nn.Module], Tensor]]:
+def per_sample(inputs: Tensor, classes: Tensor) -> dict[str, Callable[[nn.Module], Tensor]]:
     """Return the fields ``losses`` and ``correct`` of the task of a small classifier.
 
     Parameters

@@ -25,14 +25,14 @@ from icbs.model.finding import find_layers
 from tests.icbs.conftest import make_toy
 
 
-@given(
-    st.floats(0.001, 0.9), st.integers(1, 50), st.sampled_from(DECAYS), st.floats(0.91, 1.0)
-)
+@given(st.floats(0.001, 0.9), st.integers(1, 50), st.sampled_from(DECAYS), st.floats(0.91, 1.0))
 def test_schedules_decrease_and_end_exactly_at_the_density(final, steps, decay, start):
     found = density_steps(final, steps, decay, start)
     assert len(found) == steps
     assert found[-1] == final
-    assert all(after <= before + 1e-12 for before, after in zip([start, *found], found, strict=False))
+    assert all(
+        after <= before + 1e-12 for before, after in zip([start, *found], found, strict=False)
+    )
     assert all(final <= density <= start for density in found)
 
 
@@ -194,7 +194,9 @@ def test_a_perplexity_ratio_is_the_exponential_of_the_increase():
     found = target.judge(measured(losses), measured(losses + 0.05), 0.95)
     assert found.value == pytest.approx(math.exp(0.05))
     assert found.verdict == "meets"
-    with pytest.raises(ConfigError, match="only language models have; use max_loss_increase=0.0953"):
+    with pytest.raises(
+        ConfigError, match="only language models have; use max_loss_increase=0.0953"
+    ):
         target.check_dense(measured(losses))
 
 
@@ -261,9 +263,13 @@ def test_held_out_figures_are_those_of_the_whole(toy):
     with torch.no_grad():
         outputs = toy.model(x)
     assert found.figures["loss"] == pytest.approx(float(toy.loss(outputs, y)), rel=1e-5)
-    assert found.figures["accuracy"] == pytest.approx(float((outputs.argmax(1) == y).double().mean()))
+    assert found.figures["accuracy"] == pytest.approx(
+        float((outputs.argmax(1) == y).double().mean())
+    )
     each = nn.functional.cross_entropy(outputs, y, reduction="none").double()
     assert torch.allclose(found.each["loss"], each)
     # Targets that are no classes have no accuracy.
-    regression = by_samples(Samples(x, outputs + 1), nn.MSELoss(), toy.model, batch_size=99, about="")
+    regression = by_samples(
+        Samples(x, outputs + 1), nn.MSELoss(), toy.model, batch_size=99, about=""
+    )
     assert set(regression.measure(toy.model).each) == {"loss"}

@@ -11,9 +11,9 @@ from torch import nn
 
 import icbs
 from icbs import ConfigError, RunFolderError, TargetError, search
+from icbs.data.samples import Samples
 from icbs.density import mask_maker
 from icbs.density.judge import by_samples
-from icbs.data.samples import Samples
 from icbs.export.compressed import load_compressed
 from icbs.layerwise import prune_layerwise
 from tests.icbs.conftest import Toy, make_toy
@@ -67,7 +67,7 @@ def test_icbs_starts_from_its_neighbour_and_writes_the_curve(tmp_path):
     assert first.start is None
     folders = {p.density: tmp_path / "s" / f"density-{p.density:g}" for p in points}
     for point in points:
-        state, masks = load_compressed(folders[point.density] / "compressed.safetensors")
+        _, masks = load_compressed(folders[point.density] / "compressed.safetensors")
         assert point.size == (folders[point.density] / "compressed.safetensors").stat().st_size
         kept = sum(int(mask.sum()) for mask in masks.values())
         assert point.kept == kept / 624

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ def test_masks_by_magnitude_are_nested_and_those_of_one_step():
 
     found = run(toy, steps=[0.6, 0.4, 0.2], method="magnitude", callback=note)
     assert len(seen) == 3
-    for before, after in zip(seen, seen[1:], strict=False):
+    for before, after in pairwise(seen):
         assert all(not (after[n][before[n] == 0]).any() for n in before)
     one = run(make_toy(), steps=1, method="magnitude")
     assert all(torch.equal(mask, one.masks[name]) for name, mask in found.masks.items())

@@ -9,13 +9,8 @@ import pytest
 
 from icbs import ConfigError, PrunerConfig
 from icbs.cli.config_file import Settings
-from icbs.config.neural_compressor import (
-    DECAYS,
-    REFUSED,
-    WITHOUT_MEANING,
-    WORDS,
-    from_neural_compressor,
-)
+from icbs.config.neural_compressor import from_neural_compressor
+from icbs.config.neural_compressor_words import DECAYS, REFUSED, WITHOUT_MEANING, WORDS
 from icbs.density.schedule import density_after
 from icbs.model.finding import find_layers
 from tests.icbs.conftest import make_toy
