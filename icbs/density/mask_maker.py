@@ -86,6 +86,11 @@ class MaskMaker:
                 f"constraint {config.pattern} fixes the density at {config.pattern.density:g}; "
                 "leave it out where several densities are tried"
             )
+        if getattr(config, "budget", None) is not None:
+            raise ConfigError(
+                "a budget takes the place of the density; leave it out where several densities "
+                "are tried"
+            )
         if method == ICBS:
             Pruner(config, solver=solver)
         else:

@@ -57,6 +57,8 @@ def test_a_search_prints_its_answer_and_is_continued_by_the_same_command(tmp_pat
     assert again.exit_code == 0, again.output
     assert json.loads((folder / "answer.json").read_text()) == answer  # seconds as well
     assert len(list((tmp_path / "runs").iterdir())) == 1
+    refused = icbs("report", folder)
+    assert "it contains the runs density-0.2" in words(refused)
     report = icbs("report", folder / "density-0.9")
     assert report.exit_code == 0, report.output
 
