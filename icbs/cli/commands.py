@@ -21,7 +21,7 @@ from icbs.cli.recover import ListsMethods, recover
 from icbs.cli.report import report
 from icbs.cli.resume import resume
 from icbs.cli.search import search
-from icbs.cli.settings import ListsSettings, settings
+from icbs.cli.settings import ListsSearchSettings, ListsSettings, settings
 from icbs.cli.solve import solve
 from icbs.cli.solvers import solvers
 
@@ -60,7 +60,7 @@ PANELS = {
 #: Commands whose help ends with a list of settings.
 LISTS: dict[Any, type[TyperCommand]] = {
     prune: ListsSettings,
-    search: ListsSettings,
+    search: ListsSearchSettings,
     recover: ListsMethods,
 }
 for panel, commands in PANELS.items():
