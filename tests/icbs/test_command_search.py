@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from icbs.zoo import Task
+from tests.icbs import language
 from tests.icbs.conftest import make_toy
 from tests.icbs.test_cli import icbs
 
@@ -143,3 +144,22 @@ def test_wrong_steps_are_one_line(tmp_path, arguments, message):
     assert result.exit_code == 2
     assert message in words(result)
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("method", [pytest.param("icbs", marks=pytest.mark.slow), "sparsegpt"])
+def test_a_language_model_by_its_perplexity(tmp_path, method):
+    model = language.save(tmp_path / "model")
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n\n".join(language.make_texts(80)), encoding="utf-8")
+    fast = ("--set", "passes=2", "--set", "block_size=32") if method == "icbs" else ()
+    result = icbs(
+        *("search", "--model", model, "--text", texts, "--max-perplexity-ratio", "1.02"),
+        *("--set", "task_options.length=32", "--low", "0.3", "--tolerance", "0.5"),
+        *("--method", method, "--run", tmp_path / "s", *fast),
+    )
+    assert result.exit_code == 0, result.output
+    answer = json.loads((tmp_path / "s" / "answer.json").read_text())
+    assert "meets the target perplexity ratio ≤ 1.020" in words(result)
+    for point in answer["points"]:
+        assert 0.9 < point["low"] <= point["value"] <= point["high"] < 1.5
+        assert point["figures"]["perplexity"] > 1
