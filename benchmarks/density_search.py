@@ -35,20 +35,13 @@ SAMPLES = 8192
 """Training samples for masks and weights."""
 MAX_ACCURACY_LOSS = 0.005
 ICBS: dict[str, Any] = {"method": "icbs", "passes": 30, "initial": "wanda"}
-RECOVERED: dict[str, Any] = {
-    "recover": "least-squares",
-    "low": 0.05,
-    "high": 0.3,
-    "tolerance": 0.1,
-}
-"""With a recovery; a narrower range and a coarser answer, as each run takes longer."""
 METHODS: dict[str, dict[str, Any]] = {
     "magnitude": {"method": "magnitude"},
     "Wanda": {"method": "wanda"},
     "SparseGPT": {"method": "sparsegpt"},
     "iCBS": ICBS,
-    "magnitude, recovery `least-squares`": {"method": "magnitude"} | RECOVERED,
-    "iCBS, recovery `least-squares`": ICBS | RECOVERED,
+    "magnitude, recovery `least-squares`": {"method": "magnitude", "recover": "least-squares"},
+    "iCBS, recovery `least-squares`": ICBS | {"recover": "least-squares"},
 }
 TASKS: dict[str, dict[str, Any]] = {
     "garment": {},
@@ -99,7 +92,8 @@ def run(task: Task, name: str, tolerance: float, out: Path) -> dict[str, Any]:
             evaluate=by_task(task),
             run=folder / "search",
             callback=show,
-            **{"tolerance": tolerance} | settings,
+            tolerance=tolerance,
+            **settings,
         )
     except TargetError as error:
         row["error"] = str(error)
@@ -127,31 +121,29 @@ def table(task: str, rows: list[dict[str, Any]], tolerance: float) -> list[str]:
     """Return the section of a task in Markdown."""
     done = [row for row in rows if "error" not in row]
     dense = done[0]
-    threads = dense["threads"]
     lines = [
         f"## {task}",
         "",
         f"Dense: {dense['dense']['accuracy']:.2%} test accuracy, "
         f"{byte_size(dense['dense_size'])}, {dense['dense_macs']:,} MACs. {SAMPLES:,} training "
-        f"samples for masks and recovery; densities to {tolerance:.0%}, with a recovery to "
-        f"{RECOVERED['tolerance']:.0%}; {threads} thread"
-        f"{'s' * (threads > 1)}. A sparsity is certain if the whole 95 % interval of the loss of "
+        f"samples for masks and recovery; densities to {tolerance:.0%}. A "
+        "sparsity is certain if the whole 95 % interval of the loss of "
         "accuracy, paired over test samples, is within the target.",
         "",
         "| method | largest sparsity | accuracy loss (95% interval) | certain | compressed file | "
-        "nonzero MACs | runs | seconds |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "nonzero MACs | runs |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
         if "error" in row:
-            lines.append(f"| {row['method']} | none | {row['error']} | | | | | |")
+            lines.append(f"| {row['method']} | none | {row['error']} | | | | |")
             continue
         certain = row["lowest_certain"]
         point = row["point"]
         lines.append(
             f"| {row['method']} | {1 - row['density']:.1%} | {row['spelled']} | "
             f"{'none' if certain is None else f'{1 - certain:.1%}'} | {byte_size(point['size'])} | "
-            f"{point['macs']:,} | {row['runs']} | {row['seconds']:.0f} |"
+            f"{point['macs']:,} | {row['runs']} |"
         )
     return [*lines, ""]
 
