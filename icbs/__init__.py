@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from icbs.blocks.block import Block
     from icbs.config import PrunerConfig
     from icbs.data.losses import CausalLMLoss, ClassificationLoss
+    from icbs.density.result import SearchResult
+    from icbs.density.search import search
+    from icbs.density.steps import StepsResult, prune_in_steps
     from icbs.enumeration.optimum import TrueOptimum, true_optimum
     from icbs.errors import (
         BlockSizeWarning,
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
         NothingMovesWarning,
         RunFolderError,
         SolverFailureError,
+        TargetError,
         TrainingModeWarning,
         UncheckedFileWarning,
     )
@@ -70,7 +74,10 @@ _HOME = {
     "RecoveryResult": "icbs.recovery.result",
     "Result": "icbs.run.result",
     "RunFolderError": "icbs.errors",
+    "SearchResult": "icbs.density.result",
     "SolverFailureError": "icbs.errors",
+    "StepsResult": "icbs.density.steps",
+    "TargetError": "icbs.errors",
     "TrainingModeWarning": "icbs.errors",
     "Trajectory": "icbs.trajectory.recorder",
     "TrueOptimum": "icbs.enumeration.optimum",
@@ -81,9 +88,11 @@ _HOME = {
     "load_compressed": "icbs.export.compressed",
     "load_masks": "icbs.export.masks",
     "make_blocks": "icbs.pruner",
+    "prune_in_steps": "icbs.density.steps",
     "recover": "icbs.recovery.recover",
     "save_compressed": "icbs.export.compressed",
     "save_masks": "icbs.export.masks",
+    "search": "icbs.density.search",
     "to_torch_pruning": "icbs.export.training",
     "true_optimum": "icbs.enumeration.optimum",
 }
@@ -124,7 +133,10 @@ __all__ = [
     "RecoveryResult",
     "Result",
     "RunFolderError",
+    "SearchResult",
     "SolverFailureError",
+    "StepsResult",
+    "TargetError",
     "TrainingModeWarning",
     "Trajectory",
     "TrueOptimum",
@@ -135,9 +147,11 @@ __all__ = [
     "load_compressed",
     "load_masks",
     "make_blocks",
+    "prune_in_steps",
     "recover",
     "save_compressed",
     "save_masks",
+    "search",
     "to_torch_pruning",
     "true_optimum",
 ]

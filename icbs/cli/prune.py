@@ -22,10 +22,14 @@ WHAT, MORE = "Model and data (--model, --task or --config)", "Other settings, an
 #: Headings of the groups of settings (:mod:`icbs.config.groups`) that have flags.
 LAYERS, START, BLOCKS = "Layers and density", "Initial masks", "Blocks"
 WEIGHTS = "Weights"
+STEPS = "Method and steps of the density"
 SOLVER, BUDGET, RUN_FOLDER = "Solver", "Budget and numbers", "Run folder"
 
 #: Settings for ``--set`` other than the pruner's.
-OUTER = ("enumerate_masks", "evaluate_every", "recovery", "task_options")
+OUTER = (
+    *("enumerate_masks", "evaluate_every", "recovery", "task_options"),
+    *("method", "steps", "decay", "start_density"),
+)
 
 Set = Annotated[
     list[str],
@@ -167,6 +171,32 @@ def prune(
             rich_help_panel=MORE,
         ),
     ] = False,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="Method: icbs, or magnitude, wanda, exchange, sparsegpt or alps.",
+            show_default="icbs",
+            rich_help_panel=STEPS,
+        ),
+    ] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(
+            help="Steps in which the density decreases: their number, or densities such as "
+            "0.5,0.2,0.1. --recover follows each step.",
+            show_default="1",
+            rich_help_panel=STEPS,
+        ),
+    ] = None,
+    decay: Annotated[
+        str | None,
+        typer.Option(
+            help="Course of the density: linear, cubic, cosine, exponential, late-cubic or "
+            "late-cosine.",
+            show_default="cubic",
+            rich_help_panel=STEPS,
+        ),
+    ] = None,
     recover: Annotated[
         str | None,
         typer.Option(
@@ -230,13 +260,40 @@ def prune(
         "run": run,
         "enumerate_masks": enumerate_masks or None,
         "recovery.method": recover,
+        "method": method,
+        "steps": None if steps is None else _steps(steps),
+        "decay": decay,
     }
     changes = {name: value for name, value in flags.items() if value is not None}
     changes |= {
         name if name.partition(".")[0] in OUTER else f"pruner.{name}": value
         for name, value in parse_assignments(settings).items()
     }
-    _prune(Settings.read(config, changes))
+    chosen = Settings.read(config, changes)
+    if chosen.gradual:
+        from icbs.cli.steps import prune_with_steps
+
+        prune_with_steps(chosen)
+    else:
+        _prune(chosen)
+
+
+def _steps(text: str) -> int | list[float]:
+    """Read a number of steps, or densities with commas between them.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither.
+    """
+    from icbs.errors import ConfigError
+
+    try:
+        return int(text) if text.strip().isdigit() else [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(
+            f"--steps is {text!r}; give a number, such as 5, or densities, such as 0.5,0.2,0.1"
+        ) from None
 
 
 def _prune(chosen: Settings) -> None:

@@ -148,7 +148,9 @@ class RunFolder(LockedFolder):
             present, _ = translate(settings)
             return PrunerConfig.of(**present)
         except (FileNotFoundError, NotADirectoryError):
-            raise RunFolderError(f"{self.path} has no run (no config.yaml)") from None
+            raise RunFolderError(
+                f"{self.path} has no run (no config.yaml){_runs_within(self.path)}"
+            ) from None
         except ConfigError as error:
             raise RunFolderError(
                 f"{path} has settings that this version does not support: {error!s:.1000}. Use "
@@ -379,3 +381,12 @@ class RunFolder(LockedFolder):
                 "icbs.save_masks, or resume the run when the folder can be written",
                 result,
             )
+
+
+def _runs_within(folder: Path) -> str:
+    """Name the runs of a density search, or of pruning in steps, for a message."""
+    found = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+    if not found:
+        return ""
+    more = ", …" if len(found) > 3 else ""
+    return f"; it contains the runs {', '.join(found[:3])}{more}: name one of them"
