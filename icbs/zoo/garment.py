@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
 
 from icbs.zoo import fashion_mnist
 from icbs.zoo.image_tasks import classification
@@ -47,4 +48,9 @@ def load(seed: Seed = 0, epochs: Count = EPOCHS, report: Report | None = None) -
     def evaluate(candidate: nn.Module) -> dict[str, float]:
         return classification(candidate(test_images), test_labels)
 
-    return Task("garment", model, [(images, labels)], nn.CrossEntropyLoss(), evaluate)
+    @torch.no_grad()
+    def losses(candidate: nn.Module) -> Tensor:
+        return F.cross_entropy(candidate(test_images), test_labels, reduction="none").double()
+
+    batches = [(images, labels)]
+    return Task("garment", model, batches, nn.CrossEntropyLoss(), evaluate, losses=losses)
