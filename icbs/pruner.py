@@ -169,7 +169,7 @@ class Pruner:
             context = RunContext.prepare(plain, batches, loss, self.config)
             check_whole_model(self.solver, self.config, context.layers)
             context.executor = executor
-            if masks is not None and self.config.allocation == "global":
+            if masks is not None and self.config.allocation != "uniform":
                 adopt(context.layers, masks)
             if masks is not None:
                 check_masks(masks, context.layers, self.config.pattern)
