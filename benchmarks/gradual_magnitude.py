@@ -38,6 +38,7 @@ def train_pruned(
     seconds: float,
     gradual: bool,
     taught: bool = False,
+    shared: bool = False,
     rate: float = 1e-3,
     batch: int = 64,
     seed: int = 0,
@@ -55,11 +56,13 @@ def train_pruned(
     density : float
         Share of the weights kept in each linear layer.
     seconds : float
-        Wall time, after which the learning rate is 0.
+        Processor time, after which the learning rate is 0.
     gradual : bool
         Whether the density falls step by step; otherwise the mask is that of the dense weights.
     taught : bool
         Whether the targets are the dense model's class probabilities, instead of labels.
+    shared : bool
+        Whether one threshold for all layers chooses the weights, instead of one for each.
     rate : float
         Initial learning rate of Adam, which falls linearly.
     batch : int
@@ -72,7 +75,7 @@ def train_pruned(
     dict
         ``heldout`` (loss of the result), ``updates`` (their number), and ``masks`` by layer name.
     """
-    began = time.perf_counter()
+    began = time.process_time()
     samples = read_samples(batches, MAX_SAMPLES)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(samples), generator=generator)
@@ -82,13 +85,13 @@ def train_pruned(
     layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.95))
     ramp, now = (RAMP, 1.0) if gradual else (0.0, density)
-    masks = _masks(layers, now)
+    masks = _masks(layers, now, shared)
     best, kept, updates, checked = math.inf, model.state_dict(), 0, -math.inf
     parts: list[Tensor] = []
-    while (passed := (time.perf_counter() - began) / seconds) < 1 or math.isinf(best):
+    while (passed := (time.process_time() - began) / seconds) < 1 or math.isinf(best):
         if now > density and (updates % EVERY == 0 or passed >= ramp):
             now = density + (1 - density) * (1 - min(1.0, passed / ramp)) ** 3
-            masks = _masks(layers, now)
+            masks = _masks(layers, now, shared)
         _apply(layers, masks)
         if now == density and passed >= checked + (1 - ramp) / CHECKS:
             value = _measure(model, held, loss)
@@ -105,8 +108,15 @@ def train_pruned(
     return {"heldout": best, "updates": updates, "masks": masks}
 
 
-def _masks(layers: Mapping[str, nn.Linear], density: float) -> dict[str, Tensor]:
-    """Return masks of the largest weights of each layer."""
+def _masks(layers: Mapping[str, nn.Linear], density: float, shared: bool) -> dict[str, Tensor]:
+    """Return masks of the largest weights of each layer, or of all."""
+    if shared:
+        sizes = [layer.weight.numel() for layer in layers.values()]
+        scores = torch.cat([layer.weight.detach().abs().flatten() for layer in layers.values()])
+        together = torch.zeros_like(scores, dtype=torch.bool)
+        together[scores.topk(sum(round(density * size) for size in sizes)).indices] = True
+        parts = zip(layers.items(), together.split(sizes), strict=True)
+        return {name: part.view_as(layer.weight) for (name, layer), part in parts}
     found = {}
     for name, layer in layers.items():
         scores = layer.weight.detach().abs().flatten()

@@ -37,7 +37,11 @@ from icbs.zoo import Task, load_task
 from problems.files import write_text
 
 METHODS = ("magnitude", "wanda", "sparsegpt", "exchange", "icbs")
-ICBS: dict[str, dict[str, Any]] = {"icbs": {}, "together": {"weights": "global"}}
+ICBS: dict[str, dict[str, Any]] = {
+    "icbs": {},
+    "together": {"weights": "global"},
+    "shared": {"weights": "global", "allocation": "loss"},
+}
 """Methods by iCBS, with the settings by which they differ."""
 QUESTIONS = ("movie_recommendation", "next_sentence")
 CALIBRATION = 16
@@ -188,13 +192,16 @@ def prune_cell(cell: Cell, task: Task) -> dict[str, Any]:
     """Prune the task's model by the cell's method, and save it as a compressed file."""
     nm = ":" in cell.level
     exclude = list(cell.job.exclude)
-    begin = time.perf_counter()
+    begin, processor = time.perf_counter(), time.process_time()
     facts: dict[str, Any] = {}
     if cell.method in ICBS:
         start = cell.beside(cell.job.start).folder / "model.safetensors"
         if not start.exists():
             raise SystemExit(f"{cell.key} starts from the mask of {cell.job.start}: run it first")
-        result = descend(cell, task, load_compressed(start)[1], nm, exclude)
+        # A mask of uniform densities is a poor start for budgets that move.
+        alone = "allocation" in ICBS[cell.method]
+        given = None if alone else load_compressed(start)[1]
+        result = descend(cell, task, given, nm, exclude)
         masks, density, facts = result.masks, result.density, result.summary()
     else:
         level: dict[str, Any] = {"pattern": cell.level} if nm else {"density": float(cell.level)}
@@ -206,6 +213,7 @@ def prune_cell(cell: Cell, task: Task) -> dict[str, Any]:
     return {
         "density": density,
         "seconds": seconds,
+        "processor_seconds": time.process_time() - processor,
         "peak_gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
         "bytes": size,
         "seed": cell.seed,
@@ -246,6 +254,8 @@ def descend(cell: Cell, task: Task, masks: Any, nm: bool, exclude: list[str]) ->
     level = {"constraint": cell.level} if nm else {"density": float(cell.level)}
     settings = cell.job.settings() | ICBS[cell.method] | level
     settings |= {"exclude": exclude, "seed": cell.seed}
+    if masks is None:
+        settings["initial"] = cell.job.start
     return Pruner(**settings).prune(
         task.model, batches, task.loss, masks=masks, run=folder, callback=report
     )

@@ -13,19 +13,18 @@ from problems.files import write_text
 
 HEAD = (
     "Written by `python -m benchmarks.recovery`. All methods use the same samples, of which the "
-    "recoveries hold out a fifth; nothing was selected on test data. *Calibration* and "
-    "*held-out* are losses after the recovery, and *held-out* of a mask without recovery is that before it. "
-    'SparseGPT, ALPS and `together` (iCBS with `weights="global"`) change weights themselves. '
-    "*Overfits* tells that the calibration loss fell and the held-out loss rose from the first to "
-    "the last step; the best state is kept. Seconds are those of mask and recovery, and ± is the "
-    "standard error over seeds, where there are several. One thread, on a machine with other work: "
-    "times are comparable only within a table."
+    "recoveries hold out a fifth; nothing was selected on test data. *Calibration* and *heldout* "
+    "are losses after the recovery; *heldout* of a mask by itself is that before it. SparseGPT, "
+    "ALPS, `together` (iCBS with `weights=global`) and `shared` (with `allocation=loss` too) "
+    "change weights themselves. *Overfits* counts recoveries whose calibration loss fell and whose "
+    "held-out loss rose from the first to the last step; the best state is kept. Seconds are those "
+    "of a processor, on one thread, for mask and recovery; ± is the standard error over seeds."
 )
 NOTES = {
     "garment": "The garment classifier, with all 60,000 training images. `fine-tuning` and "
-    "`gradual` (gradual magnitude pruning) train for as long as `together` and `distill` take.",
+    "`gradual` (gradual magnitude pruning) train for as long as `shared` and `distill` take.",
     "garment-512": "The garment classifier, with 512 training images, different ones for each "
-    "seed. `fine-tuning` and `gradual` train for as long as `together` and `distill` take.",
+    "seed. `fine-tuning` and `gradual` train for as long as `shared` and `distill` take.",
     "deit": "DeiT architecture on Fashion-MNIST, with 8192 training images.",
     "efficientnet_lite0": "EfficientNet-lite0, as in `pruning.md`. The recoveries correct the "
     "statistics of batch normalisation.",

@@ -58,7 +58,7 @@ class LayerSettings(Group):
     """Scope of the density: each layer, or the model as a whole.
 
     Under ``global`` one threshold on the initial scores distributes the weights over the layers.
-    Under ``loss`` it begins with equal densities, and blocks of several layers with one
+    Under ``loss`` it begins like that, or with given masks, and blocks of several layers with one
     cardinality move weights between them during the run, by the quadratic model of the loss.
     Under both each layer keeps at least a tenth of its own density. Use them if layers differ in
     their sensitivity to pruning.

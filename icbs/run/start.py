@@ -51,13 +51,13 @@ def start_run(context: RunContext, masks: Mapping[str, Tensor] | None = None) ->
     generator = streams.passes(config.seed)
     scores, samples_seen = None, 0
     exchanges = masks is None and config.initial == "exchange"
-    scored = masks is None and not (exchanges and config.allocation != "global")
+    scored = masks is None and not (exchanges and config.allocation == "uniform")
     if scored or config.paper.fix_prune or config.paper.fix_keep:
         pass_info = context.take_pass(generator)
         samples_seen = pass_info.count
         score = SCORES.get("wanda" if config.initial == "exchange" else config.initial)
         scores = {layer.name: score(layer, pass_info, generator) for layer in context.layers}
-        if masks is None and config.allocation == "global":
+        if masks is None and config.allocation != "uniform":
             share_out(context.layers, scores, config)
     if exchanges:
         masks = _exchanged(context, samples_seen)
