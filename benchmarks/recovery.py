@@ -46,6 +46,14 @@ RECOVERIES: dict[str, dict[str, Any]] = {
     "distill": {"method": "distill"},
     "auto": {"method": "auto"},
 }
+MORE_RECOVERIES: dict[str, dict[str, dict[str, Any]]] = {
+    "efficientnet_lite0": {"statistics": {"method": "statistics"}},
+    "smollm2": {
+        f"{method}, generated": {"method": method, "generate": 256}
+        for method in ("global", "distill")
+    },
+}
+"""Recoveries of single jobs: of batch normalisation, and with self-generated samples."""
 MORE: dict[str, dict[str, dict[str, Any]]] = {
     "garment": {"distill": {"epochs": 6, "batch": 128, "learning_rate": 2e-3}},
     "garment-512": {"distill": {"epochs": 100}},
@@ -117,8 +125,8 @@ def cells(seeds: int, masks: Path, root: Path) -> list[Cell]:
 
 
 def _recoveries(name: str) -> list[str]:
-    """Return the recoveries of a job; with batch normalisation its statistics are corrected."""
-    return [*RECOVERIES, "statistics"] if name == "efficientnet_lite0" else list(RECOVERIES)
+    """Return the recoveries of a job."""
+    return [*RECOVERIES, *MORE_RECOVERIES.get(name, {})]
 
 
 def run(cell: Cell, seconds: float) -> None:
@@ -165,7 +173,8 @@ def mask_seconds(mask: pruning.Cell) -> float:
 def _recover(cell: Cell, task: Task, dense: Any, masks: Any) -> dict[str, Any]:
     """Recover the pruned model of the task."""
     began = time.process_time()
-    settings = RECOVERIES.get(cell.recovery, {"method": cell.recovery})
+    own = MORE_RECOVERIES.get(cell.mask.name, {})
+    settings = (RECOVERIES | own)[cell.recovery]
     settings = settings | MORE.get(cell.mask.name, {}).get(cell.recovery, {})
     result = recover(
         task.model,
