@@ -160,7 +160,7 @@ class _Row:
         self.kept[p] = True
 
     def result(self) -> tuple[Float, npt.NDArray[np.bool_]]:
-        """Return weights, solved anew so that rounding errors don't add up, and the mask."""
+        """Return weights, solved again so that rounding errors don't add up, and the mask."""
         support = np.flatnonzero(self.kept)
         sides = (self.dense @ self.hessian)[support]
         found = np.zeros_like(self.dense)
