@@ -25,8 +25,7 @@ def recover(
     generate: Annotated[
         int | None,
         typer.Option(
-            help="Samples that the dense model generates itself, in addition; for "
-            "language models.",
+            help="Samples that the dense model generates itself, in addition; for language models.",
             show_default="0",
         ),
     ] = None,
