@@ -18,8 +18,8 @@ HEAD = (
     "ALPS, `together` (iCBS with `weights=global`) and `shared` (with `allocation=loss` too) "
     "change weights themselves. *Overfits* counts recoveries whose calibration loss fell and whose "
     "held-out loss rose from the first to the last step; the best state is kept. Seconds are those "
-    "of a processor, for mask and recovery, on one thread of a busy machine, which makes them longer; "
-    "± is the standard error over seeds."
+    "of a processor, for mask and recovery, on one thread of a busy machine, which "
+    "makes them longer; ± is the standard error over seeds."
 )
 NOTES = {
     "garment": "The garment classifier, with all 60,000 training images. `fine-tuning` and "
