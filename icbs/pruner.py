@@ -171,7 +171,7 @@ class Pruner:
             check_whole_model(self.solver, self.config, context.layers)
             check_layers(self.selector.score, context.layers)
             context.executor = executor
-            if masks is not None and self.config.allocation == "global":
+            if masks is not None and self.config.allocation != "uniform":
                 adopt(context.layers, masks)
             if masks is not None:
                 check_masks(masks, context.layers, self.config.pattern)

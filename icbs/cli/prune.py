@@ -205,6 +205,14 @@ def prune(
             rich_help_panel=MORE,
         ),
     ] = None,
+    generate: Annotated[
+        int | None,
+        typer.Option(
+            help="Samples that a dense language model generates itself, for --recover.",
+            show_default="0",
+            rich_help_panel=MORE,
+        ),
+    ] = None,
     settings: Set = [],  # noqa: B006
     run: Annotated[
         Path | None,
@@ -223,6 +231,11 @@ def prune(
     from icbs.cli.config_file import Settings, parse_assignments, read_yaml
     from icbs.errors import ConfigError
 
+    if generate is not None and recover is None:
+        raise ConfigError(
+            f"--generate {generate} makes samples for a recovery, and there is none; add --recover "
+            "METHOD, such as --recover distill"
+        )
     if model is None and task is None and config is None:
         raise ConfigError(
             "no model to prune is given; use --model for a language model, --task for a task "
@@ -263,6 +276,7 @@ def prune(
         "method": method,
         "steps": None if steps is None else _steps(steps),
         "decay": decay,
+        "recovery.generate": generate,
     }
     changes = {name: value for name, value in flags.items() if value is not None}
     changes |= {

@@ -29,6 +29,7 @@ def report(
     from icbs.report.optimum import optimum_lines, optimum_table
     from icbs.report.overview import Overview
     from icbs.report.page import write_page
+    from icbs.report.recovery_figure import draw_recovery
     from icbs.report.screen import Screen
     from icbs.report.tables import (
         extremes,
@@ -56,6 +57,9 @@ def report(
     target = figure or run / "figure.png"
     draw([found.curve], {"dense": found.dense} if found.dense else {}, target)
     written = [target]
+    if found.steps:
+        written.append(target.with_stem(f"{target.stem}_recovery"))
+        draw_recovery(found.steps, written[-1], dense_loss=found.dense_loss)
     if html:
         write_page(found, run / "report.html")
         written.append(run / "report.html")

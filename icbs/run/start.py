@@ -50,7 +50,7 @@ def start_run(context: RunContext, masks: Mapping[str, Tensor] | None = None) ->
     generator = streams.passes(config.seed)
     scores, samples_seen = None, 0
     exchanges = masks is None and config.initial == "exchange"
-    scored = masks is None and not (exchanges and config.allocation != "global")
+    scored = masks is None and not (exchanges and config.allocation == "uniform")
     if scored or config.paper.fix_prune or config.paper.fix_keep:
         name = "wanda" if config.initial == "exchange" else config.initial
         score_of = make_score(name, config)
@@ -58,7 +58,7 @@ def start_run(context: RunContext, masks: Mapping[str, Tensor] | None = None) ->
         pass_info = context.take_pass(generator)
         samples_seen = pass_info.count
         scores = {layer.name: score_of(layer, pass_info, generator) for layer in context.layers}
-        if masks is None and config.allocation == "global":
+        if masks is None and config.allocation != "uniform":
             share_out(context.layers, scores, config)
     if exchanges:
         masks = _exchanged(context, samples_seen)

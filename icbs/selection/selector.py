@@ -119,4 +119,8 @@ class WholeModel(Selector):
 
 def make_selector(config: PrunerConfig) -> Selector:
     """Create the selector for the settings."""
+    if config.allocation == "loss":
+        from icbs.selection.shared_budget import SharedBudget  # imports this module
+
+        return SharedBudget(config)
     return WholeModel(config) if config.block_size == "all" else PerLayer(config)
