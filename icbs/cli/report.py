@@ -17,26 +17,20 @@ def report(
         bool, typer.Option("--layers", help="One row per layer, with its full name.")
     ] = False,
     html: Annotated[
-        bool, typer.Option("--html", help="Also write report.html, a self-contained page.")
+        bool,
+        typer.Option("--html", help="Also write report.html, the page of 'icbs watch' as a file."),
     ] = False,
     figure: Annotated[
         Path | None,
         typer.Option(help="Figure to write, .png or .svg.", show_default="figure.png in RUN"),
     ] = None,
 ) -> None:
-    """Show losses, times and layers of a run, and draw its figure."""
+    """Show what matters of a run: losses, test figures, times, best and worst layers."""
     from icbs.report.figure import draw
     from icbs.report.optimum import optimum_lines, optimum_table
     from icbs.report.overview import Overview
-    from icbs.report.page import write_page
     from icbs.report.screen import Screen
-    from icbs.report.tables import (
-        extremes,
-        facts,
-        layer_table,
-        legend,
-        outcome_table,
-    )
+    from icbs.report.tables import extremes, facts, layer_table, legend, outcome_table
 
     found = Overview.of(run)
     console = Screen()
@@ -50,13 +44,18 @@ def report(
             console.print(line, highlight=False, soft_wrap=True)
     table = layer_table(found, every=layers)
     if table is not None:
-        console.print(table)
-        for line in [*extremes(found), legend(found)]:
-            console.print(line, style="dim", highlight=False)
+        # A file or a pipe has no width, so names need not be folded there.
+        width = None if console.is_terminal else console.measure(table).maximum
+        console.print(table, width=width, crop=False)
+        for line in extremes(found):
+            console.print(line, highlight=False, soft_wrap=True)
+        if layers:
+            console.print(legend(found), style="dim", highlight=False, soft_wrap=True)
     target = figure or run / "figure.png"
     draw([found.curve], {"dense": found.dense} if found.dense else {}, target)
     written = [target]
     if html:
-        write_page(found, run / "report.html")
-        written.append(run / "report.html")
+        from icbs.dashboard import write_page
+
+        written.append(write_page([run], run / "report.html"))
     console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
