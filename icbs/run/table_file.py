@@ -51,8 +51,15 @@ class TableFile(Generic[R]):
         self.names = [field.name for field in dataclasses.fields(self.kind)]
         self._hash = new_hash()
 
-    def append(self, rows: Sequence[R]) -> None:
+    def append(self, rows: Sequence[R], *, sync: bool = True) -> None:
         """Append the rows of the whole table that are not in the file yet.
+
+        Parameters
+        ----------
+        rows : sequence
+            The whole table.
+        sync : bool, default True
+            Wait until the file is on the disk, also the rows of earlier calls.
 
         Raises
         ------
@@ -69,7 +76,8 @@ class TableFile(Generic[R]):
             file.seek(self.size)
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         self._hash.update(text)
         self.rows, self.size = len(rows), self.size + len(text)
 
