@@ -23,6 +23,7 @@ from icbs.cli.resume import resume
 from icbs.cli.settings import ListsSettings, settings
 from icbs.cli.solve import solve
 from icbs.cli.solvers import solvers
+from icbs.cli.watch import watch
 
 app = typer.Typer(
     name="icbs",
@@ -52,7 +53,7 @@ def options(
 
 
 PANELS = {
-    "Prune models": (prune, resume, recover, report, layers, settings, compress, expand),
+    "Prune models": (prune, resume, recover, report, watch, layers, settings, compress, expand),
     "Problems and solvers": (solve, solvers, compare, readiness, blocks, export),
     "Demonstration and data": (demo, fetch),
 }

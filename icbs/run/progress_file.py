@@ -104,4 +104,3 @@ class ProgressFile:
     def wait(self, seconds: float) -> None:
         """Set the time of the next write, after one that took ``seconds``."""
         self._next = time.monotonic() + max(_INTERVAL, seconds / _SHARE)
-

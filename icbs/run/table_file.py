@@ -106,7 +106,7 @@ class TableFile(Generic[R]):
                 f"{self.path} is damaged or of another run: its first {mark['rows']} rows don't "
                 f"match the checkpoint; {self.remedy}"
             )
-        rows, names = self._parse(text)
+        rows, names = self.parse(text)
         self.rows, self.size, self.names = len(rows), len(text), names or self.names
         return rows
 
@@ -126,7 +126,7 @@ class TableFile(Generic[R]):
         whole, end, _ = text.rpartition(b"\r\n" if b"\r\n" in text else b"\n")
         if not end:
             raise self._unreadable("it has no complete line")
-        return self._parse(whole + end)[0]
+        return self.parse(whole + end)[0]
 
     def _csv(self, rows: Sequence[R], *, header: bool) -> bytes:
         text = io.StringIO(newline="")
@@ -138,8 +138,14 @@ class TableFile(Generic[R]):
             writer.writerow([getattr(row, name, "") for name in self.names])
         return text.getvalue().encode()
 
-    def _parse(self, text: bytes) -> tuple[list[R], list[str]]:
-        """Read the rows and the names of their columns."""
+    def parse(self, text: bytes) -> tuple[list[R], list[str]]:
+        """Read the rows and the names of their columns from a table's text.
+
+        Raises
+        ------
+        RunFolderError
+            If it is damaged.
+        """
         try:
             reader = csv.DictReader(io.StringIO(text.decode(), newline=""))
             return [self._row(record) for record in reader], list(reader.fieldnames or [])
