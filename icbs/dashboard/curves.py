@@ -85,11 +85,13 @@ class TimeChart:
         self.figure.scatter("x", "y", source=source, size=4, color=colour, legend_label=name)
         self._parts.append(_Curve(reader, points, source))
 
-    def add_level(self, index: int | None, value: Callable[[], float], text: str) -> None:
+    def add_level(
+        self, index: int | None, value: Callable[[], float], text: str, dash: str = "6 4"
+    ) -> None:
         """Draw a horizontal line, of one run or, in black, of all."""
         source = ColumnDataSource({"y": []})
         colour = "black" if index is None else COLOURS[index % len(COLOURS)]
-        dash = "solid" if index is None else "6 4"
+        dash = "solid" if index is None else dash
         name = text if index is None else self._named(index, text)
         style = {"line_color": colour, "line_dash": dash}
         self.figure.hspan(y="y", source=source, legend_label=name, **style)
@@ -143,7 +145,7 @@ def metric_chart(readers: Sequence[RunReader], names: Sequence[str], metric: str
         text = f"start ({reader.settings['initial']})"
         chart.add_level(i, lambda reader=reader: start(reader), text)
         if len(levels) > 1:
-            chart.add_level(i, lambda r=reader: r.dense.get(metric, math.nan), "dense")
+            chart.add_level(i, lambda r=reader: r.dense.get(metric, math.nan), "dense", "2 3")
     if len(levels) == 1:
         chart.add_level(None, lambda: next(iter(levels)), "dense")
     if is_share(metric):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ def serve_board(
     runs: Sequence[Path], *, port: int | None, interval: float, say: Callable[[str], object]
 ) -> None:
     """Serve the page of runs; see :func:`icbs.dashboard.serve`."""
+    logging.getLogger("bokeh.server").setLevel(logging.ERROR)  # pages that are closed are usual
     readers = [RunReader(run) for run in runs]
     server = start_server(readers, port, interval)
     names = ", ".join(map(str, runs))

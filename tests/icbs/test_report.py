@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from icbs.report.page import write_page
 from typer.testing import CliRunner
 
 from icbs import Pruner
@@ -19,7 +20,6 @@ from icbs.report.evaluations import Evaluation
 from icbs.report.figure import MAX_COLOURS, Curve, draw, run_figure
 from icbs.report.layers import by_depth, by_kind, layer_figures, natural
 from icbs.report.overview import Overview, resume_command
-from icbs.report.page import write_page
 from icbs.report.tables import common_prefix, facts
 from icbs.run.history import BlockRecord
 from tests.icbs.conftest import make_toy
