@@ -132,23 +132,31 @@ class MlflowLogger(Logger):
 
     def __init__(self, uri: str, name: str, experiment: str = "icbs") -> None:
         optional("mlflow")
+        from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
         self.name = name
-        self._client = MlflowClient(tracking_uri=uri)
+        self._last: dict[str, int] = {}
+        try:
+            self._client = MlflowClient(tracking_uri=uri)
+            self._open(experiment)
+        except MlflowException as error:
+            raise ConfigError(f"MLflow can't log to the given place: {error}") from error
+
+    def _open(self, experiment: str) -> None:
+        """Find the run of this name, or create it."""
         found = self._client.get_experiment_by_name(experiment)
         owner = found.experiment_id if found else self._client.create_experiment(experiment)
-        quoted = name.replace("'", "''")
-        query = f"tags.icbs_run = '{quoted}'"
-        runs = self._client.search_runs([owner], query, max_results=1)
-        if runs:
-            self.run_id = runs[0].info.run_id
-            self._client.set_terminated(self.run_id, "RUNNING")
-        else:
-            tags = {"icbs_run": name}
-            self.run_id = self._client.create_run(owner, tags=tags, run_name=name).info.run_id
-        self._last: dict[str, int] = {}
-        for key in runs[0].data.metrics if runs else ():
+        # A tag holds the name as hexadecimal digits, so that queries need no quoting.
+        tag = self.name.encode().hex()
+        runs = self._client.search_runs([owner], f"tags.icbs_run = '{tag}'", max_results=1)
+        if not runs:
+            run = self._client.create_run(owner, tags={"icbs_run": tag}, run_name=self.name)
+            self.run_id = run.info.run_id
+            return
+        self.run_id = runs[0].info.run_id
+        self._client.update_run(self.run_id, "RUNNING")
+        for key in runs[0].data.metrics:
             steps = [metric.step for metric in self._client.get_metric_history(self.run_id, key)]
             self._last[key] = max(steps, default=-1)
 

@@ -9,6 +9,9 @@ import typer
 
 from icbs.cli.console import plain_errors
 
+MAX_WIDTH = 400
+"""Largest number of characters in a line of a table in a file or a pipe."""
+
 
 @plain_errors
 def report(
@@ -45,8 +48,10 @@ def report(
     table = layer_table(found, every=layers)
     if table is not None:
         # A file or a pipe has no width, so names need not be folded there.
-        width = None if console.is_terminal else console.measure(table).maximum
-        console.print(table, width=width, crop=False)
+        wide = console.options.update(max_width=MAX_WIDTH)
+        if not console.is_terminal:
+            console.width = max(console.width, console.measure(table, options=wide).maximum)
+        console.print(table)
         for line in extremes(found):
             console.print(line, highlight=False, soft_wrap=True)
         if layers:

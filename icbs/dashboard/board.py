@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from bokeh.models import Column, Div, InlineStyleSheet
+from bokeh.models import Column, InlineStyleSheet
+from bokeh.models.widgets.markups import Div
 
-from icbs.dashboard.curves import kept_chart, loss_chart, memory_chart, metric_chart
+from icbs.dashboard.curves import TimeChart, kept_chart, loss_chart, memory_chart, metric_chart
 from icbs.dashboard.decision_chart import CostChart, DecisionChart
 from icbs.dashboard.layer_map import LayerMap
 from icbs.dashboard.reader import RunReader
@@ -44,7 +45,7 @@ class Board:
         self._metrics = self._metric_names()
         self._versions: tuple[int, ...] | None = None
         self._summary = _div("")
-        self._charts = [
+        self._charts: list[TimeChart | DecisionChart | CostChart] = [
             loss_chart(readers, names),
             *(metric_chart(readers, names, metric) for metric in self._metrics),
             DecisionChart(readers, names),
@@ -103,5 +104,5 @@ def _grid(figures: Sequence[Any], width: str) -> Any:
     """Return figures in as many columns of at least a width as the page has room for."""
     columns = f"repeat(auto-fit, minmax(min(100%, {width}), 1fr))"
     css = f":host {{ display: grid !important; grid-template-columns: {columns}; gap: 1rem; }}"
-    sheets = [InlineStyleSheet(css=css)]
+    sheets: list[Any] = [InlineStyleSheet(css=css)]
     return Column(children=list(figures), stylesheets=sheets, sizing_mode="stretch_width")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from bokeh.models import ColumnDataSource
@@ -34,7 +35,7 @@ class _Curve:
             shown == 0 or (shown <= len(points) and points[shown - 1] == self.last)
         )
         new = points[shown:] if same else points
-        data = {"x": [x for x, _ in new], "y": [y for _, y in new]}
+        data: dict[str, Any] = {"x": [x for x, _ in new], "y": [y for _, y in new]}
         if not same:
             self.source.data = data
         elif new:
@@ -122,7 +123,7 @@ def loss_chart(readers: Sequence[RunReader], names: Sequence[str]) -> TimeChart:
     for i, reader in enumerate(readers):
         chart.add_curve(i, reader, lambda reader: reader.losses)
         start = reader.settings["initial"]
-        chart.add_level(i, lambda reader=reader: reader.initial_loss, f"start ({start})")
+        chart.add_level(i, partial(getattr, reader, "initial_loss"), f"start ({start})")
     legend_below(chart.figure)
     return chart
 
@@ -143,9 +144,9 @@ def metric_chart(readers: Sequence[RunReader], names: Sequence[str], metric: str
     for i, reader in enumerate(readers):
         chart.add_curve(i, reader, points)
         text = f"start ({reader.settings['initial']})"
-        chart.add_level(i, lambda reader=reader: start(reader), text)
+        chart.add_level(i, partial(start, reader), text)
         if len(levels) > 1:
-            chart.add_level(i, lambda r=reader: r.dense.get(metric, math.nan), "dense", "2 3")
+            chart.add_level(i, partial(reader.dense.get, metric, math.nan), "dense", "2 3")
     if len(levels) == 1:
         chart.add_level(None, lambda: next(iter(levels)), "dense")
     if is_share(metric):

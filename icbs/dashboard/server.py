@@ -63,7 +63,7 @@ def start_server(readers: Sequence[RunReader], port: int | None, interval: float
     def fill(document: Document) -> None:
         board = Board(readers, live=True)
         document.title = board.heading
-        document.template = page_template()
+        document.template = page_template()  # type: ignore[assignment]  # a str is allowed too
         document.template_variables.update(heading=board.heading, alone=False)
         document.add_root(board.root)
         document.add_periodic_callback(board.update, round(1000 * interval))
