@@ -29,7 +29,7 @@ class DecisionChart:
         self.figure = new_figure(
             "Predicted and actual change",
             "predicted, summed over what was judged together",
-            "actual change of the held-out loss",
+            "actual (held out)",
             [
                 ("pass", "@step"),
                 ("layers", "@layers"),

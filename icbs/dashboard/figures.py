@@ -23,7 +23,7 @@ def new_figure(
     **options: Any,
 ) -> Any:
     """Return an empty figure as wide as its place on the page."""
-    plot = figure(
+    plot: Any = figure(
         title=title,
         x_axis_label=x,
         y_axis_label=y,

@@ -8,13 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bokeh.models import (
-    BasicTicker,
-    BasicTickFormatter,
-    ColorBar,
-    ColumnDataSource,
-    LinearColorMapper,
-)
+from bokeh.models import BasicTicker, BasicTickFormatter, ColumnDataSource, LinearColorMapper
+from bokeh.models.annotations.legends import ColorBar
 from bokeh.palettes import Viridis256
 
 from icbs.dashboard.figures import label_ticks, new_figure, percent, shortened

@@ -83,7 +83,7 @@ def facts(reader: RunReader) -> dict[str, str]:
     if last is not None:
         found["passes"] = f"{last.step} of {last.passes}"
         found["time"] = duration(last.seconds)
-        if not reader.finished and math.isfinite(last.remaining):
+        if found["state"] == "running" and math.isfinite(last.remaining):
             found["time left"] = clock(last.remaining)
     elif reader.finished:
         found["passes"] = str(reader.summary["passes"])

