@@ -47,7 +47,7 @@ def _run(folder: Path, task: str, passes: int, interval: float | None) -> tuple[
         if progress.step == passes and watcher:  # type: ignore[attr-defined]
             used[1], used[3] = sum(psutil.Process(watcher[0].pid).cpu_times()[:2]), time.monotonic()
 
-    pruner = Pruner(density=0.2, passes=passes, block_size=256)
+    pruner = Pruner(density=0.2, passes=passes, block_size=16)
     try:
         result = pruner.prune(
             subject.model,
@@ -76,7 +76,7 @@ def _notes(folder: Path, task: str, passes: int) -> float:
 
     RunFolder.note = timed  # type: ignore[assignment]
     try:
-        result = Pruner(density=0.2, passes=passes, block_size=256).prune(
+        result = Pruner(density=0.2, passes=passes, block_size=16).prune(
             subject.model, subject.batches, subject.loss, run=folder, progress=False
         )
     finally:

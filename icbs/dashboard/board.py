@@ -96,7 +96,7 @@ class Board:
 
 def _div(text: str) -> Any:
     css = files("icbs.dashboard").joinpath("tables.css").read_text(encoding="utf-8")
-    sheets = [InlineStyleSheet(css=css)]
+    sheets: list[Any] = [InlineStyleSheet(css=css)]
     return Div(text=text, stylesheets=sheets, sizing_mode="stretch_width", disable_math=True)
 
 

@@ -136,6 +136,9 @@ def metric_chart(readers: Sequence[RunReader], names: Sequence[str], metric: str
     def points(reader: RunReader) -> Points:
         return [(e.seconds, e.figures[metric]) for e in reader.evaluations if metric in e.figures]
 
+    def dense(reader: RunReader) -> float:
+        return reader.dense.get(metric, math.nan)
+
     def start(reader: RunReader) -> float:
         first = reader.evaluations[:1]
         return first[0].figures.get(metric, math.nan) if first and first[0].step == 0 else math.nan
@@ -146,7 +149,7 @@ def metric_chart(readers: Sequence[RunReader], names: Sequence[str], metric: str
         text = f"start ({reader.settings['initial']})"
         chart.add_level(i, partial(start, reader), text)
         if len(levels) > 1:
-            chart.add_level(i, partial(reader.dense.get, metric, math.nan), "dense", "2 3")
+            chart.add_level(i, partial(dense, reader), "dense", "2 3")
     if len(levels) == 1:
         chart.add_level(None, lambda: next(iter(levels)), "dense")
     if is_share(metric):

@@ -81,7 +81,7 @@ class DecisionChart:
         self.figure.visible = any(source.data["x"] for _, _, source in self._sources)
 
 
-def _columns(decided: Sequence[Decision]) -> dict[str, list[Any]]:
+def _columns(decided: Sequence[Decision]) -> dict[str, Any]:
     known = [d for d in decided if math.isfinite(d.predicted) and math.isfinite(d.actual)]
     return {
         "x": [symmetric_log(d.predicted) for d in known],

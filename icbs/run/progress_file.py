@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -58,12 +59,13 @@ class ProgressRecord:
         """Return the row of a state."""
         now, names = Progress.of(context, state), {field.name for field in fields(cls)}
         shared = {name: getattr(now, name) for name in names & {f.name for f in fields(Progress)}}
+        costs: dict[str, Any] = dict(state.costs.seconds())
         return cls(
             **shared,
             memory=psutil.Process().memory_info().rss,
             device_memory=torch.cuda.memory_allocated() if torch.cuda.is_initialized() else 0,
             start=state.start_seconds,
-            **state.costs.seconds(),
+            **costs,
         )
 
 
