@@ -26,6 +26,7 @@ from icbs.cli.search import search
 from icbs.cli.settings import ListsSearchSettings, ListsSettings, settings
 from icbs.cli.solve import solve
 from icbs.cli.solvers import solvers
+from icbs.cli.watch import watch
 
 app = typer.Typer(
     name="icbs",
@@ -60,7 +61,18 @@ def options(
 
 
 PANELS = {
-    "Prune models": (prune, search, resume, recover, report, layers, settings, compress, expand),
+    "Prune models": (
+        prune,
+        search,
+        resume,
+        recover,
+        report,
+        watch,
+        layers,
+        settings,
+        compress,
+        expand,
+    ),
     "Problems and solvers": (solve, solvers, compare, readiness, blocks, export),
     "Demonstration and data": (demo, fetch),
 }

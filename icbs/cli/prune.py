@@ -41,6 +41,24 @@ Set = Annotated[
         show_default=False,
     ),
 ]
+Log = Annotated[
+    list[str],
+    typer.Option(
+        "--log",
+        metavar="KIND:PLACE",
+        help="Log the run to tensorboard:DIR or mlflow:URI; repeatable.",
+        rich_help_panel=MORE,
+        show_default=False,
+    ),
+]
+Dashboard = Annotated[
+    bool,
+    typer.Option(
+        "--dashboard",
+        help="Show the run on a local page while it lasts, as 'icbs watch RUN' does.",
+        rich_help_panel=MORE,
+    ),
+]
 
 
 @plain_errors
@@ -214,6 +232,8 @@ def prune(
         ),
     ] = None,
     settings: Set = [],  # noqa: B006
+    log: Log = [],  # noqa: B006
+    dashboard: Dashboard = False,
     run: Annotated[
         Path | None,
         typer.Option(
@@ -287,9 +307,14 @@ def prune(
     if chosen.gradual:
         from icbs.cli.steps import prune_with_steps
 
+        if log or dashboard:
+            raise ConfigError(
+                "--log and --dashboard follow a single run of iCBS; leave them out of pruning in "
+                "steps, and follow its runs with 'icbs watch'"
+            )
         prune_with_steps(chosen)
     else:
-        _prune(chosen)
+        _prune(chosen, log, dashboard=dashboard)
 
 
 def _steps(text: str) -> int | list[float]:
@@ -310,8 +335,9 @@ def _steps(text: str) -> int | list[float]:
         ) from None
 
 
-def _prune(chosen: Settings) -> None:
+def _prune(chosen: Settings, targets: list[str], *, dashboard: bool) -> None:
     """Prune with validated settings."""
+    from icbs.cli.followers import Followers
     from icbs.cli.output_folders import new_folder
     from icbs.cli.recovery import check_method, recover_after
     from icbs.cli.session import open_task, prune_live, show_outcome
@@ -330,6 +356,7 @@ def _prune(chosen: Settings) -> None:
     if chosen.run is not None:
         RunFolder.reserve(chosen.run)
     console = Screen()
+    followers = Followers(console, targets, dashboard=dashboard)
     options = {name: absolute_paths(value) for name, value in chosen.task_options.items()}
     work = open_task(console, chosen.task, options)
     layers = find_layers(work.model, chosen.pruner)  # checks them before the evaluation
@@ -363,6 +390,7 @@ def _prune(chosen: Settings) -> None:
             progress=False,
             about=about,
         ),
+        followers.follow(folder, evaluator, pruner.config.model_dump()),
     )
     by_pass = chosen.pruner.acceptance == "pass"
     show_outcome(console, work, evaluator, result, folder, dense, by_pass=by_pass)

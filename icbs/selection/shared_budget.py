@@ -13,8 +13,8 @@ from icbs.curvature.passes import Pass
 from icbs.model.finding import density_of
 from icbs.model.gates import Gates
 from icbs.model.layer import Layer
-from icbs.plugins import SCORES
 from icbs.selection.block_selection import Tabu, choose_block
+from icbs.selection.scores import Score, make_score
 from icbs.selection.selector import PerLayer, Selector
 
 TOGETHER = 4
@@ -36,7 +36,7 @@ class SharedBudget(Selector):
 
     def __init__(self, config: PrunerConfig) -> None:
         self.config = config
-        self.score = SCORES.get(config.selection)
+        self.score: Score = make_score(config.selection, config)
         self.alone = PerLayer(config)
 
     def select(
