@@ -13,7 +13,6 @@ import numpy.typing as npt
 from rich.table import Table
 from rich.text import Text
 
-from icbs.report.screen import plain_table
 from problems import FormatError
 from problems.archive import read_arrays
 from problems.files import atomic, write_text
@@ -187,7 +186,7 @@ def table(
         rows["refuted"] = str(refuted)
     if solution.x is not None:
         rows |= _state(solution.x, labels)
-    result = plain_table(title, show_header=False)
+    result = Table(title=title, show_header=False)
     for name, value in rows.items():
         result.add_row(name, Text(value))  # not parsed as markup
     return result
