@@ -33,7 +33,7 @@ _HOT, _COLD = 1.0, 0.03
 _FLAT = 1e-9
 
 
-class _Model:
+class Model:
     """A problem in the form of the kernels."""
 
     def __init__(self, problem: BudgetQUBO) -> None:
@@ -80,13 +80,15 @@ class _Model:
         block[np.diag_indices(len(index))] += self.linear[index]
         return block
 
-    def relax(self, x: State, request: Request) -> tuple[Vector, float]:
+    def relax(
+        self, x: State, request: Request, sweeps: int = _RELAX
+    ) -> tuple[Vector, float]:
         """Return a point near the relaxation's minimum, and the budget's multiplier."""
         problem = self.problem
         y = x.astype(np.float64)
         multiplier = np.array([self.unit * self.multiplier(x)])
         shifts = np.zeros(problem.num_groups)
-        for done in range(0, _RELAX, 4):
+        for done in range(0, sweeps, 4):
             if done and request.remaining <= 0:
                 break
             if self.factored:
@@ -145,7 +147,7 @@ class _Walk:
     """A state that is improved core by core."""
 
     def __init__(
-        self, model: _Model, x: State, multiplier: float, size: int, random: Array
+        self, model: Model, x: State, multiplier: float, size: int, random: Array
     ) -> None:
         self.model, self.x, self.multiplier, self.random = model, x, multiplier, random
         n = model.problem.n
@@ -204,7 +206,7 @@ def search_budget(problem: BudgetQUBO, request: Request) -> Outcome:
     Without a time limit, a read ends after several cores without success.
     """
     begin = time.perf_counter()
-    model = _Model(problem)
+    model = Model(problem)
     build = time.perf_counter() - begin
     random = seed_state(request.seed)
     start = request.initial_state
