@@ -71,8 +71,6 @@ class BudgetRun:
         if not self.limited():
             self.convex = self.choose_convex()
         self.build_seconds = time.perf_counter() - begin
-        if self.convex is not None and self.convex.scale:
-            self.search(self.convex)
 
     def offer(self, x: State) -> None:
         """Replace the incumbent if a state is better; the callback may stop the run."""
@@ -135,19 +133,33 @@ class BudgetRun:
         bound = relax(tree.problem, free, iterate, np.inf, _ROOT) + tree.constant
         return float(bound), tree.y
 
-    def search(self, convex: Convex) -> None:
-        """Bound the root by its gradient, fix variables, and search the tree over the rest."""
-        y = self.x.astype(np.float64)
-        free = np.full(self.problem.n, -1, np.int8)
-        if self.problem.n > LARGEST:
-            y = self.relaxed()
-            free = self.fix(convex, y)
-        index = np.flatnonzero(free < 0)
-        self.core_size = len(index)
-        if len(index) > LARGEST:
+    def search(self) -> None:
+        """Bound the root, fix variables, and search the tree over the rest."""
+        tree = self.tree()
+        if tree is None:
+            return
+        if len(tree.index) > LARGEST:
             self.stop = Stop.CONVERGED if self.stop is Stop.PROVEN else self.stop
             return
-        Tree(self, convex, free, index, y).explore()
+        tree.explore()
+
+    def tree(self) -> Tree | None:
+        """Fix variables by the root; return the tree over the rest, None if there is no need.
+
+        A large problem is bounded by the gradient at a point near the minimum, as no matrix of
+        all its variables is formed.
+        """
+        convex = self.convex
+        if convex is None or not convex.scale:
+            return None
+        if self.problem.n > LARGEST:
+            y = self.relaxed()
+        else:
+            y = self.root(convex)[1]
+        free = self.fix(convex, y)
+        index = np.flatnonzero(free < 0)
+        self.core_size = len(index)
+        return Tree(self, convex, free, index, y)
 
     def relaxed(self) -> Vector:
         """Return a point near the minimum of the relaxation."""
@@ -236,6 +248,12 @@ class Tree:
             run.nodes += 1
             for bound, fixed, y, theta in self.branch(node):
                 heapq.heappush(heap, _Node(bound, next(numbers), fixed, y, theta))
+
+    def lift(self, state: Array) -> State:
+        """Return the state of all variables for one of the undecided ones."""
+        x = self.values.copy()
+        x[self.index] = state
+        return x
 
     def branch(self, node: _Node) -> list[tuple[float, npt.NDArray[np.int8], Vector, Vector]]:
         """Relax a node; return its children, if any can improve on the incumbent."""
