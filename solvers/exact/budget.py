@@ -181,7 +181,8 @@ class BudgetRun:
         self.bound = max(self.bound, bound - 2 * convex.slack)
         fixed = np.full(problem.n, -1, np.int8)
         decided = self.bound + np.abs(reduced) >= self.cutoff
-        fixed[decided & (reduced > 0)], fixed[decided & (reduced < 0)] = 0, 1
+        decided &= (reduced < 0) == (self.x == 1)  # the incumbent remains feasible
+        fixed[decided] = self.x[decided]
         return fixed
 
     def outcome(self) -> Outcome:
