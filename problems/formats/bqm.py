@@ -20,9 +20,9 @@ from problems.errors import FormatError, InvalidProblemError
 from problems.formats.terms import (
     EqualityRow,
     Terms,
-    constraint_rows,
     check_size,
     choose_cardinality,
+    constraint_rows,
     natural_order,
 )
 from problems.labels import checked_labels
@@ -85,7 +85,10 @@ def from_bqm(
 
 
 def to_cqm(
-    problem: CardinalityQUBO | BudgetQUBO, labels: Sequence[Hashable] | None = None, *, free: bool = False
+    problem: CardinalityQUBO | BudgetQUBO,
+    labels: Sequence[Hashable] | None = None,
+    *,
+    free: bool = False,
 ) -> dimod.ConstrainedQuadraticModel:
     """Return the problem with one equality, labelled ``k0``, ``k1``, …, for each group.
 
@@ -229,7 +232,9 @@ def valid_labels(labels: Sequence[Hashable]) -> Sequence[Hashable] | None:
         return None
 
 
-def _names(problem: CardinalityQUBO | BudgetQUBO, labels: Sequence[Hashable] | None) -> list[Hashable]:
+def _names(
+    problem: CardinalityQUBO | BudgetQUBO, labels: Sequence[Hashable] | None
+) -> list[Hashable]:
     if labels is None:
         labels = problem.labels
     return list(range(problem.n)) if labels is None else list(labels)

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from problems.errors import FormatError, InvalidProblemError
 from problems.budget import BudgetQUBO
+from problems.errors import FormatError, InvalidProblemError
 from problems.qubo import CardinalityQUBO
 
 Vector = npt.NDArray[np.float64]
