@@ -136,7 +136,7 @@ class BudgetQUBO(BudgetConstraint, BinaryQuadratic):
         budget : float, default 0
         """
         counts = problem.cardinalities
-        constraint = {
+        constraint: dict[str, Any] = {
             "costs": np.zeros(problem.n) if costs is None else costs,
             "budget": budget,
             "groups": problem.groups,

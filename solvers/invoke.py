@@ -56,7 +56,7 @@ def invoke(
     name = solver_name(solver)
     begin = time.perf_counter()
     scaled = [Scaled.of(problem) for problem in problems]
-    given = [s.problem if trusted else read_only_problem(s.problem) for s in scaled]
+    given: list[Any] = [s.problem if trusted else read_only_problem(s.problem) for s in scaled]
     own = requests if trusted else [_own(request) for request in requests]
     requests = [scaled_request(r, s) for r, s in zip(own, scaled, strict=True)]
     if batch:  # options of batches are not scaled

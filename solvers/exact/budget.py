@@ -110,7 +110,7 @@ class BudgetRun:
         best = convexify(self.problem, self.request)
         if self.problem.n > _ALTERNATED or not best.scale:
             return best
-        original, (bound, y) = best, self.root(best)
+        original, (bound, _y) = best, self.root(best)
         weights = 1 / original.block(np.arange(self.problem.n)).diagonal()
         for _ in range(_ALTERNATIONS):
             if self.request.remaining <= 0:
@@ -120,7 +120,7 @@ class BudgetRun:
                 break
             found, point = self.root(tried)
             if found > bound:
-                best, bound, y = tried, found, point
+                best, bound, _y = tried, found, point
             weights = point * (1 - point) + _LEAST_WEIGHT
         return best
 
@@ -152,10 +152,7 @@ class BudgetRun:
         convex = self.convex
         if convex is None or not convex.scale:
             return None
-        if self.problem.n > LARGEST:
-            y = self.relaxed()
-        else:
-            y = self.root(convex)[1]
+        y = self.relaxed() if self.problem.n > LARGEST else self.root(convex)[1]
         free = self.fix(convex, y)
         index = np.flatnonzero(free < 0)
         self.core_size = len(index)
@@ -267,10 +264,10 @@ class Tree:
         # Also where it is not a number.
         bound = max(node.bound, found + self.constant) if found == found else node.bound
         self.round(fixed, y)
-        free = fixed < 0
-        if bound >= run.cutoff or not free.any():
+        open_ = fixed < 0
+        if bound >= run.cutoff or not open_.any():
             return []
-        decided = free & (bound + np.abs(reduced) >= run.cutoff)
+        decided = open_ & (bound + np.abs(reduced) >= run.cutoff)
         fixed[decided] = (reduced < 0)[decided]
         if not self.possible(fixed):
             return []

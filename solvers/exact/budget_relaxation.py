@@ -67,8 +67,8 @@ def relax(
         Stop when the bound reaches it.
     rounds : int
     """
-    P, linear, costs, budget, groups, least, most = problem
-    n, num_groups = len(linear), len(least)
+    _P, linear, _costs, _budget, _groups, least, _most = problem
+    n, _num_groups = len(linear), len(least)
     y, theta, reduced = iterate
     for i in range(n):
         if fixed[i] >= 0:
@@ -220,7 +220,7 @@ def _descend(problem: BudgetProblem, fixed: Array, y: Array, theta: Array, sweep
 @jit
 def _newton(problem: BudgetProblem, fixed: Array, y: Array, theta: Array, g: Array) -> bool:
     """Solve the optimality conditions on a guess of the active set; False if that fails."""
-    P, linear, costs, budget, groups, least, most = problem
+    P, _linear, costs, budget, groups, least, most = problem
     n, num_groups = len(y), len(least)
     rows = num_groups + 1
     price = theta[num_groups]
