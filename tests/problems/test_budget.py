@@ -151,9 +151,7 @@ def test_files(tmp_path_factory, problem):
 
 def test_rows_of_a_cqm_hold_the_constraint(tmp_path):
     dimod = pytest.importorskip("dimod")
-    problem = BudgetQUBO(
-        np.eye(4), [2, 4, 6, 8], 9, groups=[0, 0, 1, 1], least=[1, 0], most=[2, 1]
-    )
+    problem = BudgetQUBO(np.eye(4), [2, 4, 6, 8], 9, groups=[0, 0, 1, 1], least=[1, 0], most=[2, 1])
     write(problem, tmp_path / "p.cqm")
     with (tmp_path / "p.cqm").open("rb") as file:
         model = dimod.CQM.from_file(file)
