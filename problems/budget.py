@@ -126,7 +126,7 @@ class BudgetQUBO(BudgetConstraint, BinaryQuadratic):
     def from_cardinality(
         cls, problem: CardinalityQUBO, costs: Any = None, budget: float = 0.0
     ) -> BudgetQUBO:
-        """Return a problem with the same energies and cardinalities, and a budget beside them.
+        """Return a problem with the same energies and cardinalities, and a budget besides.
 
         Parameters
         ----------

@@ -279,7 +279,7 @@ def check_attainable(constraint: BudgetConstraint) -> None:
 
 
 def _largest_saving(constraint: BudgetConstraint, costs: Array) -> int:
-    """Return the largest saving in whole units: that of the dearest variables of each group."""
+    """Return the largest saving in whole units: that of the costliest variables of each group."""
     if not constraint.is_counted:
         return int(costs.sum())
     largest = 0

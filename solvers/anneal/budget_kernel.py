@@ -43,7 +43,7 @@ class Core(NamedTuple):
     least: Array
     most: Array
     spare: Array
-    """What is saved above the budget, int64, shape (1,)."""
+    """Saving above the budget, int64, shape (1,)."""
 
 
 @jit
@@ -86,7 +86,7 @@ def _flip(core: Core, i: int) -> None:
 
 @jit
 def _may_flip(core: Core, i: int) -> bool:
-    """Whether a flip keeps to the counts; the budget is not looked at."""
+    """Whether a flip keeps to the counts; whatever the budget."""
     g = core.groups[i]
     if core.x[i]:
         return bool(core.counts[g] > core.least[g])
@@ -168,7 +168,7 @@ def _descend(core: Core, least: Real) -> None:
 def _chain(core: Core, i: int, least: Real, flipped: Array) -> bool:
     """Flip one variable, restore the budget and clear what has become needless.
 
-    Exchanges a dear variable for several cheap ones, or the reverse, which no swap can. Zeros are
+    Exchanges an expensive variable for several cheap ones, or the reverse, which no swap can. Zeros are
     set by the smallest rise of the energy per saved unit, ones cleared by the largest fall per
     unit. Everything is undone, and False returned, unless it gains more than ``least``.
     """

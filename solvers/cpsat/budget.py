@@ -61,7 +61,7 @@ class _Watcher:
             self.run.offer(x)
         return self.run.stop is Stop.INTERRUPTED
 
-    def conclude(self, lower: float | None, optimal: bool) -> None:
+    def close(self, lower: float | None, optimal: bool) -> None:
         """Raise the bound; states that were fixed away are at the cutoff or above."""
         if lower is not None:
             self.run.bound = max(self.run.bound, min(lower, self.run.cutoff))

@@ -161,7 +161,7 @@ class CpSat(Solver):
             raise BackendError(f"CP-SAT rejects the model: {reason}")
         known = status != cp_model.UNKNOWN
         lower = model.lower(solver.best_objective_bound) if known else None
-        watcher.conclude(lower, status == cp_model.OPTIMAL)
+        watcher.close(lower, status == cp_model.OPTIMAL)
         return {
             "variables": len(model.model.proto.variables),
             "rounding": float(model.rounding),
@@ -172,7 +172,7 @@ class CpSat(Solver):
 
 
 class Watcher(Protocol):
-    """What :meth:`CpSat.solve_model` asks and reports."""
+    """Start and receiver of the results of :meth:`CpSat.solve_model`."""
 
     request: Request
 
@@ -183,7 +183,7 @@ class Watcher(Protocol):
     def offer_state(self, state: State) -> bool:
         """Take a solution; return whether the search must stop."""
 
-    def conclude(self, lower: float | None, optimal: bool) -> None:
+    def close(self, lower: float | None, optimal: bool) -> None:
         """Take the final bound on the energy, and whether CP-SAT proved optimality."""
 
 
@@ -216,7 +216,7 @@ class _Search(ReducedSearch):
         self.offer(self.rest.restore(state))
         return self.stop is Stop.INTERRUPTED
 
-    def conclude(self, lower: float | None, optimal: bool) -> None:
+    def close(self, lower: float | None, optimal: bool) -> None:
         """Raise the bound, and note whether CP-SAT stopped early."""
         if lower is not None:
             self.raise_bound(lower)

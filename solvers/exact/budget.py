@@ -152,13 +152,13 @@ class BudgetRun:
         convex = self.convex
         if convex is None or not convex.scale:
             return None
-        y = self.relaxed() if self.problem.n > LARGEST else self.root(convex)[1]
+        y = self.relaxed_point() if self.problem.n > LARGEST else self.root(convex)[1]
         free = self.fix(convex, y)
         index = np.flatnonzero(free < 0)
         self.core_size = len(index)
         return Tree(self, convex, free, index, y)
 
-    def relaxed(self) -> Vector:
+    def relaxed_point(self) -> Vector:
         """Return a point near the minimum of the relaxation."""
         from solvers.anneal.budget import Model
 

@@ -66,7 +66,7 @@ def verify(solution: Solution, problem: Problem, can: Capabilities) -> None:
 
 
 def _feasible(problem: Problem, X: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Evaluate the constraint anew."""
+    """Evaluate the constraint independently."""
     counts = np.stack([X[:, problem.groups == g].sum(1) for g in range(problem.num_groups)], 1)
     if not isinstance(problem, BudgetQUBO):
         return np.asarray((counts == problem.cardinalities).all(axis=1))
