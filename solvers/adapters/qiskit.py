@@ -58,7 +58,9 @@ class QiskitOptimizer(Solver):
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
         """Convert the problem, solve it, and return all samples."""
         begin = time.perf_counter()
-        program = to_quadratic_program(Scaled.of(problem, _SAFE).problem)
+        form = Scaled.of(problem, _SAFE).problem
+        assert isinstance(form, CardinalityQUBO)
+        program = to_quadratic_program(form)
         if reason := self.algorithm.get_compatibility_msg(program).strip():
             raise UnsupportedError(f"solver {self.name!r} can't take this problem: {reason}")
         build = time.perf_counter() - begin

@@ -186,7 +186,13 @@ def _examined(
     else:
         source = Source(place, spec.format, spec.k, spec.free)
         instance = _instance(source)
-        problem, name, known = instance.problem, Path(place).stem, _known(instance)
+        name, known = Path(place).stem, _known(instance)
+        if not isinstance(instance.problem, CardinalityQUBO):
+            raise CampaignError(
+                f"problem {name!r} has a budget; comparisons take cardinalities, so solve it by "
+                "solvers.solve or 'icbs solve'"
+            )
+        problem = instance.problem
         if start is None:
             start = _beside(Path(place)) or instance.start
     given = {"family": spec.family or None, "best": spec.best, "proved": spec.proved or None}

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from problems import CardinalityQUBO
-from solvers.base import Capabilities, Outcome, Request, State
+from problems import BudgetQUBO, CardinalityQUBO
+from solvers.base import Capabilities, Outcome, Problem, Request, State
 from solvers.errors import BackendError
 from solvers.registry import create
 from solvers.solution import Solution
@@ -48,7 +48,20 @@ class Case:
         k = np.bincount(groups) // 2
         return CardinalityQUBO(scale * (Q + Q.T), k, groups=groups, offset=scale * rng.normal())
 
-    def solve(self, problem: CardinalityQUBO, **asked: Any) -> Solution:
+    def budget_problem(self, seed: int = 0, scale: float = 1.0, real: bool = False) -> BudgetQUBO:
+        """Draw a random problem with a budget, two groups, and a floor in one of them."""
+        rng = np.random.default_rng(seed)
+        Q = rng.normal(size=(self.n, self.n))
+        costs = rng.random(self.n) if real else rng.integers(0, 9, self.n)
+        groups = np.arange(self.n) % 2
+        most = np.bincount(groups) - [1, 0]
+        allowed = sum(np.sort(costs[groups == g])[::-1][: most[g]].sum() for g in (0, 1))
+        return BudgetQUBO(
+            scale * (Q + Q.T), costs, 0.6 * allowed, groups=groups, most=most,
+            offset=scale * rng.normal(),
+        )  # fmt: skip
+
+    def solve(self, problem: Problem, **asked: Any) -> Solution:
         """Solve, with a seed if the solver supports one, and verify the solution."""
         if self.can.seed:
             asked.setdefault("seed", 1)
@@ -69,7 +82,7 @@ class Case:
         return outcome
 
 
-def fingerprint(problem: CardinalityQUBO) -> str:
+def fingerprint(problem: Problem) -> str:
     """Hash a problem's current content, ignoring its cached hash."""
     copy = pickle.loads(pickle.dumps(problem))
     copy.__dict__.pop("hash", None)

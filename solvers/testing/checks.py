@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from problems import CardinalityQUBO, InvalidProblemError
+from problems import BudgetQUBO, CardinalityQUBO, InvalidProblemError
 from solvers.base import Capabilities, Request, Solver, State
 from solvers.errors import OptionError, UnsupportedError
 from solvers.solve import solve
@@ -130,6 +130,66 @@ def check_groups(case: Case) -> None:
     groups = np.arange(case.n) % 3
     forced = CardinalityQUBO(problem.Q, [0, 1, int(np.sum(groups == 2))], groups=groups)
     expect(case.solve(forced).x is not None, "nothing found where groups are forced")
+
+
+def check_budgets(case: Case) -> None:
+    """Check that budgets with integer and real costs are kept, or refused."""
+    problem = case.budget_problem()
+    if not case.can.budgets:
+        with refused(UnsupportedError, "a budget"):
+            case.solve(problem)
+        return
+    rng = np.random.default_rng(30)
+    A, linear = rng.normal(size=(3, case.n)), rng.normal(size=case.n)
+    problems = {
+        "integer costs": problem,
+        "real costs": case.budget_problem(1, real=True),
+        "factors": BudgetQUBO.from_factors(A, linear, **problem.constraint),
+        "equal coefficients": BudgetQUBO(np.ones((case.n, case.n)), **problem.constraint),
+        "a budget of 0": BudgetQUBO(problem.Q, problem.costs, 0.0),
+        "no costs": BudgetQUBO(problem.Q, np.zeros(case.n), 0.0),
+        "a cardinality": BudgetQUBO.from_cardinality(case.problem(2, num_groups=2)),
+        "tiny coefficients": case.budget_problem(3, scale=1e-200),
+        "huge coefficients": case.budget_problem(4, scale=1e200),
+        "every variable": BudgetQUBO(problem.Q, 1 + problem.costs, (1 + problem.costs).sum()),
+    }
+    for what, each in problems.items():
+        solution = case.solve(each)
+        expect(solution.x is not None, f"nothing found for {what}")
+        best, unit = lowest_energy(each), float(np.abs(each.Q).sum())
+        if solution.bound is not None:
+            expect(solution.bound <= best + 1e-9 * unit, f"{what}: not a lower bound")
+        if case.can.exact:
+            expect(solution.is_optimal, f"{what}: an exact solver stopped with {solution.status}")
+            expect(solution.energy <= best + 1e-9 * unit, f"{what}: claimed optimal, but is not")
+    if case.can.initial_state:
+        start = optimum(problem)
+        again = case.solve(problem, initial_state=start)
+        expect(again.energy <= problem.energy(start) + 1e-12, "an optimal start was worsened")
+        with refused(InvalidProblemError, "an initial state that saves too little"):
+            case.solve(problem, initial_state=np.zeros(case.n))
+    if case.can.seed and case.can.deterministic:
+        first, second = (case.solve(problem, seed=5) for _ in range(2))
+        expect(np.array_equal(first.samples, second.samples), "equal seeds, different samples")
+    _check_budget_in_time(case)
+
+
+def _check_budget_in_time(case: Case) -> None:
+    """Check the time limit on a larger problem with a budget."""
+    if not case.can.time_limit:
+        return
+    n = min(case.large_n, case.can.max_n or case.large_n)
+    rng = np.random.default_rng(31)
+    A, linear = rng.normal(size=(max(1, n // 4), n)), rng.normal(size=n)
+    costs = rng.integers(1, 9, n)
+    large = BudgetQUBO.from_factors(A, linear, costs, costs.sum() / 2)
+    case.solve(large, time_limit=case.time_limit)  # loads and compiles what is needed once
+    begin = time.perf_counter()
+    solution = solve(large, case.solver, time_limit=case.time_limit)
+    seconds = time.perf_counter() - begin
+    verify(solution, large, case.can)
+    allowed = 1.0 + 1.1 * case.time_limit
+    expect(seconds <= allowed, f"{seconds:.2f} s for a time limit of {case.time_limit} s")
 
 
 def check_seed(case: Case) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import numpy.typing as npt
 
-from problems import CardinalityQUBO
-from solvers.base import Capabilities, State
+from problems import BudgetQUBO
+from solvers.base import Capabilities, Problem, State
 from solvers.solution import Solution, Status, Stop
 
 #: Share of the energy that a proof may leave open: backends compute in floating point, and an
@@ -22,7 +23,7 @@ def expect(kept: object, otherwise: str) -> None:
         raise AssertionError(otherwise)
 
 
-def verify(solution: Solution, problem: CardinalityQUBO, can: Capabilities) -> None:
+def verify(solution: Solution, problem: Problem, can: Capabilities) -> None:
     """Check a solution against its problem.
 
     Raises
@@ -38,8 +39,7 @@ def verify(solution: Solution, problem: CardinalityQUBO, can: Capabilities) -> N
     tolerance = 1e-10 * (np.abs(Q).sum() + abs(problem.offset))
     tolerance += 4 * np.finfo(float).smallest_subnormal  # resolution of bounds
     expect(np.allclose(plain, solution.energies, rtol=0, atol=tolerance), "energies are not honest")
-    counts = np.stack([X[:, problem.groups == g].sum(1) for g in range(problem.num_groups)], 1)
-    kept = (counts == problem.cardinalities).all(axis=1)
+    kept = _feasible(problem, X)
     expect((kept == solution.feasible).all(), "a feasibility flag is wrong")
     expect((np.diff(kept.astype(int)) <= 0).all(), "feasible samples do not come first")
     expect((np.diff(solution.energies[kept]) >= 0).all(), "samples are not sorted by energy")
@@ -65,12 +65,22 @@ def verify(solution: Solution, problem: CardinalityQUBO, can: Capabilities) -> N
         expect(solution.bound >= solution.energy - left, "optimal, but with a gap")
 
 
-def lowest_energy(problem: CardinalityQUBO) -> float:
+def _feasible(problem: Problem, X: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Evaluate the constraint independently."""
+    counts = np.stack([X[:, problem.groups == g].sum(1) for g in range(problem.num_groups)], 1)
+    if not isinstance(problem, BudgetQUBO):
+        return np.asarray((counts == problem.cardinalities).all(axis=1))
+    kept = ((counts >= problem.least) & (counts <= problem.most)).all(axis=1)
+    short = problem.budget - X @ problem.costs
+    return np.asarray(kept & (short <= 1e-9 * problem.costs.sum()))
+
+
+def lowest_energy(problem: Problem) -> float:
     """Return the lowest energy of a small problem by enumeration."""
     return float(problem.energy(optimum(problem)))
 
 
-def optimum(problem: CardinalityQUBO) -> State:
+def optimum(problem: Problem) -> State:
     """Return an optimal state of a small problem by enumeration."""
     states = ((np.arange(1 << problem.n)[:, None] >> np.arange(problem.n)) & 1).astype(np.uint8)
     states = states[problem.is_feasible(states)]
