@@ -17,6 +17,10 @@ EXTRAS = {
     "transformers": "llm",
     "lm_eval": "eval",
     "timm": "vision",
+    "torch_pruning": "structure",
+    "onnx": "structure",
+    "onnxruntime": "structure",
+    "onnxscript": "structure",
 }
 
 
