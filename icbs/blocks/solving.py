@@ -103,7 +103,14 @@ def check_whole_model(solver: Solver, config: PrunerConfig, context: RunContext)
             len(layers) > 1 and config.allocation != "global"
         )
     else:
-        size, what, several = grouping.count, "groups", len(grouping.pools) > 1
+        size, what = grouping.count, "groups"
+        several = len(grouping.pools) > 1
+        if grouping.budget is not None and not solver.capabilities.budgets:
+            able = ", ".join(name for name in names() if get(name).capabilities.budgets)
+            raise UnsupportedError(
+                f"solver {solver.name!r} can't hold a budget; choose one that can ({able}), or "
+                "set density instead"
+            )
     can = solver.capabilities
     if config.block_size == "all" and can.max_n is not None and size > can.max_n:
         raise UnsupportedError(

@@ -15,8 +15,11 @@ Float = npt.NDArray[np.float64]
 def best_state(grouping: Grouping, scores: Float, config: PrunerConfig) -> State:
     """Keep the groups with the best scores of each pool, and at least the floor of each set.
 
-    Ties are broken by the order of the groups.
+    Ties are broken by the order of the groups. Under a budget: the groups with the best score for
+    their cost.
     """
+    if grouping.budget is not None:
+        return grouping.budget.best_state(scores)
     state = np.ones(grouping.count, dtype=np.uint8)
     state[protected(grouping, scores)] = 0
     for pool in grouping.pools:

@@ -12,6 +12,8 @@ from icbs.config import PrunerConfig
 from icbs.config.group_kinds import stride_of, tile_of, within_layer
 from icbs.data.samples import Samples
 from icbs.errors import LayerError
+from icbs.groups.budget import Budget
+from icbs.groups.costs import Costs, count_costs, measure_costs
 from icbs.groups.density import check_density
 from icbs.groups.grouping import Grouping, GroupSet
 from icbs.model.finding import find_layers, layers_named, matches_any
@@ -33,11 +35,21 @@ def prepare_groups(
     Raises
     ------
     LayerError
-        See :func:`find_groups` and :func:`icbs.groups.density.check_density`.
+        See :func:`find_groups`, :func:`icbs.groups.density.check_density` and
+        :class:`icbs.groups.budget.Budget`.
     """
     device = next(model.parameters()).device
-    grouping = find_groups(model, samples[:1].to(device).inputs, config, dimensions)
-    check_density(grouping, config)
+    inputs = samples[:1].to(device).inputs
+    grouping = find_groups(model, inputs, config, dimensions)
+    if config.budget is None:
+        check_density(grouping, config)
+        return grouping
+    ((quantity, share),) = config.budget.items()
+    if quantity == "latency":
+        costs: Costs = measure_costs(grouping, model, inputs)
+    else:
+        costs = count_costs(grouping, model, inputs, quantity)
+    grouping.budget = Budget(grouping, costs, quantity, share)
     return grouping
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from icbs.errors import LayerError
 from icbs.model.gates import Gates, Part, WidePart
 from icbs.model.layer import Layer
 from icbs.structure.dimension import Dimension
+
+if TYPE_CHECKING:
+    from icbs.groups.budget import Budget
 
 State = npt.NDArray[np.uint8]
 ALL = "all groups"
@@ -66,6 +70,8 @@ class Grouping:
 
     sets: Sequence[GroupSet]
     one_pool: bool
+    budget: Budget | None = field(default=None, init=False, repr=False)
+    """Limit of the cost of the kept groups; None if their number is fixed."""
     _block: tuple[bytes, Gates] | None = field(default=None, init=False, repr=False)
 
     @property
@@ -84,6 +90,11 @@ class Grouping:
         """Numbers of the groups of each set."""
         ends = np.cumsum([own.count for own in self.sets])
         return [slice(int(e) - own.count, int(e)) for e, own in zip(ends, self.sets, strict=True)]
+
+    @cached_property
+    def set_of(self) -> npt.NDArray[np.int64]:
+        """Set of each group, shape (count,)."""
+        return np.repeat(np.arange(len(self.sets)), [own.count for own in self.sets])
 
     @cached_property
     def pools(self) -> list[Pool]:
@@ -123,11 +134,17 @@ class Grouping:
     def block(self, numbers: npt.NDArray[np.int64]) -> Gates:
         """Return the gates of some groups, in the given order; the latest result is cached."""
         if len(numbers) == self.count and (numbers == np.arange(self.count)).all():
-            return self.gates
+            return self._limited(self.gates, numbers)
         key = numbers.tobytes()
         if self._block is None or self._block[0] != key:
             self._block = key, self._gates_of(numbers)
-        return self._block[1]
+        return self._limited(self._block[1], numbers)
+
+    def _limited(self, gates: Gates, numbers: npt.NDArray[np.int64]) -> Gates:
+        """Set the limits of a block by the current masks."""
+        if self.budget is not None:
+            gates.limits = self.budget.limits(self.closed(), numbers)
+        return gates
 
     def _gates_of(self, numbers: npt.NDArray[np.int64]) -> Gates:
         at = torch.full((self.count,), -1, dtype=torch.int64)

@@ -52,6 +52,13 @@ def check_state(grouping: Grouping, state: State, config: PrunerConfig) -> None:
     ------
     LayerError
     """
+    if grouping.budget is not None:
+        if not grouping.budget.holds(state):
+            raise LayerError(
+                f"the masks keep {grouping.budget.share_of(state):.4f} of the model's "
+                f"{grouping.budget.quantity}, more than the budget of {grouping.budget.share:g}"
+            )
+        return
     for pool in grouping.pools:
         kept, wanted = int((state[pool.members] == 0).sum()), number_kept(pool, config)
         if kept != wanted:
@@ -64,14 +71,14 @@ def check_state(grouping: Grouping, state: State, config: PrunerConfig) -> None:
 def tabus_of(grouping: Grouping, scores: Float, length: float) -> dict[str, Tabu]:
     """Return tabu lists with one weight for each group.
 
-    In pools of several sets the best groups of each set never move, as many as its floor, so
+    In pools of several sets without a budget, the best groups of each set never move, as many as its floor, so
     that no move can empty a dimension.
     """
     fixed = np.zeros(grouping.count, dtype=bool)
     fixed[protected(grouping, scores)] = True
     for pool in grouping.pools:
-        if pool.sets == 1:
-            fixed[pool.members] = False  # its own number of kept groups is fixed
+        if pool.sets == 1 or grouping.budget is not None:
+            fixed[pool.members] = False  # the constraint of a block keeps to the floors
     found = {}
     for part in grouping.gates.parts:
         assert isinstance(part, WidePart)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from icbs.model.layer import Layer
+from icbs.model.limits import Limits
 
 Float = npt.NDArray[np.float64]
 JOINED = " + "
@@ -154,6 +155,8 @@ class Gates:
             by_layer.setdefault(id(part.layer), []).append(part)
         self.parts = tuple(_joined(own) for own in by_layer.values())
         self.count, self.labels, self.title = count, labels, title
+        self.limits: Limits | None = None
+        """Budget instead of fixed numbers of pruned gates."""
         empty = self.total([torch.ones(len(part.index)) for part in self.parts]) == 0
         if empty.any():
             raise ValueError(f"gate {int(empty.argmax())} of {count} has no weight")
