@@ -14,6 +14,7 @@ from icbs.data.pytree import call
 from icbs.errors import LayerError
 from icbs.model.modes import evaluation_mode
 from icbs.structure.attention import attentions
+from icbs.structure.blocks import block_dimensions
 from icbs.structure.dimension import Dimension
 from icbs.structure.example_inputs import example_inputs_of
 from icbs.structure.gating import unread_elsewhere
@@ -67,6 +68,9 @@ def find_dimensions(
     with evaluation_mode(model) as plain:
         found = _candidates(plain, example_inputs, kinds)
         passed, failed = unread_elsewhere(plain, example_inputs, found)
+        if "blocks" in kinds:
+            inner = _candidates(plain, example_inputs, ("heads", "neurons"))
+            passed += block_dimensions(plain, example_inputs, inner)
     for dimension in failed:
         log.info("%s are left whole: something else reads them", dimension.name)
     if not passed:
