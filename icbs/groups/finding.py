@@ -13,7 +13,7 @@ from icbs.config.group_kinds import stride_of, tile_of, within_layer
 from icbs.data.samples import Samples
 from icbs.errors import LayerError
 from icbs.groups.budget import Budget
-from icbs.groups.costs import Costs, count_costs, measure_costs
+from icbs.groups.costs import count_costs, measure_costs
 from icbs.groups.density import check_density
 from icbs.groups.grouping import Grouping, GroupSet
 from icbs.model.finding import find_layers, layers_named, matches_any
@@ -41,15 +41,15 @@ def prepare_groups(
     device = next(model.parameters()).device
     inputs = samples[:1].to(device).inputs
     grouping = find_groups(model, inputs, config, dimensions)
+    for quantity in ("macs", "parameters"):
+        grouping.costs[quantity] = count_costs(grouping, model, inputs, quantity)
     if config.budget is None:
         check_density(grouping, config)
         return grouping
     ((quantity, share),) = config.budget.items()
     if quantity == "latency":
-        costs: Costs = measure_costs(grouping, model, inputs)
-    else:
-        costs = count_costs(grouping, model, inputs, quantity)
-    grouping.budget = Budget(grouping, costs, quantity, share)
+        grouping.costs[quantity] = measure_costs(grouping, model, inputs)
+    grouping.budget = Budget(grouping, grouping.costs[quantity], quantity, share)
     return grouping
 
 

@@ -13,16 +13,15 @@ import torch
 from torch import Tensor
 
 from icbs.errors import LayerError
-from icbs.model.gates import Gates, Part, WidePart
+from icbs.model.gates import ALL_GROUPS, Gates, Part, WidePart
 from icbs.model.layer import Layer
 from icbs.structure.dimension import Dimension
 
 if TYPE_CHECKING:
     from icbs.groups.budget import Budget
+    from icbs.groups.costs import Costs
 
 State = npt.NDArray[np.uint8]
-ALL = "all groups"
-"""Name of a block with groups of many sets."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +71,8 @@ class Grouping:
     one_pool: bool
     budget: Budget | None = field(default=None, init=False, repr=False)
     """Limit of the cost of the kept groups; None if their number is fixed."""
+    costs: dict[str, Costs] = field(default_factory=dict, init=False, repr=False)
+    """Costs of the model by quantity."""
     _block: tuple[bytes, Gates] | None = field(default=None, init=False, repr=False)
 
     @property
@@ -102,7 +103,7 @@ class Grouping:
         by_name: dict[str, list[int]] = {}
         for number, own in enumerate(self.sets):
             apart = own.name if own.kind != "blocks" else own.kind
-            by_name.setdefault(ALL if self.one_pool else apart, []).append(number)
+            by_name.setdefault(ALL_GROUPS if self.one_pool else apart, []).append(number)
         numbers = np.arange(self.count)
         return [
             Pool(
@@ -128,7 +129,7 @@ class Grouping:
         blocks = [Gates(own.parts, own.count) for own in self.sets]
         labels = None if len(self.pools) == 1 else torch.from_numpy(self.pool_of)
         found = Gates.joined(blocks, labels)
-        found.title = self.sets[0].name if len(self.sets) == 1 else ALL
+        found.title = self.sets[0].name if len(self.sets) == 1 else ALL_GROUPS
         return found
 
     def block(self, numbers: npt.NDArray[np.int64]) -> Gates:

@@ -22,6 +22,8 @@ from icbs.model.limits import Limits
 Float = npt.NDArray[np.float64]
 JOINED = " + "
 """Between the names of the layers of one block."""
+ALL_GROUPS = "all groups"
+"""Name of a block with groups of several dimensions."""
 
 
 @dataclass(frozen=True, eq=False)
