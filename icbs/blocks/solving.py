@@ -81,6 +81,11 @@ def check_solver(solver: Solver, config: PrunerConfig) -> None:
         raise UnsupportedError(
             f"solver {solver.name!r} can't honour a time limit; leave solver_time_limit out"
         )
+    if config.candidates > 1 and not can.num_reads:
+        raise UnsupportedError(
+            f"candidates is {config.candidates}, and solver {solver.name!r} returns one state; "
+            "leave candidates out, or choose anneal"
+        )
     if parallel.rank() == 0:  # the only process that solves
         with wrap_errors(solver.name, "is not ready"):
             solver.check_ready()
@@ -154,6 +159,8 @@ def solve_blocks(
         request["time_limit"] = config.solver_time_limit
     if can.seed:
         request["seed"] = streams.solver_seed(config.seed, step)
+    if config.candidates > 1 and can.num_reads:
+        request["num_reads"] = config.candidates
     if can.initial_state:
         request["initial_state"] = [block.start for block in blocks]
     problems = [block.problem for block in blocks]
