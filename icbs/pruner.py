@@ -173,7 +173,7 @@ class Pruner:
         with evaluation_mode(model) as plain, held as folder:
             context = RunContext.prepare(plain, batches, loss, self.config, dimensions=dimensions)
             check_whole_model(self.solver, self.config, context)
-            context.executor = executor
+            context.executor, context.solver = executor, self.solver
             if masks is not None:
                 check_given(context, masks)
             if folder is not None:
@@ -244,7 +244,7 @@ class Pruner:
             plan = folder.plan() if set(changes) <= _PLANNED else None
             context = RunContext.prepare(plain, batches, loss, pruner.config, plan, dimensions)
             check_whole_model(pruner.solver, pruner.config, context)
-            context.executor = executor
+            context.executor, context.solver = executor, pruner.solver
             folder.check(context)
             state = folder.load(context)
             if state is None:
@@ -393,6 +393,7 @@ def make_blocks(
     pruner = Pruner(**settings)
     with evaluation_mode(copy.deepcopy(inside(model))) as subject:
         context = RunContext.prepare(subject, batches, loss, pruner.config)
+        context.solver = pruner.solver
         state = start_run(context)
         for _ in range(after):
             pruner.step(context, state)

@@ -142,6 +142,7 @@ def build_block(
     gamma: float = 1.0,
     kappa: float = 1.0,
     ridge: float = 0.0,
+    ones: npt.NDArray[np.int64] | None = None,
 ) -> Block:
     """Sum quadratic models of gates into a cardinality-constrained QUBO.
 
@@ -168,6 +169,8 @@ def build_block(
         κ, weight of the curvature of the loss; see ``PrunerConfig.curvature_weight``.
     ridge : float, default 0
         λ.
+    ones : array of int, optional
+        Number of pruned gates of each group; by default that of the current state.
     """
     weights = [part.weights.double() for part in gates.parts]
     start = gates.closed()
@@ -200,7 +203,7 @@ def build_block(
         factor = factors[0] if len(factors) == 1 else np.concatenate(factors)
         wide = factor.astype(np.float64)
         linear, offset = pieces(2 * (wide.T @ (wide @ x0)))
-        problem = _problem(gates, start, factor, linear, offset)
+        problem = _problem(gates, start, factor, linear, offset, ones)
         return Block(gates, start, problem, penalty, kappa=kappa)
     if not len(matrix):
         matrix = np.zeros((len(gates), len(gates)))
@@ -208,7 +211,7 @@ def build_block(
         wide = factor.astype(np.float64)
         matrix = matrix + 2 * (wide.T @ wide)
     linear, offset = pieces(matrix @ x0)
-    problem = _problem(gates, start, 0.5 * matrix + np.diag(linear), None, offset)
+    problem = _problem(gates, start, 0.5 * matrix + np.diag(linear), None, offset, ones)
     # If no term models the loss, the others are the prediction.
     others = others if any(model.models_loss for model in models) else []
     return Block(gates, start, problem, penalty, others, kappa)
@@ -220,10 +223,12 @@ def _problem(
     coefficients: npt.NDArray[Any],
     linear: Float | None,
     offset: float,
+    ones: npt.NDArray[np.int64] | None,
 ) -> CardinalityQUBO | BudgetQUBO:
     """Return the problem of Q, or of a factor and linear terms, with the block's constraint."""
     if gates.limits is None:
         groups, k = _cardinalities(gates, start)
+        k = k if ones is None else ones
         if linear is None:
             return CardinalityQUBO(coefficients, k, groups=groups, offset=offset)
         return CardinalityQUBO.from_factors(coefficients, linear, k, groups=groups, offset=offset)

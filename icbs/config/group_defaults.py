@@ -17,7 +17,7 @@ _WITHOUT = {
 _DENSITY = 0.1
 """The default density, which is recorded next to a budget."""
 _OTHER = "use another score, such as magnitude"
-_DEFAULTS = {"initial": "fisher", "block_size": "all"}
+_DEFAULTS = {"initial": "qubo", "block_size": "all", "acceptance": "pass"}
 
 
 def adapt_to_groups(given: dict[str, Any]) -> dict[str, Any]:
@@ -35,7 +35,8 @@ def adapt_to_groups(given: dict[str, Any]) -> dict[str, Any]:
                 f"budget={given['budget']!r} needs groups of weights; add groups, such as "
                 "groups='heads,neurons', or set density instead"
             )
-        if initial in GROUP_SCORES.names() and initial not in SCORES.names():
+        groups_only = {*GROUP_SCORES.names(), "qubo"} - set(SCORES.names())
+        if initial in groups_only:
             raise ValueError(f"initial={initial!r} scores groups of weights; add groups, or {_OTHER}")
         return given
     for name, only in _WITHOUT.items():
@@ -47,7 +48,7 @@ def adapt_to_groups(given: dict[str, Any]) -> dict[str, Any]:
     paper = given.get("paper") or {}
     if isinstance(paper, dict) and (paper.get("fix_prune") or paper.get("fix_keep")):
         raise ValueError("paper.fix_prune and paper.fix_keep are for single weights; leave them out")
-    known = GROUP_SCORES.names()
+    known = [*GROUP_SCORES.names(), "qubo"]
     if initial is not None and initial not in known:
         raise ValueError(
             f"initial={initial!r} doesn't score groups{did_you_mean(str(initial), known)}; with "

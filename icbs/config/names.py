@@ -23,7 +23,8 @@ def known_names(kind: str) -> tuple[str, ...]:
         return tuple(SCORES.names())
     if kind == "initial":
         # "exchange" is not a score but a search: exchanges of weights, layer after layer.
-        return tuple(dict.fromkeys([*SCORES.names(), "exchange", *GROUP_SCORES.names()]))
+        # "qubo" solves the problem of all groups at the dense model.
+        return tuple(dict.fromkeys([*SCORES.names(), "exchange", *GROUP_SCORES.names(), "qubo"]))
     registry = {"curvature": CURVATURES, "acceptance": ACCEPTANCES}[kind]
     return tuple(registry.names())
 

@@ -31,6 +31,35 @@ def best_state(grouping: Grouping, scores: Float, config: PrunerConfig) -> State
     return state
 
 
+def keep_floors(grouping: Grouping, state: State, scores: Float) -> State:
+    """Exchange groups so that each set keeps at least its floor; others are unchanged.
+
+    The best groups of a set below its floor return, and the worst of the same pool that are not
+    needed for a floor are pruned instead.
+    """
+    state = state.copy()
+    for pool in grouping.pools:
+        for own, span in zip(grouping.sets, grouping.spans, strict=True):
+            inside = grouping.pool_of[span.start] == grouping.pool_of[pool.members[0]]
+            short = own.floor - int((state[span] == 0).sum()) if inside else 0
+            if short <= 0:
+                continue
+            closed = span.start + np.flatnonzero(state[span])
+            state[closed[np.argsort(-scores[closed], kind="stable")[:short]]] = 0
+            for _ in range(short if grouping.budget is None else 0):
+                state[_least_needed(grouping, pool, state, scores)] = 1
+    return state
+
+
+def _least_needed(grouping: Grouping, pool: Pool, state: State, scores: Float) -> int:
+    """Return the kept group of a pool with the lowest score, of a set above its floor."""
+    floors = np.array([own.floor for own in grouping.sets])
+    kept = np.bincount(grouping.set_of[state == 0], minlength=len(floors))
+    spare = (kept > floors)[grouping.set_of[pool.members]] & (state[pool.members] == 0)
+    members = pool.members[spare]
+    return int(members[np.argmin(scores[members])])
+
+
 def number_kept(pool: Pool, config: PrunerConfig) -> int:
     """Number of groups of a pool that are kept: density times size, rounded, or the floor."""
     size = len(pool.members)

@@ -38,8 +38,9 @@ GroupScore = Callable[[GroupInformation], Float]
 
 def fisher(information: GroupInformation) -> Float:
     """Diagonal of the curvature, ``Σ_s A_sg² / N``: the mask search of Kwon et al. 2022."""
-    diagonal = np.zeros(information.grouping.count)
-    for model in information.pass_info.models(information.grouping.gates):
+    gates = information.grouping.gates
+    diagonal = np.zeros(len(gates))
+    for model in information.pass_info.models(gates):
         diagonal += model.weight / model.dispersion * diagonal_of(model)
     return diagonal
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from icbs.config import PrunerConfig
 from icbs.errors import LayerError
-from icbs.groups.density import best_state, number_kept, protected
+from icbs.groups.density import best_state, keep_floors, number_kept, protected
 from icbs.groups.grouping import Grouping, State
+from icbs.groups.problem import solved_state
 from icbs.groups.scores import Float, GroupInformation
 from icbs.model.gates import WidePart
 from icbs.plugins import GROUP_SCORES
@@ -39,9 +40,14 @@ def start_groups(
         return 0, tabus_of(grouping, 1.0 - state, config.tabu)
     grouping.close(np.zeros(grouping.count, dtype=np.uint8))
     pass_info = context.take_pass(generator, 0, lambda _: {grouping.gates.name: grouping.gates})
-    score = GROUP_SCORES.get(config.initial)
+    solved = config.initial == "qubo"
+    score = GROUP_SCORES.get("fisher" if solved else config.initial)
     scores = score(GroupInformation(grouping, context, pass_info, generator))
-    grouping.close(best_state(grouping, scores, config))
+    if solved:
+        state = keep_floors(grouping, solved_state(context, pass_info), scores)
+    else:
+        state = best_state(grouping, scores, config)
+    grouping.close(state)
     return pass_info.count, tabus_of(grouping, scores, config.tabu)
 
 
@@ -75,7 +81,8 @@ def tabus_of(grouping: Grouping, scores: Float, length: float) -> dict[str, Tabu
     that no move can empty a dimension.
     """
     fixed = np.zeros(grouping.count, dtype=bool)
-    fixed[protected(grouping, scores)] = True
+    kept = np.where(grouping.closed() == 0, scores, -np.inf)
+    fixed[protected(grouping, kept)] = True
     for pool in grouping.pools:
         if pool.sets == 1 or grouping.budget is not None:
             fixed[pool.members] = False  # the constraint of a block keeps to the floors

@@ -36,6 +36,7 @@ from icbs.run.memory import Plan, make_plan, survey
 from icbs.selection.schedule import selection_point, shares
 from icbs.selection.selector import Selector
 from icbs.structure.dimension import Dimension
+from solvers import Solver
 
 if TYPE_CHECKING:
     from icbs.run.saved_blocks import BlockSaver
@@ -67,6 +68,8 @@ class RunContext:
     """Groups of weights that are pruned as a whole; None for single weights."""
     selector: Selector | None = None
     """Selects the groups in the block of a pass; None for single weights."""
+    solver: Solver | None = None
+    """Solver of the blocks, for initial masks by a problem of all groups."""
     executor: Executor | None = None
     """Executor that solves the blocks of a pass; None for threads of this process."""
     block_saver: BlockSaver | None = None
