@@ -104,7 +104,7 @@ def _misfit(model: nn.Module, config: Any) -> str:
     """Describe the first weight whose shape differs in a model made of a configuration."""
     try:
         with torch.device("meta"):
-            fresh = type(model)(config)  # type: ignore[call-arg]
+            fresh = type(model)(config)
     except Exception as error:
         return f"{type(model).__name__} can't be made with them ({error})"
     own = {name: value.shape for name, value in model.state_dict().items()}
