@@ -45,6 +45,12 @@ def fit_configuration(
     model.save_pretrained = functools.partial(_refuse, message)
 
 
+def refusal(model: nn.Module) -> str | None:
+    """Return why ``save_pretrained`` of a cut model refuses; None if it doesn't."""
+    own = vars(model).get("save_pretrained")
+    return str(own.args[0]) if isinstance(own, functools.partial) else None
+
+
 def _refuse(message: str, *_: Any, **__: Any) -> None:
     raise ModelError(message)
 
