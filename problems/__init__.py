@@ -1,4 +1,4 @@
-"""Cardinality-constrained QUBOs: energies, files and conversions.
+"""QUBOs with a cardinality or a budget: energies, files and conversions.
 
 This package imports neither solvers nor neural networks; it needs NumPy, and torch for tensors.
 """
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from problems.lazy import attach
 
 if TYPE_CHECKING:
+    from problems.budget import BudgetQUBO
     from problems.errors import FormatError, IcbsError, InvalidProblemError
     from problems.instance import Instance, load_instances
     from problems.qubo import CardinalityQUBO
 
 __all__ = [
+    "BudgetQUBO",
     "CardinalityQUBO",
     "FormatError",
     "IcbsError",
@@ -24,6 +26,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "BudgetQUBO": "problems.budget",
     "CardinalityQUBO": "problems.qubo",
     "FormatError": "problems.errors",
     "IcbsError": "problems.errors",

@@ -1,4 +1,4 @@
-"""Disjoint groups of binary variables with a fixed number of ones in each."""
+"""Disjoint groups of binary variables, and a fixed number of ones in each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,74 @@ Mask = npt.NDArray[np.bool_]
 State = npt.NDArray[np.uint8]
 
 
-class CardinalityGroups:
+class VariableGroups:
+    """Binary variables in disjoint groups; base of the constraints of problems.
+
+    Attributes
+    ----------
+    n : int
+        Number of variables.
+    groups : ndarray of int32, shape (n,)
+        Group of each variable, ``0 … num_groups - 1``; a group may be empty.
+    """
+
+    n: int
+    groups: Array
+
+    @property
+    def num_groups(self) -> int:
+        """Number of disjoint groups."""
+        raise NotImplementedError
+
+    @cached_property
+    def group_sizes(self) -> npt.NDArray[np.int64]:
+        """Number of variables of each group, shape (num_groups,); read-only."""
+        sizes = np.bincount(self.groups, minlength=self.num_groups).astype(np.int64, copy=False)
+        sizes.flags.writeable = False
+        return sizes
+
+    @cached_property
+    def group_members(self) -> tuple[npt.NDArray[np.intp], ...]:
+        """Indices of the variables of each group, ascending; read-only."""
+        order = np.argsort(self.groups, kind="stable")
+        members = tuple(np.split(order, np.cumsum(self.group_sizes)[:-1]))
+        for part in members:  # NumPy's permutation refuses read-only arrays that are empty
+            part.flags.writeable = len(part) == 0
+        return members
+
+    def count(self, X: Array) -> Array:
+        """Count the ones per group, shape (batch, num_groups), of states (batch, n)."""
+        if self.num_groups == 1:
+            return X.sum(axis=1, dtype=np.int64)[:, None]
+        counts = np.zeros((len(X), self.num_groups), dtype=np.int64)
+        for row, state in zip(counts, X, strict=True):
+            row += np.bincount(self.groups[state != 0], minlength=self.num_groups)
+        return counts
+
+    def as_states(self, x: Any) -> State:
+        """Check states and return them as uint8, shape (n,) or (batch, n).
+
+        Raises
+        ------
+        InvalidProblemError
+            Wrong shape, or an entry that is neither 0 nor 1.
+        """
+        X = as_array(x, "state")
+        if X.ndim not in (1, 2) or X.shape[-1] != self.n:
+            raise InvalidProblemError(
+                f"state has shape {X.shape}; this problem takes ({self.n},) or (batch, {self.n})"
+            )
+        if X.dtype.kind not in "biuf" or not ((X == 0) | (X == 1)).all():
+            raise InvalidProblemError("a state may hold 0 and 1 only")
+        return X.astype(np.uint8)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Derived arrays are computed again: pickling would make them writable.
+        derived = ("group_sizes", "group_members")
+        return {name: value for name, value in self.__dict__.items() if name not in derived}
+
+
+class CardinalityGroups(VariableGroups):
     """The constraint ``Σ_{i∈g} x_i = k_g`` of every group ``g``; base of :class:`CardinalityQUBO`.
 
     Attributes
@@ -42,22 +109,6 @@ class CardinalityGroups:
     def num_groups(self) -> int:
         """Number of disjoint groups with a cardinality of their own."""
         return len(self.cardinalities)
-
-    @cached_property
-    def group_sizes(self) -> npt.NDArray[np.int64]:
-        """Number of variables of each group, shape (num_groups,); read-only."""
-        sizes = np.bincount(self.groups, minlength=self.num_groups).astype(np.int64, copy=False)
-        sizes.flags.writeable = False
-        return sizes
-
-    @cached_property
-    def group_members(self) -> tuple[npt.NDArray[np.intp], ...]:
-        """Indices of the variables of each group, ascending; read-only."""
-        order = np.argsort(self.groups, kind="stable")
-        members = tuple(np.split(order, np.cumsum(self.group_sizes)[:-1]))
-        for part in members:  # NumPy's permutation refuses read-only arrays that are empty
-            part.flags.writeable = len(part) == 0
-        return members
 
     def forced_variables(self) -> tuple[Mask, Mask]:
         """Return masks of the variables that are 0, and that are 1, in every feasible state.
@@ -105,34 +156,3 @@ class CardinalityGroups:
         counts = self.count(np.atleast_2d(X))
         feasible = (counts == self.cardinalities).all(axis=1)
         return bool(feasible[0]) if X.ndim == 1 else feasible
-
-    def count(self, X: Array) -> Array:
-        """Count the ones per group, shape (batch, num_groups), of states (batch, n)."""
-        if self.num_groups == 1:
-            return X.sum(axis=1, dtype=np.int64)[:, None]
-        counts = np.zeros((len(X), self.num_groups), dtype=np.int64)
-        for row, state in zip(counts, X, strict=True):
-            row += np.bincount(self.groups[state != 0], minlength=self.num_groups)
-        return counts
-
-    def as_states(self, x: Any) -> State:
-        """Check states and return them as uint8, shape (n,) or (batch, n).
-
-        Raises
-        ------
-        InvalidProblemError
-            Wrong shape, or an entry that is neither 0 nor 1.
-        """
-        X = as_array(x, "state")
-        if X.ndim not in (1, 2) or X.shape[-1] != self.n:
-            raise InvalidProblemError(
-                f"state has shape {X.shape}; this problem takes ({self.n},) or (batch, {self.n})"
-            )
-        if X.dtype.kind not in "biuf" or not ((X == 0) | (X == 1)).all():
-            raise InvalidProblemError("a state may hold 0 and 1 only")
-        return X.astype(np.uint8)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Derived arrays are computed again: pickling would make them writable.
-        derived = ("group_sizes", "group_members")
-        return {name: value for name, value in self.__dict__.items() if name not in derived}

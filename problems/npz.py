@@ -5,6 +5,10 @@ Entries: ``format`` (a version string), ``cardinalities`` (one integer per group
 ``Q`` (symmetric, both triangles) or ``A`` and ``linear`` for ``Q = AᵀA + diag(linear)``.
 Variables count from 0; reading restores every bit, with dtype and form.
 
+A :class:`problems.BudgetQUBO` has the format ``icbs-budget-qubo-1`` and, in place of
+``cardinalities``, the entries ``costs``, ``budget``, ``least`` and ``most`` (one integer per
+group).
+
 Optional entries of a :class:`problems.Instance`: ``start`` and ``answer`` (states, shape (n,)) and
 ``about`` (a JSON object). Version 0.1 refuses files with these entries.
 """
@@ -23,9 +27,11 @@ from problems.files import atomic
 from problems.labels import from_json, to_json
 
 if TYPE_CHECKING:
+    from problems.budget import BudgetQUBO
     from problems.qubo import CardinalityQUBO
 
 FORMAT = "icbs-qubo-1"
+BUDGET_FORMAT = "icbs-budget-qubo-1"
 
 #: Dtype kinds and number of dimensions of each entry.
 _ENTRIES = {
@@ -37,6 +43,10 @@ _ENTRIES = {
     "Q": ("f", 2),
     "A": ("f", 2),
     "linear": ("f", 1),
+    "costs": ("f", 1),
+    "budget": ("f", 0),
+    "least": ("iu", 1),
+    "most": ("iu", 1),
     "start": ("u", 1),
     "answer": ("u", 1),
     "about": ("U", 0),
@@ -45,12 +55,16 @@ _ENTRIES = {
 _KNOWN = ("start", "answer", "about")
 
 
-def fields_of(problem: CardinalityQUBO) -> dict[str, Any]:
+def fields_of(problem: CardinalityQUBO | BudgetQUBO) -> dict[str, Any]:
     """Return the entries of a problem for :func:`write`."""
     form = {"A": problem.A, "linear": problem.linear} if problem.is_factored else {"Q": problem.Q}
+    constraint = dict(problem.constraint)
+    if "k" in constraint:
+        constraint = {"cardinalities": constraint.pop("k")} | constraint
+    if problem.num_groups == 1:
+        constraint["groups"] = None
     return {
-        "cardinalities": problem.cardinalities,
-        "groups": problem.groups if problem.num_groups > 1 else None,
+        **constraint,
         "offset": problem.offset,
         **form,
         "labels": None if problem.labels is None else to_json(problem.labels),
@@ -60,8 +74,9 @@ def fields_of(problem: CardinalityQUBO) -> dict[str, Any]:
 def write(path: str | Path, fields: Mapping[str, Any]) -> None:
     """Write entries to ``path`` atomically; entries that are None are omitted."""
     arrays = {name: np.asarray(value) for name, value in fields.items() if value is not None}
+    format = np.array(BUDGET_FORMAT if "costs" in fields else FORMAT)
     with atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, format=np.array(FORMAT), **arrays)
+        np.savez_compressed(file, allow_pickle=False, format=format, **arrays)
 
 
 def largest_size(fields: Mapping[str, Any]) -> int:
@@ -71,7 +86,7 @@ def largest_size(fields: Mapping[str, Any]) -> int:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Read the entries of a file; ``k`` holds the cardinalities as a problem takes them.
+    """Read the entries of a file, by the names of the arguments of its problem's class.
 
     Checks the types and dimensions of the arrays; :meth:`problems.CardinalityQUBO.load` checks
     that they form a valid problem.
@@ -86,11 +101,9 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     arrays = _read(path)
     try:
-        groups, wanted = arrays.get("groups"), arrays["cardinalities"]
         form = ("Q",) if "Q" in arrays else ("A", "linear")
         return {
-            "k": int(wanted[0]) if groups is None and len(wanted) == 1 else wanted,
-            "groups": groups,
+            **_constraint(arrays),
             "offset": float(arrays["offset"]),
             "labels": from_json(str(arrays["labels"])) if "labels" in arrays else None,
             **{name: arrays[name] for name in form},
@@ -99,6 +112,15 @@ def read(path: str | Path) -> dict[str, Any]:
         raise FormatError(f"{path} is not a valid problem: the entry {error} is missing") from error
     except ValueError as error:
         raise FormatError(f"{path} has labels that can't be read: {error}") from error
+
+
+def _constraint(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    groups = arrays.get("groups")
+    if "cardinalities" not in arrays and "costs" in arrays:
+        counts = {name: arrays[name] for name in ("costs", "least", "most")}
+        return {**counts, "budget": float(arrays["budget"]), "groups": groups}
+    wanted = arrays["cardinalities"]
+    return {"k": int(wanted[0]) if groups is None and len(wanted) == 1 else wanted, "groups": groups}
 
 
 def read_known(path: str | Path) -> dict[str, Any]:
@@ -124,6 +146,6 @@ def read_known(path: str | Path) -> dict[str, Any]:
 def _read(path: str | Path, only: Sequence[str] | None = None) -> dict[str, Any]:
     """Read all or some entries of a file of this format."""
     arrays = read_arrays(path, _ENTRIES, None if only is None else ("format", *only))
-    if str(arrays.pop("format", None)) != FORMAT:
+    if str(arrays.pop("format", None)) not in (FORMAT, BUDGET_FORMAT):
         raise FormatError(f"{path} is not a problem file: its 'format' entry is not {FORMAT!r}")
     return arrays

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from problems.checks import is_tensor
-from problems.qubo import CardinalityQUBO
+from problems.quadratic import BinaryQuadratic
+
+Problem = TypeVar("Problem", bound=BinaryQuadratic)
 
 
-def read_only_problem(problem: CardinalityQUBO) -> CardinalityQUBO:
+def read_only_problem(problem: Problem) -> Problem:
     """Return a copy whose arrays are read-only views of the problem's own.
 
     Setting an attribute on the copy does not change the problem either. Tensors can't be made
@@ -19,11 +21,12 @@ def read_only_problem(problem: CardinalityQUBO) -> CardinalityQUBO:
 
     Parameters
     ----------
-    problem : CardinalityQUBO
+    problem : CardinalityQUBO or BudgetQUBO
 
     Returns
     -------
-    CardinalityQUBO
+    CardinalityQUBO or BudgetQUBO
+        Of the same class.
     """
     copy = object.__new__(type(problem))
     held = problem.__getstate__()

@@ -15,7 +15,10 @@ import numpy as np
 
 from problems.checks import is_tensor
 from problems.errors import InvalidProblemError
+from problems.budget import BudgetQUBO
 from problems.qubo import CardinalityQUBO
+
+Problem = CardinalityQUBO | BudgetQUBO
 
 #: Problems whose largest coefficient lies within ``2**-SAFE … 2**SAFE`` are not scaled: products
 #: of two factors and sums of them are normal numbers in float32 too.
@@ -29,14 +32,14 @@ _SMALLEST_OFFSET, _LARGEST_OFFSET = -900, 128
 class Scaled:
     """A problem with its energies multiplied by ``2**exponent``, and the inverse conversion."""
 
-    problem: CardinalityQUBO
+    problem: Problem
     exponent: int
     """0 if the problem was not scaled."""
     dropped: float = 0.0
     """Offset left out of the scaled energies, in the original units."""
 
     @classmethod
-    def of(cls, problem: CardinalityQUBO, safe: int = SAFE) -> Scaled:
+    def of(cls, problem: Problem, safe: int = SAFE) -> Scaled:
         """Scale a problem if its largest coefficient is far from 1.
 
         The scaled problem is in float64. Entries below ``2**-1074`` of the largest
@@ -44,7 +47,7 @@ class Scaled:
 
         Parameters
         ----------
-        problem : CardinalityQUBO
+        problem : CardinalityQUBO or BudgetQUBO
         safe : int
             A largest coefficient within ``2**-safe … 2**safe`` is not scaled.
         """
@@ -54,14 +57,15 @@ class Scaled:
         exponent = -size
         fits = _SMALLEST_OFFSET <= _size(problem.offset) + exponent <= _LARGEST_OFFSET
         offset = math.ldexp(problem.offset, exponent) if fits else 0.0
-        constraint: dict[str, Any] = {"groups": problem.groups, "offset": offset}
+        constraint: dict[str, Any] = problem.constraint | {"offset": offset}
+        kind = type(problem)
         held: Any = problem.held
         if problem.is_factored:
             A, linear = times_power(held.A, exponent // 2), times_power(held.linear, exponent)
-            scaled = CardinalityQUBO.from_factors(A, linear, problem.cardinalities, **constraint)
+            scaled = kind.from_factors(A, linear, **constraint)
         else:
             Q = times_power(held.Q, exponent)
-            scaled = CardinalityQUBO(Q, problem.cardinalities, **constraint)
+            scaled = kind(Q, **constraint)
         return cls(scaled, exponent, 0.0 if fits else problem.offset)
 
     def restore(self, energy: float) -> float:
@@ -77,7 +81,7 @@ class Scaled:
         return float(value) + self.dropped if np.isfinite(value) else None
 
 
-def magnitude(problem: CardinalityQUBO) -> int | None:
+def magnitude(problem: Problem) -> int | None:
     """Return the exponent ``e`` of the largest coefficient, ``2**(e-1) ≤ |c| < 2**e``.
 
     For a factored problem it is even, and the larger one of the linear terms and the squared
@@ -93,7 +97,7 @@ def magnitude(problem: CardinalityQUBO) -> int | None:
     return max(factor + linear)
 
 
-def check_energies(problem: CardinalityQUBO) -> None:
+def check_energies(problem: Problem) -> None:
     """Refuse a problem whose energies may overflow float64.
 
     Raises
@@ -129,7 +133,7 @@ def _size(value: float) -> int:
     return math.frexp(value)[1]
 
 
-def coefficient_sum(problem: CardinalityQUBO) -> float:
+def coefficient_sum(problem: Problem) -> float:
     """Bound the sum of all absolute coefficients and the offset, in float64.
 
     It bounds every sum in an energy; rounding errors are a share of it.
@@ -142,7 +146,7 @@ def coefficient_sum(problem: CardinalityQUBO) -> float:
     return size + abs(problem.offset)
 
 
-def _total(problem: CardinalityQUBO) -> float:
+def _total(problem: Problem) -> float:
     """Bound the energies of all states, without the offset, by absolute sums."""
     held: Any = problem.held
     if not problem.is_factored:

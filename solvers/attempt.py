@@ -10,9 +10,9 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future,
 
 import numpy as np
 
-from problems import CardinalityQUBO
+from problems import BudgetQUBO
 from solvers.background import DaemonThreads, error_of
-from solvers.base import Interrupt, Outcome, Request, Solver, State
+from solvers.base import Interrupt, Outcome, Problem, Request, Solver, State
 from solvers.cpus import usable_cpus
 from solvers.errors import BackendError, SolverError, describe, to_solver_error
 from solvers.finalize import finalize
@@ -26,14 +26,14 @@ log = logging.getLogger("icbs")
 
 
 def attempt(
-    solver: Solver, problem: CardinalityQUBO, request: Request, apart: bool = False
+    solver: Solver, problem: Problem, request: Request, apart: bool = False
 ) -> Answer:
     """Solve one problem; return an error instead of raising it.
 
     Parameters
     ----------
     solver : Solver
-    problem : CardinalityQUBO
+    problem : Problem
     request : Request
     apart : bool, default False
         Whether to run the solver in another process; see :func:`solvers.guard.call`.
@@ -48,7 +48,7 @@ def attempt(
 
 
 def attempt_batch(
-    solver: Solver, problems: Sequence[CardinalityQUBO], requests: Sequence[Request]
+    solver: Solver, problems: Sequence[Problem], requests: Sequence[Request]
 ) -> list[Answer]:
     """Solve a sequence in the solver's own batch; one by one if the batch fails as a whole."""
     answers: dict[int, Answer] = {}
@@ -77,7 +77,7 @@ def attempt_batch(
 
 def attempt_each(
     solver: Solver,
-    problems: Sequence[CardinalityQUBO],
+    problems: Sequence[Problem],
     requests: Sequence[Request],
     executor: Executor | None = None,
 ) -> list[Answer]:
@@ -86,14 +86,15 @@ def attempt_each(
     Parameters
     ----------
     solver : Solver
-    problems : sequence of CardinalityQUBO
+    problems : sequence of Problem
     requests : sequence of Request
     executor : concurrent.futures.Executor, optional
         Used instead of the solver's own batch; threads when omitted.
     """
     interrupt = Interrupt()
     requests = [dataclasses.replace(request, interrupt=interrupt) for request in requests]
-    if solver.capabilities.batches and executor is None:
+    budgets = any(isinstance(problem, BudgetQUBO) for problem in problems)
+    if solver.capabilities.batches and executor is None and not budgets:
         return attempt_batch(solver, problems, requests)
     if executor is not None:
         with propagate_interrupt(interrupt):
@@ -104,7 +105,7 @@ def attempt_each(
         return _through(pool, solver, problems, requests)
 
 
-def attempt_now(solver: Solver, problem: CardinalityQUBO, request: Request) -> Answer:
+def attempt_now(solver: Solver, problem: Problem, request: Request) -> Answer:
     """Solve one problem of a sequence, counting its time limit from now."""
     return attempt(solver, problem, dataclasses.replace(request, started=time.perf_counter()))
 
@@ -112,7 +113,7 @@ def attempt_now(solver: Solver, problem: CardinalityQUBO, request: Request) -> A
 def _through(
     executor: Executor,
     solver: Solver,
-    problems: Sequence[CardinalityQUBO],
+    problems: Sequence[Problem],
     requests: Sequence[Request],
 ) -> list[Answer]:
     """Solve a sequence in an executor; isolate problems whose process died.
@@ -140,7 +141,7 @@ def _through(
 
 
 def _submit(
-    executor: Executor, solver: Solver, problem: CardinalityQUBO, request: Request
+    executor: Executor, solver: Solver, problem: Problem, request: Request
 ) -> Future[Answer]:
     try:
         return executor.submit(attempt_now, solver, problem, request)
@@ -170,7 +171,7 @@ def _collect(solver: Solver, future: Future[Answer]) -> Answer | None:
 
 def _finalized(
     solver: Solver,
-    problem: CardinalityQUBO,
+    problem: Problem,
     request: Request,
     outcome: Outcome | SolverError,
     seconds: float,
@@ -183,7 +184,7 @@ def _finalized(
         return to_solver_error(solver_name(solver), error)
 
 
-def _forced(solver: Solver, problem: CardinalityQUBO, request: Request) -> Solution | None:
+def _forced(solver: Solver, problem: Problem, request: Request) -> Solution | None:
     """Answer without a search if only one state is feasible."""
     if (only := _only_state(problem)) is None:
         return None
@@ -192,7 +193,7 @@ def _forced(solver: Solver, problem: CardinalityQUBO, request: Request) -> Solut
     return finalize(solver, problem, request, outcome, 0.0)
 
 
-def _only_state(problem: CardinalityQUBO) -> State | None:
+def _only_state(problem: Problem) -> State | None:
     """Return the feasible state if it is the only one, else None."""
     zeros, ones = problem.forced_variables()
     return ones.astype(np.uint8) if (zeros | ones).all() else None

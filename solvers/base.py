@@ -17,11 +17,14 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from problems import CardinalityQUBO
-from solvers.errors import MissingBackendError
+from problems import BudgetQUBO, CardinalityQUBO
+from solvers.errors import MissingBackendError, UnsupportedError
 from solvers.solution import Stop
 
 State = npt.NDArray[np.uint8]
+
+#: The problems that solvers take.
+Problem = CardinalityQUBO | BudgetQUBO
 
 #: Called with (seconds since the start, energy) at each new incumbent; a true return value
 #: asks the solver to stop.
@@ -46,6 +49,8 @@ class Capabilities:
     """Enforces ``Σx = k`` itself, without a penalty."""
     groups: bool = False
     """Supports several cardinality groups."""
+    budgets: bool = False
+    """Solves problems with a budget (:class:`problems.BudgetQUBO`)."""
     batches: bool = False
     """Solves many problems faster in one call than one by one."""
     deterministic: bool = True
@@ -166,6 +171,10 @@ class Solver(ABC):
         The problem's arrays and the initial state are read-only. Problems with a single feasible
         state are answered without calling this method.
         """
+
+    def run_budget(self, problem: BudgetQUBO, request: Request) -> Outcome:
+        """Solve a problem with a budget; overridden if ``capabilities.budgets``."""
+        raise UnsupportedError(f"solver {self.name!r} can't hold a budget")
 
     def scaled(self, exponent: int) -> Solver:
         """Return the solver for a problem whose energies are multiplied by ``2**exponent``.

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from problems import CardinalityQUBO
+from problems import BudgetQUBO, CardinalityQUBO
 from solvers._numba import jit
 from solvers.base import Capabilities, Outcome, Request, Solver
 from solvers.errors import OptionError, UnsupportedError
@@ -50,7 +50,7 @@ class Exhaustive(Solver):
     name: ClassVar[str] = "exhaustive"
     summary: ClassVar[str] = "every feasible state, by swaps in revolving-door order; n ≤ 32"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        exact=True, max_n=32, groups=True, num_reads=False, callback=True
+        exact=True, max_n=32, groups=True, budgets=True, num_reads=False, callback=True
     )
 
     def __post_init__(self) -> None:
@@ -62,6 +62,12 @@ class Exhaustive(Solver):
     def warm_up(cls) -> None:
         """Compile the kernels, or load them from their cache."""
         cls().run(CardinalityQUBO(np.eye(4), 2), Request(seed=0))
+
+    def run_budget(self, problem: BudgetQUBO, request: Request) -> Outcome:
+        """Enumerate all ``2ⁿ`` states by flips; see :mod:`solvers.exhaustive_budget`."""
+        from solvers.exhaustive_budget import enumerate_flips
+
+        return enumerate_flips(problem, request, self.max_states)
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
         """Enumerate all states, until the time limit or the callback stops it."""

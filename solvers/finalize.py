@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from problems import CardinalityQUBO
 from problems.scaling import coefficient_sum
-from solvers.base import Outcome, Request, Solver, State
+from solvers.base import Outcome, Problem, Request, Solver, State
 from solvers.solution import Solution, Status, Timing
 from solvers.validation import is_plain
 
@@ -19,7 +18,7 @@ ROUNDING = 1e-9
 
 
 def finalize(
-    solver: Solver, problem: CardinalityQUBO, request: Request, outcome: Outcome, seconds: float
+    solver: Solver, problem: Problem, request: Request, outcome: Outcome, seconds: float
 ) -> Solution:
     """Recompute energies, sort feasible samples first, and keep the best known state.
 
@@ -76,7 +75,7 @@ def finalize(
 
 
 def _refutation(
-    problem: CardinalityQUBO, outcome: Outcome, energy: float, proven: bool
+    problem: Problem, outcome: Outcome, energy: float, proven: bool
 ) -> str | None:
     """Explain why a bound or a proof is wrong, if a feasible state of ``energy`` refutes it."""
     allowed = energy + ROUNDING * coefficient_sum(problem)
@@ -90,7 +89,7 @@ def _refutation(
 
 
 def _record(
-    solver: Solver, problem: CardinalityQUBO, request: Request, outcome: Outcome
+    solver: Solver, problem: Problem, request: Request, outcome: Outcome
 ) -> dict[str, Any]:
     """Record solver, options and request, so that an answer can be reproduced."""
     options = {name: getattr(solver, name) for name in solver.options()}
@@ -109,9 +108,8 @@ def _record(
 
 
 def _measure(
-    problem: CardinalityQUBO, samples: State
+    problem: Problem, samples: State
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     if not len(samples):
         return np.zeros(0), np.zeros(0, dtype=bool)
-    feasible = (problem.count(samples) == problem.cardinalities).all(axis=1)
-    return problem.energy(samples), feasible
+    return problem.energy(samples), problem.is_feasible(samples)

@@ -15,9 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from problems import CardinalityQUBO
 from solvers.background import Background
-from solvers.base import Request, Solver
+from solvers.base import Problem, Request, Solver
 from solvers.errors import BackendError, TimeLimitError, to_solver_error
 from solvers.invoke import CallResult, invoke, solver_name
 from solvers.isolation import Worker, worker_for
@@ -39,7 +38,7 @@ def is_trusted(solver: Solver) -> bool:
 
 def call(
     solver: Solver,
-    problems: Sequence[CardinalityQUBO],
+    problems: Sequence[Problem],
     requests: Sequence[Request],
     batch: bool = False,
     apart: bool = False,
@@ -49,7 +48,7 @@ def call(
     Parameters
     ----------
     solver : Solver
-    problems : sequence of CardinalityQUBO
+    problems : sequence of Problem
     requests : sequence of Request
     batch : bool, default False
         Whether to call ``run_batch``; else there is one problem.

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from problems import CardinalityQUBO
+from problems import BudgetQUBO
 from problems.read_only import read_only, read_only_problem
 from problems.scaling import Scaled
-from solvers.base import Outcome, Request, Solver
+from solvers.base import Outcome, Problem, Request, Solver
 from solvers.errors import BackendError, SolverError, to_solver_error
 from solvers.scaling import restored_outcome, scaled_request
 from solvers.validation import validate_outcome
@@ -36,7 +36,7 @@ def solver_name(solver: Any) -> str:
 
 def invoke(
     solver: Solver,
-    problems: Sequence[CardinalityQUBO],
+    problems: Sequence[Problem],
     requests: Sequence[Request],
     batch: bool,
     trusted: bool = False,
@@ -66,7 +66,7 @@ def invoke(
             raise BackendError(f"solver {name!r} gave {many} answers to {len(problems)} problems")
     else:
         fitting = solver.scaled(scaled[0].exponent) if scaled[0].exponent else solver
-        found = [fitting.run(given[0], requests[0])]
+        found = [_run(fitting, given[0], requests[0])]
     seconds = time.perf_counter() - begin
     outcomes: list[Outcome | SolverError] = []
     for problem, view, raw in zip(problems, scaled, found, strict=True):
@@ -77,6 +77,12 @@ def invoke(
         except Exception as error:  # its attributes may be properties that raise any error
             outcomes.append(to_solver_error(name, error))
     return CallResult(outcomes, seconds)
+
+
+def _run(solver: Solver, problem: Problem, request: Request) -> Outcome:
+    if isinstance(problem, BudgetQUBO):
+        return solver.run_budget(problem, request)
+    return solver.run(problem, request)
 
 
 def _own(request: Request) -> Request:

@@ -20,9 +20,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from problems import CardinalityQUBO
 from solvers.background import Background
-from solvers.base import Request, Solver
+from solvers.base import Problem, Request, Solver
 from solvers.cpus import usable_cpus
 from solvers.errors import describe
 from solvers.worker import receive, send
@@ -161,7 +160,7 @@ class Worker(Peer):
             self._sources[_full_name(kind)] = _source(kind)
 
     def invoke(
-        self, problems: Sequence[CardinalityQUBO], requests: Sequence[Request], batch: bool
+        self, problems: Sequence[Problem], requests: Sequence[Request], batch: bool
     ) -> Any:
         """Run the solver in the worker; see :func:`solvers.invoke.invoke`."""
         return self.ask("invoke", problems, requests, batch)
@@ -175,7 +174,7 @@ class Worker(Peer):
 
 
 def worker_for(
-    solver: Solver, problems: Sequence[CardinalityQUBO], requests: Sequence[Request]
+    solver: Solver, problems: Sequence[Problem], requests: Sequence[Request]
 ) -> Worker | None:
     """Return a worker with a solver loaded, or None if the solver must run in this process.
 

@@ -7,16 +7,16 @@ import reprlib
 from numbers import Integral, Real
 from typing import Any
 
-from problems import CardinalityQUBO, InvalidProblemError
+from problems import BudgetQUBO, CardinalityQUBO, InvalidProblemError
 from problems.read_only import read_only
 from problems.scaling import check_energies
-from solvers.base import Callback, Request, Solver, State
+from solvers.base import Callback, Problem, Request, Solver, State
 from solvers.errors import OptionError, UnsupportedError
 
 
 def make_request(
     solver: Solver,
-    problem: CardinalityQUBO,
+    problem: Problem,
     time_limit: float | None,
     seed: int | None,
     initial_state: Any,
@@ -35,9 +35,10 @@ def make_request(
         If the initial state has the wrong shape or is infeasible, energies may overflow float64,
         or ``problem`` has another type.
     """
-    if not isinstance(problem, CardinalityQUBO):
+    if not isinstance(problem, CardinalityQUBO | BudgetQUBO):
         raise InvalidProblemError(
-            f"a problem is a {type(problem).__name__}; pass a problems.CardinalityQUBO"
+            f"a problem is a {type(problem).__name__}; pass a problems.CardinalityQUBO or "
+            "BudgetQUBO"
         )
     can, name = solver.capabilities, solver.name
     asked = {
@@ -59,7 +60,9 @@ def make_request(
             f"solver {name!r} takes at most n = {can.max_n} variables, the problem has "
             f"{problem.n}; choose smaller blocks or another solver"
         )
-    if problem.num_groups > 1 and not can.groups:
+    if isinstance(problem, BudgetQUBO):
+        _check_budget(solver)
+    elif problem.num_groups > 1 and not can.groups:
         raise UnsupportedError(
             f"solver {name!r} supports one cardinality, the problem has {problem.num_groups} groups"
         )
@@ -71,6 +74,18 @@ def make_request(
         initial_state=state,
         num_reads=reads,
         callback=callback,
+    )
+
+
+def _check_budget(solver: Solver) -> None:
+    """Refuse a problem with a budget unless the solver holds budgets."""
+    if solver.capabilities.budgets:
+        return
+    from solvers.registry import available, get
+
+    able = ", ".join(name for name in available() if get(name).capabilities.budgets)
+    raise UnsupportedError(
+        f"solver {solver.name!r} can't hold a budget; choose one that can: {able}"
     )
 
 
@@ -132,11 +147,14 @@ def _shown(value: Any) -> str:
     return reprlib.repr(value)
 
 
-def _checked_state(problem: CardinalityQUBO, initial_state: Any) -> State:
+def _checked_state(problem: Problem, initial_state: Any) -> State:
     state = read_only(problem.as_states(initial_state))
     if state.ndim != 1:
         raise InvalidProblemError(f"initial_state has shape {state.shape}; pass ({problem.n},)")
-    if not problem.is_feasible(state):
+    if isinstance(problem, BudgetQUBO):
+        if wrong := problem.infeasibility(state):
+            raise InvalidProblemError(f"initial_state {wrong}; start from a feasible state")
+    elif not problem.is_feasible(state):
         raise InvalidProblemError(
             f"initial_state has {int(state.sum())} ones and violates the cardinality "
             f"k = {problem.cardinalities.tolist()[:8]}; start from a feasible state"

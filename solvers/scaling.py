@@ -7,9 +7,8 @@ import math
 
 import numpy as np
 
-from problems import CardinalityQUBO
 from problems.scaling import Scaled
-from solvers.base import Outcome, Request
+from solvers.base import Outcome, Problem, Request
 
 #: Options that are energies are limited to ``2**-_LIMIT … 2**_LIMIT`` after scaling: beyond, they
 #: dominate the coefficients, or are negligible, whatever their value.
@@ -36,7 +35,7 @@ def scaled_request(request: Request, scaled: Scaled) -> Request:
     )
 
 
-def restored_outcome(outcome: Outcome, problem: CardinalityQUBO, scaled: Scaled) -> Outcome:
+def restored_outcome(outcome: Outcome, problem: Problem, scaled: Scaled) -> Outcome:
     """Convert a checked answer to the scaled problem to one to the original problem.
 
     Bounds are converted. ``info["exponent"]`` is that of the power of two; other reports of the

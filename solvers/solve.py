@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any, overload
 
-from problems import CardinalityQUBO, InvalidProblemError
+from problems import BudgetQUBO, CardinalityQUBO, InvalidProblemError
 from solvers.attempt import Answer, attempt, attempt_each
-from solvers.base import Callback, Solver
+from solvers.base import Callback, Problem, Solver
 from solvers.configure import check_attributes, reconfigured
 from solvers.errors import OptionError, SolverError, wrap_errors
 from solvers.guard import solver_name
@@ -20,7 +20,7 @@ from solvers.streams import spawn_seeds
 
 @overload
 def solve(
-    problem: CardinalityQUBO,
+    problem: Problem,
     solver: Any = ...,
     *,
     time_limit: float | None = ...,
@@ -35,7 +35,7 @@ def solve(
 
 @overload
 def solve(
-    problem: Sequence[CardinalityQUBO],
+    problem: Sequence[Problem],
     solver: Any = ...,
     *,
     time_limit: float | None = ...,
@@ -49,7 +49,7 @@ def solve(
 
 
 def solve(
-    problem: CardinalityQUBO | Sequence[CardinalityQUBO],
+    problem: Problem | Sequence[Problem],
     solver: Any = "anneal",
     *,
     time_limit: float | None = None,
@@ -60,11 +60,11 @@ def solve(
     executor: Executor | None = None,
     **options: Any,
 ) -> Solution | list[Solution]:
-    """Minimise a cardinality-constrained QUBO, or several.
+    """Minimise a QUBO with a cardinality or a budget, or several.
 
     Parameters
     ----------
-    problem : CardinalityQUBO or sequence of them
+    problem : CardinalityQUBO or BudgetQUBO, or a sequence of them
         A sequence is solved in the solver's own batch if it has one, else through ``executor``;
         the answer is then a list in the same order.
     solver : str, Solver or dimod.Sampler, default "anneal"
@@ -102,7 +102,7 @@ def solve(
         :mod:`solvers.guard`.
     """
     chosen = resolve(solver, options)
-    if isinstance(problem, CardinalityQUBO):
+    if isinstance(problem, CardinalityQUBO | BudgetQUBO):
         request = make_request(
             chosen, problem, time_limit, seed, initial_state, num_reads, callback
         )
@@ -122,7 +122,7 @@ def solve(
 
 
 def solve_each(
-    problems: Sequence[CardinalityQUBO],
+    problems: Sequence[Problem],
     solver: Any = "anneal",
     *,
     time_limit: float | None = None,
@@ -139,7 +139,7 @@ def solve_each(
 
     Parameters
     ----------
-    problems : sequence of CardinalityQUBO
+    problems : sequence of CardinalityQUBO or BudgetQUBO
     solver, time_limit, seed, initial_state, num_reads, callback, executor, **options
         As for :func:`solve`.
 
@@ -157,7 +157,7 @@ def solve_each(
         raise OptionError(
             f"executor is a {type(executor).__name__}; pass a concurrent.futures.Executor"
         )
-    given = _sequence(problems, "problem", "a CardinalityQUBO, or a sequence of them")
+    given = _sequence(problems, "problem", "a CardinalityQUBO or BudgetQUBO, or a sequence of them")
     states = [None] * len(given)
     if initial_state is not None:
         states = _sequence(initial_state, "initial_state", "one for each problem")

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from problems import CardinalityQUBO, InvalidProblemError
+from problems import InvalidProblemError
 from problems.checks import as_array
-from solvers.base import Outcome, State
+from solvers.base import Outcome, Problem, State
 from solvers.errors import BackendError
 from solvers.solution import Stop
 
@@ -22,14 +22,14 @@ _MOST = 1 << 30
 _DEEPEST, _LONGEST = 8, 200
 
 
-def validate_outcome(solver: str, problem: CardinalityQUBO, raw: Any) -> Outcome:
+def validate_outcome(solver: str, problem: Problem, raw: Any) -> Outcome:
     """Return a checked outcome, with arrays that nothing else refers to.
 
     Parameters
     ----------
     solver : str
         The solver's name.
-    problem : CardinalityQUBO
+    problem : Problem
         The problem that was solved.
     raw : object
         Return value of :meth:`solvers.Solver.run`.
@@ -94,7 +94,7 @@ def _key(key: Any) -> str | int | float | bool | None:
     return held if held is None or type(held) in (bool, int, float, str) else str(held)[:_LONGEST]
 
 
-def _samples(solver: str, problem: CardinalityQUBO, values: Any) -> State:
+def _samples(solver: str, problem: Problem, values: Any) -> State:
     try:
         held = as_array(values, "samples")
         if held.size > _MOST:

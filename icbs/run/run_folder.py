@@ -6,6 +6,7 @@
 - ``checkpoint.safetensors``: the whole state after a pass
 - ``history.csv``: one row per block
 - ``blocks/``: saved block problems; see :mod:`icbs.run.saved_blocks`
+- ``groups.safetensors``: kept groups that can be cut, if groups were pruned
 - ``masks.safetensors``, ``summary.json``, and ``model.safetensors`` or the folder
   ``pretrained`` (models of transformers): the result
 
@@ -44,7 +45,14 @@ from icbs.run.locked_folder import CONFIG, INITIAL, MANIFEST, LockedFolder
 from icbs.run.manifest import fingerprints, make_manifest, read_manifest
 from icbs.run.memory import Plan
 from icbs.run.result import Result
-from icbs.run.results_files import MASKS, SUMMARY, read_summary, write_masks, write_model
+from icbs.run.results_files import (
+    MASKS,
+    SUMMARY,
+    read_summary,
+    write_groups,
+    write_masks,
+    write_model,
+)
 from icbs.run.saved_blocks import BlockSaver
 from icbs.run.state import RunState
 from problems.files import regular, remove_leftovers, write_text
@@ -72,6 +80,8 @@ class RunStatus:
     """Wall seconds of the start, before the first pass."""
     costs: Mapping[str, float] = field(default_factory=dict)
     """Wall seconds by part of the passes; empty in earlier releases."""
+    groups: Mapping[str, Any] = field(default_factory=dict)
+    """Figures of the kept groups of a finished run; see :mod:`icbs.groups.summary`."""
 
 
 class RunFolder(LockedFolder):
@@ -187,6 +197,7 @@ class RunFolder(LockedFolder):
                 words,
                 found.start_seconds,
                 found.costs,
+                {"groups": found.groups},
             )
         path = self.path / CHECKPOINT
         if not path.exists():
@@ -365,6 +376,7 @@ class RunFolder(LockedFolder):
         for write in (
             lambda: self.save(context, state),
             lambda: write_masks(self.path, result),
+            lambda: write_groups(self.path, context, result),
             lambda: write_model(self.path, context.model, result),
         ):
             try:

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from problems import CardinalityQUBO
+from problems import BudgetQUBO, CardinalityQUBO
 from solvers._numba import specimens
+from solvers.anneal.budget import compile_kernels, search_budget
 from solvers.anneal.model import KernelModel
 from solvers.anneal.relaxation import solve_relaxation
 from solvers.anneal.rng import seed_state, uniforms
@@ -47,7 +48,9 @@ class Anneal(Solver):
 
     name: ClassVar[str] = "anneal"
     summary: ClassVar[str] = "convex relaxation, then annealing of undecided variables; the default"
-    capabilities: ClassVar[Capabilities] = Capabilities(groups=True, batches=True, callback=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        groups=True, budgets=True, batches=True, callback=True
+    )
 
     @classmethod
     @cache
@@ -59,6 +62,11 @@ class Anneal(Solver):
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
         """Search from the initial state, or from the smallest linear terms."""
         return self._run(problem, request, usable_cpus())
+
+    def run_budget(self, problem: BudgetQUBO, request: Request) -> Outcome:
+        """Search by flips, swaps and chains within the budget; see :mod:`solvers.anneal.budget`."""
+        compile_kernels()
+        return search_budget(problem, request)
 
     def run_batch(
         self, problems: Sequence[CardinalityQUBO], requests: Sequence[Request]

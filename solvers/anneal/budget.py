@@ -1,0 +1,262 @@
+"""Search of problems with a budget: relaxation, rounding, and annealing of cores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import cache
+from itertools import count
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from problems import BudgetQUBO
+from solvers.anneal.budget_kernel import Core, relax, search_core
+from solvers.anneal.rng import seed_state
+from solvers.base import Outcome, Request, State
+from solvers.solution import Stop
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.float64]
+
+#: Up to this many variables, all are one core; of more, this many are chosen at a time.
+_WHOLE, _CORE = 320, 256
+#: Sweeps of the relaxation, sweeps of a trip, and trips of a core.
+_RELAX, _SWEEPS, _TRIPS = 24, 12, 12
+#: Cores in a row without success that end a search without a time limit.
+_PATIENCE = 6
+#: Temperatures of trips, in units of the typical cost of an exchange.
+_HOT, _COLD = 1.0, 0.03
+#: Smallest curvature of a variable, as a share of the largest.
+_FLAT = 1e-9
+
+
+class _Model:
+    """A problem in the form of the kernels."""
+
+    def __init__(self, problem: BudgetQUBO) -> None:
+        self.problem = problem
+        self.factored = problem.is_factored
+        self.matrix: Array
+        if self.factored:
+            # Rows of the transposed factor are contiguous; they are only copied if they are not.
+            self.matrix = np.ascontiguousarray(problem.A.T, np.float32)
+            curvature = np.einsum("ij,ij->i", self.matrix, self.matrix, dtype=np.float64)
+            self.linear = problem.linear
+        else:
+            self.matrix = np.ascontiguousarray(problem.Q, np.float32)
+            off = np.abs(self.matrix)
+            np.fill_diagonal(off, 0)
+            # A convex curvature has a diagonal of at least the size of its couplings.
+            curvature = off.max(axis=1).astype(np.float64)
+            self.linear = problem.diagonal - curvature
+        peak = float(curvature.max(initial=0)) or float(np.abs(self.linear).max(initial=0)) or 1.0
+        self.curvature = np.maximum(curvature, _FLAT * peak)
+        self.costs, self.budget, _ = problem.whole
+        self.groups = problem.groups.astype(np.int64)
+        positive = self.costs[self.costs > 0]
+        self.unit = float(positive.mean()) if len(positive) else 1.0
+        #: Whether exchanges of one variable for several can help.
+        self.chains = len(positive) > 0 and bool((positive != positive[0]).any())
+
+    def fields(self, x: State) -> Vector:
+        """Local fields of a state, in the precision of the kernels, shape (n,)."""
+        if not self.factored:
+            return self.problem.fields(x)
+        inner = self.matrix.T @ x.astype(np.float32)
+        coupled = 2 * (self.matrix @ inner).astype(np.float64)
+        own = np.einsum("ij,ij->i", self.matrix, self.matrix, dtype=np.float32)
+        fields: Vector = self.linear + coupled + own * (1 - 2.0 * x)
+        return fields
+
+    def block(self, index: Array) -> npt.NDArray[np.float64]:
+        """Rows and columns of ``Q`` in float64, shape (c, c)."""
+        if not self.factored:
+            return np.ascontiguousarray(self.problem.Q[np.ix_(index, index)], np.float64)
+        rows = self.matrix[index]
+        block = (rows @ rows.T).astype(np.float64)
+        block[np.diag_indices(len(index))] += self.linear[index]
+        return block
+
+    def relax(self, x: State, request: Request) -> tuple[Vector, float]:
+        """Return a point near the relaxation's minimum, and the budget's multiplier."""
+        problem = self.problem
+        y = x.astype(np.float64)
+        multiplier = np.array([self.unit * self.multiplier(x)])
+        shifts = np.zeros(problem.num_groups)
+        for done in range(0, _RELAX, 4):
+            if done and request.remaining <= 0:
+                break
+            if self.factored:
+                inner = self.matrix.T @ y.astype(np.float32)
+            else:
+                inner = 2 * (self.matrix @ y.astype(np.float32) - self.matrix.diagonal() * y)
+            relax(
+                self.matrix, self.factored, self.linear, self.curvature,
+                self.costs / self.unit, self.budget / self.unit, self.groups,
+                problem.least, problem.most, y, inner.astype(np.float32), multiplier, shifts, 4,
+            )  # fmt: skip
+        return y, float(multiplier[0]) / self.unit
+
+    def multiplier(self, x: State) -> float:
+        """Energy of a whole unit of saving at a state: that of the dearest exchange not made."""
+        able = self.costs > 0
+        rates = self.fields(x)[able] / self.costs[able]
+        chosen = np.sort(rates[x[able] == 1])
+        return float(max(0.0, chosen[-1 - len(chosen) // 20])) if len(chosen) else 0.0
+
+
+def fill(problem: BudgetQUBO, order: Array, wanted: Array) -> State:
+    """Set variables in an order, within the counts, until the budget is saved.
+
+    Parameters
+    ----------
+    problem : BudgetQUBO
+    order : ndarray of int, shape (n,)
+        The variables, the first to set first.
+    wanted : ndarray of bool, shape (n,)
+        Variables that are set even if the budget is saved already.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n,)
+        Feasible; repaired if the order leads to a state that is not.
+    """
+    costs, budget, _ = problem.whole
+    labels = problem.groups[order]
+    by_group = np.argsort(labels, kind="stable")
+    rank = np.empty(problem.n, np.int64)
+    sizes = problem.group_sizes
+    rank[by_group] = np.arange(problem.n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    needed, allowed = rank < problem.least[labels], rank < problem.most[labels]
+    first = needed | (wanted[order] & allowed)
+    before = int(costs[order[first]].sum())
+    rest = np.flatnonzero(allowed & ~first & (costs[order] > 0))
+    saved = before + np.cumsum(costs[order[rest]])
+    more = rest[: int(np.searchsorted(saved, budget)) + 1] if before < budget else rest[:0]
+    x = np.zeros(problem.n, np.uint8)
+    x[order[first]], x[order[more]] = 1, 1
+    return problem.repair(x)
+
+
+class _Walk:
+    """A state that is improved core by core."""
+
+    def __init__(self, model: _Model, x: State, multiplier: float, random: Array) -> None:
+        self.model, self.x, self.multiplier, self.random = model, x, multiplier, random
+        self.rng = np.random.default_rng(abs(int(random[0])))
+
+    def steps(self, endless: bool) -> Iterator[bool]:
+        """Improve core after core; yield whether the state has changed."""
+        whole = self.model.problem.n <= _WHOLE
+        failed = 0
+        for number in count():
+            index = np.arange(self.model.problem.n) if whole else self.choose(failed)
+            trips = _TRIPS if number or not whole else 3 * _TRIPS
+            gained = self.improve(index, trips)
+            failed = 0 if gained else failed + 1
+            yield gained
+            if failed >= _PATIENCE and not endless:
+                return
+
+    def choose(self, failed: int) -> Array:
+        """Choose the variables whose flips cost least at the multiplier, with more chance later."""
+        model = self.model
+        costs = model.fields(self.x) - self.multiplier * model.costs
+        score = costs * (1 - 2.0 * self.x) / model.curvature
+        scale = np.abs(np.partition(np.abs(score), _CORE)[_CORE])
+        noise = self.rng.exponential(size=len(score)) * scale * (0.5 + failed)
+        return np.sort(np.argpartition(score + noise, _CORE)[:_CORE])
+
+    def improve(self, index: Array, trips: int) -> bool:
+        """Anneal a core; return whether the energy fell."""
+        model, problem = self.model, self.model.problem
+        C, x = model.block(index), self.x[index].copy()
+        f = model.fields(self.x)[index]
+        coupled = C.copy()
+        np.fill_diagonal(coupled, 0)
+        core = Core(
+            C, f - 2 * (coupled @ x), x, f.copy(), model.costs[index], model.groups[index],
+            problem.count(self.x[None])[0], problem.least, problem.most,
+            np.array([int(model.costs[self.x == 1].sum()) - model.budget]),
+        )  # fmt: skip
+        reduced = np.abs(f - self.multiplier * core.costs)
+        typical = float(np.median(reduced)) + 2 * float(np.abs(coupled).mean()) + 1e-300
+        change = search_core(
+            core, _HOT * typical, _COLD * typical, _SWEEPS, trips, model.chains, self.random
+        )
+        self.x[index] = core.x
+        return bool(change < 0)
+
+
+def search_budget(problem: BudgetQUBO, request: Request) -> Outcome:
+    """Search from the initial state and the rounded relaxation.
+
+    Without a time limit, a read ends after several cores without success.
+    """
+    begin = time.perf_counter()
+    model = _Model(problem)
+    build = time.perf_counter() - begin
+    random = seed_state(request.seed)
+    start = request.initial_state
+    if start is None:
+        fields = model.linear + model.curvature
+        start = fill(problem, _by_rate(fields, model.costs), fields < 0)
+    y, multiplier = model.relax(start, request)
+    reduced = model.fields((y > 0.5).astype(np.uint8)) - multiplier * model.costs
+    rng = np.random.default_rng(abs(int(random[0])))
+    samples: list[State] = []
+    best, stop = np.inf, Stop.CONVERGED
+    for left in range(request.num_reads, 0, -1):
+        if samples and request.remaining <= 0:
+            stop = Stop.TIME_LIMIT
+            break
+        rounded = y if not samples else y + rng.uniform(-0.5, 0.5, problem.n) * (y > 0) * (y < 1)
+        if samples and not ((y > 0) & (y < 1)).any():
+            rounded = y + rng.normal(scale=0.5, size=problem.n)
+        order = np.lexsort((reduced, -rounded))
+        x = fill(problem, order, rounded >= 1)
+        if request.initial_state is not None and not samples:
+            x = min(x, request.initial_state, key=problem.energy).copy()
+        walk = _Walk(model, x, multiplier, random)
+        until = time.perf_counter() + request.remaining / left
+        known = np.inf
+        for gained in walk.steps(endless=request.time_limit is not None):
+            if request.callback is not None and (gained or known == np.inf):
+                known = problem.energy(walk.x)
+                if known < best:
+                    best = known
+                    if request.report(known, x=walk.x):
+                        stop = Stop.INTERRUPTED
+                        break
+            if request.interrupted or time.perf_counter() >= until:
+                stop = Stop.TIME_LIMIT
+                break
+        samples.append(walk.x)
+        if stop is Stop.INTERRUPTED:
+            break
+    info = {
+        "fractional": int(((y > 0) & (y < 1)).sum()),
+        "multiplier": multiplier / problem.whole.unit,
+    }
+    return Outcome(np.array(samples), stop, build_seconds=build, info=info)
+
+
+def _by_rate(fields: Vector, costs: Array) -> Array:
+    """Order variables by energy per saved unit; those that lower the energy come first."""
+    rates = np.where(fields < 0, fields, fields / np.maximum(costs, 1e-9))
+    return np.lexsort((rates, fields >= 0))
+
+
+@cache
+def compile_kernels() -> None:
+    """Compile the kernels, or load them from their cache, on both forms of a problem."""
+    rng = np.random.default_rng(0)
+    A, costs = rng.normal(size=(4, 12)).astype(np.float32), 1 + np.arange(12) % 3
+    factored = BudgetQUBO.from_factors(A, np.zeros(12), costs, 8)
+    for problem in (factored, BudgetQUBO(factored.Q, costs, 8)):
+        search_budget(problem, Request(seed=0))
+
+
+
