@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 from icbs.cli.blocks import blocks
 from icbs.cli.compare import compare
 from icbs.cli.compress import compress, expand
+from icbs.cli.cut import cut
 from icbs.cli.demo import demo
 from icbs.cli.export import export
 from icbs.cli.fetch import fetch
@@ -52,7 +53,7 @@ def options(
 
 
 PANELS = {
-    "Prune models": (prune, resume, recover, report, layers, settings, compress, expand),
+    "Prune models": (prune, resume, recover, cut, report, layers, settings, compress, expand),
     "Problems and solvers": (solve, solvers, compare, readiness, blocks, export),
     "Demonstration and data": (demo, fetch),
 }

@@ -45,6 +45,12 @@ def fit_configuration(
     model.save_pretrained = functools.partial(_refuse, message)
 
 
+def refusal(model: nn.Module) -> str | None:
+    """Return why ``save_pretrained`` of a cut model refuses; None if it doesn't."""
+    own = vars(model).get("save_pretrained")
+    return str(own.args[0]) if isinstance(own, functools.partial) else None
+
+
 def _refuse(message: str, *_: Any, **__: Any) -> None:
     raise ModelError(message)
 
@@ -104,7 +110,7 @@ def _misfit(model: nn.Module, config: Any) -> str:
     """Describe the first weight whose shape differs in a model made of a configuration."""
     try:
         with torch.device("meta"):
-            fresh = type(model)(config)  # type: ignore[call-arg]
+            fresh = type(model)(config)
     except Exception as error:
         return f"{type(model).__name__} can't be made with them ({error})"
     own = {name: value.shape for name, value in model.state_dict().items()}

@@ -7,7 +7,7 @@ Only this file imports the package.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,8 +88,9 @@ class Graph:
         found: dict[tuple[str, str], list[list[int]]] = {}
         for number, group in enumerate(groups):
             for name, role, channel in sorted(group):
-                rows = found.setdefault((name, role), [[] for _ in groups])
-                rows[number].append(channel)
+                if (name, role) not in found:
+                    found[name, role] = [[] for _ in groups]
+                found[name, role][number].append(channel)
         for (name, role), rows in found.items():
             if len({len(row) for row in rows}) != 1:
                 raise UnfollowedError(f"{name} has other channels than {writer}")
@@ -109,35 +110,49 @@ class Graph:
     def _groups(self, module: nn.Module) -> list[set[Entry]]:
         """Return the entries that belong to each channel of a writer, coupled ones joined."""
         count = outputs_of(module)
-        groups = self._entries(module, range(count))
-        first = self._entries(module, [0])[0]
-        if first == groups[0]:
-            return groups
-        # Channels are tied among themselves, as in gated units after a split.
+        if (regular := self._regular(module, count)) is not None:
+            return regular
+        # Channels may be tied among themselves, as in gated units after a split.
         owner: dict[Entry, int] = {}
         joined: dict[int, set[Entry]] = {}
         for number in range(count):
-            own = self._entries(module, [number])[0]
+            own = self._entries(module, number)
             for other in {owner[entry] for entry in own if entry in owner}:
                 own |= joined.pop(other)
             joined[number] = own
             owner.update(dict.fromkeys(own, number))
         return list(joined.values())
 
-    def _entries(self, module: nn.Module, channels: Collection[int]) -> list[set[Entry]]:
+    def _regular(self, module: nn.Module, count: int) -> list[set[Entry]] | None:
+        """Return the entries of all channels if they advance by equal steps, else None.
+
+        The graph needs a time quadratic in the number of channels asked for, so that only the
+        first two and the last are.
+        """
+        if count < 3:
+            return None
+        first, second, last = (sorted(self._entries(module, n)) for n in (0, 1, count - 1))
+        if [entry[:2] for entry in first] != [entry[:2] for entry in second]:
+            return None
+        steps = [(one[2], other[2] - one[2]) for one, other in zip(first, second, strict=True)]
+        if any(step == 0 for _, step in steps):
+            return None
+        groups = [
+            {(*entry[:2], start + step * number)
+             for entry, (start, step) in zip(first, steps, strict=True)}
+            for number in range(count)
+        ]  # fmt: skip
+        return groups if groups[-1] == set(last) else None
+
+    def _entries(self, module: nn.Module, channel: int) -> set[Entry]:
+        """Return the entries that the graph ties to an output channel of a module."""
         pruner = self.graph.get_pruner_of_module(module)
-        group = self.graph.get_pruning_group(module, pruner.prune_out_channels, list(channels))
-        place = {channel: number for number, channel in enumerate(channels)}
-        found: list[set[Entry]] = [set() for _ in channels]
+        group = self.graph.get_pruning_group(module, pruner.prune_out_channels, [channel])
+        found: set[Entry] = set()
         for item in group:
-            role = self._role(item.dep)
-            if role is None:
-                continue
-            name = self.names[item.dep.target.module]
-            for channel, root in zip(item.idxs, item.root_idxs, strict=True):
-                if root is None:
-                    raise UnfollowedError(f"the graph loses the channels before {name}")
-                found[place[root]].add((name, role, int(channel)))
+            if (role := self._role(item.dep)) is not None:
+                name = self.names[item.dep.target.module]
+                found.update((name, role, int(index)) for index in item.idxs)
         return found
 
     def _role(self, dependency: Any) -> str | None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from icbs.errors import RunFolderError
 from icbs.export.pretrained import PLAIN, PRETRAINED, save_plain, save_pruned
+from icbs.structure.configuration import refusal
 from icbs.structure.cutting import cut
 from icbs.structure.dimension import Dimension
 from icbs.structure.kept import load_kept, save_kept
@@ -47,7 +48,7 @@ def save_cut(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_kept(folder, dimensions, kept)
-    if hasattr(type(model), "save_pretrained") and "save_pretrained" not in vars(model):
+    if hasattr(model, "save_pretrained") and refusal(model) is None:
         return save_pruned(model, folder)
     with atomic(folder / PLAIN) as temporary:
         save_plain(model, temporary)

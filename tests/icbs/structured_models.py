@@ -127,11 +127,11 @@ def make(name: str, seed: int = 0) -> tuple[nn.Module, Any]:
         model = transformers_model(name) if name in TRANSFORMERS else PLAIN[name]()
         model = model.double().eval()
         with torch.no_grad():
-            for tensor in (*model.parameters(), *model.buffers()):
-                if tensor.is_floating_point() and tensor.numel():
-                    tensor += 0.1 * torch.randn_like(tensor)
+            for parameter in model.parameters():
+                parameter += 0.1 * torch.randn_like(parameter)
             for module in model.modules():
                 if isinstance(module, nn.BatchNorm2d):
+                    module.running_mean.normal_()
                     module.running_var.uniform_(0.5, 2)
         if name in ("vit", "deit"):
             return model, {"pixel_values": torch.randn(2, 3, 16, 16).double()}

@@ -32,6 +32,11 @@ def outputs(model: nn.Module, inputs: object) -> Tensor:
     return output_tensors(call(model, inputs))[0]
 
 
+def assert_same(one: nn.Module, other: nn.Module, inputs: object) -> None:
+    """Compare outputs; sums may be ordered otherwise in tensors at other addresses."""
+    assert (outputs(one, inputs) - outputs(other, inputs)).abs().max() <= 1e-12
+
+
 @pytest.mark.parametrize("name", ["vit", "deit", "llama", "qwen2"])
 def test_from_pretrained_loads_uniform_widths(name: str, tmp_path: Path) -> None:
     model, inputs = structured_models.make(name)
@@ -39,9 +44,9 @@ def test_from_pretrained_loads_uniform_widths(name: str, tmp_path: Path) -> None
     small = cut(model, dimensions, uniform(dimensions))
     assert save_cut(small, dimensions, uniform(dimensions), tmp_path) == tmp_path / "pretrained"
     loaded = type(model).from_pretrained(tmp_path / "pretrained", dtype=torch.float64)
-    assert torch.equal(outputs(loaded, inputs), outputs(small, inputs))
+    assert_same(loaded, small, inputs)
     assert loaded.config.num_attention_heads < model.config.num_attention_heads
-    assert torch.equal(outputs(load_cut(model, tmp_path), inputs), outputs(small, inputs))
+    assert_same(load_cut(model, tmp_path), small, inputs)
 
 
 @pytest.mark.parametrize("name", ["bert", "distilbert", "gpt2"])
@@ -51,7 +56,7 @@ def test_from_pretrained_loads_fewer_neurons(name: str, tmp_path: Path) -> None:
     small = cut(model, dimensions, uniform(dimensions))
     small.save_pretrained(tmp_path)
     loaded = type(model).from_pretrained(tmp_path, dtype=torch.float64)
-    assert torch.equal(outputs(loaded, inputs), outputs(small, inputs))
+    assert_same(loaded, small, inputs)
 
 
 def test_from_pretrained_loads_fewer_blocks(tmp_path: Path) -> None:
@@ -60,7 +65,7 @@ def test_from_pretrained_loads_fewer_blocks(tmp_path: Path) -> None:
     small = cut(model, dimensions, {dimensions[1].name: torch.tensor([False])})
     small.save_pretrained(tmp_path)
     loaded = type(model).from_pretrained(tmp_path, dtype=torch.float64)
-    assert torch.equal(outputs(loaded, inputs), outputs(small, inputs))
+    assert_same(loaded, small, inputs)
 
 
 def test_uneven_widths_are_refused_by_from_pretrained_alone(tmp_path: Path) -> None:
@@ -72,7 +77,7 @@ def test_uneven_widths_are_refused_by_from_pretrained_alone(tmp_path: Path) -> N
         small.save_pretrained(tmp_path)
     assert save_cut(small, dimensions, kept, tmp_path).name == "model.safetensors"
     fresh, _ = structured_models.make("bert", seed=3)
-    assert torch.equal(outputs(load_cut(fresh, tmp_path), inputs), outputs(small, inputs))
+    assert_same(load_cut(fresh, tmp_path), small, inputs)
 
 
 def test_widths_without_an_entry_are_refused(tmp_path: Path) -> None:
@@ -89,9 +94,9 @@ def test_a_residual_network_is_loaded(tmp_path: Path) -> None:
     small = cut(model, dimensions, uniform(dimensions))
     save_cut(small, dimensions, uniform(dimensions), tmp_path)
     fresh = structured_models.make("residual", seed=5)[0].train()
-    assert torch.equal(outputs(load_cut(fresh, tmp_path), inputs), outputs(small, inputs))
+    assert_same(load_cut(fresh, tmp_path), small, inputs)
     assert fresh.training
-    with pytest.raises(LayerError, match="names 'stem'"):
+    with pytest.raises(LayerError, match="names 'expand'"):
         load_cut(nn.Sequential(nn.Linear(2, 2)), tmp_path)
 
 
