@@ -26,9 +26,7 @@ def scores_of(name: str, model: nn.Module, batches, groups: str) -> np.ndarray:
     generator = torch.Generator().manual_seed(0)
     gates = context.grouping.gates
     pass_info = context.take_pass(generator, 0, lambda _: {gates.name: gates})
-    return GROUP_SCORES.get(name)(
-        GroupInformation(context.grouping, context, pass_info, generator)
-    )
+    return GROUP_SCORES.get(name)(GroupInformation(context.grouping, context, pass_info, generator))
 
 
 def test_dead_units_have_the_score_0_and_their_removal_changes_no_bit():

@@ -41,9 +41,9 @@ def gated_losses(model: nn.Module, grouping, x, y):
                 def multiply(module, args, own_gates=gates[span], index=reader.index):
                     given = args[0]
                     factor = torch.ones(given.shape[1], dtype=given.dtype)
-                    factor = factor.index_put((index.flatten(),), own_gates.repeat_interleave(
-                        index.shape[1]
-                    ))
+                    factor = factor.index_put(
+                        (index.flatten(),), own_gates.repeat_interleave(index.shape[1])
+                    )
                     return (given * factor.view(-1, *[1] * (given.ndim - 2)),)
 
                 handles.append(module.register_forward_pre_hook(multiply))
@@ -119,7 +119,13 @@ def test_gates_within_a_layer_sum_gradients_of_their_weights(kind):
 def test_groups_within_a_layer_partition_its_weights():
     model, batches = convolutions()
     first = model[0].weight
-    for kind, count in [("kernels", 12), ("strided", 6), ("strided:2", 4), ("4x1", 36), ("6x18", 1)]:
+    for kind, count in [
+        ("kernels", 12),
+        ("strided", 6),
+        ("strided:2", 4),
+        ("4x1", 36),
+        ("6x18", 1),
+    ]:
         own = grouping_of(model, batches, kind).sets[0]
         assert own.count == count
         (part,) = own.parts
@@ -230,9 +236,7 @@ def test_a_resumed_run_is_identical(tmp_path):
     settings: dict[str, Any] = {"groups": "neurons", "budget": {"macs": 0.5}, "checkpoint_every": 1}
     whole = Pruner(passes=5, **settings).prune(copy.deepcopy(model), batches, LOSS, progress=False)
     run = tmp_path / "run"
-    Pruner(passes=2, **settings).prune(
-        copy.deepcopy(model), batches, LOSS, run=run, progress=False
-    )
+    Pruner(passes=2, **settings).prune(copy.deepcopy(model), batches, LOSS, run=run, progress=False)
     resumed = Pruner.resume(run, copy.deepcopy(model), batches, LOSS, passes=5, progress=False)
     assert resumed.loss == whole.loss
     for name, mask in whole.masks.items():

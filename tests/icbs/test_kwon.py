@@ -47,9 +47,7 @@ def test_rearrangement_lies_between_the_diagonal_and_the_optimum(seed, n, rows):
 def test_stages_are_measured_and_the_solver_is_at_least_as_good_as_the_greedy_pass():
     model, batches = perceptron()
     found = {
-        name: prune_in_stages(
-            copy.deepcopy(model), batches, LOSS, rearrangement=name, **SETTINGS
-        )
+        name: prune_in_stages(copy.deepcopy(model), batches, LOSS, rearrangement=name, **SETTINGS)
         for name in ("greedy", "exhaustive")
     }
     for name in found["greedy"].objectives["search"]:
