@@ -96,7 +96,7 @@ class Block:
         }
 
     def keeps_counts(self, x: npt.NDArray[np.uint8]) -> bool:
-        """Whether a state prunes as many gates of each group as the current one, or saves enough."""
+        """Whether a state has as many pruned gates of each group as now, or is in the budget."""
         if self.gates.limits is not None:
             return self.gates.limits.allows(x)
         binary = x.shape == self.start.shape and bool(((x == 0) | (x == 1)).all())

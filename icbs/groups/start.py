@@ -77,8 +77,8 @@ def check_state(grouping: Grouping, state: State, config: PrunerConfig) -> None:
 def tabus_of(grouping: Grouping, scores: Float, length: float) -> dict[str, Tabu]:
     """Return tabu lists with one weight for each group.
 
-    In pools of several sets without a budget, the best groups of each set never move, as many as its floor, so
-    that no move can empty a dimension.
+    In pools of several sets without a budget, the best groups of each set never move, as many as
+    its floor, so that no move can empty a dimension.
     """
     fixed = np.zeros(grouping.count, dtype=bool)
     kept = np.where(grouping.closed() == 0, scores, -np.inf)

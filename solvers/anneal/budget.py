@@ -80,9 +80,7 @@ class Model:
         block[np.diag_indices(len(index))] += self.linear[index]
         return block
 
-    def relax(
-        self, x: State, request: Request, sweeps: int = _RELAX
-    ) -> tuple[Vector, float]:
+    def relax(self, x: State, request: Request, sweeps: int = _RELAX) -> tuple[Vector, float]:
         """Return a point near the relaxation's minimum, and the budget's multiplier."""
         problem = self.problem
         y = x.astype(np.float64)
@@ -146,9 +144,7 @@ def fill(problem: BudgetQUBO, order: Array, wanted: Array) -> State:
 class _Walk:
     """A state that is improved core by core."""
 
-    def __init__(
-        self, model: Model, x: State, multiplier: float, size: int, random: Array
-    ) -> None:
+    def __init__(self, model: Model, x: State, multiplier: float, size: int, random: Array) -> None:
         self.model, self.x, self.multiplier, self.random = model, x, multiplier, random
         n = model.problem.n
         self.size = n if n <= _WHOLE else min(max(2 * size, _SMALLEST), _LARGEST, n)

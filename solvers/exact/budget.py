@@ -125,9 +125,7 @@ class BudgetRun:
         problem = self.problem
         gradient = convex.gradient(y)
         linear = minimise_linear(problem, gradient)
-        reduced = (
-            gradient - linear.multiplier * problem.whole.costs - linear.shifts[problem.groups]
-        )
+        reduced = gradient - linear.multiplier * problem.whole.costs - linear.shifts[problem.groups]
         # f(x) ≥ f(y) + gradient·(x - y); a rounding error of the sums is far below the slack.
         bound = convex.value(y, gradient) - float(gradient @ y) + linear.bound
         self.bound = max(self.bound, bound - 2 * convex.slack)

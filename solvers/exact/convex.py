@@ -138,7 +138,9 @@ def _from_matrix(problem: Problem, request: Request) -> Convex:
     coupled_groups = np.bincount(problem.groups, ~coupled, problem.num_groups) == 0
     counts, fixed = _fixed_counts(problem)
     mu = np.where(
-        coupled_groups & fixed, 4 * float(np.linalg.norm(norms)) / np.maximum(problem.group_sizes, 1), 0.0
+        coupled_groups & fixed,
+        4 * float(np.linalg.norm(norms)) / np.maximum(problem.group_sizes, 1),
+        0.0,
     )
     P += np.where(problem.groups[:, None] == problem.groups, mu[problem.groups][:, None], 0.0)
     inner = np.flatnonzero(coupled)

@@ -19,8 +19,11 @@ from icbs.curvature.hessian import Hessian
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
 from icbs.errors import LayerError
-from icbs.groups.costs import count_costs
+from icbs.groups.budget import Budget
+from icbs.groups.costs import TableCosts, count_costs
 from icbs.groups.scores import gate_gradient
+from icbs.structure.counts import count
+from icbs.structure.cutting import cut
 from icbs.structure.kept import load_kept
 from solvers import UnsupportedError
 from tests.icbs.group_models import LOSS, convolutions, grouping_of, perceptron
@@ -217,6 +220,35 @@ def test_costs_are_those_of_a_smaller_model_and_slopes_their_differences():
         other[group] ^= 1
         sign = 1 if state[group] else -1
         assert costs.total(other) - costs.total(state) == pytest.approx(sign * slopes[group])
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_costs_are_those_of_the_model_that_is_cut(kind):
+    model, batches = MODELS[kind]()
+    example = batches[0][0][:1]
+    grouping = grouping_of(model, batches, kind)
+    dimensions = [own.dimension for own in grouping.sets]
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        state = (rng.random(grouping.count) < 0.5).astype(np.uint8)
+        state[[span.start for span in grouping.spans]] = 0
+        smaller = count(cut(model, dimensions, grouping.kept(state)), example)
+        for quantity in ("parameters", "macs"):
+            costs = count_costs(grouping, model, example, quantity)
+            assert costs.total(state) == pytest.approx(getattr(smaller, quantity))
+
+
+def test_a_latency_budget_holds_by_the_table_of_measurements():
+    grouping = grouping_of(*perceptron(), "neurons")
+    widths = {own.name: np.array([0.0, own.count / 2, own.count]) for own in grouping.sets}
+    tables = {name: (numbers, np.array([0.0, 2.0, 3.0])) for name, numbers in widths.items()}
+    grouping.budget = Budget(grouping, TableCosts(grouping, 1.0, tables), "latency", 0.75)
+    assert grouping.budget.dense == 7.0
+    state = grouping.budget.best_state(np.arange(18.0))
+    assert grouping.budget.share_of(state) <= 0.75
+    fewer = state.copy()
+    fewer[np.flatnonzero(state)[-1]] = 0
+    assert grouping.budget.share_of(fewer) > 0.75
 
 
 def test_the_best_states_within_a_budget_are_found_by_enumeration():
