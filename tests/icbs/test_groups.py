@@ -122,7 +122,7 @@ def test_gates_within_a_layer_sum_gradients_of_their_weights(kind):
 def test_groups_within_a_layer_partition_its_weights():
     model, batches = convolutions()
     first = model[0].weight
-    for kind, count in [
+    for kind, groups in [
         ("kernels", 12),
         ("strided", 6),
         ("strided:2", 4),
@@ -130,7 +130,7 @@ def test_groups_within_a_layer_partition_its_weights():
         ("6x18", 1),
     ]:
         own = grouping_of(model, batches, kind).sets[0]
-        assert own.count == count
+        assert own.count == groups
         (part,) = own.parts
         assert sorted(part.index.tolist()) == list(range(first.numel()))
     strided = grouping_of(model, batches, "strided").sets[0].parts[0]
