@@ -263,6 +263,18 @@ def test_the_best_states_within_a_budget_are_found_by_enumeration():
     )
 
 
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_pruned_model_computes_what_its_cut_computes(kind):
+    model, batches = MODELS[kind]()
+    result = Pruner(groups=kind, density=0.5, passes=1).prune(model, batches, LOSS, progress=False)
+    x = batches[0][0]
+    dimensions = [own.dimension for own in grouping_of(model, batches, kind).sets]
+    smaller = cut(model, dimensions, result.groups)
+    assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in model.parameters())
+    with torch.no_grad():
+        assert torch.allclose(smaller(x), model(x), atol=1e-10, rtol=0)
+
+
 def test_a_resumed_run_is_identical(tmp_path):
     model, batches = perceptron()
     settings: dict[str, Any] = {"groups": "neurons", "budget": {"macs": 0.5}, "checkpoint_every": 1}
