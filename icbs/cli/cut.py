@@ -168,7 +168,7 @@ def _table(
     from rich import box
     from rich.table import Table
 
-    from icbs.formatting import byte_size, duration
+    from icbs.formatting import byte_size
     from icbs.structure.counts import count
     from icbs.structure.latency import latencies, model_latencies
     from icbs.structure.onnx_files import OnnxModel
@@ -187,14 +187,18 @@ def _table(
     row("bytes of weights", _bytes(dense), _bytes(small), lambda n: byte_size(int(n)))
     if measure:
         found = model_latencies({"dense": dense, "cut": small}, inputs)
-        row("PyTorch, s a call", found["dense"], found["cut"], duration)
+        row("PyTorch, a call", found["dense"], found["cut"], _milliseconds)
         if onnx is not None:
             models = {"dense": OnnxModel(_dense_file(onnx)), "cut": OnnxModel(onnx)}
             found = latencies({n: lambda m=m: m(inputs) for n, m in models.items()})  # type: ignore[misc]
-            row("ONNX Runtime, s a call", found["dense"], found["cut"], duration)
+            row("ONNX Runtime, a call", found["dense"], found["cut"], _milliseconds)
             _dense_file(onnx).unlink()
     return table
 
 
 def _bytes(model: nn.Module) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.2f} ms"
