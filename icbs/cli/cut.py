@@ -51,14 +51,20 @@ def cut(
     from rich.text import Text
 
     from icbs.cli.session import open_task, task_notes
+    from icbs.errors import RunFolderError
     from icbs.report.screen import Screen
     from icbs.structure.configuration import refusal
     from icbs.structure.cutting import cut as cut_model
-    from icbs.structure.kept import load_kept
+    from icbs.structure.kept import GROUPS, load_kept
     from icbs.structure.saved import save_cut
 
-    dimensions, kept = load_kept(run)
     notes = task_notes(run, task)
+    if not (run / GROUPS).exists():
+        raise RunFolderError(
+            f"{run} has no groups that can be cut; prune with --groups heads, neurons, channels "
+            "or blocks, and finish the run"
+        )
+    dimensions, kept = load_kept(run)
     console = Screen()
     if onnx is not None:
         _check_onnx(measure=measure)
