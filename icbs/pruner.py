@@ -314,7 +314,6 @@ class Pruner:
 
     def look(self, context: RunContext, state: RunState, layers: Sequence[Layer]) -> Pass:
         """Take one forward and backward pass and select a block for each of ``layers``."""
-
         selector = context.selector or self.selector
 
         def select(pass_info: Pass) -> dict[str, Gates]:

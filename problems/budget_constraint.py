@@ -108,9 +108,7 @@ class BudgetConstraint(VariableGroups):
         counts = self.count(state[None])[0]
         if len(wrong := np.flatnonzero((counts < self.least) | (counts > self.most))):
             g = wrong[0]
-            return (
-                f"has {counts[g]} ones in group {g}; it takes {self.least[g]} to {self.most[g]}"
-            )
+            return f"has {counts[g]} ones in group {g}; it takes {self.least[g]} to {self.most[g]}"
         if not self.is_feasible(state):
             return f"saves {self.saving(state):.10g}; the budget is {self.budget:.10g}"
         return None

@@ -120,7 +120,10 @@ def _constraint(arrays: Mapping[str, Any]) -> dict[str, Any]:
         counts = {name: arrays[name] for name in ("costs", "least", "most")}
         return {**counts, "budget": float(arrays["budget"]), "groups": groups}
     wanted = arrays["cardinalities"]
-    return {"k": int(wanted[0]) if groups is None and len(wanted) == 1 else wanted, "groups": groups}
+    return {
+        "k": int(wanted[0]) if groups is None and len(wanted) == 1 else wanted,
+        "groups": groups,
+    }
 
 
 def read_known(path: str | Path) -> dict[str, Any]:

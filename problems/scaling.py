@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from problems.budget import BudgetQUBO
 from problems.checks import is_tensor
 from problems.errors import InvalidProblemError
-from problems.budget import BudgetQUBO
 from problems.qubo import CardinalityQUBO
 
 Problem = CardinalityQUBO | BudgetQUBO

@@ -25,9 +25,7 @@ Answer = Solution | SolverError
 log = logging.getLogger("icbs")
 
 
-def attempt(
-    solver: Solver, problem: Problem, request: Request, apart: bool = False
-) -> Answer:
+def attempt(solver: Solver, problem: Problem, request: Request, apart: bool = False) -> Answer:
     """Solve one problem; return an error instead of raising it.
 
     Parameters

@@ -74,9 +74,7 @@ def finalize(
     )
 
 
-def _refutation(
-    problem: Problem, outcome: Outcome, energy: float, proven: bool
-) -> str | None:
+def _refutation(problem: Problem, outcome: Outcome, energy: float, proven: bool) -> str | None:
     """Explain why a bound or a proof is wrong, if a feasible state of ``energy`` refutes it."""
     allowed = energy + ROUNDING * coefficient_sum(problem)
     if outcome.bound is not None and outcome.bound > allowed:
@@ -88,9 +86,7 @@ def _refutation(
     return None
 
 
-def _record(
-    solver: Solver, problem: Problem, request: Request, outcome: Outcome
-) -> dict[str, Any]:
+def _record(solver: Solver, problem: Problem, request: Request, outcome: Outcome) -> dict[str, Any]:
     """Record solver, options and request, so that an answer can be reproduced."""
     options = {name: getattr(solver, name) for name in solver.options()}
     return {

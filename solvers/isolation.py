@@ -159,9 +159,7 @@ class Worker(Peer):
             self._held = code
             self._sources[_full_name(kind)] = _source(kind)
 
-    def invoke(
-        self, problems: Sequence[Problem], requests: Sequence[Request], batch: bool
-    ) -> Any:
+    def invoke(self, problems: Sequence[Problem], requests: Sequence[Request], batch: bool) -> Any:
         """Run the solver in the worker; see :func:`solvers.invoke.invoke`."""
         return self.ask("invoke", problems, requests, batch)
 

@@ -96,7 +96,7 @@ class Block:
         }
 
     def keeps_counts(self, x: npt.NDArray[np.uint8]) -> bool:
-        """Whether a state prunes as many gates of each group as the current one, or saves enough."""
+        """Whether a state has as many pruned gates of each group as now, or is in the budget."""
         if self.gates.limits is not None:
             return self.gates.limits.allows(x)
         binary = x.shape == self.start.shape and bool(((x == 0) | (x == 1)).all())
@@ -203,7 +203,7 @@ def build_block(
         factor = factors[0] if len(factors) == 1 else np.concatenate(factors)
         wide = factor.astype(np.float64)
         linear, offset = pieces(2 * (wide.T @ (wide @ x0)))
-        problem = _problem(gates, start, factor, linear, offset, ones)
+        problem = constrained_problem(gates, start, factor, linear, offset, ones)
         return Block(gates, start, problem, penalty, kappa=kappa)
     if not len(matrix):
         matrix = np.zeros((len(gates), len(gates)))
@@ -211,13 +211,13 @@ def build_block(
         wide = factor.astype(np.float64)
         matrix = matrix + 2 * (wide.T @ wide)
     linear, offset = pieces(matrix @ x0)
-    problem = _problem(gates, start, 0.5 * matrix + np.diag(linear), None, offset, ones)
+    problem = constrained_problem(gates, start, 0.5 * matrix + np.diag(linear), None, offset, ones)
     # If no term models the loss, the others are the prediction.
     others = others if any(model.models_loss for model in models) else []
     return Block(gates, start, problem, penalty, others, kappa)
 
 
-def _problem(
+def constrained_problem(
     gates: Gates,
     start: npt.NDArray[np.uint8],
     coefficients: npt.NDArray[Any],
@@ -236,9 +236,7 @@ def _problem(
     constraint: Any = {"groups": limits.sets, "most": limits.most, "offset": offset}
     if linear is None:
         return BudgetQUBO(coefficients, limits.costs, limits.budget, **constraint)
-    return BudgetQUBO.from_factors(
-        coefficients, linear, limits.costs, limits.budget, **constraint
-    )
+    return BudgetQUBO.from_factors(coefficients, linear, limits.costs, limits.budget, **constraint)
 
 
 def _dense(model: QuadraticModel) -> Float:

@@ -37,7 +37,9 @@ def adapt_to_groups(given: dict[str, Any]) -> dict[str, Any]:
             )
         groups_only = {*GROUP_SCORES.names(), "qubo"} - set(SCORES.names())
         if initial in groups_only:
-            raise ValueError(f"initial={initial!r} scores groups of weights; add groups, or {_OTHER}")
+            raise ValueError(
+                f"initial={initial!r} scores groups of weights; add groups, or {_OTHER}"
+            )
         return given
     for name, only in _WITHOUT.items():
         if given.get(name, only) != only:
@@ -47,7 +49,9 @@ def adapt_to_groups(given: dict[str, Any]) -> dict[str, Any]:
             )
     paper = given.get("paper") or {}
     if isinstance(paper, dict) and (paper.get("fix_prune") or paper.get("fix_keep")):
-        raise ValueError("paper.fix_prune and paper.fix_keep are for single weights; leave them out")
+        raise ValueError(
+            "paper.fix_prune and paper.fix_keep are for single weights; leave them out"
+        )
     known = [*GROUP_SCORES.names(), "qubo"]
     if initial is not None and initial not in known:
         raise ValueError(
@@ -58,7 +62,9 @@ def adapt_to_groups(given: dict[str, Any]) -> dict[str, Any]:
         if given.get("density") not in (None, _DENSITY):
             raise ValueError("budget and density both say how much is kept; leave one of them out")
         if given.get("allocation") == "uniform":
-            raise ValueError("a budget is shared out over the model; leave allocation='uniform' out")
+            raise ValueError(
+                "a budget is shared out over the model; leave allocation='uniform' out"
+            )
         given = given | {"allocation": "global"}
     elif given.get("density") is None:
         raise ValueError(

@@ -192,9 +192,7 @@ class _Held(_Rows):
         """Per-sample gradients of a part's weights, of all processes, shape (N, m)."""
         return self._summed(part.layer, len(part.index), lambda call: call.columns(*part.places))
 
-    def _summed(
-        self, layer: Layer, width: int, of: Callable[[Call | Trace], Tensor]
-    ) -> Tensor:
+    def _summed(self, layer: Layer, width: int, of: Callable[[Call | Trace], Tensor]) -> Tensor:
         """Sum rows over the calls of each sample, of all processes.
 
         A layer without a call for some sample (an expert) has a row of zeros there, so that row i

@@ -75,6 +75,7 @@ class Trace:
         if part.columnwise:
             columns, gate = part.columns
             return found.index_add_(1, gate, (deltas @ dense * inputs).sum(dim=1)[:, columns])
+        assert part.gate is not None
         step = max(1, MOST // dense.numel())
         for start in range(0, len(inputs), step):
             a = inputs[start : start + step].unflatten(2, (self.groups, -1))

@@ -151,8 +151,7 @@ def apoz(information: GroupInformation) -> Float:
     grouping = information.grouping
     found = _statistics(information)
     shares = {
-        layer.name: _by_weight(layer, 1 - found[layer.name].zero_share)
-        for layer in grouping.layers
+        layer.name: _by_weight(layer, 1 - found[layer.name].zero_share) for layer in grouping.layers
     }
     ones = {name: torch.ones_like(share) for name, share in shares.items()}
     return _summed(grouping, shares) / _summed(grouping, ones)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from icbs.data.pytree import call
+from icbs.errors import LayerError
 from icbs.groups.grouping import Grouping, State
 from icbs.model.kinds import Convolution, Kind, kind_of
 from icbs.model.wrappers import modules_of
@@ -265,5 +266,21 @@ def _hooks(handles: Sequence[Any]) -> Iterator[None]:
 
 
 def measure_costs(grouping: Grouping, model: nn.Module, example_inputs: Any) -> TableCosts:
-    """Measure the latency of the model by the widths of its dimensions."""
-    raise NotImplementedError
+    """Measure the latency of the model by the widths of its dimensions.
+
+    Measurements are cached on disk; see :func:`icbs.structure.latency.latency_tables`.
+
+    Raises
+    ------
+    LayerError
+        For groups that can't be cut.
+    """
+    from icbs.structure.latency import latency_tables
+
+    dimensions = [own.dimension for own in grouping.sets if own.dimension is not None]
+    if len(dimensions) < len(grouping.sets) or any(d.kind == "blocks" for d in dimensions):
+        raise LayerError(
+            "a budget of latency needs heads, neurons or channels, whose removal is measured; use "
+            "density, or a budget of macs or parameters"
+        )
+    return TableCosts(grouping, *latency_tables(model, dimensions, example_inputs))

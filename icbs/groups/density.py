@@ -61,7 +61,7 @@ def _least_needed(grouping: Grouping, pool: Pool, state: State, scores: Float) -
 
 
 def number_kept(pool: Pool, config: PrunerConfig) -> int:
-    """Number of groups of a pool that are kept: density times size, rounded, or the floor."""
+    """Return how many groups of a pool are kept: density times size, rounded, or the floor."""
     size = len(pool.members)
     return min(size, max(pool.floor, round(config.density * size)))
 

@@ -158,9 +158,7 @@ class Grouping:
             inside = gate >= 0
             if inside.any():
                 index = part.index[inside]
-                parts.append(
-                    WidePart(part.layer, index, gate[inside], columnwise=part.columnwise)
-                )
+                parts.append(WidePart(part.layer, index, gate[inside], columnwise=part.columnwise))
         labels = None
         if self.gates.labels is not None:
             labels = self.gates.labels[torch.from_numpy(numbers)]
@@ -233,4 +231,3 @@ class Grouping:
             own.name: (own.count, int((state[span] == 0).sum()))
             for own, span in zip(self.sets, self.spans, strict=True)
         }
-

@@ -74,9 +74,7 @@ class GroupSelector(Selector):
         mean = gate_gradient(pass_info, gates)
         return -mean if name == "taylor" else np.abs(mean)
 
-    def _best(
-        self, size: int, scores: Float, free: Flags, fresh: Flags
-    ) -> npt.NDArray[np.int64]:
+    def _best(self, size: int, scores: Float, free: Flags, fresh: Flags) -> npt.NDArray[np.int64]:
         """Return the numbers of the groups in the block, in ascending order."""
         closed = self.grouping.closed() == 1
         total = int(free.sum())

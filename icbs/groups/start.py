@@ -10,9 +10,9 @@ from torch import Tensor
 
 from icbs.config import PrunerConfig
 from icbs.errors import LayerError
-from icbs.groups.density import best_state, keep_floors, number_kept, protected
+from icbs.groups.density import best_state, number_kept, protected
 from icbs.groups.grouping import Grouping, State
-from icbs.groups.problem import solved_state
+from icbs.groups.problem import best_start
 from icbs.groups.scores import Float, GroupInformation
 from icbs.model.gates import WidePart
 from icbs.plugins import GROUP_SCORES
@@ -44,7 +44,7 @@ def start_groups(
     score = GROUP_SCORES.get("fisher" if solved else config.initial)
     scores = score(GroupInformation(grouping, context, pass_info, generator))
     if solved:
-        state = keep_floors(grouping, solved_state(context, pass_info), scores)
+        state = best_start(context, pass_info, scores)
     else:
         state = best_state(grouping, scores, config)
     grouping.close(state)
@@ -77,8 +77,8 @@ def check_state(grouping: Grouping, state: State, config: PrunerConfig) -> None:
 def tabus_of(grouping: Grouping, scores: Float, length: float) -> dict[str, Tabu]:
     """Return tabu lists with one weight for each group.
 
-    In pools of several sets without a budget, the best groups of each set never move, as many as its floor, so
-    that no move can empty a dimension.
+    In pools of several sets without a budget, the best groups of each set never move, as many as
+    its floor, so that no move can empty a dimension.
     """
     fixed = np.zeros(grouping.count, dtype=bool)
     kept = np.where(grouping.closed() == 0, scores, -np.inf)

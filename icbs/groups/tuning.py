@@ -126,7 +126,9 @@ def _by_group(part: WidePart, count: int, values: Tensor) -> np.ndarray[Any, Any
     columns, gate = part.columns
     own = values[columns][:, columns]
     rows = own.new_zeros(count, own.shape[1]).index_add_(0, gate, own)
-    found: np.ndarray[Any, Any] = rows.new_zeros(count, count).index_add_(1, gate, rows).cpu().numpy()
+    found: np.ndarray[Any, Any] = (
+        rows.new_zeros(count, count).index_add_(1, gate, rows).cpu().numpy()
+    )
     return found
 
 

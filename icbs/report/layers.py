@@ -50,9 +50,7 @@ class LayerFigures:
         return -(self.predicted if np.isnan(self.actual) else self.actual)
 
 
-def sizes_of(
-    masks: Mapping[str, Tensor], facts: Mapping[str, Any]
-) -> dict[str, tuple[int, int]]:
+def sizes_of(masks: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     """Return numbers of weights and of kept weights by layer, or of groups by dimension.
 
     Parameters

@@ -69,6 +69,7 @@ def start_run(context: RunContext, masks: Mapping[str, Tensor] | None = None) ->
     state.start_seconds = state.seconds
     return state
 
+
 def _start_weights(
     context: RunContext, masks: Mapping[str, Tensor] | None, generator: torch.Generator
 ) -> tuple[int, dict[str, Tabu]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from functools import cache
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -20,19 +19,21 @@ from solvers.solution import Stop
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-#: Up to this many variables, all are one core; of more, this many are chosen at a time.
-_WHOLE, _CORE = 320, 256
-#: Sweeps of the relaxation, sweeps of a trip, and trips of a core.
-_RELAX, _SWEEPS, _TRIPS = 24, 12, 12
-#: Cores in a row without success that end a search without a time limit.
-_PATIENCE = 6
+#: Up to this many variables, all are one core; of more, a core has twice as many variables as
+#: are fractional in the relaxation, within these limits.
+_WHOLE, _SMALLEST, _LARGEST = 320, 256, 2048
+#: Sweeps of the relaxation, and of all trips of a core; sweeps of a trip are at least the last.
+_RELAX, _SWEEPS, _TRIP = 24, 240, 20
+#: Cores in a row without success that end a search without a time limit, and the gain that counts
+#: as a success, as a share of the gains so far.
+_PATIENCE, _SUCCESS = 4, 1e-3
 #: Temperatures of trips, in units of the typical cost of an exchange.
 _HOT, _COLD = 1.0, 0.03
 #: Smallest curvature of a variable, as a share of the largest.
 _FLAT = 1e-9
 
 
-class _Model:
+class Model:
     """A problem in the form of the kernels."""
 
     def __init__(self, problem: BudgetQUBO) -> None:
@@ -79,13 +80,13 @@ class _Model:
         block[np.diag_indices(len(index))] += self.linear[index]
         return block
 
-    def relax(self, x: State, request: Request) -> tuple[Vector, float]:
+    def relax(self, x: State, request: Request, sweeps: int = _RELAX) -> tuple[Vector, float]:
         """Return a point near the relaxation's minimum, and the budget's multiplier."""
         problem = self.problem
         y = x.astype(np.float64)
         multiplier = np.array([self.unit * self.multiplier(x)])
         shifts = np.zeros(problem.num_groups)
-        for done in range(0, _RELAX, 4):
+        for done in range(0, sweeps, 4):
             if done and request.remaining <= 0:
                 break
             if self.factored:
@@ -143,34 +144,36 @@ def fill(problem: BudgetQUBO, order: Array, wanted: Array) -> State:
 class _Walk:
     """A state that is improved core by core."""
 
-    def __init__(self, model: _Model, x: State, multiplier: float, random: Array) -> None:
+    def __init__(self, model: Model, x: State, multiplier: float, size: int, random: Array) -> None:
         self.model, self.x, self.multiplier, self.random = model, x, multiplier, random
+        n = model.problem.n
+        self.size = n if n <= _WHOLE else min(max(2 * size, _SMALLEST), _LARGEST, n)
         self.rng = np.random.default_rng(abs(int(random[0])))
 
     def steps(self, endless: bool) -> Iterator[bool]:
         """Improve core after core; yield whether the state has changed."""
-        whole = self.model.problem.n <= _WHOLE
-        failed = 0
-        for number in count():
-            index = np.arange(self.model.problem.n) if whole else self.choose(failed)
-            trips = _TRIPS if number or not whole else 3 * _TRIPS
-            gained = self.improve(index, trips)
-            failed = 0 if gained else failed + 1
-            yield gained
+        failed, total = 0, 0.0
+        while True:
+            gain = self.improve(self.choose(failed))
+            total += gain
+            failed = 0 if gain > _SUCCESS * total else failed + 1
+            yield gain > 0
             if failed >= _PATIENCE and not endless:
                 return
 
     def choose(self, failed: int) -> Array:
         """Choose the variables whose flips cost least at the multiplier, with more chance later."""
-        model = self.model
+        model, size = self.model, self.size
+        if size == model.problem.n:
+            return np.arange(size)
         costs = model.fields(self.x) - self.multiplier * model.costs
         score = costs * (1 - 2.0 * self.x) / model.curvature
-        scale = np.abs(np.partition(np.abs(score), _CORE)[_CORE])
+        scale = np.partition(np.abs(score), size)[size]
         noise = self.rng.exponential(size=len(score)) * scale * (0.5 + failed)
-        return np.sort(np.argpartition(score + noise, _CORE)[:_CORE])
+        return np.sort(np.argpartition(score + noise, size)[:size])
 
-    def improve(self, index: Array, trips: int) -> bool:
-        """Anneal a core; return whether the energy fell."""
+    def improve(self, index: Array) -> float:
+        """Anneal a core; return by how much the energy fell."""
         model, problem = self.model, self.model.problem
         C, x = model.block(index), self.x[index].copy()
         f = model.fields(self.x)[index]
@@ -183,11 +186,14 @@ class _Walk:
         )  # fmt: skip
         reduced = np.abs(f - self.multiplier * core.costs)
         typical = float(np.median(reduced)) + 2 * float(np.abs(coupled).mean()) + 1e-300
+        # Few long trips on large cores, many short ones on small ones.
+        trips = max(1, min(_SWEEPS // _TRIP, 2 * _LARGEST // len(index)))
         change = search_core(
-            core, _HOT * typical, _COLD * typical, _SWEEPS, trips, model.chains, self.random
-        )
+            core, _HOT * typical, _COLD * typical, _SWEEPS // trips, trips, model.chains,
+            self.random,
+        )  # fmt: skip
         self.x[index] = core.x
-        return bool(change < 0)
+        return -float(change)
 
 
 def search_budget(problem: BudgetQUBO, request: Request) -> Outcome:
@@ -196,7 +202,7 @@ def search_budget(problem: BudgetQUBO, request: Request) -> Outcome:
     Without a time limit, a read ends after several cores without success.
     """
     begin = time.perf_counter()
-    model = _Model(problem)
+    model = Model(problem)
     build = time.perf_counter() - begin
     random = seed_state(request.seed)
     start = request.initial_state
@@ -206,6 +212,7 @@ def search_budget(problem: BudgetQUBO, request: Request) -> Outcome:
     y, multiplier = model.relax(start, request)
     reduced = model.fields((y > 0.5).astype(np.uint8)) - multiplier * model.costs
     rng = np.random.default_rng(abs(int(random[0])))
+    fractional = int(((y > 0) & (y < 1)).sum())
     samples: list[State] = []
     best, stop = np.inf, Stop.CONVERGED
     for left in range(request.num_reads, 0, -1):
@@ -213,13 +220,13 @@ def search_budget(problem: BudgetQUBO, request: Request) -> Outcome:
             stop = Stop.TIME_LIMIT
             break
         rounded = y if not samples else y + rng.uniform(-0.5, 0.5, problem.n) * (y > 0) * (y < 1)
-        if samples and not ((y > 0) & (y < 1)).any():
+        if samples and not fractional:
             rounded = y + rng.normal(scale=0.5, size=problem.n)
         order = np.lexsort((reduced, -rounded))
         x = fill(problem, order, rounded >= 1)
         if request.initial_state is not None and not samples:
             x = min(x, request.initial_state, key=problem.energy).copy()
-        walk = _Walk(model, x, multiplier, random)
+        walk = _Walk(model, x, multiplier, fractional, random)
         until = time.perf_counter() + request.remaining / left
         known = np.inf
         for gained in walk.steps(endless=request.time_limit is not None):
@@ -237,7 +244,7 @@ def search_budget(problem: BudgetQUBO, request: Request) -> Outcome:
         if stop is Stop.INTERRUPTED:
             break
     info = {
-        "fractional": int(((y > 0) & (y < 1)).sum()),
+        "fractional": fractional,
         "multiplier": multiplier / problem.whole.unit,
     }
     return Outcome(np.array(samples), stop, build_seconds=build, info=info)
@@ -257,6 +264,3 @@ def compile_kernels() -> None:
     factored = BudgetQUBO.from_factors(A, np.zeros(12), costs, 8)
     for problem in (factored, BudgetQUBO(factored.Q, costs, 8)):
         search_budget(problem, Request(seed=0))
-
-
-

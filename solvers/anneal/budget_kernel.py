@@ -252,7 +252,7 @@ def search_core(
             _anneal(core, cold * (hot / cold) ** share, sweeps, state, logs)
             refresh(core)
         _descend(core, least)
-        if chains and (trip == 0 or _energy(core) < lowest + 0.1 * hot):
+        if chains and (trip == trips or _energy(core) < lowest):
             gained = True
             for _ in range(_PASSES):
                 if not gained:

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import LinAlgError, cholesky
 
-from problems import CardinalityQUBO
-from solvers.base import Request
+from problems import BudgetQUBO
+from solvers.base import Problem, Request
 from solvers.exact.diagonal_shift import convexifying_diagonal
 
 Vector = npt.NDArray[np.float64]
@@ -93,12 +93,12 @@ class Convex:
         return block
 
 
-def convexify(problem: CardinalityQUBO, request: Request) -> Convex:
+def convexify(problem: Problem, request: Request) -> Convex:
     """Choose ``d`` and ``μ``: directly for a factored problem, by optimisation for a dense one."""
     return _from_factors(problem) if problem.is_factored else _from_matrix(problem, request)
 
 
-def _from_factors(problem: CardinalityQUBO) -> Convex:
+def _from_factors(problem: Problem) -> Convex:
     """``AᵀA`` is convex; ``d`` is the linear part minus a margin for rounding.
 
     ``fl(AᵀA)`` differs from ``AᵀA`` by at most ``(m + 2)u tr(AᵀA)`` in the spectral norm, which
@@ -127,7 +127,7 @@ def _from_factors(problem: CardinalityQUBO) -> Convex:
     )
 
 
-def _from_matrix(problem: CardinalityQUBO, request: Request) -> Convex:
+def _from_matrix(problem: Problem, request: Request) -> Convex:
     Q = problem.float64_matrix()
     n = problem.n
     P = Q - np.diag(np.diag(Q))
@@ -136,8 +136,11 @@ def _from_matrix(problem: CardinalityQUBO, request: Request) -> Convex:
     # A variable without couplings can compensate any move of its group's others, so that
     # penalising the group's sum gains nothing.
     coupled_groups = np.bincount(problem.groups, ~coupled, problem.num_groups) == 0
+    counts, fixed = _fixed_counts(problem)
     mu = np.where(
-        coupled_groups, 4 * float(np.linalg.norm(norms)) / np.maximum(problem.group_sizes, 1), 0.0
+        coupled_groups & fixed,
+        4 * float(np.linalg.norm(norms)) / np.maximum(problem.group_sizes, 1),
+        0.0,
     )
     P += np.where(problem.groups[:, None] == problem.groups, mu[problem.groups][:, None], 0.0)
     inner = np.flatnonzero(coupled)
@@ -145,10 +148,10 @@ def _from_matrix(problem: CardinalityQUBO, request: Request) -> Convex:
     margin = _FLAT * problem.peaks[0] if P.diagonal().max() < _FLAT * problem.peaks[0] else 0.0
     P[np.diag_indices(n)] += margin
     margin += _certify(P)
-    wanted = mu * problem.cardinalities
+    wanted = mu * counts
     added = P.diagonal() - mu[problem.groups]
     linear = Q.diagonal() - added - 2 * wanted[problem.groups]
-    constant = float(wanted @ problem.cardinalities)
+    constant = float(wanted @ counts)
     rows = np.abs(linear) + np.abs(Q.diagonal()) + np.abs(added) + 2 * np.abs(P).sum(axis=1)
     return Convex(
         linear=linear,
@@ -163,6 +166,13 @@ def _from_matrix(problem: CardinalityQUBO, request: Request) -> Convex:
         curvature=float(P.trace()) / n,
         scale=float(np.abs(Q).sum()),
     )
+
+
+def _fixed_counts(problem: Problem) -> tuple[Array, Array]:
+    """Return the number of ones of each group, and whether it is the same in all states."""
+    if isinstance(problem, BudgetQUBO):
+        return problem.most, problem.least == problem.most
+    return problem.cardinalities, np.ones(problem.num_groups, bool)
 
 
 def _certify(P: Matrix) -> float:

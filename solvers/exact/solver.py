@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from problems import CardinalityQUBO
+from problems import BudgetQUBO, CardinalityQUBO
 from solvers._numba import specimens
 from solvers.base import Capabilities, Outcome, Request, Solver, State
 from solvers.errors import OptionError
@@ -58,7 +58,7 @@ class Exact(Solver):
     name: ClassVar[str] = "exact"
     summary: ClassVar[str] = "branch and bound on the convex relaxation; proves optimality"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        exact=True, max_n=8192, groups=True, num_reads=False, callback=True
+        exact=True, max_n=8192, groups=True, budgets=True, num_reads=False, callback=True
     )
 
     def __post_init__(self) -> None:
@@ -79,6 +79,12 @@ class Exact(Solver):
         run = _Run(self, problem, request)
         run.search()
         return run.outcome()
+
+    def run_budget(self, problem: BudgetQUBO, request: Request) -> Outcome:
+        """Branch and bound under a budget; see :mod:`solvers.exact.budget`."""
+        from solvers.exact.budget import BudgetRun
+
+        return BudgetRun(problem, request, self.gap, self.max_nodes).outcome()
 
 
 class _Run:
