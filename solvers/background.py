@@ -94,8 +94,12 @@ class Background:
     def abandon(self) -> None:
         """Stop a call at its next Python instruction.
 
-        Compiled code and system calls continue until they return, or until the process ends.
+        Compiled code and system calls continue until they return, or until the process ends. Under
+        a debugger or a measurement of coverage CPython 3.11 lets all calls continue: while such an
+        exception is pending, its other threads would make no progress.
         """
+        if sys.gettrace() is not None and sys.version_info < (3, 12):
+            return
         if self._thread.is_alive() and self._thread.ident is not None:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(self._thread.ident), ctypes.py_object(_Abandoned)

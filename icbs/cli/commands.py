@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
+from inspect import getdoc
 from typing import Annotated, Any
 
 import typer
@@ -40,6 +42,11 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _text(command: Callable[..., object]) -> str:
+    """Return a command's docstring without line breaks in paragraphs, which typer would keep."""
+    return "\n\n".join(" ".join(part.split()) for part in (getdoc(command) or "").split("\n\n"))
+
+
 @app.callback()
 def options(
     version: Annotated[
@@ -61,7 +68,7 @@ PANELS = {
 LISTS: dict[Any, type[TyperCommand]] = {prune: ListsSettings, recover: ListsMethods}
 for panel, commands in PANELS.items():
     for command in commands:
-        app.command(rich_help_panel=panel, cls=LISTS.get(command))(command)
+        app.command(rich_help_panel=panel, cls=LISTS.get(command), help=_text(command))(command)
 
 
 def main() -> None:

@@ -97,6 +97,8 @@ def compare(
 
     The same command continues where it was interrupted. Whatever a solver does is a row of the
     table, and every energy is recomputed.
+
+    For example: icbs compare --problems library:small --solvers anneal,exact,diagonal
     """
     from icbs.cli.campaign_settings import config_of
     from icbs.cli.output_folders import new_folder

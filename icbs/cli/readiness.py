@@ -67,6 +67,8 @@ def readiness(
     No account, hardware or network is needed. Each line of the table is a target: gates on two
     qubits and their layers at the fewest layers of QAOA, the share of shots without an error,
     the longest chain of an annealer, and the largest n of this family of problems that fits.
+
+    For example: icbs readiness library:garment-0-12-late --html readiness.html
     """
     import tempfile
 

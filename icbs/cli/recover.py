@@ -44,6 +44,8 @@ def recover(
 
     The masks hold exactly, and the state with the lowest held-out loss is the result. An
     interrupted recovery is continued by the same command.
+
+    For example: icbs recover runs/classifier --method least-squares
     """
     from icbs.cli.config_file import parse_assignments
     from icbs.cli.recovery import check_method, pruned_copy, recover_live, recovery_config

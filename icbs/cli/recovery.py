@@ -23,7 +23,7 @@ from icbs.formatting import duration
 from icbs.plugins import RECOVERIES
 from icbs.recovery import FOLDER
 from icbs.recovery.config import AUTO, RecoveryConfig
-from icbs.recovery.folder import RecoveryFolder
+from icbs.recovery.folder import SUMMARY, RecoveryFolder
 from icbs.recovery.progress import line
 from icbs.recovery.recover import make_method, recover, recovery_settings
 from icbs.recovery.result import RecoveryProgress, RecoveryResult
@@ -101,6 +101,8 @@ def recover_live(
     typer.Exit
         With status 130 after an interruption (Ctrl-C).
     """
+    if (folder / SUMMARY).exists():
+        console.print(f"{folder} has a finished recovery; these are its results", highlight=False)
     evaluator = Evaluator(task.evaluate, 1)
     before = evaluator.add(0, 0.0, pruned)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,8 +21,6 @@ from icbs.recovery.method import Method
 from icbs.recovery.progress import progress_printer
 from icbs.recovery.result import RecoveryResult
 from icbs.recovery.subject import Subject
-
-log = logging.getLogger("icbs")
 
 
 def recover(
@@ -163,8 +160,7 @@ def _methods(subject: Subject) -> tuple[list[Method], dict[str, str]]:
         try:
             _check(method, subject)
         except (ConfigError, LayerError, DataError) as error:
-            skipped[name] = str(error)
-            log.info("%s is not tried: %s", name, error)
+            skipped[name] = str(error).removesuffix("; choose another method")
         else:
             found.append(method)
     if not found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,12 +98,14 @@ def examine(specs: Sequence[ProblemSpec], folder: Path) -> Iterator[tuple[Case, 
         If a file can't be read.
     """
     seen: set[str] = set()
-    for spec in specs:
-        places = _places(spec)
+    found = [(spec, _places(spec)) for spec in specs]
+    names = distinct_names([place for spec, places in found if spec.path for place in places])
+    for spec, places in found:
         for place in places:
             case, problem = _examined(spec, place, folder, f"problem-{len(seen) + 1}")
-            if spec.name and len(places) == 1:
-                case = dataclasses.replace(case, name=spec.name)
+            own = spec.name if spec.name and len(places) == 1 else names.get(place)
+            if own:
+                case = dataclasses.replace(case, name=own)
             if case.name in seen:
                 raise CampaignError(
                     f"two problems are named {case.name!r}; give one of them another name "
@@ -110,6 +113,33 @@ def examine(specs: Sequence[ProblemSpec], folder: Path) -> Iterator[tuple[Case, 
                 )
             seen.add(case.name)
             yield case, problem
+
+
+def distinct_names(places: Sequence[str]) -> dict[str, str]:
+    """Return names of files whose own names are the same, by their folders; others are left out.
+
+    Parameters
+    ----------
+    places : sequence of str
+        Absolute paths, such as those of the blocks of two runs.
+
+    Returns
+    -------
+    dict of str to str
+        Path → name of the first folder that differs, and the file's own name.
+    """
+    by_stem: dict[str, list[Path]] = {}
+    for place in dict.fromkeys(places):
+        if not place.startswith(_LIBRARY):
+            by_stem.setdefault(Path(place).stem, []).append(Path(place))
+    found = {}
+    for stem, paths in by_stem.items():
+        if len(paths) > 1:
+            common = Path(os.path.commonpath([path.parent for path in paths]))
+            for path in paths:
+                folders = path.parent.relative_to(common).parts
+                found[str(path)] = f"{folders[0]}-{stem}" if folders else stem
+    return found
 
 
 def _places(spec: ProblemSpec) -> list[str]:

@@ -53,6 +53,10 @@ def test_recover_leaves_a_better_model_with_the_same_masks(finished, tmp_path):
     with (out / "evaluations.csv").open() as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert losses[1] < losses[0]
+    again = icbs("recover", finished, *TASK, "--method", "least-squares", "--out", out)
+    assert "has a finished recovery; these are its results" in " ".join(again.output.split())
+    repeated = json.loads((out / "summary.json").read_text())
+    assert repeated | {"seconds": 0} == summary | {"seconds": 0}
 
 
 def test_a_report_of_a_recovery_s_folder_names_that_of_the_run(finished, tmp_path):

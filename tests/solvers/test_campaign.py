@@ -24,6 +24,8 @@ from problems.planted import planted
 from solvers import MissingBackendError, OptionError, UnknownSolverError, compare, solve
 from solvers.comparison import Campaign, CampaignConfig
 from solvers.comparison import table as tables
+from solvers.comparison.cases import distinct_names, examine
+from solvers.comparison.config import ProblemSpec
 from solvers.comparison.journal import RUNS
 from solvers.errors import CampaignError, TableError
 from tests.solvers.comparison_solvers import (
@@ -616,3 +618,17 @@ def test_the_answer_of_solve_is_as_before():
     answer = solve(dense(), "exact", callback=lambda seconds, energy: None)
     assert answer.info["returned"] == 1
     assert json.dumps(answer.info["options"])
+
+
+def test_files_of_the_same_name_are_named_by_their_folders(tmp_path):
+    paths = []
+    for run in ("first", "second"):
+        for name in ("a", run):
+            path = tmp_path / run / "blocks" / f"{name}.npz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            dense().save(path)
+            paths.append(str(path))
+    assert distinct_names(paths) == {paths[0]: "first-a", paths[2]: "second-a"}
+    specs = [ProblemSpec(path=str(tmp_path / run / "blocks")) for run in ("first", "second")]
+    names = [case.name for case, _ in examine(specs, tmp_path / "spare")]
+    assert names == ["first-a", "first", "second-a", "second"]

@@ -270,7 +270,7 @@ def test_a_thread_that_hangs_is_left_behind(deed):
     before = threading.active_count()
     _, seconds = waited(fails)
     assert 0.4 <= seconds < 5
-    if deed == "spin":
+    if deed == "spin" and not (sys.gettrace() and sys.version_info < (3, 12)):
         deadline = time.monotonic() + 10
         while threading.active_count() > before and time.monotonic() < deadline:
             time.sleep(0.01)
