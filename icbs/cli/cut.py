@@ -51,14 +51,20 @@ def cut(
     from rich.text import Text
 
     from icbs.cli.session import open_task, task_notes
+    from icbs.errors import RunFolderError
     from icbs.report.screen import Screen
     from icbs.structure.configuration import refusal
     from icbs.structure.cutting import cut as cut_model
-    from icbs.structure.kept import load_kept
+    from icbs.structure.kept import GROUPS, load_kept
     from icbs.structure.saved import save_cut
 
-    dimensions, kept = load_kept(run)
     notes = task_notes(run, task)
+    if not (run / GROUPS).exists():
+        raise RunFolderError(
+            f"{run} has no groups that can be cut; prune with --groups heads, neurons, channels "
+            "or blocks, and finish the run"
+        )
+    dimensions, kept = load_kept(run)
     console = Screen()
     if onnx is not None:
         _check_onnx(measure=measure)
@@ -168,7 +174,7 @@ def _table(
     from rich import box
     from rich.table import Table
 
-    from icbs.formatting import byte_size, duration
+    from icbs.formatting import byte_size
     from icbs.structure.counts import count
     from icbs.structure.latency import latencies, model_latencies
     from icbs.structure.onnx_files import OnnxModel
@@ -187,14 +193,18 @@ def _table(
     row("bytes of weights", _bytes(dense), _bytes(small), lambda n: byte_size(int(n)))
     if measure:
         found = model_latencies({"dense": dense, "cut": small}, inputs)
-        row("PyTorch, s a call", found["dense"], found["cut"], duration)
+        row("PyTorch, a call", found["dense"], found["cut"], _milliseconds)
         if onnx is not None:
             models = {"dense": OnnxModel(_dense_file(onnx)), "cut": OnnxModel(onnx)}
             found = latencies({n: lambda m=m: m(inputs) for n, m in models.items()})  # type: ignore[misc]
-            row("ONNX Runtime, s a call", found["dense"], found["cut"], duration)
+            row("ONNX Runtime, a call", found["dense"], found["cut"], _milliseconds)
             _dense_file(onnx).unlink()
     return table
 
 
 def _bytes(model: nn.Module) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.2f} ms"

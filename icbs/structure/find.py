@@ -18,7 +18,7 @@ from icbs.structure.blocks import block_dimensions
 from icbs.structure.dimension import Dimension
 from icbs.structure.example_inputs import example_inputs_of
 from icbs.structure.gating import unread_elsewhere
-from icbs.structure.graph import Graph, UnfollowedError
+from icbs.structure.graph import Graph, NormalisedError, UnfollowedError
 from icbs.structure.matrices import outputs_of
 from problems.suggest import did_you_mean
 
@@ -112,6 +112,7 @@ def _graph_dimensions(
 ) -> Iterator[Dimension]:
     graph = Graph(model, inputs)
     done: set[str] = set(heads)
+    normalised: dict[str, str] = {}
     for name, module in model.named_modules():
         if not outputs_of(module) or name in done:
             continue
@@ -123,11 +124,18 @@ def _graph_dimensions(
             parts = (*dimension.writers, *dimension.readers, *dimension.between)
             if reasons := [f"{p.module} {single[p.module]}" for p in parts if p.module in single]:
                 raise UnfollowedError("; ".join(dict.fromkeys(reasons)))
+        except NormalisedError as error:
+            normalised[name] = str(error)
+            continue
         except UnfollowedError as error:
             log.info("the outputs of %s are left whole: %s", name, error)
             continue
         done |= {writer.module for writer in dimension.writers}
         yield dimension
+    if normalised:
+        name, reason = next(iter(normalised.items()))
+        more = f" and of {len(normalised) - 1} more modules" if len(normalised) > 1 else ""
+        log.info("the outputs of %s%s are left whole: %s", name, more, reason)
 
 
 def _single(model: nn.Module, inputs: Any) -> dict[str, str]:

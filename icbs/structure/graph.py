@@ -37,6 +37,10 @@ class UnfollowedError(Exception):
     """A dimension that can't be cut; the message names the module and the reason."""
 
 
+class NormalisedError(UnfollowedError):
+    """A dimension with a normalisation or embedding, as the residual stream of transformers."""
+
+
 @dataclass
 class Graph:
     """The dependency graph of a model for one call.
@@ -160,7 +164,7 @@ class Graph:
         target = dependency.target.module
         if isinstance(target, nn.Parameter):
             name = next(n for n, p in self.model.named_parameters() if p is target)
-            raise UnfollowedError(f"the parameter {name} has an entry per channel")
+            raise NormalisedError(f"the parameter {name} has an entry per channel")
         if target not in self.names:
             return None
         if is_linear(target) or is_convolution(target):
@@ -171,7 +175,7 @@ class Graph:
         if not any(True for _ in target.parameters()):
             return None
         kind = type(target).__name__
-        raise UnfollowedError(f"{self.names[target]} ({kind}) mixes or scales the channels")
+        raise NormalisedError(f"{self.names[target]} ({kind}) mixes or scales the channels")
 
     def _transposed(self) -> Any:
         """Return the description of Conv1D that the graph needs."""
