@@ -18,6 +18,8 @@ Integers = npt.NDArray[np.int64]
 
 #: Real costs are rounded to multiples of about this share of their sum.
 _RESOLUTION = 2.0**-50
+#: Costs that are multiples of this are kept as they are.
+_FRACTION = 2.0**-20
 #: Largest sum of costs that are kept as they are: up to there, float64 holds all integers.
 _EXACT = 2.0**53
 
@@ -64,7 +66,8 @@ class BudgetConstraint(VariableGroups):
         """Costs and budget in whole units, in which feasibility is decided.
 
         Sums of integers don't depend on their order, so that all solvers agree on what is
-        feasible. The unit of integer costs is their greatest common divisor. Real costs are
+        feasible. The unit of integer costs, and of multiples of a power of two, is
+        their greatest common divisor. Real costs are
         rounded to multiples of about 2⁻⁵⁰ of their sum, and may fall short of the budget by n
         units, which is more than the rounding of a sum in float64.
         """
@@ -148,10 +151,13 @@ class BudgetConstraint(VariableGroups):
 def whole_numbers(costs: npt.NDArray[np.float64], budget: float) -> WholeNumbers:
     """Express costs and budget in whole units; see :attr:`BudgetConstraint.whole`."""
     total = float(costs.sum())
-    if total <= _EXACT and (costs == np.floor(costs)).all():
-        integers = costs.astype(np.int64)
-        unit = max(1, int(np.gcd.reduce(integers, initial=0)))
-        return WholeNumbers(integers // unit, max(0, _ceiling(budget, unit)), float(unit))
+    for fine in (1.0, _FRACTION):  # integers, and multiples of a power of two
+        scaled = costs / fine
+        if total / fine <= _EXACT and (scaled == np.floor(scaled)).all():
+            integers = scaled.astype(np.int64)
+            factor = max(1, int(np.gcd.reduce(integers, initial=0)))
+            unit = factor * fine
+            return WholeNumbers(integers // factor, max(0, _ceiling(budget, unit)), unit)
     fine = 2.0 ** math.ceil(math.log2(total) + math.log2(_RESOLUTION))
     rounded = np.rint(costs / fine).astype(np.int64)
     return WholeNumbers(rounded, max(0, _ceiling(budget, fine) - len(costs)), fine)

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from problems import npz
+from problems.budget import BudgetQUBO
 from problems.errors import FormatError, InvalidProblemError
 from problems.groups import State
+from problems.loading import load_problem
 from problems.qubo import CardinalityQUBO
 from problems.read_only import read_only
 
@@ -26,7 +28,7 @@ class Instance:
 
     Parameters
     ----------
-    problem : CardinalityQUBO
+    problem : CardinalityQUBO or BudgetQUBO
     name : str, optional
         Name of the file without its extension, if read from a file.
     start : array_like of 0/1, shape (n,), optional
@@ -42,7 +44,7 @@ class Instance:
         If a state has the wrong shape or misses the cardinality.
     """
 
-    problem: CardinalityQUBO
+    problem: CardinalityQUBO | BudgetQUBO
     name: str = ""
     start: State | None = None
     answer: State | None = None
@@ -99,7 +101,7 @@ class Instance:
         """
         known = npz.read_known(path)
         about = _parsed(known["about"], path)
-        problem = CardinalityQUBO.load(path)
+        problem = load_problem(path)
         try:
             return cls(problem, Path(path).stem, known["start"], known["answer"], about)
         except InvalidProblemError as error:
@@ -148,7 +150,7 @@ def read_about(path: str | Path) -> dict[str, Any]:
     return _parsed(npz.read_known(path)["about"], path)
 
 
-def checked_state(problem: CardinalityQUBO, given: Any, role: str) -> State:
+def checked_state(problem: CardinalityQUBO | BudgetQUBO, given: Any, role: str) -> State:
     """Check that a state is feasible and return a read-only copy, shape (n,).
 
     Raises
@@ -162,9 +164,13 @@ def checked_state(problem: CardinalityQUBO, given: Any, role: str) -> State:
         raise InvalidProblemError(f"{role}: {error}") from error
     if state.ndim != 1:
         raise InvalidProblemError(f"{role} has shape {state.shape}; pass one state, ({problem.n},)")
+    if isinstance(problem, BudgetQUBO):
+        if wrong := problem.infeasibility(state):
+            raise InvalidProblemError(f"{role} {wrong}")
+        return read_only(state)
     counts = problem.count(state[None])[0]
-    if len(wrong := np.flatnonzero(counts != problem.cardinalities)):
-        group = wrong[0]
+    if len(missed := np.flatnonzero(counts != problem.cardinalities)):
+        group = missed[0]
         raise InvalidProblemError(
             f"{role} has {counts[group]} ones in group {group}; its cardinality "
             f"is {problem.cardinalities[group]}"

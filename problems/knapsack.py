@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from problems.budget import BudgetQUBO
-from problems.groups import State
+from problems.groups import Array, State
 
 Vector = npt.NDArray[np.float64]
 
@@ -93,3 +93,36 @@ def _smallest(problem: BudgetQUBO, cost: Vector) -> tuple[State, Vector]:
         x[order[:wanted]] = 1
         shifts[g] = cost[order[wanted - 1 if counts[g] < wanted else wanted]]
     return x, shifts
+
+
+def fill(problem: BudgetQUBO, order: Array, wanted: Array) -> State:
+    """Set variables in an order, within the counts, until the budget is saved.
+
+    Parameters
+    ----------
+    problem : BudgetQUBO
+    order : ndarray of int, shape (n,)
+        The variables, the first to set first.
+    wanted : ndarray of bool, shape (n,)
+        Variables that are set even if the budget is saved already.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n,)
+        Feasible; repaired if the order leads to a state that is not.
+    """
+    costs, budget, _ = problem.whole
+    labels = problem.groups[order]
+    by_group = np.argsort(labels, kind="stable")
+    rank = np.empty(problem.n, np.int64)
+    sizes = problem.group_sizes
+    rank[by_group] = np.arange(problem.n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    needed, allowed = rank < problem.least[labels], rank < problem.most[labels]
+    first = needed | (wanted[order] & allowed)
+    before = int(costs[order[first]].sum())
+    rest = np.flatnonzero(allowed & ~first & (costs[order] > 0))
+    saved = before + np.cumsum(costs[order[rest]])
+    more = rest[: int(np.searchsorted(saved, budget)) + 1] if before < budget else rest[:0]
+    x = np.zeros(problem.n, np.uint8)
+    x[order[first]], x[order[more]] = 1, 1
+    return problem.repair(x)

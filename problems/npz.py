@@ -114,6 +114,17 @@ def read(path: str | Path) -> dict[str, Any]:
         raise FormatError(f"{path} has labels that can't be read: {error}") from error
 
 
+def has_budget(path: str | Path) -> bool:
+    """Whether a file holds a :class:`problems.BudgetQUBO`, without reading its coefficients.
+
+    Raises
+    ------
+    FormatError, FileNotFoundError
+        As :func:`read`.
+    """
+    return "budget" in _read(path, ("budget",))
+
+
 def _constraint(arrays: Mapping[str, Any]) -> dict[str, Any]:
     groups = arrays.get("groups")
     if "cardinalities" not in arrays and "costs" in arrays:

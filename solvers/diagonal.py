@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from problems import CardinalityQUBO
+from problems import BudgetQUBO, CardinalityQUBO
 from solvers.base import Capabilities, Outcome, Request, Solver
 from solvers.solution import Stop
 
@@ -32,7 +32,7 @@ class Diagonal(Solver):
     name: ClassVar[str] = "diagonal"
     summary: ClassVar[str] = "top-k of the linearised cost (no couplings); a baseline"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        groups=True, time_limit=False, num_reads=False
+        groups=True, budgets=True, time_limit=False, num_reads=False
     )
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
@@ -40,3 +40,14 @@ class Diagonal(Solver):
         start = request.initial_state if self.about == "start" else None
         fields = problem.diagonal if start is None else problem.fields(start)
         return Outcome(problem.minimise_linear(fields)[None], Stop.CONVERGED)
+
+    def run_budget(self, problem: BudgetQUBO, request: Request) -> Outcome:
+        """Minimise the linearised cost by the multiplier of the budget, up to one variable.
+
+        See :func:`problems.knapsack.minimise_linear`.
+        """
+        from problems.knapsack import minimise_linear
+
+        start = request.initial_state if self.about == "start" else None
+        fields = problem.diagonal if start is None else problem.fields(start)
+        return Outcome(minimise_linear(problem, fields).x[None], Stop.CONVERGED)

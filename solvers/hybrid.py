@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from problems import CardinalityQUBO
+from problems import BudgetQUBO, CardinalityQUBO
 from problems.formats.bqm import to_cqm
 from solvers.adapters.ocean import (
     call_within,
@@ -18,7 +18,7 @@ from solvers.adapters.ocean import (
     open_sampler,
     sample_states,
 )
-from solvers.base import Capabilities, Outcome, Request, Solver
+from solvers.base import Capabilities, Outcome, Problem, Request, Solver
 from solvers.errors import OptionError, UnsupportedError
 from solvers.solution import Stop
 
@@ -44,6 +44,7 @@ class Hybrid(Solver):
     capabilities: ClassVar[Capabilities] = Capabilities(
         hardware="cloud",
         groups=True,
+        budgets=True,
         deterministic=False,
         seed=False,
         initial_state=False,
@@ -62,6 +63,9 @@ class Hybrid(Solver):
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
         """Check the limits, send the problem, and wait for the answer."""
+        return self._run(problem, request)
+
+    def _run(self, problem: Problem, request: Request) -> Outcome:
         sampler = (
             call_within(request, lambda: open_sampler("LeapHybridCQMSampler"))
             if self.sampler is None
@@ -75,7 +79,11 @@ class Hybrid(Solver):
             if self.sampler is None:
                 sampler.close()
 
-    def _send(self, problem: CardinalityQUBO, sampler: Any, request: Request) -> Outcome:
+    def run_budget(self, problem: BudgetQUBO, request: Request) -> Outcome:
+        """Send the budget as an inequality, and the counts as further rows."""
+        return self._run(problem, request)
+
+    def _send(self, problem: Problem, sampler: Any, request: Request) -> Outcome:
         begin = time.perf_counter()
         properties = getattr(sampler, "properties", None) or {}
         most = properties.get("maximum_number_of_variables")

@@ -48,7 +48,7 @@ class Neal(Penalised):
     name: ClassVar[str] = "neal"
     summary: ClassVar[str] = "D-Wave's simulated annealing on the penalised cost"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        max_n=1024, native_cardinality=False, groups=True
+        max_n=1024, native_cardinality=False, groups=True, budgets=True
     )
     requires: ClassVar[dict[str, str]] = {"neal": "dwave-neal>=0.6", "dimod": "dimod>=0.12.18"}
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from problems import CardinalityQUBO, InvalidProblemError
+from problems import BudgetQUBO, CardinalityQUBO, InvalidProblemError
 from problems.penalty import LinearPenalty, Penalty, check_policy, penalised, penalty_for
 from problems.repair import repair
 from solvers.base import Outcome, Request, Solver, State
@@ -140,6 +140,14 @@ class Penalised(Solver):
             repaired=repaired[best],
             build_seconds=build,
             info={"penalty": report} | outcome.info,
+        )
+
+    def run_budget(self, problem: BudgetQUBO, request: Request) -> Outcome:
+        """Sample with the budget as a penalty; see :mod:`solvers.penalised_budget`."""
+        from solvers.penalised_budget import run_unbalanced
+
+        return run_unbalanced(
+            problem, request, self.sample, self.penalty, self.growth, self.raises, self.repair
         )
 
     def _repair(

@@ -76,6 +76,7 @@ class Qpu(Penalised):
         max_n=232,
         hardware="qpu",
         native_cardinality=False,
+        budgets=True,
         groups=True,
         deterministic=False,
         seed=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
@@ -9,9 +10,10 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from problems import CardinalityQUBO
+from problems import BudgetQUBO, CardinalityQUBO
+from problems.knapsack import fill
 from solvers._numba import Array, jit
-from solvers.base import Capabilities, Outcome, Request, Solver, State
+from solvers.base import Capabilities, Outcome, Problem, Request, Solver, State
 from solvers.errors import OptionError
 from solvers.solution import Stop
 
@@ -41,7 +43,7 @@ class RandomSampling(Solver):
 
     name: ClassVar[str] = "random"
     summary: ClassVar[str] = "best of uniformly random feasible states; the null"
-    capabilities: ClassVar[Capabilities] = Capabilities(groups=True, callback=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(groups=True, budgets=True, callback=True)
 
     def __post_init__(self) -> None:
         if self.draws is not None and self.draws < 1:
@@ -56,19 +58,48 @@ class RandomSampling(Solver):
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
         """Draw in batches; the initial state, if there is one, is the first incumbent."""
         sampler = Sampler(problem, request.seed)
+        return self._keep_best(problem, request, sampler.draw, _batch_size(problem), 10_000)
+
+    def run_budget(self, problem: BudgetQUBO, request: Request) -> Outcome:
+        """Set variables in random order until the budget is saved; 1000 times by default.
+
+        The states are not uniformly distributed over the feasible ones, most of which save more
+        than the budget.
+        """
+        rng = np.random.default_rng(request.seed)
+        size = max(1, _batch_size(problem) // 64)
+        return self._keep_best(
+            problem, request, lambda count: _draw_to_budget(problem, rng, count), size, 1000
+        )
+
+    def _keep_best(
+        self,
+        problem: Problem,
+        request: Request,
+        draw: Callable[[int], State],
+        size: int,
+        default: int,
+    ) -> Outcome:
+        """Draw in batches, and keep the best states."""
         kept = _Best(problem, request)
         left: float = np.inf
         if self.draws is not None or request.time_limit is None:
-            left = (self.draws or 10_000) * request.num_reads
-        size, stop = _batch_size(problem), Stop.ITERATION_LIMIT
+            left = (self.draws or default) * request.num_reads
+        stop = Stop.ITERATION_LIMIT
         while left > 0 and not kept.stopped:
-            states = sampler.draw(int(min(size, left)))
+            states = draw(int(min(size, left)))
             kept.add(states, problem.energy(states))
             left -= len(states)
             if left > 0 and request.remaining <= 0:
                 stop = Stop.TIME_LIMIT
                 break
         return Outcome(kept.states, Stop.INTERRUPTED if kept.stopped else stop, info=kept.moments())
+
+
+def _draw_to_budget(problem: BudgetQUBO, rng: np.random.Generator, count: int) -> State:
+    """Set variables in random order until the budget is saved, ``count`` times."""
+    none = np.zeros(problem.n, bool)
+    return np.array([fill(problem, rng.permutation(problem.n), none) for _ in range(count)])
 
 
 class Sampler:
@@ -96,7 +127,7 @@ class Sampler:
 class _Best:
     """The best states so far, and the moments of all energies."""
 
-    def __init__(self, problem: CardinalityQUBO, request: Request) -> None:
+    def __init__(self, problem: Problem, request: Request) -> None:
         self.problem, self.request = problem, request
         self.states = np.zeros((0, problem.n), np.uint8)
         self.energies: Vector = np.zeros(0)
@@ -141,7 +172,7 @@ class _Best:
         return {"states": self.count, "mean": self.origin + mean, "std": float(np.sqrt(variance))}
 
 
-def _batch_size(problem: CardinalityQUBO) -> int:
+def _batch_size(problem: Problem) -> int:
     rows, columns = problem.held.coefficients.shape
     return int(np.clip(_BATCH_WORK / (max(rows, 1) * columns), 1, _LARGEST_BATCH))
 

@@ -29,7 +29,7 @@ class Steepest(Penalised):
     name: ClassVar[str] = "steepest"
     summary: ClassVar[str] = "D-Wave's steepest descent on the penalised cost; a baseline"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        max_n=1024, native_cardinality=False, groups=True
+        max_n=1024, native_cardinality=False, groups=True, budgets=True
     )
     requires: ClassVar[dict[str, str]] = {
         "dwave.samplers": "dwave-samplers>=1.4",

@@ -46,7 +46,7 @@ class Tabu(Penalised):
     name: ClassVar[str] = "tabu"
     summary: ClassVar[str] = "D-Wave's multistart tabu search on the penalised cost"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        max_n=1024, native_cardinality=False, groups=True
+        max_n=1024, native_cardinality=False, groups=True, budgets=True
     )
     requires: ClassVar[dict[str, str]] = {
         "dwave.samplers": "dwave-samplers>=1.4",

@@ -89,7 +89,7 @@ def solve(
     )
     from icbs.cli.user_code import allow_local_imports
     from icbs.report.screen import Screen
-    from problems import npz
+    from problems import BudgetQUBO, npz
     from problems.formats import format_name, read
     from problems.free import add_partners, original_problem
 
@@ -124,6 +124,10 @@ def solve(
         typer.echo(json.dumps(found))
     else:
         groups = f" in {problem.num_groups} groups" if problem.num_groups > 1 else ""
-        size = f"n = {problem.n}, {'any k' if free else f'k = {problem.k}{groups}'}"
+        if isinstance(problem, BudgetQUBO):
+            limit = f"saving ≥ {problem.budget:g}"
+        else:
+            limit = "any k" if free else f"k = {problem.k}"
+        size = f"n = {problem.n}, {limit}{'' if free else groups}"
         title = f"{file.name} ({size}) by {solver}"
         Screen().print(table(solution, title, problem.labels, start_energy))

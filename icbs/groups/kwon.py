@@ -34,7 +34,7 @@ from solvers import solve
 
 @dataclass
 class KwonResult:
-    """What each stage found."""
+    """State, masks and losses of the stages."""
 
     state: State
     """Pruned groups after the last stage."""
@@ -157,8 +157,8 @@ def search(budget: Budget, importance: Float) -> State:
 
     For each number h of groups of the first kind (heads), the budget that is left buys groups of
     the second (neurons); the h with the largest kept importance is taken. The budget that is left
-    is computed anew for each h. Where groups of a kind cost different amounts, or there are not
-    two kinds, groups are taken by importance for their cost.
+    is computed for each h from the whole budget. Where groups of a kind cost different amounts, or
+    there are not two kinds, groups are taken by importance for their cost.
     """
     grouping = budget.grouping
     kinds = list(dict.fromkeys(own.kind for own in grouping.sets))

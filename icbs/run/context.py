@@ -130,7 +130,9 @@ class RunContext:
         found = replace(found, apart=apart)
         source.check(Batch(model, layers, objective, few[:1], streams.samples(config.seed)))
         if plan is None:
-            plan = make_plan(model, layers, found, config, source, len(samples) - held, held)
+            groups = None if grouping is None else grouping.count
+            pool = len(samples) - held
+            plan = make_plan(model, layers, found, config, source, pool, held, groups)
         count = count_samples(found.activations, plan.samples, len(samples))
         # Sums over samples need no assignment of rows to samples, but padding does.
         rows = source.uses_rows or counted_positions(few) is not None
@@ -146,13 +148,12 @@ class RunContext:
         whole = config.block_size == "all" or grouping is not None
         schedule = "uniform" if whole else config.schedule
         visits = shares(layers, schedule, MIN_SHARE)
-        pool = samples[order[held:]]
         selector = None if grouping is None else GroupSelector(grouping, config)
         return cls(
             model,
             layers,
             objective,
-            pool,
+            samples[order[held:]],
             holdout,
             config,
             source,

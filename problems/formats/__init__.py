@@ -32,10 +32,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from problems.budget import BudgetQUBO
 from problems.errors import FormatError
 from problems.formats import bqm_file, bqm_json, coo, cqm_file, lp, mps, ommx, qplib
 from problems.free import free as free_problem
 from problems.free import original_problem
+from problems.loading import load_problem
 from problems.qubo import CardinalityQUBO
 from problems.suggest import did_you_mean
 
@@ -48,7 +50,7 @@ class Format:
 
     endings: tuple[str, ...]
     """File name extensions of the format."""
-    read: Callable[..., CardinalityQUBO]
+    read: Callable[..., Any]
     write: Callable[..., None]
     lossless: bool = False
     """Whether files keep dtype, factors and cardinality, so that reading needs no arguments."""
@@ -60,8 +62,15 @@ def _text(dialect: str, *endings: str) -> Format:
     return Format(endings, partial(coo.read, dialect=dialect), partial(coo.write, dialect=dialect))
 
 
+def _save(problem: CardinalityQUBO | BudgetQUBO, path: str | Path) -> None:
+    problem.save(path)
+
+
+#: Formats whose rows hold a budget.
+BUDGET_FORMATS = ("npz", "lp", "mps", "cqm")
+
 FORMATS: dict[str, Format] = {
-    "npz": Format((".npz",), CardinalityQUBO.load, CardinalityQUBO.save, lossless=True),
+    "npz": Format((".npz",), load_problem, _save, lossless=True),
     "ubqp": _text("ubqp", ".ubqp", ".txt"),
     "mqlib": _text("mqlib", ".mqlib"),
     "qubo": _text("qubo", ".qubo"),
@@ -85,7 +94,7 @@ def read(
     max_n: int | None = None,
     free: bool = False,
 ) -> CardinalityQUBO:
-    """Read a problem.
+    """Read a problem: a :class:`BudgetQUBO` from an ``.npz`` file that holds one.
 
     Parameters
     ----------
@@ -123,13 +132,18 @@ def read(
 
 
 def write(
-    problem: CardinalityQUBO, path: str | Path, format: str | None = None, *, free: bool = False
+    problem: CardinalityQUBO | BudgetQUBO,
+    path: str | Path,
+    format: str | None = None,
+    *,
+    free: bool = False,
 ) -> None:
     """Write a problem, atomically.
 
     Parameters
     ----------
-    problem : CardinalityQUBO
+    problem : CardinalityQUBO or BudgetQUBO
+        A budget can be written as npz, lp, mps and cqm, and read from npz.
     path : str or Path
     format : str, optional
         A key of :data:`FORMATS`; inferred from the file extension when omitted.
@@ -140,14 +154,21 @@ def write(
     Raises
     ------
     FormatError
-        If the format is unknown, or can't store a problem without a cardinality.
+        If the format is unknown, or can't store a problem without a cardinality, or a budget.
     InvalidProblemError
         If ``free`` is set and the problem has a cardinality.
     OSError
         If the file can't be written.
     """
     name = format_name(path, format)
-    if not free:
+    if isinstance(problem, BudgetQUBO):
+        if name not in BUDGET_FORMATS or free:
+            raise FormatError(
+                f"a problem with a budget can't be written as {name}{' without it' if free else ''}"
+                f"; choose one of {', '.join(BUDGET_FORMATS)}"
+            )
+        FORMATS[name].write(problem, path)
+    elif not free:
         FORMATS[name].write(problem, path)
     elif FORMATS[name].lossless:
         others = ", ".join(key for key, each in FORMATS.items() if not each.lossless)

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from problems.budget import BudgetQUBO
 from problems.errors import FormatError, InvalidProblemError
 from problems.formats.terms import (
     EqualityRow,
     Terms,
-    cardinality_rows,
     check_size,
     choose_cardinality,
+    constraint_rows,
     natural_order,
 )
 from problems.labels import checked_labels
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def to_bqm(
-    problem: CardinalityQUBO, labels: Sequence[Hashable] | None = None
+    problem: CardinalityQUBO | BudgetQUBO, labels: Sequence[Hashable] | None = None
 ) -> dimod.BinaryQuadraticModel:
     """Return the energy, without the cardinality, as a BINARY model.
 
@@ -84,9 +85,14 @@ def from_bqm(
 
 
 def to_cqm(
-    problem: CardinalityQUBO, labels: Sequence[Hashable] | None = None, *, free: bool = False
+    problem: CardinalityQUBO | BudgetQUBO,
+    labels: Sequence[Hashable] | None = None,
+    *,
+    free: bool = False,
 ) -> dimod.ConstrainedQuadraticModel:
     """Return the problem with one equality, labelled ``k0``, ``k1``, …, for each group.
+
+    A budget is an inequality ``budget``; see :func:`problems.formats.terms.constraint_rows`.
 
     There are no equalities if ``free``. Variables are named as by :func:`to_bqm`.
     """
@@ -95,8 +101,10 @@ def to_cqm(
     names = _names(problem, labels)
     cqm = dimod.ConstrainedQuadraticModel()
     cqm.set_objective(to_bqm(problem, names))
-    for g, members, count in cardinality_rows(problem, free):
-        cqm.add_constraint([(names[i], 1) for i in members], "==", count, label=f"k{g}")
+    for row in constraint_rows(problem, free):
+        sense = "==" if row.sense == "=" else row.sense
+        terms = [(names[i], c) for i, c in zip(row.variables, row.coefficients, strict=True)]
+        cqm.add_constraint(terms, sense, row.value, label=row.name)
     return cqm
 
 
@@ -224,7 +232,9 @@ def valid_labels(labels: Sequence[Hashable]) -> Sequence[Hashable] | None:
         return None
 
 
-def _names(problem: CardinalityQUBO, labels: Sequence[Hashable] | None) -> list[Hashable]:
+def _names(
+    problem: CardinalityQUBO | BudgetQUBO, labels: Sequence[Hashable] | None
+) -> list[Hashable]:
     if labels is None:
         labels = problem.labels
     return list(range(problem.n)) if labels is None else list(labels)

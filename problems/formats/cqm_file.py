@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from problems.archive import check_unpacked
+from problems.budget import BudgetQUBO
 from problems.errors import FormatError
 from problems.files import regular, write_bytes
 from problems.formats.binary import ByteReader, floats, integers, shape
@@ -46,7 +47,7 @@ class _Expression(NamedTuple):
     offset: float
 
 
-def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> None:
+def write(problem: CardinalityQUBO | BudgetQUBO, path: str | Path, *, free: bool = False) -> None:
     """Write the problem as a CQM that ``from_file`` reads.
 
     Parameters

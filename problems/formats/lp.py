@@ -2,7 +2,8 @@
 
 Conventions: quadratic terms of the objective stand in ``[ … ] / 2``, so that ``4 x0 * x1`` inside
 the bracket means ``2 x0 x1``; a constant may follow; ``Maximize`` turns the sign; each group is
-an equality row ``k0: x0 + x1 + … = k``; all variables are listed under ``Binary``. Variables are
+an equality row ``k0: x0 + x1 + … = k``; a budget is a row ``budget: 3 x0 + … >= 9``, which is
+written only (readers accept cardinalities); all variables are listed under ``Binary``. Variables are
 ``x0 … x(n-1)``, or have the problem's labels if all of them are valid names. Other names in a
 file are read as labels, in the order of their first use, unless all have a common stem and a
 number. (Gurobi reads a constant as the name of a variable; use an MPS file, or no offset.)
@@ -32,10 +33,11 @@ from typing import Any
 
 import numpy as np
 
+from problems.budget import BudgetQUBO
 from problems.errors import FormatError
 from problems.files import regular, write_text
 from problems.formats.lp_reader import Reader, is_name
-from problems.formats.terms import Terms, cardinality_rows
+from problems.formats.terms import Terms, constraint_rows
 from problems.labels import text_names
 from problems.qubo import CardinalityQUBO
 
@@ -43,7 +45,7 @@ from problems.qubo import CardinalityQUBO
 _WIDTH = 4
 
 
-def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> None:
+def write(problem: CardinalityQUBO | BudgetQUBO, path: str | Path, *, free: bool = False) -> None:
     """Write the problem as LP text.
 
     Parameters
@@ -69,8 +71,10 @@ def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> 
     if terms.offset:
         objective.append(_signed(terms.offset))
     lines = ["Minimize", " obj:", *_folded(objective), *([] if free else ["Subject To"])]
-    for g, members, count in cardinality_rows(problem, free):
-        lines += [f" k{g}:", *_folded(f"+ {x[i]}" for i in members), f" = {count}"]
+    for row in constraint_rows(problem, free):
+        weighted = zip(row.coefficients, row.variables, strict=True)
+        body = (f"+ {x[i]}" if c == 1 else f"{_signed(c)} {x[i]}" for c, i in weighted)
+        lines += [f" {row.name}:", *_folded(body), f" {row.sense} {row.value!r}"]
     lines += ["Binary", *_folded(x), "End", ""]
     write_text(path, "\n".join(lines))
 

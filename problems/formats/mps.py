@@ -7,7 +7,7 @@ once, so that an entry off the diagonal is the whole coefficient of its product;
 
 Variables are binary: ``BV`` bounds, or integers (``INTORG`` markers) with the bounds 0 and 1,
 which is also what an integer without bounds means. A bound that fixes or widens a variable is
-refused. Equality rows are cardinalities; the first free row is the objective and the only row
+refused. Equality rows are cardinalities; the rows of a budget are written only; the first free row is the objective and the only row
 that may be quadratic; further free rows are ignored. Names contain no blanks.
 """
 
@@ -17,10 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
+from problems.budget import BudgetQUBO
 from problems.errors import FormatError
 from problems.files import regular, write_text
 from problems.formats.named_terms import NamedTerms
-from problems.formats.terms import Terms, cardinality_rows
+from problems.formats.terms import Terms, constraint_rows
 from problems.formats.text import is_number, number
 from problems.labels import text_names
 from problems.qubo import CardinalityQUBO
@@ -32,7 +33,7 @@ _FIXED = (
 )
 
 
-def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> None:
+def write(problem: CardinalityQUBO | BudgetQUBO, path: str | Path, *, free: bool = False) -> None:
     """Write the problem as free MPS with variables ``x0 …`` and rows ``k0 …``, one per group.
 
     Parameters
@@ -41,16 +42,21 @@ def write(problem: CardinalityQUBO, path: str | Path, *, free: bool = False) -> 
         Omit the cardinality.
     """
     terms, x = Terms.of(problem), text_names(problem.labels, problem.n, _is_name)
-    counts = {g: count for g, _, count in cardinality_rows(problem, free)}
+    rows = constraint_rows(problem, free)
+    entries: list[list[str]] = [[] for _ in range(problem.n)]
+    for row in rows:
+        for i, weight in zip(row.variables, row.coefficients, strict=True):
+            entries[i].append(f" {row.name} {int(weight) if weight == 1 else repr(weight)}")
     pairs = zip(terms.rows.tolist(), terms.cols.tolist(), terms.values.tolist(), strict=True)
-    lines = ["NAME icbs", "ROWS", " N obj", *(f" E k{g}" for g in counts), "COLUMNS"]
-    lines.append(" M1 'MARKER' 'INTORG'")
-    for i, (value, g) in enumerate(
-        zip(terms.linear.tolist(), problem.groups.tolist(), strict=True)
-    ):
-        lines.append(f" {x[i]} obj {value!r}" + ("" if free else f" k{g} 1"))
+    kinds = {"=": "E", ">=": "G", "<=": "L"}
+    lines = ["NAME icbs", "ROWS", " N obj", *(f" {kinds[row.sense]} {row.name}" for row in rows)]
+    lines += ["COLUMNS", " M1 'MARKER' 'INTORG'"]
+    for name, value, inside in zip(x, terms.linear.tolist(), entries, strict=True):
+        # A line holds up to two entries.
+        lines.append(f" {name} obj {value!r}" + "".join(inside[:1]))
+        lines += [f" {name}{entry}" for entry in inside[1:]]
     lines += [" M2 'MARKER' 'INTEND'", "RHS"]
-    lines += [f" RHS k{g} {count}" for g, count in counts.items()]
+    lines += [f" RHS {row.name} {row.value!r}" for row in rows]
     lines.append(f" RHS obj {-terms.offset!r}")
     lines += ["BOUNDS", *(f" BV BND {name}" for name in x)]
     if len(terms.rows):

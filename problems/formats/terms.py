@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from problems.budget import BudgetQUBO
 from problems.errors import FormatError, InvalidProblemError
 from problems.qubo import CardinalityQUBO
 
@@ -47,7 +48,7 @@ class Terms:
     offset: float = 0.0
 
     @classmethod
-    def of(cls, problem: CardinalityQUBO) -> Terms:
+    def of(cls, problem: CardinalityQUBO | BudgetQUBO) -> Terms:
         """Return the polynomial of a problem in float64, without zero products.
 
         Raises
@@ -255,6 +256,45 @@ def cardinality_rows(
         for g, members in enumerate(problem.group_members)
         if len(members)
     ]
+
+
+class Row(NamedTuple):
+    """A linear row ``Σ coefficients · x[variables] (sense) value`` of a problem to write."""
+
+    name: str
+    variables: list[int]
+    coefficients: list[float]
+    sense: str
+    """``=``, ``>=`` or ``<=``."""
+    value: float
+
+
+def constraint_rows(problem: CardinalityQUBO | BudgetQUBO, free: bool = False) -> list[Row]:
+    """List the rows of a problem's constraint; none if ``free``.
+
+    A cardinality is a row ``k0``, ``k1``, … for each group with members. A budget is the row
+    ``budget``, in the unit of its costs, and counts that restrict anything are rows ``least0`` and
+    ``most0``, …, or ``k0`` where both are equal.
+    """
+    if not isinstance(problem, BudgetQUBO):
+        rows = cardinality_rows(problem, free)
+        return [Row(f"k{g}", members, [1.0] * len(members), "=", k) for g, members, k in rows]
+    found: list[Row] = []
+    costs, budget, unit = problem.whole
+    used = np.flatnonzero(costs).tolist()
+    if budget > 0:
+        found.append(Row("budget", used, (costs[used] * unit).tolist(), ">=", budget * unit))
+    for g, members in enumerate(problem.group_members):
+        least, most = int(problem.least[g]), int(problem.most[g])
+        ones, names = [1.0] * len(members), members.tolist()
+        if least == most and names:
+            found.append(Row(f"k{g}", names, ones, "=", least))
+            continue
+        if least > 0:
+            found.append(Row(f"least{g}", names, ones, ">=", least))
+        if most < len(names):
+            found.append(Row(f"most{g}", names, ones, "<=", most))
+    return found
 
 
 def natural_order(names: Sequence[str]) -> list[int]:

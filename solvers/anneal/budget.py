@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from problems import BudgetQUBO
+from problems.knapsack import fill
 from solvers.anneal.budget_kernel import Core, relax, search_core
 from solvers.anneal.rng import seed_state
 from solvers.base import Outcome, Request, State
@@ -106,39 +107,6 @@ class Model:
         rates = self.fields(x)[able] / self.costs[able]
         chosen = np.sort(rates[x[able] == 1])
         return float(max(0.0, chosen[-1 - len(chosen) // 20])) if len(chosen) else 0.0
-
-
-def fill(problem: BudgetQUBO, order: Array, wanted: Array) -> State:
-    """Set variables in an order, within the counts, until the budget is saved.
-
-    Parameters
-    ----------
-    problem : BudgetQUBO
-    order : ndarray of int, shape (n,)
-        The variables, the first to set first.
-    wanted : ndarray of bool, shape (n,)
-        Variables that are set even if the budget is saved already.
-
-    Returns
-    -------
-    ndarray of uint8, shape (n,)
-        Feasible; repaired if the order leads to a state that is not.
-    """
-    costs, budget, _ = problem.whole
-    labels = problem.groups[order]
-    by_group = np.argsort(labels, kind="stable")
-    rank = np.empty(problem.n, np.int64)
-    sizes = problem.group_sizes
-    rank[by_group] = np.arange(problem.n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    needed, allowed = rank < problem.least[labels], rank < problem.most[labels]
-    first = needed | (wanted[order] & allowed)
-    before = int(costs[order[first]].sum())
-    rest = np.flatnonzero(allowed & ~first & (costs[order] > 0))
-    saved = before + np.cumsum(costs[order[rest]])
-    more = rest[: int(np.searchsorted(saved, budget)) + 1] if before < budget else rest[:0]
-    x = np.zeros(problem.n, np.uint8)
-    x[order[first]], x[order[more]] = 1, 1
-    return problem.repair(x)
 
 
 class _Walk:

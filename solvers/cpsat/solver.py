@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from problems import CardinalityQUBO
-from solvers.base import Capabilities, Outcome, Request, Solver
+from problems import BudgetQUBO, CardinalityQUBO
+from solvers.base import Capabilities, Outcome, Request, Solver, State
 from solvers.cpsat.model import CpSatModel
 from solvers.cpsat.products import products
 from solvers.cpsat.squares import squares
@@ -75,7 +75,13 @@ class CpSat(Solver):
     summary: ClassVar[str] = "OR-Tools CP-SAT on products or squares; proves optimality"
     requires: ClassVar[dict[str, str]] = {"ortools.sat.python.cp_model": "ortools>=9.10"}
     capabilities: ClassVar[Capabilities] = Capabilities(
-        exact=True, max_n=2048, groups=True, deterministic=False, num_reads=False, callback=True
+        exact=True,
+        max_n=2048,
+        groups=True,
+        budgets=True,
+        deterministic=False,
+        num_reads=False,
+        callback=True,
     )
 
     def __post_init__(self) -> None:
@@ -112,6 +118,74 @@ class CpSat(Solver):
             search.run(model)
         return search.outcome(build, self.tolerance)
 
+    def run_budget(self, problem: BudgetQUBO, request: Request) -> Outcome:
+        """Solve a problem with a budget; see :mod:`solvers.cpsat.budget`."""
+        from solvers.cpsat.budget import search_budget
+
+        return search_budget(self, problem, request)
+
+    def solve_model(self, model: CpSatModel, watcher: Watcher) -> dict[str, Any]:
+        """Run CP-SAT from the watcher's start; return its report.
+
+        Raises
+        ------
+        BackendError
+            If CP-SAT rejects the model.
+        """
+        from ortools.sat.python import cp_model
+
+        class Watch(cp_model.CpSolverSolutionCallback):
+            def on_solution_callback(self) -> None:
+                if watcher.offer_state(np.array([self.value(v) for v in model.x], np.uint8)):
+                    self.stop_search()
+
+        request = watcher.request
+        for variable, value in model.complete(watcher.start):
+            model.model.add_hint(variable, value)
+        solver = cp_model.CpSolver()
+        solver.parameters.linearization_level = 2
+        solver.parameters.num_workers = self.workers or usable_cpus()
+        if request.seed is not None:
+            solver.parameters.random_seed = bounded_seed(request.seed, 2**31 - 1)
+        if request.time_limit is not None:
+            solver.parameters.max_time_in_seconds = max(request.remaining, 1e-3)
+        # Otherwise CP-SAT handles SIGINT in C and doesn't restore it: Ctrl-C would kill the
+        # process.
+        solver.parameters.catch_sigint_signal = False
+        watch = Watch()
+        status = interruptible(
+            lambda: solver.solve(model.model, watch), solver.stop_search, request
+        )
+        if status in (cp_model.MODEL_INVALID, cp_model.INFEASIBLE):
+            reason = model.model.validate() or solver.status_name(status)
+            raise BackendError(f"CP-SAT rejects the model: {reason}")
+        known = status != cp_model.UNKNOWN
+        lower = model.lower(solver.best_objective_bound) if known else None
+        watcher.conclude(lower, status == cp_model.OPTIMAL)
+        return {
+            "variables": len(model.model.proto.variables),
+            "rounding": float(model.rounding),
+            "lowering": float(model.lowering),
+            "branches": solver.num_branches,
+            "conflicts": solver.num_conflicts,
+        }
+
+
+class Watcher(Protocol):
+    """What :meth:`CpSat.solve_model` asks and reports."""
+
+    request: Request
+
+    @property
+    def start(self) -> State:
+        """A state to start from, shape (n,)."""
+
+    def offer_state(self, state: State) -> bool:
+        """Take a solution; return whether the search must stop."""
+
+    def conclude(self, lower: float | None, optimal: bool) -> None:
+        """Take the final bound on the energy, and whether CP-SAT proved optimality."""
+
 
 class _Search(ReducedSearch):
     """One call of CP-SAT."""
@@ -132,46 +206,23 @@ class _Search(ReducedSearch):
         model = squares(rest, self.request, start, options.tangents)
         return model if self.request.remaining > 0 else None
 
+    @property
+    def start(self) -> State:
+        """The incumbent, by the variables of the reduced problem."""
+        return self.rest.reduce(self.x)
+
+    def offer_state(self, state: State) -> bool:
+        """Take a solution of the reduced problem; return whether the search must stop."""
+        self.offer(self.rest.restore(state))
+        return self.stop is Stop.INTERRUPTED
+
+    def conclude(self, lower: float | None, optimal: bool) -> None:
+        """Raise the bound, and note whether CP-SAT stopped early."""
+        if lower is not None:
+            self.raise_bound(lower)
+        if not optimal and self.stop is Stop.PROVEN:
+            self.stop = Stop.TIME_LIMIT
+
     def run(self, model: CpSatModel) -> None:
         """Run CP-SAT from the incumbent; every solution it finds is offered."""
-        from ortools.sat.python import cp_model
-
-        offer, restore = self.offer, self.rest.restore
-        search = self
-
-        class Watch(cp_model.CpSolverSolutionCallback):
-            def on_solution_callback(self) -> None:
-                offer(restore(np.array([self.value(v) for v in model.x], np.uint8)))
-                if search.stop is Stop.INTERRUPTED:
-                    self.stop_search()
-
-        for variable, value in model.complete(self.rest.reduce(self.x)):
-            model.model.add_hint(variable, value)
-        solver = cp_model.CpSolver()
-        solver.parameters.linearization_level = 2
-        solver.parameters.num_workers = self.options.workers or usable_cpus()
-        if self.request.seed is not None:
-            solver.parameters.random_seed = bounded_seed(self.request.seed, 2**31 - 1)
-        if self.request.time_limit is not None:
-            solver.parameters.max_time_in_seconds = max(self.request.remaining, 1e-3)
-        # Otherwise CP-SAT handles SIGINT in C and doesn't restore it: Ctrl-C would kill the
-        # process.
-        solver.parameters.catch_sigint_signal = False
-        watch = Watch()
-        status = interruptible(
-            lambda: solver.solve(model.model, watch), solver.stop_search, self.request
-        )
-        if status in (cp_model.MODEL_INVALID, cp_model.INFEASIBLE):
-            reason = model.model.validate() or solver.status_name(status)
-            raise BackendError(f"CP-SAT rejects the model: {reason}")
-        if status != cp_model.UNKNOWN:
-            self.raise_bound(model.lower(solver.best_objective_bound))
-        if status != cp_model.OPTIMAL and self.stop is Stop.PROVEN:
-            self.stop = Stop.TIME_LIMIT
-        self.info |= {
-            "variables": len(model.model.proto.variables),
-            "rounding": float(model.rounding),
-            "lowering": float(model.lowering),
-            "branches": solver.num_branches,
-            "conflicts": solver.num_conflicts,
-        }
+        self.info |= self.options.solve_model(model, self)

@@ -60,7 +60,7 @@ def squares(problem: CardinalityQUBO, request: Request, start: Array, tangents: 
         square = model.new_int_var(0, max(low * low, high * high), "")
         model.add(cp_model.LinearExpr.weighted_sum(x, form.tolist()) == z)
         model.add_multiplication_equality(square, [z, z])
-        for c in _points(form, y, tangents):
+        for c in tangent_points(form, y, tangents):
             if low <= c <= high:
                 model.add(square >= 2 * c * z - c * c)
         rows.append((z, square, form))
@@ -83,7 +83,7 @@ def squares(problem: CardinalityQUBO, request: Request, start: Array, tangents: 
     return CpSatModel(model, x, scale**2, constant, rounding, lowering, complete)
 
 
-def _points(form: Array, y: Array, tangents: int) -> list[int]:
+def tangent_points(form: Array, y: Array, tangents: int) -> list[int]:
     """Return the points of tangents of ``z²``: at ``y``, and at increasing distances.
 
     The step is half the standard deviation of ``z`` if the fractional variables were rounded at

@@ -16,7 +16,7 @@ from problems.knapsack import minimise_linear
 from solvers.anneal import Anneal
 from solvers.base import Outcome, Request, State
 from solvers.exact.budget_relaxation import BudgetProblem, Iterate, relax
-from solvers.exact.convex import Convex, convexify
+from solvers.exact.convex import Convex, convexify, shift_diagonal
 from solvers.solution import Stop
 
 Array = npt.NDArray[Any]
@@ -24,6 +24,9 @@ Vector = npt.NDArray[np.float64]
 
 #: Largest number of undecided variables of a tree.
 LARGEST = 1024
+#: Up to this many variables, the convex form is chosen among this many and the first; smallest
+#: weight of a variable in the choice.
+_ALTERNATED, _ALTERNATIONS, _LEAST_WEIGHT = 256, 4, 0.05
 #: Rounds of the relaxation of the root, and of a node.
 _ROOT, _NODE = 60, 12
 
@@ -66,10 +69,8 @@ class BudgetRun:
             self.offer(request.initial_state)
         begin = time.perf_counter()
         if not self.limited():
-            self.convex = convexify(_widest_form(problem), request)
+            self.convex = self.choose_convex()
         self.build_seconds = time.perf_counter() - begin
-        if self.convex is not None and self.convex.scale:
-            self.search(self.convex)
 
     def offer(self, x: State) -> None:
         """Replace the incumbent if a state is better; the callback may stop the run."""
@@ -99,19 +100,66 @@ class BudgetRun:
             self.stop = Stop.ITERATION_LIMIT
         return self.stop is not Stop.PROVEN
 
-    def search(self, convex: Convex) -> None:
-        """Bound the root by its gradient, fix variables, and search the tree over the rest."""
-        y = self.x.astype(np.float64)
-        free = np.full(self.problem.n, -1, np.int8)
-        if self.problem.n > LARGEST:
-            y = self.relaxed()
-            free = self.fix(convex, y)
-        index = np.flatnonzero(free < 0)
-        self.core_size = len(index)
-        if len(index) > LARGEST:
+    def choose_convex(self) -> Convex:
+        """Return the convex form of the best root bound among several.
+
+        The curvature of a factor with about n rows or more is definite, so that a part ``d`` of
+        its diagonal can be moved to the linear terms. That raises the relaxation at its minimum
+        ``y`` by ``Σ d_i y_i (1 - y_i)``, which is maximised in turn with ``y``.
+        """
+        best = convexify(self.problem, self.request)
+        if self.problem.n > _ALTERNATED or not best.scale:
+            return best
+        original, (bound, y) = best, self.root(best)
+        weights = 1 / original.block(np.arange(self.problem.n)).diagonal()
+        for _ in range(_ALTERNATIONS):
+            if self.request.remaining <= 0:
+                break
+            tried = shift_diagonal(original, weights)
+            if tried is original:
+                break
+            found, point = self.root(tried)
+            if found > bound:
+                best, bound, y = tried, found, point
+            weights = point * (1 - point) + _LEAST_WEIGHT
+        return best
+
+    def root(self, convex: Convex) -> tuple[float, Vector]:
+        """Return the bound and the minimum of the relaxation of the whole problem."""
+        n = self.problem.n
+        free = np.full(n, -1, np.int8)
+        tree = Tree(self, convex, free, np.arange(n), self.x.astype(np.float64))
+        iterate = Iterate(tree.y, np.zeros(self.problem.num_groups + 1), np.empty(n))
+        bound = relax(tree.problem, free, iterate, np.inf, _ROOT) + tree.constant
+        return float(bound), tree.y
+
+    def search(self) -> None:
+        """Bound the root, fix variables, and search the tree over the rest."""
+        tree = self.tree()
+        if tree is None:
+            return
+        if len(tree.index) > LARGEST:
             self.stop = Stop.CONVERGED if self.stop is Stop.PROVEN else self.stop
             return
-        Tree(self, convex, free, index, y).explore()
+        tree.explore()
+
+    def tree(self) -> Tree | None:
+        """Fix variables by the root; return the tree over the rest, None if there is no need.
+
+        A large problem is bounded by the gradient at a point near the minimum, as no matrix of
+        all its variables is formed.
+        """
+        convex = self.convex
+        if convex is None or not convex.scale:
+            return None
+        if self.problem.n > LARGEST:
+            y = self.relaxed()
+        else:
+            y = self.root(convex)[1]
+        free = self.fix(convex, y)
+        index = np.flatnonzero(free < 0)
+        self.core_size = len(index)
+        return Tree(self, convex, free, index, y)
 
     def relaxed(self) -> Vector:
         """Return a point near the minimum of the relaxation."""
@@ -131,7 +179,8 @@ class BudgetRun:
         self.bound = max(self.bound, bound - 2 * convex.slack)
         fixed = np.full(problem.n, -1, np.int8)
         decided = self.bound + np.abs(reduced) >= self.cutoff
-        fixed[decided & (reduced > 0)], fixed[decided & (reduced < 0)] = 0, 1
+        decided &= (reduced < 0) == (self.x == 1)  # the incumbent remains feasible
+        fixed[decided] = self.x[decided]
         return fixed
 
     def outcome(self) -> Outcome:
@@ -147,17 +196,6 @@ class BudgetRun:
             build_seconds=self.build_seconds,
             info={"nodes": self.nodes, "core": self.core_size, "tolerance": tolerance},
         )
-
-
-def _widest_form(problem: BudgetQUBO) -> BudgetQUBO:
-    """Return the form whose relaxation is tighter: dense, unless the factor has few rows.
-
-    The curvature of a factor with about n rows or more is definite, and part of its diagonal can
-    be moved to the linear terms, which only the dense form does.
-    """
-    if not problem.is_factored or problem.n > LARGEST or 2 * len(problem.A) < problem.n:
-        return problem
-    return BudgetQUBO(problem.float64_matrix(), **problem.constraint)
 
 
 class Tree:
@@ -209,6 +247,12 @@ class Tree:
             run.nodes += 1
             for bound, fixed, y, theta in self.branch(node):
                 heapq.heappush(heap, _Node(bound, next(numbers), fixed, y, theta))
+
+    def lift(self, state: Array) -> State:
+        """Return the state of all variables for one of the undecided ones."""
+        x = self.values.copy()
+        x[self.index] = state
+        return x
 
     def branch(self, node: _Node) -> list[tuple[float, npt.NDArray[np.int8], Vector, Vector]]:
         """Relax a node; return its children, if any can improve on the incumbent."""

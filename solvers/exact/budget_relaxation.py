@@ -100,6 +100,65 @@ def relax(
     y[:], theta[:], reduced[:] = best_y, best_theta, best_r
     for i in range(n):
         y[i] = min(1.0, max(0.0, y[i]))
+    _gradient(problem, y, g)
+    if best < cutoff and _excess(problem, y, g) - best > 1e-7 * abs(best):
+        best = _ascend(problem, fixed, iterate, best, cutoff, rounds)
+    return best
+
+
+@jit
+def _excess(problem: BudgetProblem, y: Array, g: Array) -> float:
+    """Return ``f(y)``, or infinity if the point misses the budget or a count."""
+    num_groups = len(problem.least)
+    counts, saved, value = np.zeros(num_groups), 0.0, 0.0
+    for i in range(len(y)):
+        counts[problem.groups[i]] += y[i]
+        saved += problem.costs[i] * y[i]
+        value += 0.5 * y[i] * (g[i] + problem.linear[i])
+    if saved < problem.budget - 1e-7:
+        return np.inf
+    for h in range(num_groups):
+        if counts[h] < problem.least[h] - 1e-7 or counts[h] > problem.most[h] + 1e-7:
+            return np.inf
+    return value
+
+
+@jit
+def _ascend(
+    problem: BudgetProblem, fixed: Array, iterate: Iterate, best: float, cutoff: float, rounds: int
+) -> float:
+    """Raise the bound by Newton steps of the dual with backtracking, from converged points."""
+    y, theta, reduced = iterate
+    g, guess, r = np.empty(len(y)), np.empty(len(y)), np.empty(len(y))
+    _descend(problem, fixed, y, theta, 500)
+    _gradient(problem, y, g)
+    current = _bound(problem, fixed, y, theta, g, r)
+    if current > best:
+        best = current
+        reduced[:] = r
+    for _ in range(rounds):
+        target, kept, before = theta.copy(), theta.copy(), y.copy()
+        guess[:] = y
+        _gradient(problem, y, g)
+        if not _newton(problem, fixed, guess, target, g):
+            break
+        length, raised = 1.0, False
+        for _ in range(8):
+            theta[:] = kept + length * (target - kept)
+            y[:] = before
+            _descend(problem, fixed, y, theta, 500)
+            _gradient(problem, y, g)
+            value = _bound(problem, fixed, y, theta, g, r)
+            if value > current:
+                raised = value > current + 1e-9 * abs(current)
+                current = value
+                break
+            length *= 0.25
+        if current > best:
+            best = current
+            reduced[:] = r
+        if not raised or best >= cutoff:
+            break
     return best
 
 
@@ -143,6 +202,7 @@ def _descend(problem: BudgetProblem, fixed: Array, y: Array, theta: Array, sweep
     _gradient(problem, y, g)
     price = theta[len(problem.least)]
     for _ in range(sweeps):
+        largest = 0.0
         for i in range(n):
             if fixed[i] < 0:
                 r = g[i] - price * problem.costs[i] - theta[problem.groups[i]]
@@ -150,8 +210,11 @@ def _descend(problem: BudgetProblem, fixed: Array, y: Array, theta: Array, sweep
                 step = new - y[i]
                 if step != 0.0:
                     y[i] = new
+                    largest = max(largest, abs(step))
                     for v in range(n):
                         g[v] += 2.0 * step * P[i, v]
+        if largest < 1e-11:
+            return
 
 
 @jit

@@ -12,6 +12,7 @@ tighter the continuous relaxation.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from scipy.linalg import LinAlgError, cholesky
 
 from problems import BudgetQUBO
 from solvers.base import Problem, Request
-from solvers.exact.diagonal_shift import convexifying_diagonal
+from solvers.exact.diagonal_shift import convexifying_diagonal, removable_diagonal
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -96,6 +97,41 @@ class Convex:
 def convexify(problem: Problem, request: Request) -> Convex:
     """Choose ``d`` and ``μ``: directly for a factored problem, by optimisation for a dense one."""
     return _from_factors(problem) if problem.is_factored else _from_matrix(problem, request)
+
+
+def shift_diagonal(convex: Convex, weights: Vector) -> Convex:
+    """Move a non-negative part of the diagonal of ``P`` to the linear terms, as much as possible.
+
+    Parameters
+    ----------
+    convex : Convex
+    weights : ndarray, shape (n,)
+        ``Σ weights_i d_i`` is about maximised over the parts ``d``.
+
+    Returns
+    -------
+    Convex
+        The given one if nothing can be moved.
+    """
+    n = len(convex.linear)
+    P = convex.block(np.arange(n))
+    shift = removable_diagonal(P, weights)
+    if not shift.any():
+        return convex
+    P[np.diag_indices(n)] -= shift
+    added = _certify(P)
+    linear = convex.linear + shift - added
+    rows = np.abs(linear) + np.abs(shift) + 2 * np.abs(P).sum(axis=1)
+    return dataclasses.replace(
+        convex,
+        linear=linear,
+        slack=convex.slack + 8 * (n + 8) * ROUNDOFF * n * float(rows.max()),
+        loss=convex.loss + added * n / 4,
+        matrix=P,
+        factor=None,
+        margin=0.0,
+        curvature=float(P.trace()) / n,
+    )
 
 
 def _from_factors(problem: Problem) -> Convex:

@@ -12,6 +12,8 @@ from solvers.base import Request
 
 #: Largest number of sweeps, and of multiply-adds of all sweeps (a few seconds).
 _SWEEPS, _BUDGET = 60, 2e10
+#: Smallest eigenvalue of a matrix scaled to a diagonal of 1 that counts as definite.
+_DEFINITE = 1e-6
 #: Above this n, the smallest eigenvalue is computed by Lanczos iteration.
 _DENSE = 1024
 
@@ -50,6 +52,51 @@ def convexifying_diagonal(
             Z = inv(S + np.diag(v))
     # Removes the remaining distance from a singular matrix.
     return (v - _least_eigenvalue(S + np.diag(v))) * scale
+
+
+def removable_diagonal(
+    P: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return ``d ≥ 0`` with a large ``Σ weights_i d_i`` so that ``P - diag(d)`` stays definite.
+
+    The barrier method of :func:`convexifying_diagonal`, in variables scaled by the diagonal and
+    started from ``d = 0``.
+    """
+    n = len(P)
+    root = np.sqrt(P.diagonal())
+    S = P / root / root[:, None]
+    if _least_eigenvalue(S) < _DEFINITE:
+        return np.zeros(n)
+    w = weights * P.diagonal()
+    w = w / w.max()
+    d = np.zeros(n)
+    Z = inv(S)
+    tau = 1.0 / float(np.trace(Z) / n)
+    for sweep in range(_SWEEPS):
+        tau *= 0.75
+        _shrink(Z, d, tau / np.maximum(w, 1e-6))
+        if not np.isfinite(Z).all() or tau < _DEFINITE:
+            break
+        if sweep % 10 == 9:
+            Z = inv(S - np.diag(d))
+    spare = max(0.0, 1e-9 - _least_eigenvalue(S - np.diag(d)))
+    shift: npt.NDArray[np.float64] = np.maximum(d - spare, 0.0) * root**2
+    return shift
+
+
+@jit
+def _shrink(Z: Array, d: Array, tau: Array) -> None:
+    """Raise each ``d_i ≥ 0`` to the optimum of the barrier function, in turn."""
+    n = len(d)
+    for i in range(n):
+        step = max(1.0 / Z[i, i] - tau[i], -d[i])
+        d[i] += step
+        factor = -step / (1.0 - step * Z[i, i])
+        z = Z[i].copy()
+        for a in range(n):
+            c = factor * z[a]
+            for b in range(n):
+                Z[a, b] -= c * z[b]
 
 
 def _least_eigenvalue(S: npt.NDArray[np.float64]) -> float:

@@ -84,7 +84,9 @@ class Exact(Solver):
         """Branch and bound under a budget; see :mod:`solvers.exact.budget`."""
         from solvers.exact.budget import BudgetRun
 
-        return BudgetRun(problem, request, self.gap, self.max_nodes).outcome()
+        run = BudgetRun(problem, request, self.gap, self.max_nodes)
+        run.search()
+        return run.outcome()
 
 
 class _Run:

@@ -24,7 +24,7 @@ Array = npt.NDArray[Any]
 #: Directions below this share of the largest eigenvalue are left out, as rounding errors.
 _NEGLIGIBLE = 1e-12
 #: Objectives are scaled to about this size, since SCIP's tolerances are absolute.
-_SIZE = 2.0**16
+SIZE = 2.0**16
 #: Largest reduced cost of the wrong sign (``numerics/dualfeastol``): the smallest value that
 #: SoPlex accepts.
 DUAL_TOLERANCE = 1e-10
@@ -83,7 +83,7 @@ def squares(problem: CardinalityQUBO, request: Request, start: Array) -> ScipMod
     least = float(np.sort(linear)[:k].sum())
     top = float(((B @ start) ** 2).sum() + linear @ start - least)
     size = max(top, float(np.abs(linear).max(initial=0)))
-    scale = _power_of_four(_SIZE / size) if size else 1.0
+    scale = power_of_four(SIZE / size) if size else 1.0
     B, linear, top = B * np.sqrt(scale), linear * scale, top * scale
     ordered = np.sort(B, axis=1)
     low, high = ordered[:, :k].sum(axis=1), ordered[:, n - k :].sum(axis=1)
@@ -145,7 +145,7 @@ def products(problem: CardinalityQUBO, request: Request, start: Array) -> ScipMo
     first, second = problem.peaks
     # Not the largest of Q, which is rounding if factor and linear terms cancel.
     size = len(problem.A) * first**2 + second if problem.is_factored else first
-    scale = _power_of_four(_SIZE / size) if size else 1.0
+    scale = power_of_four(SIZE / size) if size else 1.0
     Q = problem.float64_matrix() * scale
     model, x = _states(problem)
     y = {}
@@ -183,6 +183,6 @@ def _states(problem: CardinalityQUBO) -> tuple[Any, list[Any]]:
     return model, x
 
 
-def _power_of_four(value: float) -> float:
+def power_of_four(value: float) -> float:
     """Round down to a power of 4, so that multiplying a factor by its root is exact."""
     return float(4.0 ** np.floor(np.log2(value) / 2))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from problems import CardinalityQUBO
+from problems import BudgetQUBO, CardinalityQUBO
 from solvers.base import Capabilities, Outcome, Request, Solver, State
 from solvers.errors import BackendError, OptionError
 from solvers.exact import Exact
@@ -23,7 +23,8 @@ _FORMULATIONS: dict[str, Callable[..., ScipModel | None]] = {
     "products": products,
 }
 
-_STOPS = {
+#: Reasons of SCIP to stop.
+STOPS = {
     "optimal": Stop.PROVEN,
     "timelimit": Stop.TIME_LIMIT,
     "userinterrupt": Stop.INTERRUPTED,
@@ -63,7 +64,7 @@ class Scip(Solver):
     requires: ClassVar[dict[str, str]] = {"pyscipopt": "pyscipopt>=6"}
     extra: ClassVar[str] = "scip"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        exact=True, max_n=2048, groups=True, num_reads=False, callback=True
+        exact=True, max_n=2048, groups=True, budgets=True, num_reads=False, callback=True
     )
 
     def __post_init__(self) -> None:
@@ -95,6 +96,22 @@ class Scip(Solver):
             search.run(model)
         return search.outcome(build, self.tolerance)
 
+    def run_budget(self, problem: BudgetQUBO, request: Request) -> Outcome:
+        """Solve a problem with a budget; see :mod:`solvers.scip.budget`."""
+        from solvers.scip.budget import search_budget
+
+        return search_budget(problem, request, self.tolerance)
+
+
+def configure(model: Any, request: Request) -> None:
+    """Set tolerance, seed and time limit of a SCIP model."""
+    model.setParam("numerics/dualfeastol", DUAL_TOLERANCE)
+    model.setParam("misc/catchctrlc", False)  # this process handles Ctrl-C
+    if request.seed is not None:
+        model.setParam("randomization/randomseedshift", request.seed % (2**31 - 1))
+    if request.time_limit is not None:
+        model.setParam("limits/time", max(request.remaining, 1e-3))
+
 
 class _Search(ReducedSearch):
     """One call of SCIP."""
@@ -102,7 +119,7 @@ class _Search(ReducedSearch):
     def run(self, form: ScipModel) -> None:
         """Run SCIP from the incumbent; report each better solution."""
         model = form.model
-        self._configure(model)
+        configure(model, self.request)
         self._warm_start(form)
         watch = self._watch(form)
         interruptible(model.optimizeNogil, model.interruptSolve, self.request)
@@ -118,22 +135,13 @@ class _Search(ReducedSearch):
             self.raise_bound(lower)
             self.info["lowered"] = bound / form.scale + form.constant - lower
         if self.stop is Stop.PROVEN:
-            self.stop = _STOPS.get(status, Stop.CONVERGED)
+            self.stop = STOPS.get(status, Stop.CONVERGED)
         self.info |= {
             "scip_status": status,
             "variables": model.getNVars(transformed=False),
             "nodes": model.getNTotalNodes(),
             "lp_iterations": model.getNLPIterations(),
         }
-
-    def _configure(self, model: Any) -> None:
-        """Set tolerance, seed and time limit."""
-        model.setParam("numerics/dualfeastol", DUAL_TOLERANCE)
-        model.setParam("misc/catchctrlc", False)  # this process handles Ctrl-C
-        if self.request.seed is not None:
-            model.setParam("randomization/randomseedshift", self.request.seed % (2**31 - 1))
-        if self.request.time_limit is not None:
-            model.setParam("limits/time", max(self.request.remaining, 1e-3))
 
     def _warm_start(self, form: ScipModel) -> None:
         solution = form.model.createSol()

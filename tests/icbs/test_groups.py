@@ -122,7 +122,7 @@ def test_gates_within_a_layer_sum_gradients_of_their_weights(kind):
 def test_groups_within_a_layer_partition_its_weights():
     model, batches = convolutions()
     first = model[0].weight
-    for kind, count in [
+    for kind, groups in [
         ("kernels", 12),
         ("strided", 6),
         ("strided:2", 4),
@@ -130,7 +130,7 @@ def test_groups_within_a_layer_partition_its_weights():
         ("6x18", 1),
     ]:
         own = grouping_of(model, batches, kind).sets[0]
-        assert own.count == count
+        assert own.count == groups
         (part,) = own.parts
         assert sorted(part.index.tolist()) == list(range(first.numel()))
     strided = grouping_of(model, batches, "strided").sets[0].parts[0]
@@ -261,6 +261,18 @@ def test_the_best_states_within_a_budget_are_found_by_enumeration():
     assert all(
         torch.equal(results[0].groups[name], results[1].groups[name]) for name in results[0].groups
     )
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_pruned_model_computes_what_its_cut_computes(kind):
+    model, batches = MODELS[kind]()
+    result = Pruner(groups=kind, density=0.5, passes=1).prune(model, batches, LOSS, progress=False)
+    x = batches[0][0]
+    dimensions = [own.dimension for own in grouping_of(model, batches, kind).sets]
+    smaller = cut(model, dimensions, result.groups)
+    assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in model.parameters())
+    with torch.no_grad():
+        assert torch.allclose(smaller(x), model(x), atol=1e-10, rtol=0)
 
 
 def test_a_resumed_run_is_identical(tmp_path):
