@@ -58,6 +58,10 @@ def adapt_to_groups(given: dict[str, Any]) -> dict[str, Any]:
             f"initial={initial!r} doesn't score groups{did_you_mean(str(initial), known)}; with "
             f"groups use one of {', '.join(known)}"
         )
+    if given.get("allocation") == "loss":
+        raise ValueError(
+            "allocation='loss' moves single weights between layers; with groups use 'global'"
+        )
     if given.get("budget") is not None:
         if given.get("density") not in (None, _DENSITY):
             raise ValueError("budget and density both say how much is kept; leave one of them out")

@@ -90,10 +90,10 @@ def find_groups(
         dimensions = find_dimensions(model, example_inputs, config.groups)
     chosen = [one for one in dimensions if _wanted(one, model, config)]
     if not chosen:
-        names = ", ".join(one.name for one in dimensions) or "none"
+        there = ", ".join(one.name for one in dimensions) or "none"
         raise LayerError(
             f"the model has no {' or '.join(config.groups)} to prune in include={config.include}, "
-            f"exclude={config.exclude}; found: {names}"
+            f"exclude={config.exclude}; found: {there}"
         )
     _check_names(chosen)
     names = list(dict.fromkeys(reader.module for one in chosen for reader in one.readers))

@@ -11,6 +11,7 @@ decides.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ def best_start(context: RunContext, pass_info: Pass, scores: Float) -> State:
     states = {0.0: best_state(grouping, scores, context.config)}
     for coupling in COUPLINGS:
         problem = whole_problem(context, pass_info, coupling)
-        found = parallel.broadcast_from_rank0(lambda problem=problem: _solved(context, problem))
+        found = parallel.broadcast_from_rank0(partial(_solved, context, problem))
         if found is not None:
             states[coupling] = keep_floors(grouping, found, scores)
     losses = {}

@@ -37,7 +37,7 @@ def start_groups(
     if masks is not None:
         state = grouping.state_of(masks)
         grouping.close(state)
-        return 0, tabus_of(grouping, 1.0 - state, config.tabu)
+        return 0, tabus_of(grouping, (1 - state).astype(np.float64), config.tabu)
     grouping.close(np.zeros(grouping.count, dtype=np.uint8))
     pass_info = context.take_pass(generator, 0, lambda _: {grouping.gates.name: grouping.gates})
     solved = config.initial == "qubo"
