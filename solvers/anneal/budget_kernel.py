@@ -168,8 +168,8 @@ def _descend(core: Core, least: Real) -> None:
 def _chain(core: Core, i: int, least: Real, flipped: Array) -> bool:
     """Flip one variable, restore the budget and clear what has become needless.
 
-    Exchanges an expensive variable for several cheap ones, or the reverse, which no swap can. Zeros are
-    set by the smallest rise of the energy per saved unit, ones cleared by the largest fall per
+    Exchanges an expensive variable for several cheap ones, or the reverse, which no swap can. Zeros
+    are set by the smallest rise of the energy per saved unit, ones cleared by the largest fall per
     unit. Everything is undone, and False returned, unless it gains more than ``least``.
     """
     x, f, costs = core.x, core.f, core.costs
