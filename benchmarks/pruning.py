@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,6 +37,12 @@ from icbs.zoo import Task, load_task
 from problems.files import write_text
 
 METHODS = ("magnitude", "wanda", "sparsegpt", "exchange", "icbs")
+ICBS: dict[str, dict[str, Any]] = {
+    "icbs": {},
+    "together": {"weights": "global"},
+    "shared": {"weights": "global", "allocation": "loss"},
+}
+"""Methods by iCBS, with the settings by which they differ."""
 QUESTIONS = ("movie_recommendation", "next_sentence")
 CALIBRATION = 16
 """Number of sequences, or a 64th of the number of images, for the calibration loss."""
@@ -55,6 +61,8 @@ class Job:
     icbs: dict[str, Any] = field(default_factory=dict)
     start: str = "wanda"
     """Method of the initial mask of iCBS."""
+    fresh: bool = False
+    """Whether each seed has training samples of its own."""
     config: Path | None = None
     """File of settings; those in :attr:`icbs` take precedence."""
 
@@ -118,6 +126,7 @@ class Cell:
     method: str
     seed: int
     root: Path
+    job: Job
 
     @property
     def key(self) -> str:
@@ -125,18 +134,13 @@ class Cell:
         return f"{self.name}:{self.level}:{self.method}"
 
     @property
-    def job(self) -> Job:
-        """The job of the cell."""
-        return JOBS[self.name]
-
-    @property
     def settings(self) -> dict[str, Any]:
         """The settings that determine the result, in types of JSON."""
         job = self.job
         found: dict[str, Any] = {"options": job.options, "exclude": job.exclude}
         found |= {"max_samples": job.max_samples}
-        if self.method == "icbs":
-            found |= {"start": job.start, "icbs": job.settings()}
+        if self.method in ICBS:
+            found |= {"start": job.start, "icbs": job.settings() | ICBS[self.method]}
         return dict(json.loads(json.dumps(found, default=str)))
 
     @property
@@ -146,7 +150,12 @@ class Cell:
 
     def beside(self, method: str) -> Cell:
         """Return the cell of another method at the same level."""
-        return Cell(self.name, self.level, method, self.seed, self.root)
+        return replace(self, method=method)
+
+    def samples(self, task: Task) -> Iterator[tuple[Any, Any]]:
+        """Yield the training samples of all methods, in batches."""
+        skip = self.seed * self.job.max_samples if self.job.fresh else 0
+        return first(task.batches, self.job.max_samples, skip)
 
     def step(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return the result of a step, from its file or by running it."""
@@ -161,8 +170,9 @@ def cells(seed: int, root: Path) -> list[Cell]:
     """Return all cells, each after those that it depends on."""
     found = []
     for name, job in JOBS.items():
-        found.append(Cell(name, "1", "dense", seed, root))
-        found += [Cell(name, lv, method, seed, root) for lv in job.levels for method in METHODS]
+        dense = Cell(name, "1", "dense", seed, root, job)
+        found += [dense]
+        found += [replace(dense, level=lv, method=m) for lv in job.levels for m in METHODS]
     return found
 
 
@@ -182,17 +192,20 @@ def prune_cell(cell: Cell, task: Task) -> dict[str, Any]:
     """Prune the task's model by the cell's method, and save it as a compressed file."""
     nm = ":" in cell.level
     exclude = list(cell.job.exclude)
-    begin = time.perf_counter()
+    begin, processor = time.perf_counter(), time.process_time()
     facts: dict[str, Any] = {}
-    if cell.method == "icbs":
+    if cell.method in ICBS:
         start = cell.beside(cell.job.start).folder / "model.safetensors"
         if not start.exists():
             raise SystemExit(f"{cell.key} starts from the mask of {cell.job.start}: run it first")
-        result = descend(cell, task, load_compressed(start)[1], nm, exclude)
+        # A mask of uniform densities is a poor start for budgets that move.
+        alone = "allocation" in ICBS[cell.method]
+        given = None if alone else load_compressed(start)[1]
+        result = descend(cell, task, given, nm, exclude)
         masks, density, facts = result.masks, result.density, result.summary()
     else:
         level: dict[str, Any] = {"pattern": cell.level} if nm else {"density": float(cell.level)}
-        batches = first(task.batches, cell.job.max_samples)
+        batches = cell.samples(task)
         found = prune_layerwise(task.model, batches, cell.method, exclude=exclude, **level)
         masks, density = found.masks, found.density
     seconds = facts.get("seconds", time.perf_counter() - begin)
@@ -200,6 +213,7 @@ def prune_cell(cell: Cell, task: Task) -> dict[str, Any]:
     return {
         "density": density,
         "seconds": seconds,
+        "processor_seconds": time.process_time() - processor,
         "peak_gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
         "bytes": size,
         "seed": cell.seed,
@@ -209,20 +223,23 @@ def prune_cell(cell: Cell, task: Task) -> dict[str, Any]:
     }
 
 
-def first(batches: Iterable[Any], most: int) -> Iterator[tuple[Any, Any]]:
-    """Yield the first ``most`` samples, in batches."""
+def first(batches: Iterable[Any], most: int, skip: int = 0) -> Iterator[tuple[Any, Any]]:
+    """Yield the first ``most`` samples after those that are skipped, in batches."""
     for inputs, targets in batches:
         if most <= 0:
             return
-        some = Samples(inputs, targets)[:most]
+        every = Samples(inputs, targets)
+        some = every[skip : skip + most]
+        skip = max(0, skip - len(every))
         most -= len(some)
-        yield some.inputs, some.targets
+        if len(some):
+            yield some.inputs, some.targets
 
 
 def descend(cell: Cell, task: Task, masks: Any, nm: bool, exclude: list[str]) -> Any:
     """Run iCBS from given masks, or resume an interrupted run."""
     folder = cell.folder / "run"
-    batches = first(task.batches, cell.job.max_samples)
+    batches = cell.samples(task)
 
     def report(progress: Progress) -> None:
         left = f", {progress.remaining / 60:.0f} min left" if progress.step else ""
@@ -235,7 +252,10 @@ def descend(cell: Cell, task: Task, masks: Any, nm: bool, exclude: list[str]) ->
     if (folder / "config.yaml").exists():
         return Pruner.resume(folder, task.model, batches, task.loss, callback=report)
     level = {"constraint": cell.level} if nm else {"density": float(cell.level)}
-    settings = cell.job.settings() | level | {"exclude": exclude, "seed": cell.seed}
+    settings = cell.job.settings() | ICBS[cell.method] | level
+    settings |= {"exclude": exclude, "seed": cell.seed}
+    if masks is None:
+        settings["initial"] = cell.job.start
     return Pruner(**settings).prune(
         task.model, batches, task.loss, masks=masks, run=folder, callback=report
     )

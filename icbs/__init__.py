@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from icbs.blocks.block import Block
     from icbs.config import PrunerConfig
     from icbs.data.losses import CausalLMLoss, ClassificationLoss
+    from icbs.density.result import SearchResult
+    from icbs.density.search import search
+    from icbs.density.steps import StepsResult, prune_in_steps
     from icbs.enumeration.optimum import TrueOptimum, true_optimum
     from icbs.errors import (
         BlockSizeWarning,
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
         NothingMovesWarning,
         RunFolderError,
         SolverFailureError,
+        TargetError,
         TrainingModeWarning,
         UncheckedFileWarning,
     )
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from icbs.recovery.recover import recover
     from icbs.recovery.result import RecoveryResult
     from icbs.run.result import Progress, Result
+    from icbs.trajectory.recorder import Trajectory
     from problems import IcbsError
 
 #: Public name → module that defines it, imported at first use of the name, so that the console
@@ -69,8 +74,12 @@ _HOME = {
     "RecoveryResult": "icbs.recovery.result",
     "Result": "icbs.run.result",
     "RunFolderError": "icbs.errors",
+    "SearchResult": "icbs.density.result",
     "SolverFailureError": "icbs.errors",
+    "StepsResult": "icbs.density.steps",
+    "TargetError": "icbs.errors",
     "TrainingModeWarning": "icbs.errors",
+    "Trajectory": "icbs.trajectory.recorder",
     "TrueOptimum": "icbs.enumeration.optimum",
     "UncheckedFileWarning": "icbs.errors",
     "apply_masks": "icbs.export.masks",
@@ -79,9 +88,11 @@ _HOME = {
     "load_compressed": "icbs.export.compressed",
     "load_masks": "icbs.export.masks",
     "make_blocks": "icbs.pruner",
+    "prune_in_steps": "icbs.density.steps",
     "recover": "icbs.recovery.recover",
     "save_compressed": "icbs.export.compressed",
     "save_masks": "icbs.export.masks",
+    "search": "icbs.density.search",
     "to_torch_pruning": "icbs.export.training",
     "true_optimum": "icbs.enumeration.optimum",
 }
@@ -122,8 +133,12 @@ __all__ = [
     "RecoveryResult",
     "Result",
     "RunFolderError",
+    "SearchResult",
     "SolverFailureError",
+    "StepsResult",
+    "TargetError",
     "TrainingModeWarning",
+    "Trajectory",
     "TrueOptimum",
     "UncheckedFileWarning",
     "apply_masks",
@@ -132,9 +147,11 @@ __all__ = [
     "load_compressed",
     "load_masks",
     "make_blocks",
+    "prune_in_steps",
     "recover",
     "save_compressed",
     "save_masks",
+    "search",
     "to_torch_pruning",
     "true_optimum",
 ]

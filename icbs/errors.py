@@ -54,6 +54,10 @@ class ModelError(IcbsError, ValueError):
     """A model or tokenizer that can't be loaded, or can't be used as asked."""
 
 
+class TargetError(IcbsError, ValueError):
+    """A target that the dense model misses, or that no density of a search reaches."""
+
+
 class TrainingModeWarning(UserWarning):
     """The model is in training mode but pruned and measured in evaluation mode."""
 

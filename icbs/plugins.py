@@ -122,9 +122,11 @@ SCORES: Registry[Any] = Registry(
         "gradient": f"{_SCORES}:gradient",
         "taylor": f"{_SCORES}:taylor",
         "random": f"{_SCORES}:random",
+        "trajectory": "icbs.trajectory.score:TrajectoryScore",
     },
 )
-"""``score(layer, pass_info, generator)``; see :mod:`icbs.selection.scores`."""
+"""``score(layer, pass_info, generator)``, or a class of such scores made with the settings; see
+:mod:`icbs.selection.scores`."""
 
 _RULES = "icbs.acceptance"
 ACCEPTANCES: Registry[Any] = Registry(

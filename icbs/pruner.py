@@ -33,6 +33,7 @@ from icbs.run.state import RunState
 from icbs.run.weight_update import WeightUpdate
 from icbs.selection.allocation import adopt
 from icbs.selection.schedule import visit_order
+from icbs.selection.scores import check_layers
 from icbs.selection.selector import make_selector
 from solvers import Solution, SolverError
 
@@ -168,8 +169,9 @@ class Pruner:
         with evaluation_mode(model) as plain, held as folder:
             context = RunContext.prepare(plain, batches, loss, self.config)
             check_whole_model(self.solver, self.config, context.layers)
+            check_layers(self.selector.score, context.layers)
             context.executor = executor
-            if masks is not None and self.config.allocation == "global":
+            if masks is not None and self.config.allocation != "uniform":
                 adopt(context.layers, masks)
             if masks is not None:
                 check_masks(masks, context.layers, self.config.pattern)
@@ -240,6 +242,7 @@ class Pruner:
             plan = folder.plan() if set(changes) <= _PLANNED else None
             context = RunContext.prepare(plain, batches, loss, pruner.config, plan)
             check_whole_model(pruner.solver, pruner.config, context.layers)
+            check_layers(pruner.selector.score, context.layers)
             context.executor = executor
             folder.check(context)
             state = folder.load(context)

@@ -99,21 +99,13 @@ def _matches(layers: str, pattern: str) -> bool:
 
 
 def _table(found: list[dict[str, Any]]) -> Table:
-    from rich import box
-    from rich.table import Table
-
     from icbs.formatting import byte_size
-    from icbs.report.tables import common_prefix, plain
+    from icbs.report.screen import plain, plain_table
+    from icbs.report.tables import common_prefix
 
     layers = [_layers(block) for block in found]
     shared = common_prefix(layers)
-    table = Table(
-        title=plain(f"layers of {shared[:-1]}") if shared else None,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        collapse_padding=True,
-        pad_edge=False,
-    )
+    table = plain_table(f"layers of {shared[:-1]}" if shared else "")
     table.add_column("block", no_wrap=True)
     table.add_column("layer", overflow="fold", min_width=6)
     mixed = len({_shown(block.get("curvature")) for block in found}) > 1

@@ -22,9 +22,11 @@ from icbs.cli.readiness import readiness
 from icbs.cli.recover import ListsMethods, recover
 from icbs.cli.report import report
 from icbs.cli.resume import resume
-from icbs.cli.settings import ListsSettings, settings
+from icbs.cli.search import search
+from icbs.cli.settings import ListsSearchSettings, ListsSettings, settings
 from icbs.cli.solve import solve
 from icbs.cli.solvers import solvers
+from icbs.cli.watch import watch
 
 app = typer.Typer(
     name="icbs",
@@ -59,12 +61,27 @@ def options(
 
 
 PANELS = {
-    "Prune models": (prune, resume, recover, report, layers, settings, compress, expand),
+    "Prune models": (
+        prune,
+        search,
+        resume,
+        recover,
+        report,
+        watch,
+        layers,
+        settings,
+        compress,
+        expand,
+    ),
     "Problems and solvers": (solve, solvers, compare, readiness, blocks, export),
     "Demonstration and data": (demo, fetch),
 }
 #: Commands whose help ends with a list of settings.
-LISTS: dict[Any, type[TyperCommand]] = {prune: ListsSettings, recover: ListsMethods}
+LISTS: dict[Any, type[TyperCommand]] = {
+    prune: ListsSettings,
+    search: ListsSearchSettings,
+    recover: ListsMethods,
+}
 for panel, commands in PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel, cls=LISTS.get(command), help=_text(command))(command)

@@ -37,6 +37,20 @@ class Settings(BaseModel):
     """Settings of the pruner."""
     recovery: RecoveryConfig | None = None
     """Settings of the recovery after pruning; None for no recovery."""
+    method: str = "icbs"
+    """Method that makes the masks; see :func:`icbs.search`."""
+    steps: int | list[float] = 1
+    """Number of steps of the density, or the density after each; see
+    :func:`icbs.prune_in_steps`."""
+    decay: str = "cubic"
+    """Course of the density over the steps."""
+    start_density: float = 1.0
+    """Density before the first step."""
+
+    @property
+    def gradual(self) -> bool:
+        """Whether :func:`icbs.prune_in_steps` prunes, rather than a single run of iCBS."""
+        return self.steps != 1 or self.method != "icbs"
 
     @classmethod
     def read(cls, path: Path | None, changes: dict[str, Any]) -> Settings:
@@ -56,7 +70,7 @@ class Settings(BaseModel):
             If the file can't be read; if a setting is unknown or out of range; or if the file's
             task is a function, or its solver a class, that ``changes`` do not repeat.
         """
-        content = {} if path is None else read_yaml(path)
+        content = {} if path is None else _in_own_words(read_yaml(path))
         in_file = content.get("pruner")
         if isinstance(in_file, dict) and pattern_in(changes.get("pruner.constraint")):
             in_file.pop("density", None)
@@ -83,6 +97,19 @@ class Settings(BaseModel):
                 f"on the command line: --solver {chosen.pruner.solver:.200}"
             )
         return chosen
+
+
+def _in_own_words(content: dict[str, Any]) -> dict[str, Any]:
+    """Translate the words of Neural Compressor, if there are any; print notes on them."""
+    from icbs.config.neural_compressor import from_neural_compressor, has_its_words
+    from icbs.report.screen import Screen
+
+    if not has_its_words(content):
+        return content
+    settings, notes = from_neural_compressor(content)
+    for note in notes:
+        Screen(stderr=True, soft_wrap=True).print(note, style="dim", highlight=False)
+    return settings
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -24,7 +23,7 @@ from icbs.formatting import metrics, spell
 from icbs.pruner import Pruner
 from icbs.report.evaluations import Evaluator
 from icbs.report.figure import Curve, draw
-from icbs.report.screen import Screen
+from icbs.report.screen import Screen, plain_table
 from icbs.run.result import Result
 from icbs.run.run_folder import RunFolder
 from icbs.zoo import Task
@@ -156,11 +155,8 @@ def _prune(
 
 
 def _table(entries: list[Entry], density: float) -> Table:
-    table = Table(
-        title=f"Test figures at density {density}",
-        caption="± one standard error over the test samples",
-        box=box.SIMPLE_HEAD,
-        collapse_padding=True,
+    table = plain_table(
+        f"Test figures at density {density}", "± one standard error over the test samples"
     )
     names = metrics(entries[0].figures)
     table.add_column("mask")

@@ -103,12 +103,9 @@ def _by_kind(rows: list[Any]) -> list[Any]:
 
 
 def _table(rows: list[Any]) -> Any:
-    from rich import box
-    from rich.table import Table
+    from icbs.report.screen import plain, plain_table
 
-    from icbs.report.tables import plain
-
-    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    table = plain_table()
     table.add_column("layer", overflow="fold")
     several = any(count > 1 for *_, count in rows)
     for name in ("type", "shape", "weights", "kept", *(["layers"] if several else [])):

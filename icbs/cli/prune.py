@@ -22,10 +22,14 @@ WHAT, MORE = "Model and data (--model, --task or --config)", "Other settings, an
 #: Headings of the groups of settings (:mod:`icbs.config.groups`) that have flags.
 LAYERS, START, BLOCKS = "Layers and density", "Initial masks", "Blocks"
 WEIGHTS = "Weights"
+STEPS = "Method and steps of the density"
 SOLVER, BUDGET, RUN_FOLDER = "Solver", "Budget and numbers", "Run folder"
 
 #: Settings for ``--set`` other than the pruner's.
-OUTER = ("enumerate_masks", "evaluate_every", "recovery", "task_options")
+OUTER = (
+    *("enumerate_masks", "evaluate_every", "recovery", "task_options"),
+    *("method", "steps", "decay", "start_density"),
+)
 
 Set = Annotated[
     list[str],
@@ -35,6 +39,24 @@ Set = Annotated[
         help="Any setting of 'icbs settings', such as tabu=0.2 or paper.ridge=1e-3; repeatable.",
         rich_help_panel=MORE,
         show_default=False,
+    ),
+]
+Log = Annotated[
+    list[str],
+    typer.Option(
+        "--log",
+        metavar="KIND:PLACE",
+        help="Log the run to tensorboard:DIR or mlflow:URI; repeatable.",
+        rich_help_panel=MORE,
+        show_default=False,
+    ),
+]
+Dashboard = Annotated[
+    bool,
+    typer.Option(
+        "--dashboard",
+        help="Show the run on a local page while it lasts, as 'icbs watch RUN' does.",
+        rich_help_panel=MORE,
     ),
 ]
 
@@ -167,6 +189,32 @@ def prune(
             rich_help_panel=MORE,
         ),
     ] = False,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="Method: icbs, or magnitude, wanda, exchange, sparsegpt or alps.",
+            show_default="icbs",
+            rich_help_panel=STEPS,
+        ),
+    ] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(
+            help="Steps in which the density decreases: their number, or densities such as "
+            "0.5,0.2,0.1. --recover follows each step.",
+            show_default="1",
+            rich_help_panel=STEPS,
+        ),
+    ] = None,
+    decay: Annotated[
+        str | None,
+        typer.Option(
+            help="Course of the density: linear, cubic, cosine, exponential, late-cubic or "
+            "late-cosine.",
+            show_default="cubic",
+            rich_help_panel=STEPS,
+        ),
+    ] = None,
     recover: Annotated[
         str | None,
         typer.Option(
@@ -175,7 +223,17 @@ def prune(
             rich_help_panel=MORE,
         ),
     ] = None,
+    generate: Annotated[
+        int | None,
+        typer.Option(
+            help="Samples that a dense language model generates itself, for --recover.",
+            show_default="0",
+            rich_help_panel=MORE,
+        ),
+    ] = None,
     settings: Set = [],  # noqa: B006
+    log: Log = [],  # noqa: B006
+    dashboard: Dashboard = False,
     run: Annotated[
         Path | None,
         typer.Option(
@@ -193,6 +251,11 @@ def prune(
     from icbs.cli.config_file import Settings, parse_assignments, read_yaml
     from icbs.errors import ConfigError
 
+    if generate is not None and recover is None:
+        raise ConfigError(
+            f"--generate {generate} makes samples for a recovery, and there is none; add --recover "
+            "METHOD, such as --recover distill"
+        )
     if model is None and task is None and config is None:
         raise ConfigError(
             "no model to prune is given; use --model for a language model, --task for a task "
@@ -230,17 +293,51 @@ def prune(
         "run": run,
         "enumerate_masks": enumerate_masks or None,
         "recovery.method": recover,
+        "method": method,
+        "steps": None if steps is None else _steps(steps),
+        "decay": decay,
+        "recovery.generate": generate,
     }
     changes = {name: value for name, value in flags.items() if value is not None}
     changes |= {
         name if name.partition(".")[0] in OUTER else f"pruner.{name}": value
         for name, value in parse_assignments(settings).items()
     }
-    _prune(Settings.read(config, changes))
+    chosen = Settings.read(config, changes)
+    if chosen.gradual:
+        from icbs.cli.steps import prune_with_steps
+
+        if log or dashboard:
+            raise ConfigError(
+                "--log and --dashboard follow a single run of iCBS; leave them out of pruning in "
+                "steps, and follow its runs with 'icbs watch'"
+            )
+        prune_with_steps(chosen)
+    else:
+        _prune(chosen, log, dashboard=dashboard)
 
 
-def _prune(chosen: Settings) -> None:
+def _steps(text: str) -> int | list[float]:
+    """Read a number of steps, or densities with commas between them.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither.
+    """
+    from icbs.errors import ConfigError
+
+    try:
+        return int(text) if text.strip().isdigit() else [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(
+            f"--steps is {text!r}; give a number, such as 5, or densities, such as 0.5,0.2,0.1"
+        ) from None
+
+
+def _prune(chosen: Settings, targets: list[str], *, dashboard: bool) -> None:
     """Prune with validated settings."""
+    from icbs.cli.followers import Followers
     from icbs.cli.output_folders import new_folder
     from icbs.cli.recovery import check_method, recover_after
     from icbs.cli.session import open_task, prune_live, show_outcome
@@ -259,6 +356,7 @@ def _prune(chosen: Settings) -> None:
     if chosen.run is not None:
         RunFolder.reserve(chosen.run)
     console = Screen()
+    followers = Followers(console, targets, dashboard=dashboard)
     options = {name: absolute_paths(value) for name, value in chosen.task_options.items()}
     work = open_task(console, chosen.task, options)
     layers = find_layers(work.model, chosen.pruner)  # checks them before the evaluation
@@ -292,6 +390,7 @@ def _prune(chosen: Settings) -> None:
             progress=False,
             about=about,
         ),
+        followers.follow(folder, evaluator, pruner.config.model_dump()),
     )
     by_pass = chosen.pruner.acceptance == "pass"
     show_outcome(console, work, evaluator, result, folder, dense, by_pass=by_pass)

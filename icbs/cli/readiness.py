@@ -68,7 +68,7 @@ def readiness(
     qubits and their layers at the fewest layers of QAOA, the share of shots without an error,
     the longest chain of an annealer, and the largest n of this family of problems that fits.
 
-    For example: icbs readiness library:garment-0-12-late --html readiness.html
+    For example: icbs readiness library:garment-0-12-late --html
     """
     import tempfile
 

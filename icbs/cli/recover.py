@@ -22,6 +22,13 @@ def recover(
         str | None,
         typer.Option(help="The run's task, to be repeated if it is a module:function."),
     ] = None,
+    generate: Annotated[
+        int | None,
+        typer.Option(
+            help="Samples that the dense model generates itself, in addition; for language models.",
+            show_default="0",
+        ),
+    ] = None,
     time_limit: Annotated[
         float | None,
         typer.Option(help="Seconds after which no new step starts.", show_default="none"),
@@ -55,6 +62,8 @@ def recover(
     from icbs.run.results_files import MASKS
 
     given = parse_assignments(settings) | {"method": method}
+    if generate is not None:
+        given["generate"] = generate
     if time_limit is not None:
         given["time_limit"] = time_limit
     config = recovery_config(given)

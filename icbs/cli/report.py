@@ -9,6 +9,9 @@ import typer
 
 from icbs.cli.console import plain_errors
 
+MAX_WIDTH = 400
+"""Largest number of characters in a line of a table in a file or a pipe."""
+
 
 @plain_errors
 def report(
@@ -17,26 +20,21 @@ def report(
         bool, typer.Option("--layers", help="One row per layer, with its full name.")
     ] = False,
     html: Annotated[
-        bool, typer.Option("--html", help="Also write report.html, a self-contained page.")
+        bool,
+        typer.Option("--html", help="Also write report.html, the page of 'icbs watch' as a file."),
     ] = False,
     figure: Annotated[
         Path | None,
         typer.Option(help="Figure to write, .png or .svg.", show_default="figure.png in RUN"),
     ] = None,
 ) -> None:
-    """Show losses, times and layers of a run, and draw its figure."""
+    """Show what matters of a run: losses, test figures, times, best and worst layers."""
     from icbs.report.figure import draw
     from icbs.report.optimum import optimum_lines, optimum_table
     from icbs.report.overview import Overview
-    from icbs.report.page import write_page
+    from icbs.report.recovery_figure import draw_recovery
     from icbs.report.screen import Screen
-    from icbs.report.tables import (
-        extremes,
-        facts,
-        layer_table,
-        legend,
-        outcome_table,
-    )
+    from icbs.report.tables import extremes, facts, layer_table, legend, outcome_table
 
     found = Overview.of(run)
     console = Screen()
@@ -50,13 +48,23 @@ def report(
             console.print(line, highlight=False, soft_wrap=True)
     table = layer_table(found, every=layers)
     if table is not None:
+        # A file or a pipe has no width, so names need not be folded there.
+        wide = console.options.update(max_width=MAX_WIDTH)
+        if not console.is_terminal:
+            console.width = max(console.width, console.measure(table, options=wide).maximum)
         console.print(table)
-        for line in [*extremes(found), legend(found)]:
-            console.print(line, style="dim", highlight=False)
+        for line in extremes(found):
+            console.print(line, highlight=False, soft_wrap=True)
+        if layers:
+            console.print(legend(found), style="dim", highlight=False, soft_wrap=True)
     target = figure or run / "figure.png"
     draw([found.curve], {"dense": found.dense} if found.dense else {}, target)
     written = [target]
+    if found.steps:
+        written.append(target.with_stem(f"{target.stem}_recovery"))
+        draw_recovery(found.steps, written[-1], dense_loss=found.dense_loss)
     if html:
-        write_page(found, run / "report.html")
-        written.append(run / "report.html")
+        from icbs.dashboard import write_page
+
+        written.append(write_page([run], run / "report.html"))
     console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)

@@ -30,8 +30,21 @@ def resume(
         str | None,
         typer.Option(help="Another solver; the run's must be repeated if it is a module:Class."),
     ] = None,
+    log: Annotated[
+        list[str],
+        typer.Option(
+            "--log",
+            metavar="KIND:PLACE",
+            help="Continue the log in tensorboard:DIR or mlflow:URI; repeatable.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Show the run on a local page while it lasts.")
+    ] = False,
 ) -> None:
     """Continue an interrupted run from its last checkpoint."""
+    from icbs.cli.followers import Followers
     from icbs.cli.recovery import recover_after, recovery_config
     from icbs.cli.session import open_task, prune_live, show_outcome, task_notes
     from icbs.cli.true_optimum import DenseTask
@@ -47,6 +60,7 @@ def resume(
     changes: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
     allow_local_imports(solver)
     console = Screen()
+    followers = Followers(console, log, dashboard=dashboard)
     work = open_task(console, notes.task, notes.task_options)
     dense_task = None
     if notes.enumerate_masks:
@@ -70,6 +84,7 @@ def resume(
             progress=False,
             **changes,
         ),
+        followers.follow(run, evaluator, RunFolder(run).config().model_dump()),
     )
     by_pass = RunFolder(run).config().acceptance == "pass"
     show_outcome(console, work, evaluator, result, run, notes.dense, by_pass=by_pass)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from icbs.cli.console import plain_warnings
+from icbs.cli.followers import Followers
 from icbs.cli.live import Live
 from icbs.cli.output_folders import rescued_masks
 from icbs.cli.user_code import allow_local_imports
@@ -114,6 +115,7 @@ def prune_live(
     folder: Path,
     task: str,
     work: Callable[[Callable[[Progress], object]], Result],
+    followers: Followers | None = None,
 ) -> Result:
     """Run ``work(callback)`` with a progress bar; print the command to resume if interrupted.
 
@@ -125,7 +127,10 @@ def prune_live(
     try:
         live = Live(console, title, evaluator)
         with plain_warnings(console), rescued_masks(folder.name), live as show:
-            return work(show)
+            if followers is None:
+                return work(show)
+            with followers:
+                return work(followers.after(show))
     except KeyboardInterrupt:
         if (folder / CONFIG).exists():
             found = RunFolder(folder)

@@ -61,10 +61,19 @@ def settings(
 class ListsSettings(TyperCommand):
     """Command whose help also lists the settings without an option of their own, by group."""
 
+    without: frozenset[str] = frozenset()
+    """Settings that the command does not have."""
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print typer's help and the list."""
         super().format_help(ctx, formatter)
-        _list_others({parameter.name or "" for parameter in self.params})
+        _list_others({parameter.name or "" for parameter in self.params} | self.without)
+
+
+class ListsSearchSettings(ListsSettings):
+    """The same for a search, which chooses the density."""
+
+    without = frozenset({"density"})
 
 
 def _list_others(flags: Collection[str]) -> None:

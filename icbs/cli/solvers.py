@@ -33,12 +33,11 @@ def solvers(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """List the solvers with their capabilities, or describe one with its options."""
-    from rich.table import Table
     from rich.text import Text
 
     import solvers as registry
     from icbs.cli.user_code import allow_local_imports
-    from icbs.report.screen import Screen
+    from icbs.report.screen import Screen, plain_table
 
     if name is not None:
         allow_local_imports(name)
@@ -50,7 +49,7 @@ def solvers(
     if as_json:
         typer.echo(json.dumps(every))
         return
-    table = Table(
+    table = plain_table(
         title="Solvers",
         caption="'icbs solvers NAME' lists options; the entry points icbs.solvers add more",
     )

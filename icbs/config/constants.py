@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 ALLOCATION_FLOOR = 0.1
-"""Minimum share of its own density that a layer keeps under ``allocation="global"``."""
+"""Minimum share of its own density that a layer keeps under a shared budget."""
 
 MIN_SHARE = 0.25
 """Minimum share of the passes in which a layer is visited under ``schedule="log"``."""

@@ -54,12 +54,14 @@ class LayerSettings(Group):
 
     Raise it for sensitive layers, such as the first and the last.
     """
-    allocation: Literal["uniform", "global"] = "uniform"
+    allocation: Literal["uniform", "global", "loss"] = "uniform"
     """Scope of the density: each layer, or the model as a whole.
 
-    Under ``global`` one threshold on the initial scores distributes the weights over the layers;
-    each keeps at least a tenth of its own density. Use it if layers differ in their sensitivity
-    to pruning.
+    Under ``global`` one threshold on the initial scores distributes the weights over the layers.
+    Under ``loss`` it begins like that, or with given masks, and blocks of several layers with one
+    cardinality move weights between them during the run, by the quadratic model of the loss.
+    Under both each layer keeps at least a tenth of its own density. Use them if layers differ in
+    their sensitivity to pruning.
     """
     include: Annotated[Patterns, Unit("layer patterns")] = ["*"]
     """Layers to prune: globs on module names, types such as ``Conv2d``, or regular expressions
@@ -94,10 +96,10 @@ class LayerSettings(Group):
         apart = given.get("densities") or {}
         if not isinstance(apart, dict):
             return given  # Refused by the validation of the field.
-        if given.get("allocation") == "global":
+        if (allocation := given.get("allocation", "uniform")) != "uniform":
             raise ValueError(
                 f"constraint {pattern} keeps {pattern.density:g} of every layer; "
-                "leave allocation='global' out"
+                f"leave allocation={allocation!r} out"
             )
         wanted = [given.get("density", pattern.density), *apart.values()]
         if any(density != pattern.density for density in wanted):
@@ -117,6 +119,16 @@ class StartSettings(Group):
     ``exchange`` is not a score: layer after layer, starting at Wanda's mask, weights of an output
     are exchanged while that lowers the error of the layer's output. Use ``wanda`` or ``exchange``
     for language models.
+    """
+    trajectory: Annotated[str | None, Unit("path")] = None
+    """File of a recorded training (:class:`icbs.Trajectory`), for the score ``trajectory``.
+
+    Set it with ``initial`` or ``selection``: the weights' average over training may say more
+    about their importance than their last values.
+    """
+    trajectory_score: Literal["average", "stability", "gradients"] = "average"
+    """Score from a recorded training: magnitude of the average, the same in units of the weights'
+    spread, or accumulated gradients.
     """
     compare: Scope = "layer"
     """Unit within which weights are ranked: the layer, their output (row) or input (column).

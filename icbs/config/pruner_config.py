@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from pydantic import ValidationError, model_validator
 
@@ -53,6 +53,22 @@ class PrunerConfig(
         for note in notes:
             warn_caller(note)
         return settings
+
+    @model_validator(mode="after")
+    def _moves_between_layers(self) -> Self:
+        if self.allocation != "loss":
+            return self
+        if self.block_size == "all":
+            raise ValueError(
+                "block_size='all' is one block, and allocation='loss' makes blocks of some layers; "
+                "set allocation='global' for one cardinality of all weights"
+            )
+        if self.constraint != "layer":
+            raise ValueError(
+                f"constraint {self.constraint!r} fixes the count of each {self.constraint}, and "
+                "allocation='loss' moves weights between layers; leave one of them out"
+            )
+        return self
 
     @classmethod
     def of(cls, **settings: Any) -> PrunerConfig:

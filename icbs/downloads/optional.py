@@ -12,10 +12,13 @@ from icbs.errors import MissingPackageError
 
 EXTRAS = {
     "accelerate": "llm",
+    "bokeh": "dashboard",
     "datasets": "llm",
     "gguf": "llm",
     "transformers": "llm",
     "lm_eval": "eval",
+    "mlflow": "mlflow",
+    "tensorboard": "tensorboard",
     "timm": "vision",
 }
 

@@ -180,6 +180,8 @@ class Manifest(Header):
     initial: str | None = None
     """Digest of the file of given masks."""
     plan: PlanFacts | None = None
+    layers: dict[str, Count] = {}
+    """Layer → number of weights; empty in earlier releases."""
     about: dict[str, Any] = {}
     """The user's notes."""
     digest: str

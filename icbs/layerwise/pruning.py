@@ -60,6 +60,9 @@ def prune_layerwise(
       see :func:`icbs.layerwise.weight_exchange.exchange_weights`.
     - ``sparsegpt``: see :func:`icbs.layerwise.sparsegpt` (arXiv 2301.00774).
     - ``alps``: see :func:`icbs.layerwise.alps` (arXiv 2406.07831).
+    - ``compensated-exchange``: start from SparseGPT's mask and exchange weights of an output, with
+      its other weights at their best values;
+      see :func:`icbs.layerwise.exchange_compensated`.
 
     All but ``magnitude`` prune the layers in the order of execution, each with the inputs
     computed by the pruned layers before it; the layers of a decoder block are pruned together.
@@ -70,15 +73,15 @@ def prune_layerwise(
     model : nn.Module
     batches : iterable of (inputs, targets), or None
         Calibration samples, as for :meth:`icbs.Pruner.prune`; not needed for ``magnitude``.
-    method : {"magnitude", "wanda", "exchange", "sparsegpt", "alps"}
+    method : {"magnitude", "wanda", "exchange", "sparsegpt", "alps", "compensated-exchange"}
     density : float, optional
         Share of weights kept; exact in each layer, and for ``wanda`` and ``exchange`` in each
         output.
     pattern : str, optional
         N:M instead of a density, such as ``"2:4"``.
     update : bool, default True
-        Whether the new values that SparseGPT or ALPS gives to the kept weights are used;
-        otherwise the mask is applied to the dense weights.
+        Whether the new values that SparseGPT, ALPS or ``compensated-exchange`` give to the kept
+        weights are used; otherwise the mask is applied to the dense weights.
     compare : {"layer", "output", "input"}, optional
         Group within which weights are ranked: by default the layer for ``magnitude``, the
         output for ``wanda`` and ``exchange``. SparseGPT ranks within blocks of columns,

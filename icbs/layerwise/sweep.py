@@ -14,6 +14,7 @@ from icbs.data.pytree import tensors
 from icbs.data.samples import Samples
 from icbs.errors import DataError
 from icbs.layerwise.alps import alps
+from icbs.layerwise.compensated_exchange import sparsegpt_exchanged
 from icbs.layerwise.execution_order import in_execution_order
 from icbs.layerwise.moments import Moments, input_moments
 from icbs.layerwise.sparsegpt import sparsegpt
@@ -22,8 +23,12 @@ from icbs.model.layer import Layer
 from icbs.selection.scores import initial_mask
 
 log = logging.getLogger("icbs")
-Method = Literal["magnitude", "wanda", "exchange", "sparsegpt", "alps"]
-_UPDATING: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"sparsegpt": sparsegpt, "alps": alps}
+Method = Literal["magnitude", "wanda", "exchange", "sparsegpt", "alps", "compensated-exchange"]
+_UPDATING: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
+    "sparsegpt": sparsegpt,
+    "alps": alps,
+    "compensated-exchange": sparsegpt_exchanged,
+}
 """Methods that change the kept weights of a layer's matrix."""
 POSITIONS = 4096
 """Positions of sequences in a forward pass."""
@@ -51,7 +56,7 @@ def sweep(
         With dense weights.
     pieces : sequence of Samples
         Samples of each forward pass; see :func:`pieces_of`.
-    method : {"wanda", "exchange", "sparsegpt", "alps"}
+    method : {"wanda", "exchange", "sparsegpt", "alps", "compensated-exchange"}
     config : PrunerConfig
         Its ``compare`` and ``pattern`` are used.
     update, callback

@@ -33,6 +33,12 @@ class RecoveryConfig(Group):
 
     Ignored if held-out samples are given. Raise it if the held-out loss is noisy.
     """
+    generate: Annotated[int, Field(ge=0, lt=1 << 20), Unit("samples")] = 0
+    """Number of samples that the dense model generates itself, in addition to the given ones.
+
+    For causal language models. They are used for the weights, never held out, and kept in the
+    folder of the cache; see :mod:`icbs.recovery.generate`. Raise it if the recovery overfits.
+    """
     statistics: bool = True
     """Whether the statistics of batch normalisation are corrected in each step.
 

@@ -108,6 +108,7 @@ class RecoveryResult:
             "weights": sum(mask.numel() for mask in self.masks.values()),
             "layers": len(self.masks),
             "steps": len(self.history),
+            "overfits": overfits(self.history),
             "skipped": self.skipped,
             "seconds": self.seconds,
         }
@@ -126,6 +127,7 @@ class RecoverySummary(Header):
     weights: Count
     layers: Count
     steps: Count
+    overfits: bool = False
     skipped: dict[str, str]
     seconds: Seconds
     files: dict[str, str]
@@ -145,8 +147,30 @@ def describe(summary: dict[str, Any]) -> list[str]:
         lines.append("no step lowered the held-out loss; the model is as before the recovery")
     else:
         lines.append(f"best state by {summary['method']}")
+    if summary["overfits"]:
+        lines.append(
+            "after its best state the calibration loss fell and the held-out loss rose: it "
+            "overfits; give it more samples, or self-generated ones (generate)"
+        )
     lines += [f"{name} was not tried: {why}" for name, why in summary["skipped"].items()]
     return lines
+
+
+def overfits(history: Sequence[StepRecord]) -> bool:
+    """Whether a method lowered the calibration loss and raised the held-out loss.
+
+    Its last step is compared with that of its lowest held-out loss.
+    """
+    methods: dict[str, list[StepRecord]] = {}
+    for row in history:
+        if row.heldout_loss == row.heldout_loss:
+            methods.setdefault(row.method, []).append(row)
+    return any(
+        rows[-1].calibration_loss < low.calibration_loss
+        and rows[-1].heldout_loss > low.heldout_loss
+        for rows in methods.values()
+        for low in [min(rows, key=lambda row: row.heldout_loss)]
+    )
 
 
 def best_method(history: Sequence[StepRecord]) -> str:

@@ -20,6 +20,7 @@ from icbs.errors import ConfigError, DataError, LayerError
 from icbs.model.calls import reach, slices
 from icbs.model.layer import Layer
 from icbs.recovery.config import RecoveryConfig
+from icbs.recovery.generate import with_generated
 from icbs.recovery.masked_layers import (
     check_frozen,
     check_kept,
@@ -101,6 +102,8 @@ class Subject:
         if loss is None:
             loss = nn.MSELoss()
             samples, held = (_targets_of(dense, part, config) for part in (samples, held))
+        if config.generate:
+            samples = with_generated(samples, dense, loss, config.generate, config.seed)
         device = layers[0].dense.device
         reference = model if dense is None else dense
         few = samples[diverse_samples(samples, _FEW, config.seed)].to(device)

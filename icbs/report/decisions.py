@@ -55,20 +55,30 @@ def decisions(history: Sequence[BlockRecord], *, by_pass: bool) -> list[Decision
     return found
 
 
-def held_out_loss(initial: float, decided: Sequence[Decision]) -> list[tuple[float, float]]:
-    """Return points (seconds, held-out loss of the current masks).
+def held_out_loss(
+    initial: float, decided: Sequence[Decision], history: Sequence[BlockRecord] = ()
+) -> list[tuple[float, float]]:
+    """Return points (seconds, held-out loss of the current masks and weights).
 
     Parameters
     ----------
     initial : float
         Loss of the initial masks.
     decided : sequence of Decision
+    history : sequence of BlockRecord
+        Rows of the run, for its moves of the weights.
     """
+    changes = [
+        (decision.step, decision.seconds, decision.actual)
+        for decision in decided
+        if decision.accepted and math.isfinite(decision.actual)
+    ]
+    # Weights move after the blocks of a pass.
+    changes += [(row.step, row.seconds, row.weights) for row in history if row.weights]
     points, loss = [(0.0, initial)], initial
-    for decision in decided:
-        if decision.accepted and math.isfinite(decision.actual):
-            loss += decision.actual
-            points.append((decision.seconds, loss))
+    for _, seconds, change in sorted(changes, key=lambda change: change[:2]):
+        loss += change
+        points.append((seconds, loss))
     if decided and decided[-1].seconds > points[-1][0]:
         points.append((decided[-1].seconds, loss))
     return points

@@ -124,7 +124,7 @@ def _test_panel(
 def _loss_panel(axes: Any, curves: Sequence[Curve]) -> None:
     drawn: list[float] = []
     for i, curve in enumerate(curves):
-        points = held_out_loss(curve.initial_loss, curve.decisions)
+        points = held_out_loss(curve.initial_loss, curve.decisions, curve.history)
         seconds, values = zip(*points, strict=True)
         text = f"{_text(curve.name)}: {significant(values[0])} to {significant(values[-1])}"
         axes.plot(seconds, values, color=f"C{i}", lw=2, label=text)

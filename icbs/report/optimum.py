@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.table import Table
 
 from icbs.enumeration.comparison import Comparison
 from icbs.formatting import label, metrics, significant, spell
-from icbs.report.tables import plain
+from icbs.report.screen import plain, plain_table
 
 
 def optimum_columns(found: Comparison) -> dict[str, list[str]]:
@@ -27,7 +26,7 @@ def optimum_columns(found: Comparison) -> dict[str, list[str]]:
 def optimum_table(found: Comparison) -> Table:
     """Return a table with a row per stage of a comparison; see :func:`optimum_columns`."""
     columns = optimum_columns(found)
-    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    table = plain_table()
     for name in columns:
         table.add_column(plain(name), justify="left" if name == "masks" else "right")
     for row in zip(*columns.values(), strict=True):

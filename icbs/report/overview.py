@@ -14,13 +14,15 @@ from icbs.errors import RunFolderError
 from icbs.export.headers import TaskNotes
 from icbs.export.safetensors_files import read_text
 from icbs.recovery import FOLDER as RECOVERY
-from icbs.recovery.result import RecoverySummary, describe
+from icbs.recovery.folder import HISTORY
+from icbs.recovery.result import RecoverySummary, StepRecord, describe
 from icbs.report.evaluations import FILE, Evaluation, read_evaluations
 from icbs.report.figure import Curve
 from icbs.report.layers import LayerFigures, layer_figures
 from icbs.run.history import BlockRecord
 from icbs.run.results_files import SUMMARY
 from icbs.run.run_folder import RunFolder
+from icbs.run.table_file import TableFile
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,10 @@ class Overview:
     """Test figures of the recovered model; empty without one."""
     recovery: list[str] = field(default_factory=list)
     """Lines on the recovery; empty without one."""
+    steps: list[StepRecord] = field(default_factory=list)
+    """Steps of the recovery."""
+    dense_loss: float = float("nan")
+    """Held-out loss of the dense model in the recovery."""
 
     @classmethod
     def of(cls, run: str | Path) -> Overview:
@@ -162,6 +168,12 @@ def _read_optimum(path: Path) -> Comparison | None:
         raise RunFolderError(f"{path} is damaged: {error!s:.1000}") from error
 
 
+def _read_steps(path: Path) -> list[StepRecord]:
+    """Read the history of a recovery; empty without one."""
+    table = TableFile(path, StepRecord, "history", "restore the file")
+    return table.read() if path.exists() else []
+
+
 def _read_recovery(folder: Path) -> dict[str, Any]:
     """Read the figures of a finished recovery; empty without one.
 
@@ -178,7 +190,12 @@ def _read_recovery(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} is damaged: {error!s:.1000}") from error
     rows = read_evaluations(folder / FILE)
-    return {"recovered": rows[-1].figures if len(rows) > 1 else {}, "recovery": describe(facts)}
+    return {
+        "recovered": rows[-1].figures if len(rows) > 1 else {},
+        "recovery": describe(facts),
+        "steps": _read_steps(folder / HISTORY),
+        "dense_loss": facts["dense_loss"],
+    }
 
 
 def resume_command(folder: Path, task: str, solver: str) -> str:

@@ -6,8 +6,11 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from rich import box
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
 from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
 
 #: Control characters except tab and line feed, characters that reorder text or have no width,
 #: and lone surrogates, which can't be encoded.
@@ -20,6 +23,32 @@ _HIDDEN = re.compile(
 def visible(text: str) -> str:
     r"""Replace control and invisible characters by escapes, such as ``\x1b`` and ``\u202e``."""
     return _HIDDEN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def plain(text: str) -> Text:
+    """Return text with visible control characters, some of which rich would drop."""
+    return Text(visible(text))
+
+
+def plain_table(title: str = "", caption: str = "", **options: Any) -> Table:
+    """Return an empty table in the style of all commands.
+
+    Parameters
+    ----------
+    title, caption : str
+    **options
+        Of :class:`rich.table.Table`.
+    """
+    return Table(
+        title=plain(title) if title else None,
+        caption=plain(caption) if caption else None,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+        **options,
+    )
 
 
 class Screen(Console):

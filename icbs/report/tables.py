@@ -6,20 +6,22 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from icbs.formatting import counted, duration, label, metrics, significant, spell
+from icbs.report.decisions import Decision
 from icbs.report.layers import LayerFigures, by_depth, by_kind
 from icbs.report.overview import Overview
-from icbs.report.screen import visible
+from icbs.report.screen import plain, plain_table
 from icbs.run.proof import Proof
 
 MAX_FAILURES = 5
 """Number of different solver failures that are listed."""
 MAX_ROWS = 12
 """Number of layers up to which each layer has its own row."""
+MAX_KINDS = 8
+"""Number of kinds of layers that have a row, where there are more layers."""
 
 
 def legend(run: Overview) -> str:
@@ -48,16 +50,16 @@ def outcome_table(stages: Mapping[str, Mapping[str, float]], title: str = "") ->
     names: dict[str, None] = {}
     for figures in stages.values():
         names |= dict.fromkeys(metrics(figures))
-    table = Table(title=plain(title) if title else None, box=box.SIMPLE_HEAD, collapse_padding=True)
-    table.add_column("")
+    table = plain_table(title)
+    table.add_column("test figures")
     spelled = {name: [spell(name, figures) for figures in stages.values()] for name in names}
     errors = any("±" in value for column in spelled.values() for value in column)
     for name in names:
-        table.add_column(plain(f"test {label(name)}"), justify="right")
+        table.add_column(plain(label(name)), justify="right")
     for i, stage in enumerate(stages):
         table.add_row(plain(stage), *(spelled[name][i] for name in names))
     if errors:
-        table.caption = "± one standard error over the test samples"
+        table.caption = plain("± one standard error over the test samples")
     return table
 
 
@@ -90,6 +92,7 @@ def facts(run: Overview) -> list[str]:
         decided = counted(len(run.curve.decisions), "decision")
         unit = f", {decided} on whole passes" if run.by_pass else ""
         lines.append(f"{counted(len(rows), 'block')}, {kept / len(rows):.0%} kept{unit}")
+        lines += predictions(run.curve.decisions)
         if proof := Proof.of(rows):
             lines.append(str(proof))
         if failures := Counter(row.failure for row in rows if row.failure):
@@ -101,6 +104,23 @@ def facts(run: Overview) -> list[str]:
     if run.recovery:
         lines += [f"recovery: {line}" for line in run.recovery]
     return lines
+
+
+def predictions(decided: Sequence[Decision]) -> list[str]:
+    """Return a line on the predicted and the measured change of the loss of accepted moves.
+
+    Both are summed over what was judged together, a block or a pass, and then over all of these
+    whose change was measured.
+    """
+    kept = [d for d in decided if d.accepted and math.isfinite(d.predicted + d.actual)]
+    if not kept:
+        return []
+    predicted = math.fsum(d.predicted for d in kept)
+    actual = math.fsum(d.actual for d in kept)
+    share = f" ({actual / predicted:.0%} of it)" if predicted < 0 else ""
+    return [
+        f"change of the loss by kept moves: {predicted:+.4f} predicted, {actual:+.4f} actual{share}"
+    ]
 
 
 def costs(run: Overview) -> list[str]:
@@ -141,22 +161,40 @@ def layer_table(run: Overview, *, every: bool = False) -> Table | None:
     if not run.layers:
         return None
     if every or len(run.layers) <= MAX_ROWS:
-        return _table([run.layers], run)
-    kinds, depths = by_kind(run.layers), by_depth(run.layers)
-    sections = [found for found, show in ((kinds, len(kinds) <= MAX_ROWS), (depths, True)) if show]
-    return _table(sections, run, common_prefix([layer.name for layer in sections[0]]))
+        return _table(run.layers, run)
+    kinds = by_kind(run.layers)
+    ranked = sorted(kinds, key=lambda kind: kind.gain, reverse=True)[:MAX_KINDS]
+    table = _table([kind for kind in kinds if kind in ranked], run)
+    if len(kinds) > len(ranked):
+        table.caption = plain(f"and {counted(len(kinds) - len(ranked), 'more kind')} of layers")
+    return table
 
 
 def extremes(run: Overview, count: int = 3) -> list[str]:
-    """Return lines on the layers with the largest and smallest change of the loss, if many."""
-    if len(run.layers) <= MAX_ROWS:
+    """Return lines on groups of blocks, and on the layers with most and least change of the loss.
+
+    Empty for few layers, whose table shows all.
+    """
+    if len(run.layers) <= MAX_ROWS or not run.history:
         return []
-    ranked = sorted(run.layers, key=lambda layer: layer.gain, reverse=True)
+    changed = [layer for layer in run.layers if layer.moved]
+    ranked = sorted(changed, key=lambda layer: layer.gain, reverse=True)
     lines = []
-    for words, chosen in (("largest", ranked[:count]), ("smallest", ranked[-count:])):
-        names = ", ".join(f"{layer.name} ({-layer.gain:+.4f})" for layer in chosen)
-        lines.append(f"{words} change of the loss: {names}")
+    depths = by_depth(run.layers)
+    if len(depths) > 1:
+        listed = ", ".join(f"{depth.name} {_change(depth)}" for depth in depths)
+        lines.append(f"change of the loss by depth: {listed}")
+    for words, chosen in (("best", ranked[:count]), ("worst", ranked[count:][-count:][::-1])):
+        if chosen:
+            names = ", ".join(f"{layer.name} ({_change(layer)})" for layer in chosen)
+            lines.append(f"{words} layers: {names}")
+    if unchanged := len(run.layers) - len(changed):
+        lines.append(f"no kept move in {counted(unchanged, 'layer')} of {len(run.layers)}")
     return lines
+
+
+def _change(layer: LayerFigures) -> str:
+    return f"{-layer.gain:+.4f}"
 
 
 def columns(layers: Sequence[LayerFigures], run: Overview) -> dict[str, list[str]]:
@@ -178,24 +216,16 @@ def columns(layers: Sequence[LayerFigures], run: Overview) -> dict[str, list[str
     return found
 
 
-def _table(sections: Sequence[Sequence[LayerFigures]], run: Overview, title: str = "") -> Table:
-    """Return a table with sections of layers; the title is a common prefix of their names."""
-    table = Table(
-        title=plain(title) if title else None,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        collapse_padding=True,
-        pad_edge=False,
-    )
-    for i, layers in enumerate(sections):
-        found = columns(layers, run)
-        if i == 0:
-            table.add_column("layer", overflow="fold", min_width=14)
-            for name in list(found)[1:]:
-                table.add_column(name, justify="right", no_wrap=True)
-        for name, *rest in _rows(found):
-            table.add_row(plain(name.removeprefix(title)), *map(Text, rest))
-        table.add_section()
+def _table(layers: Sequence[LayerFigures], run: Overview) -> Table:
+    """Return a table with a row per layer or group of layers, with full names."""
+    table, found = plain_table(), columns(layers, run)
+    if "layers" in found:  # room for names
+        found = {name: column for name, column in found.items() if name not in ("weights", "ms")}
+    table.add_column("layer", overflow="fold", min_width=14)
+    for name in list(found)[1:]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, *rest in _rows(found):
+        table.add_row(plain(name), *map(Text, rest))
     return table
 
 
@@ -205,11 +235,6 @@ def common_prefix(names: Sequence[str]) -> str:
     shared = [p[0] + "." for p in zip(*parts, strict=False) if len(set(p)) == 1]
     whole = "".join(shared)
     return whole if all(name.startswith(whole) for name in names) else ""
-
-
-def plain(text: str) -> Text:
-    """Return text with visible control characters, some of which rich would drop."""
-    return Text(visible(text))
 
 
 def _rows(found: Mapping[str, list[str]]) -> Iterable[tuple[str, ...]]:

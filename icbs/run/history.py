@@ -47,6 +47,9 @@ class BlockRecord:
     evaluations: int | None = None
     """Evaluations that the solver reports, such as circuits that were run; None if it reports
     none."""
+    weights: float | None = None
+    """Change of the held-out loss by a move of the kept weights after the pass, in its last row;
+    0 if the move was undone, None without one."""
 
     @property
     def gap(self) -> float | None:

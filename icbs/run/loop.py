@@ -53,6 +53,8 @@ def run_passes(
     failures = Failures(solver)
     if state.step == 0 and math.isnan(state.loss):  # resumed before its first pass was done
         state.loss = context.holdout.measure()
+    if folder is not None:
+        folder.note(context, state)
     ended = state.step == 0 and _call_back(callbacks, context, state)
 
     def more() -> bool:
@@ -71,6 +73,8 @@ def run_passes(
             failures.check()
             if update is not None:
                 update_weights(update, context, state)
+            if folder is not None:
+                folder.note(context, state)
             ended = _call_back(callbacks, context, state)
         failures.check(over=True)
     except KeyboardInterrupt:

@@ -48,6 +48,7 @@ def make_manifest(
         **fingerprints(context),
         "initial": initial,
         "plan": context.plan.recorded(),
+        "layers": {layer.name: layer.size for layer in context.layers},
         "about": dict(about),
     }
     try:

@@ -5,6 +5,7 @@
 - ``initial.safetensors``: the initial masks, if they were given
 - ``checkpoint.safetensors``: the whole state after a pass
 - ``history.csv``: one row per block
+- ``progress.csv``: one row per pass, for programs that follow the run
 - ``blocks/``: saved block problems; see :mod:`icbs.run.saved_blocks`
 - ``masks.safetensors``, ``summary.json``, and ``model.safetensors`` or the folder
   ``pretrained`` (models of transformers): the result
@@ -18,6 +19,7 @@ time uses a folder.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -43,6 +45,7 @@ from icbs.run.history import BlockRecord, HistoryFile, read_history
 from icbs.run.locked_folder import CONFIG, INITIAL, MANIFEST, LockedFolder
 from icbs.run.manifest import fingerprints, make_manifest, read_manifest
 from icbs.run.memory import Plan
+from icbs.run.progress_file import ProgressFile
 from icbs.run.result import Result
 from icbs.run.results_files import MASKS, SUMMARY, read_summary, write_masks, write_model
 from icbs.run.saved_blocks import BlockSaver
@@ -85,6 +88,7 @@ class RunFolder(LockedFolder):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._history = HistoryFile(path / "history.csv")
+        self._progress = ProgressFile(path)
         self._saved = False
 
     def create(
@@ -148,7 +152,9 @@ class RunFolder(LockedFolder):
             present, _ = translate(settings)
             return PrunerConfig.of(**present)
         except (FileNotFoundError, NotADirectoryError):
-            raise RunFolderError(f"{self.path} has no run (no config.yaml)") from None
+            raise RunFolderError(
+                f"{self.path} has no run (no config.yaml){_runs_within(self.path)}"
+            ) from None
         except ConfigError as error:
             raise RunFolderError(
                 f"{path} has settings that this version does not support: {error!s:.1000}. Use "
@@ -286,6 +292,8 @@ class RunFolder(LockedFolder):
             self._history.append(state.history)
         except OSError as error:
             raise write_error(self._history.path, error) from error
+        with suppress(OSError):
+            self._progress.write()
         # The summary of a finished run that is continued is out of date.
         (self.path / SUMMARY).unlink(missing_ok=True)
         marks = {"history": self._history.mark()}
@@ -314,6 +322,7 @@ class RunFolder(LockedFolder):
                     "or start a new run"
                 )
             history = self._history.restore(facts.history.model_dump())
+            self._progress.restore(facts.step)
             if facts.blocks is not None:
                 self._save_blocks(context, facts.blocks.model_dump())
             elif saves:
@@ -322,6 +331,20 @@ class RunFolder(LockedFolder):
             return RunState.restored(
                 layers, context.acceptance_rule(), tabu, facts, tensors, history
             )
+
+    def note(self, context: RunContext, state: RunState) -> None:
+        """Write progress and history, about once per second, for programs that follow the run.
+
+        Errors of writing are ignored.
+        """
+        if parallel.rank() > 0 or not self._progress.add(context, state):
+            return
+        begin = time.monotonic()
+        with suppress(OSError, RunFolderError):
+            self.lock.check()
+            self._history.append(state.history, sync=False)
+            self._progress.write()
+        self._progress.wait(time.monotonic() - begin)
 
     def record(self, context: RunContext, state: RunState) -> None:
         """Append the history without a checkpoint, to document failures.
@@ -379,3 +402,12 @@ class RunFolder(LockedFolder):
                 "icbs.save_masks, or resume the run when the folder can be written",
                 result,
             )
+
+
+def _runs_within(folder: Path) -> str:
+    """Name the runs of a density search, or of pruning in steps, for a message."""
+    found = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+    if not found:
+        return ""
+    more = ", …" if len(found) > 3 else ""
+    return f"; it contains the runs {', '.join(found[:3])}{more}: name one of them"

@@ -214,7 +214,9 @@ class BlockSaver:
 
     def _record(self, number: int, block: Block, answer: Answer, row: BlockRecord) -> SavedBlock:
         answered = isinstance(answer, Solution) and not row.failure
-        same = {field.name: getattr(row, field.name) for field in dataclasses.fields(BlockRecord)}
+        own = {field.name for field in dataclasses.fields(SavedBlock)}
+        row_fields = {field.name for field in dataclasses.fields(BlockRecord)}
+        same = {name: getattr(row, name) for name in row_fields & own}
         return SavedBlock(
             **same,
             file=f"block-{number:06d}.npz",

@@ -19,12 +19,11 @@ from icbs.errors import BlockSizeWarning, DataError, LayerError
 from icbs.layerwise.sweep import pieces_of, sweep
 from icbs.model.layer import Layer
 from icbs.model.plain import check_mask
-from icbs.plugins import SCORES
 from icbs.run.context import RunContext
 from icbs.run.state import RunState
 from icbs.selection.allocation import share_out
 from icbs.selection.block_selection import Tabu
-from icbs.selection.scores import initial_mask, movable
+from icbs.selection.scores import check_layers, initial_mask, make_score, movable
 
 log = logging.getLogger("icbs")
 _LOG_EVERY = 20.0
@@ -51,13 +50,15 @@ def start_run(context: RunContext, masks: Mapping[str, Tensor] | None = None) ->
     generator = streams.passes(config.seed)
     scores, samples_seen = None, 0
     exchanges = masks is None and config.initial == "exchange"
-    scored = masks is None and not (exchanges and config.allocation != "global")
+    scored = masks is None and not (exchanges and config.allocation == "uniform")
     if scored or config.paper.fix_prune or config.paper.fix_keep:
+        name = "wanda" if config.initial == "exchange" else config.initial
+        score_of = make_score(name, config)
+        check_layers(score_of, context.layers)
         pass_info = context.take_pass(generator)
         samples_seen = pass_info.count
-        score = SCORES.get("wanda" if config.initial == "exchange" else config.initial)
-        scores = {layer.name: score(layer, pass_info, generator) for layer in context.layers}
-        if masks is None and config.allocation == "global":
+        scores = {layer.name: score_of(layer, pass_info, generator) for layer in context.layers}
+        if masks is None and config.allocation != "uniform":
             share_out(context.layers, scores, config)
     if exchanges:
         masks = _exchanged(context, samples_seen)

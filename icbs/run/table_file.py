@@ -51,8 +51,15 @@ class TableFile(Generic[R]):
         self.names = [field.name for field in dataclasses.fields(self.kind)]
         self._hash = new_hash()
 
-    def append(self, rows: Sequence[R]) -> None:
+    def append(self, rows: Sequence[R], *, sync: bool = True) -> None:
         """Append the rows of the whole table that are not in the file yet.
+
+        Parameters
+        ----------
+        rows : sequence
+            The whole table.
+        sync : bool, default True
+            Wait until the file is on the disk, also the rows of earlier calls.
 
         Raises
         ------
@@ -69,7 +76,8 @@ class TableFile(Generic[R]):
             file.seek(self.size)
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         self._hash.update(text)
         self.rows, self.size = len(rows), self.size + len(text)
 
@@ -98,7 +106,7 @@ class TableFile(Generic[R]):
                 f"{self.path} is damaged or of another run: its first {mark['rows']} rows don't "
                 f"match the checkpoint; {self.remedy}"
             )
-        rows, names = self._parse(text)
+        rows, names = self.parse(text)
         self.rows, self.size, self.names = len(rows), len(text), names or self.names
         return rows
 
@@ -118,7 +126,7 @@ class TableFile(Generic[R]):
         whole, end, _ = text.rpartition(b"\r\n" if b"\r\n" in text else b"\n")
         if not end:
             raise self._unreadable("it has no complete line")
-        return self._parse(whole + end)[0]
+        return self.parse(whole + end)[0]
 
     def _csv(self, rows: Sequence[R], *, header: bool) -> bytes:
         text = io.StringIO(newline="")
@@ -130,8 +138,14 @@ class TableFile(Generic[R]):
             writer.writerow([getattr(row, name, "") for name in self.names])
         return text.getvalue().encode()
 
-    def _parse(self, text: bytes) -> tuple[list[R], list[str]]:
-        """Read the rows and the names of their columns."""
+    def parse(self, text: bytes) -> tuple[list[R], list[str]]:
+        """Read the rows and the names of their columns from a table's text.
+
+        Raises
+        ------
+        RunFolderError
+            If it is damaged.
+        """
         try:
             reader = csv.DictReader(io.StringIO(text.decode(), newline=""))
             return [self._row(record) for record in reader], list(reader.fieldnames or [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -24,7 +25,7 @@ def update_weights(update: WeightUpdate, context: RunContext, state: RunState) -
     update : callable
         See :data:`WeightUpdate`.
     context, state
-        ``state.loss`` and the best masks and weights are updated.
+        ``state.loss``, the best masks and weights, and the last row of the history are updated.
 
     Returns
     -------
@@ -42,7 +43,7 @@ def update_weights(update: WeightUpdate, context: RunContext, state: RunState) -
     if not found:
         return False
     layers = {layer.name: layer for layer in context.layers}
-    before, accepted = Snapshot.take(context.layers), False
+    before, previous, accepted = Snapshot.take(context.layers), state.loss, False
     try:
         for name, matrix in found.items():
             layers[name].replace_weights(matrix)
@@ -56,4 +57,7 @@ def update_weights(update: WeightUpdate, context: RunContext, state: RunState) -
         state.keep_best(context.layers)
     else:
         context.holdout.measure()  # its cache is of the rejected weights
+    if state.history and state.history[-1].step == state.step - 1:
+        change = state.loss - previous
+        state.history[-1] = replace(state.history[-1], weights=change)
     return accepted

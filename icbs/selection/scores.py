@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from icbs.config import Scope
+from icbs.config import PrunerConfig, Scope
 from icbs.config.constraints import Pattern
 from icbs.curvature.passes import Pass
 from icbs.model.layer import Layer
+from icbs.plugins import SCORES
 
 Score = Callable[[Layer, Pass, torch.Generator], Tensor]
+
+
+def make_score(name: str, config: PrunerConfig) -> Score:
+    """Return a score by name; scores that are classes are made with the settings.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name, or settings that the score can't use.
+    """
+    found = SCORES.get(name)
+    score: Score = found(config) if isinstance(found, type) else found
+    return score
+
+
+def check_layers(score: Score | None, layers: Sequence[Layer]) -> None:
+    """Let a score with data of its own refuse layers that these are not made for.
+
+    Raises
+    ------
+    LayerError
+    """
+    if (check := getattr(score, "check", None)) is not None:
+        check(layers)
 
 
 def magnitude(layer: Layer, information: Pass, generator: torch.Generator) -> Tensor:

@@ -12,12 +12,15 @@ from icbs.config.constraints import group_of
 from icbs.curvature.passes import Pass
 from icbs.model.gates import Gates
 from icbs.model.layer import Layer
-from icbs.plugins import SCORES
 from icbs.selection.block_selection import Tabu, select_block
+from icbs.selection.scores import Score, make_score
 
 
 class Selector(ABC):
     """Selects the blocks of a pass."""
+
+    score: Score | None = None
+    """Score of the weights, if the selection uses one."""
 
     @abstractmethod
     def select(
@@ -53,7 +56,7 @@ class PerLayer(Selector):
 
     def __init__(self, config: PrunerConfig) -> None:
         self.config = config
-        self.score = SCORES.get(config.selection)
+        self.score: Score = make_score(config.selection, config)
 
     def select(
         self,
@@ -116,4 +119,8 @@ class WholeModel(Selector):
 
 def make_selector(config: PrunerConfig) -> Selector:
     """Create the selector for the settings."""
+    if config.allocation == "loss":
+        from icbs.selection.shared_budget import SharedBudget  # imports this module
+
+        return SharedBudget(config)
     return WholeModel(config) if config.block_size == "all" else PerLayer(config)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from icbs.zoo.image_tasks import classification
+from icbs.zoo.image_tasks import classification, per_sample
 from icbs.zoo.optical_digits import load_digits, pooled, split
 from icbs.zoo.task import Count, Seed, Task
 from icbs.zoo.training import Recipe, Report, load_or_train
@@ -83,4 +83,5 @@ def _task(
         f"{len(training[1]):,} handwritten digits for pruning, {len(test_labels):,} for testing, "
         f"{sizes[0] * sizes[1] + sizes[1] * sizes[2]} weights"
     )
-    return Task(name, model, [training], nn.CrossEntropyLoss(), evaluate, about=about)
+    figures = per_sample(test_features, test_labels)
+    return Task(name, model, [training], nn.CrossEntropyLoss(), evaluate, about=about, **figures)

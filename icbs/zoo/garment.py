@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
 from icbs.zoo import fashion_mnist
-from icbs.zoo.image_tasks import classification
+from icbs.zoo.image_tasks import classification, per_sample
 from icbs.zoo.task import Count, Seed, Task
 from icbs.zoo.training import Recipe, Report, load_or_train
 
@@ -47,4 +49,5 @@ def load(seed: Seed = 0, epochs: Count = EPOCHS, report: Report | None = None) -
     def evaluate(candidate: nn.Module) -> dict[str, float]:
         return classification(candidate(test_images), test_labels)
 
-    return Task("garment", model, [(images, labels)], nn.CrossEntropyLoss(), evaluate)
+    figures: dict[str, Any] = per_sample(test_images, test_labels)
+    return Task("garment", model, [(images, labels)], nn.CrossEntropyLoss(), evaluate, **figures)

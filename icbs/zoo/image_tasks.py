@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -42,10 +43,14 @@ def image_task(
     def losses(candidate: nn.Module) -> Tensor:
         return F.cross_entropy(outputs(candidate), targets, reduction="none").double()
 
+    def correct(candidate: nn.Module) -> Tensor:
+        return outputs(candidate).argmax(dim=1) == classes
+
     def evaluate(candidate: nn.Module) -> dict[str, float]:
         return classification(outputs(candidate), targets, classes)
 
-    return Task(name, model, batches, ClassificationLoss(), evaluate, losses=losses, **more)
+    more = {"losses": losses, "correct": correct} | more
+    return Task(name, model, batches, ClassificationLoss(), evaluate, **more)
 
 
 def classification(
@@ -77,3 +82,24 @@ def classification(
         "loss": float(F.cross_entropy(outputs, targets)),
         "loss" + STANDARD_ERROR: float(losses.double().std()) / root,
     }
+
+
+def per_sample(inputs: Tensor, classes: Tensor) -> dict[str, Callable[[nn.Module], Tensor]]:
+    """Return the fields ``losses`` and ``correct`` of the task of a small classifier.
+
+    Parameters
+    ----------
+    inputs : Tensor, shape (samples, ...)
+        Test samples, all in one forward pass.
+    classes : Tensor of int64, shape (samples,)
+    """
+
+    @torch.no_grad()
+    def losses(candidate: nn.Module) -> Tensor:
+        return F.cross_entropy(candidate(inputs), classes, reduction="none").double()
+
+    @torch.no_grad()
+    def correct(candidate: nn.Module) -> Tensor:
+        return candidate(inputs).argmax(dim=1) == classes
+
+    return {"losses": losses, "correct": correct}

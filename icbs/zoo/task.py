@@ -36,6 +36,8 @@ class Task:
     [0, 1] for classifiers."""
     losses: Callable[[nn.Module], Tensor] | None = None
     """Loss of each test sample, shape (samples,), for standard errors of differences."""
+    correct: Callable[[nn.Module], Tensor] | None = None
+    """Whether each test sample is classified correctly, shape (samples,), for classifiers."""
     tokenizer: Any = None
     """Tokenizer of a language model, saved with the pruned model."""
     about: str = ""

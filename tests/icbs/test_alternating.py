@@ -161,3 +161,16 @@ def test_two_updates_are_refused():
         )
     with pytest.raises(ConfigError, match="weights"):
         Pruner(**SETTINGS, weights="moving")
+
+
+def test_the_history_adds_up_to_the_loss_with_moves_of_the_weights():
+    from icbs.report.decisions import decisions, held_out_loss
+
+    result = run(make_toy(), weights="global")
+    moves = {row.step: row.weights for row in result.history if row.weights is not None}
+    assert sorted(moves) == [1, 3, 5, 7]
+    assert all(change <= 0 for change in moves.values())
+    assert min(moves.values()) < 0
+    decided = decisions(result.history, by_pass=False)
+    points = held_out_loss(result.initial_loss, decided, result.history)
+    assert points[-1][1] == pytest.approx(result.loss)

@@ -19,7 +19,6 @@ from icbs.report.evaluations import Evaluation
 from icbs.report.figure import MAX_COLOURS, Curve, draw, run_figure
 from icbs.report.layers import by_depth, by_kind, layer_figures, natural
 from icbs.report.overview import Overview, resume_command
-from icbs.report.page import write_page
 from icbs.report.tables import common_prefix, facts
 from icbs.run.history import BlockRecord
 from tests.icbs.conftest import make_toy
@@ -214,16 +213,36 @@ def test_a_report_is_complete_and_writes_the_files_it_names(folder):
     assert (folder / "report.html").exists()
 
 
-def test_a_page_is_self_contained_and_escapes_names(folder):
+LARGE = [f"model.layers.{i}.{part}" for i in range(30) for part in ("mlp.down_proj", "attn.q")]
+
+
+@pytest.mark.parametrize("unit", ["block", "pass"])
+def test_a_report_of_many_layers_is_short_and_has_full_names(folder, monkeypatch, unit):
+    rows = [
+        row(step=0, layer=name, predicted=-0.5 - 0.01 * i, actual=-0.25 - 0.01 * i)
+        for i, name in enumerate(LARGE)
+    ]
     found = Overview.of(folder)
-    rows = [dataclasses.replace(r, layer="<script>alert(1)</script>") for r in found.history]
-    write_page(dataclasses.replace(found, history=rows), folder / "page.html")
-    text = (folder / "page.html").read_text()
-    assert "<script" not in text
-    assert "&lt;script" in text
-    sources = re.findall(r'(?:src|href)="([^"]{0,20})', text)
-    assert sources
-    assert all(source.startswith("data:") for source in sources)
+    many = dataclasses.replace(
+        found,
+        history=rows,
+        sizes=dict.fromkeys(LARGE, (100, 50)),
+        settings=dict(found.settings) | {"acceptance": unit},
+    )
+    monkeypatch.setattr(Overview, "of", lambda path: many)
+    said = CliRunner().invoke(app, ["report", str(folder)]).output
+    lines = said.splitlines()
+    assert len(lines) <= 25
+    for name in ("model.layers.*.mlp.down_proj", "model.layers.*.attn.q"):
+        [line] = [line for line in lines if line.lstrip().startswith(name)]
+        assert line.split()[1] == "30"
+    assert f"best layers: {LARGE[-1]}" in said
+    assert f"worst layers: {LARGE[0]}" in said
+    actual = -0.25 if unit == "pass" else sum(r.actual for r in rows)  # of the whole pass
+    predicted = sum(r.predicted for r in rows)
+    assert f"{predicted:+.4f} predicted, {actual:+.4f} actual" in said
+    full = CliRunner().invoke(app, ["report", str(folder), "--layers"]).output
+    assert all(any(line.split()[:1] == [name] for line in full.splitlines()) for name in LARGE)
 
 
 def test_an_unfinished_run_names_the_command_to_resume(folder):

@@ -68,7 +68,8 @@ def test_scores_against_their_formulas(toy64):
     inputs = {"0": x, "2": toy64.model[:2](x), "4": toy64.model[:4](x)}
     for layer in layers:
         weight = layer.module.weight
-        found = {name: SCORES.get(name)(layer, pass_info, generator) for name in SCORES.builtin}
+        names = [name for name in SCORES.builtin if name != "trajectory"]
+        found = {name: SCORES.get(name)(layer, pass_info, generator) for name in names}
         torch.testing.assert_close(found["magnitude"], weight.abs().detach())
         norms = inputs[layer.name].norm(dim=0)
         torch.testing.assert_close(found["wanda"], (weight.abs() * norms).detach())

@@ -58,3 +58,26 @@ const charts = (() => {
 
   return { data, figures, embed, tag, seriesOf, columnsOf, csv, download, recolour };
 })();
+
+// A click on a heading sorts its table, a second one in reverse; numbers are compared as numbers.
+document.addEventListener("click", (event) => {
+  const head = event.target.closest("thead th");
+  if (!head) return;
+  const body = head.closest("table").tBodies[0];
+  const column = head.cellIndex, sign = head.dataset.sorted === "up" ? -1 : 1;
+  for (const other of head.parentNode.cells) delete other.dataset.sorted;
+  head.dataset.sorted = sign > 0 ? "up" : "down";
+  const text = (row) => row.cells[column].innerText.trim();
+  const value = (row) => {
+    const found = /^[-−]?[\d.,]+(e[-+]?\d+)?/.exec(text(row));
+    return found ? Number(found[0].replaceAll(",", "").replace("−", "-")) : NaN;
+  };
+  const numeric = (row) => !Number.isNaN(value(row));
+  [...body.rows]
+    .sort((a, b) => {
+      if (numeric(a) && numeric(b)) return sign * (value(a) - value(b));
+      if (numeric(a) !== numeric(b)) return numeric(a) ? -1 : 1;
+      return sign * text(a).localeCompare(text(b));
+    })
+    .forEach((row) => body.append(row));
+});

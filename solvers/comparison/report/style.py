@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Okabe and Ito's colours, which colour-blind readers can distinguish ("Color universal design",
-#: 2008). Their black is replaced by a grey, visible on light and dark; their yellow is omitted,
-#: since it is invisible on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#808080")
-DASHES: tuple[tuple[int, ...], ...] = (
-    (),
-    (8, 4),
-    (2, 3),
-    (10, 3, 2, 3),
-    (4, 2),
-    (12, 3, 2, 3, 2, 3),
-)
+from solvers.comparison.palette import COLOURS, DASHES
+
 #: Bokeh's names of markers, and their outlines for a legend in a box from -5 to 5.
 MARKERS = {
     "circle": "M4 0A4 4 0 1 1-4 0A4 4 0 1 1 4 0Z",

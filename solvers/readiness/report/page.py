@@ -29,9 +29,9 @@ SUMMARY = {
     "fits": "fits",
     "largest_n": "largest n",
     "limit": "limit",
-    "reason": "what stops the next size",
     "gap": "gap",
     "classical_seconds": "CPU s to the gap",
+    "reason": "what stops the next size",
 }
 PROBLEM = {
     "name": "problem",

@@ -1,0 +1,125 @@
+"""The tables of :mod:`benchmarks.recovery`, from all existing cells."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from math import exp
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from problems.files import write_text
+
+HEAD = (
+    "Written by `python -m benchmarks.recovery`. All methods use the same samples, of which the "
+    "recoveries hold out a fifth; nothing was selected on test data. *Calibration* and *heldout* "
+    "are losses after the recovery; *heldout* of a mask by itself is that before it. SparseGPT, "
+    "ALPS, `together` (iCBS with `weights=global`) and `shared` (with `allocation=loss` too) "
+    "change weights themselves. *Overfits* counts recoveries whose calibration loss fell and whose "
+    "held-out loss rose from the first to the last step; the best state is kept. Seconds are those "
+    "of a processor, for mask and recovery, on one thread of a busy machine, which "
+    "makes them longer; ± is the standard error over seeds."
+)
+NOTES = {
+    "garment": "The garment classifier, with all 60,000 training images. `fine-tuning` and "
+    "`gradual` (gradual magnitude pruning) train for as long as `shared` and `distill` take.",
+    "garment-512": "The garment classifier, with 512 training images, different ones for each "
+    "seed. `fine-tuning` and `gradual` train for as long as `shared` and `distill` take.",
+    "deit": "DeiT architecture on Fashion-MNIST, with 8192 training images.",
+    "efficientnet_lite0": "EfficientNet-lite0, as in `pruning.md`. The recoveries correct the "
+    "statistics of batch normalisation.",
+    "smollm2": "SmolLM2-135M, as in `pruning.md`: 64 windows of 256 tokens; perplexities on "
+    "articles, and on passages of OpenWebText that are not among the windows.",
+}
+
+
+def write_tables(cells: list[Any], path: Path) -> None:
+    """Write ``path`` with the extensions ``.md`` and ``.json``."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    first = {}
+    for cell in cells:
+        if found := cell.read():
+            key = (cell.mask.name, cell.mask.level, cell.mask.method, cell.recovery)
+            groups[key].append(found)
+            if "recovered" in found and "initial_loss" in found["recovered"]:
+                first[cell.mask.key, cell.mask.seed] = found["recovered"]["initial_loss"]
+    for cell in cells:
+        key = (cell.mask.name, cell.mask.level, cell.mask.method, cell.recovery)
+        for found in groups.get(key, []) if cell.recovery == "none" else []:
+            found.setdefault("initial", first.get((cell.mask.key, cell.mask.seed)))
+    rows = [
+        dict(zip(("model", "level", "mask", "recovery"), key, strict=True)) | _summary(found)
+        for key, found in groups.items()
+    ]
+    lines = ["# Recoveries of masks of several methods", "", HEAD, ""]
+    for name, note in NOTES.items():
+        if own := [row for row in rows if row["model"] == name]:
+            lines += [f"## {name}", "", note, "", *_table(own), ""]
+    write_text(path.with_suffix(".json"), json.dumps(rows, indent=1) + "\n")
+    write_text(path.with_suffix(".md"), "\n".join(lines))
+
+
+def _summary(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return means and standard errors over seeds."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for each in found:
+        values["test_loss"].append(fmean(each["losses"]))
+        if "foreign" in each:
+            values["perplexity"].append(exp(fmean(each["losses"])))
+            values["foreign_perplexity"].append(exp(fmean(each["foreign"])))
+        if "accuracy" in each["figures"]:
+            values["accuracy"].append(each["figures"]["accuracy"])
+        recovered = each.get("recovered", {})
+        calibration = recovered.get("calibration_loss", each["calibration"])
+        values["calibration"].append(calibration)
+        if (held := recovered.get("loss", each.get("initial"))) is not None:
+            values["heldout"].append(held)
+        values["seconds"].append(each["mask_seconds"] + each.get("recovery_seconds", 0.0))
+        values["gigabytes"].append(each["peak_gigabytes"])
+    means = {name: fmean(those) for name, those in values.items()}
+    errors = {n: stdev(v) / len(v) ** 0.5 for n, v in values.items() if len(v) > 1}
+    return {
+        "seeds": len(found),
+        "density": found[0]["density"],
+        "means": means,
+        "errors": errors,
+        "overfits": sum(_overfits(each.get("history", [])) for each in found),
+    }
+
+
+def _overfits(history: list[dict[str, Any]]) -> bool:
+    """Whether calibration loss falls and held-out loss rises over the steps of a recovery."""
+    rows = [row for row in history if row["heldout_loss"] == row["heldout_loss"]]
+    if len(rows) < 2:
+        return False
+    first, last = rows[0], rows[-1]
+    return bool(
+        last["calibration_loss"] < first["calibration_loss"]
+        and last["heldout_loss"] > first["heldout_loss"]
+    )
+
+
+DIGITS = {"accuracy": "{:.2%}", "perplexity": "{:.2f}", "foreign_perplexity": "{:.2f}"}
+DIGITS |= {"seconds": "{:.0f}", "gigabytes": "{:.1f}"}
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    names = ["perplexity", "foreign_perplexity", "accuracy", "test_loss", "calibration", "heldout"]
+    names = [name for name in [*names, "seconds", "gigabytes"] if name in rows[0]["means"]]
+    names.insert(-2, "heldout") if "heldout" not in names else None
+    titles = ["level", "mask", "recovery", "density", *(n.replace("_", " ") for n in names)]
+    titles += ["overfits", "seeds"]
+    lines = ["| " + " | ".join(titles) + " |"]
+    lines.append("| --- | --- | --- |" + " ---: |" * (len(titles) - 3))
+    for row in rows:
+        cells = [row["level"], row["mask"], row["recovery"], f"{row['density']:.4f}"]
+        for name in names:
+            form, mean = DIGITS.get(name, "{:.4f}"), row["means"].get(name)
+            text = "" if mean is None else form.format(mean)
+            if name in row["errors"] and name not in ("seconds", "gigabytes"):
+                text += " ± " + form.format(row["errors"][name])
+            cells.append(text)
+        cells += [str(row["overfits"]) if row["overfits"] else "", str(row["seeds"])]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines

@@ -1,0 +1,307 @@
+"""``icbs search``: the lowest density at which a task's model meets a target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from icbs.cli.console import plain_errors, plain_warnings
+from icbs.cli.prune import DEFAULTS, LANGUAGE, Set
+from icbs.zoo import BUILTIN
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from icbs.cli.config_file import Settings
+    from icbs.density.runs import SearchProgress
+
+WHAT, TARGET = "Model and data (--model, --task or --config)", "Target (one of them)"
+METHOD, RANGE = "Method", "Range and certainty"
+JUDGES = ("test", "heldout")
+
+
+@plain_errors
+def search(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Causal language model: folder, .gguf file, hub name or smollm2-135m.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Task: {', '.join(BUILTIN)}, or your own module:function, which is run.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML file of settings, as for icbs prune.", rich_help_panel=WHAT),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(help="Texts for --model.", show_default="wikipedia", rich_help_panel=WHAT),
+    ] = None,
+    max_loss_increase: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest increase of the loss over the dense model's, such as 0.02.",
+            rich_help_panel=TARGET,
+            show_default=False,
+        ),
+    ] = None,
+    max_perplexity_ratio: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest perplexity as a multiple of the dense model's, such as 1.1.",
+            rich_help_panel=TARGET,
+            show_default=False,
+        ),
+    ] = None,
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            help="Lowest accuracy, such as 0.87.", rich_help_panel=TARGET, show_default=False
+        ),
+    ] = None,
+    max_accuracy_loss: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest loss of accuracy, such as 0.005 for half a point.",
+            rich_help_panel=TARGET,
+            show_default=False,
+        ),
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="icbs, magnitude, wanda, exchange, sparsegpt or alps.", rich_help_panel=METHOD
+        ),
+    ] = "icbs",
+    recover: Annotated[
+        str | None,
+        typer.Option(
+            help="Recovery after each run: a method of 'icbs recover --help', or auto.",
+            show_default="none",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    settings: Set = [],  # noqa: B006
+    low: Annotated[float, typer.Option(help="Lowest density.", rich_help_panel=RANGE)] = 0.01,
+    high: Annotated[
+        float, typer.Option(help="Highest density, which is tried first.", rich_help_panel=RANGE)
+    ] = 0.9,
+    tolerance: Annotated[
+        float, typer.Option(help="Relative accuracy of the density.", rich_help_panel=RANGE)
+    ] = 0.1,
+    judge: Annotated[
+        str,
+        typer.Option(
+            help="Samples that pruning does not see: test (the task's) or heldout (a fifth of "
+            "those for pruning).",
+            rich_help_panel=RANGE,
+        ),
+    ] = "test",
+    confidence: Annotated[
+        float, typer.Option(help="Of the intervals.", rich_help_panel=RANGE)
+    ] = 0.95,
+    certain: Annotated[
+        bool,
+        typer.Option(
+            "--certain",
+            help="Require that the whole interval meets the target.",
+            rich_help_panel=RANGE,
+        ),
+    ] = False,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the search; the same command continues an interrupted one.",
+            show_default="runs/search-TASK-SETTINGS",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+) -> None:
+    """Find the lowest density that meets a target, by bisection.
+
+    For example: icbs search --task garment --max-accuracy-loss 0.005, or
+    icbs search --model smollm2-135m --max-perplexity-ratio 1.1 --low 0.3
+
+    Each run starts from the masks of its neighbour. The folder has the curve of figures, file size
+    and operations against density (curve.html, .png, .md, .csv).
+    """
+    from icbs.cli.config_file import Settings, parse_assignments
+    from icbs.density.target import Target
+    from icbs.errors import ConfigError
+    from problems.suggest import did_you_mean
+
+    if model is None and task is None and config is None:
+        raise ConfigError(
+            f"no model is given; use --model, --task ({', '.join(BUILTIN)}, or your own "
+            "module:function) or --config; see 'icbs search --help'"
+        )
+    if judge not in JUDGES:
+        raise ConfigError(
+            f"unknown judge {judge!r}{did_you_mean(judge, JUDGES)}; choose from {', '.join(JUDGES)}"
+        )
+    if (model is not None or text is not None) and task not in (None, LANGUAGE):
+        raise ConfigError(f"--model and --text don't apply to the task {task!r}")
+    if model is not None or task == LANGUAGE:
+        task, config = LANGUAGE, config or DEFAULTS
+    targets = {
+        "max_loss_increase": max_loss_increase,
+        "max_perplexity_ratio": max_perplexity_ratio,
+        "min_accuracy": min_accuracy,
+        "max_accuracy_loss": max_accuracy_loss,
+    }
+    Target.of(targets)
+    given = parse_assignments(settings)
+    if "density" in given:
+        raise ConfigError("density is chosen by the search; give the range as --low and --high")
+    outer = ("recovery", "task_options")
+    changes = {
+        name if name.partition(".")[0] in outer else f"pruner.{name}": value
+        for name, value in given.items()
+    }
+    flags = {
+        "task": task,
+        "task_options.model": model,
+        "task_options.text": text,
+        "recovery.method": recover,
+    }
+    changes |= {name: value for name, value in flags.items() if value is not None}
+    _search(
+        Settings.read(config, changes),
+        set(given),
+        run,
+        targets,
+        {
+            "method": method,
+            "low": low,
+            "high": high,
+            "tolerance": tolerance,
+            "confidence": confidence,
+            "certain": certain,
+        },
+        judge,
+    )
+
+
+def _search(
+    chosen: Settings,
+    given: set[str],
+    run: Path | None,
+    targets: dict[str, Any],
+    options: dict[str, Any],
+    judge: str,
+) -> None:
+    """Search with validated settings."""
+    import logging
+
+    from rich.text import Text
+
+    from icbs.cli.session import open_task
+    from icbs.cli.user_code import absolute_paths, allow_local_imports
+    from icbs.density.folder import MakerFolder
+    from icbs.density.judge import by_task
+    from icbs.density.mask_maker import MaskMaker
+    from icbs.density.search import MANIFEST
+    from icbs.density.search import search as search_density
+    from icbs.export.digests import json_digest
+    from icbs.report.screen import Screen
+
+    pruner = chosen.pruner
+    fields = pruner.model_dump(exclude_unset=True, exclude={"density"})
+    if options["method"] != "icbs":  # settings of a file that are for iCBS
+        own = MaskMaker.layerwise_settings
+        fields = {name: value for name, value in fields.items() if name in own or name in given}
+    allow_local_imports(pruner.solver)
+    maker = MaskMaker.of(options["method"], type(pruner).of(**fields), chosen.recovery)
+    task_options = {name: absolute_paths(value) for name, value in chosen.task_options.items()}
+    if run is None:
+        facts = [maker.settings, chosen.task, task_options, judge]
+        name = chosen.task.replace(":", "-").replace("/", "-")
+        run = Path("runs") / f"search-{name}-{json_digest(facts)[:8]}"
+    MakerFolder(run, MANIFEST).check()
+    console = Screen()
+    work = open_task(console, chosen.task, task_options)
+    show = _Show(console)
+    try:
+        with plain_warnings(console, logging.WARNING), show:
+            result = search_density(
+                work.model,
+                work.batches,
+                work.loss,
+                recover=chosen.recovery,
+                evaluate=by_task(work) if judge == "test" else None,
+                run=run,
+                config=maker.config,
+                callback=show.update,
+                **targets,
+                **options,
+            )
+    except KeyboardInterrupt:
+        console.print(
+            Text(f"interrupted; the same command, with --run {run}, continues the search"),
+            soft_wrap=True,
+        )
+        raise typer.Exit(130) from None
+    console.print(_table(result.curve.rows(), without=("seconds", "start")))
+    for line in result.lines():
+        console.print(Text(line), highlight=False, soft_wrap=True)
+    console.print(
+        Text.assemble("the runs, and the curve (curve.html), are in ", (str(run), "bold")),
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _table(rows: list[dict[str, str]], without: tuple[str, ...]) -> Any:
+    """Return a table for the terminal, without some columns, which the files have."""
+    from rich import box
+    from rich.table import Table
+
+    from icbs.report.tables import plain
+
+    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    names = [name for name in rows[0] if name not in without]
+    for name in names:
+        table.add_column(plain(name), justify="left" if name == "density" else "right")
+    for row in rows:
+        table.add_row(*(plain(row[name]) for name in names))
+    return table
+
+
+class _Show:
+    """Status line of a search, and a line for each run."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.status = console.status("measuring the dense model")
+
+    def __enter__(self) -> Callable[[SearchProgress], object]:
+        self.status.start()
+        return self.update
+
+    def __exit__(self, *_: object) -> None:
+        self.status.stop()
+
+    def update(self, progress: SearchProgress) -> None:
+        """Show a pass, or print a run."""
+        from rich.text import Text
+
+        where = f"density {progress.density:g} (run {progress.number} of about {progress.runs})"
+        point, curve = progress.point, progress.curve
+        if point is not None:
+            met = "met" if point.met else "missed"
+            sure = {"uncertain": ", uncertain", "meets": "", "misses": ""}.get(point.verdict, "")
+            line = f"{where}: {curve.target.kind.words} {curve.spell(point)}, target {met}{sure}"
+            self.console.print(Text(line), highlight=False, soft_wrap=True)
+        elif (now := progress.progress) is not None:
+            text = f"{where}: pass {now.step}/{now.passes}, held-out loss {now.loss:.3f}"
+            self.status.update(Text(text))

@@ -1,0 +1,95 @@
+"""``icbs prune --steps`` and ``--method``: gradual pruning, and methods other than iCBS."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import typer
+from rich.text import Text
+
+from icbs.cli.config_file import Settings
+from icbs.cli.console import plain_warnings
+from icbs.cli.output_folders import new_folder
+from icbs.cli.session import open_task
+from icbs.cli.user_code import absolute_paths, allow_local_imports
+from icbs.config import PrunerConfig
+from icbs.density.folder import MakerFolder
+from icbs.density.mask_maker import ICBS, MODEL, MaskMaker
+from icbs.density.step_settings import step_configs
+from icbs.density.steps import MANIFEST, StepsProgress, prune_in_steps
+from icbs.errors import ConfigError
+from icbs.export.pretrained import PRETRAINED
+from icbs.formatting import byte_size, duration
+from icbs.report.screen import Screen
+from icbs.report.tables import outcome_table
+
+
+def prune_with_steps(chosen: Settings) -> None:
+    """Prune with validated settings, of which ``steps`` or ``method`` is not the default.
+
+    Raises
+    ------
+    ConfigError
+        For settings that can't be combined.
+    typer.Exit
+        With status 130 after an interruption (Ctrl-C).
+    """
+    if chosen.enumerate_masks:
+        raise ConfigError("--enumerate compares a run of iCBS; leave out --steps and --method")
+    config = chosen.pruner
+    if chosen.method != ICBS:
+        own = config.model_dump(exclude_unset=True, include=set(MaskMaker.layerwise_settings))
+        config = PrunerConfig.of(**own)
+    allow_local_imports(config.solver)
+    maker = MaskMaker.of(chosen.method, config, chosen.recovery)
+    step_configs(maker, chosen.steps, chosen.decay, chosen.start_density)
+    if chosen.run is not None:
+        MakerFolder(chosen.run, MANIFEST).check()
+    console = Screen()
+    options = {name: absolute_paths(value) for name, value in chosen.task_options.items()}
+    work = open_task(console, chosen.task, options)
+    dense = work.evaluate(work.model)
+    folder = chosen.run or new_folder(Path("runs"))
+    stages = {"dense": dense}
+    status = console.status("pruning")
+
+    def show(now: StepsProgress) -> None:
+        where = f"step {now.step} of {now.steps}: density {now.density:g}"
+        if now.progress is None:
+            console.print(Text(where), highlight=False)
+            stages[f"density {now.density:.4g}"] = work.evaluate(now.model)
+        else:
+            status.update(Text(f"{where}, pass {now.progress.step}/{now.progress.passes}"))
+
+    try:
+        with plain_warnings(console, logging.WARNING), status:
+            result = prune_in_steps(
+                work.model,
+                work.batches,
+                work.loss,
+                steps=chosen.steps,
+                decay=chosen.decay,
+                start_density=chosen.start_density,
+                method=chosen.method,
+                recover=chosen.recovery,
+                run=folder,
+                config=config,
+                callback=show,
+            )
+    except KeyboardInterrupt:
+        text = f"interrupted; the same command with --run {folder} continues"
+        console.print(Text(text), soft_wrap=True)
+        raise typer.Exit(130) from None
+    console.print(outcome_table(stages))
+    if work.tokenizer is not None:
+        work.tokenizer.save_pretrained(folder / PRETRAINED)
+    size = byte_size((folder / MODEL).stat().st_size)
+    summary = (
+        f"{chosen.method}, density {result.density:.4f}, {duration(result.seconds)}; masks and "
+    )
+    console.print(
+        Text.assemble(summary, f"compressed model ({size}) in ", (str(folder), "bold")),
+        highlight=False,
+        soft_wrap=True,
+    )

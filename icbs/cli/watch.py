@@ -1,0 +1,42 @@
+"""``icbs watch``: a local page that follows runs while they are pruned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from icbs.cli.console import plain_errors
+
+
+@plain_errors
+def watch(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders of runs.")],
+    port: Annotated[
+        int | None,
+        typer.Option(
+            help="Port on 127.0.0.1; 0 for any free one.",
+            min=0,
+            max=65535,
+            show_default="the first free one from 5006",
+        ),
+    ] = None,
+    interval: Annotated[
+        float, typer.Option(help="Seconds between updates of the page.", min=0.2)
+    ] = 2.0,
+) -> None:
+    """Show losses, moves, layers, times and memory of runs on a local page, while they go.
+
+    'icbs report RUN --html' writes the same page as a file.
+    """
+    from icbs.dashboard import serve
+    from icbs.report.screen import Screen
+
+    console = Screen()
+    serve(
+        runs,
+        port=port,
+        interval=interval,
+        say=lambda line: console.print(line, highlight=False, soft_wrap=True),
+    )

@@ -1,0 +1,108 @@
+"""The dashboard as one Bokeh layout, for a page that is served and for a file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from bokeh.models import Column, InlineStyleSheet
+from bokeh.models.widgets.markups import Div
+
+from icbs.dashboard.curves import TimeChart, kept_chart, loss_chart, memory_chart, metric_chart
+from icbs.dashboard.decision_chart import CostChart, DecisionChart
+from icbs.dashboard.layer_map import LayerMap
+from icbs.dashboard.reader import RunReader
+from icbs.dashboard.summary import layers_html, run_names, settings_html, summary_html
+from icbs.formatting import metrics
+
+
+class Board:
+    """Tables and charts of runs.
+
+    Parameters
+    ----------
+    readers : sequence of RunReader
+    live : bool
+        Whether the page is updated while it is open.
+    """
+
+    def __init__(self, readers: Sequence[RunReader], *, live: bool) -> None:
+        self._readers, self._live = readers, live
+        self.names = run_names(readers)
+        self.root = Column(sizing_mode="stretch_width")
+        self._build()
+
+    @property
+    def heading(self) -> str:
+        """Heading of the page."""
+        return f"iCBS run{'s' * (len(self.names) > 1)} {', '.join(self.names)}"
+
+    def _build(self) -> None:
+        """Create all charts from the current names of figures and layers."""
+        readers, names = self._readers, self.names
+        self._metrics = self._metric_names()
+        self._versions: tuple[int, ...] | None = None
+        self._summary = _div("")
+        self._charts: list[TimeChart | DecisionChart | CostChart] = [
+            loss_chart(readers, names),
+            *(metric_chart(readers, names, metric) for metric in self._metrics),
+            DecisionChart(readers, names),
+            kept_chart(readers, names),
+            CostChart(readers, names),
+            memory_chart(readers, names),
+        ]
+        several = len(names) > 1
+        self._maps = [
+            LayerMap(reader, name if several else "")
+            for reader, name in zip(readers, names, strict=True)
+        ]
+        details = [_div(settings_html(readers, names))]
+        if not self._live:
+            details += [_div(layers_html(r, n)) for r, n in zip(readers, names, strict=True)]
+        self.root.children = [
+            self._summary,
+            _grid([chart.figure for chart in self._charts], "30rem"),
+            _div("<h2>Layers</h2><p class='note'>Tooltips have full names.</p>"),
+            *(_grid(layers.figures, "24rem") for layers in self._maps if layers.names),
+            *details,
+        ]
+        self.update()
+
+    def _metric_names(self) -> list[str]:
+        found: dict[str, None] = {}
+        for reader in self._readers:
+            for row in reader.evaluations[-1:]:
+                found |= dict.fromkeys(metrics(row.figures))
+        return list(found)
+
+    def update(self) -> None:
+        """Read what is new, and show it."""
+        versions = tuple(reader.refresh() for reader in self._readers)
+        note = f"updated {time.strftime('%H:%M:%S')}" if self._live else ""
+        text = summary_html(self._readers, self.names, note)
+        if text != self._summary.text:
+            self._summary.text = text
+        if versions == self._versions:
+            return
+        self._versions = versions
+        if self._metric_names() != self._metrics or not all(m.update() for m in self._maps):
+            self._build()
+            return
+        for chart in self._charts:
+            chart.update()
+
+
+def _div(text: str) -> Any:
+    css = files("icbs.dashboard").joinpath("tables.css").read_text(encoding="utf-8")
+    sheets: list[Any] = [InlineStyleSheet(css=css)]
+    return Div(text=text, stylesheets=sheets, sizing_mode="stretch_width", disable_math=True)
+
+
+def _grid(figures: Sequence[Any], width: str) -> Any:
+    """Return figures in as many columns of at least a width as the page has room for."""
+    columns = f"repeat(auto-fit, minmax(min(100%, {width}), 1fr))"
+    css = f":host {{ display: grid !important; grid-template-columns: {columns}; gap: 1rem; }}"
+    sheets: list[Any] = [InlineStyleSheet(css=css)]
+    return Column(children=list(figures), stylesheets=sheets, sizing_mode="stretch_width")

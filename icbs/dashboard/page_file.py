@@ -1,0 +1,33 @@
+"""The dashboard as one file of HTML that makes no network requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from bokeh.embed import file_html
+from bokeh.resources import Resources
+
+from icbs.dashboard.board import Board
+from icbs.dashboard.reader import RunReader
+from problems.files import write_text
+
+
+def page_template() -> str:
+    """Return the template of the page, served or as a file."""
+    return files("icbs.dashboard").joinpath("page.html.j2").read_text(encoding="utf-8")
+
+
+def write_board(runs: Sequence[str | Path], path: Path) -> Path:
+    """Write the page of runs; see :func:`icbs.dashboard.write_page`."""
+    board = Board([RunReader(Path(run)) for run in runs], live=False)
+    text = file_html(
+        board.root,
+        Resources(mode="inline"),
+        title=board.heading,
+        template=page_template(),
+        template_variables={"heading": board.heading, "alone": True},
+    )
+    write_text(path, text)
+    return path

@@ -1,0 +1,103 @@
+"""A Bokeh server on 127.0.0.1 that shows the dashboard."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from bokeh.application import Application
+from bokeh.application.handlers import FunctionHandler
+from bokeh.document import Document
+from bokeh.server.server import Server
+from tornado.ioloop import PeriodicCallback
+
+from icbs.dashboard.board import Board
+from icbs.dashboard.page_file import page_template
+from icbs.dashboard.reader import RunReader
+from icbs.errors import ConfigError
+
+ADDRESS, FIRST_PORT, TRIES = "127.0.0.1", 5006, 100
+_IN_USE = (errno.EADDRINUSE, errno.EACCES)
+
+
+def serve_board(
+    runs: Sequence[Path], *, port: int | None, interval: float, say: Callable[[str], object]
+) -> None:
+    """Serve the page of runs; see :func:`icbs.dashboard.serve`."""
+    logging.getLogger("bokeh.server").setLevel(logging.ERROR)  # pages that are closed are usual
+    readers = [RunReader(run) for run in runs]
+    server = start_server(readers, port, interval)
+    names = ", ".join(map(str, runs))
+    say(f"watching {names} at http://{ADDRESS}:{server.port} (Ctrl-C ends it)")
+    with suppress(OSError, AttributeError):  # The runs have precedence.
+        os.nice(10)
+    reported: set[Path] = set()
+
+    def look() -> None:
+        for reader in readers:
+            if not (reader.path / "config.yaml").exists() and reader.path not in reported:
+                reported.add(reader.path)
+                say(f"the folder {reader.path} was deleted; the page keeps what was read before")
+
+    watch = PeriodicCallback(look, 1000 * interval)
+    watch.start()
+    with suppress(KeyboardInterrupt):
+        server.run_until_shutdown()
+    watch.stop()
+
+
+def start_server(readers: Sequence[RunReader], port: int | None, interval: float) -> Server:
+    """Start a server for the readers, which all its pages share.
+
+    Raises
+    ------
+    ConfigError
+        If the port is in use.
+    """
+
+    def fill(document: Document) -> None:
+        board = Board(readers, live=True)
+        document.title = board.heading
+        document.template = page_template()  # type: ignore[assignment]  # a str is allowed too
+        document.template_variables.update(heading=board.heading, alone=False)
+        document.add_root(board.root)
+        document.add_periodic_callback(board.update, round(1000 * interval))
+
+    # An application runs no code of the runs: it only reads their files.
+    application = Application(FunctionHandler(fill))
+    if port is not None:
+        return _bind(application, port or _free_port())
+    for candidate in range(FIRST_PORT, FIRST_PORT + TRIES):
+        with suppress(ConfigError):
+            return _bind(application, candidate)
+    raise ConfigError(
+        f"the ports {FIRST_PORT} to {FIRST_PORT + TRIES - 1} are in use; use --port 0 for any "
+        "free one"
+    )
+
+
+def _bind(application: Application, port: int) -> Server:
+    # Browsers on other pages can't open the socket: their origin is not one of these.
+    origins = [f"{name}:{port}" for name in (ADDRESS, "localhost")]
+    try:
+        return Server(
+            {"/": application}, port=port, address=ADDRESS, allow_websocket_origin=origins
+        )
+    except OSError as error:
+        if error.errno not in _IN_USE:
+            raise
+        raise ConfigError(
+            f"port {port} is in use or not allowed ({error.strerror}); use --port 0 for any free "
+            "one, or leave --port out for the next one"
+        ) from error
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((ADDRESS, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,186 @@
+"""Samples that a language model generates itself, for the recovery of a pruned copy.
+
+They follow the distribution that the model has learned, and there are as many as wanted
+(arXiv 2406.15524, section 4).
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from icbs import streams
+from icbs.data.losses import CausalLMLoss
+from icbs.data.pytree import concatenate
+from icbs.data.samples import Samples
+from icbs.downloads import cache_folder
+from icbs.errors import ConfigError, RunFolderError
+from icbs.export.digests import json_digest, tensors_digest
+from icbs.export.safetensors_files import open_tensors, write_tensors
+
+log = logging.getLogger("icbs")
+FORMAT = "icbs-generated-1"
+GREEDY = 4
+"""Tokens after the first that are the most probable ones."""
+BATCH = 16
+"""Sequences that are generated together."""
+
+
+def generate(
+    model: nn.Module, count: int, length: int, *, seed: int = 0, cache: bool = True
+) -> Tensor:
+    """Sample token sequences from a causal language model.
+
+    The first token is drawn from the vocabulary uniformly, the next four are the most probable
+    ones, and all others are sampled at temperature 1. The end of a text is not sampled.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A dense model of the ``transformers`` library that can generate.
+    count : int
+        Number of sequences.
+    length : int
+        Tokens in a sequence, at least 2.
+    seed : int, default 0
+        Seed of all random tokens.
+    cache : bool, default True
+        Whether sequences are read from and written to the folder of the cache.
+
+    Returns
+    -------
+    Tensor of int64, shape (count, length)
+
+    Raises
+    ------
+    ConfigError
+        If the model can't generate, or the sequences are longer than its context.
+    """
+    check_generates(model, length)
+    if not cache:
+        return _sampled(model, count, length, seed)
+    state = {name: p for name, p in model.named_parameters() if not p.is_meta}
+    facts = {"greedy": GREEDY, "batch": BATCH, "seed": seed, "count": count, "length": length}
+    key = json_digest([facts, tensors_digest({}, state)])
+    path = cache_folder() / f"generated-{key[:12]}.safetensors"
+    found = _read(path, key)
+    if found is None:
+        log.info("generating %d sequences of %d tokens by the dense model", count, length)
+        found = _sampled(model, count, length, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_tensors(path, FORMAT, {"key": key}, {"tokens": found})
+    return found
+
+
+def check_generates(model: nn.Module, length: int) -> None:
+    """Refuse a model that can't generate sequences of a length.
+
+    Raises
+    ------
+    ConfigError
+    """
+    can = getattr(model, "can_generate", None)
+    if not callable(can) or not can():
+        raise ConfigError(
+            f"generate needs a causal language model that generates text, and the model is "
+            f"{type(model).__name__}; leave generate out, and give more samples instead"
+        )
+    context = getattr(model.config, "max_position_embeddings", None)
+    if context is not None and length > context:
+        raise ConfigError(
+            f"sequences of {length} tokens are to be generated, and the model's context is "
+            f"{context}; give shorter samples"
+        )
+
+
+def with_generated(
+    samples: Samples, dense: nn.Module | None, loss: Any, count: int, seed: int
+) -> Samples:
+    """Return samples with generated ones of the same length after them.
+
+    Raises
+    ------
+    ConfigError
+        If there is no dense model, or the samples are not windows of tokens.
+    """
+    if dense is None:
+        raise ConfigError(
+            f"generate = {count} needs the dense model, and this one is pruned already; pass the "
+            "dense model (dense)"
+        )
+    inputs = samples.inputs
+    known = isinstance(inputs, dict) and "input_ids" in inputs
+    if isinstance(loss, CausalLMLoss) and known and set(inputs) <= {"input_ids", "attention_mask"}:
+        tokens = generate(dense, count, inputs["input_ids"].shape[1], seed=seed)
+        tokens = tokens.to(samples.targets.device)
+        more = {name: torch.ones_like(tokens).to(values) for name, values in inputs.items()}
+        more["input_ids"] = tokens
+        return Samples(concatenate([inputs, more]), torch.cat([samples.targets, tokens]))
+    check_generates(dense, 2)
+    raise ConfigError(
+        f"generate = {count} needs samples of input_ids (and attention_mask) with "
+        "icbs.lm.CausalLMLoss; leave generate out, or pass such samples"
+    )
+
+
+@torch.no_grad()
+def _sampled(model: Any, count: int, length: int, seed: int) -> Tensor:
+    """Generate sequences, each batch from its own random numbers."""
+    device, found = next(model.parameters()).device, []
+    greedy = min(GREEDY, length - 1)
+    ends = _special_tokens(model)
+    allowed = torch.tensor([t for t in range(model.config.vocab_size) if t not in ends])
+    for number, start in enumerate(range(0, count, BATCH)):
+        generator = streams.recovery(seed, number)
+        size = min(BATCH, count - start)
+        first = allowed[torch.randint(len(allowed), (size, 1), generator=generator)]
+        sampled = int(torch.randint(1 << 62, (), generator=generator))
+        tokens = _continued(model, first.to(device), greedy, ends, do_sample=False)
+        rest = length - tokens.shape[1]
+        if rest:
+            devices = [device] if device.type == "cuda" else []
+            with torch.random.fork_rng(devices=devices):
+                torch.manual_seed(sampled)
+                tokens = _continued(
+                    model, tokens, rest, ends, do_sample=True, top_k=0, top_p=1.0, temperature=1.0
+                )
+        found.append(tokens.cpu())
+    return torch.cat(found)
+
+
+def _continued(model: Any, tokens: Tensor, count: int, ends: list[int], **how: Any) -> Tensor:
+    """Append tokens to sequences of equal length, none of them special."""
+    return model.generate(
+        input_ids=tokens,
+        attention_mask=torch.ones_like(tokens),
+        min_new_tokens=count,
+        max_new_tokens=count,
+        suppress_tokens=ends or None,
+        pad_token_id=ends[0] if ends else 0,
+        **how,
+    )
+
+
+def _special_tokens(model: Any) -> list[int]:
+    """Return the tokens that begin or end a text."""
+    found: set[int] = set()
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        token = getattr(model.config, name, None)
+        found |= {token} if isinstance(token, int) else set(token or [])
+    return sorted(token for token in found if 0 <= token < model.config.vocab_size)
+
+
+def _read(path: Path, key: str) -> Tensor | None:
+    """Read cached sequences; None if there are none, or the file is damaged."""
+    if not path.exists():
+        return None
+    try:
+        with open_tensors(path, "file of generated samples", FORMAT) as (tensors, facts):
+            return tensors["tokens"].clone() if facts["key"] == key else None
+    except RunFolderError as error:
+        log.warning("%s; the samples are generated again", error)
+        return None

@@ -1,0 +1,126 @@
+"""Samples of the dense model itself: seeded, cached, and used for the weights only."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from icbs import ConfigError, recover
+from icbs.data.losses import CausalLMLoss
+from icbs.layerwise import prune_layerwise
+from icbs.lm.windows import batches_of
+from icbs.recovery import generate as module
+from icbs.recovery.generate import generate
+from tests.icbs.language import make_language_model
+
+pytest.importorskip("transformers")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "cache_folder", lambda: tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def model():
+    return make_language_model()
+
+
+def test_the_seed_determines_the_tokens(model, cache):
+    first = generate(model, 20, 24, seed=3, cache=False)
+    assert first.shape == (20, 24)
+    assert torch.equal(first, generate(model, 20, 24, seed=3, cache=False))
+    assert not torch.equal(first, generate(model, 20, 24, seed=4, cache=False))
+    assert not (first == 256).any()  # the end of a text
+
+
+def test_the_global_random_numbers_are_unchanged(model, cache):
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    generate(model, 2, 10, cache=False)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_tokens_after_the_first_are_the_most_probable_ones(model, cache):
+    found = generate(model, 3, 12, cache=False)
+    with torch.no_grad():
+        logits = model(found).logits
+    logits[..., 256] = -torch.inf
+    assert torch.equal(logits.argmax(-1)[:, : module.GREEDY], found[:, 1 : module.GREEDY + 1])
+
+
+def test_sampled_tokens_follow_the_model(model, cache):
+    with torch.no_grad():
+        model.lm_head.weight.mul_(20)
+        found = generate(model, 256, 12, cache=False)
+        log = model(found).logits[..., :256].log_softmax(-1)
+    at, log = found[:, module.GREEDY + 1 :, None], log[:, module.GREEDY : -1]
+    entropy = -(log.exp() * log).sum(-1).mean()
+    assert 0.5 < float(entropy) < 5  # neither certain nor uniform
+    assert float(-log.gather(-1, at).mean()) == pytest.approx(float(entropy), rel=0.1)
+
+
+def test_sequences_are_cached_by_model_and_arguments(model, cache):
+    first = generate(model, 4, 10)
+    (file,) = cache.iterdir()
+    stamp = file.stat().st_mtime_ns
+    assert torch.equal(generate(model, 4, 10), first)
+    assert file.stat().st_mtime_ns == stamp
+    generate(model, 4, 11)
+    with torch.no_grad():
+        model.lm_head.weight.add_(0.1)
+    generate(model, 4, 10)
+    assert len(list(cache.iterdir())) == 3
+    file.write_bytes(file.read_bytes()[:-8])
+    with torch.no_grad():
+        model.lm_head.weight.sub_(0.1)
+    generate(model, 4, 10)
+
+
+def recovered(model, **settings):
+    windows = torch.randint(256, (10, 16), generator=torch.Generator().manual_seed(0))
+    batches = batches_of(windows)
+    pruned = copy.deepcopy(model)
+    found = prune_layerwise(pruned, batches, "magnitude", density=0.3, exclude=["lm_head"])
+    seen = []
+    result = recover(
+        pruned,
+        found.masks,
+        batches,
+        CausalLMLoss(),
+        dense=model,
+        method="distill",
+        epochs=2,
+        callback=seen.append,
+        **settings,
+    )
+    return pruned, result
+
+
+def test_a_recovery_uses_them_beside_the_given_samples(model, cache):
+    _, without = recovered(model)
+    more, with_them = recovered(model, generate=24)
+    # The same samples are held out.
+    assert with_them.initial_loss == without.initial_loss
+    assert with_them.loss <= with_them.initial_loss
+    assert with_them.history[-1].calibration_error != without.history[-1].calibration_error
+    for name, mask in with_them.masks.items():
+        assert not more.get_submodule(name).weight[~mask].any()
+
+
+def test_what_can_not_generate_is_refused(toy, cache):
+    masks = prune_layerwise(copy.deepcopy(toy.model), None, "magnitude", density=0.5).masks
+    with pytest.raises(ConfigError, match="the model is Sequential; leave generate out"):
+        recover(toy.model, masks, toy.batches, toy.loss, method="distill", generate=4)
+    with pytest.raises(ConfigError, match="Linear"):
+        generate(nn.Linear(2, 2), 1, 4)
+
+
+def test_the_context_of_the_model_is_respected(model, cache):
+    with pytest.raises(ConfigError, match="context is 128"):
+        generate(model, 1, 129)
