@@ -60,7 +60,7 @@ def minimise_linear(problem: BudgetQUBO, cost: Vector) -> LinearOptimum:
 
 
 def _between(problem: BudgetQUBO, cost: Vector, short: State, full: State) -> State:
-    """Clear ones of ``full`` that are not needed, the most expensive first, then repair."""
+    """Clear needless ones of ``full``, the most expensive per unit first; repair at need."""
     costs, budget, _ = problem.whole
     x = full.copy()
     spare = int(costs[x == 1].sum()) - budget

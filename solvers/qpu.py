@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from problems import CardinalityQUBO
+from problems import BudgetQUBO, CardinalityQUBO
 from problems.penalty import Penalty
 from solvers.adapters.embedding import (
     Chains,
@@ -112,6 +113,22 @@ class Qpu(Penalised):
         """Connect and embed, then sample as in :class:`Penalised`."""
         if self.sampler is not None and self.embedding is not None:
             return super().run(problem, request)
+        return self._connected(problem, request, lambda ready: ready.run(problem, request))
+
+    def run_budget(self, problem: BudgetQUBO, request: Request) -> Outcome:
+        """Connect and embed a complete graph, then sample as in :class:`Penalised`.
+
+        The square of the budget couples all variables.
+        """
+        if self.sampler is not None and self.embedding is not None:
+            return super().run_budget(problem, request)
+        complete = CardinalityQUBO(np.zeros((problem.n, problem.n)), 0)
+        return self._connected(complete, request, lambda ready: ready.run_budget(problem, request))
+
+    def _connected(
+        self, problem: CardinalityQUBO, request: Request, run: Callable[[Qpu], Outcome]
+    ) -> Outcome:
+        """Run with a sampler and an embedding of a problem's couplings."""
         sampler = (
             call_within(request, lambda: open_sampler("DWaveSampler"))
             if self.sampler is None
@@ -126,7 +143,7 @@ class Qpu(Penalised):
                 embedding = self._embed(problem, sampler, request)
             seconds = time.perf_counter() - begin
             ready = dataclasses.replace(self, sampler=sampler, embedding=embedding)
-            outcome = ready.run(problem, request)
+            outcome = run(ready)
             outcome.build_seconds += seconds
             return outcome
         finally:

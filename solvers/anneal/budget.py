@@ -102,7 +102,7 @@ class Model:
         return y, float(multiplier[0]) / self.unit
 
     def multiplier(self, x: State) -> float:
-        """Energy of a unit of saving at a state: that of the most expensive exchange not made."""
+        """Energy of a whole unit of saving at a state, from the most expensive ones."""
         able = self.costs > 0
         rates = self.fields(x)[able] / self.costs[able]
         chosen = np.sort(rates[x[able] == 1])

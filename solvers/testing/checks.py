@@ -175,10 +175,13 @@ def check_budgets(case: Case) -> None:
 
 
 def _check_budget_in_time(case: Case) -> None:
-    """Check the time limit on a larger problem with a budget."""
+    """Check the time limit on a larger problem with a budget.
+
+    An enumeration has more states than with a cardinality, so n stays below ``max_n``.
+    """
     if not case.can.time_limit:
         return
-    n = min(case.large_n, case.can.max_n or case.large_n)
+    n = min(case.large_n, (case.can.max_n or case.large_n) * 3 // 4)
     rng = np.random.default_rng(31)
     A, linear = rng.normal(size=(max(1, n // 4), n)), rng.normal(size=n)
     costs = rng.integers(1, 9, n)
