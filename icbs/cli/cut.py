@@ -85,6 +85,8 @@ def cut(
         "to the largest",
         f"small model in {written}",
     ]
+    if onnx is not None:
+        lines.append(f"ONNX file in {onnx}")
     if (why := refusal(small)) is not None:
         lines.append(why)
     for line in lines:
