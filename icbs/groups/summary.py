@@ -34,7 +34,9 @@ NAMES = {"macs": "MACs"}
 def in_words(facts: Mapping[str, Any]) -> str:
     """Describe the kept groups, from the figures of :func:`summarise`."""
     counts = [f"{kept:,} of {total:,} {kind}" for kind, (total, kept) in facts["kinds"].items()]
-    shares = [f"{share:.1%} of the {NAMES.get(name, name)}" for name, share in facts["shares"].items()]
+    shares = [
+        f"{share:.1%} of the {NAMES.get(name, name)}" for name, share in facts["shares"].items()
+    ]
     words = f"{' and '.join(counts)} kept (density {facts['density']:.4f})"
     if not facts["cut"]:
         return f"{words}; masks only: the model is not smaller before weights are packed"
