@@ -4,7 +4,7 @@ Half of the heads and half of the neurons of each layer are cut from all-MiniLM-
 fetch minilm``); which ones doesn't matter for speed. Models are called in turn. Writes a Markdown
 table to ``benchmarks/results/structure_speed.md``.
 
-    python benchmarks/structure_speed.py --threads 2
+    python benchmarks/structure_speed.py --threads 1 2
 """
 
 from __future__ import annotations
@@ -54,29 +54,27 @@ def rows(
     inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
     share = count(small, inputs).macs / count(model, inputs).macs
     found = {"PyTorch": model_latencies({"dense": model, "cut": small}, inputs, rounds)}
-    if not (folder / "cut.onnx").exists():
-        for name, one in (("dense", model), ("cut", small)):
-            export_onnx(one, inputs, folder / f"{name}.onnx")
+    for name, one in (("dense", model), ("cut", small)):
+        export_onnx(one, inputs, folder / f"{name}.onnx")  # of this length
     sessions = {name: OnnxModel(folder / f"{name}.onnx") for name in ("dense", "cut")}
     calls = {name: (lambda run=run: run(inputs)) for name, run in sessions.items()}
     found["ONNX Runtime"] = latencies(calls, rounds)
     for runtime, seconds in found.items():
         dense, less = (1e3 * seconds[name] for name in ("dense", "cut"))
         yield (
-            f"| {runtime} | {batch} × {length} | {share:.3f} | {dense:.1f} | {less:.1f} "
-            f"| {dense / less:.2f}× |"
+            f"| {runtime} | {torch.get_num_threads()} | {batch} × {length} | {share:.3f} "
+            f"| {dense:.1f} | {less:.1f} | {dense / less:.2f}× |"
         )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--lengths", type=int, nargs="+", default=[128])
+    parser.add_argument("--lengths", type=int, nargs="+", default=[32, 128])
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     model = encoder()
     small = halved(model, {"input_ids": torch.randint(30_000, (1, 8))})
     lines = [
@@ -85,15 +83,17 @@ def main() -> None:
         "all-MiniLM-L6-v2 without every second head and neuron: "
         f"{sum(p.numel() for p in small.parameters()):,} of "
         f"{sum(p.numel() for p in model.parameters()):,} parameters. Medians of {options.rounds} "
-        f"calls in turn, {options.threads} threads, torch {torch.__version__}, "
-        f"{platform.machine()}. Written by `benchmarks/structure_speed.py`.",
+        f"calls in turn, torch {torch.__version__}, {platform.machine()}, a busy machine: compare "
+        "times within a row alone. Written by `benchmarks/structure_speed.py`.",
         "",
-        "| runtime | samples × tokens | MACs, share | dense, ms | cut, ms | speed-up |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
+        "| runtime | threads | samples × tokens | MACs, share | dense, ms | cut, ms | speed-up |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: |",
     ]
     with tempfile.TemporaryDirectory() as folder:
-        for length in options.lengths:
-            lines += rows(model, small, length, options.batch, options.rounds, Path(folder))
+        for threads in options.threads:
+            torch.set_num_threads(threads)
+            for length in options.lengths:
+                lines += rows(model, small, length, options.batch, options.rounds, Path(folder))
     options.out.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
