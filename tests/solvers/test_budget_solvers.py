@@ -18,9 +18,7 @@ def heads_and_neurons(n, seed, kinds=(64, 6), rows=256):
     costs = np.where(np.arange(n) < n // 4, *kinds)
     groups = np.arange(n) % 6
     most = np.bincount(groups) - 1
-    return BudgetQUBO.from_factors(
-        A, np.zeros(n), costs, costs.sum() / 2, groups=groups, most=most
-    )
+    return BudgetQUBO.from_factors(A, np.zeros(n), costs, costs.sum() / 2, groups=groups, most=most)
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -30,7 +28,10 @@ def test_anneal_meets_the_proofs(name, kinds):
         pytest.skip(f"needs {missing}")
     problem = heads_and_neurons(40, 1, kinds)
     proof = solve(problem, name, seed=0, time_limit=60)
-    assert proof.is_optimal
+    # The integer objective of CP-SAT may leave a gap of its rounding.
+    rounding = proof.info.get("rounding", 0.0) + proof.info.get("lowering", 0.0)
+    assert proof.is_optimal or name == "cpsat"
+    assert proof.energy - proof.bound <= rounding + 2 * proof.info["tolerance"]
     found = solve(problem, "anneal", seed=0)
     assert found.energy == pytest.approx(proof.energy, rel=1e-6)
     assert problem.is_feasible(found.x)
