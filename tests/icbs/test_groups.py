@@ -363,7 +363,7 @@ def test_what_the_model_does_not_allow_is_refused_before_work():
     with pytest.raises(LayerError, match="kernels larger"):
         Pruner(groups="kernels", density=0.5).prune(model, batches, LOSS)
     with pytest.raises(UnsupportedError, match="can't hold a budget"):
-        Pruner(groups="neurons", budget={"macs": 0.5}, solver="tabu").prune(model, batches, LOSS)
+        Pruner(groups="neurons", budget={"macs": 0.5}, solver="qaoa").prune(model, batches, LOSS)
     with pytest.raises(LayerError, match="heads"):
         Pruner(groups="heads", density=0.5).prune(model, batches, LOSS)
 
