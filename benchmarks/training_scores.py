@@ -33,9 +33,9 @@ from problems.files import write_text
 DENSITIES = (0.3, 0.1, 0.05, 0.02)
 AVERAGES = ("uniform", "linear", "exponential")
 SCORES = {
-    "magnitude": "`|w|` of the last weights",
-    **{f"average {kind}": f"`|W̄|`, {kind}" for kind in AVERAGES},
-    "stability uniform": "`|W̄| / std(W)`, uniform",
+    "magnitude": "magnitude of the last weights",
+    **{f"average {kind}": f"magnitude of the average, {kind}" for kind in AVERAGES},
+    "stability uniform": "the same, over the spread, uniform",
     "gradients snip": "SNIP, summed over training",
     "gradients momentum": "SNIP with momentum 0.9",
 }
@@ -188,7 +188,7 @@ def _masks_table(rows: list[dict[str, Any]]) -> list[str]:
     dense = [row["accuracy"] for row in rows if row["score"] == "dense"]
     text = [
         f"{len(dense)} seeds, a record after each epoch; dense {_mean(dense)}. Differences from "
-        "`|w|` of the same seed in brackets.",
+        "magnitude with the same seed in brackets.",
         "",
         "| score | " + " | ".join(map(str, DENSITIES)) + " |",
         "| --- |" + " ---: |" * len(DENSITIES),

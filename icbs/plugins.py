@@ -128,6 +128,23 @@ SCORES: Registry[Any] = Registry(
 """``score(layer, pass_info, generator)``, or a class of such scores made with the settings; see
 :mod:`icbs.selection.scores`."""
 
+_GROUPS = "icbs.groups"
+GROUP_SCORES: Registry[Any] = Registry(
+    "score of groups",
+    "icbs.group_scores",
+    {
+        "fisher": f"{_GROUPS}.scores:fisher",
+        "magnitude": f"{_GROUPS}.scores:magnitude",
+        "gradient": f"{_GROUPS}.scores:gradient",
+        "taylor": f"{_GROUPS}.scores:taylor",
+        "random": f"{_GROUPS}.scores:random",
+        "apoz": f"{_GROUPS}.activations:apoz",
+        "flap": f"{_GROUPS}.activations:flap",
+        "slimming": f"{_GROUPS}.slimming:slimming",
+    },
+)
+"""``score(information)``; see :mod:`icbs.groups.scores`."""
+
 _RULES = "icbs.acceptance"
 ACCEPTANCES: Registry[Any] = Registry(
     "acceptance",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from icbs import parallel
 from icbs.blocks.block import Block, build_block
 from icbs.blocks.solving import check_solver, check_whole_model, choose_solver, solve_blocks
-from icbs.config import LayerSettings, PrunerConfig, RunFolderSettings, StartSettings
+from icbs.config import GroupSettings, LayerSettings, PrunerConfig, RunFolderSettings, StartSettings
 from icbs.curvature.passes import Pass
 from icbs.data.objective import Loss
 from icbs.errors import ConfigError
@@ -28,18 +28,19 @@ from icbs.run.loop import Callback, run_passes
 from icbs.run.progress_lines import progress_printer
 from icbs.run.result import Result
 from icbs.run.run_folder import RunFolder
-from icbs.run.start import check_masks, start_run
+from icbs.run.start import check_given, start_run
 from icbs.run.state import RunState
 from icbs.run.weight_update import WeightUpdate
-from icbs.selection.allocation import adopt
 from icbs.selection.schedule import visit_order
 from icbs.selection.scores import check_layers
 from icbs.selection.selector import make_selector
+from icbs.structure.dimension import Dimension
 from solvers import Solution, SolverError
 
 #: Settings of the initial masks and of the sampling, which a resumed run can't change.
 _FIXED = {
     *LayerSettings.model_fields,
+    *GroupSettings.model_fields,
     *StartSettings.model_fields,
     *("paper", "fix_prune", "fix_keep", "seed", "acceptance_samples"),
 }
@@ -105,6 +106,7 @@ class Pruner:
         progress: bool | None = None,
         update: WeightUpdate | None = None,
         about: Mapping[str, Any] | None = None,
+        dimensions: Sequence[Dimension] | None = None,
     ) -> Result:
         """Prune the model in place; surviving weights keep their values, unless ``weights`` is set.
 
@@ -139,6 +141,9 @@ class Pruner:
             are kept if the held-out loss does not increase; see :mod:`icbs.run.weight_update`.
         about : mapping, optional
             Notes stored in the run folder's manifest, for a later resumption.
+        dimensions : sequence of Dimension, optional
+            With ``groups``: dimensions of a model that can't be traced; by default they are
+            found (:func:`icbs.structure.find.find_dimensions`).
 
         Returns
         -------
@@ -167,14 +172,12 @@ class Pruner:
         update = self._update(update)
         held = nullcontext() if run is None else RunFolder.new(run)
         with evaluation_mode(model) as plain, held as folder:
-            context = RunContext.prepare(plain, batches, loss, self.config)
-            check_whole_model(self.solver, self.config, context.layers)
+            context = RunContext.prepare(plain, batches, loss, self.config, dimensions=dimensions)
+            check_whole_model(self.solver, self.config, context)
             check_layers(self.selector.score, context.layers)
-            context.executor = executor
-            if masks is not None and self.config.allocation != "uniform":
-                adopt(context.layers, masks)
+            context.executor, context.solver = executor, self.solver
             if masks is not None:
-                check_masks(masks, context.layers, self.config.pattern)
+                check_given(context, masks)
             if folder is not None:
                 folder.create(context, about or {}, masks)
             try:
@@ -197,6 +200,7 @@ class Pruner:
         executor: Executor | None = None,
         progress: bool | None = None,
         update: WeightUpdate | None = None,
+        dimensions: Sequence[Dimension] | None = None,
         **changes: Any,
     ) -> Result:
         """Continue an interrupted run from its last checkpoint.
@@ -210,7 +214,7 @@ class Pruner:
             Folder of the run.
         model, batches, loss
             As given to :meth:`prune`; the model is the dense one.
-        callback, executor, progress, update : optional
+        callback, executor, progress, update, dimensions : optional
             As for :meth:`prune`.
         **changes
             Settings that differ from the recorded ones, such as a larger ``passes``. They
@@ -240,10 +244,10 @@ class Pruner:
             update = pruner._update(update)
             # Another memory limit or batch size gives another plan, and different rounding.
             plan = folder.plan() if set(changes) <= _PLANNED else None
-            context = RunContext.prepare(plain, batches, loss, pruner.config, plan)
-            check_whole_model(pruner.solver, pruner.config, context.layers)
+            context = RunContext.prepare(plain, batches, loss, pruner.config, plan, dimensions)
+            check_whole_model(pruner.solver, pruner.config, context)
             check_layers(pruner.selector.score, context.layers)
-            context.executor = executor
+            context.executor, context.solver = executor, pruner.solver
             folder.check(context)
             state = folder.load(context)
             if state is None:
@@ -313,9 +317,10 @@ class Pruner:
 
     def look(self, context: RunContext, state: RunState, layers: Sequence[Layer]) -> Pass:
         """Take one forward and backward pass and select a block for each of ``layers``."""
+        selector = context.selector or self.selector
 
         def select(pass_info: Pass) -> dict[str, Gates]:
-            return self.selector.select(layers, pass_info, state.tabus, state.generator)
+            return selector.select(layers, pass_info, state.tabus, state.generator)
 
         pass_info = context.take_pass(state.generator, state.samples_seen, select)
         state.num_samples = pass_info.count
@@ -390,6 +395,7 @@ def make_blocks(
     pruner = Pruner(**settings)
     with evaluation_mode(copy.deepcopy(inside(model))) as subject:
         context = RunContext.prepare(subject, batches, loss, pruner.config)
+        context.solver = pruner.solver
         state = start_run(context)
         for _ in range(after):
             pruner.step(context, state)

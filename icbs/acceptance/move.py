@@ -42,10 +42,10 @@ class Move:
     @classmethod
     def of(cls, block: Block, answer: Answer) -> Move:
         """Build the move from an answer."""
-        answer = _checked(block, answer)
         x, energy = block.start, 0.0
+        answer = _checked(block, answer)
         if isinstance(answer, Solution) and answer.x is not None:
-            x, energy = answer.x, answer.energy
+            x, energy = block.within_budget(answer.x, answer.energy)
         moved = np.flatnonzero(x != block.start)
         changes = block.gates.changes(moved, x.astype(bool)[moved])
         return cls(block, answer, energy, block.predicted(x, energy), changes, len(moved))
@@ -73,7 +73,7 @@ class Move:
             samples=state.num_samples,
             layer=self.block.name,
             n=self.block.problem.n,
-            k=self.block.problem.k,
+            k=self.block.pruned,
             moved=self.size,
             predicted=self.predicted,
             actual=actual,
@@ -104,6 +104,6 @@ def _checked(block: Block, answer: Answer) -> Answer:
             f"solver {name!r} returned {len(answer.samples)} states, and none has the right "
             f"number of ones (it stopped by: {answer.stop.value})"
         )
-    if not block.keeps_counts(answer.x):
+    if not block.keeps_counts(block.within_budget(answer.x, 0.0)[0]):
         return BackendError(f"solver {name!r} returned a state that would change the density")
     return answer

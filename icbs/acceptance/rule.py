@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from icbs.acceptance.candidates import best_move
 from icbs.acceptance.damping import Damping
 from icbs.acceptance.idle import AT_REST, IDLE, count_idle, warn_idle
 from icbs.acceptance.move import Answer, Move
@@ -62,7 +63,9 @@ class AcceptanceRule(ABC):
             Predicted and measured change of the loss, and whether the move was accepted, for each
             block.
         """
-        moves = [Move.of(block, answer) for block, answer in zip(blocks, answers, strict=True)]
+        number = context.config.candidates
+        pairs = zip(blocks, answers, strict=True)
+        moves = [best_move(context, block, answer, number) for block, answer in pairs]
         rows = self.decide(context, state, moves)
         if rows and not any(row.moved or row.failure for row in rows):
             self._nothing_moved(context, state, blocks, rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from torch import Tensor
 from icbs.curvature.source import QuadraticModel
 from icbs.model.gates import Gates
 from icbs.model.layer import Layer
-from problems import CardinalityQUBO
+from problems import BudgetQUBO, CardinalityQUBO
 from problems.read_only import read_only
 
 Float = npt.NDArray[np.float64]
@@ -43,7 +44,7 @@ class Block:
     gates: Gates
     start: npt.NDArray[np.uint8]
     """Current state, 1 = pruned, shape (n,), read-only; its energy is 0."""
-    problem: CardinalityQUBO
+    problem: CardinalityQUBO | BudgetQUBO
     penalty: Float
     """Ridge λω, shape (n,): part of the energy, but not of the predicted change."""
     others: Sequence[Quadratic] = ()
@@ -95,9 +96,29 @@ class Block:
         }
 
     def keeps_counts(self, x: npt.NDArray[np.uint8]) -> bool:
-        """Whether a state prunes as many gates of each group as the current state does."""
+        """Whether a state has as many pruned gates of each group as now, or is in the budget."""
+        if self.gates.limits is not None:
+            return self.gates.limits.allows(x)
         binary = x.shape == self.start.shape and bool(((x == 0) | (x == 1)).all())
         return binary and np.array_equal(self._count(x), self._counts)
+
+    @property
+    def pruned(self) -> int:
+        """Number of pruned gates in the current state."""
+        return int(self.start.sum())
+
+    def within_budget(
+        self, x: npt.NDArray[np.uint8], energy: float
+    ) -> tuple[npt.NDArray[np.uint8], float]:
+        """Return a state whose true cost is within the budget, and its energy.
+
+        A block without a budget returns the state given.
+        """
+        limits, problem = self.gates.limits, self.problem
+        if limits is None or not isinstance(problem, BudgetQUBO) or limits.holds(x):
+            return x, energy
+        found = limits.repaired(x, problem)
+        return found, float(problem.energy(found))
 
     def _count(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         return np.bincount(self._groups[x != 0], minlength=self.problem.num_groups)
@@ -121,6 +142,7 @@ def build_block(
     gamma: float = 1.0,
     kappa: float = 1.0,
     ridge: float = 0.0,
+    ones: npt.NDArray[np.int64] | None = None,
 ) -> Block:
     """Sum quadratic models of gates into a cardinality-constrained QUBO.
 
@@ -147,10 +169,11 @@ def build_block(
         κ, weight of the curvature of the loss; see ``PrunerConfig.curvature_weight``.
     ridge : float, default 0
         λ.
+    ones : array of int, optional
+        Number of pruned gates of each group; by default that of the current state.
     """
     weights = [part.weights.double() for part in gates.parts]
     start = gates.closed()
-    groups, k = _cardinalities(gates, start)
     penalty = ridge * gates.total([w**2 for w in weights])
     slope, matrix, others = np.zeros(len(gates)), np.zeros((0, 0)), []
     factors = []
@@ -180,7 +203,7 @@ def build_block(
         factor = factors[0] if len(factors) == 1 else np.concatenate(factors)
         wide = factor.astype(np.float64)
         linear, offset = pieces(2 * (wide.T @ (wide @ x0)))
-        problem = CardinalityQUBO.from_factors(factor, linear, k, groups=groups, offset=offset)
+        problem = constrained_problem(gates, start, factor, linear, offset, ones)
         return Block(gates, start, problem, penalty, kappa=kappa)
     if not len(matrix):
         matrix = np.zeros((len(gates), len(gates)))
@@ -188,10 +211,32 @@ def build_block(
         wide = factor.astype(np.float64)
         matrix = matrix + 2 * (wide.T @ wide)
     linear, offset = pieces(matrix @ x0)
-    problem = CardinalityQUBO(0.5 * matrix + np.diag(linear), k, groups=groups, offset=offset)
+    problem = constrained_problem(gates, start, 0.5 * matrix + np.diag(linear), None, offset, ones)
     # If no term models the loss, the others are the prediction.
     others = others if any(model.models_loss for model in models) else []
     return Block(gates, start, problem, penalty, others, kappa)
+
+
+def constrained_problem(
+    gates: Gates,
+    start: npt.NDArray[np.uint8],
+    coefficients: npt.NDArray[Any],
+    linear: Float | None,
+    offset: float,
+    ones: npt.NDArray[np.int64] | None,
+) -> CardinalityQUBO | BudgetQUBO:
+    """Return the problem of Q, or of a factor and linear terms, with the block's constraint."""
+    if gates.limits is None:
+        groups, k = _cardinalities(gates, start)
+        k = k if ones is None else ones
+        if linear is None:
+            return CardinalityQUBO(coefficients, k, groups=groups, offset=offset)
+        return CardinalityQUBO.from_factors(coefficients, linear, k, groups=groups, offset=offset)
+    limits = gates.limits
+    constraint: Any = {"groups": limits.sets, "most": limits.most, "offset": offset}
+    if linear is None:
+        return BudgetQUBO(coefficients, limits.costs, limits.budget, **constraint)
+    return BudgetQUBO.from_factors(coefficients, linear, limits.costs, limits.budget, **constraint)
 
 
 def _dense(model: QuadraticModel) -> Float:

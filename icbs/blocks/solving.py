@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from icbs import parallel, streams
 from icbs.blocks.block import Block
 from icbs.config import PrunerConfig
-from icbs.model.layer import Layer
 from solvers import Solution, Solver, SolverError, UnsupportedError, get, names, solve_each
 from solvers.errors import wrap_errors
 from solvers.solve import resolve
 from solvers.validation import is_plain
+
+if TYPE_CHECKING:
+    from icbs.run.context import RunContext
 
 
 def choose_solver(solver: Any, options: dict[str, Any]) -> tuple[Solver, str, dict[str, Any]]:
@@ -79,33 +81,52 @@ def check_solver(solver: Solver, config: PrunerConfig) -> None:
         raise UnsupportedError(
             f"solver {solver.name!r} can't honour a time limit; leave solver_time_limit out"
         )
+    if config.candidates > 1 and not can.num_reads:
+        raise UnsupportedError(
+            f"candidates is {config.candidates}, and solver {solver.name!r} returns one state; "
+            "leave candidates out, or choose anneal"
+        )
     if parallel.rank() == 0:  # the only process that solves
         with wrap_errors(solver.name, "is not ready"):
             solver.check_ready()
 
 
-def check_whole_model(solver: Solver, config: PrunerConfig, layers: Sequence[Layer]) -> None:
-    """Refuse a solver that does not support a block of all weights, if ``block_size="all"``.
+def check_whole_model(solver: Solver, config: PrunerConfig, context: RunContext) -> None:
+    """Refuse a solver that does not support a block of all gates, if ``block_size="all"``.
 
     Raises
     ------
     UnsupportedError
         Naming the setting to change.
     """
-    if config.block_size != "all":
-        return
-    can, size = solver.capabilities, sum(layer.size for layer in layers)
-    if can.max_n is not None and size > can.max_n:
+    layers, grouping = context.layers, context.grouping
+    if grouping is None:
+        if config.block_size != "all":
+            return
+        size, what = sum(layer.size for layer in layers), "weights"
+        several = config.constraint != "layer" or (
+            len(layers) > 1 and config.allocation != "global"
+        )
+    else:
+        size, what = grouping.count, "groups"
+        several = len(grouping.pools) > 1
+        if grouping.budget is not None and not solver.capabilities.budgets:
+            able = ", ".join(name for name in names() if get(name).capabilities.budgets)
+            raise UnsupportedError(
+                f"solver {solver.name!r} can't hold a budget; choose one that can ({able}), or "
+                "set density instead"
+            )
+    can = solver.capabilities
+    if config.block_size == "all" and can.max_n is not None and size > can.max_n:
         raise UnsupportedError(
-            f"block_size='all' makes one problem of {size:,} weights, and solver "
+            f"block_size='all' makes one problem of {size:,} {what}, and solver "
             f"{solver.name!r} takes at most {can.max_n}; set block_size={can.max_n} or less, or "
             "choose another solver"
         )
-    several = config.constraint != "layer" or (len(layers) > 1 and config.allocation != "global")
     if several and not can.groups:
         raise UnsupportedError(
-            f"block_size='all' keeps one count for each layer, and solver {solver.name!r} holds "
-            "one in all; use allocation='global' and constraint='layer'"
+            f"one block keeps one count for each layer or dimension, and solver {solver.name!r} "
+            "holds one in all; use allocation='global' and constraint='layer'"
         )
 
 
@@ -138,6 +159,8 @@ def solve_blocks(
         request["time_limit"] = config.solver_time_limit
     if can.seed:
         request["seed"] = streams.solver_seed(config.seed, step)
+    if config.candidates > 1 and can.num_reads:
+        request["num_reads"] = config.candidates
     if can.initial_state:
         request["initial_state"] = [block.start for block in blocks]
     problems = [block.problem for block in blocks]

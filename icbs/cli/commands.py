@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 from icbs.cli.blocks import blocks
 from icbs.cli.compare import compare
 from icbs.cli.compress import compress, expand
+from icbs.cli.cut import cut
 from icbs.cli.demo import demo
 from icbs.cli.export import export
 from icbs.cli.fetch import fetch
@@ -66,6 +67,7 @@ PANELS = {
         search,
         resume,
         recover,
+        cut,
         report,
         watch,
         layers,

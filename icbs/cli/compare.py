@@ -226,12 +226,12 @@ def _summarise(
     console: Console, campaign: Campaign, table: DataFrame, overhead: float | None
 ) -> None:
     """Print a line for each solver, the best first."""
+    from rich.table import Table
     from rich.text import Text
 
-    from icbs.report.screen import plain_table
     from solvers.comparison.measures import HEADINGS, spelled, summary
 
-    shown = plain_table(
+    shown = Table(
         title=f"{len(campaign.cases)} problems, {campaign.config.time_limit:g} s a run",
         caption="gap = (E - best) / (start - best); primal integral: its mean over the time",
     )

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 LANGUAGE = "language_model"
 DEFAULTS = Path(__file__).parents[1] / "zoo" / "language_model.yaml"
 """Settings for language models without --config."""
+GROUP_DEFAULTS = DEFAULTS.with_name("language_model_groups.yaml")
+"""Those with --groups."""
 
 WHAT, MORE = "Model and data (--model, --task or --config)", "Other settings, and results"
 #: Headings of the groups of settings (:mod:`icbs.config.groups`) that have flags.
-LAYERS, START, BLOCKS = "Layers and density", "Initial masks", "Blocks"
+LAYERS, GROUPS = "Layers and density", "Groups of weights"
+START, BLOCKS = "Initial masks", "Blocks"
 WEIGHTS = "Weights"
 STEPS = "Method and steps of the density"
 SOLVER, BUDGET, RUN_FOLDER = "Solver", "Budget and numbers", "Run folder"
@@ -109,11 +112,29 @@ def prune(
             rich_help_panel=LAYERS,
         ),
     ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            help="Groups pruned as a whole: heads, neurons, channels, blocks (which 'icbs cut' "
+            "removes), kernels, strided, or tiles such as 4x1; joined by commas.",
+            show_default="single weights",
+            rich_help_panel=GROUPS,
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="With --groups, instead of --density: macs=0.5, parameters=0.5 or latency=0.6.",
+            show_default="none",
+            rich_help_panel=GROUPS,
+        ),
+    ] = None,
     initial: Annotated[
         str | None,
         typer.Option(
-            help="Score of the initial masks: magnitude, wanda, gradient, random or exchange.",
-            show_default="magnitude; with --model exchange",
+            help="Score of the initial masks: magnitude, wanda, gradient, random or exchange; "
+            "with --groups fisher and others.",
+            show_default="magnitude; with --model exchange; with --groups fisher",
             rich_help_panel=START,
         ),
     ] = None,
@@ -246,7 +267,8 @@ def prune(
     """Prune a model with iCBS; 'icbs resume' continues an interrupted run.
 
     For example: icbs prune --task garment --density 0.1, or
-    icbs prune --model smollm2-135m --text wikipedia --density 0.5
+    icbs prune --model smollm2-135m --text wikipedia --density 0.5, or
+    icbs prune --task deit --groups heads,neurons --budget macs=0.7
     """
     from icbs.cli.config_file import Settings, parse_assignments, read_yaml
     from icbs.errors import ConfigError
@@ -276,11 +298,13 @@ def prune(
             )
         task = LANGUAGE
     if task == LANGUAGE:
-        config = config or DEFAULTS
+        config = config or (DEFAULTS if groups is None else GROUP_DEFAULTS)
     flags = {
         "task": task,
         **{f"task_options.{name}": value for name, value in language_options.items()},
         "pruner.density": density,
+        "pruner.groups": groups,
+        "pruner.budget": budget,
         "pruner.passes": passes,
         "pruner.time_limit": time_limit,
         "pruner.solver": solver,
@@ -335,6 +359,19 @@ def _steps(text: str) -> int | list[float]:
         ) from None
 
 
+def check_groups_of(chosen: Settings) -> None:
+    """Refuse options that don't apply to groups of weights.
+
+    Raises
+    ------
+    ConfigError
+    """
+    from icbs.errors import ConfigError
+
+    if chosen.pruner.groups is not None and chosen.enumerate_masks:
+        raise ConfigError("--enumerate evaluates masks of single weights; leave out --groups")
+
+
 def _prune(chosen: Settings, targets: list[str], *, dashboard: bool) -> None:
     """Prune with validated settings."""
     from icbs.cli.followers import Followers
@@ -359,8 +396,11 @@ def _prune(chosen: Settings, targets: list[str], *, dashboard: bool) -> None:
     followers = Followers(console, targets, dashboard=dashboard)
     options = {name: absolute_paths(value) for name, value in chosen.task_options.items()}
     work = open_task(console, chosen.task, options)
-    layers = find_layers(work.model, chosen.pruner)  # checks them before the evaluation
-    dense_task = DenseTask.of(work, layers, chosen.pruner) if chosen.enumerate_masks else None
+    check_groups_of(chosen)
+    dense_task = None
+    if chosen.pruner.groups is None:
+        layers = find_layers(work.model, chosen.pruner)  # checks them before the evaluation
+        dense_task = DenseTask.of(work, layers, chosen.pruner) if chosen.enumerate_masks else None
     dense = work.evaluate(work.model)
     folder = chosen.run or new_folder(Path("runs"))
     evaluator = Evaluator(work.evaluate, chosen.evaluate_every, folder)

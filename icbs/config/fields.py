@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter
 
 from icbs.config.constraints import parse_pattern
+from icbs.config.group_kinds import read_budget, read_groups
 from icbs.config.names import NameOf
 
 _BYTES = TypeAdapter(ByteSize)
@@ -99,3 +100,5 @@ SaveBlocks = Annotated[int | str, BeforeValidator(_save_blocks)]
 BlockSize = Annotated[int | Literal["all"], BeforeValidator(_block_size)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+GroupKinds = Annotated[list[str], BeforeValidator(read_groups)]
+GroupBudget = Annotated[dict[str, float], BeforeValidator(read_budget)]

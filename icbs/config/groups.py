@@ -18,6 +18,8 @@ from icbs.config.fields import (
     Count,
     CurvatureName,
     Densities,
+    GroupBudget,
+    GroupKinds,
     InitialName,
     Memory,
     OpenShare,
@@ -108,6 +110,35 @@ class LayerSettings(Group):
                 f"{', '.join(map(brief, wanted))}; leave density and densities out"
             )
         return given | {"density": pattern.density}
+
+
+class GroupSettings(Group):
+    """Groups of weights."""
+
+    groups: Annotated[
+        GroupKinds | None,
+        Unit("heads, neurons, channels, blocks, kernels, strided, or tiles such as 4x1"),
+    ] = None
+    """Groups of weights that are pruned as a whole; by default each weight by itself.
+
+    ``heads`` (with grouped-query attention, keys and values with all their queries), ``neurons``,
+    ``channels`` and ``blocks`` can be cut out: the model becomes smaller and faster (``icbs
+    cut``). Several are joined by commas: ``heads,neurons``. ``kernels``, ``strided`` (positions
+    of the kernels of an input map, ``strided:S`` for another stride than their width) and tiles
+    of outputs by inputs (``4x1``) are masks only. ``density`` then counts groups.
+    """
+    budget: Annotated[GroupBudget | None, Unit("macs, parameters or latency: share")] = None
+    """Budget of the kept groups instead of ``density``: a share of the dense model's cost.
+
+    ``macs=0.5`` halves the multiplications of the whole model, including the parts that are not
+    pruned. Groups compete over the whole model, each at its cost.
+    """
+    candidates: Annotated[Count, Unit("states")] = 1
+    """Best states of the solver that are tried on the held-out samples; the best is taken.
+
+    States of slightly higher energy often have a lower loss. Needs a solver that returns several
+    states, such as ``anneal``, and as many evaluations of the held-out loss.
+    """
 
 
 class StartSettings(Group):

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from icbs.plugins import ACCEPTANCES, CURVATURES, SCORES
+from icbs.plugins import ACCEPTANCES, CURVATURES, GROUP_SCORES, SCORES
 from problems.suggest import did_you_mean
 
 
@@ -19,9 +19,12 @@ def known_names(kind: str) -> tuple[str, ...]:
     ----------
     kind : {"initial", "selection", "curvature", "acceptance"}
     """
-    if kind in ("initial", "selection"):
+    if kind == "selection":
+        return tuple(SCORES.names())
+    if kind == "initial":
         # "exchange" is not a score but a search: exchanges of weights, layer after layer.
-        return (*SCORES.names(), *(("exchange",) if kind == "initial" else ()))
+        # "qubo" solves the problem of all groups at the dense model.
+        return tuple(dict.fromkeys([*SCORES.names(), "exchange", *GROUP_SCORES.names(), "qubo"]))
     registry = {"curvature": CURVATURES, "acceptance": ACCEPTANCES}[kind]
     return tuple(registry.names())
 

@@ -6,11 +6,13 @@ from typing import Any, Self
 
 from pydantic import ValidationError, model_validator
 
+from icbs.config.group_defaults import adapt_to_groups
 from icbs.config.groups import (
     AcceptanceSettings,
     BlockSettings,
     BudgetSettings,
     CurvatureSettings,
+    GroupSettings,
     LayerSettings,
     PaperSettings,
     RunFolderSettings,
@@ -33,6 +35,7 @@ class PrunerConfig(
     CurvatureSettings,
     BlockSettings,
     StartSettings,
+    GroupSettings,
     LayerSettings,
 ):
     """Settings of :class:`icbs.Pruner`; methods are named as in the paper.
@@ -69,6 +72,11 @@ class PrunerConfig(
                 "allocation='loss' moves weights between layers; leave one of them out"
             )
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_of_groups(cls, given: Any) -> Any:
+        return adapt_to_groups(given) if isinstance(given, dict) else given
 
     @classmethod
     def of(cls, **settings: Any) -> PrunerConfig:

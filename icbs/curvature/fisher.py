@@ -8,7 +8,7 @@ empirical Fisher (Kunstner et al. 2019, arXiv 1905.12558).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from icbs import parallel
 from icbs.curvature.layer_io import Call, Trace, joined
 from icbs.curvature.source import Batch, Collector, CurvatureSource, PassSizes, QuadraticModel
 from icbs.data.positions import Drawn
-from icbs.model.gates import Gates, Part
+from icbs.model.gates import Gates, Part, WidePart
 from icbs.model.layer import Layer
 
 
@@ -113,6 +113,10 @@ class _Gathered(_Rows):
         first = call.start - self.start
         for gates in self.blocks:
             for number, part in gates.of_layer(layer):
+                if isinstance(part, WidePart):
+                    rows = call.gated(part, len(gates)) / (self.stop - self.start) ** 0.5
+                    self.rows[id(gates)][first : first + call.samples] += rows
+                    continue
                 columns = call.columns_of(part)
                 scaled = columns * _scale(part.weights, columns, self.stop - self.start)
                 gates.add_columns(
@@ -166,6 +170,10 @@ class _Held(_Rows):
         factor: Tensor | None = None
         for number, part in enumerate(gates.parts):
             layer = part.layer
+            if isinstance(part, WidePart):
+                rows = self._gated(part, len(gates)) / self._count(layer) ** 0.5
+                factor = rows if factor is None else factor + rows
+                continue
             columns = self._columns(part)
             columns = columns * _scale(part.weights, columns, self._count(layer))
             if part.gate is None and len(gates.parts) == 1:
@@ -176,20 +184,28 @@ class _Held(_Rows):
                 gates.add_columns(number, columns, factor)
         return QuadraticModel(factor=factor, dispersion=self.dispersion)
 
+    def _gated(self, part: WidePart, gates: int) -> Tensor:
+        """Per-sample gradients of gates, of all processes, shape (N, gates)."""
+        return self._summed(part.layer, gates, lambda call: call.gated(part, gates))
+
     def _columns(self, part: Part) -> Tensor:
-        """Per-sample gradients of a part's weights, of all processes, shape (N, m).
+        """Per-sample gradients of a part's weights, of all processes, shape (N, m)."""
+        return self._summed(part.layer, len(part.index), lambda call: call.columns(*part.places))
+
+    def _summed(self, layer: Layer, width: int, of: Callable[[Call | Trace], Tensor]) -> Tensor:
+        """Sum rows over the calls of each sample, of all processes.
 
         A layer without a call for some sample (an expert) has a row of zeros there, so that row i
         belongs to the same sample in all layers.
         """
-        dense = part.layer.dense
+        dense = layer.dense
         rows = dense.new_zeros(
-            self.count, len(part.index), dtype=torch.promote_types(dense.dtype, torch.float32)
+            self.count, width, dtype=torch.promote_types(dense.dtype, torch.float32)
         )
-        for start, calls in self.calls[part.layer.name].items():
+        for start, calls in self.calls[layer.name].items():
             first = self._row(start)
             for call in calls:
-                columns = call.columns(*part.places)
+                columns = of(call)
                 rows[first : first + len(columns)] += columns
         parallel.all_reduce_(rows)
         return rows

@@ -14,7 +14,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from icbs.model.gates import Part
+from icbs.model.gates import Part, WidePart
 from icbs.model.kinds import Kind
 
 MOST = 1 << 23
@@ -62,6 +62,27 @@ class Trace:
             return deltas.T @ inputs
         split = deltas.unflatten(1, (self.groups, -1)), inputs.unflatten(1, (self.groups, -1))
         return torch.einsum("tgr,tgc->grc", *split).flatten(0, 1)
+
+    def gated(self, part: WidePart, gates: int) -> Tensor:
+        """Gradients of each sample with respect to multiplicative gates, shape (N, gates).
+
+        The gradient of a gate is ``Σ w G`` over its weights. If gates are whole inputs, it is
+        ``Σ_t (δ_t W)_c a_tc`` summed over their columns c, and no G is formed.
+        """
+        layer, inputs, deltas = part.layer, self.inputs, self.deltas
+        dense = layer.dense.to(inputs.dtype)
+        found = inputs.new_zeros(len(inputs), gates)
+        if part.columnwise:
+            columns, gate = part.columns
+            return found.index_add_(1, gate, (deltas @ dense * inputs).sum(dim=1)[:, columns])
+        assert part.gate is not None
+        step = max(1, MOST // dense.numel())
+        for start in range(0, len(inputs), step):
+            a = inputs[start : start + step].unflatten(2, (self.groups, -1))
+            d = deltas[start : start + step].unflatten(2, (self.groups, -1))
+            scaled = torch.einsum("ntgo,ntgc->ngoc", d, a).flatten(1, 2) * dense
+            found[start : start + step].index_add_(1, part.gate, scaled.flatten(1)[:, part.index])
+        return found
 
     def projected(self, left: Tensor, right: Tensor) -> Tensor:
         """Per-sample gradients G as ``Σ_rc left[r, p] G[r, c] right[c, p]``, shape (N, p).
@@ -148,6 +169,16 @@ class Call:
         if self._last is None or self._last[0] is not part:
             self._last = part, self.columns(*part.places)
         return self._last[1]
+
+    def sum_of(self, part: Part) -> Tensor:
+        """Gradients of the weights of a part, summed over samples, shape (m,)."""
+        if isinstance(part, WidePart):
+            return self.gradient_sum().flatten()[part.index]
+        return self.columns_of(part).sum(dim=0)
+
+    def gated(self, part: WidePart, gates: int) -> Tensor:
+        """Gradients of each sample with respect to gates; see :meth:`Trace.gated`."""
+        return joined([trace.gated(part, gates) for trace in self.parts()])
 
     def gradient_sum(self) -> Tensor:
         """Gradient summed over samples, shape (out, in)."""

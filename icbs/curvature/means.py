@@ -78,7 +78,7 @@ class BlockMeans:
     def add(self, layer: Layer, call: Call) -> None:
         """Add a call's samples."""
         for part, total in self._parts.get(layer.name, ()):
-            total += call.columns_of(part).sum(dim=0)
+            total += call.sum_of(part)
 
     def mean_gradients(self, count: int) -> dict[int, list[Tensor]]:
         """Turn the sums over ``count`` samples, of all processes, into means.

@@ -59,7 +59,7 @@ class Pass:
         found = self.means.get(id(gates))
         if found is not None:
             return found
-        return [self.gradients[part.layer.name][part.places] for part in gates.parts]
+        return [self.gradients[part.layer.name].flatten()[part.index] for part in gates.parts]
 
     def models(self, gates: Gates) -> list[QuadraticModel]:
         """Quadratic models of a block, which are to be summed, with their gradients.

@@ -53,7 +53,8 @@ class Memo:
 
     def changed(self, rows: Tensor, columns: Tensor, change: Tensor) -> Memo | None:
         """Return the memo after a change of weights at (rows, columns); None if not possible."""
-        if self.inputs is None:
+        # Each weight costs a row of the inputs: for many weights, the whole layer is cheaper.
+        if self.inputs is None or len(rows) > 8 * max(len(self.inputs), len(self.outputs)):
             return None
         outputs = self.outputs.clone()
         outputs.index_add_(0, rows, self.inputs[columns].mul_(change[:, None]))

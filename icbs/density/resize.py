@@ -77,7 +77,7 @@ def resize_masks(
     layers = find_layers(model, config)
     ranks = {layer.name: _rank(layer, masks[layer.name], norms[layer.name]) for layer in layers}
     keep = {layer.name: layer.num_keep for layer in layers}
-    if config.allocation == "global":
+    if config.allocation != "uniform":
         shared = [x for x in layers if density_of(x.name, x.module, config) is None]
         counts = threshold(
             [_relative(ranks[x.name]) for x in shared],

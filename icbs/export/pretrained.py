@@ -39,7 +39,7 @@ def save_pruned(model: nn.Module, folder: Path) -> Path:
     if not hasattr(model, "save_pretrained"):
         with atomic(folder / PLAIN) as temporary:
             if base is None:
-                _save_plain(model, temporary)
+                save_plain(model, temporary)
             else:
                 _save_copies(base, temporary)
         return folder / PLAIN
@@ -59,8 +59,8 @@ def save_pruned(model: nn.Module, folder: Path) -> Path:
     return target
 
 
-def _save_plain(model: nn.Module, path: Path) -> None:
-    """Write the state dict of any module."""
+def save_plain(model: nn.Module, path: Path) -> None:
+    """Write the state dict of any module to a safetensors file."""
     state = model.state_dict()
     try:
         if all(isinstance(value, Tensor) for value in state.values()):

@@ -13,6 +13,7 @@ from torch import nn
 from icbs.config import LayerSettings
 from icbs.errors import DensityWarning
 from icbs.formatting import counted
+from icbs.groups.summary import in_words as groups_in_words
 from icbs.model.adapters import adapters_in
 from icbs.model.finding import EVERYTHING, density_of
 from icbs.model.kinds import kind_of
@@ -175,6 +176,8 @@ def density_in_words(facts: Mapping[str, Any]) -> str:
     """
     if facts.get("left_dense") is None:
         return ""
+    if facts.get("groups"):
+        return groups_in_words(facts)
     kept = round(facts["density"] * facts["weights"])
     words = (
         f"{kept:,} of {facts['weights']:,} weights kept in {counted(facts['layers'], 'layer')} "

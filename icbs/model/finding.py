@@ -90,6 +90,30 @@ def find_layers(model: nn.Module, config: LayerSettings) -> list[Layer]:
     return layers
 
 
+def layers_named(model: nn.Module, names: Sequence[str]) -> list[Layer]:
+    """Return layers by name, in the model's own order, with the checks of :func:`find_layers`.
+
+    Raises
+    ------
+    LayerError
+        If a module is missing, of another type, or shares its weights; if weights are quantised,
+        computed, not loaded, not finite or read-only.
+    """
+    check_writable(model)
+    check_adapters(model)
+    modules = modules_of(model)
+    if absent := [name for name in names if name not in modules]:
+        raise LayerError(f"the model has no module {', '.join(map(repr, absent))}")
+    chosen = [name for name in modules if name in set(names)]
+    check_shared(model, modules, chosen)
+    for name in chosen:
+        check_weight(name, modules[name])
+    layers = [Layer.of(name, modules[name], 1.0) for name in chosen]
+    for layer in layers:
+        _check_finite(layer)
+    return layers
+
+
 def _included_by_name(
     include: Sequence[str], name: str, excluded: dict[str, str], known: dict[str, nn.Module]
 ) -> bool:
@@ -228,15 +252,19 @@ def _storage_id(weight: Tensor) -> int:
 
 
 def _check_layer(layer: Layer) -> None:
-    if not torch.isfinite(layer.dense).all():
-        raise LayerError(
-            f"layer {layer.name!r} has weights that are NaN or infinite; "
-            "repair the model, or exclude the layer"
-        )
+    _check_finite(layer)
     if not 0 < layer.num_keep < layer.size:
         raise LayerError(
             f"density {layer.density} keeps {layer.num_keep} of the {layer.size} weights of "
             f"{layer.name!r}; choose one that leaves both kept and pruned weights, or exclude it"
+        )
+
+
+def _check_finite(layer: Layer) -> None:
+    if not torch.isfinite(layer.dense).all():
+        raise LayerError(
+            f"layer {layer.name!r} has weights that are NaN or infinite; "
+            "repair the model, or exclude the layer"
         )
 
 

@@ -8,7 +8,7 @@ weights, possibly of several layers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,10 +17,13 @@ import torch
 from torch import Tensor
 
 from icbs.model.layer import Layer
+from icbs.model.limits import Limits
 
 Float = npt.NDArray[np.float64]
 JOINED = " + "
 """Between the names of the layers of one block."""
+ALL_GROUPS = "all groups"
+"""Name of a block with groups of several dimensions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +48,51 @@ class Part:
         """Values of the weights with open gates, shape (m,)."""
         return self.layer.dense[self.places]
 
+    @property
+    def visited(self) -> Tensor:
+        """Flat indices of the weights that stand for the part on a tabu list."""
+        return self.index
+
     def of(self, gates: Tensor) -> Tensor:
         """Expand one value per gate to one value per weight, along the last dimension."""
         if self.gate is not None:
             return gates[..., self.gate]
         return gates[..., self.first : self.first + len(self.index)]
+
+
+@dataclass(frozen=True, eq=False)
+class WidePart(Part):
+    """Many weights of one layer in few gates, whose gradients are only used in sums by gate."""
+
+    columnwise: bool = False
+    """Whether all weights of an input have the same gate."""
+
+    @property
+    def weights(self) -> Tensor:
+        """Values of the weights with open gates, shape (m,)."""
+        return self.layer.dense.flatten()[self.index]
+
+    @property
+    def visited(self) -> Tensor:
+        """Flat index of the first weight of each gate of the part."""
+        return self.representatives[0]
+
+    @cached_property
+    def representatives(self) -> tuple[Tensor, Tensor]:
+        """Flat index of the first weight of each gate of the part, and the gates."""
+        assert self.gate is not None
+        order = self.gate.argsort(stable=True)
+        gates = self.gate[order]
+        first = torch.ones_like(gates, dtype=torch.bool)
+        first[1:] = gates[1:] != gates[:-1]
+        return self.index[order[first]], gates[first]
+
+    @cached_property
+    def columns(self) -> tuple[Tensor, Tensor]:
+        """Inputs (columns) of the weights and their gates, each input once, if columnwise."""
+        assert self.gate is not None
+        row = self.index < self.layer.shape[1]
+        return self.index[row], self.gate[row]
 
 
 @dataclass(frozen=True)
@@ -90,6 +133,8 @@ class Gates:
     labels : Tensor of int64, shape (n,), optional
         Group of each gate; the number of pruned gates of each group is fixed. None for one
         group.
+    title : str, optional
+        Name of the block; by default the names of its layers.
 
     Raises
     ------
@@ -98,14 +143,22 @@ class Gates:
         weights of a gate are pruned and others are kept.
     """
 
-    def __init__(self, parts: Sequence[Part], count: int, labels: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        count: int,
+        labels: Tensor | None = None,
+        title: str | None = None,
+    ) -> None:
         if not count or not parts:
             raise ValueError("a block needs at least one gate")
         by_layer: dict[int, list[Part]] = {}
         for part in parts:
             by_layer.setdefault(id(part.layer), []).append(part)
         self.parts = tuple(_joined(own) for own in by_layer.values())
-        self.count, self.labels = count, labels
+        self.count, self.labels, self.title = count, labels, title
+        self.limits: Limits | None = None
+        """Budget instead of fixed numbers of pruned gates."""
         empty = self.total([torch.ones(len(part.index)) for part in self.parts]) == 0
         if empty.any():
             raise ValueError(f"gate {int(empty.argmax())} of {count} has no weight")
@@ -129,7 +182,7 @@ class Gates:
         for block in blocks:
             for part in block.parts:
                 gate = None if part.gate is None else part.gate + first
-                parts.append(Part(part.layer, part.index, gate, part.first + first))
+                parts.append(replace(part, gate=gate, first=part.first + first))
             first += block.count
         return cls(parts, first, labels)
 
@@ -143,8 +196,8 @@ class Gates:
 
     @property
     def name(self) -> str:
-        """Names of the layers."""
-        return JOINED.join(layer.name for layer in self.layers)
+        """The title, or the names of the layers."""
+        return self.title or JOINED.join(layer.name for layer in self.layers)
 
     def closed(self) -> npt.NDArray[np.uint8]:
         """Return 1 for closed gates (with pruned weights) and 0 for others, shape (n,)."""
@@ -174,7 +227,7 @@ class Gates:
             if part.gate is None:
                 sums[part.first : part.first + len(wide)] = wide
             else:
-                np.add.at(sums, part.gate.cpu().numpy(), wide)
+                sums += np.bincount(part.gate.cpu().numpy(), wide, self.count)
         return sums
 
     def add_columns(self, number: int, columns: Tensor, into: Tensor) -> None:
@@ -240,4 +293,8 @@ def _joined(parts: list[Part]) -> Part:
         for part in parts
     ]
     index = torch.cat([part.index for part in parts])
+    wide = [part for part in parts if isinstance(part, WidePart)]
+    if len(wide) == len(parts):
+        columnwise = all(part.columnwise for part in wide)
+        return WidePart(parts[0].layer, index, torch.cat(gates), columnwise=columnwise)
     return Part(parts[0].layer, index, torch.cat(gates))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from icbs.model.gates import JOINED
+from icbs.model.gates import ALL_GROUPS, JOINED
 from icbs.run.history import BlockRecord
 
 
@@ -48,6 +50,20 @@ class LayerFigures:
         return -(self.predicted if np.isnan(self.actual) else self.actual)
 
 
+def sizes_of(masks: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Return numbers of weights and of kept weights by layer, or of groups by dimension.
+
+    Parameters
+    ----------
+    masks : mapping of str to Tensor of bool
+    facts : mapping
+        With ``groups``: dimension → numbers of groups and of kept groups.
+    """
+    if groups := facts.get("groups"):
+        return {name: (int(total), int(kept)) for name, (total, kept) in groups.items()}
+    return {name: (mask.numel(), int(mask.sum())) for name, mask in sorted(masks.items())}
+
+
 def layer_figures(
     history: Iterable[BlockRecord], masks: Mapping[str, tuple[int, int]], *, by_pass: bool
 ) -> list[LayerFigures]:
@@ -70,6 +86,8 @@ def layer_figures(
         own = rows[name]
         kept = [row for row in own if row.accepted]
         parts = [name] if name in masks else name.split(JOINED)  # a block of several layers
+        if name == ALL_GROUPS:
+            parts = list(masks)
         sizes = [masks.get(part, (0, 0)) for part in parts]
         found.append(
             LayerFigures(

@@ -18,7 +18,7 @@ from icbs.recovery.folder import HISTORY
 from icbs.recovery.result import RecoverySummary, StepRecord, describe
 from icbs.report.evaluations import FILE, Evaluation, read_evaluations
 from icbs.report.figure import Curve
-from icbs.report.layers import LayerFigures, layer_figures
+from icbs.report.layers import LayerFigures, layer_figures, sizes_of
 from icbs.run.history import BlockRecord
 from icbs.run.results_files import SUMMARY
 from icbs.run.run_folder import RunFolder
@@ -54,7 +54,8 @@ class Overview:
     history: list[BlockRecord]
     evaluations: list[Evaluation]
     sizes: Mapping[str, tuple[int, int]]
-    """Layer name → numbers of weights and of kept weights; empty for an unfinished run."""
+    """Layer name → numbers of weights and of kept weights, or dimension → groups; empty for an
+    unfinished run."""
     start_seconds: float = 0.0
     """Wall seconds of the start, before the first pass."""
     costs: Mapping[str, float] = field(default_factory=dict)
@@ -103,10 +104,7 @@ class Overview:
             costs=status.costs,
             history=folder.history() if (folder.path / "history.csv").exists() else [],
             evaluations=read_evaluations(folder.path / FILE),
-            sizes={
-                name: (mask.numel(), int(mask.sum()))
-                for name, mask in sorted(folder.final_masks().items())
-            },
+            sizes=sizes_of(folder.final_masks(), status.groups),
             optimum=_read_optimum(folder.path / OPTIMUM) if status.finished else None,
             **_read_recovery(folder.path / RECOVERY),
         )

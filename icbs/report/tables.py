@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -63,6 +64,15 @@ def outcome_table(stages: Mapping[str, Mapping[str, float]], title: str = "") ->
     return table
 
 
+def _wanted(settings: Mapping[str, Any]) -> str:
+    """Describe how much a run was to keep."""
+    groups = ", ".join(settings.get("groups") or ())
+    if budget := settings.get("budget"):
+        ((name, share),) = budget.items()
+        return f"{groups}, budget {name}={share:g}"
+    return f"{groups}{', ' if groups else ''}density {settings['density']:g}"
+
+
 def facts(run: Overview) -> list[str]:
     """Return lines on task, settings, progress, losses, failures and density of a run."""
     settings = run.settings
@@ -77,7 +87,7 @@ def facts(run: Overview) -> list[str]:
     )
     state = "finished" if run.finished else f"not finished; resume it with {run.how_to_resume}"
     lines = [
-        f"{run.task}{what}: density {settings['density']:g}, solver {settings['solver']}, "
+        f"{run.task}{what}: {_wanted(settings)}, solver {settings['solver']}, "
         f"start {settings['initial']}, seed {settings['seed']}",
         f"{done} in {duration(run.seconds)}, {state}",
     ]
@@ -203,7 +213,8 @@ def columns(layers: Sequence[LayerFigures], run: Overview) -> dict[str, list[str
     if any(layer.layers > 1 for layer in layers):
         found["layers"] = [str(layer.layers) for layer in layers]
     if run.sizes:
-        found["weights"] = [f"{layer.size:,}" for layer in layers]
+        what = "groups" if run.settings.get("groups") else "weights"
+        found[what] = [f"{layer.size:,}" for layer in layers]
         found["density"] = [_or_dash(layer.density, "{:.4f}") for layer in layers]
     found["kept"] = [f"{layer.accepted:,}/{layer.blocks:,}" for layer in layers]
     found["moved"] = [f"{layer.moved:,}" for layer in layers]

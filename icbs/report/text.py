@@ -9,7 +9,7 @@ from torch import Tensor
 
 from icbs.formatting import counted, duration, significant
 from icbs.model.coverage import density_in_words
-from icbs.report.layers import by_kind, layer_figures
+from icbs.report.layers import by_kind, layer_figures, sizes_of
 from icbs.run.history import BlockRecord
 from icbs.run.proof import Proof
 
@@ -29,7 +29,7 @@ def describe(
     masks : mapping of str to Tensor of bool
     history : sequence of BlockRecord
     """
-    sizes = {name: (mask.numel(), int(mask.sum())) for name, mask in masks.items()}
+    sizes = sizes_of(masks, summary)
     failures = counted(summary["failures"], "solver failure")
     lines = [
         density_in_words(summary),

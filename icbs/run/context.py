@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,9 @@ from icbs.data.objective import Loss, Objective
 from icbs.data.positions import counted_positions
 from icbs.data.samples import Samples, diverse_samples, epoch_order, read_samples
 from icbs.errors import DataError, LayerError
+from icbs.groups.finding import prepare_groups
+from icbs.groups.grouping import Grouping
+from icbs.groups.selection import GroupSelector
 from icbs.model.calls import reach, slices
 from icbs.model.coverage import Coverage
 from icbs.model.finding import find_layers
@@ -31,6 +34,9 @@ from icbs.model.layer import Layer
 from icbs.plugins import ACCEPTANCES
 from icbs.run.memory import Plan, make_plan, survey
 from icbs.selection.schedule import selection_point, shares
+from icbs.selection.selector import Selector
+from icbs.structure.dimension import Dimension
+from solvers import Solver
 
 if TYPE_CHECKING:
     from icbs.run.saved_blocks import BlockSaver
@@ -58,6 +64,12 @@ class RunContext:
     """Batch sizes that keep the run within its memory limit."""
     coverage: Coverage
     """Weights that are pruned, and those that are left dense."""
+    grouping: Grouping | None = None
+    """Groups of weights that are pruned as a whole; None for single weights."""
+    selector: Selector | None = None
+    """Selects the groups in the block of a pass; None for single weights."""
+    solver: Solver | None = None
+    """Solver of the blocks, for initial masks by a problem of all groups."""
     executor: Executor | None = None
     """Executor that solves the blocks of a pass; None for threads of this process."""
     block_saver: BlockSaver | None = None
@@ -71,11 +83,13 @@ class RunContext:
         loss: Loss,
         config: PrunerConfig,
         plan: Plan | None = None,
+        dimensions: Sequence[Dimension] | None = None,
     ) -> RunContext:
         """Check the inputs, measure memory, and split the samples, before a run starts.
 
         At most half of the samples are held out, regardless of ``acceptance_samples``. A resumed
-        run passes its recorded ``plan``.
+        run passes its recorded ``plan``. Groups of weights are of ``dimensions`` if given, and
+        otherwise found.
 
         Raises
         ------
@@ -85,10 +99,17 @@ class RunContext:
             and :func:`icbs.curvature.gradient_check.check_gradients`.
         """
         source = make_source(config)
-        layers = find_layers(model, config)
-        coverage = Coverage.of(model, layers)
-        coverage.report(layers, config)
-        samples = read_samples(batches, MAX_SAMPLES)
+        grouping = None
+        if config.groups is None:
+            layers = find_layers(model, config)
+            coverage = Coverage.of(model, layers)
+            coverage.report(layers, config)
+            samples = read_samples(batches, MAX_SAMPLES)
+        else:
+            samples = read_samples(batches, MAX_SAMPLES)
+            grouping = prepare_groups(model, samples, config, dimensions)
+            layers = grouping.layers
+            coverage = Coverage.of(model, layers)
         if len(samples) < 2:
             raise DataError(
                 "batches holds one sample; gradients and the acceptance test need one each"
@@ -109,7 +130,9 @@ class RunContext:
         found = replace(found, apart=apart)
         source.check(Batch(model, layers, objective, few[:1], streams.samples(config.seed)))
         if plan is None:
-            plan = make_plan(model, layers, found, config, source, len(samples) - held, held)
+            groups = None if grouping is None else grouping.count
+            pool = len(samples) - held
+            plan = make_plan(model, layers, found, config, source, pool, held, groups)
         count = count_samples(found.activations, plan.samples, len(samples))
         # Sums over samples need no assignment of rows to samples, but padding does.
         rows = source.uses_rows or counted_positions(few) is not None
@@ -122,10 +145,24 @@ class RunContext:
             plan.batch_size,
             remember=plan.remember,
         )
-        schedule = "uniform" if config.block_size == "all" else config.schedule
+        whole = config.block_size == "all" or grouping is not None
+        schedule = "uniform" if whole else config.schedule
         visits = shares(layers, schedule, MIN_SHARE)
-        pool = samples[order[held:]]
-        return cls(model, layers, objective, pool, holdout, config, source, visits, plan, coverage)
+        selector = None if grouping is None else GroupSelector(grouping, config)
+        return cls(
+            model,
+            layers,
+            objective,
+            samples[order[held:]],
+            holdout,
+            config,
+            source,
+            visits,
+            plan,
+            coverage,
+            grouping,
+            selector,
+        )
 
     def acceptance_rule(self) -> AcceptanceRule:
         """Create the acceptance rule of a run, in its initial state."""
@@ -135,7 +172,9 @@ class RunContext:
 
     @property
     def density(self) -> float:
-        """Share of the prunable weights that the current masks keep."""
+        """Share of the prunable weights, or of the groups, that the current masks keep."""
+        if self.grouping is not None:
+            return 1 - float(self.grouping.closed().mean())
         kept = sum(layer.num_kept for layer in self.layers)
         return kept / sum(layer.size for layer in self.layers)
 

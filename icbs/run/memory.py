@@ -167,6 +167,7 @@ def make_plan(
     source: CurvatureSource,
     pool: int,
     held_out: int,
+    groups: int | None = None,
 ) -> Plan:
     """Choose batch sizes that fit the limit, and whether to cache activations.
 
@@ -177,6 +178,8 @@ def make_plan(
     source : CurvatureSource
     pool, held_out : int
         Samples for gradients, and for the acceptance test.
+    groups : int, optional
+        Number of groups if groups of weights are pruned, in one block.
 
     Raises
     ------
@@ -204,7 +207,11 @@ def make_plan(
     samples = config.samples_of(pool)
     midway = source.selects_midway and selection_point(SELECTION_SHARE, samples) is not None
     gates = [layer.size for layer in layers]
-    if config.block_size == "all":
+    if groups is not None:
+        gates = [groups]
+        # Index and gate of each weight, at rows and columns, of all groups and of a block.
+        fixed["gates of the weights"] = 2 * 16 * weights
+    elif config.block_size == "all":
         gates = [sum(gates)]
     else:
         gates = [min(config.block_size * config.blocks_per_layer, size) for size in gates]

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from icbs.formatting import counted, duration, significant
+from icbs.groups.summary import summarise
 from icbs.model.coverage import kept_zeros
 from icbs.run.context import RunContext
 from icbs.run.history import BlockRecord
@@ -99,7 +100,7 @@ class Result:
     history: list[BlockRecord]
     """One row per block."""
     density: float
-    """Share of the prunable weights that is kept."""
+    """Share of the prunable weights, or of the groups, that is kept."""
     loss: float
     """Held-out loss of these masks."""
     initial_loss: float
@@ -117,11 +118,16 @@ class Result:
     """Wall seconds of the start, before the first pass."""
     costs: dict[str, float] = field(default_factory=dict)
     """Wall seconds by part of the passes; see :class:`icbs.run.costs.Costs`."""
+    groups: dict[str, Tensor] = field(default_factory=dict)
+    """Dimension, or layer, → kept groups, bool, shape (groups,), if groups were pruned."""
+    group_figures: dict[str, Any] = field(default_factory=dict)
+    """Numbers of groups and costs; see :func:`icbs.groups.summary.summarise`."""
 
     @classmethod
     def of(cls, context: RunContext, state: RunState) -> Result:
         """Return the result of a finished run, whose best masks are set."""
         kept = sum(layer.num_kept for layer in context.layers)
+        grouping = context.grouping
         return cls(
             masks={layer.name: layer.mask for layer in context.layers},
             history=state.history,
@@ -135,6 +141,8 @@ class Result:
             kept_zeros=sum(map(kept_zeros, context.layers)),
             start_seconds=state.start_seconds,
             costs=state.costs.seconds(),
+            groups={} if grouping is None else grouping.kept(),
+            group_figures={} if grouping is None else summarise(grouping),
         )
 
     def __repr__(self) -> str:
@@ -188,4 +196,5 @@ class Result:
             "start_seconds": self.start_seconds,
             "costs": self.costs,
             "solver_seconds": sum(row.solver_seconds for row in self.history),
+            **self.group_figures,
         }

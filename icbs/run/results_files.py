@@ -14,7 +14,9 @@ from icbs.export.headers import Summary
 from icbs.export.masks import save_masks
 from icbs.export.pretrained import PLAIN, PRETRAINED, save_pruned
 from icbs.export.safetensors_files import read_text, write_error
+from icbs.run.context import RunContext
 from icbs.run.result import Result
+from icbs.structure.kept import save_kept
 from problems.files import write_text
 
 MASKS, SUMMARY = "masks.safetensors", "summary.json"
@@ -29,6 +31,20 @@ def write_masks(folder: Path, result: Result) -> None:
         If the file can't be written.
     """
     save_masks(result.masks, folder / MASKS)
+
+
+def write_groups(folder: Path, context: RunContext, result: Result) -> None:
+    """Write the kept groups of the dimensions that can be cut, for ``icbs cut``.
+
+    Raises
+    ------
+    RunFolderError
+        If the file can't be written.
+    """
+    sets = () if context.grouping is None else context.grouping.sets
+    dimensions = [own.dimension for own in sets if own.dimension is not None]
+    if dimensions:
+        save_kept(folder, dimensions, result.groups)
 
 
 def write_model(folder: Path, model: nn.Module, result: Result) -> None:

@@ -7,6 +7,7 @@
 - ``history.csv``: one row per block
 - ``progress.csv``: one row per pass, for programs that follow the run
 - ``blocks/``: saved block problems; see :mod:`icbs.run.saved_blocks`
+- ``groups.safetensors``: kept groups that can be cut, if groups were pruned
 - ``masks.safetensors``, ``summary.json``, and ``model.safetensors`` or the folder
   ``pretrained`` (models of transformers): the result
 
@@ -47,7 +48,14 @@ from icbs.run.manifest import fingerprints, make_manifest, read_manifest
 from icbs.run.memory import Plan
 from icbs.run.progress_file import ProgressFile
 from icbs.run.result import Result
-from icbs.run.results_files import MASKS, SUMMARY, read_summary, write_masks, write_model
+from icbs.run.results_files import (
+    MASKS,
+    SUMMARY,
+    read_summary,
+    write_groups,
+    write_masks,
+    write_model,
+)
 from icbs.run.saved_blocks import BlockSaver
 from icbs.run.state import RunState
 from problems.files import regular, remove_leftovers, write_text
@@ -75,6 +83,8 @@ class RunStatus:
     """Wall seconds of the start, before the first pass."""
     costs: Mapping[str, float] = field(default_factory=dict)
     """Wall seconds by part of the passes; empty in earlier releases."""
+    groups: Mapping[str, Any] = field(default_factory=dict)
+    """Figures of the kept groups of a finished run; see :mod:`icbs.groups.summary`."""
 
 
 class RunFolder(LockedFolder):
@@ -193,6 +203,7 @@ class RunFolder(LockedFolder):
                 words,
                 found.start_seconds,
                 found.costs,
+                {"groups": found.groups},
             )
         path = self.path / CHECKPOINT
         if not path.exists():
@@ -388,6 +399,7 @@ class RunFolder(LockedFolder):
         for write in (
             lambda: self.save(context, state),
             lambda: write_masks(self.path, result),
+            lambda: write_groups(self.path, context, result),
             lambda: write_model(self.path, context.model, result),
         ):
             try:

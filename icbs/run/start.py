@@ -16,12 +16,13 @@ from icbs.config import PrunerConfig
 from icbs.config.constraints import Pattern
 from icbs.data.samples import epoch_order
 from icbs.errors import BlockSizeWarning, DataError, LayerError
+from icbs.groups.start import check_state, start_groups
 from icbs.layerwise.sweep import pieces_of, sweep
 from icbs.model.layer import Layer
 from icbs.model.plain import check_mask
 from icbs.run.context import RunContext
 from icbs.run.state import RunState
-from icbs.selection.allocation import share_out
+from icbs.selection.allocation import adopt, share_out
 from icbs.selection.block_selection import Tabu
 from icbs.selection.scores import check_layers, initial_mask, make_score, movable
 
@@ -48,6 +49,31 @@ def start_run(context: RunContext, masks: Mapping[str, Tensor] | None = None) ->
     """
     config, began = context.config, time.perf_counter()
     generator = streams.passes(config.seed)
+    start = _start_weights if context.grouping is None else start_groups
+    samples_seen, tabus = start(context, masks, generator)
+    state = RunState(
+        generator,
+        tabus,
+        context.acceptance_rule(),
+        samples_seen=samples_seen,
+    )
+    state.set_clock(time.perf_counter() - began)
+    state.loss = state.initial_loss = context.holdout.measure()
+    if math.isnan(state.loss):
+        raise DataError(
+            "the loss of the initial masks on held-out samples is NaN; check the data, begin with "
+            "more weights (density) or better ones (initial), or use a wider floating-point type"
+        )
+    state.keep_best(context.layers)
+    state.start_seconds = state.seconds
+    return state
+
+
+def _start_weights(
+    context: RunContext, masks: Mapping[str, Tensor] | None, generator: torch.Generator
+) -> tuple[int, dict[str, Tabu]]:
+    """Set the initial masks of single weights; return the samples used, and the tabu lists."""
+    config = context.config
     scores, samples_seen = None, 0
     exchanges = masks is None and config.initial == "exchange"
     scored = masks is None and not (exchanges and config.allocation == "uniform")
@@ -76,22 +102,7 @@ def start_run(context: RunContext, masks: Mapping[str, Tensor] | None = None) ->
             free = movable(score, layer.pruned, config.paper.fix_prune, config.paper.fix_keep)
         tabus[layer.name] = Tabu(free, config.tabu)
         _check_block_size(layer, free, config)
-    state = RunState(
-        generator,
-        tabus,
-        context.acceptance_rule(),
-        samples_seen=samples_seen,
-    )
-    state.set_clock(time.perf_counter() - began)
-    state.loss = state.initial_loss = context.holdout.measure()
-    if math.isnan(state.loss):
-        raise DataError(
-            "the loss of the initial masks on held-out samples is NaN; check the data, begin with "
-            "more weights (density) or better ones (initial), or use a wider floating-point type"
-        )
-    state.keep_best(context.layers)
-    state.start_seconds = state.seconds
-    return state
+    return samples_seen, tabus
 
 
 def _exchanged(context: RunContext, samples_seen: int) -> dict[str, Tensor]:
@@ -126,6 +137,24 @@ def _check_block_size(layer: Layer, free: Tensor, config: PrunerConfig) -> None:
             BlockSizeWarning,
             stacklevel=5,
         )
+
+
+def check_given(context: RunContext, masks: Mapping[str, Tensor]) -> None:
+    """Refuse initial masks that don't suit the run; set the densities that they imply.
+
+    Raises
+    ------
+    LayerError
+        See :func:`check_masks`, :func:`icbs.selection.allocation.adopt` and
+        :meth:`icbs.groups.grouping.Grouping.state_of`.
+    """
+    config = context.config
+    if context.grouping is not None:
+        check_state(context.grouping, context.grouping.state_of(masks), config)
+        return
+    if config.allocation != "uniform":
+        adopt(context.layers, masks)
+    check_masks(masks, context.layers, config.pattern)
 
 
 def check_masks(

@@ -68,7 +68,7 @@ class RunState:
         """Add the weights of a pass's blocks to the tabu lists, and count the pass."""
         for gates in blocks.values():
             for part in gates.parts:
-                self.tabus[part.layer.name].push(part.index)
+                self.tabus[part.layer.name].push(part.visited)
         self.step += 1
 
     def facts(self) -> dict[str, Any]:

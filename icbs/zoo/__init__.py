@@ -19,6 +19,7 @@ BUILTIN = {
     "efficientnet_lite0": "icbs.zoo.efficientnet:load",
     "garment": "icbs.zoo.garment:load",
     "language_model": "icbs.zoo.language_model:load",
+    "sarcasm": "icbs.zoo.sarcasm:load",
     "tiny": "icbs.zoo.digits:load_tiny",
 }
 """Import strings of the project's own tasks, by name."""

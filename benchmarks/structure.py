@@ -1,0 +1,247 @@
+"""Groups of weights compared: loss and accuracy against MACs, for several scores and searches.
+
+    python -m benchmarks.structure                       # all missing cells
+    python -m benchmarks.structure --only 'deit:0.5:*'   # missing cells of a pattern
+    python -m benchmarks.structure --table               # write the table only
+
+A cell is a task, a share of the MACs, a method and a seed; it is one file of results, so that an
+interrupted benchmark can be continued. All methods have the same samples for scores and the same
+held-out samples; test samples are used for the final model only. Dense and cut model are timed in
+turn in one process, on the same inputs.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from icbs import Pruner
+from icbs.data.samples import read_samples
+from icbs.groups.kwon import prune_in_stages
+from icbs.structure.cutting import cut
+from icbs.structure.find import find_dimensions
+from icbs.structure.latency import model_latencies
+from icbs.zoo import load_task
+from problems.files import write_text
+
+RESULTS = Path(__file__).parent / "results"
+METHODS = ("random", "magnitude", "fisher", "kwon", "kwon+solver", "layers", "model")
+"""``layers``: uniform density, ours; ``model``: a budget over the model, ours."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task with the kinds of its groups and the settings of all methods."""
+
+    task: str
+    groups: str
+    shares: tuple[float, ...] = (0.9, 0.7, 0.5, 0.3)
+    methods: tuple[str, ...] = METHODS
+    seeds: tuple[int, ...] = (0, 1, 2)
+    options: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+JOBS = {
+    "deit": Job(
+        "deit",
+        "heads,neurons",
+        settings={
+            "gradient_samples": 2048,
+            "curvature_samples": 1024,
+            "acceptance_samples": 2048,
+            "passes": 20,
+        },
+    ),
+    "garment": Job(
+        "garment",
+        "neurons",
+        methods=("random", "magnitude", "fisher", "apoz", "flap", "kwon", "model"),
+        settings={"curvature_samples": 1024, "passes": 20},
+    ),
+    "efficientnet_lite0": Job(
+        "efficientnet_lite0",
+        "channels",
+        shares=(0.9, 0.8, 0.7),
+        methods=("random", "magnitude", "slimming", "flap", "fisher", "model"),
+        seeds=(0,),
+        settings={
+            "curvature": "empirical",
+            "gradient_samples": 384,
+            "curvature_samples": 256,
+            "batch_size": 64,
+            "passes": 6,
+        },
+    ),
+    "smollm2": Job(
+        "language_model",
+        "heads,neurons",
+        shares=(0.75,),
+        methods=("random", "magnitude", "flap", "fisher", "model"),
+        seeds=(0,),
+        options={
+            "model": "smollm2-135m",
+            "text": "wikipedia+openwebtext",
+            "test_text": "articles",
+            "length": 256,
+            "samples": 64,
+            "test_samples": 64,
+        },
+        settings={
+            "curvature": "empirical",
+            "gradient_samples": 32,
+            "curvature_samples": 32,
+            "acceptance_samples": 16,
+            "passes": 5,
+        },
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row of the table."""
+
+    name: str
+    share: float
+    method: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Name of the cell, for ``--only`` and for its file."""
+        return f"{self.name}:{self.share:g}:{self.method}:{self.seed}"
+
+
+def cells() -> Iterator[Cell]:
+    """Yield all cells."""
+    for name, job in JOBS.items():
+        for share in job.shares:
+            for method in job.methods:
+                for seed in job.seeds:
+                    yield Cell(name, share, method, seed)
+
+
+def run(cell: Cell) -> dict[str, Any]:
+    """Prune, cut and evaluate."""
+    job = JOBS[cell.name]
+    task = load_task(job.task, **job.options)
+    dense = copy.deepcopy(task.model)
+    quantity = "parameters" if cell.name == "smollm2" else "macs"
+    settings = {"groups": job.groups, "seed": cell.seed, **job.settings}
+    budget = {"budget": {quantity: cell.share}}
+    began = time.perf_counter()
+    stages: dict[str, float] = {}
+    if cell.method.startswith("kwon"):
+        searcher = "anneal" if cell.method.endswith("solver") else "greedy"
+        found = prune_in_stages(
+            task.model, task.batches, task.loss, rearrangement=searcher, **settings | budget
+        )
+        kept, stages, share = found.kept, found.losses, found.share
+        loss, density = list(stages.values())[-1], 0.0
+    else:
+        own: dict[str, Any] = dict(budget)
+        if cell.method == "layers":  # the density that the budget needs, in every layer
+            own = {"density": _density(task, settings, quantity, cell.share)}
+        elif cell.method != "model":
+            own |= {"initial": cell.method, "passes": 0}
+        result = Pruner(**settings | own).prune(task.model, task.batches, task.loss, progress=False)
+        kept, loss, density = result.groups, result.loss, result.density
+        share = result.group_figures["shares"][quantity]
+        stages = {"start": result.initial_loss, "end": result.loss}
+    seconds = time.perf_counter() - began
+    figures = dict(task.evaluate(task.model))
+    inputs = read_samples(task.batches, 8)[:8].inputs
+    dimensions = find_dimensions(dense, inputs, job.groups.split(","))
+    smaller = cut(task.model, dimensions, kept)
+    times = model_latencies({"dense": dense, "cut": smaller}, inputs)
+    return {
+        "share": share,
+        "loss": loss,
+        "density": density,
+        "stages": stages,
+        "figures": figures,
+        "seconds": seconds,
+        "speedup": times["dense"] / times["cut"],
+        "device": str(next(dense.parameters()).device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _density(task: Any, settings: dict[str, Any], quantity: str, share: float) -> float:
+    """Return the largest uniform density within a share of the cost, to two digits."""
+    low, high = 0.02, 0.99
+    while high - low > 0.01:
+        middle = (low + high) / 2
+        trial = Pruner(**settings | {"density": middle, "initial": "magnitude", "passes": 0})
+        found = trial.prune(copy.deepcopy(task.model), task.batches, task.loss, progress=False)
+        if found.group_figures["shares"][quantity] <= share:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def table(folder: Path) -> str:
+    """Return the table of all finished cells, with means and standard errors over seeds."""
+    rows: dict[tuple[str, float, str], list[dict[str, Any]]] = {}
+    for cell in cells():
+        path = folder / f"{cell.key.replace(':', '_')}.json"
+        if path.exists():
+            rows.setdefault((cell.name, cell.share, cell.method), []).append(
+                json.loads(path.read_text())
+            )
+    lines = [
+        "| task | budget | method | cost | held-out loss | test | speed | seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for (name, share, method), found in rows.items():
+        columns = [
+            _mean([cell["share"] for cell in found]),
+            _mean([cell["loss"] for cell in found]),
+            ", ".join(
+                f"{key} {_mean([cell['figures'][key] for cell in found])}"
+                for key in found[0]["figures"]
+            ),
+            _mean([cell["speedup"] for cell in found]),
+            _mean([cell["seconds"] for cell in found]),
+        ]
+        lines.append(f"| {name} | {share:g} | {method} | {' | '.join(columns)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _mean(values: list[float]) -> str:
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.4g}" + (f" ± {error:.2g}" if error else "")
+
+
+def main(
+    only: Annotated[str, typer.Option(help="Pattern of cells.")] = "*",
+    folder: Annotated[Path, typer.Option(help="Files of the cells.")] = Path("runs/structure"),
+    table_only: Annotated[bool, typer.Option("--table", help="Write the table only.")] = False,
+) -> None:
+    """Run missing cells and write the table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for cell in cells():
+        path = folder / f"{cell.key.replace(':', '_')}.json"
+        if table_only or path.exists() or not fnmatchcase(cell.key, only):
+            continue
+        found = run(cell)
+        write_text(path, json.dumps(found, indent=2))
+        print(cell.key, json.dumps(found), flush=True)
+    write_text(folder / "table.md", table(folder))
+    print(table(folder))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,52 @@
+"""Choice among several states of a solver by their held-out loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from icbs.acceptance.move import Answer, Move
+from icbs.blocks.block import Block
+from solvers import Solution
+from solvers.solution import Status
+
+if TYPE_CHECKING:
+    from icbs.run.context import RunContext
+
+
+def best_move(context: RunContext, block: Block, answer: Answer, number: int) -> Move:
+    """Return the move to the state with the lowest held-out loss, among the ``number`` best.
+
+    States of slightly higher energy are often better, as the quadratic model is not the loss
+    (arXiv 2602.00161). With one candidate, nothing is measured.
+    """
+    moves = list(_candidates(block, answer, number))
+    if len(moves) == 1:
+        return moves[0]
+    losses = []
+    for move in moves:
+        move.apply()
+        try:
+            losses.append(context.holdout.measure())
+        finally:
+            move.undo()
+    context.holdout.measure()  # its cache is of the last candidate
+    return moves[min(range(len(moves)), key=losses.__getitem__)]
+
+
+def _candidates(block: Block, answer: Answer, number: int) -> Iterator[Move]:
+    """Yield the moves to the best states of an answer, each once, the best first."""
+    yield (first := Move.of(block, answer))
+    if number <= 1 or not isinstance(answer, Solution) or not first.answered:
+        return
+    assert answer.x is not None
+    seen = {answer.x.tobytes()}
+    for state, energy in zip(answer.samples, answer.energies, strict=True):
+        if len(seen) >= number:
+            return
+        if state.tobytes() in seen or not block.keeps_counts(state):
+            continue
+        seen.add(state.tobytes())
+        other = replace(answer, x=state, energy=float(energy), status=Status.FEASIBLE)
+        yield Move.of(block, other)

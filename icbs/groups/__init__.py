@@ -1,0 +1,1 @@
+"""Groups of weights that are pruned as a whole: heads, neurons, channels, kernels, tiles."""

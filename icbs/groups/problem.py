@@ -1,0 +1,117 @@
+"""Initial masks by the problem of all groups at the dense model.
+
+With the Fisher information F as curvature and all gates open, ``min ½ xᵀFx`` within the density or
+budget is the problem of Kwon et al. 2022 (arXiv 2204.09656, equation 9), with the terms between
+layers that their search leaves out. The gradient of a trained model is noise there, and is left
+out. From fewer samples than groups the off-diagonal terms are overfitted, so that they are also
+tried at half their size, as in a shrunk covariance matrix, and not at all; the held-out loss
+decides.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from icbs import parallel, streams
+from icbs.blocks.block import constrained_problem
+from icbs.curvature.passes import Pass
+from icbs.groups.density import best_state, keep_floors, number_kept
+from icbs.groups.grouping import State
+from icbs.groups.scores import Float, diagonal_of
+from icbs.run.context import RunContext
+from problems import BudgetQUBO, CardinalityQUBO
+from solvers import SolverError, solve
+
+COUPLINGS = (1.0, 0.5)
+"""Factors on the off-diagonal terms of the curvature that are tried, besides 0."""
+log = logging.getLogger("icbs")
+
+
+def whole_problem(
+    context: RunContext, pass_info: Pass, coupling: float
+) -> CardinalityQUBO | BudgetQUBO:
+    """Build the problem of all groups at masks that keep all of them.
+
+    Parameters
+    ----------
+    context : RunContext
+    pass_info : Pass
+        With the curvature of all gates.
+    coupling : float
+        Factor on the off-diagonal terms.
+    """
+    grouping = context.grouping
+    assert grouping is not None
+    gates = grouping.block(np.arange(grouping.count))
+    factors, dense, linear = [], np.zeros((0, 0)), np.zeros(len(gates))
+    for model in pass_info.models(gates):
+        scale = 0.5 * model.weight / model.dispersion
+        linear += (1 - coupling) * scale * diagonal_of(model)
+        if model.factor is not None:
+            factors.append((model.factor * (coupling * scale) ** 0.5).cpu().numpy())
+        elif model.matrix is not None:
+            own = coupling * scale * model.matrix.double().cpu().numpy()
+            own = (own + own.T) / 2
+            dense = dense + own if len(dense) else own
+    pools = grouping.pools
+    ones: Any = [len(p.members) - number_kept(p, context.config) for p in pools]
+    ones = np.array(ones) if len(ones) > 1 else ones[0]
+    start = np.zeros(len(gates), dtype=np.uint8)
+    if factors and not len(dense):
+        factor = np.concatenate(factors)
+        return constrained_problem(gates, start, factor, linear, 0.0, ones)
+    for factor in factors:
+        dense = dense + factor.astype(np.float64).T @ factor
+    return constrained_problem(gates, start, dense + np.diag(linear), None, 0.0, ones)
+
+
+def best_start(context: RunContext, pass_info: Pass, scores: Float) -> State:
+    """Return the initial state with the lowest held-out loss among several couplings.
+
+    Parameters
+    ----------
+    context : RunContext
+        All groups are kept.
+    pass_info : Pass
+    scores : array, shape (groups,)
+        Diagonal of the curvature, which gives the state without couplings.
+    """
+    grouping = context.grouping
+    assert grouping is not None
+    states = {0.0: best_state(grouping, scores, context.config)}
+    for coupling in COUPLINGS:
+        problem = whole_problem(context, pass_info, coupling)
+        found = parallel.broadcast_from_rank0(partial(_solved, context, problem))
+        if found is not None:
+            states[coupling] = keep_floors(grouping, found, scores)
+    losses = {}
+    for coupling, state in states.items():
+        grouping.close(state)
+        losses[coupling] = context.holdout.measure()
+        log.info("initial masks, couplings x %g: held-out loss %.4g", coupling, losses[coupling])
+    return states[min(losses, key=losses.__getitem__)]
+
+
+def _solved(context: RunContext, problem: CardinalityQUBO | BudgetQUBO) -> State | None:
+    """Solve by the solver of the run; None if that fails."""
+    grouping, config, solver = context.grouping, context.config, context.solver
+    assert grouping is not None
+    assert solver is not None
+    request: dict[str, Any] = {}
+    if solver.capabilities.seed:
+        request["seed"] = streams.solver_seed(config.seed, 0)
+    if config.solver_time_limit is not None:
+        request["time_limit"] = config.solver_time_limit
+    try:
+        found = solve(problem, solver, **request).x
+    except SolverError as error:
+        log.warning("the problem of the initial masks was not solved: %s", error)
+        return None
+    limits = grouping.gates.limits
+    if found is None or limits is None or not isinstance(problem, BudgetQUBO):
+        return found
+    return limits.repaired(found, problem)

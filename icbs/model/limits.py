@@ -1,0 +1,58 @@
+"""A budget on the gates of a block: the saving that its states must reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from problems import BudgetQUBO
+
+Float = npt.NDArray[np.float64]
+State = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Limits:
+    """``Σ c_i x_i ≥ B`` over the closed gates, and a largest number of closed gates per set.
+
+    The true cost of a model is bilinear where both sides of a layer are pruned; ``costs`` are
+    its slopes at the current state.
+    """
+
+    costs: Float
+    """Saving of each gate when it is closed, shape (n,)."""
+    budget: float
+    sets: npt.NDArray[np.int64]
+    """Set of each gate, shape (n,)."""
+    most: npt.NDArray[np.int64]
+    """Largest number of closed gates of each set."""
+    holds: Callable[[State], bool]
+    """Whether the true cost of a state is within the budget."""
+
+    def allows(self, x: State) -> bool:
+        """Whether a state is binary, leaves enough gates of each set, and is within the budget."""
+        binary = x.shape == self.costs.shape and bool(((x == 0) | (x == 1)).all())
+        return binary and self._counts_hold(x) and self.holds(x)
+
+    def repaired(self, x: State, problem: BudgetQUBO) -> State:
+        """Close further gates, those that raise the energy least for their saving, until it holds.
+
+        States that hold are unchanged.
+        """
+        x = x.copy()
+        while not self.holds(x):
+            counts = np.bincount(self.sets[x == 1], minlength=len(self.most))
+            able = (x == 0) & (counts < self.most)[self.sets] & (self.costs > 0)
+            if not able.any():
+                break
+            change = np.asarray(problem.fields(x), dtype=np.float64)
+            ratio = np.where(able, change / np.where(self.costs > 0, self.costs, 1.0), np.inf)
+            x[int(ratio.argmin())] = 1
+        return x
+
+    def _counts_hold(self, x: State) -> bool:
+        counts = np.bincount(self.sets[x == 1], minlength=len(self.most))
+        return bool((counts <= self.most).all())
