@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import problems.qubo
+import problems.quadratic
 from problems import CardinalityQUBO, InvalidProblemError
 from problems.scaling import Scaled, check_energies
 from problems.tensors import Tensors
@@ -19,7 +19,7 @@ from tests.problems.problem_cases import any_problems, tolerance
 def held(monkeypatch):
     """Treat every tensor as one on an accelerator, so that the CPU stands in for it."""
     monkeypatch.setattr(
-        problems.qubo, "stays_on_device", lambda values: isinstance(values, torch.Tensor)
+        problems.quadratic, "stays_on_device", lambda values: isinstance(values, torch.Tensor)
     )
 
 
@@ -36,7 +36,7 @@ def twin(p):
 def test_tensors_evaluate_as_arrays_do(p, seed, chunk):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            problems.qubo, "stays_on_device", lambda values: isinstance(values, torch.Tensor)
+            problems.quadratic, "stays_on_device", lambda values: isinstance(values, torch.Tensor)
         )
         if chunk:
             patch.setattr(problems.tensors, "_CHUNK", chunk)
@@ -84,7 +84,7 @@ def test_tensors_whose_energies_leave_float64_are_refused():
 def test_tensors_hold_the_same_problem(p):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            problems.qubo, "stays_on_device", lambda values: isinstance(values, torch.Tensor)
+            problems.quadratic, "stays_on_device", lambda values: isinstance(values, torch.Tensor)
         )
         other = twin(p)
     assert (other.n, other.k, other.dtype) == (p.n, p.k, p.dtype)
