@@ -134,7 +134,7 @@ def prune(
         typer.Option(
             help="Score of the initial masks: magnitude, wanda, gradient, random or exchange; "
             "with --groups fisher and others.",
-            show_default="magnitude; with --model exchange; with --groups fisher",
+            show_default="magnitude; with --model exchange",
             rich_help_panel=START,
         ),
     ] = None,

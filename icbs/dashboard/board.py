@@ -14,7 +14,13 @@ from icbs.dashboard.curves import TimeChart, kept_chart, loss_chart, memory_char
 from icbs.dashboard.decision_chart import CostChart, DecisionChart
 from icbs.dashboard.layer_map import LayerMap
 from icbs.dashboard.reader import RunReader
-from icbs.dashboard.summary import layers_html, run_names, settings_html, summary_html
+from icbs.dashboard.summary import (
+    layers_html,
+    report_html,
+    run_names,
+    settings_html,
+    summary_html,
+)
 from icbs.formatting import metrics
 
 
@@ -60,6 +66,7 @@ class Board:
         ]
         details = [_div(settings_html(readers, names))]
         if not self._live:
+            details[:0] = [_div(report_html(r, n)) for r, n in zip(readers, names, strict=True)]
             details += [_div(layers_html(r, n)) for r, n in zip(readers, names, strict=True)]
         self.root.children = [
             self._summary,

@@ -10,6 +10,9 @@ from typing import Any
 from icbs.config import brief
 from icbs.dashboard.reader import RunReader
 from icbs.formatting import byte_size, clock, duration, label, metrics, significant, spell
+from icbs.report.optimum import optimum_columns, optimum_lines
+from icbs.report.overview import Overview
+from icbs.report.tables import facts as run_facts
 
 
 def run_names(readers: Sequence[RunReader]) -> list[str]:
@@ -53,6 +56,19 @@ def settings_html(readers: Sequence[RunReader], names: Sequence[str]) -> str:
     order = differing + [name for name in every if name not in differing]
     rows = [(name, [column.get(name, "") for column in columns]) for name in order]
     return _render("details.html.j2", title="Settings", heads=["setting", *names], rows=rows)
+
+
+def report_html(reader: RunReader, name: str) -> str:
+    """Return the lines of ``icbs report``, and the comparison with the true optimum, as HTML."""
+    run = Overview.of(reader.path)
+    html = _render("notes.html.j2", notes=[str(line) for line in run_facts(run)])
+    if run.optimum is None:
+        return html
+    columns = optimum_columns(run.optimum)
+    rows = [(row[0], list(row[1:])) for row in zip(*columns.values(), strict=True)]
+    title = f"Comparison with the true optimum of {name}"
+    html += _render("details.html.j2", title=title, heads=list(columns), rows=rows)
+    return html + _render("notes.html.j2", notes=optimum_lines(run.optimum))
 
 
 def layers_html(reader: RunReader, name: str) -> str:

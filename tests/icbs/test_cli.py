@@ -65,7 +65,7 @@ def test_prune_leaves_a_whole_run_folder(tmp_path):
     assert names == {
         ".icbs.lock", "checkpoint.safetensors", "config.yaml", "evaluations.csv", "figure.png",
         "history.csv",
-        "manifest.json", "masks.safetensors", "model.safetensors", "summary.json",
+        "manifest.json", "masks.safetensors", "model.safetensors", "progress.csv", "summary.json",
     }  # fmt: skip
     with (run / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -89,7 +89,7 @@ def test_resume_continues_and_report_reads(tmp_path):
     assert result.exit_code == 0, result.output
     assert json.loads((run / "summary.json").read_text())["passes"] == 9
     (run / "figure.png").unlink()
-    result = icbs("report", run)
+    result = icbs("report", run, "--layers")
     assert result.exit_code == 0, result.output
     assert "9 passes in" in result.output
     assert "accepted blocks of all" in " ".join(result.output.split())

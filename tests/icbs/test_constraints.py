@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from icbs import ConfigError, LayerError, Pruner, PrunerConfig
-from icbs.config import known_names
 from icbs.config.constraints import Pattern, group_of, parse_pattern
 from icbs.model.layer import Layer
+from icbs.plugins import SCORES
 from icbs.selection.block_selection import Tabu, choose_block
 
 patterns = st.integers(2, 8).flatmap(
@@ -80,7 +80,7 @@ def test_blocks_are_whole_runs_with_the_best_exchanges(pattern, size, pushed, fi
         assert set(fresh) <= set(chosen)
 
 
-@pytest.mark.parametrize("initial", known_names("initial"))
+@pytest.mark.parametrize("initial", [*sorted(set(SCORES.names()) - {"trajectory"}), "exchange"])
 def test_every_score_starts_and_every_run_ends_under_the_pattern(toy, initial):
     result = Pruner(
         constraint="2:4", initial=initial, passes=3, block_size=32, gradient_samples=100

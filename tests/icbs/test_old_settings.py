@@ -22,6 +22,7 @@ from icbs.run.run_folder import RunFolder
 ADDED = (
     *("save_blocks", "save_blocks_limit", "blocks_per_layer"),
     *("weights", "weights_every", "weights_return"),
+    *("groups", "budget", "candidates", "trajectory", "trajectory_score"),
 )
 #: ``model_dump()`` of the settings of version 0.1, all of them at their defaults.
 BEFORE = {
