@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import sys
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -34,8 +35,9 @@ def serve_board(
     server = start_server(readers, port, interval)
     names = ", ".join(map(str, runs))
     say(f"watching {names} at http://{ADDRESS}:{server.port} (Ctrl-C ends it)")
-    with suppress(OSError, AttributeError):  # The runs have precedence.
-        os.nice(10)
+    if sys.platform != "win32":  # The runs have precedence.
+        with suppress(OSError):
+            os.nice(10)
     reported: set[Path] = set()
 
     def look() -> None:
