@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import sys
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
