@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.metadata import version
 from inspect import getdoc
 from typing import Annotated, Any
@@ -28,6 +27,7 @@ from icbs.cli.settings import ListsSearchSettings, ListsSettings, settings
 from icbs.cli.solve import solve
 from icbs.cli.solvers import solvers
 from icbs.cli.watch import watch
+from icbs.docstrings import paragraphs
 
 app = typer.Typer(
     name="icbs",
@@ -42,11 +42,6 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"icbs {version('icbs-pruning')}")
         raise typer.Exit
-
-
-def _text(command: Callable[..., object]) -> str:
-    """Return a command's docstring without line breaks in paragraphs, which typer would keep."""
-    return "\n\n".join(" ".join(part.split()) for part in (getdoc(command) or "").split("\n\n"))
 
 
 @app.callback()
@@ -86,7 +81,9 @@ LISTS: dict[Any, type[TyperCommand]] = {
 }
 for panel, commands in PANELS.items():
     for command in commands:
-        app.command(rich_help_panel=panel, cls=LISTS.get(command), help=_text(command))(command)
+        app.command(
+            rich_help_panel=panel, cls=LISTS.get(command), help=paragraphs(getdoc(command) or "")
+        )(command)
 
 
 def main() -> None:

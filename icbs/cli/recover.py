@@ -90,7 +90,7 @@ def _list_methods() -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from icbs.config.listing import paragraphs
+    from icbs.docstrings import paragraphs
     from icbs.plugins import RECOVERIES
     from icbs.recovery.config import RecoveryConfig
     from icbs.report.screen import Screen
@@ -114,7 +114,7 @@ def _setting(field: Any) -> Any:
     """Return the first sentence about a setting, with its default."""
     from rich.text import Text
 
-    from icbs.config.listing import paragraphs
+    from icbs.docstrings import paragraphs
 
     sentence = paragraphs(field.description or "").partition("\n")[0].partition(". ")[0]
     default = field.get_default(call_default_factory=True)

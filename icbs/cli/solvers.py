@@ -189,7 +189,7 @@ def _parameters(doc: str) -> dict[str, tuple[str, str]]:
     import inspect
     import re
 
-    from icbs.config.listing import paragraphs
+    from icbs.docstrings import paragraphs
 
     found: dict[str, tuple[str, str]] = {}
     _, _, body = inspect.cleandoc(doc).partition("Parameters\n----------\n")

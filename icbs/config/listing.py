@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
 
@@ -13,6 +12,7 @@ from icbs.config.fields import Unit
 from icbs.config.groups import Group
 from icbs.config.names import NameOf, known_names
 from icbs.config.pruner_config import PrunerConfig
+from icbs.docstrings import paragraphs
 
 
 def _groups() -> Iterator[tuple[str, dict[str, FieldInfo]]]:
@@ -63,12 +63,6 @@ def summary_of(name: str) -> str:
 def explanation_of(name: str) -> str:
     """Full description of a setting, with advice on when to change it."""
     return paragraphs(FIELDS[name].description or "")
-
-
-def paragraphs(text: str) -> str:
-    """Join the lines of each paragraph of a docstring, and remove code markup."""
-    joined = [" ".join(part.split()) for part in text.split("\n\n")]
-    return re.sub(r":\w+:`~?([^`]*)`", r"\1", "\n\n".join(joined)).replace("``", "")
 
 
 def _choices(annotation: Any) -> tuple[str, ...]:
