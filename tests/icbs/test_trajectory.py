@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -70,6 +72,38 @@ def test_gradient_scores_are_sums_over_steps(kind, decay):
         optimizer.step()
     trajectory.update()
     np.testing.assert_allclose(trajectory.record().gradients["2"], expected, rtol=1e-5)
+
+
+def test_a_record_is_not_changed_by_later_updates():
+    model = toy()
+    trajectory = Trajectory(model, gradients="snip")
+    model(torch.ones(2, 6)).sum().backward()
+    trajectory.observe()
+    trajectory.update()
+    record = trajectory.record()
+    before = copy.deepcopy(record)
+    for _ in moved(model, 2):
+        trajectory.observe()
+        trajectory.update()
+    for kind in ("average", "spread", "gradients"):
+        torch.testing.assert_close(getattr(record, kind), getattr(before, kind), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda model: torch.compile(model, backend="eager"), nn.DataParallel]
+)
+def test_a_wrapped_model_is_recorded_by_the_names_of_the_model_itself(tmp_path, wrap):
+    model, path = toy(), tmp_path / "t.safetensors"
+    trajectory = Trajectory(wrap(model), gradients="snip")
+    wrap(model)(torch.ones(2, 6)).sum().backward()
+    trajectory.observe()
+    for _ in moved(model, 3):
+        trajectory.update()
+    trajectory.save(path)
+    record = Record.load(path)
+    assert set(record.average) == set(record.gradients) == {"0", "2"}
+    assert record.gradients["2"].max() > 0
+    assert prune(model, path).density == 0.5
 
 
 def test_copies_on_disk_are_the_same_and_are_removed(tmp_path):
@@ -159,6 +193,8 @@ def test_bad_input_is_refused_before_work(tmp_path):
         Trajectory(toy(), average="loss").update()
     with pytest.raises(LayerError, match="leaves no layer"):
         Trajectory(toy(), include=["head"])
+    with pytest.raises(LayerError, match="scripted"):
+        Trajectory(torch.jit.script(toy()))
 
 
 @pytest.mark.parametrize("average", ["uniform", "loss"])
