@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 
 import numpy as np
@@ -220,6 +221,18 @@ def test_the_trainer_records(tmp_path, average):
     name = "transformer.h.0.attn.c_attn"
     assert record.spread[name].min() > 0
     assert record.gradients[name].max() > 0
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_only_the_first_process_saves(tmp_path, first):
+    transformers = pytest.importorskip("transformers")
+    from icbs.trajectory.trainer import TrajectoryCallback
+
+    callback = TrajectoryCallback(Trajectory(toy()))
+    callback.on_epoch_end(None, None, None)
+    state = transformers.TrainerState(is_world_process_zero=first)
+    callback.on_train_end(argparse.Namespace(output_dir=tmp_path), state, None)
+    assert (tmp_path / "trajectory.safetensors").exists() is first
 
 
 def test_the_score_conforms(tmp_path):
