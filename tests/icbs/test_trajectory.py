@@ -165,7 +165,7 @@ def test_files_are_read_as_written(tmp_path):
 
 
 def test_the_rule_of_the_paper_as_densities():
-    record = Record({"a": torch.tensor([[0.0, 1.0, 2.0, 3.0]])})
+    record = Record({"a": torch.tensor([[0.0, -1.0, 2.0, -3.0]])})
     deviation = np.std([0, 1, 2, 3], ddof=1)
     assert record.densities(1.5 / deviation) == {"a": 0.5}
 
