@@ -36,18 +36,17 @@ NOTES = {
 
 def write_tables(cells: list[Any], path: Path) -> None:
     """Write ``path`` with the extensions ``.md`` and ``.json``."""
+    known = [(cell, found) for cell in cells if (found := cell.read())]
+    first = {
+        (cell.mask.key, cell.mask.seed): found["recovered"]["initial_loss"]
+        for cell, found in known
+        if "initial_loss" in found.get("recovered", {})
+    }
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-    first = {}
-    for cell in cells:
-        if found := cell.read():
-            key = (cell.mask.name, cell.mask.level, cell.mask.method, cell.recovery)
-            groups[key].append(found)
-            if "recovered" in found and "initial_loss" in found["recovered"]:
-                first[cell.mask.key, cell.mask.seed] = found["recovered"]["initial_loss"]
-    for cell in cells:
-        key = (cell.mask.name, cell.mask.level, cell.mask.method, cell.recovery)
-        for found in groups.get(key, []) if cell.recovery == "none" else []:
-            found.setdefault("initial", first.get((cell.mask.key, cell.mask.seed)))
+    for cell, found in known:
+        if cell.recovery == "none":
+            found["initial"] = first.get((cell.mask.key, cell.mask.seed))
+        groups[cell.mask.name, cell.mask.level, cell.mask.method, cell.recovery].append(found)
     rows = [
         dict(zip(("model", "level", "mask", "recovery"), key, strict=True)) | _summary(found)
         for key, found in groups.items()
