@@ -19,6 +19,7 @@ from icbs.config.constants import MAX_SAMPLES
 from icbs.data.losses import logits_of
 from icbs.data.objective import Loss
 from icbs.data.samples import Samples, read_samples
+from icbs.selection.scores import initial_mask
 
 EVERY = 16
 """Updates between two changes of the mask."""
@@ -110,20 +111,16 @@ def train_pruned(
 
 def _masks(layers: Mapping[str, nn.Linear], density: float, shared: bool) -> dict[str, Tensor]:
     """Return masks of the largest weights of each layer, or of all."""
+    scores = {name: layer.weight.detach().abs() for name, layer in layers.items()}
+    counts = {name: round(density * score.numel()) for name, score in scores.items()}
     if shared:
-        sizes = [layer.weight.numel() for layer in layers.values()]
-        scores = torch.cat([layer.weight.detach().abs().flatten() for layer in layers.values()])
-        together = torch.zeros_like(scores, dtype=torch.bool)
-        together[scores.topk(sum(round(density * size) for size in sizes)).indices] = True
-        parts = zip(layers.items(), together.split(sizes), strict=True)
-        return {name: part.view_as(layer.weight) for (name, layer), part in parts}
-    found = {}
-    for name, layer in layers.items():
-        scores = layer.weight.detach().abs().flatten()
-        mask = torch.zeros_like(scores, dtype=torch.bool)
-        mask[scores.topk(round(density * len(scores))).indices] = True
-        found[name] = mask.view_as(layer.weight)
-    return found
+        flat = torch.cat([score.flatten() for score in scores.values()])[None]
+        sizes = [score.numel() for score in scores.values()]
+        parts = initial_mask(flat, sum(counts.values()), "layer").split(sizes)
+    else:
+        parts = tuple(initial_mask(score, counts[name], "layer") for name, score in scores.items())
+    found = zip(scores.items(), parts, strict=True)
+    return {name: ~part.view_as(score) for (name, score), part in found}
 
 
 @torch.no_grad()

@@ -16,8 +16,8 @@ HEAD = (
     "recoveries hold out a fifth; nothing was selected on test data. *Calibration* and *heldout* "
     "are losses after the recovery; *heldout* of a mask by itself is that before it. SparseGPT, "
     "ALPS, `together` (iCBS with `weights=global`) and `shared` (with `allocation=loss` too) "
-    "change weights themselves. *Overfits* counts recoveries whose calibration loss fell and whose "
-    "held-out loss rose from the first to the last step; the best state is kept. Seconds are those "
+    "change weights themselves. *Overfits* counts recoveries in which the calibration loss fell "
+    "and the held-out loss rose after the best step; the best state is kept. Seconds are those "
     "of a processor, for mask and recovery, on one thread of a busy machine, which "
     "makes them longer; ± is the standard error over seeds."
 )
@@ -36,18 +36,17 @@ NOTES = {
 
 def write_tables(cells: list[Any], path: Path) -> None:
     """Write ``path`` with the extensions ``.md`` and ``.json``."""
+    known = [(cell, found) for cell in cells if (found := cell.read())]
+    first = {
+        (cell.mask.key, cell.mask.seed): found["recovered"]["initial_loss"]
+        for cell, found in known
+        if "initial_loss" in found.get("recovered", {})
+    }
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-    first = {}
-    for cell in cells:
-        if found := cell.read():
-            key = (cell.mask.name, cell.mask.level, cell.mask.method, cell.recovery)
-            groups[key].append(found)
-            if "recovered" in found and "initial_loss" in found["recovered"]:
-                first[cell.mask.key, cell.mask.seed] = found["recovered"]["initial_loss"]
-    for cell in cells:
-        key = (cell.mask.name, cell.mask.level, cell.mask.method, cell.recovery)
-        for found in groups.get(key, []) if cell.recovery == "none" else []:
-            found.setdefault("initial", first.get((cell.mask.key, cell.mask.seed)))
+    for cell, found in known:
+        if cell.recovery == "none":
+            found["initial"] = first.get((cell.mask.key, cell.mask.seed))
+        groups[cell.mask.name, cell.mask.level, cell.mask.method, cell.recovery].append(found)
     rows = [
         dict(zip(("model", "level", "mask", "recovery"), key, strict=True)) | _summary(found)
         for key, found in groups.items()
@@ -84,30 +83,18 @@ def _summary(found: list[dict[str, Any]]) -> dict[str, Any]:
         "density": found[0]["density"],
         "means": means,
         "errors": errors,
-        "overfits": sum(_overfits(each.get("history", [])) for each in found),
+        "overfits": sum(each.get("recovered", {}).get("overfits", False) for each in found),
     }
 
 
-def _overfits(history: list[dict[str, Any]]) -> bool:
-    """Whether calibration loss falls and held-out loss rises over the steps of a recovery."""
-    rows = [row for row in history if row["heldout_loss"] == row["heldout_loss"]]
-    if len(rows) < 2:
-        return False
-    first, last = rows[0], rows[-1]
-    return bool(
-        last["calibration_loss"] < first["calibration_loss"]
-        and last["heldout_loss"] > first["heldout_loss"]
-    )
-
-
+COLUMNS = ("perplexity", "foreign_perplexity", "accuracy", "test_loss", "calibration", "heldout")
+COLUMNS += ("seconds", "gigabytes")
 DIGITS = {"accuracy": "{:.2%}", "perplexity": "{:.2f}", "foreign_perplexity": "{:.2f}"}
 DIGITS |= {"seconds": "{:.0f}", "gigabytes": "{:.1f}"}
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
-    names = ["perplexity", "foreign_perplexity", "accuracy", "test_loss", "calibration", "heldout"]
-    names = [name for name in [*names, "seconds", "gigabytes"] if name in rows[0]["means"]]
-    names.insert(-2, "heldout") if "heldout" not in names else None
+    names = [name for name in COLUMNS if any(name in row["means"] for row in rows)]
     titles = ["level", "mask", "recovery", "density", *(n.replace("_", " ") for n in names)]
     titles += ["overfits", "seeds"]
     lines = ["| " + " | ".join(titles) + " |"]

@@ -213,7 +213,8 @@ def prune(
     method: Annotated[
         str | None,
         typer.Option(
-            help="Method: icbs, or magnitude, wanda, exchange, sparsegpt or alps.",
+            help="Method: icbs, or magnitude, wanda, exchange, sparsegpt, alps or "
+            "compensated-exchange.",
             show_default="icbs",
             rich_help_panel=STEPS,
         ),

@@ -80,7 +80,8 @@ def search(
     method: Annotated[
         str,
         typer.Option(
-            help="icbs, magnitude, wanda, exchange, sparsegpt or alps.", rich_help_panel=METHOD
+            help="icbs, magnitude, wanda, exchange, sparsegpt, alps or compensated-exchange.",
+            rich_help_panel=METHOD,
         ),
     ] = "icbs",
     recover: Annotated[

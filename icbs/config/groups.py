@@ -295,9 +295,9 @@ class WeightSettings(Group):
     """Whether kept weights move between passes.
 
     Under ``global`` a step of all kept weights minimises a quadratic model of the loss, so that
-    mask and weights suit each other. It is kept if the held-out loss does not increase. Choose it
-    unless the weights must be those of the dense model; ``icbs recover`` can improve the result
-    further.
+    mask and weights suit each other. It is kept if the held-out loss does not increase. Biases
+    stay as they are. Choose it unless the weights must be those of the dense model;
+    ``icbs recover`` can improve the result further, and moves biases too.
     """
     weights_return: Literal["dense", "gradient"] = "dense"
     """Values at which pruned weights return when others move: their dense ones, or the best of

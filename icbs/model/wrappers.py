@@ -70,7 +70,7 @@ def unwrapped(model: nn.Module) -> Iterator[nn.Module]:
         If the model does not run as modules: exported, scripted or sharded.
     """
     model = inside(model)
-    _check_runs_as_modules(model)
+    check_runs_as_modules(model)
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
     compiled: list[tuple[nn.Module, Any]] = []
     try:
@@ -111,7 +111,14 @@ def _eager() -> Any:
     return nullcontext()
 
 
-def _check_runs_as_modules(model: nn.Module) -> None:
+def check_runs_as_modules(model: nn.Module) -> None:
+    """Refuse a model that does not run as modules with weights of their own.
+
+    Raises
+    ------
+    LayerError
+        If the model is exported, scripted or sharded.
+    """
     if isinstance(model, torch.jit.ScriptModule):
         raise LayerError(
             f"the model is scripted ({type(model).__name__}); prune the module that it was "

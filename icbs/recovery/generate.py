@@ -7,6 +7,8 @@ They follow the distribution that the model has learned, and there are as many a
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,8 @@ def generate(
     """Sample token sequences from a causal language model.
 
     The first token is drawn from the vocabulary uniformly, the next four are the most probable
-    ones, and all others are sampled at temperature 1. The end of a text is not sampled.
+    ones, and all others are sampled at temperature 1. The end of a text is not sampled. The model's
+    own settings of generation (such as ``top_k`` and ``repetition_penalty``) are not used.
 
     Parameters
     ----------
@@ -65,7 +68,7 @@ def generate(
         return _sampled(model, count, length, seed)
     state = {name: p for name, p in model.named_parameters() if not p.is_meta}
     facts = {"greedy": GREEDY, "batch": BATCH, "seed": seed, "count": count, "length": length}
-    key = json_digest([facts, tensors_digest({}, state)])
+    key = json_digest([facts, _special_tokens(model), tensors_digest({}, state)])
     path = cache_folder() / f"generated-{key[:12]}.safetensors"
     found = _read(path, key)
     if found is None:
@@ -139,17 +142,28 @@ def _sampled(model: Any, count: int, length: int, seed: int) -> Tensor:
         size = min(BATCH, count - start)
         first = allowed[torch.randint(len(allowed), (size, 1), generator=generator)]
         sampled = int(torch.randint(1 << 62, (), generator=generator))
-        tokens = _continued(model, first.to(device), greedy, ends, do_sample=False)
-        rest = length - tokens.shape[1]
-        if rest:
-            devices = [device] if device.type == "cuda" else []
-            with torch.random.fork_rng(devices=devices):
-                torch.manual_seed(sampled)
-                tokens = _continued(
-                    model, tokens, rest, ends, do_sample=True, top_k=0, top_p=1.0, temperature=1.0
-                )
+        with _default_settings(model):
+            tokens = _continued(model, first.to(device), greedy, ends, do_sample=False)
+            rest = length - tokens.shape[1]
+            if rest:
+                devices = [device] if device.type == "cuda" else []
+                with torch.random.fork_rng(devices=devices):
+                    torch.manual_seed(sampled)
+                    tokens = _continued(model, tokens, rest, ends, do_sample=True, top_k=0)
         found.append(tokens.cpu())
     return torch.cat(found)
+
+
+@contextmanager
+def _default_settings(model: Any) -> Iterator[None]:
+    """Replace the model's settings of generation, which complete those of a call, by defaults."""
+    from transformers import GenerationConfig
+
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _continued(model: Any, tokens: Tensor, count: int, ends: list[int], **how: Any) -> Tensor:
@@ -168,9 +182,10 @@ def _continued(model: Any, tokens: Tensor, count: int, ends: list[int], **how: A
 def _special_tokens(model: Any) -> list[int]:
     """Return the tokens that begin or end a text."""
     found: set[int] = set()
-    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        token = getattr(model.config, name, None)
-        found |= {token} if isinstance(token, int) else set(token or [])
+    for config in (model.config, model.generation_config):
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            token = getattr(config, name, None)
+            found |= {token} if isinstance(token, int) else set(token or [])
     return sorted(token for token in found if 0 <= token < model.config.vocab_size)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from icbs.errors import ConfigError, LayerError
 from icbs.model.finding import matches_any
 from icbs.model.kinds import kind_of
 from icbs.model.plain import check_weight
-from icbs.model.wrappers import modules_of
+from icbs.model.wrappers import check_runs_as_modules, modules_of
 from icbs.trajectory.averages import AVERAGES, AverageName
 from icbs.trajectory.record import Record
 from problems.suggest import did_you_mean
@@ -25,7 +26,7 @@ class Trajectory:
     Parameters
     ----------
     model : nn.Module
-        Model that is being trained.
+        Model that is being trained; it may be compiled or data-parallel, but not sharded.
     average : {"uniform", "linear", "exponential", "loss"}
         Weight of a record in the average: equal, its number, decreasing with its age by ``decay``,
         or the inverse of its validation loss. arXiv 2502.17071 does not state its weights; these
@@ -47,7 +48,8 @@ class Trajectory:
     ConfigError
         For an unknown kind of average or score, or a decay outside (0, 1].
     LayerError
-        If no layer is recorded, or a weight is quantised, computed or not loaded.
+        If no layer is recorded, a weight is quantised, computed or not loaded, or the model is
+        sharded, scripted or exported.
 
     Examples
     --------
@@ -74,6 +76,7 @@ class Trajectory:
             _check("gradients", gradients, ["snip", "momentum"])
         if not 0 < decay <= 1:
             raise ConfigError(f"decay is {decay}; it must be more than 0 and at most 1")
+        check_runs_as_modules(model)
         self.average, self.gradients, self.decay = average, gradients, decay
         self.count = 0
         self._total = 0.0
@@ -132,13 +135,17 @@ class Trajectory:
                 self._scores[name].mul_(kept).add_((weight * weight.grad).abs().float().cpu())
 
     def record(self) -> Record:
-        """Return the record so far.
+        """Return a copy of the record so far.
 
         Raises
         ------
         ConfigError
             If there was no update.
         """
+        return copy.deepcopy(self._record())
+
+    def _record(self) -> Record:
+        """Return the record so far, with the tensors that later updates change."""
         if not self.count:
             raise ConfigError("nothing is recorded yet; call update() after each epoch")
         spread = {n: (value / self._total).sqrt() for n, value in self._squares.items()}
@@ -160,7 +167,7 @@ class Trajectory:
         RunFolderError
             If the file can't be written.
         """
-        self.record().save(path)
+        self._record().save(path)
 
     def _weights(self) -> dict[str, nn.Parameter]:
         modules = modules_of(self._model)

@@ -54,6 +54,25 @@ def test_the_tokens_after_the_first_are_the_most_probable_ones(model, cache):
     assert torch.equal(logits.argmax(-1)[:, : module.GREEDY], found[:, 1 : module.GREEDY + 1])
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("min_p", 0.9), ("repetition_penalty", 1e6), ("num_beams", 3), ("bad_words_ids", [[7], [8]])],
+)
+def test_the_model_s_own_settings_of_generation_have_no_effect(model, cache, setting, value):
+    with torch.no_grad():
+        model.lm_head.weight.mul_(20)
+    expected = generate(model, 32, 24, cache=False)
+    setattr(model.generation_config, setting, value)
+    own = model.generation_config
+    assert torch.equal(generate(model, 32, 24, cache=False), expected)
+    assert model.generation_config is own
+
+
+def test_no_end_of_the_generation_s_settings_is_sampled(model, cache):
+    model.generation_config.eos_token_id = [256, *range(100)]
+    assert generate(model, 20, 24, cache=False).min() >= 100
+
+
 def test_sampled_tokens_follow_the_model(model, cache):
     with torch.no_grad():
         model.lm_head.weight.mul_(20)

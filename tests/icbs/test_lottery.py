@@ -96,6 +96,9 @@ def test_rewinding_to_an_early_step():
     ticket = find_ticket(model, train, evaluate, rounds=1, rewind=early.state_dict(), control=False)
     mask = ticket.masks["0"]
     assert torch.equal(ticket.state["0.weight"], early.state_dict()["0.weight"] * mask)
+    dense = toy()
+    train(dense)
+    assert ticket.rounds[0].figures == evaluate(dense), "from the initialisation"
 
 
 @pytest.mark.parametrize("settings", [{"passes": 0, "initial": "wanda"}, {"passes": 3}])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -72,6 +75,38 @@ def test_gradient_scores_are_sums_over_steps(kind, decay):
     np.testing.assert_allclose(trajectory.record().gradients["2"], expected, rtol=1e-5)
 
 
+def test_a_record_is_not_changed_by_later_updates():
+    model = toy()
+    trajectory = Trajectory(model, gradients="snip")
+    model(torch.ones(2, 6)).sum().backward()
+    trajectory.observe()
+    trajectory.update()
+    record = trajectory.record()
+    before = copy.deepcopy(record)
+    for _ in moved(model, 2):
+        trajectory.observe()
+        trajectory.update()
+    for kind in ("average", "spread", "gradients"):
+        torch.testing.assert_close(getattr(record, kind), getattr(before, kind), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda model: torch.compile(model, backend="eager"), nn.DataParallel]
+)
+def test_a_wrapped_model_is_recorded_by_the_names_of_the_model_itself(tmp_path, wrap):
+    model, path = toy(), tmp_path / "t.safetensors"
+    trajectory = Trajectory(wrap(model), gradients="snip")
+    wrap(model)(torch.ones(2, 6)).sum().backward()
+    trajectory.observe()
+    for _ in moved(model, 3):
+        trajectory.update()
+    trajectory.save(path)
+    record = Record.load(path)
+    assert set(record.average) == set(record.gradients) == {"0", "2"}
+    assert record.gradients["2"].max() > 0
+    assert prune(model, path).density == 0.5
+
+
 def test_copies_on_disk_are_the_same_and_are_removed(tmp_path):
     model, other = toy(), toy()
     here, there = Trajectory(model), Trajectory(other, folder=tmp_path)
@@ -130,7 +165,7 @@ def test_files_are_read_as_written(tmp_path):
 
 
 def test_the_rule_of_the_paper_as_densities():
-    record = Record({"a": torch.tensor([[0.0, 1.0, 2.0, 3.0]])})
+    record = Record({"a": torch.tensor([[0.0, -1.0, 2.0, -3.0]])})
     deviation = np.std([0, 1, 2, 3], ddof=1)
     assert record.densities(1.5 / deviation) == {"a": 0.5}
 
@@ -159,6 +194,8 @@ def test_bad_input_is_refused_before_work(tmp_path):
         Trajectory(toy(), average="loss").update()
     with pytest.raises(LayerError, match="leaves no layer"):
         Trajectory(toy(), include=["head"])
+    with pytest.raises(LayerError, match="scripted"):
+        Trajectory(torch.jit.script(toy()))
 
 
 @pytest.mark.parametrize("average", ["uniform", "loss"])
@@ -184,6 +221,18 @@ def test_the_trainer_records(tmp_path, average):
     name = "transformer.h.0.attn.c_attn"
     assert record.spread[name].min() > 0
     assert record.gradients[name].max() > 0
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_only_the_first_process_saves(tmp_path, first):
+    transformers = pytest.importorskip("transformers")
+    from icbs.trajectory.trainer import TrajectoryCallback
+
+    callback = TrajectoryCallback(Trajectory(toy()))
+    callback.on_epoch_end(None, None, None)
+    state = transformers.TrainerState(is_world_process_zero=first)
+    callback.on_train_end(argparse.Namespace(output_dir=tmp_path), state, None)
+    assert (tmp_path / "trajectory.safetensors").exists() is first
 
 
 def test_the_score_conforms(tmp_path):
