@@ -20,7 +20,7 @@ from icbs.config.constants import MAX_SAMPLES
 from icbs.data.objective import Loss
 from icbs.data.pytree import tensors
 from icbs.data.samples import Samples, read_samples
-from icbs.density.folder import MakerFolder, tensors_digest_of
+from icbs.density.folder import STEPS, MakerFolder, tensors_digest_of
 from icbs.density.judge import as_batches
 from icbs.density.mask_maker import ICBS, MODEL, Made, MaskMaker
 from icbs.density.resize import input_norms, resize_masks
@@ -36,7 +36,6 @@ from icbs.run.result import Progress
 from icbs.run.results_files import MASKS
 
 log = logging.getLogger("icbs")
-MANIFEST = "steps.json"
 SUMMARY = "summary-of-steps.json"
 
 
@@ -163,7 +162,7 @@ def prune_in_steps(
     configs = step_configs(maker, steps, decay, start_density)
     with ExitStack() as stack:
         path = Path(stack.enter_context(tempfile.TemporaryDirectory()) if run is None else run)
-        folder = MakerFolder(path, MANIFEST)
+        folder = MakerFolder(path, STEPS)
         folder.check()
         plain = stack.enter_context(evaluation_mode(model))
         for one in configs:
