@@ -23,12 +23,11 @@ from icbs.data.samples import Samples, read_samples
 from icbs.density.folder import STEPS, MakerFolder, tensors_digest_of
 from icbs.density.judge import as_batches
 from icbs.density.mask_maker import ICBS, MODEL, Made, MaskMaker
-from icbs.density.resize import input_norms, resize_masks
+from icbs.density.resize import resize_masks, sampled_norms
 from icbs.density.step_settings import step_configs
 from icbs.errors import RunFolderError
 from icbs.export.compressed import save_compressed
 from icbs.export.masks import save_masks
-from icbs.layerwise.sweep import pieces_of
 from icbs.model.finding import find_layers
 from icbs.model.modes import evaluation_mode
 from icbs.recovery.config import RecoveryConfig
@@ -252,9 +251,7 @@ class _Steps:
                 weight.copy_(torch.where(mask.to(weight.device), weight, dense[f"{name}.weight"]))
         if getattr(config, "groups", None):
             return None
-        layers = find_layers(self.model, config)
-        few = self.samples[: config.samples_of(len(self.samples))]
-        norms = input_norms(self.model, layers, pieces_of(few, None, layers[0].dense.device))
+        norms = sampled_norms(self.model, config, self.samples)
         return resize_masks(self.model, masks, config, norms)
 
     def _tell(self, progress: StepsProgress) -> None:
