@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from icbs.cli.console import plain_errors
-from icbs.cli.prune import Set
+from icbs.cli.options import Set
 
 
 @plain_errors

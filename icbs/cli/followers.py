@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from threading import Thread
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
-from rich.text import Text
 
+from icbs.cli.dashboard_page import DashboardPage
 from icbs.formatting import metrics
 from icbs.report.evaluations import Evaluator
 from icbs.run.result import Progress
@@ -44,16 +40,12 @@ class Followers:
     """
 
     def __init__(self, console: Console, targets: Sequence[str], *, dashboard: bool) -> None:
-        from icbs.downloads.optional import optional
         from icbs.loggers import check_target
 
         for target in targets:
             check_target(target)
-        if dashboard:
-            optional("bokeh")
-        self.console, self.targets, self.dashboard = console, list(targets), dashboard
+        self.targets, self.page = list(targets), DashboardPage(console, wanted=dashboard)
         self._loggers: list[Logger] = []
-        self._page: subprocess.Popen[str] | None = None
 
     def follow(self, folder: Path, evaluator: Evaluator, settings: dict[str, Any]) -> Self:
         """Set the run, and open its loggers.
@@ -90,44 +82,17 @@ class Followers:
                 except Exception as error:  # of the service: the run continues
                     self._loggers.remove(logger)
                     log.warning("logging ends at pass %d: %s", progress.step, error)
-            if self.dashboard and self._page is None:
-                self._serve()
+            self.page.show(self._folder)
 
         return both
-
-    def _serve(self) -> None:
-        """Start the dashboard in a process of its own, and print its address."""
-        command = [sys.executable, "-m", "icbs", "watch", str(self._folder)]
-        self._page = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # so that Ctrl-C reaches only the run
-        )
-        Thread(target=self._repeat, args=(self._page,), daemon=True).start()
-
-    def _repeat(self, page: subprocess.Popen[str]) -> None:
-        for line in page.stdout or ():
-            text = line.strip().replace(" (Ctrl-C ends it)", "")
-            self.console.print(Text(text), soft_wrap=True)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for logger in self._loggers:
             try:
                 logger.close()
             except Exception as failure:  # of the service
                 log.warning("the log is incomplete: %s", failure)
-        if self._page is not None:
-            self._page.terminate()
-            line = f"the page ends with the run; 'icbs watch {self._folder}' shows it again"
-            self.console.print(Text(line), highlight=False, soft_wrap=True)
+        self.page.__exit__()

@@ -9,18 +9,29 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from icbs.cli.console import plain_errors
-from icbs.zoo import BUILTIN
+from icbs.cli.options import (
+    LANGUAGE,
+    MORE,
+    WHAT,
+    Config,
+    Dashboard,
+    Log,
+    Model,
+    Set,
+    TaskName,
+    Text,
+    check_followed,
+    chosen_task,
+)
 
 if TYPE_CHECKING:
     from icbs.cli.config_file import Settings
 
-LANGUAGE = "language_model"
 DEFAULTS = Path(__file__).parents[1] / "zoo" / "language_model.yaml"
 """Settings for language models without --config."""
 GROUP_DEFAULTS = DEFAULTS.with_name("language_model_groups.yaml")
 """Those with --groups."""
 
-WHAT, MORE = "Model and data (--model, --task or --config)", "Other settings, and results"
 #: Headings of the groups of settings (:mod:`icbs.config.groups`) that have flags.
 LAYERS, GROUPS = "Layers and density", "Groups of weights"
 START, BLOCKS = "Initial masks", "Blocks"
@@ -34,64 +45,13 @@ OUTER = (
     *("method", "steps", "decay", "start_density"),
 )
 
-Set = Annotated[
-    list[str],
-    typer.Option(
-        "--set",
-        metavar="NAME=VALUE",
-        help="Any setting of 'icbs settings', such as tabu=0.2 or paper.ridge=1e-3; repeatable.",
-        rich_help_panel=MORE,
-        show_default=False,
-    ),
-]
-Log = Annotated[
-    list[str],
-    typer.Option(
-        "--log",
-        metavar="KIND:PLACE",
-        help="Log the run to tensorboard:DIR or mlflow:URI; repeatable.",
-        rich_help_panel=MORE,
-        show_default=False,
-    ),
-]
-Dashboard = Annotated[
-    bool,
-    typer.Option(
-        "--dashboard",
-        help="Show the run on a local page while it lasts, as 'icbs watch RUN' does.",
-        rich_help_panel=MORE,
-    ),
-]
-
 
 @plain_errors
 def prune(
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Causal language model: folder, .gguf file, hub name or smollm2-135m.",
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Task: {', '.join(BUILTIN)}, or your own module:function, which is run.",
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="YAML file of settings.", rich_help_panel=WHAT)
-    ] = None,
-    text: Annotated[
-        str | None,
-        typer.Option(
-            help="Texts for --model: file, folder, wikipedia, openwebtext, articles or "
-            "datasets:NAME.",
-            show_default="wikipedia",
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
+    model: Model = None,
+    task: TaskName = None,
+    config: Config = None,
+    text: Text = None,
     length: Annotated[
         int | None,
         typer.Option(help="Tokens in a window of text.", show_default="512", rich_help_panel=WHAT),
@@ -271,7 +231,7 @@ def prune(
     icbs prune --model smollm2-135m --text wikipedia --density 0.5, or
     icbs prune --task deit --groups heads,neurons --budget macs=0.7
     """
-    from icbs.cli.config_file import Settings, parse_assignments, read_yaml
+    from icbs.cli.config_file import Settings, parse_assignments
     from icbs.errors import ConfigError
 
     if generate is not None and recover is None:
@@ -279,25 +239,8 @@ def prune(
             f"--generate {generate} makes samples for a recovery, and there is none; add --recover "
             "METHOD, such as --recover distill"
         )
-    if model is None and task is None and config is None:
-        raise ConfigError(
-            "no model to prune is given; use --model for a language model, --task for a task "
-            f"({', '.join(BUILTIN)}, or your own module:function), or --config for a file of "
-            "settings; see 'icbs prune --help'"
-        )
     language_options = {"model": model, "text": text, "length": length, "samples": samples}
-    if any(value is not None for value in language_options.values()):
-        if task not in (None, LANGUAGE):
-            raise ConfigError(
-                f"--model, --text, --length and --samples don't apply to the task {task!r}"
-            )
-        named = read_yaml(config).get("task", LANGUAGE) if config else LANGUAGE
-        if named != LANGUAGE:
-            raise ConfigError(
-                "--model, --text, --length and --samples don't apply to the task "
-                f"{named!r} of {config}"
-            )
-        task = LANGUAGE
+    task = chosen_task(task, config, language_options)
     if task == LANGUAGE:
         config = config or (DEFAULTS if groups is None else GROUP_DEFAULTS)
     flags = {
@@ -332,12 +275,14 @@ def prune(
     if chosen.gradual:
         from icbs.cli.steps import prune_with_steps
 
-        if log or dashboard:
+        if log:
             raise ConfigError(
-                "--log and --dashboard follow a single run of iCBS; leave them out of pruning in "
-                "steps, and follow its runs with 'icbs watch'"
+                "--log follows a single run of iCBS; leave it out of pruning in steps, and follow "
+                "its runs with --dashboard"
             )
-        prune_with_steps(chosen)
+        if dashboard:
+            check_followed(chosen.method)
+        prune_with_steps(chosen, dashboard=dashboard)
     else:
         _prune(chosen, log, dashboard=dashboard)
 

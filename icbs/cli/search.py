@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from icbs.cli.console import plain_errors, plain_warnings
-from icbs.cli.prune import DEFAULTS, LANGUAGE, Set
-from icbs.zoo import BUILTIN
+from icbs.cli.options import (
+    LANGUAGE,
+    Config,
+    Dashboard,
+    Model,
+    Set,
+    TaskName,
+    Text,
+    check_followed,
+    chosen_task,
+)
+from icbs.cli.prune import DEFAULTS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,35 +28,17 @@ if TYPE_CHECKING:
     from icbs.cli.config_file import Settings
     from icbs.density.runs import SearchProgress
 
-WHAT, TARGET = "Model and data (--model, --task or --config)", "Target (one of them)"
+TARGET = "Target (one of them)"
 METHOD, RANGE = "Method", "Range and certainty"
 JUDGES = ("test", "heldout")
 
 
 @plain_errors
 def search(
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Causal language model: folder, .gguf file, hub name or smollm2-135m.",
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Task: {', '.join(BUILTIN)}, or your own module:function, which is run.",
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="YAML file of settings, as for icbs prune.", rich_help_panel=WHAT),
-    ] = None,
-    text: Annotated[
-        str | None,
-        typer.Option(help="Texts for --model.", show_default="wikipedia", rich_help_panel=WHAT),
-    ] = None,
+    model: Model = None,
+    task: TaskName = None,
+    config: Config = None,
+    text: Text = None,
     max_loss_increase: Annotated[
         float | None,
         typer.Option(
@@ -78,12 +70,13 @@ def search(
         ),
     ] = None,
     method: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="icbs, magnitude, wanda, exchange, sparsegpt, alps or compensated-exchange.",
+            show_default="icbs",
             rich_help_panel=METHOD,
         ),
-    ] = "icbs",
+    ] = None,
     recover: Annotated[
         str | None,
         typer.Option(
@@ -93,6 +86,7 @@ def search(
         ),
     ] = None,
     settings: Set = [],  # noqa: B006
+    dashboard: Dashboard = False,
     low: Annotated[float, typer.Option(help="Lowest density.", rich_help_panel=RANGE)] = 0.01,
     high: Annotated[
         float, typer.Option(help="Highest density, which is tried first.", rich_help_panel=RANGE)
@@ -141,19 +135,14 @@ def search(
     from icbs.errors import ConfigError
     from problems.suggest import did_you_mean
 
-    if model is None and task is None and config is None:
-        raise ConfigError(
-            f"no model is given; use --model, --task ({', '.join(BUILTIN)}, or your own "
-            "module:function) or --config; see 'icbs search --help'"
-        )
+    language_options = {"model": model, "text": text}
+    task = chosen_task(task, config, language_options)
     if judge not in JUDGES:
         raise ConfigError(
             f"unknown judge {judge!r}{did_you_mean(judge, JUDGES)}; choose from {', '.join(JUDGES)}"
         )
-    if (model is not None or text is not None) and task not in (None, LANGUAGE):
-        raise ConfigError(f"--model and --text don't apply to the task {task!r}")
-    if model is not None or task == LANGUAGE:
-        task, config = LANGUAGE, config or DEFAULTS
+    if task == LANGUAGE:
+        config = config or DEFAULTS
     targets = {
         "max_loss_increase": max_loss_increase,
         "max_perplexity_ratio": max_perplexity_ratio,
@@ -171,18 +160,26 @@ def search(
     }
     flags = {
         "task": task,
-        "task_options.model": model,
-        "task_options.text": text,
+        **{f"task_options.{name}": value for name, value in language_options.items()},
         "recovery.method": recover,
+        "method": method,
     }
     changes |= {name: value for name, value in flags.items() if value is not None}
+    chosen = Settings.read(config, changes)
+    if chosen.steps != 1:
+        raise ConfigError(
+            f"steps = {chosen.steps} in {config}: a search prunes to each density at once; leave "
+            "the steps out"
+        )
+    if dashboard:
+        check_followed(chosen.method)
     _search(
-        Settings.read(config, changes),
+        chosen,
         set(given),
         run,
         targets,
         {
-            "method": method,
+            "method": chosen.method,
             "low": low,
             "high": high,
             "tolerance": tolerance,
@@ -190,6 +187,7 @@ def search(
             "certain": certain,
         },
         judge,
+        dashboard=dashboard,
     )
 
 
@@ -200,18 +198,20 @@ def _search(
     targets: dict[str, Any],
     options: dict[str, Any],
     judge: str,
+    *,
+    dashboard: bool,
 ) -> None:
     """Search with validated settings."""
     import logging
 
     from rich.text import Text
 
-    from icbs.cli.session import open_task
+    from icbs.cli.dashboard_page import DashboardPage
+    from icbs.cli.session import continued_by_repetition, open_task
     from icbs.cli.user_code import absolute_paths, allow_local_imports
-    from icbs.density.folder import MakerFolder
+    from icbs.density.folder import SEARCH, MakerFolder
     from icbs.density.judge import by_task
     from icbs.density.mask_maker import MaskMaker
-    from icbs.density.search import MANIFEST
     from icbs.density.search import search as search_density
     from icbs.export.digests import json_digest
     from icbs.report.screen import Screen
@@ -228,30 +228,25 @@ def _search(
         facts = [maker.settings, chosen.task, task_options, judge]
         name = chosen.task.replace(":", "-").replace("/", "-")
         run = Path("runs") / f"search-{name}-{json_digest(facts)[:8]}"
-    MakerFolder(run, MANIFEST).check()
+    MakerFolder(run, SEARCH).check()
     console = Screen()
+    page = DashboardPage(console, wanted=dashboard)
     work = open_task(console, chosen.task, task_options)
-    show = _Show(console)
-    try:
-        with plain_warnings(console, logging.WARNING), show:
-            result = search_density(
-                work.model,
-                work.batches,
-                work.loss,
-                recover=chosen.recovery,
-                evaluate=by_task(work) if judge == "test" else None,
-                run=run,
-                config=maker.config,
-                callback=show.update,
-                **targets,
-                **options,
-            )
-    except KeyboardInterrupt:
-        console.print(
-            Text(f"interrupted; the same command, with --run {run}, continues the search"),
-            soft_wrap=True,
+    show = _Show(console, lambda: page.show(run))
+    quiet = plain_warnings(console, logging.WARNING)
+    with continued_by_repetition(console, run), quiet, show, page:
+        result = search_density(
+            work.model,
+            work.batches,
+            work.loss,
+            recover=chosen.recovery,
+            evaluate=by_task(work) if judge == "test" else None,
+            run=run,
+            config=maker.config,
+            callback=show.update,
+            **targets,
+            **options,
         )
-        raise typer.Exit(130) from None
     console.print(_table(result.curve.rows(), without=("seconds", "start")))
     for line in result.lines():
         console.print(Text(line), highlight=False, soft_wrap=True)
@@ -281,13 +276,12 @@ def _table(rows: list[dict[str, str]], without: tuple[str, ...]) -> Any:
 class _Show:
     """Status line of a search, and a line for each run."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, after_pass: Callable[[], object]) -> None:
+        self.console, self.after_pass = console, after_pass
         self.status = console.status("measuring the dense model")
 
-    def __enter__(self) -> Callable[[SearchProgress], object]:
+    def __enter__(self) -> None:
         self.status.start()
-        return self.update
 
     def __exit__(self, *_: object) -> None:
         self.status.stop()
@@ -306,3 +300,4 @@ class _Show:
         elif (now := progress.progress) is not None:
             text = f"{where}: pass {now.step}/{now.passes}, held-out loss {now.loss:.3f}"
             self.status.update(Text(text))
+            self.after_pass()

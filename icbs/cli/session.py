@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -106,6 +107,17 @@ def _users_frames(trace: TracebackType | None) -> TracebackType | None:
             break
         trace = trace.tb_next
     return trace
+
+
+@contextmanager
+def continued_by_repetition(console: Console, run: Path) -> Iterator[None]:
+    """After an interruption (Ctrl-C) say that the same command continues; exit with status 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        line = f"interrupted; the same command, with --run {run}, continues"
+        console.print(Text(line), highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from None
 
 
 def prune_live(

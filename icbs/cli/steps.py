@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import typer
 from rich.text import Text
 
 from icbs.cli.config_file import Settings
 from icbs.cli.console import plain_warnings
+from icbs.cli.dashboard_page import DashboardPage
 from icbs.cli.output_folders import new_folder
-from icbs.cli.session import open_task
+from icbs.cli.session import continued_by_repetition, open_task
 from icbs.cli.user_code import absolute_paths, allow_local_imports
 from icbs.config import PrunerConfig
-from icbs.density.folder import MakerFolder
+from icbs.density.folder import STEPS, MakerFolder
 from icbs.density.mask_maker import ICBS, MODEL, MaskMaker
 from icbs.density.step_settings import step_configs
-from icbs.density.steps import MANIFEST, StepsProgress, prune_in_steps
+from icbs.density.steps import StepsProgress, prune_in_steps
 from icbs.errors import ConfigError
 from icbs.export.pretrained import PRETRAINED
 from icbs.formatting import byte_size, duration
@@ -25,7 +25,7 @@ from icbs.report.screen import Screen
 from icbs.report.tables import outcome_table
 
 
-def prune_with_steps(chosen: Settings) -> None:
+def prune_with_steps(chosen: Settings, *, dashboard: bool) -> None:
     """Prune with validated settings, of which ``steps`` or ``method`` is not the default.
 
     Raises
@@ -45,8 +45,9 @@ def prune_with_steps(chosen: Settings) -> None:
     maker = MaskMaker.of(chosen.method, config, chosen.recovery)
     step_configs(maker, chosen.steps, chosen.decay, chosen.start_density)
     if chosen.run is not None:
-        MakerFolder(chosen.run, MANIFEST).check()
+        MakerFolder(chosen.run, STEPS).check()
     console = Screen()
+    page = DashboardPage(console, wanted=dashboard)
     options = {name: absolute_paths(value) for name, value in chosen.task_options.items()}
     work = open_task(console, chosen.task, options)
     dense = work.evaluate(work.model)
@@ -61,26 +62,23 @@ def prune_with_steps(chosen: Settings) -> None:
             stages[f"density {now.density:.4g}"] = work.evaluate(now.model)
         else:
             status.update(Text(f"{where}, pass {now.progress.step}/{now.progress.passes}"))
+            page.show(folder)
 
-    try:
-        with plain_warnings(console, logging.WARNING), status:
-            result = prune_in_steps(
-                work.model,
-                work.batches,
-                work.loss,
-                steps=chosen.steps,
-                decay=chosen.decay,
-                start_density=chosen.start_density,
-                method=chosen.method,
-                recover=chosen.recovery,
-                run=folder,
-                config=config,
-                callback=show,
-            )
-    except KeyboardInterrupt:
-        text = f"interrupted; the same command with --run {folder} continues"
-        console.print(Text(text), soft_wrap=True)
-        raise typer.Exit(130) from None
+    quiet = plain_warnings(console, logging.WARNING)
+    with continued_by_repetition(console, folder), quiet, status, page:
+        result = prune_in_steps(
+            work.model,
+            work.batches,
+            work.loss,
+            steps=chosen.steps,
+            decay=chosen.decay,
+            start_density=chosen.start_density,
+            method=chosen.method,
+            recover=chosen.recovery,
+            run=folder,
+            config=config,
+            callback=show,
+        )
     console.print(outcome_table(stages))
     if work.tokenizer is not None:
         work.tokenizer.save_pretrained(folder / PRETRAINED)

@@ -12,7 +12,12 @@ from icbs.cli.console import plain_errors
 
 @plain_errors
 def watch(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders of runs.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN…", help="Folders of runs, of searches, or of pruning in steps."
+        ),
+    ],
     port: Annotated[
         int | None,
         typer.Option(
@@ -25,10 +30,14 @@ def watch(
     interval: Annotated[
         float, typer.Option(help="Seconds between updates of the page.", min=0.2)
     ] = 2.0,
+    parent: Annotated[
+        int | None, typer.Option(help="Process with whose end the page ends too.", hidden=True)
+    ] = None,
 ) -> None:
     """Show losses, moves, layers, times and memory of runs on a local page, while they go.
 
-    'icbs report RUN --html' writes the same page as a file.
+    Runs that a search starts later appear on it. 'icbs report RUN --html' writes the same page
+    as a file.
     """
     from icbs.dashboard import serve
     from icbs.report.screen import Screen
@@ -38,5 +47,6 @@ def watch(
         runs,
         port=port,
         interval=interval,
+        parent=parent,
         say=lambda line: console.print(line, highlight=False, soft_wrap=True),
     )

@@ -20,7 +20,7 @@ def write_page(runs: Sequence[str | Path], path: str | Path) -> Path:
     Parameters
     ----------
     runs : sequence of path
-        Folders of runs, finished or not.
+        Folders of runs, finished or not, of searches, or of pruning in steps.
     path : path
         File to write; its folder must exist.
 
@@ -47,6 +47,7 @@ def serve(
     *,
     port: int | None = None,
     interval: float = 2.0,
+    parent: int | None = None,
     say: Callable[[str], object] = print,
 ) -> None:
     """Serve the dashboard of runs on 127.0.0.1 until the process is interrupted.
@@ -54,11 +55,13 @@ def serve(
     Parameters
     ----------
     runs : sequence of path
-        Folders of runs, finished or not.
+        Folders of runs, finished or not, of searches, or of pruning in steps.
     port : int, optional
         Port; 0 for any free one. By default the first free one from 5006.
     interval : float, default 2
         Seconds between updates.
+    parent : int, optional
+        Number of a process; the server ends when it does, even if it was killed.
     say : callable
         Called with the address, and with a line when a folder is deleted.
 
@@ -74,4 +77,4 @@ def serve(
     optional("bokeh")
     from icbs.dashboard.server import serve_board
 
-    serve_board([Path(run) for run in runs], port=port, interval=interval, say=say)
+    serve_board([Path(run) for run in runs], port=port, interval=interval, parent=parent, say=say)

@@ -13,7 +13,6 @@ from bokeh.models.widgets.markups import Div
 from icbs.dashboard.curves import TimeChart, kept_chart, loss_chart, memory_chart, metric_chart
 from icbs.dashboard.decision_chart import CostChart, DecisionChart
 from icbs.dashboard.layer_map import LayerMap
-from icbs.dashboard.reader import RunReader
 from icbs.dashboard.summary import (
     layers_html,
     report_html,
@@ -21,6 +20,7 @@ from icbs.dashboard.summary import (
     settings_html,
     summary_html,
 )
+from icbs.dashboard.watched import WatchedRuns
 from icbs.formatting import metrics
 
 
@@ -29,25 +29,20 @@ class Board:
 
     Parameters
     ----------
-    readers : sequence of RunReader
+    runs : WatchedRuns
     live : bool
         Whether the page is updated while it is open.
     """
 
-    def __init__(self, readers: Sequence[RunReader], *, live: bool) -> None:
-        self._readers, self._live = readers, live
-        self.names = run_names(readers)
+    def __init__(self, runs: WatchedRuns, *, live: bool) -> None:
+        self.runs, self._live = runs, live
         self.root = Column(sizing_mode="stretch_width")
         self._build()
 
-    @property
-    def heading(self) -> str:
-        """Heading of the page."""
-        return f"iCBS run{'s' * (len(self.names) > 1)} {', '.join(self.names)}"
-
     def _build(self) -> None:
-        """Create all charts from the current names of figures and layers."""
-        readers, names = self._readers, self.names
+        """Create all charts from the current runs, names of figures and layers."""
+        self._readers = readers = list(self.runs.readers)
+        self._names = names = run_names(readers)
         self._metrics = self._metric_names()
         self._versions: tuple[int, ...] | None = None
         self._summary = _div("")
@@ -86,9 +81,13 @@ class Board:
 
     def update(self) -> None:
         """Read what is new, and show it."""
+        self.runs.look()
+        if len(self.runs.readers) > len(self._readers):
+            self._build()
+            return
         versions = tuple(reader.refresh() for reader in self._readers)
         note = f"updated {time.strftime('%H:%M:%S')}" if self._live else ""
-        text = summary_html(self._readers, self.names, note)
+        text = summary_html(self._readers, self._names, note)
         if text != self._summary.text:
             self._summary.text = text
         if versions == self._versions:

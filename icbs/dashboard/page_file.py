@@ -10,7 +10,7 @@ from bokeh.embed import file_html
 from bokeh.resources import Resources
 
 from icbs.dashboard.board import Board
-from icbs.dashboard.reader import RunReader
+from icbs.dashboard.watched import WatchedRuns
 from problems.files import write_text
 
 
@@ -21,13 +21,14 @@ def page_template() -> str:
 
 def write_board(runs: Sequence[str | Path], path: Path) -> Path:
     """Write the page of runs; see :func:`icbs.dashboard.write_page`."""
-    board = Board([RunReader(Path(run)) for run in runs], live=False)
+    watched = WatchedRuns([Path(run) for run in runs])
+    board = Board(watched, live=False)
     text = file_html(
         board.root,
         Resources(mode="inline"),
-        title=board.heading,
+        title=watched.heading,
         template=page_template(),
-        template_variables={"heading": board.heading, "alone": True},
+        template_variables={"heading": watched.heading, "alone": True},
     )
     write_text(path, text)
     return path

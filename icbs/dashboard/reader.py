@@ -11,6 +11,8 @@ from typing import Any
 
 from icbs.dashboard.layer_sums import LayerSums, add_rows
 from icbs.dashboard.tail import Tail
+from icbs.density.folder import POINT, read_point
+from icbs.density.result import Point
 from icbs.errors import RunFolderError
 from icbs.export.headers import TaskNotes
 from icbs.export.safetensors_files import read_header
@@ -79,6 +81,8 @@ class RunReader:
         """Layer → number of weights kept, after the last checkpoint."""
         self.summary: Mapping[str, Any] = {}
         """The summary of a finished run."""
+        self.point: Point | None = None
+        """Figures of the run in a search; None without one."""
         self.restarts = 0
         """Number of times that rows were replaced, by a run that was resumed."""
         self._initial_loss = math.nan
@@ -144,6 +148,8 @@ class RunReader:
             with suppress(KeyError, TypeError, AttributeError):  # of an earlier release
                 self.kept = {name: int(of["current"]) for name, of in facts["kept"].items()}
             self._initial_loss = float(facts.get("initial_loss", math.nan))
+        if self._is_new(POINT):
+            self.point, changed = read_point(self.path / POINT), True
         if self._is_new(SUMMARY):
             self.summary, changed = read_summary(self.path / SUMMARY).model_dump(), True
             self._initial_loss = self.summary["initial_loss"]

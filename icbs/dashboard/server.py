@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 from bokeh.application import Application
 from bokeh.application.handlers import FunctionHandler
 from bokeh.document import Document
@@ -19,7 +20,7 @@ from tornado.ioloop import PeriodicCallback
 
 from icbs.dashboard.board import Board
 from icbs.dashboard.page_file import page_template
-from icbs.dashboard.reader import RunReader
+from icbs.dashboard.watched import WatchedRuns
 from icbs.errors import ConfigError
 
 ADDRESS, FIRST_PORT, TRIES = "127.0.0.1", 5006, 100
@@ -27,12 +28,17 @@ _IN_USE = (errno.EADDRINUSE, errno.EACCES)
 
 
 def serve_board(
-    runs: Sequence[Path], *, port: int | None, interval: float, say: Callable[[str], object]
+    runs: Sequence[Path],
+    *,
+    port: int | None,
+    interval: float,
+    parent: int | None,
+    say: Callable[[str], object],
 ) -> None:
     """Serve the page of runs; see :func:`icbs.dashboard.serve`."""
     logging.getLogger("bokeh.server").setLevel(logging.ERROR)  # pages that are closed are usual
-    readers = [RunReader(run) for run in runs]
-    server = start_server(readers, port, interval)
+    watched = WatchedRuns(runs)
+    server = start_server(watched, port, interval)
     names = ", ".join(map(str, runs))
     say(f"watching {names} at http://{ADDRESS}:{server.port} (Ctrl-C ends it)")
     if sys.platform != "win32":  # The runs have precedence.
@@ -41,7 +47,9 @@ def serve_board(
     reported: set[Path] = set()
 
     def look() -> None:
-        for reader in readers:
+        if parent is not None and not psutil.pid_exists(parent):
+            server.io_loop.stop()
+        for reader in watched.readers:
             if not (reader.path / "config.yaml").exists() and reader.path not in reported:
                 reported.add(reader.path)
                 say(f"the folder {reader.path} was deleted; the page keeps what was read before")
@@ -53,8 +61,8 @@ def serve_board(
     watch.stop()
 
 
-def start_server(readers: Sequence[RunReader], port: int | None, interval: float) -> Server:
-    """Start a server for the readers, which all its pages share.
+def start_server(runs: WatchedRuns, port: int | None, interval: float) -> Server:
+    """Start a server for runs, whose readers all its pages share.
 
     Raises
     ------
@@ -63,10 +71,10 @@ def start_server(readers: Sequence[RunReader], port: int | None, interval: float
     """
 
     def fill(document: Document) -> None:
-        board = Board(readers, live=True)
-        document.title = board.heading
+        board = Board(runs, live=True)
+        document.title = runs.heading
         document.template = page_template()  # type: ignore[assignment]  # a str is allowed too
-        document.template_variables.update(heading=board.heading, alone=False)
+        document.template_variables.update(heading=runs.heading, alone=False)
         document.add_root(board.root)
         document.add_periodic_callback(board.update, round(1000 * interval))
 

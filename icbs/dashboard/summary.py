@@ -9,6 +9,8 @@ from typing import Any
 
 from icbs.config import brief
 from icbs.dashboard.reader import RunReader
+from icbs.dashboard.watched import short_names
+from icbs.density.target import Target
 from icbs.formatting import byte_size, clock, duration, label, metrics, significant, spell
 from icbs.report.optimum import optimum_columns, optimum_lines
 from icbs.report.overview import Overview
@@ -17,9 +19,7 @@ from icbs.report.tables import facts as run_facts
 
 def run_names(readers: Sequence[RunReader]) -> list[str]:
     """Return a name for each run: of its folder, or its path if others have the same name."""
-    short = [reader.path.resolve().name for reader in readers]
-    unique = len(set(short)) == len(short)
-    return short if unique else [str(reader.path) for reader in readers]
+    return short_names([reader.path for reader in readers])
 
 
 def summary_html(readers: Sequence[RunReader], names: Sequence[str], note: str = "") -> str:
@@ -108,7 +108,7 @@ def facts(reader: RunReader) -> dict[str, str]:
     if losses:
         now = reader.summary["loss"] if reader.finished else losses[-1][1]
         found["held-out loss"] = f"{significant(reader.initial_loss)} → {significant(now)}"
-    found |= _metrics(reader)
+    found |= _metrics(reader) | _target(reader)
     kept = [d for d in reader.decisions if d.accepted and math.isfinite(d.predicted + d.actual)]
     if kept:
         predicted = math.fsum(d.predicted for d in kept)
@@ -149,6 +149,15 @@ def _metrics(reader: RunReader) -> dict[str, str]:
             text += f" (dense {spell(name, reader.dense)})"
         found[f"test {label(name)}"] = text
     return found
+
+
+def _target(reader: RunReader) -> dict[str, str]:
+    """Return the target of a search, and whether the run meets it."""
+    if reader.point is None or not reader.point.judged:
+        return {}
+    name, limit, _ = reader.point.judged.split()
+    target = Target(name, float(limit))
+    return {f"target: {target}": f"{reader.point.spelled(target)}, {reader.point.outcome}"}
 
 
 def _alert(reader: RunReader) -> str:

@@ -23,9 +23,12 @@ from icbs.density.result import Point
 from icbs.errors import RunFolderError
 from icbs.export.digests import described, digest, json_digest
 from icbs.export.safetensors_files import read_text, write_error
+from icbs.run.locked_folder import CONFIG
 from icbs.run.locking import LOCK, FolderLock
 from problems.files import is_leftover, remove_leftovers, write_text
 
+SEARCH, STEPS = "search.json", "steps.json"
+"""Manifests of a search, and of pruning in steps."""
 POINT = "point.json"
 
 
@@ -121,6 +124,17 @@ class MakerFolder:
             raise write_error(self.path, error) from error
 
 
+def runs_within(folder: Path) -> list[Path]:
+    """Return the runs of a search, or of pruning in steps, in the order of their start.
+
+    There are none in another folder.
+    """
+    if not any((folder / manifest).exists() for manifest in (SEARCH, STEPS)):
+        return []
+    started = {path.parent: path.stat().st_mtime_ns for path in folder.glob(f"*/{CONFIG}")}
+    return sorted(started, key=lambda run: started[run])
+
+
 def density_folder(search: Path, density: float) -> Path:
     """Return the folder of a density in that of a search."""
     return search / f"density-{density:g}"
@@ -134,15 +148,24 @@ def read_points(search: Path) -> list[Point]:
     RunFolderError
         If a file is damaged.
     """
-    found = []
-    for path in search.glob(f"density-*/{POINT}"):
-        try:
-            found.append(Point.from_json(read_text(path)))
-        except (OSError, ValueError) as error:
-            raise RunFolderError(
-                f"{path} is damaged: {error!s:.1000}; remove it, and the point is measured again"
-            ) from error
+    found = [read_point(path) for path in search.glob(f"density-*/{POINT}")]
     return sorted(found, key=lambda point: -point.density)
+
+
+def read_point(path: Path) -> Point:
+    """Read ``point.json``.
+
+    Raises
+    ------
+    RunFolderError
+        If the file is damaged.
+    """
+    try:
+        return Point.from_json(read_text(path))
+    except (OSError, ValueError) as error:
+        raise RunFolderError(
+            f"{path} is damaged: {error!s:.1000}; remove it, and the point is measured again"
+        ) from error
 
 
 def write_point(search: Path, point: Point) -> None:

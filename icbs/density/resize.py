@@ -12,6 +12,7 @@ from icbs.config import PrunerConfig
 from icbs.data.pytree import call
 from icbs.data.samples import Samples
 from icbs.layerwise.moments import input_moments
+from icbs.layerwise.sweep import pieces_of
 from icbs.model.finding import density_of, find_layers
 from icbs.model.layer import Layer
 from icbs.selection.allocation import threshold
@@ -48,6 +49,13 @@ def input_norms(
 
 def _runner(model: nn.Module, piece: Samples) -> Callable[[], object]:
     return lambda: call(model, piece.inputs)
+
+
+def sampled_norms(model: nn.Module, config: PrunerConfig, samples: Samples) -> dict[str, Tensor]:
+    """Return :func:`input_norms` for the layers and the number of samples of ``config``."""
+    layers = find_layers(model, config)
+    few = samples[: config.samples_of(len(samples))]
+    return input_norms(model, layers, pieces_of(few, None, layers[0].dense.device))
 
 
 def resize_masks(

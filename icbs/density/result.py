@@ -43,6 +43,20 @@ class Point(Header):
     judged: str = ""
     """The target and confidence for which the point was judged."""
 
+    def spelled(self, target: Target) -> str:
+        """Format the value, of the quantity of a target, with its interval."""
+        value = target.spell(self.value)
+        if self.verdict == "unknown":
+            return value
+        return f"{value} ({target.spell(self.low)} to {target.spell(self.high)})"
+
+    @property
+    def outcome(self) -> str:
+        """The verdict, or without an interval whether the value meets the target."""
+        if self.verdict == "unknown":
+            return "met" if self.met else "missed"
+        return self.verdict
+
     @classmethod
     def judged_by(cls, judgement: Judgement, **fields: Any) -> Point:
         """Combine a judgement with the other fields."""
@@ -76,10 +90,7 @@ class Curve:
 
     def spell(self, point: Point) -> str:
         """Format the value of a point with its interval."""
-        value = self.target.spell(point.value)
-        if point.verdict == "unknown":
-            return value
-        return f"{value} ({self.target.spell(point.low)} to {self.target.spell(point.high)})"
+        return point.spelled(self.target)
 
     def rows(self) -> list[dict[str, str]]:
         """Return the table, with the dense model in the first row, as text by column."""
@@ -103,7 +114,7 @@ class Curve:
                     "density": f"{point.density:g}",
                     **{name: spell(name, point.figures) for name in names},
                     quantity: self.spell(point),
-                    "target": point.verdict if point.verdict != "unknown" else _met(point),
+                    "target": point.outcome,
                     "file": byte_size(point.size),
                     "MACs": f"{point.macs:,}",
                     "seconds": f"{point.seconds:.1f}",
@@ -111,10 +122,6 @@ class Curve:
                 }
             )
         return found
-
-
-def _met(point: Point) -> str:
-    return "met" if point.met else "missed"
 
 
 @dataclass(frozen=True, repr=False)

@@ -26,14 +26,12 @@ from icbs.density.folder import (
 )
 from icbs.density.judge import Judge, Measurement, as_batches
 from icbs.density.mask_maker import ICBS, MODEL, MaskMaker
-from icbs.density.resize import input_norms, resize_masks
+from icbs.density.resize import resize_masks, sampled_norms
 from icbs.density.result import Curve, Point, SearchResult
 from icbs.density.table import write_answer, write_result, write_tables
 from icbs.density.target import Target
 from icbs.errors import TargetError
 from icbs.export.compressed import load_compressed
-from icbs.layerwise.sweep import pieces_of
-from icbs.model.finding import find_layers
 from icbs.run.result import Progress
 
 log = logging.getLogger("icbs")
@@ -238,9 +236,6 @@ class Search:
     def _start(self, near: float, config: PrunerConfig) -> dict[str, Tensor]:
         """Return the masks of a neighbour at the density of ``config``."""
         _, masks = load_compressed(density_folder(self.folder.path, near) / MODEL)
-        layers = find_layers(self.model, config)
         if self._norms is None:
-            device = layers[0].dense.device
-            few = self.samples[: config.samples_of(len(self.samples))]
-            self._norms = input_norms(self.model, layers, pieces_of(few, None, device))
+            self._norms = sampled_norms(self.model, config, self.samples)
         return resize_masks(self.model, masks, config, self._norms)

@@ -16,7 +16,7 @@ from icbs.config.constants import MAX_SAMPLES
 from icbs.data.objective import Loss
 from icbs.data.samples import Samples, read_samples
 from icbs.density.bisection import rounded
-from icbs.density.folder import MakerFolder
+from icbs.density.folder import SEARCH, MakerFolder
 from icbs.density.judge import Evaluate, Judge, by_function, by_samples, held_out_split
 from icbs.density.mask_maker import ICBS, MaskMaker
 from icbs.density.result import SearchResult
@@ -27,7 +27,6 @@ from icbs.model.finding import find_layers
 from icbs.model.modes import evaluation_mode
 from icbs.recovery.config import RecoveryConfig
 
-MANIFEST = "search.json"
 HELDOUT_SHARE = 0.2
 """Share of the samples that is held out for the judge, if it has none of its own."""
 BATCH = 500
@@ -144,7 +143,7 @@ def search(
         raise ConfigError("heldout and evaluate both judge the models; leave one of them out")
     with ExitStack() as stack:
         path = Path(stack.enter_context(tempfile.TemporaryDirectory()) if run is None else run)
-        folder = MakerFolder(path, MANIFEST)
+        folder = MakerFolder(path, SEARCH)
         folder.check()
         plain = stack.enter_context(evaluation_mode(model))
         for density in (low, high):

@@ -20,15 +20,14 @@ from icbs.config.constants import MAX_SAMPLES
 from icbs.data.objective import Loss
 from icbs.data.pytree import tensors
 from icbs.data.samples import Samples, read_samples
-from icbs.density.folder import MakerFolder, tensors_digest_of
+from icbs.density.folder import STEPS, MakerFolder, tensors_digest_of
 from icbs.density.judge import as_batches
 from icbs.density.mask_maker import ICBS, MODEL, Made, MaskMaker
-from icbs.density.resize import input_norms, resize_masks
+from icbs.density.resize import resize_masks, sampled_norms
 from icbs.density.step_settings import step_configs
 from icbs.errors import RunFolderError
 from icbs.export.compressed import save_compressed
 from icbs.export.masks import save_masks
-from icbs.layerwise.sweep import pieces_of
 from icbs.model.finding import find_layers
 from icbs.model.modes import evaluation_mode
 from icbs.recovery.config import RecoveryConfig
@@ -36,7 +35,6 @@ from icbs.run.result import Progress
 from icbs.run.results_files import MASKS
 
 log = logging.getLogger("icbs")
-MANIFEST = "steps.json"
 SUMMARY = "summary-of-steps.json"
 
 
@@ -163,7 +161,7 @@ def prune_in_steps(
     configs = step_configs(maker, steps, decay, start_density)
     with ExitStack() as stack:
         path = Path(stack.enter_context(tempfile.TemporaryDirectory()) if run is None else run)
-        folder = MakerFolder(path, MANIFEST)
+        folder = MakerFolder(path, STEPS)
         folder.check()
         plain = stack.enter_context(evaluation_mode(model))
         for one in configs:
@@ -253,9 +251,7 @@ class _Steps:
                 weight.copy_(torch.where(mask.to(weight.device), weight, dense[f"{name}.weight"]))
         if getattr(config, "groups", None):
             return None
-        layers = find_layers(self.model, config)
-        few = self.samples[: config.samples_of(len(self.samples))]
-        norms = input_norms(self.model, layers, pieces_of(few, None, layers[0].dense.device))
+        norms = sampled_norms(self.model, config, self.samples)
         return resize_masks(self.model, masks, config, norms)
 
     def _tell(self, progress: StepsProgress) -> None:

@@ -6,7 +6,6 @@ channels end near 0; channels below one global threshold are pruned.
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -67,12 +66,7 @@ class shrink_scales:  # noqa: N801
     def __enter__(self) -> shrink_scales:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 

@@ -108,6 +108,27 @@ def test_a_search_needs_a_model():
     assert "no model is given" in words(result)
 
 
+def test_settings_of_a_file_are_those_of_prune(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("task: digits\nmethod: magnitude\n")
+    target = ("--max-accuracy-loss", "0.03", "--low", "0.2", "--tolerance", "0.5")
+    for option in ("--model", "--text"):
+        refused = icbs("search", "--config", file, option, "x", *target, "--run", tmp_path / "r")
+        assert refused.exit_code == 2
+        assert "don't apply to the task 'digits'" in words(refused)
+    result = icbs("search", "--config", file, *target, "--run", tmp_path / "s")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "s" / "search.json").read_text())["method"] == "magnitude"
+    again = icbs("search", "--config", file, "--dashboard", *target, "--run", tmp_path / "s")
+    assert again.exit_code == 2
+    assert "method magnitude has none" in words(again)
+    file.write_text("task: digits\nsteps: 3\n")
+    steps = icbs("search", "--config", file, *target, "--run", tmp_path / "r")
+    assert steps.exit_code == 2
+    assert "leave the steps out" in words(steps)
+    assert not (tmp_path / "r").exists()
+
+
 def test_prune_in_steps(tmp_path):
     run = tmp_path / "r"
     command = (

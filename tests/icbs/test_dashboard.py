@@ -5,21 +5,26 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 
 import pytest
 from typer.testing import CliRunner
 
-from icbs import ConfigError, Pruner, RunFolderError
+from icbs import ConfigError, Pruner, RunFolderError, prune_in_steps, search
 from icbs.cli import app
 from icbs.dashboard import serve, write_page
+from icbs.dashboard.board import Board
 from icbs.dashboard.layer_map import LayerMap
 from icbs.dashboard.reader import RunReader
 from icbs.dashboard.summary import facts
 from icbs.dashboard.tail import Tail
+from icbs.dashboard.watched import WatchedRuns
 from icbs.report.decisions import decisions
 from icbs.report.layers import layer_figures
 from icbs.run.history import BlockRecord, HistoryFile, read_history
@@ -185,6 +190,110 @@ def test_a_page_is_self_contained_and_escapes_names(tmp_path):
     text = write_page([folder], tmp_path / "page.html").read_text()
     assert "<img src=x" not in text
     assert "Content-Security-Policy" in text
+
+
+@pytest.mark.filterwarnings("ignore::icbs.BlockSizeWarning")
+def test_a_page_of_a_search_shows_each_run_as_it_starts(tmp_path):
+    toy, folder, boards, started = make_toy(), tmp_path / "s", [], []
+
+    def look(progress):
+        name = f"density-{progress.density:g}"
+        if name not in started:
+            started.append(name)
+        if not boards:
+            boards.append(Board(WatchedRuns([folder]), live=True))
+        boards[0].update()
+        assert boards[0].runs.heading == f"iCBS run{'s' * (len(started) > 1)} s"
+        assert [reader.path.name for reader in boards[0].runs.readers] == started
+
+    result = search(
+        *(toy.model, toy.batches[:-1], toy.loss),
+        heldout=[toy.batches[-1]],
+        max_accuracy_loss=0.03,
+        low=0.2,
+        tolerance=0.3,
+        run=folder,
+        callback=look,
+        passes=2,
+        block_size=64,
+    )
+    assert len(started) > 2
+    shown = {r.path.name: facts(r) for r in boards[0].runs.readers if r.refresh()}
+    for point in result.curve.points:
+        words = f"{result.curve.spell(point)}, {point.verdict}"
+        assert shown[f"density-{point.density:g}"]["target: accuracy loss ≤ 3.00%"] == words
+    text = write_page([folder], tmp_path / "page.html").read_text()
+    assert all(name in text for name in started)
+
+
+@pytest.mark.filterwarnings("ignore::icbs.BlockSizeWarning")
+def test_a_page_of_pruning_in_steps_has_its_runs_in_order(tmp_path):
+    toy = make_toy()
+    prune_in_steps(
+        *(toy.model, toy.batches, toy.loss),
+        steps=3,
+        density=0.3,
+        passes=3,
+        block_size=64,
+        run=tmp_path / "steps",
+    )
+    runs = WatchedRuns([tmp_path / "steps"])
+    assert [reader.path.name for reader in runs.readers] == ["step-1", "step-2", "step-3"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends Ctrl-C")
+@pytest.mark.parametrize(
+    ("command", "passes"),
+    [
+        (("prune", "--density", "0.25", "--passes"), "1000000"),
+        (("prune", "--density", "0.25", "--steps", "2", "--passes"), "1000000"),
+        (("search", "--max-accuracy-loss", "0.3", "--low", "0.2", "--set"), "passes=1000000"),
+    ],
+)
+def test_a_command_and_its_page_end_together(tmp_path, command, passes):
+    run = tmp_path / "<mine>"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "icbs", *command, passes),
+            *("--task", "tiny", "--run", str(run), "--dashboard"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    killer = threading.Timer(120, process.kill)
+    killer.start()
+    line = next(line for line in process.stdout if "watching" in line)
+    url = line[line.index("http") :].split()[0]
+    page = urllib.request.urlopen(url, timeout=60).read().decode()
+    assert "iCBS run &lt;mine&gt;" in page
+    process.send_signal(signal.SIGINT)
+    said = process.stdout.read()
+    assert process.wait() == 130
+    killer.cancel()
+    assert f"the page ends with the run; 'icbs watch {run}' shows it again" in said
+    assert "interrupted; " in said
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(url, timeout=60)
+
+
+def test_a_page_ends_with_its_parent_even_if_that_was_killed(tmp_path):
+    prune(tmp_path / "run", passes=1)
+    parent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    command = [*(sys.executable, "-m", "icbs", "watch", str(tmp_path / "run"), "--port", "0")]
+    page = subprocess.Popen(
+        [*command, "--interval", "0.2", "--parent", str(parent.pid)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert "watching" in page.stdout.readline()
+        assert page.poll() is None
+        parent.kill()
+        parent.wait()
+        assert page.wait(60) == 0
+    finally:
+        page.kill()
 
 
 @pytest.fixture
