@@ -53,9 +53,7 @@ def run_passes(
     failures = Failures(solver)
     if state.step == 0 and math.isnan(state.loss):  # resumed before its first pass was done
         state.loss = context.holdout.measure()
-    if folder is not None:
-        folder.note(context, state)
-    ended = state.step == 0 and _call_back(callbacks, context, state)
+    ended = _follow(folder, callbacks if state.step == 0 else (), context, state)
 
     def more() -> bool:
         return not ended and state.step < config.passes and state.seconds < limit
@@ -73,9 +71,7 @@ def run_passes(
             failures.check()
             if update is not None:
                 update_weights(update, context, state)
-            if folder is not None:
-                folder.note(context, state)
-            ended = _call_back(callbacks, context, state)
+            ended = _follow(folder, callbacks, context, state)
         failures.check(over=True)
     except KeyboardInterrupt:
         if folder is not None and hint:
@@ -99,10 +95,17 @@ def run_passes(
     return result
 
 
-def _call_back(callbacks: Sequence[Callback], context: RunContext, state: RunState) -> bool:
-    """Run the callbacks off the clock; return whether the run should end."""
-    seconds = state.seconds
+def _follow(
+    folder: RunFolder | None,
+    callbacks: Sequence[Callback],
+    context: RunContext,
+    state: RunState,
+) -> bool:
+    """Note the progress, and run the callbacks off the clock; return whether the run should end."""
     now = Progress.of(context, state)
+    if folder is not None:
+        folder.note(now, state)
+    seconds = state.seconds
     answers = [callback(now) for callback in callbacks]
     state.set_clock(seconds)
     return any(answers)

@@ -12,7 +12,6 @@ import psutil
 import torch
 
 from icbs.errors import RunFolderError
-from icbs.run.context import RunContext
 from icbs.run.result import Progress
 from icbs.run.state import RunState
 from icbs.run.table_file import TableFile
@@ -55,10 +54,9 @@ class ProgressRecord:
     """Wall seconds by part of the passes; see :class:`icbs.run.costs.Costs`."""
 
     @classmethod
-    def of(cls, context: RunContext, state: RunState) -> ProgressRecord:
-        """Return the row of a state."""
-        now, names = Progress.of(context, state), {field.name for field in fields(cls)}
-        shared = {name: getattr(now, name) for name in names & {f.name for f in fields(Progress)}}
+    def of(cls, now: Progress, state: RunState) -> ProgressRecord:
+        """Return the row of a state with its progress."""
+        shared = {name: getattr(now, name) for name in _SHARED}
         costs: dict[str, Any] = dict(state.costs.seconds())
         return cls(
             **shared,
@@ -67,6 +65,9 @@ class ProgressRecord:
             start=state.start_seconds,
             **costs,
         )
+
+
+_SHARED = {f.name for f in fields(ProgressRecord)} & {f.name for f in fields(Progress)}
 
 
 class ProgressFile:
@@ -87,10 +88,10 @@ class ProgressFile:
         with suppress(RunFolderError):
             self._rows = [row for row in self._table.read() if row.step <= step]
 
-    def add(self, context: RunContext, state: RunState) -> bool:
+    def add(self, now: Progress, state: RunState) -> bool:
         """Add the row of a state; return whether files are due to be written."""
         if not self._rows or self._rows[-1].step < state.step:
-            self._rows.append(ProgressRecord.of(context, state))
+            self._rows.append(ProgressRecord.of(now, state))
         return time.monotonic() >= self._next
 
     def write(self) -> None:

@@ -47,7 +47,7 @@ from icbs.run.locked_folder import CONFIG, INITIAL, MANIFEST, LockedFolder
 from icbs.run.manifest import fingerprints, make_manifest, read_manifest
 from icbs.run.memory import Plan
 from icbs.run.progress_file import ProgressFile
-from icbs.run.result import Result
+from icbs.run.result import Progress, Result
 from icbs.run.results_files import (
     MASKS,
     SUMMARY,
@@ -343,12 +343,12 @@ class RunFolder(LockedFolder):
                 layers, context.acceptance_rule(), tabu, facts, tensors, history
             )
 
-    def note(self, context: RunContext, state: RunState) -> None:
+    def note(self, now: Progress, state: RunState) -> None:
         """Write progress and history, about once per second, for programs that follow the run.
 
         Errors of writing are ignored.
         """
-        if parallel.rank() > 0 or not self._progress.add(context, state):
+        if parallel.rank() > 0 or not self._progress.add(now, state):
             return
         begin = time.monotonic()
         with suppress(OSError, RunFolderError):
