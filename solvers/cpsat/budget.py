@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.linalg import eigh
 
 from problems import BudgetQUBO
 from solvers.base import Outcome, Request
@@ -14,6 +13,7 @@ from solvers.cpsat.model import RANGE, Array, CpSatModel, integers
 from solvers.cpsat.squares import tangent_points
 from solvers.exact.budget import BudgetRun, Tree
 from solvers.exact.budget_search import settle
+from solvers.exact.convex import linear_forms
 from solvers.solution import Stop
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 #: Up to this many variables, products are used; see :class:`solvers.cpsat.CpSat`.
 _FEW = 24
-#: Eigenvalues below this share of the largest are treated as rounding errors.
-_NEGLIGIBLE = 1e-12
 
 
 def search_budget(options: CpSat, problem: BudgetQUBO, request: Request) -> Outcome:
@@ -130,9 +128,7 @@ def _squares(options: CpSat, tree: Tree, model: Any, x: list[Any]) -> CpSatModel
     from ortools.sat.python import cp_model
 
     P, linear = tree.problem.P, tree.problem.linear
-    values, vectors = eigh(P)
-    chosen = values > _NEGLIGIBLE * values[-1]
-    directions = (vectors[:, chosen] * np.sqrt(values[chosen])).T[::-1]
+    directions = linear_forms(P)
     highest, lowest = np.maximum(directions, 0).sum(axis=1), np.minimum(directions, 0).sum(axis=1)
     reach = np.maximum(highest**2, lowest**2).sum()
     scale = float(np.sqrt(RANGE / (float(reach + np.abs(linear).sum()) or RANGE)))

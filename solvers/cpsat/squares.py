@@ -5,16 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.linalg import eigh
 
 from problems import CardinalityQUBO
 from solvers.base import Request
 from solvers.cpsat.model import RANGE, Array, CpSatModel, add_cardinalities, integers, largest
-from solvers.exact.convex import convexify
+from solvers.exact.convex import convexify, linear_forms
 from solvers.exact.root import solve_root
-
-#: Eigenvalues below this share of the largest are treated as rounding errors.
-_NEGLIGIBLE = 1e-12
 
 
 def squares(problem: CardinalityQUBO, request: Request, start: Array, tangents: int) -> CpSatModel:
@@ -42,9 +38,7 @@ def squares(problem: CardinalityQUBO, request: Request, start: Array, tangents: 
     convex = convexify(problem, request)
     y = solve_root(convex, problem.cardinalities, start, request).y
     P, linear = convex.block(np.arange(n)), convex.linear
-    values, vectors = eigh(P)
-    chosen = values > _NEGLIGIBLE * values[-1]
-    directions = (vectors[:, chosen] * np.sqrt(values[chosen])).T[::-1]
+    directions = linear_forms(P)
     # Squares and linear terms share one scale, the square of that of the forms.
     reach = (np.sort(np.abs(directions), axis=1)[:, n - k :].sum(axis=1) ** 2).sum()
     scale = float(np.sqrt(RANGE / (float(reach + np.abs(linear).sum()) or RANGE)))
