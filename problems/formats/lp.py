@@ -2,7 +2,7 @@
 
 Conventions: quadratic terms of the objective stand in ``[ … ] / 2``, so that ``4 x0 * x1`` inside
 the bracket means ``2 x0 x1``; a constant may follow; ``Maximize`` turns the sign; each group is
-an equality row ``k0: x0 + x1 + … = k``; a budget is a row ``budget: 3 x0 + … >= 9`` beside
+an equality row ``k0: x0 + x1 + … = k``; a budget is a row ``budget: 3 x0 + … >= 9`` next to
 rows of counts (:mod:`problems.formats.rows`); all variables are listed under ``Binary``. Variables
 are ``x0 … x(n-1)``, or have the problem's labels if all of them are valid names. Other names in a
 file are read as labels, in the order of their first use, unless all have a common stem and a

@@ -7,7 +7,7 @@ once, so that an entry off the diagonal is the whole coefficient of its product;
 
 Variables are binary: ``BV`` bounds, or integers (``INTORG`` markers) with the bounds 0 and 1,
 which is also what an integer without bounds means. A bound that fixes or widens a variable is
-refused. Equality rows are cardinalities; a budget is a G row beside rows of counts
+refused. Equality rows are cardinalities; a budget is a G row next to rows of counts
 (:mod:`problems.formats.rows`). The first free row is the objective and the only row that may be
 quadratic; further free rows are ignored. Names contain no blanks.
 """

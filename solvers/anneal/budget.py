@@ -172,8 +172,8 @@ def search_budget(problem: BudgetQUBO, request: Request, endless: bool | None = 
     problem, request
         As for :meth:`solvers.Solver.run_budget`.
     endless : bool, optional
-        Whether a read goes on until its time is over, or ends after several cores without
-        success; by default it goes on if there is a time limit.
+        Whether a read continues until its time is over, or ends after several cores without
+        success; by default it continues if there is a time limit.
     """
     if endless is None:
         endless = request.time_limit is not None

@@ -222,3 +222,18 @@ def lp_text(folder, rows):
     text = f"Minimize\n obj: x0 + x1 + x2\nSubject To\n{rows}\nBinary\n x0 x1 x2\nEnd\n"
     path.write_text(text)
     return path
+
+
+def test_a_constrained_model_of_ocean_with_a_weighted_row():
+    dimod = pytest.importorskip("dimod")
+    from solvers.adapters.dimod import IcbsSampler
+
+    cqm = dimod.ConstrainedQuadraticModel()
+    a, b, c = dimod.Binaries("abc")
+    cqm.set_objective(a + b + 3 * c + 2 * a * b)
+    cqm.add_constraint(2 * a + 2 * b + 4 * c >= 4, label="saving")
+    cqm.add_constraint(a + c <= 1)
+    answer = IcbsSampler("exact").sample_cqm(cqm, seed=0)
+    want = dimod.ExactCQMSolver().sample_cqm(cqm).filter(lambda row: row.is_feasible).first
+    assert answer.first.energy == pytest.approx(want.energy)
+    assert cqm.check_feasible(answer.first.sample)
