@@ -201,10 +201,6 @@ class BudgetQUBO(BudgetConstraint, BinaryQuadratic):
 
     # -- files --------------------------------------------------------------------------
 
-    def save(self, path: str | Path) -> None:
-        """Write the problem to an ``.npz`` file (no pickle); see :mod:`problems.npz`."""
-        npz.write(path, npz.fields_of(self))
-
     @classmethod
     def load(cls, path: str | Path) -> BudgetQUBO:
         """Read a problem written by :meth:`save` or :meth:`problems.Instance.save`.
@@ -229,6 +225,4 @@ class BudgetQUBO(BudgetConstraint, BinaryQuadratic):
             raise FormatError(f"{path} is not a valid problem: {error}") from error
 
     def __repr__(self) -> str:
-        form = f"rank≤{self._form.A.shape[0]}" if self._form.A is not None else "dense"
-        groups = f", groups={self.num_groups}" if self.num_groups > 1 else ""
-        return f"BudgetQUBO(n={self.n}, budget={self.budget:g}{groups}, {form}, {self.dtype})"
+        return self._described(f"budget={self.budget:g}")

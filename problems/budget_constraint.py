@@ -88,23 +88,10 @@ class BudgetConstraint(VariableGroups):
         saved = X.astype(np.float64) @ self.costs
         return float(saved) if X.ndim == 1 else saved
 
-    def is_feasible(self, x: Any) -> Any:
-        """Whether each state saves the budget and keeps to the counts of its groups.
-
-        Parameters
-        ----------
-        x : array_like of 0/1, shape (n,) or (batch, n)
-
-        Returns
-        -------
-        bool or ndarray of bool, shape (batch,)
-        """
-        X = self.as_states(x)
-        batch = np.atleast_2d(X)
-        counts = self.count(batch)
-        feasible = ((counts >= self.least) & (counts <= self.most)).all(axis=1)
-        feasible &= batch.astype(np.int64) @ self.whole.costs >= self.whole.budget
-        return bool(feasible[0]) if X.ndim == 1 else feasible
+    def _feasible(self, X: State) -> Mask:
+        counts = self.count(X)
+        kept = ((counts >= self.least) & (counts <= self.most)).all(axis=1)
+        return np.asarray(kept & (X.astype(np.int64) @ self.whole.costs >= self.whole.budget))
 
     def infeasibility(self, state: State) -> str | None:
         """Say which constraint a state violates, shape (n,); None if it is feasible."""

@@ -77,6 +77,25 @@ class VariableGroups:
             raise InvalidProblemError("a state may hold 0 and 1 only")
         return X.astype(np.uint8)
 
+    def is_feasible(self, x: Any) -> Any:
+        """Whether each state satisfies the constraint.
+
+        Parameters
+        ----------
+        x : array_like of 0/1, shape (n,) or (batch, n)
+
+        Returns
+        -------
+        bool or ndarray of bool, shape (batch,)
+        """
+        X = self.as_states(x)
+        feasible = self._feasible(np.atleast_2d(X))
+        return bool(feasible[0]) if X.ndim == 1 else feasible
+
+    def _feasible(self, X: State) -> Mask:
+        """Whether each state of a batch, shape (batch, n), satisfies the constraint."""
+        raise NotImplementedError
+
     def __getstate__(self) -> dict[str, Any]:
         # Derived arrays are computed again: pickling would make them writable.
         derived = ("group_sizes", "group_members")
@@ -141,18 +160,5 @@ class CardinalityGroups(VariableGroups):
         x[order] = rank < self.cardinalities[self.groups[order]]
         return x
 
-    def is_feasible(self, x: Any) -> Any:
-        """Whether each state has the right number of ones in every group.
-
-        Parameters
-        ----------
-        x : array_like of 0/1, shape (n,) or (batch, n)
-
-        Returns
-        -------
-        bool or ndarray of bool, shape (batch,)
-        """
-        X = self.as_states(x)
-        counts = self.count(np.atleast_2d(X))
-        feasible = (counts == self.cardinalities).all(axis=1)
-        return bool(feasible[0]) if X.ndim == 1 else feasible
+    def _feasible(self, X: State) -> Mask:
+        return np.asarray((self.count(X) == self.cardinalities).all(axis=1))

@@ -27,8 +27,7 @@ from problems.files import atomic
 from problems.labels import from_json, to_json
 
 if TYPE_CHECKING:
-    from problems.budget import BudgetQUBO
-    from problems.qubo import CardinalityQUBO
+    from problems.quadratic import BinaryQuadratic
 
 FORMAT = "icbs-qubo-1"
 BUDGET_FORMAT = "icbs-budget-qubo-1"
@@ -55,7 +54,7 @@ _ENTRIES = {
 _KNOWN = ("start", "answer", "about")
 
 
-def fields_of(problem: CardinalityQUBO | BudgetQUBO) -> dict[str, Any]:
+def fields_of(problem: BinaryQuadratic) -> dict[str, Any]:
     """Return the entries of a problem for :func:`write`."""
     form = {"A": problem.A, "linear": problem.linear} if problem.is_factored else {"Q": problem.Q}
     constraint = dict(problem.constraint)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from problems import npz
 from problems.arrays import Arrays
 from problems.checks import stays_on_device
 from problems.errors import InvalidProblemError
@@ -249,6 +251,19 @@ class BinaryQuadratic(VariableGroups):
         import torch
 
         return self._form.fields(torch.from_numpy(state[None]))[0].cpu().numpy()
+
+    def save(self, path: str | Path) -> None:
+        """Write the problem to an ``.npz`` file (no pickle); see :mod:`problems.npz`.
+
+        :class:`problems.Instance` adds a start, a solution and notes.
+        """
+        npz.write(path, npz.fields_of(self))
+
+    def _described(self, constraint: str) -> str:
+        """Describe the problem for ``repr``, with its constraint."""
+        form = f"rank≤{self._form.A.shape[0]}" if self._form.A is not None else "dense"
+        groups = f", groups={self.num_groups}" if self.num_groups > 1 else ""
+        return f"{type(self).__name__}(n={self.n}, {constraint}{groups}, {form}, {self.dtype})"
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_copies": {}}  # without copies on devices

@@ -122,13 +122,6 @@ class CardinalityQUBO(CardinalityGroups, BinaryQuadratic):
 
     # -- files --------------------------------------------------------------------------
 
-    def save(self, path: str | Path) -> None:
-        """Write the problem to an ``.npz`` file (no pickle); see :mod:`problems.npz`.
-
-        :class:`problems.Instance` adds a start, a solution and notes.
-        """
-        npz.write(path, npz.fields_of(self))
-
     @classmethod
     def load(cls, path: str | Path) -> CardinalityQUBO:
         """Read a problem written by :meth:`save` or :meth:`problems.Instance.save`.
@@ -155,6 +148,4 @@ class CardinalityQUBO(CardinalityGroups, BinaryQuadratic):
             raise FormatError(f"{path} is not a valid problem: {error}") from error
 
     def __repr__(self) -> str:
-        form = f"rank≤{self._form.A.shape[0]}" if self._form.A is not None else "dense"
-        groups = f", groups={self.num_groups}" if self.num_groups > 1 else ""
-        return f"CardinalityQUBO(n={self.n}, k={self.k}{groups}, {form}, {self.dtype})"
+        return self._described(f"k={self.k}")

@@ -66,7 +66,7 @@ def _save(problem: CardinalityQUBO | BudgetQUBO, path: str | Path) -> None:
     problem.save(path)
 
 
-#: Formats whose rows hold a budget.
+#: Formats that hold a budget.
 BUDGET_FORMATS = ("npz", "lp", "mps", "cqm")
 
 FORMATS: dict[str, Format] = {
@@ -94,7 +94,7 @@ def read(
     max_n: int | None = None,
     free: bool = False,
 ) -> CardinalityQUBO:
-    """Read a problem: a :class:`BudgetQUBO` from an ``.npz`` file that holds one.
+    """Read a problem: a :class:`BudgetQUBO` from an npz, lp, mps or cqm file that holds one.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def write(
     Parameters
     ----------
     problem : CardinalityQUBO or BudgetQUBO
-        A budget can be written as npz, lp, mps and cqm, and read from npz.
+        A budget can be written as npz, lp, mps and cqm.
     path : str or Path
     format : str, optional
         A key of :data:`FORMATS`; inferred from the file extension when omitted.

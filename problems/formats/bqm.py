@@ -17,12 +17,12 @@ import numpy as np
 
 from problems.budget import BudgetQUBO
 from problems.errors import FormatError, InvalidProblemError
+from problems.formats.rows import constraint_rows, not_a_count, problem_from_rows
 from problems.formats.terms import (
-    EqualityRow,
+    Row,
     Terms,
     check_size,
     choose_cardinality,
-    constraint_rows,
     natural_order,
 )
 from problems.labels import checked_labels
@@ -30,6 +30,10 @@ from problems.qubo import CardinalityQUBO
 
 if TYPE_CHECKING:
     import dimod
+
+
+#: Senses of dimod's constraints.
+SENSES = {"==": "=", ">=": ">=", "<=": "<="}
 
 
 def to_bqm(
@@ -92,7 +96,7 @@ def to_cqm(
 ) -> dimod.ConstrainedQuadraticModel:
     """Return the problem with one equality, labelled ``k0``, ``k1``, …, for each group.
 
-    A budget is an inequality ``budget``; see :func:`problems.formats.terms.constraint_rows`.
+    A budget is an inequality ``budget``; see :func:`problems.formats.rows.constraint_rows`.
 
     There are no equalities if ``free``. Variables are named as by :func:`to_bqm`.
     """
@@ -115,8 +119,8 @@ def from_cqm(
     *,
     source: object = "the CQM",
     max_n: int | None = None,
-) -> CardinalityQUBO:
-    """Build a problem from a model whose constraints are cardinalities.
+) -> CardinalityQUBO | BudgetQUBO:
+    """Build a problem from a model whose constraints are cardinalities, or a budget and counts.
 
     Variables are BINARY, or INTEGER between 0 and 1, and are ordered by
     :func:`variable_order`. A bound that fixes one is refused, since a problem holds no
@@ -142,11 +146,10 @@ def from_cqm(
         np.array([objective.get_linear(label) for label in labels], dtype=np.float64),
         float(objective.offset),
     )
-    equalities = [
-        _row(name, comparison, index, source) for name, comparison in cqm.constraints.items()
-    ]
-    k, groups = choose_cardinality(equalities, len(labels), k, groups, source)
-    return terms.problem(k, groups, source=source, max_n=max_n, labels=valid_labels(labels))
+    linear = [_row(name, comparison, index, source) for name, comparison in cqm.constraints.items()]
+    return problem_from_rows(
+        terms, linear, k, groups, source=source, max_n=max_n, labels=valid_labels(labels)
+    )
 
 
 def check_variable(label: Hashable, kind: str, low: float, high: float, source: object) -> None:
@@ -240,14 +243,11 @@ def _names(
     return list(range(problem.n)) if labels is None else list(labels)
 
 
-def _row(
-    name: Hashable, comparison: Any, index: dict[Hashable, int], source: object
-) -> EqualityRow:
+def _row(name: Hashable, comparison: Any, index: dict[Hashable, int], source: object) -> Row:
     left = comparison.lhs
-    if comparison.sense.value != "==" or not left.is_linear() or left.is_soft():
-        raise FormatError(
-            f"{source}: constraint {name!r:.40} is not a hard linear equality; expected Σ x_i == k"
-        )
+    if not left.is_linear() or left.is_soft():
+        raise not_a_count(f"{source}: constraint", name)
     pairs = list(left.iter_linear())
     variables, coefficients = [index[v] for v, _ in pairs], [float(c) for _, c in pairs]
-    return EqualityRow(variables, coefficients, float(comparison.rhs) - float(left.offset))
+    right, sense = float(comparison.rhs) - float(left.offset), SENSES[comparison.sense.value]
+    return Row(variables, coefficients, right, sense, str(name))

@@ -25,8 +25,15 @@ from problems.budget import BudgetQUBO
 from problems.errors import FormatError
 from problems.files import regular, write_bytes
 from problems.formats.binary import ByteReader, floats, integers, shape
-from problems.formats.bqm import check_variable, to_cqm, valid_labels, variable_order
-from problems.formats.terms import EqualityRow, Indices, Terms, Vector, choose_cardinality
+from problems.formats.bqm import (
+    SENSES,
+    check_variable,
+    to_cqm,
+    valid_labels,
+    variable_order,
+)
+from problems.formats.rows import not_a_count, problem_from_rows
+from problems.formats.terms import Indices, Row, Terms, Vector
 from problems.labels import from_json
 from problems.qubo import CardinalityQUBO
 
@@ -61,8 +68,8 @@ def write(problem: CardinalityQUBO | BudgetQUBO, path: str | Path, *, free: bool
 
 def read(
     path: str | Path, *, k: Any = None, groups: Any = None, max_n: int | None = None
-) -> CardinalityQUBO:
-    """Read a CQM file whose constraints are cardinalities over binaries.
+) -> CardinalityQUBO | BudgetQUBO:
+    """Read a CQM file whose constraints are cardinalities, or a budget, over binaries.
 
     Parameters
     ----------
@@ -115,7 +122,7 @@ class _Reader:
                 raise FormatError(f"{path} has the unknown entry {name!r:.80}")
             self.members[name] = member
 
-    def problem(self, k: Any, groups: Any, max_n: int | None) -> CardinalityQUBO:
+    def problem(self, k: Any, groups: Any, max_n: int | None) -> CardinalityQUBO | BudgetQUBO:
         labels = self.variables()
         place = np.empty(len(labels), dtype=np.int64)
         number = {label: i for i, label in enumerate(labels)}
@@ -134,8 +141,9 @@ class _Reader:
         if self.header.get("num_constraints") != len(self.constraints):
             raise FormatError(f"{self.path} has another number of constraints than its header")
         rows = [self.row(name, parts, place) for name, parts in self.constraints.items()]
-        k, groups = choose_cardinality(rows, len(labels), k, groups, self.path)
-        return terms.problem(k, groups, source=self.path, max_n=max_n, labels=valid_labels(ordered))
+        return problem_from_rows(
+            terms, rows, k, groups, source=self.path, max_n=max_n, labels=valid_labels(ordered)
+        )
 
     def variables(self) -> list[Any]:
         """Return the labels, after checking that each variable is binary."""
@@ -157,19 +165,19 @@ class _Reader:
             check_variable(label, name, low, high, self.path)
         return labels
 
-    def row(self, name: str, parts: set[str], place: Indices) -> EqualityRow:
+    def row(self, name: str, parts: set[str], place: Indices) -> Row:
         """Read one constraint."""
         if not parts >= {"lhs", "rhs", "sense"}:
             raise FormatError(f"{self.path}: {name!r:.60} lacks its lhs, rhs or sense")
         left = self.expression(f"{name}/lhs", len(place))
         sense = self.archive.read(f"{name}/sense")
-        if sense != b"==" or len(left.rows) or "weight" in parts:
-            raise FormatError(
-                f"{self.path}: {name!r:.60} is not a hard linear equality; expected Σ x_i == k"
-            )
+        known = SENSES.get(sense.decode("latin-1"))
+        if known is None or len(left.rows) or "weight" in parts:
+            raise not_a_count(self.path, name)
         right = float(self.content(f"{name}/rhs").array("<f8", 1)[0])
         variables = place[left.variables].tolist()
-        return EqualityRow(variables, left.linear.tolist(), right - left.offset)
+        label = name.removeprefix("constraints/").strip('"')
+        return Row(variables, left.linear.tolist(), right - left.offset, known, label)
 
     def expression(self, name: str, n: int) -> _Expression:
         """Read an expression over some of n variables."""

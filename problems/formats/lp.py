@@ -2,8 +2,8 @@
 
 Conventions: quadratic terms of the objective stand in ``[ … ] / 2``, so that ``4 x0 * x1`` inside
 the bracket means ``2 x0 x1``; a constant may follow; ``Maximize`` turns the sign; each group is
-an equality row ``k0: x0 + x1 + … = k``; a budget is a row ``budget: 3 x0 + … >= 9``, which is
-written only (readers accept cardinalities); all variables are listed under ``Binary``. Variables
+an equality row ``k0: x0 + x1 + … = k``; a budget is a row ``budget: 3 x0 + … >= 9`` next to
+rows of counts (:mod:`problems.formats.rows`); all variables are listed under ``Binary``. Variables
 are ``x0 … x(n-1)``, or have the problem's labels if all of them are valid names. Other names in a
 file are read as labels, in the order of their first use, unless all have a common stem and a
 number. (Gurobi reads a constant as the name of a variable; use an MPS file, or no offset.)
@@ -37,7 +37,8 @@ from problems.budget import BudgetQUBO
 from problems.errors import FormatError
 from problems.files import regular, write_text
 from problems.formats.lp_reader import Reader, is_name
-from problems.formats.terms import Terms, constraint_rows
+from problems.formats.rows import constraint_rows
+from problems.formats.terms import Terms
 from problems.labels import text_names
 from problems.qubo import CardinalityQUBO
 
@@ -81,8 +82,8 @@ def write(problem: CardinalityQUBO | BudgetQUBO, path: str | Path, *, free: bool
 
 def read(
     path: str | Path, *, k: Any = None, groups: Any = None, max_n: int | None = None
-) -> CardinalityQUBO:
-    """Read an LP file whose constraints are cardinalities over binaries.
+) -> CardinalityQUBO | BudgetQUBO:
+    """Read an LP file whose constraints are cardinalities, or a budget, over binaries.
 
     Parameters
     ----------

@@ -17,6 +17,8 @@ from typing import NoReturn
 
 from problems.errors import FormatError
 from problems.formats.named_terms import NamedTerms
+from problems.formats.rows import REMEDY, find_budget
+from problems.formats.terms import Row
 from problems.formats.text import NUMBER
 
 # Quantifiers are possessive (``*+``): a text that fails to match fails in linear time.
@@ -146,6 +148,7 @@ class Reader:
             self._refuse("the objective can't be parsed from here")
 
     def _rows(self) -> None:
+        unequal: int | None = None
         while self._left():
             row: dict[int, float] = {}
             start = self.at
@@ -158,20 +161,27 @@ class Reader:
             relation = self._match(_RELATED)
             if not relation or not row:
                 self._refuse("expected a row like 'name: x0 + x1 = 1'; this one differs from here")
-            if relation[1].strip("="):
-                self.at = start
-                self._refuse("the row is an inequality; a cardinality is an equality")
+            sense = relation[1].strip("=") + "="
             self.at = relation.end()
             side = self._match(_SIDE)
             if not side:
                 self._refuse("expected one number on the right, at the end of the line")
             weights = {i: weight for i, weight in row.items() if weight}
-            if not weights.keys().isdisjoint(self.counted):
+            if sense == "=" and not weights.keys().isdisjoint(self.counted):
                 self.at = start
                 self._refuse("a variable is already in another row; groups must be disjoint")
-            self.counted |= weights.keys()
-            self.found.equalities.append((weights, self._value(side)))
+            if sense == "=":
+                self.counted |= weights.keys()
+            elif unequal is None:
+                unequal = start
+            name = label["name"] if label else ""
+            self.found.rows.append(
+                Row(list(weights), list(weights.values()), self._value(side), sense, name)
+            )
             self.at = side.end()
+        if unequal is not None and find_budget(self.found.rows) is None:
+            self.at = unequal
+            self._refuse(f"the row is an inequality; a cardinality is an equality, and {REMEDY}")
 
     def _expression(self, linear: dict[int, float], *, objective: bool = False) -> None:
         """Read as many terms as possible; constants and brackets only in the objective."""

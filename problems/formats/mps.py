@@ -7,9 +7,9 @@ once, so that an entry off the diagonal is the whole coefficient of its product;
 
 Variables are binary: ``BV`` bounds, or integers (``INTORG`` markers) with the bounds 0 and 1,
 which is also what an integer without bounds means. A bound that fixes or widens a variable is
-refused. Equality rows are cardinalities; the rows of a budget are written only; the first free
-row is the objective and the only row that may be quadratic; further free rows are ignored. Names
-contain no blanks.
+refused. Equality rows are cardinalities; a budget is a G row next to rows of counts
+(:mod:`problems.formats.rows`). The first free row is the objective and the only row that may be
+quadratic; further free rows are ignored. Names contain no blanks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from problems.budget import BudgetQUBO
 from problems.errors import FormatError
 from problems.files import regular, write_text
 from problems.formats.named_terms import NamedTerms
-from problems.formats.terms import Terms, constraint_rows
+from problems.formats.rows import REMEDY, constraint_rows, find_budget
+from problems.formats.terms import Row, Terms
 from problems.formats.text import is_number, number
 from problems.labels import text_names
 from problems.qubo import CardinalityQUBO
@@ -32,6 +33,9 @@ _WORDS = 6
 _FIXED = (
     "it must be 0 and 1; substitute the value of a fixed variable in the objective and the rows"
 )
+
+
+_SENSES = {"E": "=", "G": ">=", "L": "<="}
 
 
 def write(problem: CardinalityQUBO | BudgetQUBO, path: str | Path, *, free: bool = False) -> None:
@@ -49,7 +53,7 @@ def write(problem: CardinalityQUBO | BudgetQUBO, path: str | Path, *, free: bool
         for i, weight in zip(row.variables, row.coefficients, strict=True):
             entries[i].append(f" {row.name} {int(weight) if weight == 1 else repr(weight)}")
     pairs = zip(terms.rows.tolist(), terms.cols.tolist(), terms.values.tolist(), strict=True)
-    kinds = {"=": "E", ">=": "G", "<=": "L"}
+    kinds = {sense: kind for kind, sense in _SENSES.items()}
     lines = ["NAME icbs", "ROWS", " N obj", *(f" {kinds[row.sense]} {row.name}" for row in rows)]
     lines += ["COLUMNS", " M1 'MARKER' 'INTORG'"]
     for name, value, inside in zip(x, terms.linear.tolist(), entries, strict=True):
@@ -73,8 +77,8 @@ def _is_name(word: str) -> bool:
 
 def read(
     path: str | Path, *, k: Any = None, groups: Any = None, max_n: int | None = None
-) -> CardinalityQUBO:
-    """Read an MPS file whose constraints are cardinalities over binaries.
+) -> CardinalityQUBO | BudgetQUBO:
+    """Read an MPS file whose constraints are cardinalities, or a budget, over binaries.
 
     Parameters
     ----------
@@ -112,6 +116,8 @@ class _Reader:
         self.integer, self.column, self.quadratic = False, "", ""
         self.objective: str | None = None
         self.rows: dict[str, dict[int, float]] = {}
+        self.senses: dict[str, str] = {}
+        self.unequal: tuple[str, int] | None = None
         self.free: set[str] = set()
         self.sides: dict[str, float] = {}
         self.sets: dict[str, str] = {}
@@ -154,13 +160,14 @@ class _Reader:
     def _row(self, words: list[str]) -> None:
         kind, name = self._split(words, 2)
         kind = kind.upper()
-        if kind in ("L", "G"):
-            self._refuse(f"row {name!r:.30} is an inequality; a cardinality is an E row")
-        if kind not in ("N", "E") or name in self.rows:
+        if kind not in ("N", *_SENSES) or name in self.rows:
             self._refuse(
                 f"unexpected row {name!r:.30} of kind {kind!r:.10} (unknown kind or duplicate name)"
             )
         self.rows[name] = {}
+        self.senses[name] = _SENSES.get(kind, "")
+        if kind in ("L", "G") and self.unequal is None:
+            self.unequal = name, self.line
         if kind == "N":
             self.free.add(name)
             self.objective = self.objective or name
@@ -250,7 +257,7 @@ class _Reader:
         "QMATRIX": _product,
     }
 
-    def problem(self, k: Any, groups: Any, max_n: int | None) -> CardinalityQUBO:
+    def problem(self, k: Any, groups: Any, max_n: int | None) -> CardinalityQUBO | BudgetQUBO:
         """Check the model, and build the problem with its variables in natural order."""
         if self.section != "ENDATA":
             raise FormatError(f"{self.path} is truncated: no ENDATA")
@@ -276,11 +283,16 @@ class _Reader:
             found.second.append(j)
             halved = i == j or self.quadratic == "QMATRIX"
             found.products.append(value / 2 if halved else value)
-        found.equalities = [
-            (row, self.sides.get(name, 0.0))
+        found.rows = [
+            Row(list(row), list(row.values()), self.sides.get(name, 0.0), self.senses[name], name)
             for name, row in self.rows.items()
             if name not in self.free
         ]
+        if self.unequal and find_budget(found.rows) is None:
+            name, self.line = self.unequal
+            self._refuse(
+                f"row {name!r:.30} is an inequality; a cardinality is an E row, and {REMEDY}"
+            )
         return found.problem(k, groups, self.path, max_n)
 
     @property

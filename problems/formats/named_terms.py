@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from problems.formats.terms import EqualityRow, Terms, choose_cardinality, natural_order
+from problems.budget import BudgetQUBO
+from problems.formats.rows import problem_from_rows
+from problems.formats.terms import Row, Terms, natural_order
 from problems.labels import labels_from_names
 from problems.qubo import CardinalityQUBO
 
@@ -29,20 +31,22 @@ class NamedTerms:
     """Whole coefficient of each product."""
     offset: float = 0.0
     maximize: bool = False
-    equalities: list[tuple[dict[int, float], float]] = field(default_factory=list)
-    """Coefficients and right-hand side of each row."""
+    rows: list[Row] = field(default_factory=list)
+    """Rows of the constraint."""
 
     def variable(self, name: str) -> int:
         """Return the number of a variable, adding it if it is new."""
         return self.index.setdefault(name, len(self.index))
 
-    def problem(self, k: Any, groups: Any, source: object, max_n: int | None) -> CardinalityQUBO:
+    def problem(
+        self, k: Any, groups: Any, source: object, max_n: int | None
+    ) -> CardinalityQUBO | BudgetQUBO:
         """Build the problem with its variables in :func:`~problems.formats.terms.natural_order`.
 
         Raises
         ------
         FormatError
-            As :meth:`Terms.problem` and :func:`problems.formats.terms.choose_cardinality`.
+            As :func:`problems.formats.rows.problem_from_rows`.
         """
         n = len(self.index)
         names = list(self.index)
@@ -58,12 +62,10 @@ class NamedTerms:
             linear,
             self.offset,
         )
-        rows = [
-            EqualityRow([int(place[i]) for i in row], list(row.values()), side)
-            for row, side in self.equalities
-        ]
-        k, groups = choose_cardinality(rows, n, k, groups, source)
-        return terms.problem(
+        rows = [row._replace(variables=place[list(row.variables)].tolist()) for row in self.rows]
+        return problem_from_rows(
+            terms,
+            rows,
             k,
             groups,
             source=source,

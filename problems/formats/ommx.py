@@ -27,7 +27,7 @@ from problems.formats.ommx_schema import (
     MINIMIZE,
     message_class,
 )
-from problems.formats.terms import EqualityRow, Terms, cardinality_rows, choose_cardinality
+from problems.formats.terms import Row, Terms, cardinality_rows, choose_cardinality
 from problems.qubo import CardinalityQUBO
 
 if TYPE_CHECKING:
@@ -244,14 +244,14 @@ def _terms(function: Any, place: dict[int, int], where: str) -> Terms:
     return Terms(first, second, np.array(values, dtype=np.float64), linear, constant)
 
 
-def _row(item: Any, place: dict[int, int], where: str) -> EqualityRow:
+def _row(item: Any, place: dict[int, int], where: str) -> Row:
     if item.equality != EQUAL_TO_ZERO:
         raise FormatError(f"{where} is an inequality; a cardinality reads Σ x_i - k = 0")
     terms = _terms(item.function, place, where)
     if terms.values.any():
         raise FormatError(f"{where} has products; a cardinality reads Σ x_i - k = 0")
     used = np.flatnonzero(terms.linear)
-    return EqualityRow(used.tolist(), terms.linear[used].tolist(), -terms.offset)
+    return Row(used.tolist(), terms.linear[used].tolist(), -terms.offset)
 
 
 def _names(problem: CardinalityQUBO) -> list[tuple[str, list[int]]]:

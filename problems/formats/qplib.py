@@ -24,7 +24,7 @@ import numpy as np
 from problems.errors import FormatError
 from problems.files import regular, write_text
 from problems.formats.terms import (
-    EqualityRow,
+    Row,
     Terms,
     cardinality_rows,
     check_size,
@@ -202,7 +202,7 @@ class _Reader:
         maximize = sense == "maximize"
         return terms.problem(k, groups, source=self.path, max_n=max_n, maximize=maximize)
 
-    def rows(self, n: int, m: int) -> list[EqualityRow]:
+    def rows(self, n: int, m: int) -> list[Row]:
         """Read the linear constraints, which must be equalities."""
         variables: list[list[int]] = [[] for _ in range(m)]
         weights: list[list[float]] = [[] for _ in range(m)]
@@ -219,7 +219,7 @@ class _Reader:
                 f"{self.path}: constraint {row + 1} is an inequality ({left[row]} … {right[row]}); "
                 "a cardinality is an equality"
             )
-        return [EqualityRow(*row) for row in zip(variables, weights, left.tolist(), strict=True)]
+        return [Row(*row) for row in zip(variables, weights, left.tolist(), strict=True)]
 
     def rest(self, n: int, m: int | None) -> None:
         """Check the optional sections; ``m`` is None without constraints."""

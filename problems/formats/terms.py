@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from problems.qubo import CardinalityQUBO
 
 Vector = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+Problem = TypeVar("Problem", CardinalityQUBO, BudgetQUBO)
 
 #: Remedy for a file without a cardinality, for messages.
 MISSING = "pass k (and groups if several), or free=True (--free) for a QUBO without one"
@@ -102,12 +103,31 @@ class Terms:
         maximize: bool = False,
         labels: Sequence[Hashable] | None = None,
     ) -> CardinalityQUBO:
+        """Build a problem with a cardinality; see :meth:`constrained`."""
+        constraint = {"k": k, "groups": groups}
+        return self.constrained(
+            CardinalityQUBO, constraint, source=source, max_n=max_n, maximize=maximize,
+            labels=labels,
+        )  # fmt: skip
+
+    def constrained(
+        self,
+        kind: type[Problem],
+        constraint: Mapping[str, Any],
+        *,
+        source: object,
+        max_n: int | None = None,
+        maximize: bool = False,
+        labels: Sequence[Hashable] | None = None,
+    ) -> Problem:
         """Build the problem: dense, or factored with no rows if there is no coupling.
 
         Parameters
         ----------
-        k, groups
-            As for :class:`CardinalityQUBO`.
+        kind : type
+            :class:`CardinalityQUBO` or :class:`BudgetQUBO`.
+        constraint : mapping
+            The arguments of the class that state the constraint.
         source : object
             Name of the source, for messages.
         max_n : int, optional
@@ -126,13 +146,13 @@ class Terms:
         between = self.rows != self.cols
         check_size(n, int(between.sum()), source, max_n)
         linear = sign * self.linear
-        rest: dict[str, Any] = {"groups": groups, "offset": sign * self.offset, "labels": labels}
+        rest: dict[str, Any] = {**constraint, "offset": sign * self.offset, "labels": labels}
         try:
             with np.errstate(all="ignore"):  # non-finite values are refused below, with their index
                 np.add.at(linear, self.rows[~between], sign * self.values[~between])
                 if not between.any():
                     A = np.zeros((0, n))
-                    return CardinalityQUBO.from_factors(A, linear, k, **rest)
+                    return kind.from_factors(A, linear, **rest)
                 first, second = self.rows[between], self.cols[between]
                 low, high = np.minimum(first, second), np.maximum(first, second)
                 halves = sign / 2 * self.values[between]
@@ -140,17 +160,20 @@ class Terms:
                 np.add.at(Q, (low, high), halves)
                 np.add.at(Q, (high, low), halves)
                 Q[np.diag_indices(n)] = linear
-                return CardinalityQUBO(Q, k, **rest)
+                return kind(Q, **rest)
         except InvalidProblemError as error:
             raise FormatError(f"{source} is not a valid problem: {error}") from error
 
 
-class EqualityRow(NamedTuple):
-    """An equality ``Σ coefficients · x[variables] = value``."""
+class Row(NamedTuple):
+    """A linear row ``Σ coefficients · x[variables] (sense) value``, read or to be written."""
 
     variables: Sequence[int]
     coefficients: Sequence[float]
     value: float
+    sense: str = "="
+    """``=``, ``>=`` or ``<=``."""
+    name: str = ""
 
 
 def check_size(n: int, couplings: int, source: object, max_n: int | None = None) -> None:
@@ -175,7 +198,7 @@ def check_size(n: int, couplings: int, source: object, max_n: int | None = None)
         )
 
 
-def groups_from_rows(rows: Iterable[EqualityRow], n: int, source: object) -> tuple[Any, Any]:
+def groups_from_rows(rows: Iterable[Row], n: int, source: object) -> tuple[Any, Any]:
     """Convert cardinality rows to ``(k, groups)`` of a :class:`CardinalityQUBO`.
 
     Rows are ``c·Σ x_i = c·k`` over disjoint sets that cover all variables; rows without a
@@ -223,7 +246,7 @@ def groups_from_rows(rows: Iterable[EqualityRow], n: int, source: object) -> tup
 
 
 def choose_cardinality(
-    rows: Sequence[EqualityRow], n: int, k: Any, groups: Any, source: object
+    rows: Sequence[Row], n: int, k: Any, groups: Any, source: object
 ) -> tuple[Any, Any]:
     """Return the cardinality from the file's rows, or from the caller's ``k`` and ``groups``.
 
@@ -256,45 +279,6 @@ def cardinality_rows(
         for g, members in enumerate(problem.group_members)
         if len(members)
     ]
-
-
-class Row(NamedTuple):
-    """A linear row ``Σ coefficients · x[variables] (sense) value`` of a problem to write."""
-
-    name: str
-    variables: list[int]
-    coefficients: list[float]
-    sense: str
-    """``=``, ``>=`` or ``<=``."""
-    value: float
-
-
-def constraint_rows(problem: CardinalityQUBO | BudgetQUBO, free: bool = False) -> list[Row]:
-    """List the rows of a problem's constraint; none if ``free``.
-
-    A cardinality is a row ``k0``, ``k1``, … for each group with members. A budget is the row
-    ``budget``, in the unit of its costs, and counts that restrict anything are rows ``least0`` and
-    ``most0``, …, or ``k0`` where both are equal.
-    """
-    if not isinstance(problem, BudgetQUBO):
-        rows = cardinality_rows(problem, free)
-        return [Row(f"k{g}", members, [1.0] * len(members), "=", k) for g, members, k in rows]
-    found: list[Row] = []
-    costs, budget, unit = problem.whole
-    used = np.flatnonzero(costs).tolist()
-    if budget > 0:
-        found.append(Row("budget", used, (costs[used] * unit).tolist(), ">=", budget * unit))
-    for g, members in enumerate(problem.group_members):
-        least, most = int(problem.least[g]), int(problem.most[g])
-        ones, names = [1.0] * len(members), members.tolist()
-        if least == most and names:
-            found.append(Row(f"k{g}", names, ones, "=", least))
-            continue
-        if least > 0:
-            found.append(Row(f"least{g}", names, ones, ">=", least))
-        if most < len(names):
-            found.append(Row(f"most{g}", names, ones, "<=", most))
-    return found
 
 
 def natural_order(names: Sequence[str]) -> list[int]:

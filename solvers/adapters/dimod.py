@@ -16,7 +16,7 @@ from problems.free import add_partners, free
 from problems.penalty import Penalty
 from solvers.adapters import as_solver
 from solvers.adapters.ocean import dense_bqm, sample_states
-from solvers.base import Capabilities, Outcome, Request
+from solvers.base import Capabilities, Outcome, Problem, Request
 from solvers.errors import OptionError
 from solvers.penalised import Penalised
 from solvers.registry import create
@@ -178,7 +178,7 @@ class IcbsSampler(dimod.Sampler):
     def sample_cqm(
         self, cqm: dimod.ConstrainedQuadraticModel, **parameters: Any
     ) -> dimod.SampleSet:
-        """Sample from a constrained model whose constraints are cardinalities.
+        """Sample from a constrained model whose constraints are cardinalities, or a budget.
 
         Parameters are those of :meth:`sample`, without ``k``.
 
@@ -191,9 +191,7 @@ class IcbsSampler(dimod.Sampler):
         starts = _starts(parameters.pop("initial_states", None), labels)
         return _sampleset(self._solve(problem, starts, **parameters), problem, labels)
 
-    def _solve(
-        self, problem: CardinalityQUBO, starts: list[Any], **parameters: Any
-    ) -> list[Solution]:
+    def _solve(self, problem: Problem, starts: list[Any], **parameters: Any) -> list[Solution]:
         """Solve once per start, and once for all reads without a start."""
         reads, limit = parameters.pop("num_reads", None), parameters.pop("time_limit", None)
         seed = parameters.pop("seed", None)
@@ -228,7 +226,7 @@ def _starts(states: Any, labels: Sequence[Hashable]) -> list[np.ndarray[Any, Any
 
 
 def _sampleset(
-    solutions: list[Solution], problem: CardinalityQUBO, labels: list[Hashable]
+    solutions: list[Solution], problem: Problem, labels: list[Hashable]
 ) -> dimod.SampleSet:
     states = np.concatenate([s.samples for s in solutions])[:, : len(labels)]
     best = min(solutions, key=lambda s: s.energy)

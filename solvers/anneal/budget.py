@@ -164,11 +164,19 @@ class _Walk:
         return -float(change)
 
 
-def search_budget(problem: BudgetQUBO, request: Request) -> Outcome:
+def search_budget(problem: BudgetQUBO, request: Request, endless: bool | None = None) -> Outcome:
     """Search from the initial state and the rounded relaxation.
 
-    Without a time limit, a read ends after several cores without success.
+    Parameters
+    ----------
+    problem, request
+        As for :meth:`solvers.Solver.run_budget`.
+    endless : bool, optional
+        Whether a read continues until its time is over, or ends after several cores without
+        success; by default it continues if there is a time limit.
     """
+    if endless is None:
+        endless = request.time_limit is not None
     begin = time.perf_counter()
     model = Model(problem)
     build = time.perf_counter() - begin
@@ -197,7 +205,7 @@ def search_budget(problem: BudgetQUBO, request: Request) -> Outcome:
         walk = _Walk(model, x, multiplier, fractional, random)
         until = time.perf_counter() + request.remaining / left
         known = np.inf
-        for gained in walk.steps(endless=request.time_limit is not None):
+        for gained in walk.steps(endless):
             if request.callback is not None and (gained or known == np.inf):
                 known = problem.energy(walk.x)
                 if known < best:

@@ -6,14 +6,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.linalg import eigh
 
 from problems import BudgetQUBO
 from solvers.base import Outcome, Request
 from solvers.cpsat.model import RANGE, Array, CpSatModel, integers
-from solvers.cpsat.squares import tangent_points
+from solvers.cpsat.squares import minimise_squares, rounding_errors
 from solvers.exact.budget import BudgetRun, Tree
 from solvers.exact.budget_search import settle
+from solvers.exact.convex import linear_forms
 from solvers.solution import Stop
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 #: Up to this many variables, products are used; see :class:`solvers.cpsat.CpSat`.
 _FEW = 24
-#: Eigenvalues below this share of the largest are treated as rounding errors.
-_NEGLIGIBLE = 1e-12
 
 
 def search_budget(options: CpSat, problem: BudgetQUBO, request: Request) -> Outcome:
@@ -127,41 +125,15 @@ def _squares(options: CpSat, tree: Tree, model: Any, x: list[Any]) -> CpSatModel
     Without a fixed number of ones the forms have a wider range, and more is lost by rounding:
     about 1e-5 of the energy, which the bound is lowered by.
     """
-    from ortools.sat.python import cp_model
-
     P, linear = tree.problem.P, tree.problem.linear
-    values, vectors = eigh(P)
-    chosen = values > _NEGLIGIBLE * values[-1]
-    directions = (vectors[:, chosen] * np.sqrt(values[chosen])).T[::-1]
+    directions = linear_forms(P)
     highest, lowest = np.maximum(directions, 0).sum(axis=1), np.minimum(directions, 0).sum(axis=1)
     reach = np.maximum(highest**2, lowest**2).sum()
     scale = float(np.sqrt(RANGE / (float(reach + np.abs(linear).sum()) or RANGE)))
     forms, ones = integers(directions, scale), integers(linear, scale**2)
-    rows: list[tuple[Any, Any, Array]] = []
-    for form in forms:
-        low, high = int(form[form < 0].sum()), int(form[form > 0].sum())
-        z = model.new_int_var(low, high, "")
-        square = model.new_int_var(0, max(low * low, high * high), "")
-        model.add(cp_model.LinearExpr.weighted_sum(x, form.tolist()) == z)
-        model.add_multiplication_equality(square, [z, z])
-        for c in tangent_points(form, tree.y, options.tangents):
-            if low <= c <= high:
-                model.add(square >= 2 * c * z - c * c)
-        rows.append((z, square, form))
-    terms = [square for _, square, _ in rows] + x
-    weights = [1] * len(rows) + ones.tolist()
-    model.minimize(cp_model.LinearExpr.weighted_sum(terms, weights))
-    used = forms.astype(np.float64) / scale
-    error = used.T @ used - P
-    error[np.diag_indices(len(x))] += ones / scale**2 - linear
+    ranges = np.minimum(forms, 0).sum(axis=1), np.maximum(forms, 0).sum(axis=1)
+    complete = minimise_squares(model, x, forms, ones, ranges, tree.y, options.tangents)
+    added = rounding_errors(forms, ones, scale, P, linear)
     # No state's sum of errors exceeds that of the positive, or of the negative ones.
-    rounding, lowering = float(error[error > 0].sum()), -float(error[error < 0].sum())
-
-    def complete(state: Array) -> list[tuple[Any, int]]:
-        hint = [(x[i], int(state[i])) for i in range(len(x))]
-        for z, square, form in rows:
-            value = int(form @ state.astype(np.int64))
-            hint += [(z, value), (square, value * value)]
-        return hint
-
+    rounding, lowering = float(added[added > 0].sum()), -float(added[added < 0].sum())
     return CpSatModel(model, x, scale**2, tree.constant, rounding, lowering, complete)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.linalg import eigh
 
 from problems import CardinalityQUBO
 from solvers.base import Request
 from solvers.cpsat.model import RANGE, Array, CpSatModel, add_cardinalities, integers, largest
-from solvers.exact.convex import convexify
+from solvers.exact.convex import convexify, linear_forms
 from solvers.exact.root import solve_root
 
-#: Eigenvalues below this share of the largest are treated as rounding errors.
-_NEGLIGIBLE = 1e-12
+Complete = Callable[[Array], list[tuple[Any, int]]]
 
 
 def squares(problem: CardinalityQUBO, request: Request, start: Array, tangents: int) -> CpSatModel:
@@ -42,9 +41,7 @@ def squares(problem: CardinalityQUBO, request: Request, start: Array, tangents: 
     convex = convexify(problem, request)
     y = solve_root(convex, problem.cardinalities, start, request).y
     P, linear = convex.block(np.arange(n)), convex.linear
-    values, vectors = eigh(P)
-    chosen = values > _NEGLIGIBLE * values[-1]
-    directions = (vectors[:, chosen] * np.sqrt(values[chosen])).T[::-1]
+    directions = linear_forms(P)
     # Squares and linear terms share one scale, the square of that of the forms.
     reach = (np.sort(np.abs(directions), axis=1)[:, n - k :].sum(axis=1) ** 2).sum()
     scale = float(np.sqrt(RANGE / (float(reach + np.abs(linear).sum()) or RANGE)))
@@ -52,10 +49,46 @@ def squares(problem: CardinalityQUBO, request: Request, start: Array, tangents: 
     model = cp_model.CpModel()
     x = [model.new_bool_var("") for _ in range(n)]
     add_cardinalities(model, x, problem)
+    ordered = np.sort(forms, axis=1)
+    low, high = ordered[:, :k].sum(axis=1), ordered[:, n - k :].sum(axis=1)
+    complete = minimise_squares(model, x, forms, ones, (low, high), y, tangents)
+    added = rounding_errors(forms, ones, scale, P, linear)
+    rounding, lowering = largest(added, k) + convex.slack, largest(-added, k)
+    constant = convex.constant + problem.offset
+    return CpSatModel(model, x, scale**2, constant, rounding, lowering, complete)
+
+
+def minimise_squares(
+    model: Any,
+    x: list[Any],
+    forms: Array,
+    ones: Array,
+    ranges: tuple[Array, Array],
+    y: Array,
+    tangents: int,
+) -> Complete:
+    """Minimise ``Σ_r z_r² + onesᵀx`` with a variable for each form ``z_r`` and its square.
+
+    Parameters
+    ----------
+    model : CpModel
+    x : list of variables
+    forms : ndarray of int64, shape (r, n)
+    ones : ndarray of int64, shape (n,)
+    ranges : pair of ndarrays of int64, shape (r,)
+        Smallest and largest value of each form over the feasible states.
+    y, tangents
+        As for :func:`tangent_points`.
+
+    Returns
+    -------
+    callable
+        The values of all variables at a state, shape (n,).
+    """
+    from ortools.sat.python import cp_model
+
     rows: list[tuple[Any, Any, Array]] = []
-    for form in forms:
-        ordered = np.sort(form)
-        low, high = int(ordered[:k].sum()), int(ordered[n - k :].sum())
+    for form, low, high in zip(forms, ranges[0].tolist(), ranges[1].tolist(), strict=True):
         z = model.new_int_var(low, high, "")
         square = model.new_int_var(0, max(low * low, high * high), "")
         model.add(cp_model.LinearExpr.weighted_sum(x, form.tolist()) == z)
@@ -67,20 +100,23 @@ def squares(problem: CardinalityQUBO, request: Request, start: Array, tangents: 
     terms = [square for _, square, _ in rows] + x
     weights = [1] * len(rows) + ones.tolist()
     model.minimize(cp_model.LinearExpr.weighted_sum(terms, weights))
-    used = forms.astype(np.float64) / scale
-    added = used.T @ used - P
-    added[np.diag_indices(n)] += ones / scale**2 - linear
-    rounding, lowering = largest(added, k) + convex.slack, largest(-added, k)
 
     def complete(state: Array) -> list[tuple[Any, int]]:
-        hint = [(x[i], int(state[i])) for i in range(n)]
+        hint = [(variable, int(value)) for variable, value in zip(x, state, strict=True)]
         for z, square, form in rows:
             value = int(form @ state.astype(np.int64))
             hint += [(z, value), (square, value * value)]
         return hint
 
-    constant = convex.constant + problem.offset
-    return CpSatModel(model, x, scale**2, constant, rounding, lowering, complete)
+    return complete
+
+
+def rounding_errors(forms: Array, ones: Array, scale: float, P: Array, linear: Array) -> Array:
+    """Return what integer forms and linear terms add to each coefficient, shape (n, n)."""
+    used = forms.astype(np.float64) / scale
+    added: Array = used.T @ used - P
+    added[np.diag_indices(len(P))] += ones / scale**2 - linear
+    return added
 
 
 def tangent_points(form: Array, y: Array, tangents: int) -> list[int]:

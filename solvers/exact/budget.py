@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from problems import BudgetQUBO
 from problems.knapsack import minimise_linear
-from solvers.anneal import Anneal
+from solvers.anneal.budget import Model, compile_kernels, search_budget
 from solvers.base import Outcome, Request, State
 from solvers.exact.budget_relaxation import BudgetProblem, Iterate, relax
 from solvers.exact.convex import Convex, convexify, shift_diagonal
@@ -61,10 +61,15 @@ class BudgetRun:
         self.nodes, self.core_size = 0, problem.n
         self.stop = Stop.PROVEN
         self.convex: Convex | None = None
+        compile_kernels()
         search = dataclasses.replace(
-            request, num_reads=1, time_limit=None, callback=None, started=time.perf_counter()
+            request,
+            num_reads=1,
+            time_limit=None if request.time_limit is None else request.remaining / 2,
+            callback=None,
+            started=time.perf_counter(),
         )
-        self.offer(Anneal().run_budget(problem, search).samples[0])
+        self.offer(search_budget(problem, search, endless=False).samples[0])
         if request.initial_state is not None:
             self.offer(request.initial_state)
         begin = time.perf_counter()
@@ -160,8 +165,6 @@ class BudgetRun:
 
     def relaxed_point(self) -> Vector:
         """Return a point near the minimum of the relaxation."""
-        from solvers.anneal.budget import Model
-
         model = Model(self.problem)
         return model.relax(self.x, self.request, sweeps=120)[0]
 

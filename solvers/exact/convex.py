@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError, cholesky
+from scipy.linalg import LinAlgError, cholesky, eigh
 
 from problems import BudgetQUBO
 from solvers.base import Problem, Request
@@ -34,6 +34,8 @@ TIE = 5e-11
 #: Smallest diagonal of a matrix, as a share of the largest coefficient: with less, Newton steps
 #: overflow.
 _FLAT = 2.0**-60
+#: Eigenvalues below this share of the largest are treated as rounding errors.
+_NEGLIGIBLE = 1e-12
 #: Unit roundoff of float64.
 ROUNDOFF = 2.0**-53
 
@@ -132,6 +134,26 @@ def shift_diagonal(convex: Convex, weights: Vector) -> Convex:
         margin=0.0,
         curvature=float(P.trace()) / n,
     )
+
+
+def linear_forms(P: Matrix) -> Matrix:
+    """Return ``B`` with ``BᵀB`` about ``P``, so that ``xᵀPx`` is the sum of squares of ``Bx``.
+
+    Parameters
+    ----------
+    P : ndarray, shape (n, n)
+        Positive semidefinite.
+
+    Returns
+    -------
+    ndarray, shape (r, n)
+        Eigenvectors times the roots of their eigenvalues, the largest first. Eigenvalues that are
+        rounding errors are left out.
+    """
+    values, vectors = eigh(P)
+    chosen = values > _NEGLIGIBLE * values[-1]
+    forms: Matrix = (vectors[:, chosen] * np.sqrt(values[chosen])).T[::-1]
+    return forms
 
 
 def _from_factors(problem: Problem) -> Convex:

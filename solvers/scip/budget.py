@@ -6,19 +6,16 @@ import time
 from typing import Any
 
 import numpy as np
-from scipy.linalg import eigh
 
 from problems import BudgetQUBO
 from solvers.base import Outcome, Request
 from solvers.errors import BackendError
 from solvers.exact.budget import BudgetRun, Tree
 from solvers.exact.budget_search import settle
+from solvers.exact.convex import linear_forms
 from solvers.interrupt import interruptible
 from solvers.scip.model import SIZE, Array, ScipModel, power_of_four
 from solvers.solution import Stop
-
-#: Directions below this share of the largest eigenvalue are left out, as rounding errors.
-_NEGLIGIBLE = 1e-12
 
 
 def search_budget(problem: BudgetQUBO, request: Request, tolerance: float) -> Outcome:
@@ -43,9 +40,7 @@ def _squares(tree: Tree, start: Array) -> ScipModel:
     import pyscipopt
 
     P, linear, n = tree.problem.P, tree.problem.linear, len(tree.index)
-    values, vectors = eigh(P)
-    chosen = values > _NEGLIGIBLE * values[-1]
-    B = (vectors[:, chosen] * np.sqrt(values[chosen])).T[::-1]
+    B = linear_forms(P)
     error = B.T @ B - P
     rounding = float(error[error > 0].sum())
     least = float(np.minimum(linear, 0).sum())

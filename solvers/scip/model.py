@@ -12,17 +12,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import eigh
 
 from problems import CardinalityQUBO
 from solvers.base import Request
 from solvers.cpsat.model import largest
-from solvers.exact.convex import convexify
+from solvers.exact.convex import convexify, linear_forms
 
 Array = npt.NDArray[Any]
 
-#: Directions below this share of the largest eigenvalue are left out, as rounding errors.
-_NEGLIGIBLE = 1e-12
 #: Objectives are scaled to about this size, since SCIP's tolerances are absolute.
 SIZE = 2.0**16
 #: Largest reduced cost of the wrong sign (``numerics/dualfeastol``): the smallest value that
@@ -118,9 +115,7 @@ def _directions(problem: CardinalityQUBO, request: Request) -> tuple[Array, Arra
         return problem.A.astype(np.float64), problem.linear, 0.0, 0.0
     convex = convexify(problem, request)
     P = convex.block(np.arange(problem.n))
-    values, vectors = eigh(P)
-    chosen = values > _NEGLIGIBLE * values[-1]
-    B = (vectors[:, chosen] * np.sqrt(values[chosen])).T[::-1]
+    B = linear_forms(P)
     rounding = largest(B.T @ B - P, problem.k) + convex.slack
     return B, convex.linear, convex.constant, rounding
 

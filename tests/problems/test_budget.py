@@ -162,3 +162,78 @@ def test_rows_of_a_cqm_hold_the_constraint(tmp_path):
     names = [f"x{i}" for i in range(4)]
     found = [lp.check_feasible(dict(zip(names, map(int, x), strict=True))) for x in X]
     assert found == feasible
+
+
+@given(budgets(most_n=6), st.sampled_from(["lp", "mps", "cqm"]))
+@settings(max_examples=60, deadline=None)
+def test_files_of_other_tools_keep_the_constraint(tmp_path_factory, problem, ending):
+    if ending == "cqm":
+        pytest.importorskip("dimod")
+    path = tmp_path_factory.mktemp("budget") / f"p.{ending}"
+    write(problem, path)
+    kept, X = read(path), states_of(problem)
+    assert isinstance(kept, BudgetQUBO)
+    assert np.array_equal(kept.is_feasible(X), problem.is_feasible(X))
+    assert np.allclose(kept.energy(X), problem.energy(X))
+    assert np.array_equal(kept.costs, problem.costs)
+    assert kept.budget == problem.budget
+
+
+FOREIGN = {
+    "kept at most": (" a: - 2 x0 - 3 x1 - x2 <= -4", [[1, 1, 0], [0, 1, 1], [1, 1, 1]]),
+    "a named one": (" budget: x0 + x1 + x2 >= 2\n b: x0 + x1 <= 1", [[1, 0, 1], [0, 1, 1]]),
+    "half counts": (" a: x0 + 2 x2 >= 2\n b: 2 x0 + 2 x1 >= 1", [[1, 0, 1], [0, 1, 1], [1, 1, 1]]),
+    "both sides": (
+        " b: x0 + x1 <= 1\n c: x0 + x1 >= 1\n a: x0 + 2 x2 >= 2", [[1, 0, 1], [0, 1, 1]],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_rows_of_other_tools(tmp_path, case):
+    rows, feasible = FOREIGN[case]
+    problem = read(lp_text(tmp_path, rows))
+    X = states_of(problem)
+    assert sorted(X[problem.is_feasible(X)].tolist()) == sorted(feasible)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (" a: x0 + x1 >= 1", "is an inequality.*named 'budget' or has unequal"),
+        (" a: x0 + 2 x1 <= 1", "is an inequality.*only a file with a budget"),
+        (" a: x0 + 2 x1 >= 1\n b: 2 x0 + x2 >= 1", "row 'b' is not a count.*one budget"),
+        (" a: x0 + 2 x1 >= 1\n b: x0 + x2 <= 1\n c: x0 <= 1", "'c' counts some of"),
+        (" a: 2 x1 - x0 >= 1", r"costs\[0\] is -1"),
+        (" a: x0 + 2 x1 >= 9", "budget is 9, but all variables save only 3"),
+        (" a: x0 + 2 x1 >= 1\n b: x0 + x2 = 1.5", "'b' requires a count of 1.5"),
+        (" a: x0 + 2 x1 >= 1\n b: x0 + x2 >= 1e300", "least of group 0"),
+    ],
+)
+def test_rows_that_are_no_budget_are_named(tmp_path, rows, message):
+    with pytest.raises(FormatError, match=message):
+        read(lp_text(tmp_path, rows))
+    with pytest.raises(FormatError):
+        read(lp_text(tmp_path, rows), free=True)
+
+
+def lp_text(folder, rows):
+    path = folder / "p.lp"
+    text = f"Minimize\n obj: x0 + x1 + x2\nSubject To\n{rows}\nBinary\n x0 x1 x2\nEnd\n"
+    path.write_text(text)
+    return path
+
+
+def test_a_constrained_model_of_ocean_with_a_weighted_row():
+    dimod = pytest.importorskip("dimod")
+    from solvers.adapters.dimod import IcbsSampler
+
+    cqm = dimod.ConstrainedQuadraticModel()
+    a, b, c = dimod.Binaries("abc")
+    cqm.set_objective(a + b + 3 * c + 2 * a * b)
+    cqm.add_constraint(2 * a + 2 * b + 4 * c >= 4, label="saving")
+    cqm.add_constraint(a + c <= 1)
+    answer = IcbsSampler("exact").sample_cqm(cqm, seed=0)
+    want = dimod.ExactCQMSolver().sample_cqm(cqm).filter(lambda row: row.is_feasible).first
+    assert answer.first.energy == pytest.approx(want.energy)
+    assert cqm.check_feasible(answer.first.sample)

@@ -1,5 +1,7 @@
 """Solvers of problems with a budget against each other's proofs."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -61,6 +63,18 @@ def test_a_large_problem_is_bounded_from_its_gradient():
     start = solve(problem, "diagonal").x
     again = solve(problem, "anneal", seed=0, time_limit=1, initial_state=start)
     assert again.energy <= problem.energy(start)
+
+
+def test_the_first_search_of_a_proof_keeps_to_the_time_limit():
+    problem = heads_and_neurons(2000, 9, rows=128)
+    solve(heads_and_neurons(1200, 9, rows=64), "exact", time_limit=0.1)  # compiles the kernels
+    seconds = []
+    for limit in (0.1, None):
+        begin = time.process_time()
+        solution = solve(problem, "exact", seed=0, time_limit=limit, max_nodes=0)
+        seconds.append(time.process_time() - begin)
+        assert problem.is_feasible(solution.x)
+    assert seconds[0] < 0.7 * seconds[1]
 
 
 def test_fixed_counts_agree_with_a_cardinality():
