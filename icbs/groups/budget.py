@@ -10,7 +10,7 @@ import numpy.typing as npt
 from icbs.errors import LayerError
 from icbs.groups.costs import Costs
 from icbs.groups.grouping import Grouping, State
-from icbs.model.limits import Limits
+from icbs.model.limits import Limits, reopened
 
 Float = npt.NDArray[np.float64]
 
@@ -64,7 +64,10 @@ class Budget:
         return self.costs.total(state) <= self.target * (1 + 1e-9)
 
     def best_state(self, scores: Float) -> State:
-        """Prune the groups with the lowest score for their cost until the budget holds."""
+        """Prune the groups with the lowest score for their cost until the budget holds.
+
+        Groups that then fit into the budget return, the best first.
+        """
         grouping = self.grouping
         state = np.zeros(grouping.count, dtype=np.uint8)
         slopes = self.costs.slopes(state)
@@ -89,7 +92,8 @@ class Budget:
                 low = middle + 1
         state[:] = 0
         state[allowed[:low]] = 1
-        return state
+        best_first = np.array(allowed[:low][::-1], dtype=np.int64)
+        return reopened(state, best_first, slopes, grouping.set_of, self.holds)
 
     def limits(self, state: State, numbers: npt.NDArray[np.int64]) -> Limits:
         """Return the limits of a block of some groups at a state, which holds the budget."""
