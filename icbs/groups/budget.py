@@ -96,10 +96,15 @@ class Budget:
         return reopened(state, best_first, slopes, grouping.set_of, self.holds)
 
     def limits(self, state: State, numbers: npt.NDArray[np.int64]) -> Limits:
-        """Return the limits of a block of some groups at a state, which holds the budget."""
+        """Return the limits of a block of some groups at a state.
+
+        At a state that exceeds the budget, such as the dense one, the block must save the excess.
+        """
         grouping = self.grouping
         slopes = self.costs.slopes(state)[numbers]
-        slack = max(0.0, self.target - self.costs.total(state))
+        slack = self.target - self.costs.total(state)
+        if self.holds(state):
+            slack = max(0.0, slack)  # within rounding of the target, the state stays feasible
         start = state[numbers]
         saved = float(slopes @ start) - slack
         outside = state == 0

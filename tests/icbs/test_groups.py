@@ -267,6 +267,21 @@ def test_the_best_states_within_a_budget_are_found_by_enumeration():
     )
 
 
+def test_the_limits_of_a_dense_state_ask_for_all_of_the_saving():
+    model, batches = perceptron()
+    grouping = grouping_of(model, batches, "neurons")
+    costs = count_costs(grouping, model, batches[0][0][:1], "macs")
+    budget = Budget(grouping, costs, "macs", 0.6)
+    nothing = np.zeros(grouping.count, dtype=np.uint8)
+    numbers = np.arange(grouping.count)
+    assert budget.limits(nothing, numbers).budget == pytest.approx(0.4 * budget.dense)
+    state = budget.best_state(np.arange(18.0))
+    saved = budget.costs.slopes(state) @ state
+    slack = budget.target - costs.total(state)
+    assert slack >= 0
+    assert budget.limits(state, numbers).budget == pytest.approx(saved - slack)
+
+
 @given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.95))
 @settings(max_examples=50, deadline=None)
 def test_no_group_that_a_filled_state_leaves_pruned_fits_into_the_budget(seed, share):
