@@ -150,6 +150,11 @@ class Cell:
         """Name of the cell, for ``--only`` and for its file."""
         return f"{self.name}:{self.share:g}:{self.method}:{self.seed}"
 
+    @property
+    def file(self) -> str:
+        """Name of the file, without its suffix."""
+        return self.key.replace(":", "_")
+
 
 def cells() -> Iterator[Cell]:
     """Yield all cells."""
@@ -227,7 +232,7 @@ def table(folder: Path) -> str:
     """Return the page with the table of all finished cells, with means over seeds."""
     rows: dict[tuple[str, float, str], list[dict[str, Any]]] = {}
     for cell in cells():
-        path = folder / f"{cell.key.replace(':', '_')}.json"
+        path = folder / f"{cell.file}.json"
         if path.exists():
             rows.setdefault((cell.name, cell.share, cell.method), []).append(
                 json.loads(path.read_text())
@@ -258,6 +263,12 @@ def table(folder: Path) -> str:
             _column(found, "seconds"),
         ]
         lines.append(f"| {name} | {share:g} | {method} | {' | '.join(columns)} |")
+    missing = [cell for cell in cells() if not (folder / f"{cell.file}.json").exists()]
+    lines += ["", "Cells that were not measured, which `python -m benchmarks.structure` adds:", ""]
+    for name in JOBS:
+        own = [cell for cell in missing if cell.name == name]
+        total = sum(cell.name == name for cell in cells())
+        lines.append(f"- {name}: {len(own)} of {total}")
     return "\n".join(lines) + "\n"
 
 
@@ -288,7 +299,7 @@ def main(
     """Run missing cells and write the page."""
     folder.mkdir(parents=True, exist_ok=True)
     for cell in cells():
-        path = folder / f"{cell.key.replace(':', '_')}.json"
+        path = folder / f"{cell.file}.json"
         if table_only or path.exists() or not fnmatchcase(cell.key, only):
             continue
         found = run(cell)
