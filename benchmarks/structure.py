@@ -2,10 +2,11 @@
 
     python -m benchmarks.structure                       # all missing cells
     python -m benchmarks.structure --only 'deit:0.5:*'   # missing cells of a pattern
-    python -m benchmarks.structure --table               # write the table only
+    python -m benchmarks.structure --table               # write the page only
 
 A cell is a task, a share of the MACs, a method and a seed; it is one file of results, so that an
-interrupted benchmark can be continued. All methods have the same samples for scores and the same
+interrupted benchmark can be continued; benchmarks/results/structure.md has the table of all cells.
+All methods have the same samples for scores and the same
 held-out samples; test samples are used for the final model only. Dense and cut model are timed in
 turn in one process, on the same inputs.
 """
@@ -27,6 +28,7 @@ import typer
 
 from icbs import Pruner
 from icbs.data.samples import read_samples
+from icbs.formatting import STANDARD_ERROR, metrics
 from icbs.groups.kwon import prune_in_stages
 from icbs.structure.cutting import cut
 from icbs.structure.find import find_dimensions
@@ -34,7 +36,7 @@ from icbs.structure.latency import model_latencies
 from icbs.zoo import load_task
 from problems.files import write_text
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent / "results" / "structure.md"
 METHODS = ("random", "magnitude", "fisher", "kwon", "kwon+solver", "layers", "model")
 """``layers``: uniform density, ours; ``model``: a budget over the model, ours."""
 
@@ -53,6 +55,32 @@ class Job:
 
 
 JOBS = {
+    "sarcasm": Job(
+        "sarcasm",
+        "heads,neurons",
+        shares=(0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3),
+        methods=("random", "magnitude", "kwon", "kwon+solver", "layers", "model"),
+        settings={
+            "gradient_samples": 2048,
+            "curvature_samples": 2048,
+            "acceptance_samples": 1024,
+            "passes": 10,
+        },
+    ),
+    "sarcasm-256": Job(
+        "sarcasm",
+        "heads,neurons",
+        shares=(0.7, 0.5, 0.4),
+        methods=("random", "magnitude", "kwon", "model"),
+        seeds=(0,),
+        options={"test_samples": 500},
+        settings={
+            "gradient_samples": 256,
+            "curvature_samples": 256,
+            "acceptance_samples": 256,
+            "passes": 1,
+        },
+    ),
     "deit": Job(
         "deit",
         "heads,neurons",
@@ -122,10 +150,16 @@ class Cell:
         """Name of the cell, for ``--only`` and for its file."""
         return f"{self.name}:{self.share:g}:{self.method}:{self.seed}"
 
+    @property
+    def file(self) -> str:
+        """Name of the file, without its suffix."""
+        return self.key.replace(":", "_")
+
 
 def cells() -> Iterator[Cell]:
     """Yield all cells."""
     for name, job in JOBS.items():
+        yield Cell(name, 1.0, "dense", 0)
         for share in job.shares:
             for method in job.methods:
                 for seed in job.seeds:
@@ -136,6 +170,8 @@ def run(cell: Cell) -> dict[str, Any]:
     """Prune, cut and evaluate."""
     job = JOBS[cell.name]
     task = load_task(job.task, **job.options)
+    if cell.method == "dense":
+        return {"share": 1.0, "figures": dict(task.evaluate(task.model))}
     dense = copy.deepcopy(task.model)
     quantity = "parameters" if cell.name == "smollm2" else "macs"
     settings = {"groups": job.groups, "seed": cell.seed, **job.settings}
@@ -193,31 +229,60 @@ def _density(task: Any, settings: dict[str, Any], quantity: str, share: float) -
 
 
 def table(folder: Path) -> str:
-    """Return the table of all finished cells, with means and standard errors over seeds."""
+    """Return the page with the table of all finished cells, with means over seeds."""
     rows: dict[tuple[str, float, str], list[dict[str, Any]]] = {}
     for cell in cells():
-        path = folder / f"{cell.key.replace(':', '_')}.json"
+        path = folder / f"{cell.file}.json"
         if path.exists():
             rows.setdefault((cell.name, cell.share, cell.method), []).append(
                 json.loads(path.read_text())
             )
     lines = [
+        "# Groups of weights",
+        "",
+        "Heads, neurons or channels, pruned to a share of the multiply-accumulates (parameters for",
+        "`smollm2`), without recovery. *random*, *magnitude* and *fisher* are scores; *kwon* the",
+        "three stages of Kwon et al. (2022), *kwon+solver* with `anneal` for their rearrangement;",
+        "*layers* ours with one density for all layers, *model* ours with a budget over the model.",
+        "*speed* is the dense model's time over that of the cut one, called in turn; seconds are",
+        "those of pruning, on a machine with other work. ± is the standard error over seeds, or",
+        "over test samples where there is one seed. Settings are in `benchmarks/structure.py`.",
+        "",
         "| task | budget | method | cost | held-out loss | test | speed | seconds |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for (name, share, method), found in rows.items():
         columns = [
-            _mean([cell["share"] for cell in found]),
-            _mean([cell["loss"] for cell in found]),
+            _column(found, "share"),
+            _column(found, "loss"),
             ", ".join(
-                f"{key} {_mean([cell['figures'][key] for cell in found])}"
-                for key in found[0]["figures"]
+                f"{key} {_figure([cell['figures'] for cell in found], key)}"
+                for key in metrics(found[0]["figures"])
             ),
-            _mean([cell["speedup"] for cell in found]),
-            _mean([cell["seconds"] for cell in found]),
+            _column(found, "speedup"),
+            _column(found, "seconds"),
         ]
         lines.append(f"| {name} | {share:g} | {method} | {' | '.join(columns)} |")
+    missing = [cell for cell in cells() if not (folder / f"{cell.file}.json").exists()]
+    lines += ["", "Cells that were not measured, which `python -m benchmarks.structure` adds:", ""]
+    for name in JOBS:
+        own = [cell for cell in missing if cell.name == name]
+        total = sum(cell.name == name for cell in cells())
+        lines.append(f"- {name}: {len(own)} of {total}")
     return "\n".join(lines) + "\n"
+
+
+def _column(found: list[dict[str, Any]], key: str) -> str:
+    """Return the mean of a figure over cells; the dense model has the cost and the test only."""
+    return _mean([cell[key] for cell in found]) if key in found[0] else "–"
+
+
+def _figure(found: list[dict[str, float]], key: str) -> str:
+    """Return the mean of a test figure over seeds, with its error over test samples if one."""
+    error = found[0].get(key + STANDARD_ERROR)
+    if len(found) > 1 or error is None:
+        return _mean([figures[key] for figures in found])
+    return f"{found[0][key]:.4g} ± {error:.2g}"
 
 
 def _mean(values: list[float]) -> str:
@@ -228,18 +293,19 @@ def _mean(values: list[float]) -> str:
 def main(
     only: Annotated[str, typer.Option(help="Pattern of cells.")] = "*",
     folder: Annotated[Path, typer.Option(help="Files of the cells.")] = Path("runs/structure"),
-    table_only: Annotated[bool, typer.Option("--table", help="Write the table only.")] = False,
+    table_only: Annotated[bool, typer.Option("--table", help="Write the page only.")] = False,
+    out: Annotated[Path, typer.Option(help="Page of the results.")] = RESULTS,
 ) -> None:
-    """Run missing cells and write the table."""
+    """Run missing cells and write the page."""
     folder.mkdir(parents=True, exist_ok=True)
     for cell in cells():
-        path = folder / f"{cell.key.replace(':', '_')}.json"
+        path = folder / f"{cell.file}.json"
         if table_only or path.exists() or not fnmatchcase(cell.key, only):
             continue
         found = run(cell)
         write_text(path, json.dumps(found, indent=2))
         print(cell.key, json.dumps(found), flush=True)
-    write_text(folder / "table.md", table(folder))
+    write_text(out, table(folder))
     print(table(folder))
 
 

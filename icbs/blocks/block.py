@@ -120,6 +120,16 @@ class Block:
         found = limits.repaired(x, problem)
         return found, float(problem.energy(found))
 
+    def filled(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return a state with the gates that still fit into the budget opened.
+
+        A block without a budget returns the state given.
+        """
+        limits, problem = self.gates.limits, self.problem
+        if limits is None or not isinstance(problem, BudgetQUBO):
+            return x
+        return limits.filled(x, problem)
+
     def _count(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         return np.bincount(self._groups[x != 0], minlength=self.problem.num_groups)
 

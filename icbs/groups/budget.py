@@ -10,7 +10,7 @@ import numpy.typing as npt
 from icbs.errors import LayerError
 from icbs.groups.costs import Costs
 from icbs.groups.grouping import Grouping, State
-from icbs.model.limits import Limits
+from icbs.model.limits import Limits, reopened
 
 Float = npt.NDArray[np.float64]
 
@@ -64,7 +64,10 @@ class Budget:
         return self.costs.total(state) <= self.target * (1 + 1e-9)
 
     def best_state(self, scores: Float) -> State:
-        """Prune the groups with the lowest score for their cost until the budget holds."""
+        """Prune the groups with the lowest score for their cost until the budget holds.
+
+        Groups that then fit into the budget return, the best first.
+        """
         grouping = self.grouping
         state = np.zeros(grouping.count, dtype=np.uint8)
         slopes = self.costs.slopes(state)
@@ -89,13 +92,19 @@ class Budget:
                 low = middle + 1
         state[:] = 0
         state[allowed[:low]] = 1
-        return state
+        best_first = np.array(allowed[:low][::-1], dtype=np.int64)
+        return reopened(state, best_first, slopes, grouping.set_of, self.holds)
 
     def limits(self, state: State, numbers: npt.NDArray[np.int64]) -> Limits:
-        """Return the limits of a block of some groups at a state, which holds the budget."""
+        """Return the limits of a block of some groups at a state.
+
+        At a state that exceeds the budget, such as the dense one, the block must save the excess.
+        """
         grouping = self.grouping
         slopes = self.costs.slopes(state)[numbers]
-        slack = max(0.0, self.target - self.costs.total(state))
+        slack = self.target - self.costs.total(state)
+        if self.holds(state):
+            slack = max(0.0, slack)  # within rounding of the target, the state stays feasible
         start = state[numbers]
         saved = float(slopes @ start) - slack
         outside = state == 0

@@ -4,8 +4,9 @@ With the Fisher information F as curvature and all gates open, ``min ½ xᵀFx``
 budget is the problem of Kwon et al. 2022 (arXiv 2204.09656, equation 9), with the terms between
 layers that their search leaves out. The gradient of a trained model is noise there, and is left
 out. From fewer samples than groups the off-diagonal terms are overfitted, so that they are also
-tried at half their size, as in a shrunk covariance matrix, and not at all; the held-out loss
-decides.
+tried at half their size, as in a shrunk covariance matrix, and not at all. Overfitted terms also
+reward pruning more than a budget asks for, so that such a state is tried with the groups that fit
+into the budget as well. The held-out loss decides.
 """
 
 from __future__ import annotations
@@ -82,17 +83,24 @@ def best_start(context: RunContext, pass_info: Pass, scores: Float) -> State:
     """
     grouping = context.grouping
     assert grouping is not None
-    states = {0.0: best_state(grouping, scores, context.config)}
+    states = {"couplings x 0": best_state(grouping, scores, context.config)}
     for coupling in COUPLINGS:
         problem = whole_problem(context, pass_info, coupling)
+        limits = grouping.gates.limits
         found = parallel.broadcast_from_rank0(partial(_solved, context, problem))
-        if found is not None:
-            states[coupling] = keep_floors(grouping, found, scores)
+        if found is None:
+            continue
+        name = f"couplings x {coupling:g}"
+        states[name] = keep_floors(grouping, found, scores)
+        if limits is not None and isinstance(problem, BudgetQUBO):
+            filled = limits.filled(states[name], problem)
+            if (filled != states[name]).any():
+                states[f"{name}, rest of the budget filled"] = filled
     losses = {}
-    for coupling, state in states.items():
+    for name, state in states.items():
         grouping.close(state)
-        losses[coupling] = context.holdout.measure()
-        log.info("initial masks, couplings x %g: held-out loss %.4g", coupling, losses[coupling])
+        losses[name] = context.holdout.measure()
+        log.info("initial masks, %s: held-out loss %.4g", name, losses[name])
     return states[min(losses, key=losses.__getitem__)]
 
 

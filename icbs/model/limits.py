@@ -53,6 +53,51 @@ class Limits:
             x[int(ratio.argmin())] = 1
         return x
 
+    def filled(self, x: State, problem: BudgetQUBO) -> State:
+        """Open closed gates, those that raise the energy least for their cost, while it holds.
+
+        A model of the loss may predict gains from closing more gates than the budget asks for. In
+        the state returned no closed gate can be opened within the budget, apart from those that
+        cost nothing.
+        """
+        change = -np.asarray(problem.fields(x), dtype=np.float64)
+        ratio = change / np.where(self.costs > 0, self.costs, 1.0)
+        return reopened(x, np.argsort(ratio, kind="stable"), self.costs, self.sets, self.holds)
+
     def _counts_hold(self, x: State) -> bool:
         counts = np.bincount(self.sets[x == 1], minlength=len(self.most))
         return bool((counts <= self.most).all())
+
+
+def reopened(
+    x: State,
+    order: npt.NDArray[np.int64],
+    costs: Float,
+    sets: npt.NDArray[np.int64],
+    holds: Callable[[State], bool],
+) -> State:
+    """Open closed gates in an order, each if the state then still holds the budget.
+
+    Parameters
+    ----------
+    x : array of uint8, shape (n,)
+        1 = closed.
+    order : array of int
+        Gates to try; those that are open or cost nothing are skipped.
+    costs, sets : array, shape (n,)
+        Cost and set of each gate. Where a gate does not fit, no other of its set that costs as
+        much is tried.
+    holds : callable
+        Whether a state is within the budget.
+    """
+    x = x.copy()
+    unfit: dict[int, float] = {}
+    for gate in order[(x[order] == 1) & (costs[order] > 0)]:
+        own = int(sets[gate])
+        if costs[gate] >= unfit.get(own, np.inf):
+            continue
+        x[gate] = 0
+        if not holds(x):
+            x[gate] = 1
+            unfit[own] = float(costs[gate])
+    return x

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.func import jacrev
 
@@ -22,9 +24,11 @@ from icbs.errors import LayerError
 from icbs.groups.budget import Budget
 from icbs.groups.costs import TableCosts, count_costs
 from icbs.groups.scores import gate_gradient
+from icbs.model.limits import Limits
 from icbs.structure.counts import count
 from icbs.structure.cutting import cut
 from icbs.structure.kept import load_kept
+from problems import BudgetQUBO
 from solvers import UnsupportedError
 from tests.icbs.group_models import LOSS, convolutions, grouping_of, perceptron
 from tests.icbs.passes import empirical, look, model_of
@@ -261,6 +265,66 @@ def test_the_best_states_within_a_budget_are_found_by_enumeration():
     assert all(
         torch.equal(results[0].groups[name], results[1].groups[name]) for name in results[0].groups
     )
+
+
+def test_the_limits_of_a_dense_state_ask_for_all_of_the_saving():
+    model, batches = perceptron()
+    grouping = grouping_of(model, batches, "neurons")
+    costs = count_costs(grouping, model, batches[0][0][:1], "macs")
+    budget = Budget(grouping, costs, "macs", 0.6)
+    nothing = np.zeros(grouping.count, dtype=np.uint8)
+    numbers = np.arange(grouping.count)
+    assert budget.limits(nothing, numbers).budget == pytest.approx(0.4 * budget.dense)
+    state = budget.best_state(np.arange(18.0))
+    saved = budget.costs.slopes(state) @ state
+    slack = budget.target - costs.total(state)
+    assert slack >= 0
+    assert budget.limits(state, numbers).budget == pytest.approx(saved - slack)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.95))
+@settings(max_examples=50, deadline=None)
+def test_no_group_that_a_filled_state_leaves_pruned_fits_into_the_budget(seed, share):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 12))
+    sets, costs = rng.integers(0, 2, n), rng.integers(0, 4, n).astype(float)
+    factor = rng.standard_normal((2, n))
+    saving = float(np.floor(share * costs.sum()))
+    limits = Limits(costs, saving, sets, np.bincount(sets), lambda x: costs @ x >= saving)
+    problem = BudgetQUBO.from_factors(factor, rng.standard_normal(n), costs, saving)
+    everything = np.ones(n, dtype=np.uint8)
+    filled = limits.filled(everything, problem)
+    assert everything.all()  # the state given is unchanged
+    assert limits.allows(filled)
+    assert filled[costs == 0].all()
+    for group in np.flatnonzero((filled == 1) & (costs > 0)):
+        assert costs @ filled - costs[group] < saving
+    # The group whose return raises the energy least for its cost is the first that is tried.
+    ratio = np.where(costs > 0, -problem.fields(everything) / np.maximum(costs, 1), np.inf)
+    if costs.sum() - costs[ratio.argmin()] >= saving and costs.any():
+        assert filled[ratio.argmin()] == 0
+
+
+def test_groups_return_whose_pruning_beyond_the_budget_does_not_lower_the_held_out_loss():
+    model, batches = perceptron()
+    costs = []
+
+    def note(progress):
+        first, second = (int((model[i].weight != 0).any(dim=0).sum()) for i in (2, 4))
+        costs.append((6 * first + first * second + 3 * second, first, second))
+
+    pruner = Pruner(
+        groups="neurons",
+        budget={"macs": 0.8},
+        passes=1,
+        acceptance="off",
+        paper={"gradient_weight": 50.0},  # the model predicts far too much from pruning
+    )
+    pruner.prune(model, batches, LOSS, callback=note, progress=False)
+    target = 0.8 * (6 * 10 + 10 * 8 + 3 * 8)
+    for cost, first, second in costs:
+        assert cost <= target
+        assert cost + min(6 + second, 3 + first) > target
 
 
 @pytest.mark.parametrize("kind", MODELS)
