@@ -29,7 +29,8 @@ def test_anneal_meets_the_proofs(name, kinds):
     if missing := get(name).missing():
         pytest.skip(f"needs {missing}")
     problem = heads_and_neurons(40, 1, kinds)
-    proof = solve(problem, name, seed=0, time_limit=60)
+    # A proof of "exact" is not cut off by a busy machine.
+    proof = solve(problem, name, seed=0, time_limit=None if name == "exact" else 60)
     # The integer objective of CP-SAT may leave a gap of its rounding.
     rounding = proof.info.get("rounding", 0.0) + proof.info.get("lowering", 0.0)
     assert proof.is_optimal or name == "cpsat"

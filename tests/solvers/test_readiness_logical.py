@@ -142,9 +142,9 @@ def test_any_size_in_a_second():
     n = 4096
     mask = ~np.eye(n, dtype=bool)
     couplings = Couplings(mask, (n,), (n // 2,), np.zeros(n, np.int32))
-    begin = time.perf_counter()
+    begin = time.process_time()  # of this process alone: other processes take wall time
     found = logical_circuit(couplings, p=4)
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
     assert found.cost.two_qubit == n * (n - 1)
     assert found.cost.two_qubit_depth == 2 * (n - 1)
 
