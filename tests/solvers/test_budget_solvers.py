@@ -23,12 +23,20 @@ def heads_and_neurons(n, seed, kinds=(64, 6), rows=256):
     return BudgetQUBO.from_factors(A, np.zeros(n), costs, costs.sum() / 2, groups=groups, most=most)
 
 
-@pytest.mark.parametrize("name", EXACT)
-@pytest.mark.parametrize("kinds", [(64, 6), (1, 1)])
-def test_anneal_meets_the_proofs(name, kinds):
+def _proofs():
+    for name in EXACT:
+        yield name, 24, (64, 6)
+        # The tree of "exact" is in Python.
+        slow = [pytest.mark.slow] if name == "exact" else []
+        yield pytest.param(name, 40, (64, 6), marks=slow)
+        yield name, 40, (1, 1)
+
+
+@pytest.mark.parametrize(("name", "n", "kinds"), _proofs())
+def test_anneal_meets_the_proofs(name, n, kinds):
     if missing := get(name).missing():
         pytest.skip(f"needs {missing}")
-    problem = heads_and_neurons(40, 1, kinds)
+    problem = heads_and_neurons(n, 1, kinds)
     # A proof of "exact" is not cut off by a busy machine.
     proof = solve(problem, name, seed=0, time_limit=None if name == "exact" else 60)
     # The integer objective of CP-SAT may leave a gap of its rounding.
