@@ -152,6 +152,7 @@ def build_block(
     gamma: float = 1.0,
     kappa: float = 1.0,
     ridge: float = 0.0,
+    coupling: float = 1.0,
     ones: npt.NDArray[np.int64] | None = None,
 ) -> Block:
     """Sum quadratic models of gates into a cardinality-constrained QUBO.
@@ -179,6 +180,8 @@ def build_block(
         κ, weight of the curvature of the loss; see ``PrunerConfig.curvature_weight``.
     ridge : float, default 0
         λ.
+    coupling : float, default 1
+        Factor on the off-diagonal terms of the curvature of the loss; its diagonal is unchanged.
     ones : array of int, optional
         Number of pruned gates of each group; by default that of the current state.
     """
@@ -187,6 +190,7 @@ def build_block(
     penalty = ridge * gates.total([w**2 for w in weights])
     slope, matrix, others = np.zeros(len(gates)), np.zeros((0, 0)), []
     factors = []
+    diagonal = np.zeros(len(gates))
     for model in models:
         model_gamma, model_kappa = (gamma, kappa) if model.models_loss else (1.0, 1.0)
         own = np.zeros(len(gates))
@@ -195,6 +199,9 @@ def build_block(
             own = gates.total([g * w for g, w in zip(scaled, weights, strict=True)])
         slope += own
         scale = model_kappa * model.weight / model.dispersion
+        if coupling != 1 and model.models_loss:
+            diagonal += (1 - coupling) * scale / 2 * model.diagonal
+            scale *= coupling
         if model.factor is not None and model.models_loss:
             factors.append((model.factor * (scale / 2) ** 0.5).cpu().numpy())
         else:  # dense; terms that do not model the loss are subtracted from the prediction
@@ -206,8 +213,9 @@ def build_block(
 
     def pieces(coupled: Float) -> tuple[Float, float]:
         """Linear terms and offset, given Cx⁰."""
-        linear = -slope - coupled + penalty * (1 - 2 * x0)
-        return linear, float(slope @ x0 + 0.5 * x0 @ coupled + penalty @ x0)
+        squares = penalty + diagonal  # of the moves
+        linear = -slope - coupled + squares * (1 - 2 * x0)
+        return linear, float(slope @ x0 + 0.5 * x0 @ coupled + squares @ x0)
 
     if factors and not len(matrix):
         factor = factors[0] if len(factors) == 1 else np.concatenate(factors)

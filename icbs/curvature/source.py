@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -39,6 +41,18 @@ class QuadraticModel:
     :mod:`icbs.data.dispersion`."""
     weight: float = 1.0
     """w, the factor on the whole model."""
+
+    @property
+    def diagonal(self) -> npt.NDArray[np.float64]:
+        """Diagonal of C, shape (n,), before the division by the dispersion."""
+        if self.factor is not None:
+            own = self.factor.double().square().sum(dim=0)
+        elif self.matrix is not None:
+            own = self.matrix.diagonal()
+        else:
+            raise ValueError("a quadratic model has neither a factor nor a matrix")
+        wide: npt.NDArray[np.float64] = own.double().cpu().numpy()
+        return wide
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from icbs.blocks.block import constrained_problem
 from icbs.curvature.passes import Pass
 from icbs.groups.density import best_state, keep_floors, number_kept
 from icbs.groups.grouping import State
-from icbs.groups.scores import Float, diagonal_of
+from icbs.groups.scores import Float
 from icbs.run.context import RunContext
 from problems import BudgetQUBO, CardinalityQUBO
 from solvers import SolverError, solve
@@ -51,7 +51,7 @@ def whole_problem(
     factors, dense, linear = [], np.zeros((0, 0)), np.zeros(len(gates))
     for model in pass_info.models(gates):
         scale = 0.5 * model.weight / model.dispersion
-        linear += (1 - coupling) * scale * diagonal_of(model)
+        linear += (1 - coupling) * scale * model.diagonal
         if model.factor is not None:
             factors.append((model.factor * (coupling * scale) ** 0.5).cpu().numpy())
         elif model.matrix is not None:

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 
 from icbs.curvature.passes import Pass
-from icbs.curvature.source import QuadraticModel
 from icbs.groups.grouping import Grouping
 from icbs.model.gates import Gates
 
@@ -41,19 +40,8 @@ def fisher(information: GroupInformation) -> Float:
     gates = information.grouping.gates
     diagonal = np.zeros(len(gates))
     for model in information.pass_info.models(gates):
-        diagonal += model.weight / model.dispersion * diagonal_of(model)
+        diagonal += model.weight / model.dispersion * model.diagonal
     return diagonal
-
-
-def diagonal_of(model: QuadraticModel) -> Float:
-    """Return the diagonal of a quadratic model's curvature, shape (n,)."""
-    if model.matrix is not None:
-        own = model.matrix.diagonal()
-    else:
-        assert model.factor is not None
-        own = model.factor.double().square().sum(dim=0)
-    wide: Float = own.double().cpu().numpy()
-    return wide
 
 
 def magnitude(information: GroupInformation) -> Float:

@@ -20,6 +20,9 @@ from icbs.structure.outputs import output_tensors
 from problems.files import atomic
 
 OUTPUT = "output"
+NOISY = ("torch.onnx", "onnxscript.optimizer._constant_folding")
+"""Loggers of the exporter. Its constant folder warns of each node that it tries to evaluate in vain
+and then leaves as it is."""
 
 
 class FirstOutput(nn.Module):
@@ -128,12 +131,14 @@ class OnnxModel:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the exporter's notes within the context."""
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    logs = [logging.getLogger(name) for name in NOISY]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,19 @@ def test_a_model_that_cant_be_exported_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="Branching can't be exported to ONNX"):
         export_onnx(Branching(), torch.randn(2, 3), tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_export_is_silent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The exporter can't evaluate BERT's token types in advance, and would warn of it."""
+    pytest.importorskip("onnxscript")
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 4}
+    config = transformers.BertConfig(vocab_size=50, num_hidden_layers=1, **sizes)
+    tokens = torch.randint(50, (2, 7))
+    named = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    folder = logging.getLogger("onnxscript.optimizer._constant_folding")
+    level = folder.level
+    model = transformers.BertForSequenceClassification(config).eval()
+    export_onnx(model, named, tmp_path / "x.onnx")
+    assert not [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert folder.level == level
