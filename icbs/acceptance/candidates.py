@@ -33,10 +33,12 @@ def best_move(context: RunContext, block: Block, answer: Answer, number: int) ->
     for move in moves:
         move.apply()
         try:
-            losses.append(context.holdout.measure())
+            move.loss = context.holdout.measure()
         finally:
             move.undo()
-    context.holdout.measure()  # its cache is of the last candidate
+        losses.append(move.loss)
+    if context.holdout.remember:
+        context.holdout.measure()  # its cache is of the last candidate
     return moves[min(range(len(moves)), key=losses.__getitem__)]
 
 

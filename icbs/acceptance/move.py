@@ -38,6 +38,8 @@ class Move:
     """Weights that are pruned or restored, layer by layer."""
     size: int
     """Number of gates that move."""
+    loss: float | None = None
+    """Held-out loss after this move alone, if it was measured."""
 
     @classmethod
     def of(cls, block: Block, answer: Answer) -> Move:

@@ -13,6 +13,8 @@ from icbs.zoo import BUILTIN
 if TYPE_CHECKING:
     from torch import nn
 
+    from icbs.config import PrunerConfig
+
 MAX_ROWS = 40
 """Number of layers up to which each layer has its own row."""
 MAX_DENSE = 10
@@ -31,6 +33,15 @@ def layers(
     every: Annotated[
         bool, typer.Option("--all", help=f"One row per layer, also for more than {MAX_ROWS}.")
     ] = False,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KINDS",
+            help="List groups instead: heads, neurons, channels, blocks (several by commas), "
+            "kernels, strided or tiles (4x1), with the parameters and MACs that each saves.",
+            show_default=False,
+        ),
+    ] = None,
     settings: Annotated[
         list[str],
         typer.Option(
@@ -41,7 +52,14 @@ def layers(
         ),
     ] = [],  # noqa: B006
 ) -> None:
-    """List the layers of a model that would be pruned, and the weights left dense."""
+    """List the layers of a model that would be pruned, and the weights left dense.
+
+    With --groups: the groups that can be pruned as a whole, and what is left whole with the reason.
+
+    Examples:
+    icbs layers garment
+    icbs layers sarcasm --groups heads,neurons
+    """
     from icbs.cli.config_file import in_groups, parse_assignments
     from icbs.cli.user_code import allow_local_imports
     from icbs.config import PrunerConfig
@@ -50,9 +68,13 @@ def layers(
     from icbs.report.screen import Screen
 
     allow_local_imports(model)
-    config = PrunerConfig.of(**in_groups(parse_assignments(settings)))
+    given = in_groups(parse_assignments(settings))
+    if groups is not None:
+        _list_groups(model, PrunerConfig.of(**{"density": 0.5} | given | {"groups": groups}), every)
+        return
+    config = PrunerConfig.of(**given)
     console = Screen()
-    network = _model(model)
+    network, _ = _model(model)
     found = find_layers(network, config)
     rows = [
         (layer.name, type(layer.module).__name__, layer.shape, layer.num_keep, 1) for layer in found
@@ -76,18 +98,32 @@ def layers(
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _model(name: str) -> nn.Module:
-    """Load a task's model, or a language model."""
+def _list_groups(model: str, config: PrunerConfig, every: bool) -> None:
+    from icbs.cli.layer_groups import group_lines, group_rows, group_table, summed
+    from icbs.report.screen import Screen
+
+    console = Screen()
+    network, inputs = _model(model)
+    rows, left = group_rows(network, inputs, config)
+    console.print(group_table(rows if every or len(rows) <= MAX_ROWS else summed(rows)))
+    for line in group_lines(rows, left, ",".join(config.groups or ())):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _model(name: str) -> tuple[nn.Module, Any]:
+    """Load a task's model with inputs of one sample, or a language model without."""
+    from icbs.data.samples import read_samples
     from icbs.zoo import declared, load_task
 
     if name in declared() or ":" in name:
-        return load_task(name).model
+        task = load_task(name)
+        return task.model, read_samples(task.batches, 1)[:1].inputs
     if not (Path(name).exists() or "/" in name or name == "smollm2-135m"):
         load_task(name)  # raises an error that lists the tasks
     from icbs.lm import load_language_model
 
     model: Any = load_language_model(name)[0]
-    return model
+    return model, None
 
 
 def _by_kind(rows: list[Any]) -> list[Any]:

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from icbs import streams
 from icbs.config import PrunerConfig
 from icbs.data.objective import Loss
-from icbs.errors import ConfigError
+from icbs.errors import ConfigError, LayerError
 from icbs.groups.budget import Budget
 from icbs.groups.grouping import Grouping, State
 from icbs.groups.scores import Float
@@ -59,6 +59,7 @@ def prune_in_stages(
     *,
     rearrangement: str = "greedy",
     tuning: bool = True,
+    after: Callable[[str], object] | None = None,
     **settings: Any,
 ) -> KwonResult:
     """Prune heads and neurons of a model in place by the three stages.
@@ -71,6 +72,8 @@ def prune_in_stages(
         ``greedy``, ``none``, or a solver by name (``icbs solvers``).
     tuning : bool, default True
         Whether to tune the scales of kept groups.
+    after : callable, optional
+        ``after(stage)`` after each stage but the last, while the model has its masks.
     **settings
         Of :class:`icbs.PrunerConfig`: ``groups``, ``budget``, ``curvature_samples`` (2048 in the
         paper), ``acceptance_samples``, ``seed``.
@@ -82,9 +85,7 @@ def prune_in_stages(
     LayerError, DataError
         As for :meth:`icbs.Pruner.prune`.
     """
-    config = PrunerConfig.of(**({"groups": "heads,neurons", "curvature": "empirical"} | settings))
-    if config.budget is None:
-        raise ConfigError("the mask search needs a budget, such as budget={'macs': 0.5}")
+    config = _config(settings)
     with evaluation_mode(model) as plain:
         context = RunContext.prepare(plain, batches, loss, config)
         grouping = context.grouping
@@ -95,6 +96,8 @@ def prune_in_stages(
         importance = np.square(factor).sum(axis=0)
         state = search(grouping.budget, importance)
         losses["search"] = _measured(context, state)
+        if after is not None:
+            after("search")
         objectives = {"search": objective(grouping, factor, state)}
         arranged = state.copy()
         for span in grouping.spans:
@@ -107,26 +110,89 @@ def prune_in_stages(
             losses["rearranged"] = _measured(context, arranged)
             stage = "greedy" if rearrangement == "greedy" else "solver"
             objectives[stage] = objective(grouping, factor, arranged)
+            if after is not None:
+                after("rearranged")
         scales: dict[str, Tensor] = {}
         if tuning:
             grouping.close(arranged)
-            milder = Budget(
-                grouping,
-                grouping.budget.costs,
-                grouping.budget.quantity,
-                (1 + grouping.budget.share) / 2,
-            )
-            scales = tune(context, arranged, search(milder, importance))
+            scales = tune(context, arranged, search(_milder(grouping.budget), importance))
             losses["tuned"] = context.holdout.measure()
-        return KwonResult(
-            arranged,
-            grouping.kept(arranged),
-            {layer.name: layer.mask for layer in context.layers},
-            losses,
-            objectives,
-            scales,
-            grouping.budget.share_of(arranged),
+        return _result(context, arranged, losses, objectives, scales)
+
+
+def tune_pruned(
+    model: nn.Module,
+    kept: Mapping[str, Tensor],
+    batches: Iterable[Any],
+    loss: Loss,
+    **settings: Any,
+) -> KwonResult:
+    """Prune given groups of a dense model in place, and tune the scales of the others.
+
+    The third stage alone, for the groups of any run.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The dense model.
+    kept : mapping of str to Tensor of bool
+        Dimension → kept groups, such as ``result.groups`` of :meth:`icbs.Pruner.prune`.
+    batches, loss
+        As for :meth:`icbs.Pruner.prune`.
+    **settings
+        As for :func:`prune_in_stages`; the budget says how far the model is pruned that gives the
+        outputs to aim at: half as much.
+
+    Raises
+    ------
+    ConfigError, LayerError, DataError
+        As for :func:`prune_in_stages`; LayerError also if a dimension is missing in ``kept``.
+    """
+    with evaluation_mode(model) as plain:
+        context = RunContext.prepare(plain, batches, loss, _config(settings))
+        grouping = context.grouping
+        assert grouping is not None
+        assert grouping.budget is not None
+        if missing := [own.name for own in grouping.sets if own.name not in kept]:
+            raise LayerError(
+                f"kept has no {missing[0]!r}; give the kept groups of each dimension, or exclude it"
+            )
+        state = np.concatenate(
+            [1 - kept[own.name].cpu().numpy().astype(np.uint8) for own in grouping.sets]
         )
+        losses = {"dense": context.holdout.measure()}
+        importance = np.square(gate_gradients(context)).sum(axis=0)
+        losses["pruned"] = _measured(context, state)
+        scales = tune(context, state, search(_milder(grouping.budget), importance))
+        losses["tuned"] = context.holdout.measure()
+        return _result(context, state, losses, {}, scales)
+
+
+def _config(settings: dict[str, Any]) -> PrunerConfig:
+    config = PrunerConfig.of(**({"groups": "heads,neurons", "curvature": "empirical"} | settings))
+    if config.budget is None:
+        raise ConfigError("the mask search needs a budget, such as budget={'macs': 0.5}")
+    return config
+
+
+def _milder(budget: Budget) -> Budget:
+    """Return the budget of a model that is pruned half as much."""
+    return Budget(budget.grouping, budget.costs, budget.quantity, (1 + budget.share) / 2)
+
+
+def _result(
+    context: RunContext,
+    state: State,
+    losses: dict[str, float],
+    objectives: dict[str, dict[str, float]],
+    scales: dict[str, Tensor],
+) -> KwonResult:
+    grouping = context.grouping
+    assert grouping is not None
+    assert grouping.budget is not None
+    masks = {layer.name: layer.mask for layer in context.layers}
+    share = grouping.budget.share_of(state)
+    return KwonResult(state, grouping.kept(state), masks, losses, objectives, scales, share)
 
 
 def _measured(context: RunContext, state: State) -> float:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from icbs.data.pytree import first_argument
+from icbs.data.samples import Samples
 from icbs.groups.grouping import GroupSet, State
 from icbs.model.gates import WidePart
 from icbs.run.context import RunContext
@@ -31,6 +32,8 @@ from icbs.run.context import RunContext
 DAMPING = 1.0
 LARGEST = 10.0
 """Tuning ends at the first dimension with a larger scale."""
+HELD = 1 << 30
+"""Bytes of the milder model's outputs that are held; above, it is run again for each reader."""
 log = logging.getLogger("icbs")
 
 
@@ -56,7 +59,8 @@ def tune(
     grouping = context.grouping
     assert grouping is not None
     grouping.close(milder)
-    teacher = copy.deepcopy(context.model)
+    readers = [part.layer.name for own in grouping.sets for part in own.parts]
+    teacher = _Teacher(context, copy.deepcopy(context.model), readers)
     grouping.close(state)
     found: dict[str, Tensor] = {}
     for own, span in zip(grouping.sets, grouping.spans, strict=True):
@@ -89,28 +93,24 @@ def _scale(own: GroupSet, scales: Tensor) -> None:
 
 
 def _normal_equations(
-    context: RunContext, teacher: nn.Module, own: GroupSet
+    context: RunContext, teacher: _Teacher, own: GroupSet
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return the matrix, shape (groups, groups), and the right side of the least squares."""
     matrix = np.zeros((own.count, own.count))
     right = np.zeros(own.count)
-    count = min(context.config.curvature_samples, len(context.pool))
-    modules = dict(teacher.named_modules())
-    device = context.layers[0].dense.device
     for part in own.parts:
         layer = part.layer
         gram: Tensor | float = 0.0
         product: Tensor | float = 0.0
         weight = layer.weight.double()
-        for start in range(0, count, context.plan.batch_size):
-            piece = context.pool[start : min(count, start + context.plan.batch_size)].to(device)
-            with torch.no_grad(), _seen(modules[layer.name]) as aim:
-                context.objective.run(teacher, piece.inputs)
-            with torch.no_grad(), _seen(layer.module) as now:
+        for number, piece in enumerate(teacher.pieces()):
+            aim = teacher.output(layer.name, number, piece)
+            with torch.no_grad(), _seen([layer.module], stop=True) as seen:
                 context.objective.run(context.model, piece.inputs)
+            ((inputs, output),) = seen.values()
             size = len(piece)
-            x = layer.kind.features(now[0], now[1].shape, size).flatten(0, 1).double()
-            rest = layer.kind.positions(aim[1] - now[1], size).flatten(0, 1).double()
+            x = layer.kind.features(inputs, output.shape, size).flatten(0, 1).double()
+            rest = layer.kind.positions(aim - output, size).flatten(0, 1).double()
             gram = gram + x.T @ x
             product = product + (x * (rest @ weight)).sum(dim=0)
         assert isinstance(gram, Tensor)
@@ -132,16 +132,60 @@ def _by_group(part: WidePart, count: int, values: Tensor) -> np.ndarray[Any, Any
     return found
 
 
+class _Teacher:
+    """Outputs of the readers of a model, from one pass if they take at most :data:`HELD` bytes."""
+
+    def __init__(self, context: RunContext, model: nn.Module, readers: Sequence[str]) -> None:
+        self.context, self.model = context, model
+        self.modules = {name: model.get_submodule(name) for name in dict.fromkeys(readers)}
+        self.outputs: dict[tuple[str, int], Tensor] = {}
+        self.fits = True
+
+    def pieces(self) -> Iterator[Samples]:
+        """Yield the samples of the tuning, as many at a time as one forward pass takes."""
+        context, size = self.context, self.context.plan.batch_size
+        device = context.layers[0].dense.device
+        count = min(context.config.curvature_samples, len(context.pool))
+        for start in range(0, count, size):
+            yield context.pool[start : min(count, start + size)].to(device)
+
+    def output(self, name: str, number: int, piece: Samples) -> Tensor:
+        """Return the output of a reader for a piece of the samples, once."""
+        if (name, number) not in self.outputs:
+            wanted = self.modules if self.fits else {name: self.modules[name]}
+            with torch.no_grad(), _seen(wanted.values(), stop=not self.fits) as seen:
+                self.context.objective.run(self.model, piece.inputs)
+            found = {own: seen[module][1] for own, module in wanted.items()}
+            total = sum(output.nbytes for output in found.values())
+            count = min(self.context.config.curvature_samples, len(self.context.pool))
+            self.fits = total * count <= HELD * len(piece)
+            kept = found if self.fits else {name: found[name]}
+            self.outputs |= {(own, number): output for own, output in kept.items()}
+        return self.outputs.pop((name, number))
+
+
+class _Reached(Exception):  # noqa: N818
+    """The end of a forward pass at the module that is watched."""
+
+
 @contextmanager
-def _seen(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Yield the first input and the output of a module's last call."""
-    found: list[Tensor] = []
+def _seen(
+    modules: Iterable[nn.Module], *, stop: bool
+) -> Iterator[dict[nn.Module, tuple[Tensor, Tensor]]]:
+    """Yield the first input and the output of modules; ``stop`` ends the pass after one module."""
+    found: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def hook(module: nn.Module, inputs: Any, named: Any, output: Tensor) -> None:
-        found[:] = [first_argument(inputs, named), output]
+        # A copy, as the rest of the pass may change the output in place.
+        found[module] = first_argument(inputs, named), output if stop else output.clone()
+        if stop:
+            raise _Reached
 
-    handle = module.register_forward_hook(hook, with_kwargs=True)
+    handles = [module.register_forward_hook(hook, with_kwargs=True) for module in modules]
     try:
         yield found
+    except _Reached:
+        pass
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()

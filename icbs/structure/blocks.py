@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,8 +13,6 @@ from icbs.errors import LayerError
 from icbs.structure.dimension import Dimension, Slice
 from icbs.structure.matrices import inputs_of, is_linear
 
-log = logging.getLogger("icbs")
-
 
 def module_of(dimension: Dimension) -> str:
     """Return the name of the module that a dimension is named after."""
@@ -23,7 +20,7 @@ def module_of(dimension: Dimension) -> str:
 
 
 def block_dimensions(
-    model: nn.Module, inputs: Any, inner: Sequence[Dimension]
+    model: nn.Module, inputs: Any, inner: Sequence[Dimension], left: dict[str, str]
 ) -> Iterator[Dimension]:
     """Yield a dimension of one group for each block that can be removed.
 
@@ -39,6 +36,8 @@ def block_dimensions(
         Inputs of a call.
     inner : sequence of Dimension
         Heads and neurons.
+    left : dict of str to str
+        Takes the blocks that are left whole, with the reason.
     """
     found: dict[str, list[Slice]] = {}
     for name, readers in _blocks(model, inner).items():
@@ -51,9 +50,9 @@ def block_dimensions(
         biased = any(_bias(model.get_submodule(part.module)) is not None for part in slices)
         start = first.setdefault(name.rpartition(".")[0], name)
         if not same[name]:
-            log.info("block %s is left whole: it is not a sum of its input and branches", name)
+            left[f"block {name}"] = "it is not a sum of its input and branches"
         elif biased and name == start:
-            log.info("block %s is left whole: no block before it can take its biases", name)
+            left[f"block {name}"] = "no block before it can take its biases"
         else:
             yield Dimension(f"{name} blocks", "blocks", 1, tuple(slices), floor=0)
 

@@ -23,6 +23,8 @@ from icbs.structure.matrices import outputs_of
 from problems.suggest import did_you_mean
 
 KINDS = ("heads", "neurons", "channels", "blocks")
+Left = dict[str, str]
+"""Parts of a model that are left whole, with the reason."""
 log = logging.getLogger("icbs")
 
 
@@ -57,6 +59,41 @@ def find_dimensions(
     MissingPackageError
         If neurons or channels are asked for and torch-pruning is not installed.
     """
+    found, left = survey_dimensions(model, example_inputs, kinds)
+    for name, reason in left.items():
+        log.info("left whole: %s (%s)", name, reason)
+    if not found:
+        raise LayerError(
+            f"the model has no {' or '.join(kinds)} that can be cut; "
+            "see the log for the modules that are left whole"
+        )
+    return found
+
+
+def survey_dimensions(
+    model: nn.Module, example_inputs: Any = None, kinds: Sequence[str] = ("heads", "neurons")
+) -> tuple[list[Dimension], Left]:
+    """Find the dimensions that can be cut, and the parts that are left whole with the reason.
+
+    Parameters
+    ----------
+    model, example_inputs, kinds
+        As for :func:`find_dimensions`.
+
+    Returns
+    -------
+    found : list of Dimension
+        In the model's order; may be empty.
+    left : dict of str to str
+        Part of the model → reason.
+
+    Raises
+    ------
+    LayerError
+        If a kind is unknown, or example inputs are needed.
+    MissingPackageError
+        As for :func:`find_dimensions`.
+    """
     for kind in kinds:
         if kind not in KINDS:
             raise LayerError(
@@ -65,23 +102,20 @@ def find_dimensions(
             )
     if example_inputs is None:
         example_inputs = example_inputs_of(model)
+    left: Left = {}
     with evaluation_mode(model) as plain:
-        found = _candidates(plain, example_inputs, kinds)
+        found = _candidates(plain, example_inputs, kinds, left)
         passed, failed = unread_elsewhere(plain, example_inputs, found)
+        left |= {dimension.name: "something else reads them" for dimension in failed}
         if "blocks" in kinds:
-            inner = _candidates(plain, example_inputs, ("heads", "neurons"))
-            passed += block_dimensions(plain, example_inputs, inner)
-    for dimension in failed:
-        log.info("%s are left whole: something else reads them", dimension.name)
-    if not passed:
-        raise LayerError(
-            f"the model has no {' or '.join(kinds)} that can be cut; "
-            "see the log for the modules that are left whole"
-        )
-    return passed
+            inner = _candidates(plain, example_inputs, ("heads", "neurons"), {})
+            passed += block_dimensions(plain, example_inputs, inner, left)
+    return passed, left
 
 
-def _candidates(model: nn.Module, inputs: Any, kinds: Sequence[str]) -> list[Dimension]:
+def _candidates(
+    model: nn.Module, inputs: Any, kinds: Sequence[str], left: Left
+) -> list[Dimension]:
     single = _single(model, inputs)
     order = {name: number for number, (name, _) in enumerate(model.named_modules())}
     known = list(attentions(model))
@@ -89,14 +123,14 @@ def _candidates(model: nn.Module, inputs: Any, kinds: Sequence[str]) -> list[Dim
     if "heads" in kinds:
         for attention in known:
             if reasons := [f"{n} {single[n]}" for n in attention.modules if n in single]:
-                log.info("%s heads are left whole: %s", attention.name, "; ".join(reasons))
+                left[f"{attention.name} heads"] = "; ".join(reasons)
             else:
                 found.append(attention.dimension())
     if "neurons" in kinds or "channels" in kinds:
         heads = {name for attention in known for name in attention.modules[:-1]}
-        for dimension in _graph_dimensions(model, inputs, single, heads):
+        for dimension in _graph_dimensions(model, inputs, single, heads, left):
             if hasattr(model, "config") and not _repeated(dimension):
-                log.info("%s are left whole: the configuration has no such width", dimension.name)
+                left[dimension.name] = "the configuration has no such width"
             elif dimension.kind in kinds:
                 found.append(dimension)
     return sorted(found, key=lambda dimension: order[dimension.writers[0].module])
@@ -108,7 +142,7 @@ def _repeated(dimension: Dimension) -> bool:
 
 
 def _graph_dimensions(
-    model: nn.Module, inputs: Any, single: dict[str, str], heads: set[str]
+    model: nn.Module, inputs: Any, single: dict[str, str], heads: set[str], left: Left
 ) -> Iterator[Dimension]:
     graph = Graph(model, inputs)
     done: set[str] = set(heads)
@@ -128,14 +162,14 @@ def _graph_dimensions(
             normalised[name] = str(error)
             continue
         except UnfollowedError as error:
-            log.info("the outputs of %s are left whole: %s", name, error)
+            left[f"outputs of {name}"] = str(error)
             continue
         done |= {writer.module for writer in dimension.writers}
         yield dimension
     if normalised:
         name, reason = next(iter(normalised.items()))
-        more = f" and of {len(normalised) - 1} more modules" if len(normalised) > 1 else ""
-        log.info("the outputs of %s%s are left whole: %s", name, more, reason)
+        more = f" and {len(normalised) - 1} more modules" if len(normalised) > 1 else ""
+        left[f"outputs of {name}{more}"] = reason
 
 
 def _single(model: nn.Module, inputs: Any) -> dict[str, str]:

@@ -145,7 +145,7 @@ def test_functions_that_mix_channels_are_found_by_the_test(
     with caplog.at_level("INFO", "icbs"):
         dimensions = find_dimensions(Softmaxed().eval(), torch.randn(3, 4))
     assert [d.name for d in dimensions] == ["second neurons"]
-    assert "first neurons are left whole: something else reads them" in caplog.text
+    assert "left whole: first neurons (something else reads them)" in caplog.text
 
 
 def test_bad_input_is_refused() -> None:

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icbs.groups.kwon import objective, prune_in_stages, rearrange, search
+from icbs.errors import LayerError
+from icbs.groups.kwon import objective, prune_in_stages, rearrange, search, tune_pruned
 from icbs.groups.particle_filter import particle_filter
 from problems import CardinalityQUBO
 from solvers import solve
@@ -73,6 +74,27 @@ def test_tuning_lowers_the_error_of_each_output():
     assert ((scales == 0) == (result.state == 1)).all()
     kept = scales != 0
     assert torch.allclose(model[4].weight[:, kept], dense[4].weight[:, kept] * scales[kept])
+
+
+@pytest.mark.parametrize("held", [0, 1 << 30])
+def test_the_third_stage_alone_gives_the_same_weights(held, monkeypatch):
+    monkeypatch.setattr("icbs.groups.tuning.HELD", held)
+    model, batches = perceptron()
+    dense, stages = copy.deepcopy(model), []
+    sized = SETTINGS | {"batch_size": 70}
+    found = prune_in_stages(model, batches, LOSS, after=stages.append, **sized)
+    assert stages == ["search", "rearranged"]
+    again = tune_pruned(dense, found.kept, batches, LOSS, **sized)
+    assert again.losses["pruned"] == pytest.approx(found.losses["rearranged"])
+    assert again.losses["tuned"] == pytest.approx(found.losses["tuned"])
+    for name, value in model.state_dict().items():
+        assert torch.allclose(dense.state_dict()[name], value, atol=1e-6)
+
+
+def test_the_third_stage_asks_for_all_dimensions():
+    model, batches = perceptron()
+    with pytest.raises(LayerError, match="kept has no '0 neurons'"):
+        tune_pruned(model, {}, batches, LOSS, **SETTINGS)
 
 
 def test_the_search_takes_the_best_number_of_groups_of_the_first_kind():
