@@ -29,7 +29,7 @@ import typer
 from icbs import Pruner
 from icbs.data.samples import read_samples
 from icbs.formatting import STANDARD_ERROR, metrics
-from icbs.groups.kwon import prune_in_stages
+from icbs.groups.kwon import prune_in_stages, tune_pruned
 from icbs.structure.cutting import cut
 from icbs.structure.find import find_dimensions
 from icbs.structure.latency import model_latencies
@@ -52,34 +52,23 @@ class Job:
     seeds: tuple[int, ...] = (0, 1, 2)
     options: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    tuned: bool = False
+    """Whether *kwon* and *model* are measured before and after the tuning of scales."""
 
 
 JOBS = {
     "sarcasm": Job(
         "sarcasm",
         "heads,neurons",
-        shares=(0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3),
-        methods=("random", "magnitude", "kwon", "kwon+solver", "layers", "model"),
-        settings={
-            "gradient_samples": 2048,
-            "curvature_samples": 2048,
-            "acceptance_samples": 1024,
-            "passes": 10,
-        },
-    ),
-    "sarcasm-256": Job(
-        "sarcasm",
-        "heads,neurons",
         shares=(0.7, 0.5, 0.4),
-        methods=("random", "magnitude", "kwon", "model"),
-        seeds=(0,),
-        options={"test_samples": 500},
+        methods=("magnitude", "kwon", "model"),
         settings={
-            "gradient_samples": 256,
-            "curvature_samples": 256,
+            "gradient_samples": 384,
+            "curvature_samples": 384,
             "acceptance_samples": 256,
             "passes": 1,
         },
+        tuned=True,
     ),
     "deit": Job(
         "deit",
@@ -173,18 +162,32 @@ def run(cell: Cell) -> dict[str, Any]:
     if cell.method == "dense":
         return {"share": 1.0, "figures": dict(task.evaluate(task.model))}
     dense = copy.deepcopy(task.model)
+    inputs = read_samples(task.batches, 8)[:8].inputs
+    dimensions = find_dimensions(dense, inputs, job.groups.split(","))
     quantity = "parameters" if cell.name == "smollm2" else "macs"
     settings = {"groups": job.groups, "seed": cell.seed, **job.settings}
     budget = {"budget": {quantity: cell.share}}
     began = time.perf_counter()
-    stages: dict[str, float] = {}
+    untuned: dict[str, Any] = {}
     if cell.method.startswith("kwon"):
+
+        def note(stage: str) -> None:
+            if job.tuned and stage == "rearranged":
+                untuned["seconds"] = time.perf_counter() - began
+                untuned["figures"] = dict(task.evaluate(task.model))
+
         searcher = "anneal" if cell.method.endswith("solver") else "greedy"
         found = prune_in_stages(
-            task.model, task.batches, task.loss, rearrangement=searcher, **settings | budget
+            task.model,
+            task.batches,
+            task.loss,
+            rearrangement=searcher,
+            after=note,
+            **settings | budget,
         )
         kept, stages, share = found.kept, found.losses, found.share
         loss, density = list(stages.values())[-1], 0.0
+        untuned |= {"loss": stages["rearranged"]} if untuned else {}
     else:
         own: dict[str, Any] = dict(budget)
         if cell.method == "layers":  # the density that the budget needs, in every layer
@@ -195,17 +198,22 @@ def run(cell: Cell) -> dict[str, Any]:
         kept, loss, density = result.groups, result.loss, result.density
         share = result.group_figures["shares"][quantity]
         stages = {"start": result.initial_loss, "end": result.loss}
+        if job.tuned and cell.method == "model":
+            untuned = {"seconds": time.perf_counter() - began, "loss": loss}
+            untuned["figures"] = dict(task.evaluate(cut(task.model, dimensions, kept)))
+            task.model.load_state_dict(dense.state_dict())
+            tuned = tune_pruned(task.model, kept, task.batches, task.loss, **settings | budget)
+            stages, loss = stages | tuned.losses, tuned.losses["tuned"]
     seconds = time.perf_counter() - began
-    figures = dict(task.evaluate(task.model))
-    inputs = read_samples(task.batches, 8)[:8].inputs
-    dimensions = find_dimensions(dense, inputs, job.groups.split(","))
     smaller = cut(task.model, dimensions, kept)
+    figures = dict(task.evaluate(smaller))
     times = model_latencies({"dense": dense, "cut": smaller}, inputs)
     return {
         "share": share,
         "loss": loss,
         "density": density,
         "stages": stages,
+        "untuned": untuned,
         "figures": figures,
         "seconds": seconds,
         "speedup": times["dense"] / times["cut"],

@@ -19,6 +19,7 @@ from icbs.config import GroupSettings, LayerSettings, PrunerConfig, RunFolderSet
 from icbs.curvature.passes import Pass
 from icbs.data.objective import Loss
 from icbs.errors import ConfigError
+from icbs.groups.coupling import estimated_coupling
 from icbs.model.gates import Gates
 from icbs.model.layer import Layer
 from icbs.model.modes import evaluation_mode
@@ -332,16 +333,20 @@ class Pruner:
         config = self.config
         kappa = config.curvature_weight or float(len(pass_info.blocks))
         damping = state.acceptance.damping
-        return [
-            build_block(
-                gates,
-                pass_info.models(gates),
-                gamma=config.paper.gradient_weight,
-                kappa=kappa * damping.of(layer.name for layer in gates.layers),
-                ridge=config.paper.ridge,
+        found = []
+        for gates in pass_info.blocks.values():
+            models = pass_info.models(gates)
+            found.append(
+                build_block(
+                    gates,
+                    models,
+                    gamma=config.paper.gradient_weight,
+                    kappa=kappa * damping.of(layer.name for layer in gates.layers),
+                    ridge=config.paper.ridge,
+                    coupling=1.0 if context.grouping is None else estimated_coupling(models),
+                )
             )
-            for gates in pass_info.blocks.values()
-        ]
+        return found
 
     def solve(
         self, context: RunContext, state: RunState, blocks: Sequence[Block]

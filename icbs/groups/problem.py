@@ -3,10 +3,10 @@
 With the Fisher information F as curvature and all gates open, ``min ½ xᵀFx`` within the density or
 budget is the problem of Kwon et al. 2022 (arXiv 2204.09656, equation 9), with the terms between
 layers that their search leaves out. The gradient of a trained model is noise there, and is left
-out. From fewer samples than groups the off-diagonal terms are overfitted, so that they are also
-tried at half their size, as in a shrunk covariance matrix, and not at all. Overfitted terms also
-reward pruning more than a budget asks for, so that such a state is tried with the groups that fit
-into the budget as well. The held-out loss decides.
+out. From fewer samples than groups the off-diagonal terms are overfitted, so that they are shrunk
+(:mod:`icbs.groups.coupling`). Overfitted terms also reward pruning more than a budget asks for, so
+that such a state is tried with the groups that fit into the budget as well, and the state without
+couplings too. The held-out loss decides.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from icbs import parallel, streams
 from icbs.blocks.block import constrained_problem
 from icbs.curvature.passes import Pass
+from icbs.groups.coupling import estimated_coupling
 from icbs.groups.density import best_state, keep_floors, number_kept
 from icbs.groups.grouping import State
 from icbs.groups.scores import Float
@@ -27,8 +28,6 @@ from icbs.run.context import RunContext
 from problems import BudgetQUBO, CardinalityQUBO
 from solvers import SolverError, solve
 
-COUPLINGS = (1.0, 0.5)
-"""Factors on the off-diagonal terms of the curvature that are tried, besides 0."""
 log = logging.getLogger("icbs")
 
 
@@ -71,7 +70,7 @@ def whole_problem(
 
 
 def best_start(context: RunContext, pass_info: Pass, scores: Float) -> State:
-    """Return the initial state with the lowest held-out loss among several couplings.
+    """Return the initial state with the lowest held-out loss, with couplings or without.
 
     Parameters
     ----------
@@ -83,14 +82,13 @@ def best_start(context: RunContext, pass_info: Pass, scores: Float) -> State:
     """
     grouping = context.grouping
     assert grouping is not None
-    states = {"couplings x 0": best_state(grouping, scores, context.config)}
-    for coupling in COUPLINGS:
-        problem = whole_problem(context, pass_info, coupling)
-        limits = grouping.gates.limits
-        found = parallel.broadcast_from_rank0(partial(_solved, context, problem))
-        if found is None:
-            continue
-        name = f"couplings x {coupling:g}"
+    states = {"without couplings": best_state(grouping, scores, context.config)}
+    coupling = estimated_coupling(pass_info.models(grouping.block(np.arange(grouping.count))))
+    problem = whole_problem(context, pass_info, coupling)
+    limits = grouping.gates.limits
+    found = parallel.broadcast_from_rank0(partial(_solved, context, problem))
+    if found is not None:
+        name = f"couplings x {coupling:.2f}"
         states[name] = keep_floors(grouping, found, scores)
         if limits is not None and isinstance(problem, BudgetQUBO):
             filled = limits.filled(states[name], problem)
