@@ -52,8 +52,8 @@ class Job:
     seeds: tuple[int, ...] = (0, 1, 2)
     options: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
-    tuned: bool = False
-    """Whether *kwon* and *model* are measured before and after the tuning of scales."""
+    tuned: tuple[float, ...] = ()
+    """Shares at which *model* is also measured after Kwon's tuning of scales."""
 
 
 JOBS = {
@@ -66,9 +66,9 @@ JOBS = {
             "gradient_samples": 384,
             "curvature_samples": 384,
             "acceptance_samples": 256,
-            "passes": 1,
+            "passes": 0,
         },
-        tuned=True,
+        tuned=(0.5,),
     ),
     "deit": Job(
         "deit",
@@ -172,7 +172,7 @@ def run(cell: Cell) -> dict[str, Any]:
     if cell.method.startswith("kwon"):
 
         def note(stage: str) -> None:
-            if job.tuned and stage == "rearranged":
+            if stage == "rearranged":
                 untuned["seconds"] = time.perf_counter() - began
                 untuned["figures"] = dict(task.evaluate(task.model))
 
@@ -187,7 +187,7 @@ def run(cell: Cell) -> dict[str, Any]:
         )
         kept, stages, share = found.kept, found.losses, found.share
         loss, density = list(stages.values())[-1], 0.0
-        untuned |= {"loss": stages["rearranged"]} if untuned else {}
+        untuned["loss"] = stages["rearranged"]
     else:
         own: dict[str, Any] = dict(budget)
         if cell.method == "layers":  # the density that the budget needs, in every layer
@@ -198,7 +198,7 @@ def run(cell: Cell) -> dict[str, Any]:
         kept, loss, density = result.groups, result.loss, result.density
         share = result.group_figures["shares"][quantity]
         stages = {"start": result.initial_loss, "end": result.loss}
-        if job.tuned and cell.method == "model":
+        if cell.method == "model" and cell.share in job.tuned:
             untuned = {"seconds": time.perf_counter() - began, "loss": loss}
             untuned["figures"] = dict(task.evaluate(cut(task.model, dimensions, kept)))
             task.model.load_state_dict(dense.state_dict())

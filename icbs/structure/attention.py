@@ -59,6 +59,8 @@ class Attention:
     """Heads of queries."""
     groups: int
     """Heads of keys and values."""
+    entries: tuple[str, ...] = ()
+    """Other parameters with an entry per head, such as biases of relative positions."""
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -114,8 +116,23 @@ def attention_of(name: str, module: nn.Module, modules: dict[str, nn.Module]) ->
         if width % size or read % width or outputs_of(modules[queries]) not in (read, 3 * read):
             continue
         heads, groups = read // size, width // size
-        return Attention(name, queries, keys, values, parts[-1], size, heads, groups)
+        entries = _entries(name, module, parts, heads, size)
+        return Attention(name, queries, keys, values, parts[-1], size, heads, groups, entries)
     return None
+
+
+def _entries(
+    name: str, module: nn.Module, projections: list[str], heads: int, size: int
+) -> tuple[str, ...]:
+    """Return the parameters besides the projections that have an entry per head or channel."""
+    found = []
+    for own, parameter in module.named_parameters():
+        full = _path(name, own)
+        channelwise = parameter.shape == (size,)  # the same for all heads
+        if full.rpartition(".")[0] not in projections and not channelwise:
+            if {heads, heads * size}.intersection(parameter.shape):
+                found.append(full)
+    return tuple(found)
 
 
 def _path(name: str, part: str) -> str:

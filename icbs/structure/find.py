@@ -122,7 +122,9 @@ def _candidates(
     found = []
     if "heads" in kinds:
         for attention in known:
-            if reasons := [f"{n} {single[n]}" for n in attention.modules if n in single]:
+            reasons = [f"{n} {single[n]}" for n in attention.modules if n in single]
+            reasons += [f"{name} has an entry per head" for name in attention.entries]
+            if reasons:
                 left[f"{attention.name} heads"] = "; ".join(reasons)
             else:
                 found.append(attention.dimension())

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from icbs.data.pytree import call
 from icbs.errors import LayerError
 from icbs.structure import Dimension, cut, find_dimensions
+from icbs.structure.find import survey_dimensions
+from icbs.structure.gating import closed
 from icbs.structure.matrices import is_linear, is_transposed
 from icbs.structure.outputs import output_tensors
 from tests.icbs import structured_models
@@ -142,6 +144,7 @@ class Softmaxed(nn.Module):
 def test_functions_that_mix_channels_are_found_by_the_test(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    torch.manual_seed(0)  # with some weights no noise passes the ReLU
     with caplog.at_level("INFO", "icbs"):
         dimensions = find_dimensions(Softmaxed().eval(), torch.randn(3, 4))
     assert [d.name for d in dimensions] == ["second neurons"]
@@ -177,3 +180,22 @@ def test_in_place() -> None:
     assert cut(model, dimensions, kept, in_place=True) is model
     assert torch.equal(call(model, inputs), expected)
     assert all(is_linear(m) for m in (model[0], model[2]))
+
+
+def test_heads_with_biases_of_relative_positions_are_left_whole() -> None:
+    """Swin has a bias for each head, which removing the head's projections would not remove."""
+    import transformers
+
+    sizes = {"image_size": 16, "patch_size": 2, "embed_dim": 12, "window_size": 4}
+    config = transformers.SwinConfig(depths=[1, 1], num_heads=[2, 4], num_labels=3, **sizes)
+    model = transformers.SwinForImageClassification(config).double().eval()
+    inputs = {"pixel_values": torch.randn(2, 3, 16, 16).double()}
+    dimensions, left = survey_dimensions(model, inputs)
+    assert [one.kind for one in dimensions] == ["neurons", "neurons"]
+    reasons = [reason for name, reason in left.items() if name.endswith("heads")]
+    assert len(reasons) == 2
+    assert all("relative_position_bias_table has an entry per head" in one for one in reasons)
+    kept = {one.name: torch.arange(one.groups) % 2 == 0 for one in dimensions}
+    with torch.no_grad(), closed(model, dimensions, kept):
+        masked = model(**inputs).logits
+    assert (cut(model, dimensions, kept)(**inputs).logits - masked).abs().max() <= 1e-10
