@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from icbs.config import PrunerConfig
 
 
-
 @dataclass(frozen=True)
 class Row:
     """A dimension, or several of equal names apart from numbers."""
@@ -81,8 +80,8 @@ def group_lines(rows: list[Row], left: dict[str, str], kinds: str) -> list[str]:
     """Return the lines under the table."""
     total = sum(row.groups * row.dimensions for row in rows)
     lines = [
-        f"{total:,} groups; each saves these parameters, and MACs of one sample, in the layers that "
-        "write and read it, while all others are kept"
+        f"{total:,} groups; each saves these parameters, and MACs of one sample, in the layers "
+        "that write and read it, while all others are kept"
     ]
     if left:
         lines.append("left whole:")

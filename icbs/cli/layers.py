@@ -56,7 +56,8 @@ def layers(
 
     With --groups: the groups that can be pruned as a whole, and what is left whole with the reason.
 
-    Examples:
+    Examples
+    --------
     icbs layers garment
     icbs layers sarcasm --groups heads,neurons
     """

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from icbs.curvature.source import QuadraticModel
 
 

@@ -1,20 +1,21 @@
 """Scales of the kept groups by least squares towards a milder pruned model (Kwon et al. 2022).
 
 For a reader with weights W, inputs X of the pruned model, and outputs Y of the pruned and Y* of
-the milder model, the scales 1 + z of the groups minimise
+the milder model, each with the residual that is added to it, the scales 1 + z of the groups
+minimise
 
     ``Σ_t ‖Y_t + Σ_g z_g v_gt - Y*_t‖² + ‖z‖²,   v_gt = Σ_{c∈g} X_tc W_:c,``
 
-the solution of LSMR with damping 1. Its matrix is the sum of ``(XᵀX) ∘ (WᵀW)`` over the columns of
-two groups. Dimensions are tuned in the order of the model, each on the tuned ones before it. The
-constant that the paper adds to heads is left out.
+over positions t without padding: the solution of LSMR with damping 1. Its matrix is the sum of
+``(XᵀX) ∘ (WᵀW)`` over the columns of two groups. Dimensions are tuned in the order of the model,
+each on the tuned ones before it. The constant that the paper adds to heads is left out.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,9 +24,11 @@ import scipy.linalg
 import torch
 from torch import Tensor, nn
 
+from icbs.data.positions import counted_positions
 from icbs.data.pytree import first_argument
 from icbs.data.samples import Samples
 from icbs.groups.grouping import GroupSet, State
+from icbs.groups.residuals import residual_inputs
 from icbs.model.gates import WidePart
 from icbs.run.context import RunContext
 
@@ -34,6 +37,8 @@ LARGEST = 10.0
 """Tuning ends at the first dimension with a larger scale."""
 HELD = 1 << 30
 """Bytes of the milder model's outputs that are held; above, it is run again for each reader."""
+Seen = dict[str, tuple[Tensor, Tensor]]
+"""Module → its first input and its output."""
 log = logging.getLogger("icbs")
 
 
@@ -58,9 +63,21 @@ def tune(
     """
     grouping = context.grouping
     assert grouping is not None
+    grouping.close(np.zeros(grouping.count, dtype=np.uint8))
+    residuals = residual_inputs(
+        context.model,
+        context.pool[:2].to(context.layers[0].dense.device).inputs,
+        {
+            part.layer.name: []
+            if own.dimension is None
+            else [w.module for w in own.dimension.writers]
+            for own in grouping.sets
+            for part in own.parts
+        },
+    )
     grouping.close(milder)
     readers = [part.layer.name for own in grouping.sets for part in own.parts]
-    teacher = _Teacher(context, copy.deepcopy(context.model), readers)
+    teacher = _Teacher(context, copy.deepcopy(context.model), readers, residuals)
     grouping.close(state)
     found: dict[str, Tensor] = {}
     for own, span in zip(grouping.sets, grouping.spans, strict=True):
@@ -105,12 +122,17 @@ def _normal_equations(
         weight = layer.weight.double()
         for number, piece in enumerate(teacher.pieces()):
             aim = teacher.output(layer.name, number, piece)
-            with torch.no_grad(), _seen([layer.module], stop=True) as seen:
+            watched = teacher.watched(context.model, [layer.name])
+            with torch.no_grad(), _seen(watched, last=layer.name) as seen:
                 context.objective.run(context.model, piece.inputs)
-            ((inputs, output),) = seen.values()
+            inputs, output = seen[layer.name][0], teacher.total(seen, layer.name)
             size = len(piece)
-            x = layer.kind.features(inputs, output.shape, size).flatten(0, 1).double()
-            rest = layer.kind.positions(aim - output, size).flatten(0, 1).double()
+            x = layer.kind.features(inputs, output.shape, size)
+            rest = layer.kind.positions(aim - output, size)
+            counted = counted_positions(piece)
+            if counted is None or counted.shape != x.shape[:2]:
+                counted = x.new_ones(x.shape[:2], dtype=torch.bool)
+            x, rest = x[counted].double(), rest[counted].double()
             gram = gram + x.T @ x
             product = product + (x * (rest @ weight)).sum(dim=0)
         assert isinstance(gram, Tensor)
@@ -133,11 +155,20 @@ def _by_group(part: WidePart, count: int, values: Tensor) -> np.ndarray[Any, Any
 
 
 class _Teacher:
-    """Outputs of the readers of a model, from one pass if they take at most :data:`HELD` bytes."""
+    """Outputs of the readers of a model, from one pass if they take at most :data:`HELD` bytes.
 
-    def __init__(self, context: RunContext, model: nn.Module, readers: Sequence[str]) -> None:
-        self.context, self.model = context, model
-        self.modules = {name: model.get_submodule(name) for name in dict.fromkeys(readers)}
+    Outputs are those with the residual, for readers that have one.
+    """
+
+    def __init__(
+        self,
+        context: RunContext,
+        model: nn.Module,
+        readers: Sequence[str],
+        residuals: Mapping[str, str],
+    ) -> None:
+        self.context, self.model, self.residuals = context, model, residuals
+        self.readers = list(dict.fromkeys(readers))
         self.outputs: dict[tuple[str, int], Tensor] = {}
         self.fits = True
 
@@ -149,13 +180,25 @@ class _Teacher:
         for start in range(0, count, size):
             yield context.pool[start : min(count, start + size)].to(device)
 
+    def watched(self, model: nn.Module, readers: Sequence[str]) -> dict[str, nn.Module]:
+        """Return the modules of a model that give the outputs of some readers."""
+        names = [*readers, *(self.residuals[name] for name in readers if name in self.residuals)]
+        return {name: model.get_submodule(name) for name in dict.fromkeys(names)}
+
+    def total(self, seen: Seen, name: str) -> Tensor:
+        """Return the output of a reader with its residual."""
+        output = seen[name][1]
+        return output + seen[self.residuals[name]][0] if name in self.residuals else output
+
     def output(self, name: str, number: int, piece: Samples) -> Tensor:
         """Return the output of a reader for a piece of the samples, once."""
         if (name, number) not in self.outputs:
-            wanted = self.modules if self.fits else {name: self.modules[name]}
-            with torch.no_grad(), _seen(wanted.values(), stop=not self.fits) as seen:
+            wanted = self.readers if self.fits else [name]
+            last = None if self.fits else name
+            watched = self.watched(self.model, wanted)
+            with torch.no_grad(), _seen(watched, last=last) as seen:
                 self.context.objective.run(self.model, piece.inputs)
-            found = {own: seen[module][1] for own, module in wanted.items()}
+            found = {own: self.total(seen, own) for own in wanted}
             total = sum(output.nbytes for output in found.values())
             count = min(self.context.config.curvature_samples, len(self.context.pool))
             self.fits = total * count <= HELD * len(piece)
@@ -169,19 +212,23 @@ class _Reached(Exception):  # noqa: N818
 
 
 @contextmanager
-def _seen(
-    modules: Iterable[nn.Module], *, stop: bool
-) -> Iterator[dict[nn.Module, tuple[Tensor, Tensor]]]:
-    """Yield the first input and the output of modules; ``stop`` ends the pass after one module."""
-    found: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+def _seen(modules: Mapping[str, nn.Module], *, last: str | None) -> Iterator[Seen]:
+    """Yield the first input and the output of modules; the pass ends after the ``last`` one."""
+    found: Seen = {}
 
-    def hook(module: nn.Module, inputs: Any, named: Any, output: Tensor) -> None:
-        # A copy, as the rest of the pass may change the output in place.
-        found[module] = first_argument(inputs, named), output if stop else output.clone()
-        if stop:
-            raise _Reached
+    def watch(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, named: Any, output: Tensor) -> None:
+            # Copies, as the rest of the pass may change them in place.
+            found[name] = first_argument(inputs, named).clone(), output.clone()
+            if name == last:
+                raise _Reached
 
-    handles = [module.register_forward_hook(hook, with_kwargs=True) for module in modules]
+        return hook
+
+    handles = [
+        module.register_forward_hook(watch(name), with_kwargs=True)
+        for name, module in modules.items()
+    ]
     try:
         yield found
     except _Reached:

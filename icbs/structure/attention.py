@@ -128,10 +128,10 @@ def _entries(
     found = []
     for own, parameter in module.named_parameters():
         full = _path(name, own)
-        channelwise = parameter.shape == (size,)  # the same for all heads
-        if full.rpartition(".")[0] not in projections and not channelwise:
-            if {heads, heads * size}.intersection(parameter.shape):
-                found.append(full)
+        if full.rpartition(".")[0] in projections or parameter.shape == (size,):
+            continue  # an entry per channel of a head serves all heads
+        if {heads, heads * size}.intersection(parameter.shape):
+            found.append(full)
     return tuple(found)
 
 

@@ -113,9 +113,7 @@ def survey_dimensions(
     return passed, left
 
 
-def _candidates(
-    model: nn.Module, inputs: Any, kinds: Sequence[str], left: Left
-) -> list[Dimension]:
+def _candidates(model: nn.Module, inputs: Any, kinds: Sequence[str], left: Left) -> list[Dimension]:
     single = _single(model, inputs)
     order = {name: number for number, (name, _) in enumerate(model.named_modules())}
     known = list(attentions(model))

@@ -70,10 +70,12 @@ def test_a_coupling_scales_the_terms_between_gates_alone(seed, coupling, dense):
     curvature = rows.T @ rows
     shrunk = coupling * curvature + (1 - coupling) * np.diag(np.diag(curvature))
     zeros = [torch.zeros(len(part.index)) for part in gates.parts]
-    given_as = {"matrix": torch.from_numpy(curvature)} if dense else {"factor": torch.from_numpy(rows)}
-    block = build_block(
-        gates, [QuadraticModel(**given_as, gradients=zeros)], kappa=3, coupling=coupling
-    )
+    model = QuadraticModel(gradients=zeros)
+    if dense:
+        model.matrix = torch.from_numpy(curvature)
+    else:
+        model.factor = torch.from_numpy(rows)
+    block = build_block(gates, [model], kappa=3, coupling=coupling)
     x = rng.permutation(start)
     u = x.astype(float) - start
     assert block.problem.energy(x) == pytest.approx(1.5 * u @ shrunk @ u, rel=1e-5, abs=1e-5)

@@ -1,0 +1,189 @@
+"""The page of the comparison of groups."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from benchmarks.structure_jobs import JOBS, cells
+from icbs.formatting import STANDARD_ERROR, metrics
+
+Rows = list[dict[str, Any]]
+
+
+def page(folder: Path) -> str:
+    """Return the page with the tables of all finished cells, with means over seeds."""
+    lines = [
+        "# Groups of weights",
+        "",
+        "Heads, neurons or channels, pruned to a share of the multiply-accumulates (parameters for",
+        "`smollm2`). *random*, *magnitude*, *fisher*, *apoz*, *flap* and *slimming* are scores;",
+        "*kwon* the three stages of Kwon et al. (2022), with the rows before the third (*untuned*),",
+        "and *kwon+solver* with `anneal` for their rearrangement; *layers* ours with one density for",
+        "all layers, *model* ours with a budget over the model, without and with the same tuning.",
+        "*recovered* is after `icbs.recover` by least squares. *speed* is the dense model's time over",
+        "that of the cut one, called in turn, in PyTorch / ONNX Runtime; seconds are those of",
+        "pruning, on a machine with other work. ± is the standard error over seeds, or over test",
+        "samples where there is one seed. Settings are in `benchmarks/structure_jobs.py`.",
+        "",
+        "| task | budget | method | seeds | cost | held-out loss | test | speed | seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    found, missing = _read(folder)
+    for (name, share, method), rows in found.items():
+        lines += [_line(name, share, label, own) for label, own in _variants(method, rows)]
+    if missing:
+        lines += ["", "Not measured; `python -m benchmarks.structure` adds them:", ""]
+        lines += [f"- {name}: {', '.join(keys)}" for name, keys in missing.items()]
+    lines += _sizes(found) + _differences(found) + _searches(folder)
+    return "\n".join(lines) + "\n"
+
+
+def _read(folder: Path) -> tuple[dict[tuple[str, float, str], Rows], dict[str, list[str]]]:
+    """Return the finished cells by task, budget and method, and the keys of the others."""
+    found: dict[tuple[str, float, str], Rows] = {}
+    missing: dict[str, list[str]] = {}
+    for cell in cells():
+        path = folder / f"{cell.file}.json"
+        if path.exists():
+            row = json.loads(path.read_text())
+            found.setdefault((cell.name, cell.share, cell.method), []).append(row)
+        else:
+            missing.setdefault(cell.name, []).append(cell.key.partition(":")[2])
+    return found, missing
+
+
+def _variants(method: str, rows: Rows) -> list[tuple[str, Rows]]:
+    """Return the rows of a method without tuning, with it, and after recovery."""
+    parts = [(method, rows)]
+    untuned = [row | row["untuned"] | {"speedup": None} for row in rows if row.get("untuned")]
+    if untuned:
+        plain = f"{method}, untuned" if method.startswith("kwon") else method
+        tuned = method if method.startswith("kwon") else f"{method}, tuned"
+        parts = [(plain, untuned), (tuned, [row for row in rows if row.get("untuned")])]
+    recovered = [
+        row | row["recovered"] | {"speedup": None, "loss": None}
+        for row in rows
+        if "recovered" in row
+    ]
+    return parts + ([(f"{method}, recovered", recovered)] if recovered else [])
+
+
+def _line(name: str, share: float, label: str, rows: Rows) -> str:
+    speed = _column(rows, "speedup")
+    if rows[0].get("onnx_speedup") and speed != "–":
+        speed += f" / {_column(rows, 'onnx_speedup')}"
+    columns = [
+        str(len(rows)),
+        _column(rows, "share"),
+        _column(rows, "loss"),
+        ", ".join(
+            f"{key} {_figure([row['figures'] for row in rows], key)}"
+            for key in metrics(rows[0]["figures"])
+        ),
+        speed,
+        _column(rows, "seconds"),
+    ]
+    return f"| {name} | {share:g} | {label} | {' | '.join(columns)} |"
+
+
+def _sizes(found: dict[tuple[str, float, str], Rows]) -> list[str]:
+    """Return the table of file sizes and times of the language model."""
+    lines = []
+    for (name, share, method), rows in found.items():
+        if name == "smollm2" and method == "model" and "cut_seconds" in rows[0]:
+            dense = found["smollm2", 1.0, "dense"][0]
+            length = JOBS[name].options["length"]
+            tokens = JOBS[name].timed * length
+            lines = [
+                "",
+                f"SmolLM2-135M at {share:g} of its parameters (*{method}*), {tokens:,} tokens in a "
+                "call, on "
+                f"{rows[0]['threads']} thread(s):",
+                "",
+                "| model | weights, MB (float32) | tokens a second |",
+                "| --- | --- | --- |",
+                f"| dense | {dense['bytes'] / 1e6:.1f} | {tokens / rows[0]['dense_seconds']:.0f} |",
+                f"| cut | {rows[0]['bytes'] / 1e6:.1f} | {tokens / rows[0]['cut_seconds']:.0f} |",
+            ]
+    return lines
+
+
+def _differences(found: dict[tuple[str, float, str], Rows]) -> list[str]:
+    """Return the differences of ours from Kwon et al., seed by seed."""
+    lines = []
+    for (name, share, method), rows in found.items():
+        other = found.get((name, share, "kwon"), [])
+        if method != "model" or len(rows) < 2 or len(other) != len(rows):
+            continue
+        for label, kwon in _variants("kwon", other):
+            for own_label, own in _variants("model", rows):
+                cells_ = [
+                    _mean(
+                        [
+                            a["figures"][key] - b["figures"][key]
+                            for a, b in zip(own, kwon, strict=True)
+                        ],
+                        signed=True,
+                    )
+                    for key in ("accuracy", "loss")
+                ]
+                lines.append(
+                    f"| {name} | {share:g} | {own_label} – {label} | {cells_[0]} | {cells_[1]} |"
+                )
+    if not lines:
+        return []
+    head = [
+        "",
+        "Differences on test samples, seed by seed (± is the standard error of their mean):",
+        "",
+        "| task | budget | difference | accuracy | loss |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    return head + lines
+
+
+def _searches(folder: Path) -> list[str]:
+    """Return the table of the particle filter and ours."""
+    path = folder / "search.json"
+    if not path.exists():
+        return []
+    by_name: dict[str, Rows] = {}
+    for row in json.loads(path.read_text()):
+        by_name.setdefault(row["search"], []).append(row)
+    lines = [
+        "",
+        "Half of the kernels of the small CNN on Fashion-MNIST, by the particle filter of Anwar et "
+        "al. (2015) and by ours, with equal numbers of forward passes (a backward pass counts as "
+        "two); means over seeds (`python -m benchmarks.structure --search`):",
+        "",
+        "| search | forward passes of a sample | held-out loss | test |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, rows in by_name.items():
+        figures = [row["figures"] for row in rows]
+        test = ", ".join(f"{key} {_figure(figures, key)}" for key in metrics(figures[0]))
+        passes = statistics.mean(row["passes"] for row in rows)
+        lines.append(f"| {name} | {passes:,.0f} | {_column(rows, 'loss')} | {test} |")
+    return lines
+
+
+def _column(rows: Rows, key: str) -> str:
+    """Return the mean of a figure over cells; the dense model has the cost and the test only."""
+    return "–" if rows[0].get(key) is None else _mean([row[key] for row in rows])
+
+
+def _figure(found: list[dict[str, float]], key: str) -> str:
+    """Return the mean of a test figure over seeds, with its error over test samples if one."""
+    error = found[0].get(key + STANDARD_ERROR)
+    if len(found) > 1 or error is None:
+        return _mean([figures[key] for figures in found])
+    return f"{found[0][key]:.4g} ± {error:.2g}"
+
+
+def _mean(values: list[float], *, signed: bool = False) -> str:
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    sign = "+" if signed else ""
+    return f"{statistics.mean(values):{sign}.4g}" + (f" ± {error:.2g}" if error else "")
