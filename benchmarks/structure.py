@@ -87,7 +87,7 @@ def run(cell: Cell) -> dict[str, Any]:
         "bytes": sum(p.numel() * p.element_size() for p in smaller.parameters()),
         **_times(dense, smaller, inputs, onnx=job.onnx),
     }
-    if job.recovery is not None:
+    if job.recovery is not None and cell.method in job.recovered:
         began = time.perf_counter()
         recover(
             task.model, found.masks, task.batches, task.loss,

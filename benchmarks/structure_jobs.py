@@ -30,7 +30,9 @@ class Job:
     tuned: tuple[float, ...] = ()
     """Shares at which *model* is also measured after Kwon's tuning of scales."""
     recovery: dict[str, Any] | None = None
-    """Settings of :func:`icbs.recover`, after which the cell is measured again."""
+    """Settings of :func:`icbs.recover`, after which the cells of some methods are measured again."""
+    recovered: tuple[str, ...] = ("random", "magnitude", "model")
+    """Methods with recovery."""
     onnx: bool = False
     """Whether dense and cut models are also timed in ONNX Runtime."""
     timed: int = 8
@@ -69,7 +71,8 @@ JOBS = {
         "neurons",
         shares=(0.5, 0.3),
         methods=("random", "magnitude", "fisher", "apoz", "flap", "kwon", "model"),
-        settings={"curvature_samples": 1024, "passes": 20},
+        seeds=(0,),
+        settings={"gradient_samples": 2048, "curvature_samples": 1024, "passes": 20},
     ),
     "fashion_cnn": Job(
         "benchmarks.fashion_cnn:load",
@@ -84,7 +87,6 @@ JOBS = {
             "acceptance_samples": 1024,
             "passes": 10,
         },
-        recovery={"method": "least-squares"},
         onnx=True,
         timed=256,
     ),
