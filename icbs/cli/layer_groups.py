@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from icbs.config import PrunerConfig
+    from icbs.structure.dimension import Dimension
+    from icbs.structure.find import Left
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Row:
     dimensions: int = 1
 
 
-def group_rows(model: nn.Module, inputs: Any, config: PrunerConfig) -> tuple[list[Row], Any]:
+def group_rows(model: nn.Module, inputs: Any, config: PrunerConfig) -> tuple[list[Row], Left]:
     """Return the groups of a model, and the parts that are left whole with the reason.
 
     Parameters
@@ -53,7 +55,8 @@ def group_rows(model: nn.Module, inputs: Any, config: PrunerConfig) -> tuple[lis
 
     assert config.groups is not None
     inputs = example_inputs_of(model) if inputs is None else inputs
-    found, left = None, {}
+    found: list[Dimension] | None = None
+    left: Left = {}
     if not all(map(within_layer, config.groups)):
         found, left = survey_dimensions(model, inputs, config.groups)
         if not found:
@@ -69,14 +72,14 @@ def group_rows(model: nn.Module, inputs: Any, config: PrunerConfig) -> tuple[lis
             count_costs(grouping, plain, inputs, quantity).slopes(nothing)
             for quantity in ("parameters", "macs")
         ]
-    rows = [
-        Row(own.name, own.count, *(float(saving[span].mean()) for saving in savings))
-        for own, span in zip(grouping.sets, grouping.spans, strict=True)
-    ]
+    rows = []
+    for own, span in zip(grouping.sets, grouping.spans, strict=True):
+        parameters, macs = (float(saving[span].mean()) for saving in savings)
+        rows.append(Row(own.name, own.count, parameters, macs))
     return rows, left
 
 
-def group_lines(rows: list[Row], left: dict[str, str], kinds: str) -> list[str]:
+def group_lines(rows: list[Row], left: Left, kinds: str) -> list[str]:
     """Return the lines under the table."""
     total = sum(row.groups * row.dimensions for row in rows)
     lines = [
