@@ -138,7 +138,7 @@ def _searched(cell: Cell, task: Task) -> Pruned:
     stages = {"start": result.initial_loss, "end": result.loss}
     share = result.group_figures["shares"][job.quantity]
     found = Pruned(result.groups, result.masks, share, stages)
-    if cell.method == "model" and cell.share in job.tuned:
+    if cell.method == "model" and cell.share in job.tuned and cell.seed == job.seeds[0]:
         found.untuned = {"seconds": time.perf_counter() - began, "loss": result.loss}
         found.untuned["figures"] = dict(task.evaluate(task.model))
         task.model.load_state_dict(dense.state_dict())

@@ -28,9 +28,9 @@ class Job:
     options: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     tuned: tuple[float, ...] = ()
-    """Shares at which *model* is also measured after Kwon's tuning of scales."""
+    """Shares at which *model* is also measured after Kwon's tuning of scales, for one seed."""
     recovery: dict[str, Any] | None = None
-    """Settings of :func:`icbs.recover`, after which the cells of some methods are measured again."""
+    """Settings of :func:`icbs.recover`, after which cells of some methods are measured again."""
     recovered: tuple[str, ...] = ("random", "magnitude", "model")
     """Methods with recovery."""
     onnx: bool = False
@@ -49,6 +49,7 @@ JOBS = {
             "gradient_samples": 384,
             "curvature_samples": 384,
             "acceptance_samples": 256,
+            "batch_size": 128,
             "passes": 0,
         },
         tuned=(0.5,),

@@ -20,11 +20,11 @@ def page(folder: Path) -> str:
         "",
         "Heads, neurons or channels, pruned to a share of the multiply-accumulates (parameters for",
         "`smollm2`). *random*, *magnitude*, *fisher*, *apoz*, *flap* and *slimming* are scores;",
-        "*kwon* the three stages of Kwon et al. (2022), with the rows before the third (*untuned*),",
-        "and *kwon+solver* with `anneal` for their rearrangement; *layers* ours with one density for",
-        "all layers, *model* ours with a budget over the model, without and with the same tuning.",
-        "*recovered* is after `icbs.recover` by least squares. *speed* is the dense model's time over",
-        "that of the cut one, called in turn, in PyTorch / ONNX Runtime; seconds are those of",
+        "*kwon* the three stages of Kwon et al. (2022), with rows before the third (*untuned*), and",
+        "*kwon+solver* with `anneal` for their rearrangement; *layers* ours with one density for all",
+        "layers, *model* ours with a budget over the model, without and with the same tuning.",
+        "*recovered* is after `icbs.recover` by least squares. *speed* is the dense model's time",
+        "over that of the cut one, called in turn, in PyTorch / ONNX Runtime; seconds are those of",
         "pruning, on a machine with other work. ± is the standard error over seeds, or over test",
         "samples where there is one seed. Settings are in `benchmarks/structure_jobs.py`.",
         "",
@@ -48,7 +48,7 @@ def _read(folder: Path) -> tuple[dict[tuple[str, float, str], Rows], dict[str, l
     for cell in cells():
         path = folder / f"{cell.file}.json"
         if path.exists():
-            row = json.loads(path.read_text())
+            row = json.loads(path.read_text()) | {"seed": cell.seed}
             found.setdefault((cell.name, cell.share, cell.method), []).append(row)
         else:
             missing.setdefault(cell.name, []).append(cell.key.partition(":")[2])
@@ -57,17 +57,14 @@ def _read(folder: Path) -> tuple[dict[tuple[str, float, str], Rows], dict[str, l
 
 def _variants(method: str, rows: Rows) -> list[tuple[str, Rows]]:
     """Return the rows of a method without tuning, with it, and after recovery."""
-    parts = [(method, rows)]
-    untuned = [row | row["untuned"] | {"speedup": None} for row in rows if row.get("untuned")]
-    if untuned:
-        plain = f"{method}, untuned" if method.startswith("kwon") else method
-        tuned = method if method.startswith("kwon") else f"{method}, tuned"
-        parts = [(plain, untuned), (tuned, [row for row in rows if row.get("untuned")])]
-    recovered = [
-        row | row["recovered"] | {"speedup": None, "loss": None}
-        for row in rows
-        if "recovered" in row
-    ]
+    parts = [(method, rows)] if rows else []
+    tuned = [row for row in rows if row.get("untuned")]
+    if tuned:
+        first, second = f"{method}, untuned", method
+        if not method.startswith("kwon"):
+            first, second = method, f"{method}, tuned"
+        parts = [(first, [row | row["untuned"] for row in rows]), (second, tuned)]
+    recovered = [row | row["recovered"] | {"loss": None} for row in rows if "recovered" in row]
     return parts + ([(f"{method}, recovered", recovered)] if recovered else [])
 
 
@@ -115,23 +112,21 @@ def _differences(found: dict[tuple[str, float, str], Rows]) -> list[str]:
     """Return the differences of ours from Kwon et al., seed by seed."""
     lines = []
     for (name, share, method), rows in found.items():
-        other = found.get((name, share, "kwon"), [])
-        if method != "model" or len(rows) < 2 or len(other) != len(rows):
+        if method != "model":
             continue
-        for label, kwon in _variants("kwon", other):
+        for label, kwon in _variants("kwon", found.get((name, share, "kwon"), [])):
+            others = {row["seed"]: row["figures"] for row in kwon}
             for own_label, own in _variants("model", rows):
-                cells_ = [
-                    _mean(
-                        [
-                            a["figures"][key] - b["figures"][key]
-                            for a, b in zip(own, kwon, strict=True)
-                        ],
-                        signed=True,
-                    )
+                pairs = [(r["figures"], others[r["seed"]]) for r in own if r["seed"] in others]
+                if not pairs:
+                    continue
+                accuracy, loss = (
+                    _mean([ours[key] - its[key] for ours, its in pairs], signed=True)
                     for key in ("accuracy", "loss")
-                ]
+                )
+                difference = f"{own_label} – {label}"
                 lines.append(
-                    f"| {name} | {share:g} | {own_label} – {label} | {cells_[0]} | {cells_[1]} |"
+                    f"| {name} | {share:g} | {difference} | {len(pairs)} | {accuracy} | {loss} |"
                 )
     if not lines:
         return []
@@ -139,8 +134,8 @@ def _differences(found: dict[tuple[str, float, str], Rows]) -> list[str]:
         "",
         "Differences on test samples, seed by seed (± is the standard error of their mean):",
         "",
-        "| task | budget | difference | accuracy | loss |",
-        "| --- | --- | --- | --- | --- |",
+        "| task | budget | difference | seeds | accuracy | loss |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     return head + lines
 
