@@ -33,6 +33,7 @@ from benchmarks.structure_search import compare_searches
 from benchmarks.structure_tables import page
 from icbs import Pruner, recover
 from icbs.data.samples import read_samples
+from icbs.groups.flap import add_mean_biases
 from icbs.groups.kwon import prune_in_stages, tune_pruned
 from icbs.structure.cutting import cut
 from icbs.structure.find import find_dimensions
@@ -57,15 +58,16 @@ class Pruned:
     """Loss, test figures and seconds before the tuning of scales."""
 
     @property
-    def loss(self) -> float:
-        """Held-out loss at the end."""
-        return list(self.stages.values())[-1]
+    def loss(self) -> float | None:
+        """Held-out loss at the end, if it was measured."""
+        return list(self.stages.values())[-1] if self.stages else None
 
 
 def run(cell: Cell) -> dict[str, Any]:
     """Prune, cut and evaluate."""
     job = cell.job
     task = load_task(job.task, **job.options)
+    task.model.eval()
     inputs = read_samples(task.batches, job.timed)[: job.timed].inputs
     if cell.method == "dense":
         size = sum(p.numel() * p.element_size() for p in task.model.parameters())
@@ -138,6 +140,9 @@ def _searched(cell: Cell, task: Task) -> Pruned:
     stages = {"start": result.initial_loss, "end": result.loss}
     share = result.group_figures["shares"][job.quantity]
     found = Pruned(result.groups, result.masks, share, stages)
+    if cell.method == "flap":
+        add_mean_biases(task.model, result.masks, task.batches, task.loss, dense=dense)
+        found.stages.clear()  # measured without the biases
     if cell.method == "model" and cell.share in job.tuned and cell.seed == job.seeds[0]:
         found.untuned = {"seconds": time.perf_counter() - began, "loss": result.loss}
         found.untuned["figures"] = dict(task.evaluate(task.model))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SCORES = ("random", "magnitude", "fisher", "apoz", "flap", "slimming")
-"""Methods that are a score alone."""
+"""Methods that are a score alone, *flap* with its bias."""
 SEEDLESS = ("magnitude", "slimming")
 """Scores of the weights alone, which are the same for all seeds."""
 
@@ -88,6 +88,8 @@ JOBS = {
             "acceptance_samples": 1024,
             "passes": 10,
         },
+        recovery={"method": "least-squares"},
+        recovered=("slimming", "model"),
         onnx=True,
         timed=256,
     ),
