@@ -11,27 +11,27 @@ from benchmarks.structure_jobs import JOBS, cells
 from icbs.formatting import STANDARD_ERROR, metrics
 
 Rows = list[dict[str, Any]]
+INTRODUCTION = """\
+# Groups of weights
+
+Heads, neurons or channels, pruned to a share of the multiply-accumulates (for `smollm2` of the
+parameters). *random*, *magnitude*, *fisher*, *apoz*, *flap* (with its bias) and *slimming* are
+scores; *kwon* the three stages of Kwon et al. (2022), with rows before the third (*untuned*), and
+*kwon+solver* with `anneal` for their rearrangement; *layers* ours with one density for all layers,
+*model* ours with a budget over the model, without and with the same tuning. *recovered* is after
+`icbs.recover` by least squares. *speed* is the dense model's time over that of the cut one, called
+in turn, in PyTorch / ONNX Runtime; seconds are those of pruning, on a machine with other work. ± is
+the standard error over seeds, or over test samples where there is one seed. Settings are in
+`benchmarks/structure_jobs.py`.
+
+| task | budget | method | seeds | cost | held-out loss | test | speed | seconds |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+"""
 
 
 def page(folder: Path) -> str:
     """Return the page with the tables of all finished cells, with means over seeds."""
-    lines = [
-        "# Groups of weights",
-        "",
-        "Heads, neurons or channels, pruned to a share of the multiply-accumulates (for `smollm2`",
-        "of the parameters). *random*, *magnitude*, *fisher*, *apoz*, *flap* (with its bias) and",
-        "*slimming* are scores; *kwon* the three stages of Kwon et al. (2022), with rows before",
-        "the third (*untuned*), and *kwon+solver* with `anneal` for their rearrangement; *layers* ours",
-        "with one density for all layers, *model* ours with a budget over the model, without and",
-        "with the same tuning. *recovered* is after `icbs.recover` by least squares. *speed* is the",
-        "dense model's time over that of the cut one, called in turn, in PyTorch / ONNX Runtime;",
-        "seconds are those of pruning, on a machine with other work. ± is the standard error over",
-        "seeds, or over test samples where there is one seed. Settings are in",
-        "`benchmarks/structure_jobs.py`.",
-        "",
-        "| task | budget | method | seeds | cost | held-out loss | test | speed | seconds |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    lines = INTRODUCTION.splitlines()
     found, missing = _read(folder)
     for (name, share, method), rows in found.items():
         lines += [_line(name, share, label, own) for label, own in _variants(method, rows)]
