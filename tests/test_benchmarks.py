@@ -36,3 +36,23 @@ def test_each_seed_has_its_own_loss_before_a_recovery(tmp_path):
     rows = {row["recovery"]: row for row in json.loads((tmp_path / "table.json").read_text())}
     assert rows["none"]["means"]["heldout"] == 2.5
     assert rows["global"]["means"]["heldout"] == 1.0
+
+
+def test_groups_are_compared_seed_by_seed(tmp_path):
+    tables = import_module("benchmarks.structure_tables")
+
+    def write(method, seed, loss, untuned=None):
+        row = {"share": 0.5, "loss": loss, "figures": {"accuracy": 0.8, "loss": loss}}
+        row |= {"seconds": 1.0, "speedup": 2.0, "untuned": untuned or {}}
+        (tmp_path / f"sarcasm_0.5_{method}_{seed}.json").write_text(json.dumps(row))
+
+    before = {"loss": 0.6, "seconds": 1.0, "figures": {"accuracy": 0.7, "loss": 0.6}}
+    write("kwon", 0, 0.5, before)
+    write("kwon", 2, 0.7, before)
+    write("model", 0, 0.4)
+    write("model", 1, 9.0)  # no cell of the other method has this seed
+    write("model", 2, 0.5)
+    page = tables.page(tmp_path)
+    assert "| sarcasm | 0.5 | model – kwon | 2 | +0 | -0.15 ± 0.05 |" in page
+    assert "| sarcasm | 0.5 | model – kwon, untuned | 2 | +0.1 | -0.15 ± 0.05 |" in page
+    assert "- sarcasm: 1:dense:0, 0.7:magnitude:0" in page
