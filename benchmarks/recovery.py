@@ -71,8 +71,8 @@ RIVALS: dict[str, dict[str, Any]] = {
 """Training of the magnitude mask for the time of :data:`EQUAL`, as recoveries of ``magnitude``."""
 EQUAL = ("shared", "distill")
 """Mask and recovery whose time the rivals get."""
-FOREIGN = {"smollm2": "openwebtext"}
-"""Another text for testing; its passages that are used for calibration are left out."""
+FOREIGN = {"smollm2": "dialogues"}
+"""Another text for testing, of another kind than that of the calibration."""
 GARMENT = pruning.Job(
     "garment",
     ("0.3", "0.1", "0.05", "0.02"),
