@@ -60,7 +60,7 @@ MORE: dict[str, dict[str, dict[str, Any]]] = {
     "smollm2": {"distill, generated": {"epochs": 4}},
 }
 """Settings of the recoveries by job, in addition to :data:`RECOVERIES`."""
-PRECISION = {"smollm2": {"precision": "bfloat16"}}
+LIMITS = {"smollm2": {"precision": "bfloat16", "max_memory": "5GB"}}
 """Settings of all recoveries of a job."""
 RIVALS: dict[str, dict[str, Any]] = {
     "fine-tuning": {"gradual": False},
@@ -189,7 +189,7 @@ def _recover(cell: Cell, task: Task, dense: Any, masks: Any) -> dict[str, Any]:
         dense=dense,
         seed=cell.mask.seed,
         progress=False,
-        **PRECISION.get(cell.mask.name, {}),
+        **LIMITS.get(cell.mask.name, {}),
         **settings,
     )
     names = ("step", "method", "label", "calibration_loss", "heldout_loss", "seconds")
