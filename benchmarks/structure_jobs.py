@@ -74,6 +74,7 @@ JOBS = {
         methods=("random", "magnitude", "fisher", "apoz", "flap", "kwon", "model"),
         seeds=(0,),
         settings={"gradient_samples": 2048, "curvature_samples": 1024, "passes": 20},
+        tuned=(0.5, 0.3),
     ),
     "fashion_cnn": Job(
         "benchmarks.fashion_cnn:load",
