@@ -79,7 +79,7 @@ JOBS = {
     "fashion_cnn": Job(
         "benchmarks.fashion_cnn:load",
         "channels",
-        shares=(0.5, 0.3),
+        shares=(0.5,),
         methods=("random", "apoz", "slimming", "flap", "fisher", "model"),
         seeds=(0,),
         options={"samples": 6000},
