@@ -14,6 +14,9 @@ READY := $(VENV)/.ready
 # Waiting threads sleep instead of spinning, which is several times faster on a busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
+# Compiled files are kept even where the environment says otherwise: tests start many interpreters.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: venv data demo test test-bounds test-all coverage notebooks notebook-outputs docs serve \
   pictures lint format bench clean
 

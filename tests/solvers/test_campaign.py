@@ -186,7 +186,7 @@ def test_a_solver_that_hangs_is_killed_with_all_that_it_started(deed, tmp_path):
     assert end["status"] == "timeout"
     assert "killed" in end["error"]
     assert end["energy"] == pytest.approx(dense().energy(first_state(dense())))
-    assert end["seconds"] < 5
+    assert end["seconds"] < 60  # not the hour that it would take
     assert ends(frame, "anneal")["status"].item() == "solved"
     if deed == "spawn":
         child = int((tmp_path / "runs.pid").read_text())

@@ -234,7 +234,7 @@ def test_times_from_a_comparison(tmp_path):
     chosen = options("all-to-all", comparison=tmp_path, classical_seconds=0.0)
     found = assess(problem, chosen, name="mine").verdicts[0]
     assert found.classical_source == str(tmp_path)
-    assert 0 < found.classical_seconds < 1
+    assert 0 < found.classical_seconds < 10
     other = assess(problem, chosen, name="other").verdicts[0]
     assert other.classical_seconds is None
 
