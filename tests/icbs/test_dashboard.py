@@ -246,7 +246,10 @@ def test_a_page_of_pruning_in_steps_has_its_runs_in_order(tmp_path):
     ("command", "passes"),
     [
         (("prune", "--density", "0.25", "--passes"), "1000000"),
-        (("prune", "--density", "0.25", "--steps", "2", "--passes"), "1000000"),
+        pytest.param(
+            *(("prune", "--density", "0.25", "--steps", "2", "--passes"), "1000000"),
+            marks=pytest.mark.slow,
+        ),
         (("search", "--max-accuracy-loss", "0.3", "--low", "0.2", "--set"), "passes=1000000"),
     ],
 )
