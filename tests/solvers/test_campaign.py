@@ -113,12 +113,18 @@ def test_samplers_say_how_many_samples_were_feasible(small):
     assert anneal["penalty"].isna().all()
 
 
-def test_a_solver_that_comes_back_early_is_started_again():
+def test_a_solver_that_comes_back_early_is_started_again(tmp_path):
+    starts = {}
+    for restart in (False, True):
+        place = tmp_path / str(restart)
+        odd = {"odd": Odd("answer", str(place))}
+        compare({"p": dense()}, odd, seeds=1, time_limit=0.3, restart=restart)
+        starts[restart] = len(lines_of(place))
+    assert starts[False] == 1
+    assert starts[True] > 1
     problem = {"p": planted(30, 15, 8, seed=3).problem}
     once = compare(problem, {"neal": {"num_sweeps": 20}}, seeds=1, time_limit=0.3, restart=False)
     often = compare(problem, {"neal": {"num_sweeps": 20}}, seeds=1, time_limit=0.3)
-    assert ends(once)["seconds"].item() < 0.2
-    assert ends(often)["seconds"].item() >= 0.25
     assert ends(often)["energy"].item() <= ends(once)["energy"].item() + 1e-9
 
 
