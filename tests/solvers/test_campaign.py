@@ -144,7 +144,8 @@ def test_states_are_packed_without_loss(bits):
 
 def test_a_solver_that_fails_is_a_row_and_the_others_go_on():
     solvers = {deed: Odd(deed) for deed in ("answer", "error", "abort", "leave", "nothing")}
-    frame = compare({"p": dense()}, solvers, seeds=2, time_limit=0.05)
+    # None of them takes that long, unless the machine is busy.
+    frame = compare({"p": dense()}, solvers, seeds=2, time_limit=2, restart=False)
     found = ends(frame).groupby("solver")["status"].agg(set).to_dict()
     assert found == {
         "answer": {"solved"},
