@@ -312,8 +312,11 @@ def _library_names(wanted: str) -> list[str]:
     else:
         found = fnmatch.filter(every, wanted)
     if not found:
+        from problems.library.catalogue import LISTED, SUGGESTED
+
+        near = did_you_mean(wanted, [*sets, *every], SUGGESTED)
         raise CampaignError(
-            f"the library has no problem or set {wanted!r}{did_you_mean(wanted, [*sets, *every])}; "
-            f"sets: {', '.join(sets)}; problems: {', '.join(every)}"
+            f"the library has no problem or set {wanted!r}{near}; sets: {', '.join(sets)}; "
+            f"{LISTED} lists all {len(every)} problems"
         )
     return found
