@@ -125,7 +125,7 @@ class MaskMaker:
 
     @property
     def share_of(self) -> str:
-        """What a density is the share of."""
+        """Total that a density is a share of."""
         if self.quantity is not None:
             return {"macs": "the model's MACs"}.get(self.quantity, f"the model's {self.quantity}")
         return "the weights" if self.config.groups is None else "the groups"

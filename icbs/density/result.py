@@ -88,7 +88,7 @@ class Curve:
     points: Sequence[Point]
     """In decreasing order of density."""
     share_of: str = "the weights"
-    """What a density is the share of."""
+    """Total that a density is a share of."""
 
     def spell(self, point: Point) -> str:
         """Format the value of a point with its interval."""
