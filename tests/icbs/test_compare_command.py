@@ -16,7 +16,8 @@ import pytest
 from typer.testing import CliRunner
 
 from icbs.cli import app
-from problems import CardinalityQUBO
+from problems import BudgetQUBO, CardinalityQUBO
+from problems.formats import read
 from solvers.comparison import table as tables
 from tests.solvers.comparison_solvers import dense, first_state, grouped
 from tests.solvers.test_campaign import ends
@@ -120,6 +121,17 @@ def test_a_solver_of_ones_own_is_named_again(here):
     assert not (here / "out").exists()
     succeed(*words, "--solvers", "mine:Mine")
     assert set(tables.read(here / "out")["solver"]) == {"own"}
+
+
+def test_a_budget_is_exported_and_refused_by_name(here):
+    BudgetQUBO(np.eye(4), [1, 2, 3, 4], 5).save(here / "budget.npz")
+    assert "budget=5" in succeed("export", "budget.npz", "budget.lp")
+    found = read("budget.lp")
+    assert isinstance(found, BudgetQUBO)
+    assert (found.costs.tolist(), found.budget) == ([1, 2, 3, 4], 5)
+    for name in ("budget.npz", "budget.lp"):
+        said = fail("compare", "--problems", name, "--solvers", "exact", *COMMON)
+        assert "problem 'budget' has a budget; comparisons take cardinalities" in said
 
 
 def test_submissions_and_imports(here):

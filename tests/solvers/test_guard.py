@@ -423,6 +423,34 @@ def test_an_interruption_ends_a_hanging_solver(problem, batches):
     assert process.returncode == 0
 
 
+LEFT = """
+import threading
+deadline = time.monotonic() + 20
+while threading.active_count() > 1 and time.monotonic() < deadline:
+    time.sleep(0.05)
+print([thread.name for thread in threading.enumerate()], flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends Ctrl-C")
+@pytest.mark.parametrize("batches", [0, 1])
+def test_an_interruption_of_a_sequence_leaves_no_thread(batches):
+    script = SCRIPT.replace("PROBLEM", "[problem] * 5").replace("BATCHES", str(bool(batches)))
+    process = subprocess.Popen(
+        [sys.executable, "-c", script + LEFT], stdout=subprocess.PIPE, text=True
+    )
+    clock = threading.Timer(60, process.kill)
+    clock.start()
+    try:
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[0]
+    finally:
+        clock.cancel()
+        process.kill()
+    assert said.replace("running\n", "") == "interrupted\n['MainThread']\n"
+
+
 # -- sequences --------------------------------------------------------------------------------
 
 
