@@ -41,7 +41,8 @@ ICBS: dict[str, dict[str, Any]] = {
     "icbs": {},
     "together": {"weights": "global"},
     "shared": {"weights": "global", "allocation": "loss"},
-    "compensated": {"weights": "initial", "initial": "sparsegpt"},
+    "sparsegpt+icbs": {"weights": "initial", "initial": "sparsegpt"},
+    "alps+icbs": {"weights": "initial", "initial": "alps"},
 }
 """Methods by iCBS, with the settings by which they differ."""
 QUESTIONS = ("movie_recommendation", "next_sentence")
