@@ -3,7 +3,7 @@
 # `make test PYTHON=python3.13` uses another interpreter, in a separate environment.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SOLVER ?= anneal
-# Processes of `make test` and `make notebooks`.
+# Processes of `make test`, `make coverage` and `make notebooks`.
 WORKERS ?= auto
 DEMO ?=
 
@@ -13,6 +13,9 @@ READY := $(VENV)/.ready
 
 # Waiting threads sleep instead of spinning, which is several times faster on a busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE
+
+# Compiled files are kept even where the environment says otherwise: tests start many interpreters.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: venv data demo test test-bounds test-all coverage notebooks notebook-outputs docs serve \
   pictures lint format bench clean
@@ -47,9 +50,9 @@ test-bounds: $(READY)
 test-all: data
 	$(BIN)/python -m pytest
 
-# Lines of Numba's kernels can't be counted, because they run compiled.
+# What is counted, and why the rest is not: [tool.coverage] in pyproject.toml.
 coverage: $(READY)
-	$(BIN)/python -m pytest -m 'not slow' --cov --cov-report=term
+	$(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist worksteal --cov --cov-report=term
 
 # The notebook on a language model is skipped if its model can't be fetched (139 MB).
 notebooks: data

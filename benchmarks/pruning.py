@@ -41,6 +41,8 @@ ICBS: dict[str, dict[str, Any]] = {
     "icbs": {},
     "together": {"weights": "global"},
     "shared": {"weights": "global", "allocation": "loss"},
+    "sparsegpt+icbs": {"weights": "initial", "initial": "sparsegpt"},
+    "alps+icbs": {"weights": "initial", "initial": "alps"},
 }
 """Methods by iCBS, with the settings by which they differ."""
 QUESTIONS = ("movie_recommendation", "next_sentence")
@@ -196,11 +198,9 @@ def prune_cell(cell: Cell, task: Task) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if cell.method in ICBS:
         start = cell.beside(cell.job.start).folder / "model.safetensors"
-        if not start.exists():
+        if not starts_alone(cell.method) and not start.exists():
             raise SystemExit(f"{cell.key} starts from the mask of {cell.job.start}: run it first")
-        # A mask of uniform densities is a poor start for budgets that move.
-        alone = "allocation" in ICBS[cell.method]
-        given = None if alone else load_compressed(start)[1]
+        given = None if starts_alone(cell.method) else load_compressed(start)[1]
         result = descend(cell, task, given, nm, exclude)
         masks, density, facts = result.masks, result.density, result.summary()
     else:
@@ -221,6 +221,14 @@ def prune_cell(cell: Cell, task: Task) -> dict[str, Any]:
         "told": cell.settings,
         "facts": facts,
     }
+
+
+def starts_alone(method: str) -> bool:
+    """Whether a method by iCBS does not begin at the mask of another cell.
+
+    A mask of uniform densities is a poor start for budgets that move.
+    """
+    return not {"allocation", "initial"}.isdisjoint(ICBS.get(method, {}))
 
 
 def first(batches: Iterable[Any], most: int, skip: int = 0) -> Iterator[tuple[Any, Any]]:
@@ -252,10 +260,8 @@ def descend(cell: Cell, task: Task, masks: Any, nm: bool, exclude: list[str]) ->
     if (folder / "config.yaml").exists():
         return Pruner.resume(folder, task.model, batches, task.loss, callback=report)
     level = {"constraint": cell.level} if nm else {"density": float(cell.level)}
-    settings = cell.job.settings() | ICBS[cell.method] | level
+    settings = cell.job.settings() | {"initial": cell.job.start} | ICBS[cell.method] | level
     settings |= {"exclude": exclude, "seed": cell.seed}
-    if masks is None:
-        settings["initial"] = cell.job.start
     return Pruner(**settings).prune(
         task.model, batches, task.loss, masks=masks, run=folder, callback=report
     )

@@ -60,7 +60,7 @@ MORE: dict[str, dict[str, dict[str, Any]]] = {
     "smollm2": {"distill, generated": {"epochs": 4}},
 }
 """Settings of the recoveries by job, in addition to :data:`RECOVERIES`."""
-LIMITS = {"smollm2": {"precision": "bfloat16", "max_memory": "5GB"}}
+LIMITS: dict[str, dict[str, Any]] = {"smollm2": {"precision": "bfloat16", "max_memory": "5GB"}}
 """Settings of all recoveries of a job."""
 RIVALS: dict[str, dict[str, Any]] = {
     "fine-tuning": {"gradual": False},
@@ -78,12 +78,13 @@ GARMENT = pruning.Job(
     ("0.3", "0.1", "0.05", "0.02"),
     icbs={"passes": 12},
 )
+PASSES = {"precision": "bfloat16", "passes": 5, "gradient_samples": 48, "curvature_samples": 48}
 SMOLLM2 = pruning.JOBS["smollm2"]
 JOBS = {
     "garment": GARMENT,
     "garment-512": replace(GARMENT, max_samples=512, fresh=True),
     **pruning.JOBS,
-    "smollm2": replace(SMOLLM2, icbs=SMOLLM2.icbs | {"precision": "bfloat16"}),
+    "smollm2": replace(SMOLLM2, icbs=SMOLLM2.icbs | PASSES),
 }
 
 
@@ -161,7 +162,7 @@ def run(cell: Cell, seconds: float) -> None:
 
 def make_mask(mask: pruning.Cell, task: Task) -> dict[str, Any]:
     """Prune by the method of a mask, unless it is there, after the mask from which it starts."""
-    if mask.method in pruning.ICBS:
+    if _starts_at_another(mask):
         before = copy.deepcopy(task.model.state_dict())
         make_mask(mask.beside(mask.job.start), task)
         task.model.load_state_dict(before)
@@ -172,7 +173,12 @@ def mask_seconds(mask: pruning.Cell) -> float:
     """Return the processor time of a mask, with that of the mask from which it starts."""
     found = json.loads((mask.folder / "pruned.json").read_text())
     own = float(found.get("processor_seconds", found["seconds"]))
-    return own + (mask_seconds(mask.beside(mask.job.start)) if mask.method in pruning.ICBS else 0)
+    return own + (mask_seconds(mask.beside(mask.job.start)) if _starts_at_another(mask) else 0)
+
+
+def _starts_at_another(mask: pruning.Cell) -> bool:
+    """Whether a method by iCBS begins at the mask of the job's start."""
+    return mask.method in pruning.ICBS and not pruning.starts_alone(mask.method)
 
 
 def _recover(cell: Cell, task: Task, dense: Any, masks: Any) -> dict[str, Any]:

@@ -153,7 +153,8 @@ class Pruner:
         Raises
         ------
         ConfigError
-            If ``save_blocks`` is set, and there is no run folder.
+            If ``save_blocks`` is set, and there is no run folder; or masks are given, and
+            ``weights="initial"``.
         LayerError, DataError
             Before the first pass, with the model unchanged. An exception in a later pass leaves
             the model with the best masks found.
@@ -169,6 +170,11 @@ class Pruner:
             raise ConfigError(
                 f"save_blocks = {self.config.save_blocks!r} needs a run folder to save blocks in; "
                 "pass run=…, or leave save_blocks out"
+            )
+        if masks is not None and self.config.weights == "initial":
+            raise ConfigError(
+                "masks are given, and weights='initial' takes masks and weights of "
+                f"initial={self.config.initial!r}; leave one of them out"
             )
         update = self._update(update)
         held = nullcontext() if run is None else RunFolder.new(run)
@@ -364,6 +370,7 @@ def _start(context: RunContext, masks: Mapping[str, Tensor] | None) -> RunState:
         return start_run(context, masks)
     except BaseException:
         for layer in context.layers:
+            layer.restore_weights()
             layer.set_mask(torch.zeros(layer.size, dtype=torch.bool, device=layer.dense.device))
         raise
 

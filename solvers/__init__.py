@@ -8,6 +8,7 @@ from problems.lazy import attach
 from solvers.base import Capabilities, Outcome, Request, Solver
 from solvers.errors import (
     BackendError,
+    CallbackError,
     CampaignError,
     MissingBackendError,
     OptionError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackendError",
+    "CallbackError",
     "CampaignError",
     "Capabilities",
     "MissingBackendError",

@@ -22,7 +22,11 @@ class _Abandoned(SystemExit):
     """Raised inside an abandoned call; a thread that ends with it prints nothing."""
 
 
-def error_of(future: Future[Any], seconds: float | None = None) -> BaseException | None:
+def error_of(
+    future: Future[Any],
+    seconds: float | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> BaseException | None:
     """Wait for a future to finish and return its error, if any.
 
     Waits in short steps, since an unlimited wait can miss an interruption at its start.
@@ -32,16 +36,22 @@ def error_of(future: Future[Any], seconds: float | None = None) -> BaseException
     future : concurrent.futures.Future
     seconds : float, optional
         Longest wait.
+    interrupted : callable, optional
+        Asked in each step whether to stop waiting.
 
     Raises
     ------
     TimeoutError
         If it has not finished by then.
+    KeyboardInterrupt
+        If ``interrupted`` is true.
     """
     until = math.inf if seconds is None else time.monotonic() + seconds
     while (left := until - time.monotonic()) > _POLL:
         with suppress(TimeoutError):
             return future.exception(_POLL)
+        if interrupted():
+            raise KeyboardInterrupt
     return future.exception(max(0.0, left))
 
 
@@ -70,22 +80,32 @@ class Background:
                 self._future.set_exception(error)
 
         self._thread = threading.Thread(target=work, daemon=True, name="icbs-background")
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # an interruption, perhaps after the thread has started
+            self.abandon()
+            raise
 
-    def error(self, seconds: float | None = None) -> BaseException | None:
+    def error(
+        self, seconds: float | None = None, interrupted: Callable[[], bool] = lambda: False
+    ) -> BaseException | None:
         """Wait for the call to finish and return its error, if any.
 
         Parameters
         ----------
         seconds : float, optional
             Longest wait.
+        interrupted : callable, optional
+            Asked now and then whether to stop waiting.
 
         Raises
         ------
         TimeoutError
             If the call is still running; a TimeoutError of the call itself is returned.
+        KeyboardInterrupt
+            If ``interrupted`` is true.
         """
-        return error_of(self._future, seconds)
+        return error_of(self._future, seconds, interrupted)
 
     def result(self) -> Any:
         """Return the result of a finished call."""

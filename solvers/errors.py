@@ -39,6 +39,10 @@ class TimeLimitError(BackendError, TimeoutError):
     """A solver was still running a grace time after its time limit and was abandoned."""
 
 
+class CallbackError(SolverError, RuntimeError):
+    """A callback raised an error, which ended the search; the error is the cause."""
+
+
 class TableError(SolverError, ValueError):
     """A table of a comparison that can't be read or measured; the message says where."""
 

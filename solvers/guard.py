@@ -77,17 +77,27 @@ def call(
         )
     else:
         work = partial(invoke, solver, problems, requests, batch)
-    return _awaited(solver, work, worker, limit)
+    return _awaited(solver, work, worker, limit, requests)
 
 
 def _awaited(
-    solver: Solver, work: Callable[[], CallResult], worker: Worker | None, limit: float | None
+    solver: Solver,
+    work: Callable[[], CallResult],
+    worker: Worker | None,
+    limit: float | None,
+    requests: Sequence[Request],
 ) -> CallResult:
-    """Wait for a call in another thread or process, as long as its time limit allows."""
-    running = Background(work)
-    ended = False
+    """Wait for a call in another thread or process, as long as its time limit allows.
+
+    If another thread of the same sequence is interrupted, the solver is abandoned here too.
+    """
+    running, ended = None, False
     try:
-        error = running.error(None if limit is None else 1.1 * limit + GRACE)
+        running = Background(work)
+        error = running.error(
+            None if limit is None else 1.1 * limit + GRACE,
+            lambda: any(request.interrupted for request in requests),
+        )
         ended = True
     except TimeoutError:
         how = "its thread is left behind" if worker is None else "its process was ended"
@@ -100,7 +110,7 @@ def _awaited(
             if not ended:
                 worker.kill()
             worker.release()
-        elif not ended:
+        elif running is not None and not ended:
             running.abandon()
     if isinstance(error, KeyboardInterrupt):
         raise error

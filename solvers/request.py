@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
@@ -11,7 +12,7 @@ from problems import BudgetQUBO, CardinalityQUBO, InvalidProblemError
 from problems.read_only import read_only
 from problems.scaling import check_energies
 from solvers.base import Callback, Problem, Request, Solver, State
-from solvers.errors import OptionError, UnsupportedError
+from solvers.errors import CallbackError, OptionError, UnsupportedError, describe
 
 
 def make_request(
@@ -73,8 +74,21 @@ def make_request(
         seed=seed,
         initial_state=state,
         num_reads=reads,
-        callback=callback,
+        callback=None if callback is None else _SafeCallback(callback),
     )
+
+
+@dataclass(frozen=True)
+class _SafeCallback:
+    """A callback whose errors are not those of the solver that calls it."""
+
+    callback: Callback
+
+    def __call__(self, seconds: float, energy: float) -> bool | None:
+        try:
+            return bool(self.callback(seconds, energy))
+        except Exception as error:
+            raise CallbackError(f"the callback failed: {describe(error)}") from error
 
 
 def _check_budget(solver: Solver) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from rich.console import Console
 
+    from icbs.cli.dashboard_page import DashboardPage
     from solvers.comparison import Campaign
 
 #: Columns of the summary that fit a terminal, and those shown only where they say something.
@@ -92,6 +93,14 @@ def compare(
         typer.Option(help="Folder to write submissions to QOBLIB to.", file_okay=False),
     ] = None,
     report: Annotated[bool, typer.Option(help="Write report.html, one file, no network.")] = True,
+    dashboard: Annotated[
+        bool,
+        typer.Option(
+            "--dashboard",
+            help="Show runs done, time left and the present standing on a local page while it "
+            "lasts, as 'icbs watch FOLDER' does.",
+        ),
+    ] = False,
 ) -> None:
     """Compare solvers on problems: every solver, problem and seed, each run once.
 
@@ -101,6 +110,7 @@ def compare(
     For example: icbs compare --problems library:small --solvers anneal,exact,diagonal
     """
     from icbs.cli.campaign_settings import config_of
+    from icbs.cli.dashboard_page import DashboardPage
     from icbs.cli.output_folders import new_folder
     from icbs.report.screen import Screen
     from solvers.comparison import Campaign
@@ -119,12 +129,13 @@ def compare(
     }
     chosen = config_of(config, changes, solvers)
     console = Screen()
+    page = DashboardPage(console, wanted=dashboard, followed="comparison")
     folder = new_folder(Path("runs"), "compare-") if out is None else out
     with console.status("reading problems and solvers"):
         campaign = Campaign.plan(chosen, folder)
         rows = [row for path in imports for row in read_imported(path, campaign)]
     _announce(console, campaign)
-    overhead = _carry_out(console, campaign, dask)
+    overhead = _carry_out(console, campaign, dask, page)
     table = campaign.table(rows)
     written = _write(console, campaign, table, qoblib, report)
     _summarise(console, campaign, table, overhead)
@@ -175,7 +186,9 @@ def _few(names: list[str]) -> str:
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
-def _carry_out(console: Console, campaign: Campaign, dask: str | None) -> float | None:
+def _carry_out(
+    console: Console, campaign: Campaign, dask: str | None, page: DashboardPage
+) -> float | None:
     """Carry the campaign out; return the share of time that was not the solvers' own."""
     import time
 
@@ -185,8 +198,8 @@ def _carry_out(console: Console, campaign: Campaign, dask: str | None) -> float 
 
     began = time.monotonic()
     try:
-        with executor_of(dask) as executor, CampaignLive(console, campaign) as show:
-            campaign.carry_out(show, executor)
+        with executor_of(dask) as executor, page, CampaignLive(console, campaign) as show:
+            campaign.carry_out(show, executor, lambda: page.show(campaign.folder))
     except KeyboardInterrupt:
         done = counted(len(campaign.answers), "run")
         console.print(

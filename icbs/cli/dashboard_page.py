@@ -21,6 +21,8 @@ class DashboardPage:
     console : rich.console.Console
     wanted : bool
         Without it nothing is served.
+    followed : str
+        Name of what the page follows, and ends with.
 
     Raises
     ------
@@ -28,16 +30,17 @@ class DashboardPage:
         If Bokeh is not installed.
     """
 
-    def __init__(self, console: Console, *, wanted: bool) -> None:
+    def __init__(self, console: Console, *, wanted: bool, followed: str = "run") -> None:
         from icbs.downloads.optional import optional
 
         if wanted:
             optional("bokeh")
-        self.console, self.wanted = console, wanted
+        self.console, self.wanted, self.followed = console, wanted, followed
         self._process: subprocess.Popen[str] | None = None
+        self._ended = False
 
     def show(self, folder: Path) -> None:
-        """Serve a folder with at least one run, and print the address; only the first call does."""
+        """Serve a folder that can be watched, and print the address; only the first call does."""
         if not self.wanted or self._process is not None:
             return
         self._folder = folder
@@ -53,6 +56,8 @@ class DashboardPage:
 
     def _repeat(self, process: subprocess.Popen[str]) -> None:
         for line in process.stdout or ():
+            if self._ended:  # what the server says of its end
+                break
             text = line.strip().replace(" (Ctrl-C ends it)", "")
             self.console.print(Text(text), soft_wrap=True)
 
@@ -61,7 +66,9 @@ class DashboardPage:
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
+            self._ended = True
             self._process.terminate()
             self._process.wait()
-            line = f"the page ends with the run; 'icbs watch {self._folder}' shows it again"
+            again = f"'icbs watch {self._folder}' shows it again"
+            line = f"the page ends with the {self.followed}; {again}"
             self.console.print(Text(line), highlight=False, soft_wrap=True)

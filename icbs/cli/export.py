@@ -29,13 +29,16 @@ def export(
 ) -> None:
     """Convert a problem file to another format."""
     from icbs.report.screen import Screen
-    from problems import formats
+    from problems import BudgetQUBO, formats
     from problems.free import original_problem
 
     target = formats.format_name(output, to)
     problem = formats.read(file, format, k=k, max_n=max_n, free=free)
     formats.write(problem, output, target, free=free)
     what = str(problem)
+    if isinstance(problem, BudgetQUBO):  # in a format that holds it
+        Screen(soft_wrap=True).print(f"{what} written to {output}", highlight=False)
+        return
     if free:
         what = f"QUBO of {original_problem(problem).n} variables without a cardinality"
     screen = Screen(soft_wrap=True)

@@ -91,7 +91,9 @@ def layers(
     if left:
         lines.append(f"left dense: {sum(left.values()):,} matrix weights:")
         shown = list(left.items())[: None if every else MAX_DENSE]
-        lines += [f"  {name} ({size:,})" for name, size in shown]
+        for name, size in shown:
+            reason = coverage.reason(name)
+            lines.append(f"  {name} ({size:,}){': ' if reason else ''}{reason}")
         if len(left) > len(shown):
             lines.append(f"  and {len(left) - len(shown)} more; --all lists them")
     lines.append("choose layers by name or type: --set include=PATTERN, --set exclude=PATTERN")

@@ -26,7 +26,7 @@ from icbs.recovery.config import AUTO, RecoveryConfig
 from icbs.recovery.folder import SUMMARY, RecoveryFolder
 from icbs.recovery.progress import line
 from icbs.recovery.recover import make_method, recover, recovery_settings
-from icbs.recovery.result import RecoveryProgress, RecoveryResult
+from icbs.recovery.result import OTHER_SAMPLES, RecoveryProgress, RecoveryResult
 from icbs.report.evaluations import Evaluator
 from icbs.report.tables import outcome_table
 from icbs.zoo import Task
@@ -128,7 +128,7 @@ def recover_live(
     console.print(outcome_table(stages))
     if task.tokenizer is not None:
         task.tokenizer.save_pretrained(folder / PRETRAINED)
-    for text in str(result).splitlines():
+    for text in (*str(result).splitlines(), OTHER_SAMPLES):
         console.print(Text(text), highlight=False, soft_wrap=True)
     kept = sum(int(mask.sum()) for mask in result.masks.values())
     summary = (

@@ -20,7 +20,7 @@ from icbs.cli.options import (
     check_followed,
     chosen_task,
 )
-from icbs.cli.prune import DEFAULTS
+from icbs.cli.prune import DEFAULTS, GROUP_DEFAULTS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,6 +85,24 @@ def search(
             rich_help_panel=METHOD,
         ),
     ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            help="Groups pruned as a whole, such as heads,neurons (see 'icbs prune --help'); the "
+            "density is then the share of groups.",
+            show_default="single weights",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="With --groups: macs, parameters or latency, whose share takes the place of the "
+            "density.",
+            show_default="none",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
     settings: Set = [],  # noqa: B006
     dashboard: Dashboard = False,
     low: Annotated[float, typer.Option(help="Lowest density.", rich_help_panel=RANGE)] = 0.01,
@@ -125,12 +143,14 @@ def search(
     """Find the lowest density that meets a target, by bisection.
 
     For example: icbs search --task garment --max-accuracy-loss 0.005, or
-    icbs search --model smollm2-135m --max-perplexity-ratio 1.1 --low 0.3
+    icbs search --model smollm2-135m --max-perplexity-ratio 1.1 --low 0.3, or
+    icbs search --task deit --max-accuracy-loss 0.01 --groups heads,neurons --budget macs --low 0.4
 
     Each run starts from the masks of its neighbour. The folder has the curve of figures, file size
     and operations against density (curve.html, .png, .md, .csv).
     """
     from icbs.cli.config_file import Settings, parse_assignments
+    from icbs.density.mask_maker import share
     from icbs.density.target import Target
     from icbs.errors import ConfigError
     from problems.suggest import did_you_mean
@@ -142,7 +162,7 @@ def search(
             f"unknown judge {judge!r}{did_you_mean(judge, JUDGES)}; choose from {', '.join(JUDGES)}"
         )
     if task == LANGUAGE:
-        config = config or DEFAULTS
+        config = config or (DEFAULTS if groups is None else GROUP_DEFAULTS)
     targets = {
         "max_loss_increase": max_loss_increase,
         "max_perplexity_ratio": max_perplexity_ratio,
@@ -151,8 +171,15 @@ def search(
     }
     Target.of(targets)
     given = parse_assignments(settings)
-    if "density" in given:
-        raise ConfigError("density is chosen by the search; give the range as --low and --high")
+    for name in ("density", "budget"):
+        if name in given:
+            raise ConfigError(
+                f"{name} is chosen by the search; give the range as --low and --high"
+                + (", and the quantity as --budget macs" if name == "budget" else "")
+            )
+    groups = given.pop("groups", None) if groups is None else groups
+    if budget is not None and groups is None:
+        raise ConfigError("--budget needs --groups, such as --groups heads,neurons")
     outer = ("recovery", "task_options")
     changes = {
         name if name.partition(".")[0] in outer else f"pruner.{name}": value
@@ -163,7 +190,10 @@ def search(
         **{f"task_options.{name}": value for name, value in language_options.items()},
         "recovery.method": recover,
         "method": method,
+        "pruner.groups": groups,
     }
+    if groups is not None:
+        flags |= {f"pruner.{name}": value for name, value in share(0.5, budget).items()}
     changes |= {name: value for name, value in flags.items() if value is not None}
     chosen = Settings.read(config, changes)
     if chosen.steps != 1:
@@ -175,11 +205,12 @@ def search(
         check_followed(chosen.method)
     _search(
         chosen,
-        set(given),
+        {*given, *(["groups"] if groups is not None else [])},
         run,
         targets,
         {
             "method": chosen.method,
+            "budget": budget,
             "low": low,
             "high": high,
             "tolerance": tolerance,
@@ -211,18 +242,27 @@ def _search(
     from icbs.cli.user_code import absolute_paths, allow_local_imports
     from icbs.density.folder import SEARCH, MakerFolder
     from icbs.density.judge import by_task
-    from icbs.density.mask_maker import MaskMaker
+    from icbs.density.mask_maker import MaskMaker, share
     from icbs.density.search import search as search_density
+    from icbs.errors import ConfigError
     from icbs.export.digests import json_digest
     from icbs.report.screen import Screen
 
     pruner = chosen.pruner
-    fields = pruner.model_dump(exclude_unset=True, exclude={"density"})
+    fields = pruner.model_dump(exclude_unset=True, exclude={"density", "budget"})
     if options["method"] != "icbs":  # settings of a file that are for iCBS
         own = MaskMaker.layerwise_settings
         fields = {name: value for name, value in fields.items() if name in own or name in given}
     allow_local_imports(pruner.solver)
-    maker = MaskMaker.of(options["method"], type(pruner).of(**fields), chosen.recovery)
+    if pruner.groups is not None and pruner.budget is not None and options["budget"] is None:
+        raise ConfigError(
+            "the settings have a budget; name the quantity that is searched: --budget macs"
+        )
+    any_share = {} if pruner.groups is None else share(0.5, options["budget"])
+    own_settings = type(pruner).of(**fields | any_share)
+    maker = MaskMaker.of(
+        options["method"], own_settings, chosen.recovery, quantity=options["budget"]
+    )
     task_options = {name: absolute_paths(value) for name, value in chosen.task_options.items()}
     if run is None:
         facts = [maker.settings, chosen.task, task_options, judge]
@@ -242,8 +282,8 @@ def _search(
             recover=chosen.recovery,
             evaluate=by_task(work) if judge == "test" else None,
             run=run,
-            config=maker.config,
             callback=show.update,
+            config=maker.config,
             **targets,
             **options,
         )

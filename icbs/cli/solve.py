@@ -89,7 +89,7 @@ def solve(
     )
     from icbs.cli.user_code import allow_local_imports
     from icbs.report.screen import Screen
-    from problems import BudgetQUBO, npz
+    from problems import BudgetQUBO, CardinalityQUBO, npz
     from problems.formats import format_name, read
     from problems.free import add_partners, original_problem
 
@@ -100,8 +100,9 @@ def solve(
     with plain_warnings(Screen(stderr=True, soft_wrap=True), logging.WARNING):
         problem = read(file, format, k=k, max_n=max_n, free=free)
         start = None if initial_state is None else read_initial_state(initial_state)
-        if free and start is not None:
-            start = add_partners(original_problem(problem).as_states(start))
+        whole = problem if isinstance(problem, CardinalityQUBO) else None  # without a budget
+        if free and whole is not None and start is not None:
+            start = add_partners(original_problem(whole).as_states(start))
         chosen = registry.create(solver, **options)
         own = start is None and not ignore_start and format_name(file, format) == "npz"
         if own and chosen.capabilities.initial_state:
@@ -115,8 +116,8 @@ def solve(
             initial_state=start,
         )
     start_energy = None if start is None else float(problem.energy(start))
-    if free:  # in the variables of the file
-        problem, solution = original_problem(problem), without_partners(solution)
+    if free and whole is not None:  # in the variables of the file
+        problem, solution = original_problem(whole), without_partners(solution)
     if output is not None:
         write_solution(solution, output, problem.labels)
     if as_json:

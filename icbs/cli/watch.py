@@ -1,4 +1,4 @@
-"""``icbs watch``: a local page that follows runs while they are pruned."""
+"""``icbs watch``: a local page that follows runs, or a comparison of solvers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def watch(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN…", help="Folders of runs, of searches, or of pruning in steps."
+            metavar="RUN…",
+            help="Folders of runs, of searches, or of pruning in steps; or that of a comparison.",
         ),
     ],
     port: Annotated[
@@ -37,7 +38,8 @@ def watch(
     """Show losses, moves, layers, times and memory of runs on a local page, while they go.
 
     Runs that a search starts later appear on it. 'icbs report RUN --html' writes the same page
-    as a file.
+    as a file. The page of a comparison of solvers ('icbs compare') has the runs done, the time
+    left, and the present standing of the solvers.
     """
     from icbs.dashboard import serve
     from icbs.report.screen import Screen

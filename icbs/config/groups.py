@@ -145,11 +145,12 @@ class StartSettings(Group):
     """Initial masks."""
 
     initial: InitialName = "magnitude"
-    """Score of the initial masks.
+    """Score of the initial masks, or a method that goes layer by layer.
 
-    ``exchange`` is not a score: layer after layer, starting at Wanda's mask, weights of an output
-    are exchanged while that lowers the error of the layer's output. Use ``wanda`` or ``exchange``
-    for language models.
+    ``exchange`` starts at Wanda's mask and exchanges weights of an output while that lowers the
+    error of the layer's output. ``sparsegpt``, ``alps`` and ``compensated-exchange`` change the
+    kept weights as well, and need ``weights``. Use ``wanda`` or ``exchange`` for language models,
+    and ``sparsegpt`` if weights may change.
     """
     trajectory: Annotated[str | None, Unit("path")] = None
     """File of a recorded training (:class:`icbs.Trajectory`), for the score ``trajectory``.
@@ -291,13 +292,15 @@ class AcceptanceSettings(Group):
 class WeightSettings(Group):
     """Weights."""
 
-    weights: Literal["fixed", "global"] = "fixed"
-    """Whether kept weights move between passes.
+    weights: Literal["fixed", "initial", "global"] = "fixed"
+    """Whether kept weights move: not at all, at the start only, or between passes too.
 
-    Under ``global`` a step of all kept weights minimises a quadratic model of the loss, so that
-    mask and weights suit each other. It is kept if the held-out loss does not increase. Biases
-    stay as they are. Choose it unless the weights must be those of the dense model;
-    ``icbs recover`` can improve the result further, and moves biases too.
+    Under ``initial`` they take the values that the ``initial`` method gives them, such as
+    ``sparsegpt``, and pruned weights return at their dense values. Under ``global`` a step of all
+    kept weights minimises a quadratic model of the loss, so that mask and weights suit each
+    other; it is kept if the held-out loss does not increase. Biases stay as they are. Choose
+    ``fixed`` if the weights must be those of the dense model; ``icbs recover`` can improve the
+    result further, and moves biases too.
     """
     weights_return: Literal["dense", "gradient"] = "dense"
     """Values at which pruned weights return when others move: their dense ones, or the best of

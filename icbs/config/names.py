@@ -11,6 +11,11 @@ from pydantic_core import CoreSchema, core_schema
 from icbs.plugins import ACCEPTANCES, CURVATURES, GROUP_SCORES, SCORES
 from problems.suggest import did_you_mean
 
+UPDATING = ("sparsegpt", "alps", "compensated-exchange")
+"""Layer-wise methods that set the initial masks and change the kept weights."""
+LAYERWISE = ("exchange", *UPDATING)
+"""Layer-wise methods, which are not scores, that set the initial masks."""
+
 
 def known_names(kind: str) -> tuple[str, ...]:
     """List the names that a setting accepts.
@@ -22,9 +27,8 @@ def known_names(kind: str) -> tuple[str, ...]:
     if kind == "selection":
         return tuple(SCORES.names())
     if kind == "initial":
-        # "exchange" is not a score but a search: exchanges of weights, layer after layer.
         # "qubo" solves the problem of all groups at the dense model.
-        return tuple(dict.fromkeys([*SCORES.names(), "exchange", *GROUP_SCORES.names(), "qubo"]))
+        return tuple(dict.fromkeys([*SCORES.names(), *LAYERWISE, *GROUP_SCORES.names(), "qubo"]))
     registry = {"curvature": CURVATURES, "acceptance": ACCEPTANCES}[kind]
     return tuple(registry.names())
 

@@ -21,6 +21,7 @@ from icbs.config.groups import (
     WeightSettings,
 )
 from icbs.config.messages import explain
+from icbs.config.names import UPDATING
 from icbs.config.old_names import translate, warn_caller
 from icbs.errors import ConfigError
 
@@ -70,6 +71,23 @@ class PrunerConfig(
             raise ValueError(
                 f"constraint {self.constraint!r} fixes the count of each {self.constraint}, and "
                 "allocation='loss' moves weights between layers; leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _initial_weights(self) -> Self:
+        updating = self.initial in UPDATING
+        if updating and self.weights == "fixed":
+            raise ValueError(
+                f"initial={self.initial!r} changes the kept weights, and weights='fixed' keeps "
+                "those of the dense model; set weights='initial' (or 'global'), or start from "
+                "another method, such as 'exchange'"
+            )
+        if self.weights == "initial" and not updating:
+            raise ValueError(
+                f"weights='initial' takes the weights of the initial method, and "
+                f"initial={self.initial!r} has none; set initial to {', '.join(UPDATING[:-1])} or "
+                f"{UPDATING[-1]}"
             )
         return self
 

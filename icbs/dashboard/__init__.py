@@ -1,4 +1,4 @@
-"""A page that follows runs while they are pruned, and the same page as a file.
+"""A page that follows runs, or a comparison of solvers, and the page of runs as a file.
 
 :func:`serve` shows it on a local port (``icbs watch``), :func:`write_page` writes a
 self-contained file (``icbs report --html``). Both only read the run folders.
@@ -55,7 +55,8 @@ def serve(
     Parameters
     ----------
     runs : sequence of path
-        Folders of runs, finished or not, of searches, or of pruning in steps.
+        Folders of runs, finished or not, of searches, or of pruning in steps; or the folder of
+        one comparison of solvers.
     port : int, optional
         Port; 0 for any free one. By default the first free one from 5006.
     interval : float, default 2
@@ -69,8 +70,10 @@ def serve(
     ------
     RunFolderError
         If a folder has no run, or is damaged; before the server starts.
+    CampaignError
+        If the folder of a comparison has no list of its runs, or is damaged.
     ConfigError
-        If the port is in use or not a valid one.
+        If the port is in use or not a valid one, or a comparison is not the only folder.
     MissingPackageError
         If Bokeh is not installed.
     """

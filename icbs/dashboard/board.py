@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from importlib.resources import files
-from typing import Any
 
-from bokeh.models import Column, InlineStyleSheet
-from bokeh.models.widgets.markups import Div
+from bokeh.models import Column
 
 from icbs.dashboard.curves import TimeChart, kept_chart, loss_chart, memory_chart, metric_chart
 from icbs.dashboard.decision_chart import CostChart, DecisionChart
 from icbs.dashboard.layer_map import LayerMap
+from icbs.dashboard.layout import div, grid
 from icbs.dashboard.summary import (
     layers_html,
     report_html,
@@ -45,7 +42,7 @@ class Board:
         self._names = names = run_names(readers)
         self._metrics = self._metric_names()
         self._versions: tuple[int, ...] | None = None
-        self._summary = _div("")
+        self._summary = div("")
         self._charts: list[TimeChart | DecisionChart | CostChart] = [
             loss_chart(readers, names),
             *(metric_chart(readers, names, metric) for metric in self._metrics),
@@ -59,15 +56,15 @@ class Board:
             LayerMap(reader, name if several else "")
             for reader, name in zip(readers, names, strict=True)
         ]
-        details = [_div(settings_html(readers, names))]
+        details = [div(settings_html(readers, names))]
         if not self._live:
-            details[:0] = [_div(report_html(r, n)) for r, n in zip(readers, names, strict=True)]
-            details += [_div(layers_html(r, n)) for r, n in zip(readers, names, strict=True)]
+            details[:0] = [div(report_html(r, n)) for r, n in zip(readers, names, strict=True)]
+            details += [div(layers_html(r, n)) for r, n in zip(readers, names, strict=True)]
         self.root.children = [
             self._summary,
-            _grid([chart.figure for chart in self._charts], "30rem"),
-            _div("<h2>Layers</h2><p class='note'>Tooltips have full names.</p>"),
-            *(_grid(layers.figures, "24rem") for layers in self._maps if layers.names),
+            grid([chart.figure for chart in self._charts], "30rem"),
+            div("<h2>Layers</h2><p class='note'>Tooltips have full names.</p>"),
+            *(grid(layers.figures, "24rem") for layers in self._maps if layers.names),
             *details,
         ]
         self.update()
@@ -98,17 +95,3 @@ class Board:
             return
         for chart in self._charts:
             chart.update()
-
-
-def _div(text: str) -> Any:
-    css = files("icbs.dashboard").joinpath("tables.css").read_text(encoding="utf-8")
-    sheets: list[Any] = [InlineStyleSheet(css=css)]
-    return Div(text=text, stylesheets=sheets, sizing_mode="stretch_width", disable_math=True)
-
-
-def _grid(figures: Sequence[Any], width: str) -> Any:
-    """Return figures in as many columns of at least a width as the page has room for."""
-    columns = f"repeat(auto-fit, minmax(min(100%, {width}), 1fr))"
-    css = f":host {{ display: grid !important; grid-template-columns: {columns}; gap: 1rem; }}"
-    sheets: list[Any] = [InlineStyleSheet(css=css)]
-    return Column(children=list(figures), stylesheets=sheets, sizing_mode="stretch_width")

@@ -19,8 +19,9 @@ from bokeh.server.server import Server
 from tornado.ioloop import PeriodicCallback
 
 from icbs.dashboard.board import Board
+from icbs.dashboard.comparison_board import ComparisonBoard
 from icbs.dashboard.page_file import page_template
-from icbs.dashboard.watched import WatchedRuns
+from icbs.dashboard.watched import WatchedComparison, WatchedRuns, watch
 from icbs.errors import ConfigError
 
 ADDRESS, FIRST_PORT, TRIES = "127.0.0.1", 5006, 100
@@ -37,7 +38,7 @@ def serve_board(
 ) -> None:
     """Serve the page of runs; see :func:`icbs.dashboard.serve`."""
     logging.getLogger("bokeh.server").setLevel(logging.ERROR)  # pages that are closed are usual
-    watched = WatchedRuns(runs)
+    watched = watch(runs)
     server = start_server(watched, port, interval)
     names = ", ".join(map(str, runs))
     say(f"watching {names} at http://{ADDRESS}:{server.port} (Ctrl-C ends it)")
@@ -49,20 +50,21 @@ def serve_board(
     def look() -> None:
         if parent is not None and not psutil.pid_exists(parent):
             server.io_loop.stop()
-        for reader in watched.readers:
-            if not (reader.path / "config.yaml").exists() and reader.path not in reported:
-                reported.add(reader.path)
-                say(f"the folder {reader.path} was deleted; the page keeps what was read before")
+        for folder in set(watched.deleted) - reported:
+            reported.add(folder)
+            say(f"the folder {folder} was deleted; the page keeps what was read before")
 
-    watch = PeriodicCallback(look, 1000 * interval)
-    watch.start()
+    timer = PeriodicCallback(look, 1000 * interval)
+    timer.start()
     with suppress(KeyboardInterrupt):
         server.run_until_shutdown()
-    watch.stop()
+    timer.stop()
 
 
-def start_server(runs: WatchedRuns, port: int | None, interval: float) -> Server:
-    """Start a server for runs, whose readers all its pages share.
+def start_server(
+    watched: WatchedRuns | WatchedComparison, port: int | None, interval: float
+) -> Server:
+    """Start a server for runs or a comparison, whose readers all its pages share.
 
     Raises
     ------
@@ -71,10 +73,10 @@ def start_server(runs: WatchedRuns, port: int | None, interval: float) -> Server
     """
 
     def fill(document: Document) -> None:
-        board = Board(runs, live=True)
-        document.title = runs.heading
+        board = _board(watched)
+        document.title = watched.heading
         document.template = page_template()  # type: ignore[assignment]  # a str is allowed too
-        document.template_variables.update(heading=runs.heading, alone=False)
+        document.template_variables.update(heading=watched.heading, alone=False)
         document.add_root(board.root)
         document.add_periodic_callback(board.update, round(1000 * interval))
 
@@ -89,6 +91,12 @@ def start_server(runs: WatchedRuns, port: int | None, interval: float) -> Server
         f"the ports {FIRST_PORT} to {FIRST_PORT + TRIES - 1} are in use; use --port 0 for any "
         "free one"
     )
+
+
+def _board(watched: WatchedRuns | WatchedComparison) -> Board | ComparisonBoard:
+    if isinstance(watched, WatchedComparison):
+        return ComparisonBoard(watched.standing)
+    return Board(watched, live=True)
 
 
 def _bind(application: Application, port: int) -> Server:

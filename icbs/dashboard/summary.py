@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
 from icbs.config import brief
+from icbs.dashboard.layout import render
 from icbs.dashboard.reader import RunReader
 from icbs.dashboard.watched import short_names
 from icbs.density.target import Target
@@ -35,7 +35,7 @@ def summary_html(readers: Sequence[RunReader], names: Sequence[str], note: str =
     """
     columns = [facts(reader) for reader in readers]
     rows = list(dict.fromkeys(fact for column in columns for fact in column))
-    return _render(
+    return render(
         "summary.html.j2",
         names=names,
         rows=[(fact, [column.get(fact, "") for column in columns]) for fact in rows],
@@ -55,20 +55,20 @@ def settings_html(readers: Sequence[RunReader], names: Sequence[str]) -> str:
     differing = [name for name in every if len({column.get(name) for column in columns}) > 1]
     order = differing + [name for name in every if name not in differing]
     rows = [(name, [column.get(name, "") for column in columns]) for name in order]
-    return _render("details.html.j2", title="Settings", heads=["setting", *names], rows=rows)
+    return render("details.html.j2", title="Settings", heads=["setting", *names], rows=rows)
 
 
 def report_html(reader: RunReader, name: str) -> str:
     """Return the lines of ``icbs report``, and the comparison with the true optimum, as HTML."""
     run = Overview.of(reader.path)
-    html = _render("notes.html.j2", notes=[str(line) for line in run_facts(run)])
+    html = render("notes.html.j2", notes=[str(line) for line in run_facts(run)])
     if run.optimum is None:
         return html
     columns = optimum_columns(run.optimum)
     rows = [(row[0], list(row[1:])) for row in zip(*columns.values(), strict=True)]
     title = f"Comparison with the true optimum of {name}"
-    html += _render("details.html.j2", title=title, heads=list(columns), rows=rows)
-    return html + _render("notes.html.j2", notes=optimum_lines(run.optimum))
+    html += render("details.html.j2", title=title, heads=list(columns), rows=rows)
+    return html + render("notes.html.j2", notes=optimum_lines(run.optimum))
 
 
 def layers_html(reader: RunReader, name: str) -> str:
@@ -86,7 +86,7 @@ def layers_html(reader: RunReader, name: str) -> str:
             ]
         rows.append((layer, shown + [""] * (5 - len(shown))))
     heads = ["layer", "density", "blocks kept", "weights moved", "predicted", "actual"]
-    return _render(
+    return render(
         "details.html.j2", title=f"Layers of {name} ({len(rows)})", heads=heads, rows=rows
     )
 
@@ -171,12 +171,3 @@ def _alert(reader: RunReader) -> str:
 
 def _flat(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, brief(value)) for name, value in settings.items()]
-
-
-def _render(template: str, **content: Any) -> str:
-    from jinja2 import Environment
-
-    # Names of runs and layers come from files, so everything is escaped.
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    source = files("icbs.dashboard").joinpath(template).read_text(encoding="utf-8")
-    return environment.from_string(source).render(**content)

@@ -1,4 +1,4 @@
-"""The runs that a dashboard shows, among them those that a search has not started yet."""
+"""Folders of a dashboard: runs, among them those that start later, or a comparison."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from icbs.dashboard.comparison_reader import ComparisonReader, is_comparison
 from icbs.dashboard.reader import RunReader
 from icbs.density.folder import runs_within
-from icbs.errors import RunFolderError
+from icbs.errors import ConfigError, RunFolderError
+from icbs.run.locked_folder import CONFIG
 
 
 class WatchedRuns:
@@ -36,6 +38,12 @@ class WatchedRuns:
         names = ", ".join(short_names(self.paths))
         return f"iCBS run{'s' * (len(self.readers) > 1)} {names}"
 
+    @property
+    def deleted(self) -> list[Path]:
+        """Folders of runs that were deleted while they were watched."""
+        folders = [reader.path for reader in self.readers]
+        return [folder for folder in folders if not (folder / CONFIG).exists()]
+
     def look(self) -> None:
         """Add the runs that have started since the last call."""
         known = {reader.path for reader in self.readers}
@@ -44,6 +52,55 @@ class WatchedRuns:
                 if run not in known:
                     with suppress(RunFolderError):  # deleted in between
                         self.readers.append(RunReader(run))
+
+
+class WatchedComparison:
+    """A comparison of solvers.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    CampaignError
+        If the list of its runs is missing or damaged.
+    MissingBackendError
+        If pandas is not installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from icbs.dashboard.standing import Standing
+
+        self.reader = ComparisonReader(path)
+        self.standing = Standing(self.reader)
+        self.heading = f"Comparison of solvers {path.resolve().name}"
+        """Heading of the page."""
+
+    @property
+    def deleted(self) -> list[Path]:
+        """The folder if it was deleted while it was watched."""
+        return [] if is_comparison(self.reader.path) else [self.reader.path]
+
+
+def watch(paths: Sequence[Path]) -> WatchedRuns | WatchedComparison:
+    """Return the runs, or the comparison, of some folders.
+
+    Raises
+    ------
+    RunFolderError, CampaignError
+        If a folder has no run, or is damaged.
+    ConfigError
+        If a comparison is not the only folder.
+    """
+    compared = [path for path in paths if is_comparison(path)]
+    if not compared:
+        return WatchedRuns(paths)
+    if len(paths) > 1:
+        raise ConfigError(
+            f"{compared[0]} is a comparison of solvers, which has a page of its own; watch it alone"
+        )
+    return WatchedComparison(compared[0])
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:

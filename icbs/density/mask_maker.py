@@ -32,6 +32,11 @@ MODEL = "compressed.safetensors"
 """The pruned, and recovered, model of a folder: the last file that is written."""
 
 
+def share(density: float, quantity: str | None = None) -> dict[str, Any]:
+    """Return the setting that asks for a density, or for a share of a quantity."""
+    return {"density": density} if quantity is None else {"budget": {quantity: density}}
+
+
 @dataclass(frozen=True)
 class Made:
     """Masks of one density; the model has the pruned, and recovered, weights."""
@@ -58,6 +63,9 @@ class MaskMaker:
     recovery: RecoveryConfig | None = None
     solver: Any = None
     """Instance of a solver, for iCBS."""
+    quantity: str | None = None
+    """Quantity of a budget of groups, ``macs``, ``parameters`` or ``latency``, whose share takes
+    the place of the density."""
     layerwise_settings: ClassVar[tuple[str, ...]] = (
         "density", "densities", "include", "exclude", "compare", "constraint",
     )  # fmt: skip
@@ -70,8 +78,11 @@ class MaskMaker:
         config: PrunerConfig,
         recovery: str | RecoveryConfig | None = None,
         solver: Any = None,
+        quantity: str | None = None,
     ) -> MaskMaker:
         """Check the method and its settings before any work.
+
+        The density, or the budget, of ``config`` has no effect.
 
         Raises
         ------
@@ -86,10 +97,15 @@ class MaskMaker:
                 f"constraint {config.pattern} fixes the density at {config.pattern.density:g}; "
                 "leave it out where several densities are tried"
             )
-        if getattr(config, "budget", None) is not None:
+        if config.budget is not None and quantity is None:
             raise ConfigError(
                 "a budget takes the place of the density; leave it out where several densities "
-                "are tried"
+                "are tried, or let a search try budgets: budget='macs', without a share"
+            )
+        if method != ICBS and config.groups is not None:
+            raise ConfigError(
+                f"method={method!r} prunes single weights, and groups are pruned by method='icbs'; "
+                "leave groups out, or the method"
             )
         if method == ICBS:
             Pruner(config, solver=solver)
@@ -105,7 +121,14 @@ class MaskMaker:
             recovery = RecoveryConfig.of(method=recovery)
         if recovery is not None and recovery.method != AUTO:
             make_method(RECOVERIES.check(recovery.method), recovery.options)
-        return cls(method, config, recovery, solver)
+        return cls(method, config, recovery, solver, quantity)
+
+    @property
+    def share_of(self) -> str:
+        """Total that a density is a share of."""
+        if self.quantity is not None:
+            return {"macs": "the model's MACs"}.get(self.quantity, f"the model's {self.quantity}")
+        return "the weights" if self.config.groups is None else "the groups"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -118,13 +141,16 @@ class MaskMaker:
         }
 
     def at(self, density: float) -> PrunerConfig:
-        """Return the settings for a density.
+        """Return the settings for a density, or for a share of the quantity.
 
         Raises
         ------
         ConfigError
         """
-        return PrunerConfig.of(**self.config.model_dump(exclude_unset=True) | {"density": density})
+        return PrunerConfig.of(
+            **self.config.model_dump(exclude_unset=True, exclude={"density", "budget"})
+            | share(density, self.quantity)
+        )
 
     def make(
         self,

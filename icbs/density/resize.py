@@ -1,4 +1,4 @@
-"""Masks of one density from those of another: pruned further, or grown."""
+"""Masks of one density from those of another: pruned further, or grown; also of groups."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from torch import Tensor, nn
 from icbs.config import PrunerConfig
 from icbs.data.pytree import call
 from icbs.data.samples import Samples
+from icbs.groups.density import best_state
+from icbs.groups.finding import prepare_groups
 from icbs.layerwise.moments import input_moments
 from icbs.layerwise.sweep import pieces_of
 from icbs.model.finding import density_of, find_layers
 from icbs.model.layer import Layer
 from icbs.selection.allocation import threshold
 from icbs.selection.scores import initial_mask
+
+_KEPT = 1e9
+"""Factor of the ranks of kept groups, above that of all costs of a group."""
 
 
 @torch.no_grad()
@@ -54,8 +59,12 @@ def _runner(model: nn.Module, piece: Samples) -> Callable[[], object]:
 def sampled_norms(model: nn.Module, config: PrunerConfig, samples: Samples) -> dict[str, Tensor]:
     """Return :func:`input_norms` for the layers and the number of samples of ``config``."""
     layers = find_layers(model, config)
-    few = samples[: config.samples_of(len(samples))]
-    return input_norms(model, layers, pieces_of(few, None, layers[0].dense.device))
+    pieces = pieces_of(_few(samples, config), None, layers[0].dense.device)
+    return input_norms(model, layers, pieces)
+
+
+def _few(samples: Samples, config: PrunerConfig) -> Samples:
+    return samples[: config.samples_of(len(samples))]
 
 
 def resize_masks(
@@ -114,3 +123,44 @@ def _rank(layer: Layer, mask: Tensor, norms: Tensor) -> Tensor:
 def _relative(rank: Tensor) -> np.ndarray:
     """Ranks as shares of the layer, comparable between layers, in single precision."""
     return (rank / rank.numel()).flatten().float().cpu().numpy()
+
+
+def resize_groups(
+    model: nn.Module, masks: Mapping[str, Tensor], config: PrunerConfig, samples: Samples
+) -> dict[str, Tensor]:
+    """Return masks of groups of the density or budget of ``config``, from given masks of groups.
+
+    As :func:`resize_masks`, with the sum of the squared scores of a group's weights as its score.
+    The number of kept groups follows the density and the floors; under a budget groups come in the
+    order of their rank for their cost.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The dense model, in evaluation mode.
+    masks : mapping of str to Tensor of bool
+        Layer name → mask, True where kept, that prunes whole groups.
+    config : PrunerConfig
+        With ``groups``.
+    samples : Samples
+        For the norms of the layers' inputs.
+    """
+    grouping = prepare_groups(model, samples, config)
+    pieces = pieces_of(_few(samples, config), None, grouping.layers[0].dense.device)
+    norms = input_norms(model, grouping.layers, pieces)
+    gates = grouping.gates
+    squares = []
+    for part in gates.parts:
+        scores = part.weights.double() * norms[part.layer.name].flatten()[part.index].double()
+        squares.append(scores.square())
+    state = grouping.state_of(masks)
+    rank = np.empty(grouping.count)
+    rank[np.argsort(gates.total(squares), kind="stable")] = np.arange(1, grouping.count + 1)
+    try:
+        grouping.close(best_state(grouping, np.where(state == 0, _KEPT * rank, rank), config))
+        return {
+            layer.name: layer.kind.shaped(~layer.pruned.view(layer.shape)).clone()
+            for layer in grouping.layers
+        }
+    finally:  # the model is dense again
+        grouping.close(np.zeros_like(state))

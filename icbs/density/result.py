@@ -87,6 +87,8 @@ class Curve:
     dense_macs: int
     points: Sequence[Point]
     """In decreasing order of density."""
+    share_of: str = "the weights"
+    """Total that a density is a share of."""
 
     def spell(self, point: Point) -> str:
         """Format the value of a point with its interval."""
@@ -163,6 +165,8 @@ class SearchResult:
             f"density {self.density:g} meets the target {curve.target}: {curve.target.kind.words} "
             f"{curve.spell(point)}, {byte_size(point.size)} compressed, {point.macs:,} MACs"
         ]
+        if curve.share_of != "the weights":
+            lines.append(f"density is here the share of {curve.share_of} that is kept")
         if point.verdict == "unknown":
             lines.append("the uncertainty is not known: the figures have no standard errors")
         elif self.lowest_certain == self.density:

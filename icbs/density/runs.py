@@ -26,7 +26,7 @@ from icbs.density.folder import (
 )
 from icbs.density.judge import Judge, Measurement, as_batches
 from icbs.density.mask_maker import ICBS, MODEL, MaskMaker
-from icbs.density.resize import resize_masks, sampled_norms
+from icbs.density.resize import resize_groups, resize_masks, sampled_norms
 from icbs.density.result import Curve, Point, SearchResult
 from icbs.density.table import write_answer, write_result, write_tables
 from icbs.density.target import Target
@@ -111,7 +111,7 @@ class Search:
         words = self.maker.method + ("" if recovery is None else f", recovery {recovery.method}")
         return Curve(
             self.target, self.judge.about, self.confidence, words, self.dense.figures, self.size,
-            self.macs, self.points,
+            self.macs, self.points, self.maker.share_of,
         )  # fmt: skip
 
     def run(self) -> SearchResult:
@@ -228,7 +228,7 @@ class Search:
 
     def _neighbour(self, density: float) -> float | None:
         """Return the nearest density tried, for a method that starts from masks."""
-        if self.maker.method != ICBS or getattr(self.maker.config, "groups", None):
+        if self.maker.method != ICBS:
             return None
         tried = [point.density for point in self.points if point.density != density]
         return min(tried, key=lambda other: abs(math.log(other / density)), default=None)
@@ -236,6 +236,8 @@ class Search:
     def _start(self, near: float, config: PrunerConfig) -> dict[str, Tensor]:
         """Return the masks of a neighbour at the density of ``config``."""
         _, masks = load_compressed(density_folder(self.folder.path, near) / MODEL)
+        if config.groups is not None:
+            return resize_groups(self.model, masks, config, self.samples)
         if self._norms is None:
             self._norms = sampled_norms(self.model, config, self.samples)
         return resize_masks(self.model, masks, config, self._norms)

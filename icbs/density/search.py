@@ -18,11 +18,12 @@ from icbs.data.samples import Samples, read_samples
 from icbs.density.bisection import rounded
 from icbs.density.folder import SEARCH, MakerFolder
 from icbs.density.judge import Evaluate, Judge, by_function, by_samples, held_out_split
-from icbs.density.mask_maker import ICBS, MaskMaker
+from icbs.density.mask_maker import ICBS, MaskMaker, share
 from icbs.density.result import SearchResult
 from icbs.density.runs import Search, SearchProgress
 from icbs.density.target import Target
 from icbs.errors import ConfigError
+from icbs.groups.finding import prepare_groups
 from icbs.model.finding import find_layers
 from icbs.model.modes import evaluation_mode
 from icbs.recovery.config import RecoveryConfig
@@ -43,6 +44,7 @@ def search(
     min_accuracy: float | None = None,
     max_accuracy_loss: float | None = None,
     method: str = ICBS,
+    budget: str | None = None,
     recover: str | RecoveryConfig | None = None,
     heldout: Iterable[Any] | None = None,
     evaluate: Evaluate | Judge | None = None,
@@ -60,7 +62,9 @@ def search(
     """Find the lowest density that meets a target, by bisection on a logarithmic scale.
 
     Each run of iCBS starts from the masks of its neighbour: of the nearest density tried, pruned
-    further or grown by Wanda's score (:func:`icbs.density.resize.resize_masks`). Other methods
+    further or grown by Wanda's score (:func:`icbs.density.resize.resize_masks`). With ``groups``
+    among the settings, the density is the share of groups that is kept, or with ``budget`` that
+    of a quantity, and whole groups are pruned and grown by the sum of their scores. Other methods
     compute each mask from the dense weights. The judge's samples are never used for pruning or
     recovery: the result of ``evaluate``, ``heldout``, or a fifth of ``batches``, which is then held
     out.
@@ -83,6 +87,9 @@ def search(
     method : str
         ``icbs``, or a method of :func:`icbs.layerwise.prune_layerwise`: ``magnitude``,
         ``wanda``, ``exchange``, ``sparsegpt``, ``alps``.
+    budget : str, optional
+        With ``groups``: ``macs``, ``parameters`` or ``latency``, whose share takes the place of
+        the density in the range, the steps and the answer.
     recover : str or RecoveryConfig, optional
         Recovery after each run: a method of :func:`icbs.recover`, or settings.
     heldout : iterable of (inputs, targets), optional
@@ -102,7 +109,7 @@ def search(
         Folder with a run for each density, and the curve. An interrupted search is continued by
         the same call; a call with another target or range uses the runs that are there.
     config : PrunerConfig, optional
-        All settings at once.
+        All settings at once; with groups, its density or budget has no effect.
     solver : optional
         Solver of iCBS; see :class:`icbs.Pruner`.
     callback : callable, optional
@@ -137,8 +144,8 @@ def search(
         }
     )
     _check_range(low, high, tolerance, confidence)
-    chosen = _settings(config, settings)
-    maker = MaskMaker.of(method, chosen, recover, solver)
+    chosen = _settings(config, settings, budget)
+    maker = MaskMaker.of(method, chosen, recover, solver, budget)
     if heldout is not None and evaluate is not None:
         raise ConfigError("heldout and evaluate both judge the models; leave one of them out")
     with ExitStack() as stack:
@@ -146,9 +153,12 @@ def search(
         folder = MakerFolder(path, SEARCH)
         folder.check()
         plain = stack.enter_context(evaluation_mode(model))
-        for density in (low, high):
-            find_layers(plain, maker.at(density))  # each layer must have kept and pruned weights
         samples = read_samples(batches, MAX_SAMPLES)
+        for density in (low, high):  # each layer, or group, must have kept and pruned weights
+            if chosen.groups is None:
+                find_layers(plain, maker.at(density))
+            else:
+                prepare_groups(plain, samples, maker.at(density))
         judge, samples, tested = _judge(plain, samples, loss, heldout, evaluate, chosen.seed)
         dense = judge.measure(plain)
         target.check_dense(dense)
@@ -172,14 +182,26 @@ def _check_range(low: float, high: float, tolerance: float, confidence: float) -
         raise ConfigError(f"confidence = {confidence:g}: must be at least 0.5 and below 1")
 
 
-def _settings(config: PrunerConfig | None, settings: dict[str, Any]) -> PrunerConfig:
-    given = ({} if config is None else config.model_dump(exclude_unset=True)) | settings
+def _settings(
+    config: PrunerConfig | None, settings: dict[str, Any], budget: str | None
+) -> PrunerConfig:
+    given = {} if config is None else config.model_dump(exclude_unset=True)
+    if given.get("groups") is not None:  # a configuration of groups must have one of these
+        given = {name: value for name, value in given.items() if name not in ("density", "budget")}
+    given |= settings
     if "density" in given:
         raise ConfigError(
             f"density = {given['density']}: the search chooses it; leave it out, and give the "
             "range as low and high"
         )
-    return PrunerConfig.of(**given)
+    if budget is not None and given.get("groups") is None:
+        raise ConfigError(
+            f"budget={budget!r} needs groups of weights; add groups, such as "
+            "groups='heads,neurons', or leave it out"
+        )
+    # Groups have no default density; any share serves for the checks.
+    any_share = {} if given.get("groups") is None else share(0.5, budget)
+    return PrunerConfig.of(**given | any_share)
 
 
 def _judge(

@@ -39,6 +39,8 @@ class Coverage:
     adapters."""
     adapters: int = 0
     """Number of parameters of :attr:`left_dense` that belong to adapters."""
+    stacks: dict[str, int] = field(default_factory=dict)
+    """The part of :attr:`unsupported` with several matrices in a parameter, by their number."""
 
     @classmethod
     def of(cls, model: nn.Module, layers: Sequence[Layer]) -> Coverage:
@@ -46,6 +48,7 @@ class Coverage:
         own = {id(layer.module.weight) for layer in layers}
         modules, adapters = dict(model.named_modules()), adapters_in(model)
         left, unsupported, adapter_count = {}, set(), 0
+        stacks = {}
         for name, parameter in model.named_parameters():
             if id(parameter) in own or isinstance(parameter, nn.parameter.UninitializedParameter):
                 continue
@@ -57,10 +60,22 @@ class Coverage:
                 adapter_count += 1
             elif not _left_by_choice(module):
                 unsupported.add(name)
+                own_type = not type(module).__module__.startswith("torch.")  # no kernels
+                if own_type and parameter.ndim == 3 and min(parameter.shape) > 1:
+                    stacks[name] = len(parameter)
         ranked = dict(sorted(left.items(), key=lambda item: -item[1]))
         pruned = sum(layer.size for layer in layers)
         sizes = {name: size for name, size in ranked.items() if name in unsupported}
-        return cls(pruned, ranked, sizes, adapter_count)
+        return cls(pruned, ranked, sizes, adapter_count, stacks)
+
+    def reason(self, name: str) -> str:
+        """Return why a parameter is left dense; empty if that is a choice."""
+        if name in self.stacks:
+            return (
+                f"{self.stacks[name]} matrices in one parameter, such as experts, which are not "
+                "called as layers; to prune them, give each its own nn.Linear"
+            )
+        return "of an unsupported type" if name in self.unsupported else ""
 
     def density(self, kept: int) -> float:
         """Return the share of all matrix weights kept if ``kept`` of the pruned layers' are."""
@@ -100,13 +115,18 @@ class Coverage:
             kept = sum(layer.num_keep for layer in layers)
             warnings.warn(
                 f"{share:.0%} of the weights are in layers of unsupported types and stay dense: "
-                f"{listed(self.unsupported)}; the density applies to the other layers, and over "
-                f"all matrix weights it is {self.density(kept):.3f}",
+                f"{listed(self.unsupported)}{self._on_stacks()}; the density applies to the "
+                f"other layers, and over all matrix weights it is {self.density(kept):.3f}",
                 DensityWarning,
                 stacklevel=4,
             )
         _warn_of_default_density(layers, config)
         _report_zeros(layers)
+
+    def _on_stacks(self) -> str:
+        """Explain the first stack of matrices, for a warning."""
+        name = next((name for name in self.unsupported if name in self.stacks), "")
+        return f" ({name}: {self.reason(name)})" if name else ""
 
 
 def _left_by_choice(module: nn.Module) -> bool:

@@ -37,7 +37,7 @@ def weight_update(settings: WeightSettings) -> WeightUpdate | None:
     ConfigError
         If there are several processes.
     """
-    if settings.weights == "fixed":
+    if settings.weights != "global":
         return None
     if parallel.active():
         raise ConfigError(

@@ -11,7 +11,7 @@ from torch import Tensor
 from icbs.config.constants import MOVING_CALLS, MOVING_COLUMNS
 from icbs.config.fields import Count, Unit
 from icbs.config.groups import Group
-from icbs.recovery.levenberg_marquardt import FIRST, Problem, Search
+from icbs.recovery.levenberg_marquardt import FIRST, Problem, Search, samples_of_rows
 from icbs.recovery.memory import memory_limit
 from icbs.recovery.method import Method, Step
 from icbs.recovery.subject import Subject
@@ -88,9 +88,10 @@ class GlobalStep(Method):
         """Bytes of the matrix of rows, of directions and copies, and of stored calls."""
         wide = max(4, subject.layers[0].dense.element_size())
         weights = sum(layer.size for layer in subject.layers)
-        columns = wide * self.settings.rows * min(self.settings.columns, weights)
-        calls = calls_within(memory_limit(subject))
-        return 32 * self.settings.rows**2 + 8 * wide * weights + columns + calls
+        count, rows = samples_of_rows(subject.samples, self.settings)
+        columns = wide * rows * min(self.settings.columns, weights)
+        calls = min(calls_within(memory_limit(subject)), count * subject.call_bytes)
+        return 32 * rows**2 + 8 * wide * weights + columns + calls
 
     def state(self) -> dict[str, Tensor]:
         """Return the last λ."""

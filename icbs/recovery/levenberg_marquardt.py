@@ -81,9 +81,7 @@ class Problem:
         data = pool[epoch_order(len(pool), number * count, count, self.seed)]
         whole = self._rows(data, self.teacher, None)
         gradient = whole.mean()
-        counted = counted_positions(data)
-        each = 1 if counted is None else math.ceil(counted.shape[1] / settings.positions)
-        few, teacher = data[: max(1, settings.rows // each)], self.teacher
+        few, teacher = data[: samples_of_rows(data, settings)[0]], self.teacher
         if settings.curvature == "monte-carlo":
             few, teacher = self.drawn(few, generator), None
         rows = self._rows(few, teacher, settings.positions)
@@ -294,3 +292,11 @@ class Search:
             layer.kind.weight.copy_(layer.kind.shaped(weight))
             if bias is not None:
                 layer.kind.module.bias.copy_(bias)
+
+
+def samples_of_rows(samples: Samples, settings: GlobalSettings) -> tuple[int, int]:
+    """Return the number of samples that the rows of the curvature are from, and of these rows."""
+    counted = counted_positions(samples)
+    each = 1 if counted is None else math.ceil(counted.shape[1] / settings.positions)
+    count = min(len(samples), max(1, settings.rows // each))
+    return count, count * each

@@ -105,17 +105,18 @@ def make_plan(subject: Subject, methods: Sequence[Method]) -> Plan:
 
 
 @torch.no_grad()
-def largest_input(model: nn.Module, layers: Sequence[Layer], one: Samples) -> int:
-    """Return the bytes of the largest input of a layer for one sample."""
-    largest = 0
+def call_bytes(model: nn.Module, layers: Sequence[Layer], one: Samples) -> int:
+    """Return the bytes of the inputs and outputs of all layers for one sample."""
+    total = 0
 
-    def before(name: str, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-        nonlocal largest
-        largest = max(largest, first_argument(args, named).nbytes)
+    def after(name: str, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        nonlocal total
+        given = first_argument(args, named)
+        total += sum(tensor.nbytes for tensor in tensors((given, output)))
 
-    with watch_calls({layer.name: layer.module for layer in layers}, before=before):
+    with watch_calls({layer.name: layer.module for layer in layers}, after=after):
         call(model, one.inputs)
-    return largest
+    return total
 
 
 def memory_limit(subject: Subject) -> int:

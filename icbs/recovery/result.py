@@ -134,6 +134,13 @@ class RecoverySummary(Header):
     """Digests of the model's files, by path within the folder."""
 
 
+OTHER_SAMPLES = (
+    "the losses of a recovery are of other held-out samples than those of its run, so the same "
+    "weights have two"
+)
+"""Sentence where the losses of a run and of its recovery are shown."""
+
+
 def describe(summary: dict[str, Any]) -> list[str]:
     """Return lines on the losses and the method of a recovery."""
     lines = []

@@ -29,7 +29,7 @@ from icbs.recovery.masked_layers import (
     is_pruned,
     masked_layers,
 )
-from icbs.recovery.memory import Plan, batch_of, largest_input
+from icbs.recovery.memory import Plan, batch_of, call_bytes
 
 _FEW = 4
 """Samples for the checks of the loss and of the layers."""
@@ -56,8 +56,8 @@ class Subject:
     config: RecoveryConfig
     uneven: frozenset[str] = frozenset()
     """Layers that get only some samples or positions, such as experts behind a router."""
-    input_bytes: int = 0
-    """Bytes of one sample in the largest input of a layer."""
+    call_bytes: int = 0
+    """Bytes of one sample in the inputs and outputs of all layers."""
     plan: Plan = field(default_factory=Plan)
     """Batch sizes that keep the recovery within its memory limit."""
 
@@ -123,7 +123,7 @@ class Subject:
             held,
             config,
             frozenset(found.uneven),
-            input_bytes=largest_input(model, layers, singles[0]),
+            call_bytes=call_bytes(model, layers, singles[0]),
         )
 
     @property

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from icbs.formatting import counted, duration, label, metrics, significant, spell
+from icbs.recovery.result import OTHER_SAMPLES
 from icbs.report.decisions import Decision
 from icbs.report.layers import LayerFigures, by_depth, by_kind
 from icbs.report.overview import Overview
@@ -112,7 +113,7 @@ def facts(run: Overview) -> list[str]:
     if run.density:
         lines.append(run.density)
     if run.recovery:
-        lines += [f"recovery: {line}" for line in run.recovery]
+        lines += [f"recovery: {line}" for line in (*run.recovery, OTHER_SAMPLES)]
     return lines
 
 

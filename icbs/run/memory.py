@@ -196,7 +196,7 @@ def make_plan(
         "gradients and scores": 2 * wide * weights,
         "shared by the samples": found.shared,
     }
-    if config.weights != "fixed":  # rows, calls, and copies and directions of the weights
+    if config.weights == "global":  # rows, calls, and copies and directions of the weights
         count = config.curvature_samples
         rows = 32 * count**2 + wide * count * min(MOVING_COLUMNS, weights)
         calls = min(MOVING_CALLS, count * found.held)

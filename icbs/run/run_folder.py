@@ -163,7 +163,7 @@ class RunFolder(LockedFolder):
             return PrunerConfig.of(**present)
         except (FileNotFoundError, NotADirectoryError):
             raise RunFolderError(
-                f"{self.path} has no run (no config.yaml){_runs_within(self.path)}"
+                f"{self.path} has no run (no config.yaml){_instead(self.path)}"
             ) from None
         except ConfigError as error:
             raise RunFolderError(
@@ -416,8 +416,15 @@ class RunFolder(LockedFolder):
             )
 
 
-def _runs_within(folder: Path) -> str:
-    """Name the runs of a density search, or of pruning in steps, for a message."""
+def _instead(folder: Path) -> str:
+    """Name the comparison, or the runs of a search or of pruning in steps, for a message."""
+    from solvers.comparison.journal import MANIFEST as COMPARISON
+
+    if (folder / COMPARISON).exists():
+        return (
+            "; it is a comparison of solvers: open its report.html, or use 'icbs watch' while it "
+            "lasts"
+        )
     found = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
     if not found:
         return ""

@@ -7,6 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -14,10 +15,11 @@ from torch import Tensor
 from icbs import streams
 from icbs.config import PrunerConfig
 from icbs.config.constraints import Pattern
+from icbs.config.names import LAYERWISE, UPDATING
 from icbs.data.samples import epoch_order
 from icbs.errors import BlockSizeWarning, DataError, LayerError
 from icbs.groups.start import check_state, start_groups
-from icbs.layerwise.sweep import pieces_of, sweep
+from icbs.layerwise.sweep import Method, pieces_of, sweep
 from icbs.model.layer import Layer
 from icbs.model.plain import check_mask
 from icbs.run.context import RunContext
@@ -27,6 +29,8 @@ from icbs.selection.block_selection import Tabu
 from icbs.selection.scores import check_layers, initial_mask, make_score, movable
 
 log = logging.getLogger("icbs")
+FITTED_SAMPLES = 4096
+"""Samples to which an initial method fits weights, if a pass has fewer."""
 _LOG_EVERY = 20.0
 """Seconds between two progress lines of the start in the log."""
 
@@ -75,10 +79,10 @@ def _start_weights(
     """Set the initial masks of single weights; return the samples used, and the tabu lists."""
     config = context.config
     scores, samples_seen = None, 0
-    exchanges = masks is None and config.initial == "exchange"
-    scored = masks is None and not (exchanges and config.allocation == "uniform")
+    by_layers = masks is None and config.initial in LAYERWISE
+    scored = masks is None and not (by_layers and config.allocation == "uniform")
     if scored or config.paper.fix_prune or config.paper.fix_keep:
-        name = "wanda" if config.initial == "exchange" else config.initial
+        name = "wanda" if config.initial in LAYERWISE else config.initial
         score_of = make_score(name, config)
         check_layers(score_of, context.layers)
         pass_info = context.take_pass(generator)
@@ -86,9 +90,9 @@ def _start_weights(
         scores = {layer.name: score_of(layer, pass_info, generator) for layer in context.layers}
         if masks is None and config.allocation != "uniform":
             share_out(context.layers, scores, config)
-    if exchanges:
-        masks = _exchanged(context, samples_seen)
-        samples_seen += context.num_samples
+    if by_layers:
+        masks, count = _layer_by_layer(context, samples_seen)
+        samples_seen += count
     tabus = {}
     for layer in context.layers:
         free = torch.ones_like(layer.pruned)
@@ -105,10 +109,16 @@ def _start_weights(
     return samples_seen, tabus
 
 
-def _exchanged(context: RunContext, samples_seen: int) -> dict[str, Tensor]:
-    """Masks by exchanges from Wanda's masks, on as many samples as a pass has."""
+def _layer_by_layer(context: RunContext, samples_seen: int) -> tuple[dict[str, Tensor], int]:
+    """Return masks of a layer-wise method, and the samples used; set the weights that it changes.
+
+    Weights are fitted to the samples, and need more of them than masks.
+    """
     config = context.config
-    order = epoch_order(len(context.pool), samples_seen, context.num_samples, config.seed)
+    updating = config.initial in UPDATING
+    count = max(context.num_samples, FITTED_SAMPLES if updating else 0)
+    count = min(count, len(context.pool))
+    order = epoch_order(len(context.pool), samples_seen, count, config.seed)
     device = context.layers[0].dense.device
     pieces = pieces_of(context.pool[order], context.plan.batch_size, device)
     began = last_logged = math.nan
@@ -122,8 +132,13 @@ def _exchanged(context: RunContext, samples_seen: int) -> dict[str, Tensor]:
             last_logged, left = now, (now - began) * (layers - done) / (done - 1)
             log.info("the start: %d of %d layers, %.0f s left", done, layers, left)
 
-    sweep(context.model, context.layers, pieces, "exchange", config, callback=report)
-    return {layer.name: layer.mask for layer in context.layers}
+    method = cast("Method", config.initial)
+    sweep(context.model, context.layers, pieces, method, config, callback=report)
+    if updating:
+        for layer in context.layers:
+            pruned = layer.pruned.view(layer.shape)
+            layer.replace_weights(torch.where(pruned, layer.original, layer.weight))
+    return {layer.name: layer.mask for layer in context.layers}, count
 
 
 def _check_block_size(layer: Layer, free: Tensor, config: PrunerConfig) -> None:

@@ -35,6 +35,7 @@ from typing import Any
 from problems.budget import BudgetQUBO
 from problems.errors import FormatError
 from problems.formats import bqm_file, bqm_json, coo, cqm_file, lp, mps, ommx, qplib
+from problems.formats.terms import BUDGET_FORMATS
 from problems.free import free as free_problem
 from problems.free import original_problem
 from problems.loading import load_problem
@@ -66,9 +67,6 @@ def _save(problem: CardinalityQUBO | BudgetQUBO, path: str | Path) -> None:
     problem.save(path)
 
 
-#: Formats that hold a budget.
-BUDGET_FORMATS = ("npz", "lp", "mps", "cqm")
-
 FORMATS: dict[str, Format] = {
     "npz": Format((".npz",), load_problem, _save, lossless=True),
     "ubqp": _text("ubqp", ".ubqp", ".txt"),
@@ -93,7 +91,7 @@ def read(
     groups: Any = None,
     max_n: int | None = None,
     free: bool = False,
-) -> CardinalityQUBO:
+) -> CardinalityQUBO | BudgetQUBO:
     """Read a problem: a :class:`BudgetQUBO` from an npz, lp, mps or cqm file that holds one.
 
     Parameters

@@ -38,9 +38,10 @@ from typing import Any
 
 import numpy as np
 
+from problems.budget import BudgetQUBO
 from problems.errors import FormatError
 from problems.files import regular, write_text
-from problems.formats.terms import MISSING, Indices, Terms, Vector, check_size
+from problems.formats.terms import MISSING, NO_BUDGET, Indices, Terms, Vector, check_size
 from problems.formats.text import number
 from problems.qubo import CardinalityQUBO
 
@@ -74,7 +75,7 @@ DIALECTS = {
 
 
 def write(
-    problem: CardinalityQUBO,
+    problem: CardinalityQUBO | BudgetQUBO,
     path: str | Path,
     dialect: str | Dialect = "ubqp",
     *,
@@ -89,8 +90,15 @@ def write(
         A key of :data:`DIALECTS`, or other conventions.
     comments : bool, default True
         Write comments with offset, cardinalities and groups, which are lost otherwise.
+
+    Raises
+    ------
+    FormatError
+        If the problem has a budget.
     """
     form = _dialect(dialect)
+    if isinstance(problem, BudgetQUBO):
+        raise FormatError(NO_BUDGET)
     terms, n = Terms.of(problem), problem.n
     sign = -1.0 if form.maximize else 1.0
     pairs = sign * terms.values * (0.5 if form.doubled else 1.0)

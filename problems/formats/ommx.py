@@ -27,7 +27,7 @@ from problems.formats.ommx_schema import (
     MINIMIZE,
     message_class,
 )
-from problems.formats.terms import Row, Terms, cardinality_rows, choose_cardinality
+from problems.formats.terms import BUDGET_REMEDY, Row, Terms, cardinality_rows, choose_cardinality
 from problems.qubo import CardinalityQUBO
 
 if TYPE_CHECKING:
@@ -246,7 +246,9 @@ def _terms(function: Any, place: dict[int, int], where: str) -> Terms:
 
 def _row(item: Any, place: dict[int, int], where: str) -> Row:
     if item.equality != EQUAL_TO_ZERO:
-        raise FormatError(f"{where} is an inequality; a cardinality reads Σ x_i - k = 0")
+        raise FormatError(
+            f"{where} is an inequality; a cardinality reads Σ x_i - k = 0, and {BUDGET_REMEDY}"
+        )
     terms = _terms(item.function, place, where)
     if terms.values.any():
         raise FormatError(f"{where} has products; a cardinality reads Σ x_i - k = 0")

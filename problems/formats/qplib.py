@@ -24,6 +24,7 @@ import numpy as np
 from problems.errors import FormatError
 from problems.files import regular, write_text
 from problems.formats.terms import (
+    BUDGET_REMEDY,
     Row,
     Terms,
     cardinality_rows,
@@ -217,7 +218,7 @@ class _Reader:
             row = int(apart[0])
             raise FormatError(
                 f"{self.path}: constraint {row + 1} is an inequality ({left[row]} … {right[row]}); "
-                "a cardinality is an equality"
+                f"a cardinality is an equality, and {BUDGET_REMEDY}"
             )
         return [Row(*row) for row in zip(variables, weights, left.tolist(), strict=True)]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from problems.errors import FormatError
-from problems.formats.terms import Row, Terms, cardinality_rows, choose_cardinality
+from problems.formats.terms import BUDGET_REMEDY, Row, Terms, cardinality_rows, choose_cardinality
 from problems.labels import labels_from_names, text_names
 from problems.qubo import CardinalityQUBO
 
@@ -88,7 +88,8 @@ def from_quadratic_program(
 def _row(item: Any, source: str) -> Row:
     if item.sense.name != "EQ":
         raise FormatError(
-            f"{source}: constraint {item.name!r} is an inequality; expected Σ x_i == k"
+            f"{source}: constraint {item.name!r} is an inequality; expected Σ x_i == k, and "
+            f"{BUDGET_REMEDY}"
         )
     weights = item.linear.to_dict()
     return Row(list(weights), [float(c) for c in weights.values()], float(item.rhs))

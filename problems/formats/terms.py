@@ -22,6 +22,14 @@ from problems.qubo import CardinalityQUBO
 
 Vector = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+#: Formats that hold a budget, and the remedy for the others.
+BUDGET_FORMATS = ("npz", "lp", "mps", "cqm")
+BUDGET_REMEDY = (
+    f"problems.formats reads and writes problems with a budget as {', '.join(BUDGET_FORMATS)}, "
+    "and problems.formats.bqm.to_cqm and from_cqm convert them to and from dimod"
+)
+NO_BUDGET = f"this format holds cardinalities, and no budget (an inequality); {BUDGET_REMEDY}"
+
 Problem = TypeVar("Problem", CardinalityQUBO, BudgetQUBO)
 
 #: Remedy for a file without a cardinality, for messages.
@@ -268,9 +276,17 @@ def choose_cardinality(
 
 
 def cardinality_rows(
-    problem: CardinalityQUBO, free: bool = False
+    problem: CardinalityQUBO | BudgetQUBO, free: bool = False
 ) -> list[tuple[int, list[int], int]]:
-    """List label, members and cardinality of each group that has members; none if ``free``."""
+    """List label, members and cardinality of each group that has members; none if ``free``.
+
+    Raises
+    ------
+    FormatError
+        If the problem has a budget.
+    """
+    if isinstance(problem, BudgetQUBO):
+        raise FormatError(NO_BUDGET)
     if free:
         return []
     counts = problem.cardinalities.tolist()

@@ -24,6 +24,8 @@ BEST = DATA / "best.json"
 
 #: Largest n of the small collection.
 SMALL = 256
+#: Largest number of names that a message on an unknown one suggests, and the command that has all.
+SUGGESTED, LISTED = 5, "'python -m problems.library table'"
 
 Collection = Literal["small", "large", "all"]
 State = npt.NDArray[np.uint8]
@@ -244,8 +246,8 @@ def record_of(name: str) -> dict[str, Any]:
     records: dict[str, dict[str, Any]] = index()["problems"]
     if name not in records:
         raise UnknownProblemError(
-            f"the library has no problem {name!r}{did_you_mean(name, records)}; it has: "
-            f"{', '.join(records)}"
+            f"the library has no problem {name!r}{did_you_mean(name, records, SUGGESTED)}; "
+            f"{LISTED} lists all {len(records)}"
         )
     return records[name]
 

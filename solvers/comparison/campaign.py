@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ from solvers.comparison.cases import Case, examine
 from solvers.comparison.config import CampaignConfig
 from solvers.comparison.entrants import Entrant, digest_of, enter, settings, why_unsupported
 from solvers.comparison.journal import PROBLEMS, Journal, check_folder
+from solvers.comparison.pace import Pace
 from solvers.comparison.places import Task, carry_out, end_all, room
+from solvers.comparison.planned import Planned, PlannedRun, SolverFacts
 from solvers.comparison.records import Run, digest, key_of, without_states
 from solvers.comparison.refute import refuted
 from solvers.errors import CampaignError, describe
@@ -131,6 +134,7 @@ class Campaign:
         self,
         progress: Callable[[Progress], object] = lambda progress: None,
         executor: Executor | None = None,
+        on_start: Callable[[], object] = lambda: None,
     ) -> None:
         """Carry out the runs that are not done yet.
 
@@ -141,6 +145,8 @@ class Campaign:
         executor : concurrent.futures.Executor, optional
             Executor that calls :func:`solvers.comparison.places.carry_out`, such as Dask's;
             :attr:`jobs` threads of this process if omitted.
+        on_start : callable, optional
+            Called before the first run, when the folder can be followed.
 
         Raises
         ------
@@ -156,13 +162,16 @@ class Campaign:
                 if key not in journal.done:
                     journal.append(key, without_states("unsupported", why))
                 self.answers[key] = journal.done[key]
-            pace = _Pace(self)
             left = [run for run in self.runs if run.key not in self.answers]
+            pace = Pace((run.solver for run in left), self.config.time_limit, self.jobs)
+            self.planned.save(self.folder)
+            on_start()
             with closing(self._answers(left, executor)) as ended:
                 for run, answer in ended:
                     journal.append(run.key, answer)
                     self.answers[run.key] = journal.done[run.key]
-                    progress(pace.after(run))
+                    pace.add(run.solver, self.answers[run.key]["end"]["seconds"])
+                    progress(self._progress(pace.remaining, run))
 
     def _answers(
         self, runs: list[Run], executor: Executor | None
@@ -201,22 +210,38 @@ class Campaign:
         """
         from solvers.comparison.table import checked, frame_of
 
-        rows = [row for run in self.runs for row in self._rows(run)]
+        rows = [
+            row
+            for run in self.runs
+            if (answer := self.answers.get(run.key)) is not None
+            for row in self.planned.rows(run.key, answer)
+        ]
         return checked(frame_of(refuted([*rows, *(imported or [])], self.cases)))
 
-    def _rows(self, run: Run) -> Iterator[dict[str, Any]]:
-        if (answer := self.answers.get(run.key)) is None:
-            return
-        entrant = self.entrants[run.solver]
-        common = self.common(self.cases[run.problem]) | {
-            "run": run.key,
-            "solver": run.solver,
-            "options": entrant.options,
-            "seed": run.seed,
-            "versions": entrant.versions,
-            "machine": answer["end"].get("machine", ""),
-        }
-        yield from rows_of(common, answer)
+    @cached_property
+    def planned(self) -> Planned:
+        """The runs as another process reads them."""
+        return Planned(
+            time_limit=self.config.time_limit,
+            grace=self.config.grace,
+            jobs=self.jobs,
+            problems={name: self.common(case) for name, case in self.cases.items()},
+            solvers={
+                label: SolverFacts(options=entrant.options, versions=entrant.versions)
+                for label, entrant in self.entrants.items()
+            },
+            runs={run.key: PlannedRun(run.problem, run.solver, run.seed) for run in self.runs},
+        )
+
+    def _progress(self, remaining: float, run: Run) -> Progress:
+        statuses = [answer["end"]["status"] for answer in self.answers.values()]
+        return Progress(
+            done=len(self.answers),
+            total=len(self.runs),
+            remaining=remaining,
+            failures=sum(status in ("failed", "timeout") for status in statuses),
+            run=run,
+        )
 
     def common(self, case: Case) -> dict[str, Any]:
         """Return the columns that all rows of a problem share."""
@@ -233,49 +258,3 @@ class Campaign:
             "start_kind": case.start_kind,
             "cores": self.config.cores,
         }
-
-
-def rows_of(common: dict[str, Any], answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of one run: its incumbents, and its end."""
-    last = 0.0
-    for seconds, energy in answer["trace"]:
-        last = max(last, seconds)
-        yield common | {
-            "row": "incumbent",
-            "seconds": seconds,
-            "energy": energy,
-            "feasible": True,
-        }
-    end = answer["end"]
-    yield common | end | {"row": "end", "seconds": max(last, end["seconds"])}
-
-
-class _Pace:
-    """Estimate of the remaining time, from the runs of each solver so far."""
-
-    def __init__(self, campaign: Campaign) -> None:
-        self.campaign = campaign
-        self.left: dict[str, int] = {}
-        self.spent: dict[str, list[float]] = {}
-        for run in campaign.runs:
-            if run.key not in campaign.answers:
-                self.left[run.solver] = self.left.get(run.solver, 0) + 1
-
-    def after(self, run: Run) -> Progress:
-        """Count a run that has ended, and return the progress."""
-        campaign = self.campaign
-        answer = campaign.answers[run.key]
-        self.left[run.solver] -= 1
-        self.spent.setdefault(run.solver, []).append(answer["end"]["seconds"])
-        rest = 0.0
-        for solver, count in self.left.items():
-            took = self.spent.get(solver)
-            rest += count * (sum(took) / len(took) if took else campaign.config.time_limit)
-        statuses = [a["end"]["status"] for a in campaign.answers.values()]
-        return Progress(
-            done=len(campaign.answers),
-            total=len(campaign.runs),
-            remaining=rest / campaign.jobs,
-            failures=sum(status in ("failed", "timeout") for status in statuses),
-            run=run,
-        )

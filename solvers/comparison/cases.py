@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from problems import CardinalityQUBO, FormatError, Instance, InvalidProblemError
+from problems import BudgetQUBO, CardinalityQUBO, FormatError, Instance, InvalidProblemError
 from problems.files import atomic, regular
 from problems.formats import FORMATS, format_name, read
 from problems.instance import checked_state
@@ -46,11 +46,14 @@ class Source:
         ------
         FormatError, FileNotFoundError
             As :func:`problems.formats.read`.
+        CampaignError
+            If it has a budget.
         """
         if self.place.startswith(_LIBRARY):
             problem: CardinalityQUBO = _library().load(self.place.removeprefix(_LIBRARY)).problem
             return problem
-        return read(self.place, self.format, k=self.k, free=self.free)
+        found = read(self.place, self.format, k=self.k, free=self.free)
+        return _without_budget(found, Path(self.place).stem)
 
 
 @dataclass(frozen=True)
@@ -187,12 +190,7 @@ def _examined(
         source = Source(place, spec.format, spec.k, spec.free)
         instance = _instance(source)
         name, known = Path(place).stem, _known(instance)
-        if not isinstance(instance.problem, CardinalityQUBO):
-            raise CampaignError(
-                f"problem {name!r} has a budget; comparisons take cardinalities, so solve it by "
-                "solvers.solve or 'icbs solve'"
-            )
-        problem = instance.problem
+        problem = _without_budget(instance.problem, name)
         if start is None:
             start = _beside(Path(place)) or instance.start
     given = {"family": spec.family or None, "best": spec.best, "proved": spec.proved or None}
@@ -217,6 +215,16 @@ def _examined(
         magnitude=coefficient_sum(problem),
         offset=problem.offset,
     ), problem
+
+
+def _without_budget(problem: CardinalityQUBO | BudgetQUBO, name: str) -> CardinalityQUBO:
+    """Return a problem, or refuse it by its name if it has a budget."""
+    if isinstance(problem, BudgetQUBO):
+        raise CampaignError(
+            f"problem {name!r} has a budget; comparisons take cardinalities, so solve it by "
+            "solvers.solve or 'icbs solve'"
+        )
+    return problem
 
 
 def _from_memory(
@@ -312,8 +320,11 @@ def _library_names(wanted: str) -> list[str]:
     else:
         found = fnmatch.filter(every, wanted)
     if not found:
+        from problems.library.catalogue import LISTED, SUGGESTED
+
+        near = did_you_mean(wanted, [*sets, *every], SUGGESTED)
         raise CampaignError(
-            f"the library has no problem or set {wanted!r}{did_you_mean(wanted, [*sets, *every])}; "
-            f"sets: {', '.join(sets)}; problems: {', '.join(every)}"
+            f"the library has no problem or set {wanted!r}{near}; sets: {', '.join(sets)}; "
+            f"{LISTED} lists all {len(every)} problems"
         )
     return found

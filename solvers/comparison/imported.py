@@ -168,7 +168,7 @@ def _run(
     campaign: Campaign, case: Case, solver: str, seed: int, found: list[dict[str, Any]], file: str
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of one run: improvements and the end."""
-    from solvers.comparison.campaign import rows_of
+    from solvers.comparison.planned import rows_of
 
     found.sort(key=lambda step: step["seconds"])
     trace: list[list[float]] = []

@@ -80,7 +80,7 @@ class Journal:
         self._file.write(line)
         self._file.flush()
         os.fsync(self._file.fileno())
-        self.done[key] = _parsed(line)
+        self.done[key] = parse_line(line)
 
     def _acquire(self) -> None:
         lock = FileLock(
@@ -128,7 +128,7 @@ class Journal:
         lines = whole.splitlines(keepends=True)
         for number, line in enumerate(lines, start=1):
             try:
-                parsed = _parsed(line)
+                parsed = parse_line(line)
             except (ValueError, KeyError, TypeError) as error:
                 if number == len(lines):  # the last: never finished
                     whole = whole[: -len(line)]
@@ -178,7 +178,7 @@ def _line(key: str, answer: Mapping[str, Any]) -> bytes:
     return json.dumps(content, separators=(",", ":")).encode() + b"\n"
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
+def parse_line(line: bytes) -> dict[str, Any]:
     """Read a line.
 
     Raises

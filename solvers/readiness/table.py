@@ -111,7 +111,11 @@ def write(assessments: Sequence[Assessment], targets: Sequence[Target], folder: 
 
 
 def summary(assessments: Iterable[Assessment]) -> list[dict[str, Any]]:
-    """Return a row for each problem and target: main figures at the fewest layers, and verdict."""
+    """Return a row for each problem and target: main figures at the fewest layers, and verdict.
+
+    Of an annealer, those of the embedding with fewer qubits, of a complete graph or by
+    minorminer's heuristic (``embedding`` names it).
+    """
     return [
         {"problem": assessment.name}
         | _figures(assessment, verdict)
@@ -144,8 +148,15 @@ def terminal(assessment: Assessment) -> Table:
     for heading in HEADINGS:
         left = heading in ("target", "fits", "limit")
         table.add_column(heading, justify="left" if left else "right", no_wrap=True)
-    for row in summary([assessment]):
+    found = summary([assessment])
+    for row in found:
         table.add_row(*(Text(cell) for cell in _cells(row)))
+    notes = []
+    if any(row["kind"] == "gate" and row["largest_n"] is not None for row in found):
+        notes.append("up to n: by counted gates, not compiled ones")
+    if methods := [f"{row['target']} {row['embedding']}" for row in found if row["embedding"]]:
+        notes.append(f"chains of the embedding with fewer qubits: {', '.join(methods)}")
+    table.caption, table.caption_justify = Text("\n".join(notes), style="dim"), "left"
     return table
 
 
@@ -180,6 +191,7 @@ def _figures(assessment: Assessment, verdict: Verdict) -> dict[str, Any]:
         "two_qubit_depth": None,
         "log10_success": None,
         "chain_max": None,
+        "embedding": None,
         "shot_seconds": None,
     }
     if verdict.kind == "gate":
@@ -201,6 +213,7 @@ def _figures(assessment: Assessment, verdict: Verdict) -> dict[str, Any]:
         return found | {
             "qubits": least.physical_qubits,
             "chain_max": least.chain_max,
+            "embedding": least.method,
             "shot_seconds": seconds / least.anneals if seconds and least.anneals else None,
         }
     tolerant = next(row for row in assessment.fault_tolerant if row.target == verdict.target)

@@ -40,7 +40,9 @@ class Verdict:
     fits: bool | None = None
     """Whether the problem itself fits; None if that is not known."""
     largest_n: int | None = None
-    """Largest n of the family that fits; None if there is no limit, or it is not known."""
+    """Largest n of the family that fits; None if there is no limit, or it is not known. Sizes
+    other than the problem's own are judged by counted gates, an upper bound, not by compiled
+    circuits."""
     limit: str = ""
     """Obstacle of the next size: ``"qubits"``, ``"success"``, ``"coherence"``, ``"embedding"``,
     ``"precision"``, or ``"none"``; empty if it is not known."""
@@ -67,7 +69,8 @@ def gate_verdict(
     """Judge a processor by qubits, success and coherence of one circuit.
 
     Gates of other sizes are counted, not compiled (:func:`solvers.readiness.device.counted`); on
-    explicit couplings they can't be, and the largest n is not known.
+    explicit couplings they can't be, and the largest n is not known. Where the two disagree on
+    the problem's own size, its own circuit decides.
 
     Parameters
     ----------
@@ -97,6 +100,9 @@ def gate_verdict(
             family, target, largest + 1, circuit.p, circuit.start, circuit.mixer, min_success
         )
         limit, reason = next_one or (limit, reason)
+    elif stopped is not None and stopped[0] != "qubits" and problem.n <= largest:
+        # A member that is counted at this size has other couplings.
+        largest, (limit, reason) = problem.n - 1, stopped
     return Verdict(target.name, target.kind, problem.n, stopped is None, largest, limit, reason)
 
 
@@ -108,8 +114,8 @@ def obstacle(
         return "qubits", circuit.skipped
     if circuit.log10_success < math.log10(min_success):
         return "success", (
-            f"n = {circuit.qubits}: {circuit.two_qubit_gates:,} gates on two qubits leave "
-            f"{power(circuit.log10_success)} of the shots without an error"
+            f"n = {circuit.qubits}: {circuit.two_qubit_gates:,} gates on two qubits "
+            f"({circuit.method}) leave {power(circuit.log10_success)} of the shots without an error"
         )
     limit = min(target.t1, target.t2)
     if circuit.duration > limit:

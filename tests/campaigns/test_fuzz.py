@@ -33,13 +33,13 @@ def said(tally: Tally) -> str:
 
 def test_a_part_of_the_campaign(tmp_path):
     seeds.make(tmp_path / "corpus", language=False)
-    tally = campaign(tmp_path / "corpus", tmp_path / "scratch", count=400, seed=0, targets=QUICK)
-    assert tally.inputs >= 400 + sum(name in {t.name for t in QUICK} for name, _ in HOSTILE)
+    tally = campaign(tmp_path / "corpus", tmp_path / "scratch", count=200, seed=0, targets=QUICK)
+    assert tally.inputs >= 200 + sum(name in {t.name for t in QUICK} for name, _ in HOSTILE)
     assert not tally.failures, said(tally)
     assert set(tally.counts) == {target.name for target in QUICK}
     ends: Counter[str] = sum(tally.counts.values(), Counter())
-    assert ends["read"] > 30  # what is spoilt a little can still be read
-    assert ends["refused"] > 150
+    assert ends["read"] > 15  # what is spoilt a little can still be read
+    assert ends["refused"] > 100
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from functools import cache
 
 import pytest
 import torch
@@ -23,6 +25,15 @@ class Toy:
 
 
 def make_toy(dtype: torch.dtype = torch.float32, seed: int = 0) -> Toy:
+    """Return copies, which a test may change."""
+    model, x, y = (copy.deepcopy(part) for part in _trained(dtype, seed))
+    batches = [(x[i : i + 100], y[i : i + 100]) for i in range(0, 600, 100)]
+    return Toy(model, batches, nn.CrossEntropyLoss())
+
+
+@cache
+def _trained(dtype: torch.dtype, seed: int) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    """Train once in a process: hundreds of tests use it."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(600, 12, generator=generator, dtype=dtype)
     truth = torch.randn(12, 4, generator=generator, dtype=dtype)
@@ -39,7 +50,7 @@ def make_toy(dtype: torch.dtype = torch.float32, seed: int = 0) -> Toy:
         loss(model(x), y).backward()
         optimizer.step()
     model.zero_grad()
-    return Toy(model, [(x[i : i + 100], y[i : i + 100]) for i in range(0, 600, 100)], loss)
+    return model, x, y
 
 
 @pytest.fixture

@@ -226,20 +226,21 @@ def load(fail=False):
 """
 
 
-def test_a_task_of_the_current_directory_is_found_and_its_errors_are_its_own(tmp_path):
+def test_a_task_of_the_current_directory_is_found(tmp_path, monkeypatch):
     (tmp_path / "ownjob.py").write_text(OWN_TASK)
-    words = ["-m", "icbs", "prune", "--task", "ownjob:load", "--passes", "1", "--run", "run"]
-    env = os.environ | {"PYTHONPATH": str(Path.cwd()), "COLUMNS": "200"}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    done = icbs("prune", "--task", "ownjob:load", "--passes", "1", "--density", "0.5")
+    assert done.exit_code == 0, done.output
+    assert "test f1 score" in done.output
 
-    def run(*more):
-        command = [sys.executable, *words, *more]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
 
-    done = run("--set", "density=0.5")
-    assert done.returncode == 0, done.stderr
-    assert "test f1 score" in done.stdout
+def test_errors_of_a_users_task_are_its_own(tmp_path):
+    """In a process of its own, which ends in the traceback."""
     (tmp_path / "ownjob.py").write_text(OWN_TASK.replace("fail=False", "fail=True"))
-    failed = run("--run", "other")
+    command = [sys.executable, "-m", "icbs", "prune", "--task", "ownjob:load", "--run", "run"]
+    env = os.environ | {"PYTHONPATH": str(Path.cwd()), "COLUMNS": "200"}
+    failed = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
     assert failed.returncode == 1
     assert "ownjob.py" in failed.stderr
     assert "my own mistake" in failed.stderr

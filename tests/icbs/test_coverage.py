@@ -54,6 +54,26 @@ def test_experts_in_one_parameter_are_named_with_their_sizes(tmp_path, caplog):
     assert words.split(": ")[0] in " ".join(shown.output.split())
 
 
+def test_stacks_of_experts_are_left_whole_with_the_reason():
+    model = make("mixtral").float()
+    found = Coverage.of(model, find_layers(model, PrunerConfig(density=0.5)))
+    experts = {name for name, p in model.named_parameters() if p.ndim == 3}
+    assert set(found.stacks) == experts
+    assert set(found.stacks.values()) == {model.config.num_local_experts}
+    for name in found.left_dense:
+        assert ("give each its own nn.Linear" in found.reason(name)) == (name in experts)
+    with pytest.warns(DensityWarning, match=r"gate_up_proj: \d matrices in one parameter"):
+        found.report(find_layers(model, PrunerConfig(density=0.5)), PrunerConfig(density=0.5))
+    result = CliRunner(env={"COLUMNS": "300"}).invoke(
+        app, ["layers", "tests.icbs.test_coverage:mixtral_task", "--all"]
+    )
+    for name in experts:
+        line = next(line for line in result.stdout.splitlines() if f"  {name} (" in line)
+        assert "such as experts, which are not called as layers" in line
+    assert "model.embed_tokens.weight" in result.stdout
+    assert Coverage.of(Zoo(), []).stacks == {}
+
+
 class Zoo(nn.Module):
     """Prunable layers, an embedding, and unsupported modules."""
 
@@ -236,6 +256,12 @@ def test_masks_that_keep_nothing_of_a_layer_warn(toy):
     assert any("leaves 0, 4 with nothing" in text for text in texts)
     assert any("leaves 2 with all" in text for text in texts)
     assert all(torch.equal(result.masks[name], mask) for name, mask in masks.items())
+
+
+def mixtral_task() -> Task:
+    """A task with experts in one parameter."""
+    batches = [({"input_ids": IDS}, IDS)]
+    return Task("experts", make("mixtral").float(), batches, CausalLMLoss(), lambda model: {})
 
 
 def load_zoo() -> Task:

@@ -15,7 +15,7 @@ from icbs.structure.onnx_files import FirstOutput, OnnxModel, export_onnx, named
 from icbs.structure.outputs import output_tensors
 from tests.icbs import structured_models
 
-NAMES = ("bert", "vit", "llama", "residual")
+NAMES = ("bert", pytest.param("vit", marks=pytest.mark.slow), "llama", "residual")
 
 
 def small_model(name: str) -> tuple[torch.nn.Module, object]:

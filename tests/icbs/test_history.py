@@ -187,10 +187,10 @@ def test_appending_takes_no_longer_for_a_long_history(tmp_path):
     file = HistoryFile(tmp_path / "history.csv")
     file.append(rows[:99_900])
     before = written(file.path)
-    began = time.perf_counter()
+    began = time.process_time()
     file.append(rows)
     file.mark()
-    assert time.perf_counter() - began < 0.3
+    assert time.process_time() - began < 0.3
     assert written(file.path) == before  # moved over, it would be another file
     assert read_history(file.path)[99_890:] == rows[99_890:]
 

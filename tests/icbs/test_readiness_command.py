@@ -70,7 +70,7 @@ def test_files_and_library_on_named_targets(here):
 def test_one_problem_has_its_reasons(here):
     text = succeed("mine.npz", "--targets", "heavy-hex", *FAST)
     assert "heavy-hex: n = " in text
-    assert "gates on two qubits leave" in text
+    assert "gates on two qubits (counted on a line) leave" in text
     assert not (here / "runs").exists()
 
 
@@ -96,6 +96,7 @@ def test_blocks_of_a_run(here):
         (("mine.npz", "--min-success", "2"), "min_success is 2.0"),
         (("nothing.npz",), "there is no problem file nothing.npz"),
         (("library:garment-9",), "the library has no problem or set 'garment-9'"),
+        (("library:garment-9",), "'python -m problems.library table' lists all"),
         ((".", "--targets", ","), "no targets; name some of"),
     ],
 )

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from icbs import load_masks, recover
 from icbs.cli.recovery import pruned_copy
+from icbs.recovery.result import OTHER_SAMPLES
 from tests.icbs.conftest import make_toy
 from tests.icbs.test_cli import icbs, prune
 
@@ -34,6 +35,7 @@ def test_recover_leaves_a_better_model_with_the_same_masks(finished, tmp_path):
     assert "held-out loss" in words
     assert "calibration loss" in words
     assert "187 weights kept (density 0.2997)" in words
+    assert OTHER_SAMPLES in words
     summary = json.loads((out / "summary.json").read_text())
     assert summary["loss"] < summary["initial_loss"]
     model, masks = load_file(out / "model.safetensors"), load_masks(finished / "masks.safetensors")

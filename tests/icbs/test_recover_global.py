@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from torch import Tensor, nn
 from icbs import CausalLMLoss, ConfigError, DataError, recover
 from icbs.layerwise import prune_layerwise
 from icbs.recovery import memory
+from icbs.recovery.config import RecoveryConfig
+from icbs.recovery.gradient_rows import GradientRows
+from icbs.recovery.recover import make_method
+from icbs.recovery.subject import Subject
 from tests.icbs.conftest import Toy, make_toy
 from tests.icbs.language import make_language_model
 
@@ -146,6 +151,23 @@ def test_little_free_memory_is_enough_for_a_small_model(monkeypatch):
     toy = make_toy()
     result = run(toy, steps=1, rows=64)
     assert result.loss < result.initial_loss
+
+
+@pytest.mark.parametrize("rows", [16, 64, 1024])
+def test_the_memory_expected_covers_what_is_stored_and_little_more(rows):
+    toy = make_toy()
+    config = RecoveryConfig.of(method="global")
+    subject = Subject.prepare(toy.model, magnitude(toy.model, 0.3), toy.batches, toy.loss, config)
+    method = make_method("global", {"rows": rows})
+    few = subject.samples[:rows]  # cloned, as a slice shares the storage of all samples
+    few = dataclasses.replace(few, inputs=few.inputs.clone())
+    passes = GradientRows(toy.model, subject.layers, subject.objective, few, batch_size=len(few))
+    stored = len(few) * subject.call_bytes
+    assert passes.hold(stored)
+    assert not passes.hold(stored // 2)
+    columns = 4 * len(few) * sum(layer.size for layer in subject.layers)
+    expected = method.memory(subject)
+    assert stored + columns <= expected <= 2 * (stored + columns) + 40 * len(few) ** 2
 
 
 def test_small_memory_gives_the_same_steps():

@@ -22,6 +22,7 @@ from icbs.config import (
     known_names,
 )
 from icbs.config.listing import GROUPS, default_of, summary_of, values_of
+from icbs.config.names import UPDATING
 from icbs.errors import ConfigError
 from icbs.zoo.language_model import load as load_language_task
 
@@ -74,8 +75,9 @@ GROUPS_ONLY = ("fisher", "apoz", "flap", "slimming", "qubo")
 @pytest.mark.parametrize("kind", ["initial", "selection", "curvature", "acceptance"])
 def test_methods_are_named(kind):
     for name in known_names(kind):
-        groups = {"groups": "neurons", "density": 0.5} if name in GROUPS_ONLY else {}
-        assert getattr(PrunerConfig.of(**{kind: name} | groups), kind) == name
+        more = {"groups": "neurons", "density": 0.5} if name in GROUPS_ONLY else {}
+        more |= {"weights": "initial"} if kind == "initial" and name in UPDATING else {}
+        assert getattr(PrunerConfig.of(**{kind: name} | more), kind) == name
         with pytest.raises(ConfigError, match=f"did you mean {re.escape(repr(name))}") as caught:
             PrunerConfig.of(**{kind: name[:-1] + "x"})
         assert all(known in str(caught.value) for known in known_names(kind))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from problems import BudgetQUBO, CardinalityQUBO, FormatError, Instance, InvalidProblemError
-from problems.formats import read, write
+from problems.formats import coo, ommx, qplib, quadratic_program, read, write
 from problems.knapsack import minimise_linear
 from solvers import solve
 
@@ -222,6 +222,38 @@ def lp_text(folder, rows):
     text = f"Minimize\n obj: x0 + x1 + x2\nSubject To\n{rows}\nBinary\n x0 x1 x2\nEnd\n"
     path.write_text(text)
     return path
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda problem, path: ommx.write(problem, path),
+        lambda problem, path: qplib.write(problem, path),
+        lambda problem, path: coo.write(problem, path, dialect="qubo"),
+        lambda problem, path: quadratic_program.to_quadratic_program(problem),
+    ],
+)
+def test_writers_without_inequalities_name_those_with_them(tmp_path, write):
+    pytest.importorskip("qiskit_optimization")
+    problem = BudgetQUBO(np.eye(4), [1, 2, 3, 4], 5)
+    with pytest.raises(FormatError, match=r"no budget.*npz, lp, mps, cqm.*to_cqm"):
+        write(problem, tmp_path / "problem")
+    assert not (tmp_path / "problem").exists()
+
+
+def test_readers_without_inequalities_name_those_with_them(tmp_path):
+    optimization = pytest.importorskip("qiskit_optimization")
+    program = optimization.QuadraticProgram()
+    program.binary_var("x")
+    program.linear_constraint({"x": 1}, ">=", 1)
+    with pytest.raises(FormatError, match="is an inequality.*npz, lp, mps, cqm"):
+        quadratic_program.from_quadratic_program(program)
+    qplib.write(CardinalityQUBO(np.eye(3), 1), tmp_path / "p.qplib")
+    text = (tmp_path / "p.qplib").read_text()
+    first, _, second = text.rpartition("1 1\n0.0 # default starting")
+    (tmp_path / "p.qplib").write_text(f"{first}1 2\n0.0 # default starting{second}")
+    with pytest.raises(FormatError, match="is an inequality.*npz, lp, mps, cqm"):
+        qplib.read(tmp_path / "p.qplib")
 
 
 def test_a_constrained_model_of_ocean_with_a_weighted_row():

@@ -348,7 +348,7 @@ def test_files_are_written_bit_for_bit(tmp_path, capsys):
         assert told["origin"]["task"] in ("garment", "deit")
     assert main(["verify", *names]) == 0
     assert main(["build", str(tmp_path), "nothing"]) == 1
-    assert "it has:" in capsys.readouterr().err
+    assert "'python -m problems.library table' lists all" in capsys.readouterr().err
 
 
 def test_tables_name_every_problem(capsys):

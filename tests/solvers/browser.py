@@ -25,6 +25,10 @@ CHROMIUM = next(
 )
 
 
+#: Longest wait in seconds, for a busy machine.
+PATIENCE = 300.0
+
+
 class Page:
     """One page of a browser: opens files, evaluates scripts, records messages and requests."""
 
@@ -63,12 +67,12 @@ class Page:
     async def _read(self) -> Any:
         return await self._socket.read_message()
 
-    def _run(self, coroutine: Any, timeout: float = 60.0) -> Any:
+    def _run(self, coroutine: Any, timeout: float = PATIENCE) -> Any:
         return self._loop.run_until_complete(asyncio.wait_for(coroutine, timeout))
 
     def _address(self) -> str:
         port = Path(self._folder, "DevToolsActivePort")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             if port.exists() and (lines := port.read_text().splitlines()):
                 url = f"http://127.0.0.1:{lines[0]}/json/list"
@@ -123,12 +127,12 @@ class Page:
             features=[{"name": "prefers-color-scheme", "value": value}],
         )
 
-    def open(self, path: Path, ready: str, timeout: float = 60.0) -> None:
+    def open(self, path: Path, ready: str, timeout: float = PATIENCE) -> None:
         """Open a file and wait until an expression is true."""
         self.send("Page.navigate", url=path.resolve().as_uri())
         self.wait(ready, timeout)
 
-    def wait(self, expression: str, timeout: float = 30.0) -> None:
+    def wait(self, expression: str, timeout: float = PATIENCE) -> None:
         """Wait until an expression is true."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:

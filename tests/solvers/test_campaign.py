@@ -113,12 +113,18 @@ def test_samplers_say_how_many_samples_were_feasible(small):
     assert anneal["penalty"].isna().all()
 
 
-def test_a_solver_that_comes_back_early_is_started_again():
+def test_a_solver_that_comes_back_early_is_started_again(tmp_path):
+    starts = {}
+    for restart in (False, True):
+        place = tmp_path / str(restart)
+        odd = {"odd": Odd("answer", str(place))}
+        compare({"p": dense()}, odd, seeds=1, time_limit=0.3, restart=restart)
+        starts[restart] = len(lines_of(place))
+    assert starts[False] == 1
+    assert starts[True] > 1
     problem = {"p": planted(30, 15, 8, seed=3).problem}
     once = compare(problem, {"neal": {"num_sweeps": 20}}, seeds=1, time_limit=0.3, restart=False)
     often = compare(problem, {"neal": {"num_sweeps": 20}}, seeds=1, time_limit=0.3)
-    assert ends(once)["seconds"].item() < 0.2
-    assert ends(often)["seconds"].item() >= 0.25
     assert ends(often)["energy"].item() <= ends(once)["energy"].item() + 1e-9
 
 
@@ -138,7 +144,8 @@ def test_states_are_packed_without_loss(bits):
 
 def test_a_solver_that_fails_is_a_row_and_the_others_go_on():
     solvers = {deed: Odd(deed) for deed in ("answer", "error", "abort", "leave", "nothing")}
-    frame = compare({"p": dense()}, solvers, seeds=2, time_limit=0.05)
+    # None of them takes that long, unless the machine is busy.
+    frame = compare({"p": dense()}, solvers, seeds=2, time_limit=2, restart=False)
     found = ends(frame).groupby("solver")["status"].agg(set).to_dict()
     assert found == {
         "answer": {"solved"},
@@ -186,7 +193,7 @@ def test_a_solver_that_hangs_is_killed_with_all_that_it_started(deed, tmp_path):
     assert end["status"] == "timeout"
     assert "killed" in end["error"]
     assert end["energy"] == pytest.approx(dense().energy(first_state(dense())))
-    assert end["seconds"] < 5
+    assert end["seconds"] < 60  # not the hour that it would take
     assert ends(frame, "anneal")["status"].item() == "solved"
     if deed == "spawn":
         child = int((tmp_path / "runs.pid").read_text())

@@ -73,7 +73,7 @@ def test_gap_ignores_scale_and_shift(above, best, distance, scale, shift):
     assert moved == pytest.approx(gap(energy, best, start), rel=1e-4, abs=1e-4)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(st.floats(0.01, 100), st.floats(-100, 100))
 def test_measures_ignore_scale_and_shift(scale, shift):
     frame = drawn(problems=3, seeds=2, incumbents=5)
@@ -146,7 +146,7 @@ def test_primal_integral_by_hand():
     assert best.loc["a", "primal_integral"] == pytest.approx((0.153 + 0.314) / 2)
 
 
-@settings(max_examples=50)
+@settings(max_examples=20)
 @given(st.lists(times_of_runs, min_size=1, max_size=4), st.floats(0.05, 2.0))
 def test_primal_integral_is_the_area_of_the_curve(runs, limit):
     rows = [
@@ -238,7 +238,7 @@ def test_ecdf_by_hand():
     assert b == [[0.8, 0.25]]
 
 
-@settings(max_examples=25)
+@settings(max_examples=8)
 @given(st.integers(0, 1000))
 def test_ecdf_is_scipys(seed):
     times = time_to_target(results(drawn(problems=4, seeds=2, incumbents=6, seed=seed)))
@@ -258,6 +258,7 @@ costs = st.lists(
 ).map(lambda rows: pd.DataFrame(rows, columns=list("abc")))
 
 
+@settings(max_examples=40)
 @given(costs)
 def test_profile_is_its_definition(matrix):
     profile = performance_profile(matrix)

@@ -265,6 +265,6 @@ def test_time_limit_binds_in_the_root_of_a_large_dense_problem(solver):
     get(solver).warm_up()
     begin = time.perf_counter()
     answer = solve(problem, solver, time_limit=0.5, seed=0)
-    assert time.perf_counter() - begin < 5
+    assert time.perf_counter() - begin < 20
     assert answer.stop is Stop.TIME_LIMIT
     assert answer.bound <= answer.energy

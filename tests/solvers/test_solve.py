@@ -18,6 +18,7 @@ import solvers
 from problems import CardinalityQUBO, IcbsError, InvalidProblemError
 from solvers import (
     BackendError,
+    CallbackError,
     Capabilities,
     MissingBackendError,
     OptionError,
@@ -63,6 +64,34 @@ def scripted(answer, **capabilities):
         can = Capabilities(**capabilities)
         solver = type("Declared", (Scripted,), {"capabilities": can})(answer)
     return solver
+
+
+# -- callbacks --------------------------------------------------------------------------------
+
+
+def broken(seconds, energy):
+    raise ZeroDivisionError(f"at {seconds:g}")
+
+
+@pytest.mark.parametrize("name", [n for n in available() if get(n).capabilities.callback])
+@pytest.mark.parametrize("scale", [1.0, 2.0**90])
+def test_an_error_of_a_callback_is_not_blamed_on_the_solver(name, scale):
+    problem = problem_of(n=12, k=5)
+    problem = CardinalityQUBO(scale * problem.Q, 5)
+    with pytest.raises(CallbackError, match="^the callback failed: ZeroDivisionError: at") as told:
+        solve(problem, name, time_limit=5, callback=broken)
+    assert isinstance(told.value.__cause__, ZeroDivisionError)
+    assert name not in str(told.value)
+
+
+def test_an_error_of_a_callback_of_a_solver_of_ones_own():
+    def report(problem, request):
+        request.callback(0.0, 1.0)
+
+    with pytest.raises(CallbackError, match="the callback failed: ZeroDivisionError"):
+        solve(problem_of(), scripted(report), callback=broken)
+    with pytest.raises(BackendError, match="solver 'scripted' failed: ZeroDivisionError"):
+        solve(problem_of(), scripted(lambda problem, request: 1 // 0), callback=print)
 
 
 # -- one problem ------------------------------------------------------------------------------

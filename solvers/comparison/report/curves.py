@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -48,11 +49,14 @@ class Scene:
     """Data of all charts."""
 
     results: Results
+    solvers: Sequence[str] = ()
+    """Labels of the solvers that are drawn, with or without runs; those of the results if
+    omitted."""
 
     @cached_property
     def styles(self) -> list[Style]:
         """The look of each solver."""
-        return styles(self.results.solvers)
+        return styles(list(self.solvers) or self.results.solvers)
 
     @cached_property
     def times(self) -> DataFrame:
@@ -104,10 +108,11 @@ def ecdf_chart(scene: Scene) -> Chart:
     for style in scene.styles:
         mine = curve[curve["solver"] == style.name]
         seconds = np.concatenate([[first], np.maximum(mine["seconds"], first), [last]])
-        share = np.concatenate([[0.0], mine["share"], mine["share"].tail(1)])
-        draw_step(
-            plot, style, {"seconds": seconds[: len(share)], "share": share}, "seconds", "share"
-        )
+        share = np.concatenate([[0.0], mine["share"]])
+        share = np.append(share, share[-1])
+        if style.name not in scene.results.solvers:  # without a finished run
+            seconds, share = seconds[:0], share[:0]
+        draw_step(plot, style, {"seconds": seconds, "share": share}, "seconds", "share")
     return Chart(
         "ecdf",
         "Share of targets reached",

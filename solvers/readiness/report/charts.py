@@ -27,6 +27,8 @@ from solvers.readiness.verdict import Family
 
 #: Smallest probability that is drawn.
 _FLOOR = 1e-12
+#: Difference between charts and table of annealers.
+_TABLE = "The table of verdicts has the embedding with fewer qubits, of a clique or by minorminer."
 #: Sizes at which the gates of a family are counted, up to the qubits of a target.
 _SIZES = (*range(4, 16, 2), *range(16, 32, 4), *range(32, 64, 8), *range(64, 257, 16))
 
@@ -141,8 +143,8 @@ def chain_chart(scene: Scene) -> Chart:
         "Longest chain of an annealer",
         "qubits of the longest chain",
         rows,
-        "Embeddings of complete graphs, which hold any couplings, with the target's share of "
-        "faulty qubits and couplers.",
+        "Clique embeddings, of complete graphs, which hold any couplings, with the target's share "
+        f"of faulty qubits and couplers. {_TABLE}",
         "no problem was embedded in an annealer",
     )
 
@@ -162,7 +164,8 @@ def qubits_chart(scene: Scene) -> Chart:
         "Physical qubits",
         "physical qubits",
         rows,
-        f"Annealers: all chains. Error correction: p = {scene.p}, with the factories of T states.",
+        f"Annealers: all chains of clique embeddings, with faults. {_TABLE} Error correction: p = "
+        f"{scene.p}, with the factories of T states.",
         "no annealer and no machine with error correction among the targets",
     )
 

@@ -25,6 +25,7 @@ SUMMARY = {
     "two_qubit_depth": "depth",
     "success": "success",
     "chain_max": "longest chain",
+    "embedding": "embedding",
     "shot_seconds": "seconds a shot",
     "fits": "fits",
     "largest_n": "largest n",
@@ -185,7 +186,18 @@ def _class(name: str) -> str:
     """Return the style of a column: numbers stand right, words left, sentences are broken."""
     if name in ("reason", "skipped", "why"):
         return "long"
-    words = ("problem", "name", "target", "limit", "fits", "graph", "method", "found", "angles")
+    words = (
+        "problem",
+        "name",
+        "target",
+        "limit",
+        "fits",
+        "graph",
+        "method",
+        "found",
+        "angles",
+        "embedding",
+    )
     return "word" if name in words else ""
 
 
