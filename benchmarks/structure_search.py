@@ -66,7 +66,7 @@ def compare_searches(seeds: tuple[int, ...] = (0, 1)) -> list[dict[str, Any]]:
             budgets.append(counter.passes)
             figures = dict(task.evaluate(model))
             rows.append(
-                {"search": name, "seed": seed, "passes": counter.passes, "loss": result.loss}
+                {"search": name, "seed": seed, "passes": budgets[-1], "loss": result.loss}
                 | {"figures": figures}
             )
         for start in ("random", "magnitude"):
