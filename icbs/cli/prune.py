@@ -92,8 +92,8 @@ def prune(
     initial: Annotated[
         str | None,
         typer.Option(
-            help="Score of the initial masks: magnitude, wanda, gradient, random or exchange; "
-            "with --groups fisher and others.",
+            help="Initial masks: magnitude, wanda, gradient, random or exchange; with --weights "
+            "sparsegpt or alps; with --groups fisher and others.",
             show_default="magnitude; with --model exchange",
             rich_help_panel=START,
         ),
@@ -109,7 +109,8 @@ def prune(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Whether kept weights move between passes: fixed or global.",
+            help="Whether kept weights move: fixed, initial (they take the values of --initial "
+            "sparsegpt or alps), or global (also between passes).",
             show_default="fixed",
             rich_help_panel=WEIGHTS,
         ),
