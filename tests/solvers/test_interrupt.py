@@ -136,12 +136,12 @@ def test_an_error_is_announced_to_the_other_threads():
 
 def test_callbacks_of_cpsat_may_fail():
     """Callbacks run in the thread of the search; their errors reach the caller."""
-    from solvers import BackendError, solve
+    from solvers import CallbackError, solve
 
     Q = np.random.default_rng(0).normal(size=(20, 20))
 
     def fail(seconds, energy):
         raise LookupError("mine")
 
-    with pytest.raises(BackendError, match="LookupError: mine"):
+    with pytest.raises(CallbackError, match="LookupError: mine"):
         solve(CardinalityQUBO(Q + Q.T, 10), "cpsat", callback=fail)

@@ -135,12 +135,12 @@ def test_incumbents_are_reported_and_the_callback_can_stop():
 
 
 def test_a_failing_callback_is_the_callers_to_see():
-    from solvers import BackendError
+    from solvers import CallbackError
 
     def fail(seconds: float, energy: float) -> None:
         raise LookupError("mine")
 
-    with pytest.raises(BackendError, match="LookupError: mine"):
+    with pytest.raises(CallbackError, match="LookupError: mine"):
         solve(hard(20), "scip", callback=fail)
 
 
