@@ -7,6 +7,7 @@ path, where ``tests/problems`` would shadow the package ``problems``.
 from __future__ import annotations
 
 import os
+import signal
 
 import torch
 from hypothesis import settings
@@ -21,3 +22,8 @@ os.environ.setdefault("QDK_PYTHON_TELEMETRY", "none")
 
 # The models in tests are too small for several threads.
 torch.set_num_threads(1)
+
+# A shell that starts the tests in the background may ignore Ctrl-C, which processes inherit: those
+# that tests interrupt would not end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
