@@ -221,7 +221,7 @@ def build_block(
         factor = factors[0] if len(factors) == 1 else np.concatenate(factors)
         wide = factor.astype(np.float64)
         linear, offset = pieces(2 * (wide.T @ (wide @ x0)))
-        problem = constrained_problem(gates, start, factor, linear, offset, ones)
+        problem = _constrained_problem(gates, start, factor, linear, offset, ones)
         return Block(gates, start, problem, penalty, kappa=kappa)
     if not len(matrix):
         matrix = np.zeros((len(gates), len(gates)))
@@ -229,13 +229,13 @@ def build_block(
         wide = factor.astype(np.float64)
         matrix = matrix + 2 * (wide.T @ wide)
     linear, offset = pieces(matrix @ x0)
-    problem = constrained_problem(gates, start, 0.5 * matrix + np.diag(linear), None, offset, ones)
+    problem = _constrained_problem(gates, start, 0.5 * matrix + np.diag(linear), None, offset, ones)
     # If no term models the loss, the others are the prediction.
     others = others if any(model.models_loss for model in models) else []
     return Block(gates, start, problem, penalty, others, kappa)
 
 
-def constrained_problem(
+def _constrained_problem(
     gates: Gates,
     start: npt.NDArray[np.uint8],
     coefficients: npt.NDArray[Any],

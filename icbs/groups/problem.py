@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from icbs import parallel, streams
-from icbs.blocks.block import constrained_problem
+from icbs.blocks.block import build_block
 from icbs.curvature.passes import Pass
 from icbs.groups.coupling import estimated_coupling
 from icbs.groups.density import best_state, keep_floors, number_kept
@@ -42,31 +42,16 @@ def whole_problem(
     pass_info : Pass
         With the curvature of all gates.
     coupling : float
-        Factor on the off-diagonal terms.
+        Factor on the off-diagonal terms of the loss.
     """
     grouping = context.grouping
     assert grouping is not None
     gates = grouping.block(np.arange(grouping.count))
-    factors, dense, linear = [], np.zeros((0, 0)), np.zeros(len(gates))
-    for model in pass_info.models(gates):
-        scale = 0.5 * model.weight / model.dispersion
-        linear += (1 - coupling) * scale * model.diagonal
-        if model.factor is not None:
-            factors.append((model.factor * (coupling * scale) ** 0.5).cpu().numpy())
-        elif model.matrix is not None:
-            own = coupling * scale * model.matrix.double().cpu().numpy()
-            own = (own + own.T) / 2
-            dense = dense + own if len(dense) else own
     pools = grouping.pools
     ones: Any = [len(p.members) - number_kept(p, context.config) for p in pools]
     ones = np.array(ones) if len(ones) > 1 else ones[0]
-    start = np.zeros(len(gates), dtype=np.uint8)
-    if factors and not len(dense):
-        factor = np.concatenate(factors)
-        return constrained_problem(gates, start, factor, linear, 0.0, ones)
-    for factor in factors:
-        dense = dense + factor.astype(np.float64).T @ factor
-    return constrained_problem(gates, start, dense + np.diag(linear), None, 0.0, ones)
+    models = pass_info.models(gates)
+    return build_block(gates, models, gamma=0.0, coupling=coupling, ones=ones).problem
 
 
 def best_start(context: RunContext, pass_info: Pass, scores: Float) -> State:
