@@ -18,6 +18,7 @@ from icbs.data.pytree import first_argument
 from icbs.data.samples import Samples
 from icbs.groups.grouping import Grouping
 from icbs.groups.scores import GroupInformation
+from icbs.model.hooks import watch_calls
 from icbs.model.layer import Layer
 
 Float = npt.NDArray[np.float64]
@@ -98,22 +99,16 @@ def _watched(
     samples: int,
     counted: Tensor | None,
 ) -> Iterator[None]:
-    def hook(layer: Layer) -> Any:
-        def note(module: nn.Module, inputs: Any, named: Any, output: Tensor) -> None:
-            given = first_argument(inputs, named)
-            features = layer.kind.features(given, output.shape, samples)
-            if counted is not None and counted.shape == features.shape[:2]:
-                features = features[counted]
-            found[layer.name].add(features.reshape(-1, features.shape[-1]))
+    kinds = {layer.name: layer.kind for layer in layers}
 
-        return note
+    def after(name: str, args: Any, named: Any, output: Tensor) -> None:
+        features = kinds[name].features(first_argument(args, named), output.shape, samples)
+        if counted is not None and counted.shape == features.shape[:2]:
+            features = features[counted]
+        found[name].add(features.reshape(-1, features.shape[-1]))
 
-    handles = [x.module.register_forward_hook(hook(x), with_kwargs=True) for x in layers]
-    try:
+    with watch_calls({layer.name: layer.module for layer in layers}, after=after):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _statistics(information: GroupInformation) -> dict[str, ColumnStatistics]:

@@ -9,8 +9,7 @@ arXiv 2204.09656, appendix).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from icbs.data.pytree import call
 from icbs.errors import LayerError
 from icbs.groups.grouping import Grouping, State
+from icbs.model.hooks import watch_calls
 from icbs.model.kinds import Convolution, Kind, kind_of
 from icbs.model.wrappers import modules_of
 
@@ -243,26 +243,14 @@ def _positions(
     """Return the output positions of each layer for one sample, summed over its calls."""
     found: dict[str, float] = {}
 
-    def note(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor):
-                channels = getattr(module, "out_channels", output.shape[-1])
-                found[name] = found.get(name, 0.0) + output.numel() / channels
+    def after(name: str, args: Any, named: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            channels = getattr(modules[name], "out_channels", output.shape[-1])
+            found[name] = found.get(name, 0.0) + output.numel() / channels
 
-        return hook
-
-    with _hooks([m.register_forward_hook(note(n)) for n, m in modules.items()]), torch.no_grad():
+    with watch_calls(modules, after=after), torch.no_grad():
         call(model, example_inputs)
     return found
-
-
-@contextmanager
-def _hooks(handles: Sequence[Any]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def measure_costs(grouping: Grouping, model: nn.Module, example_inputs: Any) -> TableCosts:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from icbs.data.pytree import call, first_argument
+from icbs.model.hooks import watch_calls
 
 
 @torch.no_grad()
@@ -43,26 +44,16 @@ def residual_inputs(
     returned: dict[str, Tensor] = {}
     order: list[str] = []
 
-    def hook(name: str) -> Any:
-        def note(module: nn.Module, args: Any, named: Any, output: Any) -> None:
-            if name in readers:
-                returned[name] = output.clone()
-            else:
-                received[name] = first_argument(args, named).clone()
-            order.append(name)
+    def note(name: str, args: Any, named: Any, output: Any) -> None:
+        if name in readers:
+            returned[name] = output.clone()
+        else:
+            received[name] = first_argument(args, named).clone()
+        order.append(name)
 
-        return note
-
-    watched = dict.fromkeys([*norms, *writers, *readers])
-    handles = [
-        model.get_submodule(name).register_forward_hook(hook(name), with_kwargs=True)
-        for name in watched
-    ]
-    try:
+    watched = {name: model.get_submodule(name) for name in [*norms, *writers, *readers]}
+    with watch_calls(watched, after=note):
         call(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
     found = {}
     for name, output in returned.items():
         at = order.index(name)

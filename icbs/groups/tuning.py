@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,9 @@ from icbs.data.pytree import first_argument
 from icbs.data.samples import Samples
 from icbs.groups.grouping import GroupSet, State
 from icbs.groups.residuals import residual_inputs
+from icbs.layerwise.chain import StopForward
 from icbs.model.gates import WidePart
+from icbs.model.hooks import watch_calls
 from icbs.run.context import RunContext
 
 DAMPING = 1.0
@@ -169,6 +171,7 @@ class _Teacher:
     ) -> None:
         self.context, self.model, self.residuals = context, model, residuals
         self.readers = list(dict.fromkeys(readers))
+        self.count = min(context.config.curvature_samples, len(context.pool))
         self.outputs: dict[tuple[str, int], Tensor] = {}
         self.fits = True
 
@@ -176,9 +179,8 @@ class _Teacher:
         """Yield the samples of the tuning, as many at a time as one forward pass takes."""
         context, size = self.context, self.context.plan.batch_size
         device = context.layers[0].dense.device
-        count = min(context.config.curvature_samples, len(context.pool))
-        for start in range(0, count, size):
-            yield context.pool[start : min(count, start + size)].to(device)
+        for start in range(0, self.count, size):
+            yield context.pool[start : min(self.count, start + size)].to(device)
 
     def watched(self, model: nn.Module, readers: Sequence[str]) -> dict[str, nn.Module]:
         """Return the modules of a model that give the outputs of some readers."""
@@ -200,15 +202,10 @@ class _Teacher:
                 self.context.objective.run(self.model, piece.inputs)
             found = {own: self.total(seen, own) for own in wanted}
             total = sum(output.nbytes for output in found.values())
-            count = min(self.context.config.curvature_samples, len(self.context.pool))
-            self.fits = total * count <= HELD * len(piece)
+            self.fits = total * self.count <= HELD * len(piece)
             kept = found if self.fits else {name: found[name]}
             self.outputs |= {(own, number): output for own, output in kept.items()}
         return self.outputs.pop((name, number))
-
-
-class _Reached(Exception):  # noqa: N818
-    """The end of a forward pass at the module that is watched."""
 
 
 @contextmanager
@@ -216,23 +213,11 @@ def _seen(modules: Mapping[str, nn.Module], *, last: str | None) -> Iterator[See
     """Yield the first input and the output of modules; the pass ends after the ``last`` one."""
     found: Seen = {}
 
-    def watch(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, named: Any, output: Tensor) -> None:
-            # Copies, as the rest of the pass may change them in place.
-            found[name] = first_argument(inputs, named).clone(), output.clone()
-            if name == last:
-                raise _Reached
+    def after(name: str, args: Any, named: Any, output: Tensor) -> None:
+        # Copies, as the rest of the pass may change them in place.
+        found[name] = first_argument(args, named).clone(), output.clone()
+        if name == last:
+            raise StopForward
 
-        return hook
-
-    handles = [
-        module.register_forward_hook(watch(name), with_kwargs=True)
-        for name, module in modules.items()
-    ]
-    try:
+    with suppress(StopForward), watch_calls(modules, after=after):
         yield found
-    except _Reached:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()

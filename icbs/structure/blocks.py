@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from icbs.data.pytree import call
 from icbs.errors import LayerError
+from icbs.model.hooks import watch_calls
 from icbs.structure.dimension import Dimension, Slice
 from icbs.structure.matrices import inputs_of, is_linear
 
@@ -77,31 +78,21 @@ def _returns_input(model: nn.Module, inputs: Any, blocks: dict[str, list[str]]) 
     """Test which blocks return their first input once their readers return zero."""
     same = dict.fromkeys(blocks, False)
 
-    def compare(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, named: dict[str, Any], output: Any) -> None:
-            first = args[0] if args else named.get("hidden_states")
-            out = output[0] if isinstance(output, tuple | list) else output
-            same[name] = (
-                isinstance(first, Tensor)
-                and isinstance(out, Tensor)
-                and first.shape == out.shape
-                and torch.equal(first, out)
-            )
+    def compare(name: str, args: Any, named: dict[str, Any], output: Any) -> None:
+        first = args[0] if args else named.get("hidden_states")
+        out = output[0] if isinstance(output, tuple | list) else output
+        same[name] = (
+            isinstance(first, Tensor)
+            and isinstance(out, Tensor)
+            and first.shape == out.shape
+            and torch.equal(first, out)
+        )
 
-        return hook
-
-    handles = []
-    for name, readers in blocks.items():
-        block = model.get_submodule(name)
-        handles.append(block.register_forward_hook(compare(name), with_kwargs=True))
-        for reader in readers:
-            module = model.get_submodule(reader)
-            handles.append(module.register_forward_hook(lambda m, a, output: output * 0))
-    try:
+    watched = {name: model.get_submodule(name) for name in blocks}
+    readers = {name: model.get_submodule(name) for own in blocks.values() for name in own}
+    closed = watch_calls(readers, after=lambda name, args, named, output: output * 0)
+    with watch_calls(watched, after=compare), closed:
         call(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
     return same
 
 

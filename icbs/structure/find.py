@@ -12,6 +12,7 @@ from torch import nn
 
 from icbs.data.pytree import call
 from icbs.errors import LayerError
+from icbs.model.hooks import watch_calls
 from icbs.model.modes import evaluation_mode
 from icbs.structure.attention import attentions
 from icbs.structure.blocks import block_dimensions
@@ -191,18 +192,11 @@ def _calls(model: nn.Module, inputs: Any) -> Counter[str]:
     """Count the calls of each module with weights."""
     calls: Counter[str] = Counter()
 
-    def hook(name: str) -> Any:
-        return lambda *_: calls.update([name])
-
-    handles = [
-        module.register_forward_hook(hook(name))
+    own = {
+        name: module
         for name, module in model.named_modules()
         if any(True for _ in module.parameters(recurse=False))
-    ]
-    try:
-        with torch.no_grad():
-            call(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    }
+    with torch.no_grad(), watch_calls(own, after=lambda name, *_: calls.update([name])):
+        call(model, inputs)
     return calls
