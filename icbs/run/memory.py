@@ -201,6 +201,8 @@ def make_plan(
         rows = 32 * count**2 + wide * count * min(MOVING_COLUMNS, weights)
         calls = min(MOVING_CALLS, count * found.held)
         fixed["moving weights"] = rows + calls + 8 * wide * weights
+    elif config.weights == "initial":
+        fixed["weights before the start"] = dense
     limit = config.max_memory
     if limit is None:
         limit = int(SPARE * free_memory(layers[0].dense.device)) + fixed["model"] + dense

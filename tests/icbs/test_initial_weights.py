@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from icbs import ConfigError, Pruner
+from icbs.config import PrunerConfig
 from icbs.config.names import UPDATING
 from icbs.layerwise import prune_layerwise, sweep
+from icbs.run.context import RunContext
 from tests.icbs.conftest import Toy, make_toy
 
 SETTINGS: dict[str, Any] = {"density": 0.3, "block_size": 32, "seed": 0, "weights": "initial"}
@@ -118,3 +120,13 @@ def test_given_masks_are_refused():
         Pruner(density=0.3, initial="alps", weights="initial").prune(
             toy.model, toy.batches, toy.loss, masks=masks
         )
+
+
+def test_the_weights_before_the_start_count_as_memory():
+    toy = make_toy()
+    parts = []
+    for settings in ({"initial": "wanda", "weights": "fixed"}, {"initial": "alps"}):
+        config = PrunerConfig.of(**SETTINGS | settings)
+        parts.append(RunContext.prepare(toy.model, toy.batches, toy.loss, config).plan.parts)
+    dense = sum(module.weight.nbytes for module in linear(toy.model).values())
+    assert parts[1] == parts[0] | {"weights before the start": dense}
