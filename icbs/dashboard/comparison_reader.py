@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from solvers.comparison.journal import MANIFEST, RUNS, parse_line
+from solvers.comparison.journal import RUNS, is_comparison, parse_line
 from solvers.comparison.pace import Pace
 from solvers.comparison.planned import Planned
 
@@ -15,11 +15,6 @@ if TYPE_CHECKING:
 
 _QUIET = 60.0
 """Seconds without a new run, beyond its limit, after which a comparison may be interrupted."""
-
-
-def is_comparison(path: Path) -> bool:
-    """Whether a folder is that of a comparison of solvers."""
-    return (path / MANIFEST).is_file()
 
 
 class ComparisonReader:

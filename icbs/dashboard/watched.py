@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from icbs.dashboard.comparison_reader import ComparisonReader, is_comparison
+from icbs.dashboard.comparison_reader import ComparisonReader
 from icbs.dashboard.reader import RunReader
 from icbs.density.folder import runs_within
 from icbs.errors import ConfigError, RunFolderError
 from icbs.run.locked_folder import CONFIG
+from solvers.comparison.journal import is_comparison
 
 
 class WatchedRuns:

@@ -418,9 +418,9 @@ class RunFolder(LockedFolder):
 
 def _instead(folder: Path) -> str:
     """Name the comparison, or the runs of a search or of pruning in steps, for a message."""
-    from solvers.comparison.journal import MANIFEST as COMPARISON
+    from solvers.comparison.journal import is_comparison
 
-    if (folder / COMPARISON).exists():
+    if is_comparison(folder):
         return (
             "; it is a comparison of solvers: open its report.html, or use 'icbs watch' while it "
             "lasts"

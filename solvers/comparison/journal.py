@@ -25,6 +25,11 @@ PROBLEMS = "problems"
 _FORMAT = "icbs-campaign-1"
 
 
+def is_comparison(path: Path) -> bool:
+    """Whether a folder is that of a comparison of solvers."""
+    return (path / MANIFEST).is_file()
+
+
 class Journal:
     """Folder of a campaign, locked by one process at a time.
 
