@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 
 import numpy as np
 import pytest
@@ -25,6 +22,7 @@ from solvers.comparison import Campaign, CampaignConfig
 from solvers.comparison.journal import RUNS
 from solvers.comparison.measures import gaps_at, results, summary_rows, time_to_target
 from solvers.comparison.pace import Pace
+from tests.icbs.pages import interrupted_with_page
 from tests.icbs.test_dashboard import READY, TEXT, needs_browser
 from tests.solvers.browser import Page
 from tests.solvers.comparison_solvers import dense, grouped
@@ -226,31 +224,14 @@ def test_a_deleted_folder_is_reported(copied):
 def test_the_command_and_its_page_end_together(tmp_path):
     for name, problem in PROBLEMS.items():
         problem.save(tmp_path / f"{name}.npz")
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "icbs", "compare", "--problems", str(tmp_path / "*.npz")),
-            *("--solvers", "anneal", "--seeds", "1000", "--time-limit", "0.2", "--dashboard"),
-            *("--out", str(tmp_path / "<mine>")),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+    page, said = interrupted_with_page(
+        *("compare", "--problems", str(tmp_path / "*.npz"), "--solvers", "anneal"),
+        *("--seeds", "1000", "--time-limit", "0.2", "--out", str(tmp_path / "<mine>")),
     )
-    killer = threading.Timer(120, process.kill)
-    killer.start()
-    line = next(line for line in process.stdout if "watching" in line)
-    url = line[line.index("http") :].split()[0]
-    page = urllib.request.urlopen(url, timeout=60).read().decode()
     assert "Comparison of solvers &lt;mine&gt;" in page
-    process.send_signal(signal.SIGINT)
-    said = process.stdout.read()
-    assert process.wait() == 130
-    killer.cancel()
     assert "the page ends with the comparison; 'icbs watch" in said
     assert "interrupted; the same command" in said
     assert "signal" not in said
-    with pytest.raises(urllib.error.URLError):
-        urllib.request.urlopen(url, timeout=60)
 
 
 @needs_browser

@@ -5,13 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import threading
-import urllib.error
-import urllib.request
 
 import pytest
 from typer.testing import CliRunner
@@ -31,6 +28,7 @@ from icbs.run.history import BlockRecord, HistoryFile, read_history
 from icbs.run.progress_file import ProgressRecord
 from icbs.run.table_file import TableFile
 from tests.icbs.conftest import make_toy
+from tests.icbs.pages import interrupted_with_page
 from tests.solvers.browser import CHROMIUM, Page
 
 pytest.importorskip("bokeh")
@@ -255,29 +253,11 @@ def test_a_page_of_pruning_in_steps_has_its_runs_in_order(tmp_path):
 )
 def test_a_command_and_its_page_end_together(tmp_path, command, passes):
     run = tmp_path / "<mine>"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "icbs", *command, passes),
-            *("--task", "tiny", "--run", str(run), "--dashboard"),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    killer = threading.Timer(600, process.kill)
-    killer.start()
-    line = next(line for line in process.stdout if "watching" in line)
-    url = line[line.index("http") :].split()[0]
-    page = urllib.request.urlopen(url, timeout=300).read().decode()
+    command = (*command, passes, "--task", "tiny", "--run", str(run))
+    page, said = interrupted_with_page(*command)
     assert "iCBS run &lt;mine&gt;" in page
-    process.send_signal(signal.SIGINT)
-    said = process.stdout.read()
-    assert process.wait() == 130
-    killer.cancel()
     assert f"the page ends with the run; 'icbs watch {run}' shows it again" in said
     assert "interrupted; " in said
-    with pytest.raises(urllib.error.URLError):
-        urllib.request.urlopen(url, timeout=300)
 
 
 def test_a_page_ends_with_its_parent_even_if_that_was_killed(tmp_path):
