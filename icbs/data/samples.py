@@ -37,6 +37,12 @@ class Samples:
         return Samples(tree_map(lambda t: t.to(device), self.inputs), self.targets.to(device))
 
 
+def joined(*parts: Samples) -> Samples:
+    """Return all samples of several parts, in their order."""
+    inputs = concatenate([part.inputs for part in parts])
+    return Samples(inputs, torch.cat([part.targets for part in parts]))
+
+
 def read_samples(batches: Iterable[Any], most: int) -> Samples:
     """Read ``(inputs, targets)`` batches, up to ``most`` samples.
 

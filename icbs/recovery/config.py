@@ -36,8 +36,16 @@ class RecoveryConfig(Group):
     generate: Annotated[int, Field(ge=0, lt=1 << 20), Unit("samples")] = 0
     """Number of samples that the dense model generates itself, in addition to the given ones.
 
-    For causal language models. They are used for the weights, never held out, and kept in the
-    folder of the cache; see :mod:`icbs.recovery.generate`. Raise it if the recovery overfits.
+    For causal language models. They are used for the weights and kept in the folder of the cache;
+    see :mod:`icbs.recovery.generate`. Raise it if the recovery overfits.
+    """
+    judge: Annotated[Literal["loss", "divergence"], Unit("on held-out samples")] = "loss"
+    """Measure of the best state.
+
+    Under ``divergence`` it is the state whose outputs are nearest to those of the dense model,
+    among those whose loss is not above the initial one. It is less noisy than the loss on a few
+    samples. A share of the generated samples is held out too, since the mask was not chosen with
+    them.
     """
     statistics: bool = True
     """Whether the statistics of batch normalisation are corrected in each step.

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from icbs import streams
 from icbs.data.losses import CausalLMLoss
-from icbs.data.pytree import concatenate
 from icbs.data.samples import Samples
 from icbs.downloads import cache_folder
 from icbs.errors import ConfigError, RunFolderError
@@ -100,10 +99,10 @@ def check_generates(model: nn.Module, length: int) -> None:
         )
 
 
-def with_generated(
+def generate_like(
     samples: Samples, dense: nn.Module | None, loss: Any, count: int, seed: int
 ) -> Samples:
-    """Return samples with generated ones of the same length after them.
+    """Return generated samples of the length of given ones.
 
     Raises
     ------
@@ -122,7 +121,7 @@ def with_generated(
         tokens = tokens.to(samples.targets.device)
         more = {name: torch.ones_like(tokens).to(values) for name, values in inputs.items()}
         more["input_ids"] = tokens
-        return Samples(concatenate([inputs, more]), torch.cat([samples.targets, tokens]))
+        return Samples(more, tokens)
     check_generates(dense, 2)
     raise ConfigError(
         f"generate = {count} needs samples of input_ids (and attention_mask) with "

@@ -1,22 +1,41 @@
-"""Held-out and calibration loss of a recovery, and the best state so far."""
+"""Losses and divergence of a recovery on held-out samples, and the best state so far."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from icbs.data.holdout import HoldOut
 from icbs.data.samples import Samples
-from icbs.errors import DataError
+from icbs.errors import ConfigError, DataError
 from icbs.model.layer import Layer
 from icbs.recovery.subject import Subject
+from icbs.recovery.teacher import Teacher
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Losses of a state."""
+
+    calibration: float = NAN
+    heldout: float = NAN
+    divergence: float = NAN
+    """Divergence from the dense model on held-out samples; NaN unless it decides."""
+
+    @property
+    def finite(self) -> bool:
+        """Whether the losses on held-out samples are."""
+        return math.isfinite(self.heldout) and not math.isinf(self.divergence)
 
 
 class Judge:
-    """Measure the losses of the model, and keep the state of lowest held-out loss.
+    """Measure the losses of the model, and keep the best state; see ``RecoveryConfig.judge``.
 
     Parameters
     ----------
@@ -31,9 +50,10 @@ class Judge:
             self._holdout(subject.model, subject.layers, samples)
             for samples in (few, subject.heldout)
         )
-        self.initial_loss = self.initial_calibration = self.calibration = float("nan")
-        self.best_loss = float("inf")
-        self.best: dict[str, Tensor] = {}
+        self._teacher = judging_teacher(subject)
+        self.initial, self.best = Losses(), Losses()
+        self.state: dict[str, Tensor] = {}
+        """Tensors of the best state."""
 
     def _holdout(self, model: nn.Module, layers: list[Layer], samples: Samples) -> HoldOut:
         objective, size = self.subject.objective, self.subject.plan.batch_size
@@ -48,55 +68,110 @@ class Judge:
         DataError
             If the held-out loss is not finite.
         """
-        self.initial_calibration, self.initial_loss, _ = self.measure()
-        if not math.isfinite(self.initial_loss):
+        self.initial, _ = self.measure()
+        if not self.initial.finite:
             raise DataError(
-                f"the loss of the pruned model on held-out samples is {self.initial_loss}; check "
-                "the data, keep more weights, or use a wider floating-point type"
+                f"the loss of the pruned model on held-out samples is {self.initial.heldout}; "
+                "check the data, keep more weights, or use a wider floating-point type"
             )
 
-    def measure(self) -> tuple[float, float, bool]:
-        """Return calibration loss, held-out loss, and whether it is the lowest so far."""
-        loss, calibration = self._heldout.measure(), self._calibration.measure()
-        better = loss < self.best_loss
+    def measure(self) -> tuple[Losses, bool]:
+        """Return the losses of the current state, and whether it is the best so far."""
+        found = Losses(self._calibration.measure(), self._heldout.measure(), self._divergence())
+        better = not self.state or self._is_better(found)
         if better:
-            self.best_loss, self.calibration = loss, calibration
+            self.best = found
             self.keep()
-        return calibration, loss, better
+        return found, better
+
+    def _is_better(self, found: Losses) -> bool:
+        """Whether a state is better than the best so far."""
+        if self._teacher is None:
+            return found.heldout < self.best.heldout
+        return found.divergence < self.best.divergence and found.heldout <= self.initial.heldout
+
+    @torch.no_grad()
+    def _divergence(self) -> float:
+        """Return the mean divergence from the dense model on held-out samples."""
+        if self._teacher is None:
+            return NAN
+        subject, total = self.subject, 0.0
+        for piece in subject.pieces(subject.heldout):
+            outputs = subject.objective.run(subject.model, piece.inputs)
+            total += float(
+                self._teacher.total(outputs, self._teacher.outputs(piece), piece.targets)
+            )
+        return total / len(subject.heldout)
 
     def keep(self) -> None:
         """Copy the current state as the best."""
         for name, tensor in self.subject.tensors.items():
-            if name in self.best:
-                self.best[name].copy_(tensor)
+            if name in self.state:
+                self.state[name].copy_(tensor)
             else:
-                self.best[name] = tensor.clone()
+                self.state[name] = tensor.clone()
 
     def apply_best(self) -> None:
         """Set the model to the best state."""
-        if self.best:
-            self.subject.load(self.best)
+        if self.state:
+            self.subject.load(self.state)
 
     def facts(self) -> dict[str, float]:
         """Return the figures for a checkpoint."""
-        return {
-            "initial_loss": self.initial_loss,
-            "initial_calibration": self.initial_calibration,
-            "best_loss": self.best_loss,
-            "calibration": self.calibration,
+        facts = {
+            "initial_loss": self.initial.heldout,
+            "initial_calibration": self.initial.calibration,
+            "best_loss": self.best.heldout,
+            "calibration": self.best.calibration,
         }
+        if self._teacher is not None:
+            facts |= {
+                "initial_divergence": self.initial.divergence,
+                "best_divergence": self.best.divergence,
+            }
+        return facts
 
     @torch.no_grad()
     def restore(self, facts: Mapping[str, float], tensors: Mapping[str, Tensor]) -> None:
         """Restore figures and the best state from a checkpoint."""
-        self.initial_loss, self.best_loss = facts["initial_loss"], facts["best_loss"]
-        self.initial_calibration = facts["initial_calibration"]
-        self.calibration = facts["calibration"]
-        self.best = {name: tensors[name].to(t) for name, t in self.subject.tensors.items()}
+        self.initial = Losses(
+            facts["initial_calibration"],
+            facts["initial_loss"],
+            facts.get("initial_divergence", NAN),
+        )
+        self.best = Losses(
+            facts["calibration"], facts["best_loss"], facts.get("best_divergence", NAN)
+        )
+        self.state = {name: tensors[name].to(t) for name, t in self.subject.tensors.items()}
 
     def dense_loss(self) -> float:
         """Return the held-out loss of the dense model; NaN without one."""
         subject = self.subject
         if subject.dense is None:
-            return float("nan")
+            return NAN
         return self._holdout(subject.dense, subject.dense_layers, subject.heldout).measure()
+
+
+def judging_teacher(subject: Subject) -> Teacher | None:
+    """Return the teacher whose divergence decides; None if the loss does.
+
+    Raises
+    ------
+    ConfigError
+        If the divergence is to decide, and there is no dense model.
+    DataError
+        If the loss has no known distribution.
+    """
+    if subject.config.judge == "loss":
+        return None
+    if subject.dense is None:
+        raise ConfigError(
+            "judge='divergence' needs the dense model, and this one is pruned already; pass the "
+            "dense model (dense), or set judge='loss'"
+        )
+    try:
+        return Teacher(subject.dense, subject.objective)
+    except DataError as error:
+        raise DataError(
+            f"judge='divergence' is not possible: {str(error).split(':')[0]}; set judge='loss'"
+        ) from error

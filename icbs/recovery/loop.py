@@ -7,9 +7,10 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from icbs.recovery.folder import RecoveryFolder, Saved
-from icbs.recovery.judge import Judge
+from icbs.recovery.judge import Judge, Losses
 from icbs.recovery.method import Method, Step
 from icbs.recovery.result import RecoveryProgress, RecoveryResult, StepRecord, best_method
 from icbs.recovery.statistics import Statistics
@@ -121,8 +122,8 @@ class Recovery:
                 seconds=self.seconds,
                 remaining=left,
                 row=row,
-                initial_loss=self.judge.initial_loss,
-                best_loss=self.judge.best_loss,
+                initial_loss=self.judge.initial.heldout,
+                best_loss=self.judge.best.heldout,
                 model=self.subject.model,
             )
             answers = [callback(now) for callback in self.callbacks]  # all are called
@@ -144,11 +145,12 @@ class Recovery:
         if last is None or last.step == 0 or math.isfinite(last.heldout_loss):
             return
         if self.stage < len(self.methods) and self.methods[self.stage].done == last.step:
-            calibration, loss, best = self.judge.measure()
-            self.history = [
-                *self.history[:-1],
-                replace(last, calibration_loss=calibration, heldout_loss=loss, best=best),
-            ]
+            self.history = [*self.history[:-1], replace(last, **self._judged())]
+
+    def _judged(self) -> dict[str, Any]:
+        """Measure the losses; return their columns of the history."""
+        found, best = self.judge.measure()
+        return _columns(found, best)
 
     def _limited(self, method: Method) -> Iterator[Step]:
         """Yield the steps of a method until the time limit."""
@@ -165,18 +167,15 @@ class Recovery:
 
     def _record(self, method: Method, step: Step) -> StepRecord:
         """Measure the losses after a step and add a row to the history."""
-        nan = float("nan")
-        calibration, loss, best = self.judge.measure() if step.judged else (nan, nan, False)
+        judged = self._judged() if step.judged else _columns(Losses(), best=False)
         row = StepRecord(
             method=method.name,
             step=step.done,
             label=step.label,
             calibration_error=step.calibration_error,
             heldout_error=step.heldout_error,
-            calibration_loss=calibration,
-            heldout_loss=loss,
-            best=best,
             seconds=self.seconds,
+            **judged,
         )
         self.history.append(row)
         return row
@@ -196,7 +195,7 @@ class Recovery:
         }
         parts = {
             "model": self.subject.tensors,
-            "best": self.judge.best,
+            "best": self.judge.state,
             "method": {} if method is None else method.state(),
         }
         self.folder.save(facts, parts, self.history)
@@ -218,14 +217,26 @@ class Recovery:
         kept = sum(layer.num_kept for layer in layers)
         return RecoveryResult(
             method=best_method(self.history),
-            initial_loss=judge.initial_loss,
-            loss=judge.best_loss,
+            initial_loss=judge.initial.heldout,
+            loss=judge.best.heldout,
             dense_loss=dense_loss,
-            initial_calibration_loss=judge.initial_calibration,
-            calibration_loss=judge.calibration,
+            initial_calibration_loss=judge.initial.calibration,
+            calibration_loss=judge.best.calibration,
+            initial_divergence=judge.initial.divergence,
+            divergence=judge.best.divergence,
             density=kept / sum(layer.size for layer in layers),
             seconds=self.seconds,
             history=self.history,
             masks={layer.name: layer.mask for layer in layers},
             skipped=self.skipped,
         )
+
+
+def _columns(found: Losses, best: bool) -> dict[str, Any]:
+    """Return the columns of losses in the history."""
+    return {
+        "calibration_loss": found.calibration,
+        "heldout_loss": found.heldout,
+        "heldout_divergence": found.divergence,
+        "best": best,
+    }

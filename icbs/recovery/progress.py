@@ -25,6 +25,8 @@ def line(progress: RecoveryProgress) -> str:
     if math.isfinite(row.heldout_loss):
         loss = f"loss {significant(row.calibration_loss)} on calibration samples"
         parts.append(f"{loss}, {significant(row.heldout_loss)} held out")
+    if math.isfinite(row.heldout_divergence):
+        parts.append(f"divergence {significant(row.heldout_divergence)} held out")
     parts.append(f"best {significant(progress.best_loss)}")
     return "; ".join(parts)
 

@@ -15,6 +15,7 @@ from icbs.model.modes import evaluation_mode
 from icbs.plugins import RECOVERIES
 from icbs.recovery.config import AUTO, RecoveryConfig
 from icbs.recovery.folder import RecoveryFolder
+from icbs.recovery.judge import judging_teacher
 from icbs.recovery.loop import Callback, Recovery
 from icbs.recovery.memory import make_plan
 from icbs.recovery.method import Method
@@ -99,6 +100,7 @@ def recover(
         if dense is not None:
             dense = stack.enter_context(evaluation_mode(dense))
         subject = Subject.prepare(plain, masks, batches, loss, chosen, dense=dense, heldout=heldout)
+        judging_teacher(subject)
         methods, skipped = _methods(subject)
         folder = None if run is None else stack.enter_context(RecoveryFolder.open(run))
         resumed = folder is not None and folder.started

@@ -32,9 +32,11 @@ class StepRecord:
     """NaN if the loss was not measured."""
     heldout_loss: float
     best: bool
-    """Whether the held-out loss is the lowest so far."""
+    """Whether the state is the best so far; see :attr:`RecoveryConfig.judge`."""
     seconds: float
     """Wall seconds since the start. Only these differ between repetitions."""
+    heldout_divergence: float = float("nan")
+    """Divergence from the dense model on held-out samples, if it decides; otherwise NaN."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +57,17 @@ class RecoveryProgress:
     initial_loss: float
     """Held-out loss of the pruned model before the recovery."""
     best_loss: float
-    """Lowest held-out loss so far."""
+    """Held-out loss of the best state so far."""
     model: nn.Module
     """The model in its current state."""
 
 
 @dataclass(frozen=True, repr=False)
 class RecoveryResult:
-    """Figures of a recovery; the model has the state of lowest held-out loss."""
+    """Figures of a recovery; the model has its best state, as :attr:`RecoveryConfig.judge` says."""
 
     method: str
-    """The method whose state is best; ``none`` if no method lowered the held-out loss."""
+    """The method whose state is best; ``none`` if that is the initial state."""
     initial_loss: float
     """Held-out loss of the pruned model before the recovery."""
     loss: float
@@ -84,6 +86,10 @@ class RecoveryResult:
     """The masks, which hold exactly."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Methods that ``auto`` could not try, with the reason."""
+    initial_divergence: float = float("nan")
+    divergence: float = float("nan")
+    """Divergence from the dense model on held-out samples, before and after, if it decides;
+    otherwise NaN."""
 
     def __repr__(self) -> str:
         return (
@@ -104,6 +110,8 @@ class RecoveryResult:
             "dense_loss": self.dense_loss,
             "initial_calibration_loss": self.initial_calibration_loss,
             "calibration_loss": self.calibration_loss,
+            "initial_divergence": self.initial_divergence,
+            "divergence": self.divergence,
             "density": self.density,
             "weights": sum(mask.numel() for mask in self.masks.values()),
             "layers": len(self.masks),
@@ -123,6 +131,8 @@ class RecoverySummary(Header):
     dense_loss: float
     initial_calibration_loss: float
     calibration_loss: float
+    initial_divergence: float = float("nan")
+    divergence: float = float("nan")
     density: float
     weights: Count
     layers: Count
@@ -150,8 +160,16 @@ def describe(summary: dict[str, Any]) -> list[str]:
         if key == "loss" and summary["dense_loss"] == summary["dense_loss"]:
             line += f" (dense {significant(summary['dense_loss'])})"
         lines.append(line)
+    divergence = summary.get("divergence", float("nan"))
+    judged = "loss"
+    if divergence == divergence:
+        judged = "divergence without a higher loss"
+        lines.append(
+            f"held-out divergence from the dense model "
+            f"{significant(summary['initial_divergence'])} before, {significant(divergence)} after"
+        )
     if summary["method"] == "none":
-        lines.append("no step lowered the held-out loss; the model is as before the recovery")
+        lines.append(f"no step lowered the held-out {judged}; the model is as before the recovery")
     else:
         lines.append(f"best state by {summary['method']}")
     if summary["overfits"]:

@@ -15,12 +15,12 @@ from icbs.config.constants import MAX_SAMPLES
 from icbs.data.losses import logits_of
 from icbs.data.objective import Loss, Objective
 from icbs.data.pytree import call
-from icbs.data.samples import Samples, diverse_samples, read_samples
+from icbs.data.samples import Samples, diverse_samples, joined, read_samples
 from icbs.errors import ConfigError, DataError, LayerError
 from icbs.model.calls import reach, slices
 from icbs.model.layer import Layer
 from icbs.recovery.config import RecoveryConfig
-from icbs.recovery.generate import with_generated
+from icbs.recovery.generate import generate_like
 from icbs.recovery.masked_layers import (
     check_frozen,
     check_kept,
@@ -103,7 +103,11 @@ class Subject:
             loss = nn.MSELoss()
             samples, held = (_targets_of(dense, part, config) for part in (samples, held))
         if config.generate:
-            samples = with_generated(samples, dense, loss, config.generate, config.seed)
+            generated = generate_like(samples, dense, loss, config.generate, config.seed)
+            if config.judge == "divergence" and heldout is None:
+                count = round(config.heldout_share * config.generate)
+                held, generated = joined(held, generated[:count]), generated[count:]
+            samples = joined(samples, generated)
         device = layers[0].dense.device
         reference = model if dense is None else dense
         few = samples[diverse_samples(samples, _FEW, config.seed)].to(device)
