@@ -21,7 +21,7 @@ import resource
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
@@ -57,7 +57,7 @@ MORE_RECOVERIES: dict[str, dict[str, dict[str, Any]]] = {
 MORE: dict[str, dict[str, dict[str, Any]]] = {
     "garment": {"distill": {"epochs": 6, "batch": 128, "learning_rate": 2e-3}},
     "garment-512": {"distill": {"epochs": 100}},
-    "smollm2": {"distill, generated": {"epochs": 4}},
+    "smollm2": {"distill, generated": {"epochs": 4, "judge": "divergence"}},
 }
 """Settings of the recoveries by job, in addition to :data:`RECOVERIES`."""
 LIMITS: dict[str, dict[str, Any]] = {"smollm2": {"precision": "bfloat16", "max_memory": "5GB"}}
@@ -198,11 +198,10 @@ def _recover(cell: Cell, task: Task, dense: Any, masks: Any) -> dict[str, Any]:
         **LIMITS.get(cell.mask.name, {}),
         **settings,
     )
-    names = ("step", "method", "label", "calibration_loss", "heldout_loss", "seconds")
     return {
         "recovery_seconds": time.process_time() - began,
         "recovered": result.summary(),
-        "history": [{name: getattr(row, name) for name in names} for row in result.history],
+        "history": [asdict(row) for row in result.history],
     }
 
 
