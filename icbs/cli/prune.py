@@ -324,7 +324,7 @@ def _prune(chosen: Settings, targets: list[str], *, dashboard: bool) -> None:
     from icbs.cli.followers import Followers
     from icbs.cli.output_folders import new_folder
     from icbs.cli.recovery import check_method, recover_after
-    from icbs.cli.session import open_task, prune_live, show_outcome
+    from icbs.cli.session import new_notes, open_task, prune_live, show_outcome
     from icbs.cli.true_optimum import DenseTask
     from icbs.cli.user_code import absolute_paths, allow_local_imports
     from icbs.model.finding import find_layers
@@ -351,13 +351,13 @@ def _prune(chosen: Settings, targets: list[str], *, dashboard: bool) -> None:
     dense = work.evaluate(work.model)
     folder = chosen.run or new_folder(Path("runs"))
     evaluator = Evaluator(work.evaluate, chosen.evaluate_every, folder)
-    about = {
-        "task": chosen.task,
-        "task_options": options,
-        "evaluate_every": chosen.evaluate_every,
-        "enumerate_masks": chosen.enumerate_masks,
-        "dense": dense,
-    }
+    about = new_notes(
+        chosen.task,
+        options,
+        dense,
+        evaluate_every=chosen.evaluate_every,
+        enumerate_masks=chosen.enumerate_masks,
+    )
     kept = None
     if chosen.recovery is not None:
         about["recovery"] = chosen.recovery.model_dump(exclude_unset=True)

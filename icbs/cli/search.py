@@ -238,7 +238,7 @@ def _search(
     from rich.text import Text
 
     from icbs.cli.dashboard_page import DashboardPage
-    from icbs.cli.session import continued_by_repetition, open_task
+    from icbs.cli.session import continued_by_repetition, new_notes, open_task
     from icbs.cli.user_code import absolute_paths, allow_local_imports
     from icbs.density.folder import SEARCH, MakerFolder
     from icbs.density.judge import by_task
@@ -272,6 +272,7 @@ def _search(
     console = Screen()
     page = DashboardPage(console, wanted=dashboard)
     work = open_task(console, chosen.task, task_options)
+    notes = new_notes(chosen.task, task_options, work.evaluate(work.model))
     show = _Show(console, lambda: page.show(run))
     quiet = plain_warnings(console, logging.WARNING)
     with continued_by_repetition(console, run), quiet, show, page:
@@ -283,6 +284,7 @@ def _search(
             evaluate=by_task(work) if judge == "test" else None,
             run=run,
             callback=show.update,
+            about=notes,
             config=maker.config,
             **targets,
             **options,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -69,6 +69,14 @@ def task_notes(run: Path, task: str | None) -> TaskNotes:
     elif task != notes.task:
         raise ConfigError(f"{run} was started with the task {notes.task!r}, not {task!r}")
     return notes
+
+
+def new_notes(
+    task: str, options: dict[str, Any], dense: Mapping[str, float], **more: Any
+) -> dict[str, Any]:
+    """Return notes on a task for the manifest of a run; see :class:`TaskNotes`."""
+    notes = {"task": task, "task_options": options, "evaluate_every": 1, "dense": dict(dense)}
+    return notes | more
 
 
 def open_task(console: Console, name: str, options: dict[str, Any]) -> Task:

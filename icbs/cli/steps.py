@@ -11,7 +11,7 @@ from icbs.cli.config_file import Settings
 from icbs.cli.console import plain_warnings
 from icbs.cli.dashboard_page import DashboardPage
 from icbs.cli.output_folders import new_folder
-from icbs.cli.session import continued_by_repetition, open_task
+from icbs.cli.session import continued_by_repetition, new_notes, open_task
 from icbs.cli.user_code import absolute_paths, allow_local_imports
 from icbs.config import PrunerConfig
 from icbs.density.folder import STEPS, MakerFolder
@@ -78,6 +78,7 @@ def prune_with_steps(chosen: Settings, *, dashboard: bool) -> None:
             run=folder,
             config=config,
             callback=show,
+            about=new_notes(chosen.task, options, dense),
         )
     console.print(outcome_table(stages))
     if work.tokenizer is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +72,8 @@ class Search:
     """Lowest and highest density, and tolerance."""
     draw: bool = True
     """Whether the curve is written and drawn at the end."""
+    about: Mapping[str, Any] | None = None
+    """Notes for the manifests of the runs."""
     points: list[Point] = field(default_factory=list)
     _norms: dict[str, Tensor] | None = None
 
@@ -183,6 +185,7 @@ class Search:
             start=start,
             dense=self.teacher,
             callback=after_pass,
+            about=self.about,
         )
         return self._judged(
             density,

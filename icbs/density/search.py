@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ def search(
     config: PrunerConfig | None = None,
     solver: Any = None,
     callback: Callable[[SearchProgress], object] | None = None,
+    about: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> SearchResult:
     """Find the lowest density that meets a target, by bisection on a logarithmic scale.
@@ -114,6 +115,8 @@ def search(
         Solver of iCBS; see :class:`icbs.Pruner`.
     callback : callable, optional
         ``callback(progress)`` with a :class:`SearchProgress`.
+    about : mapping, optional
+        Notes for the manifests of the runs of iCBS.
     **settings
         Settings of the pruner by name.
 
@@ -164,7 +167,7 @@ def search(
         target.check_dense(dense)
         found = Search(
             plain, samples, loss, maker, judge, target, folder, confidence, certain, dense,
-            callback, (rounded(low), rounded(high), tolerance), run is not None,
+            callback, (rounded(low), rounded(high), tolerance), run is not None, about,
         )  # fmt: skip
         stack.enter_context(folder.opened(found.facts(tested)))
         return found.run()

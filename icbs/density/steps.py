@@ -96,6 +96,7 @@ def prune_in_steps(
     config: PrunerConfig | None = None,
     solver: Any = None,
     callback: Callable[[StepsProgress], object] | None = None,
+    about: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> StepsResult:
     """Prune a model in place in several steps, each of which begins with the weights of the last.
@@ -136,6 +137,8 @@ def prune_in_steps(
         Solver of iCBS; see :class:`icbs.Pruner`.
     callback : callable, optional
         ``callback(progress)`` with a :class:`StepsProgress`.
+    about : mapping, optional
+        Notes for the manifests of the runs of iCBS.
     **settings
         Settings of the pruner by name, with the final ``density``.
 
@@ -173,7 +176,7 @@ def prune_in_steps(
             "samples": tensors_digest_of([*tensors(samples.inputs), samples.targets]),
         }
         stack.enter_context(folder.opened(facts))
-        return _Steps(plain, samples, loss, maker, configs, folder, callback).run()
+        return _Steps(plain, samples, loss, maker, configs, folder, callback, about).run()
 
 
 @dataclass
@@ -187,6 +190,7 @@ class _Steps:
     configs: list[PrunerConfig]
     folder: MakerFolder
     callback: Callable[[StepsProgress], object] | None
+    about: Mapping[str, Any] | None
 
     def run(self) -> StepsResult:
         """Do all steps; restore the dense weights after an error."""
@@ -237,6 +241,7 @@ class _Steps:
             start=start,
             dense=teacher,
             callback=after_pass,
+            about=self.about,
         )
         self._tell(StepsProgress(number, count, config.density, None, self.model))
         return made

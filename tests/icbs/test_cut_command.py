@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from icbs.cli import app
 from icbs.errors import RunFolderError
 from icbs.structure import load_cut, load_kept
+from icbs.structure.kept import GROUPS
 from icbs.structure.onnx_files import OnnxModel
 from icbs.zoo import Task
 from tests.icbs.conftest import make_toy
@@ -83,3 +84,26 @@ def test_a_run_of_single_weights_has_no_groups(tmp_path: Path) -> None:
     assert "has no groups that can be cut; prune with --groups" in " ".join(shown.split())
     with pytest.raises(RunFolderError, match="not a readable file of kept groups"):
         load_kept(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("search", "--max-loss-increase", "5", "--low", "0.4", "--high", "0.6"),
+        ("prune", "--density", "0.5", "--steps", "2"),
+    ],
+)
+def test_runs_of_a_search_and_of_steps_are_cut_too(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    options = ("--task", NAME, "--groups", "neurons", "--set", "passes=0")
+    icbs(*command, *options, "--run", tmp_path / "outer")
+    folders = [path for path in (tmp_path / "outer").iterdir() if (path / GROUPS).exists()]
+    assert folders
+    for folder in folders:
+        assert "small model in" in icbs("cut", folder, "--task", NAME)
+        small = load_cut(load().model, folder / "cut")
+        masked = load().model
+        masked.load_state_dict(load_file(folder / "model.safetensors"))
+        inputs = torch.randn(5, next(masked.parameters()).shape[1])
+        assert (small(inputs) - masked(inputs)).abs().max() <= 1e-5
