@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -12,10 +13,13 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
+from numba.core import event
 
 from problems import CardinalityQUBO
 
 Array = npt.NDArray[Any]
+log = logging.getLogger("icbs")
+_kernels: set[Callable[..., Any]] = set()
 
 
 @cache
@@ -32,10 +36,28 @@ def jit(function: Callable[..., Any], fastmath: bool | set[str] = False) -> Call
     sources in the kernel's folder instead.
     """
     kernel = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=fastmath)(function)
+    _kernels.add(function)
     with suppress(AttributeError):  # private to Numba; without it, Numba's own stamp is used
         stamp = _digest(Path(function.__code__.co_filename).parent)
         kernel._cache._cache_file._source_stamp = stamp  # type: ignore[attr-defined]
     return kernel
+
+
+class _Notice(event.Listener):
+    """Report the first compilation of a process, since it takes long."""
+
+    given = False
+
+    def on_start(self, event: Any) -> None:
+        if not self.given and event.data["dispatcher"].py_func in _kernels:
+            self.given = True
+            log.warning("compiling kernels, once for this installation: up to half a minute")
+
+    def on_end(self, event: Any) -> None:
+        """Do nothing at the end."""
+
+
+event.register("numba:compile", _Notice())
 
 
 def specimens() -> list[CardinalityQUBO]:
