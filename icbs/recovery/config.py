@@ -40,12 +40,12 @@ class RecoveryConfig(Group):
     see :mod:`icbs.recovery.generate`. Raise it if the recovery overfits.
     """
     judge: Annotated[Literal["loss", "divergence"], Unit("on held-out samples")] = "loss"
-    """Measure of the best state.
+    """Measure of the best state on held-out samples: ``loss``, or ``divergence`` of the outputs from
+    those of the dense model.
 
-    Under ``divergence`` it is the state whose outputs are nearest to those of the dense model,
-    among those whose loss is not above the initial one. It is less noisy than the loss on a few
-    samples. A share of the generated samples is held out too, since the mask was not chosen with
-    them.
+    Under ``divergence`` no state is accepted whose loss is above the initial one. It is less noisy
+    than the loss on a few samples. A share of the generated samples is held out too, since the mask
+    was not chosen with them.
     """
     statistics: bool = True
     """Whether the statistics of batch normalisation are corrected in each step.
