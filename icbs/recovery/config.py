@@ -40,8 +40,8 @@ class RecoveryConfig(Group):
     see :mod:`icbs.recovery.generate`. Raise it if the recovery overfits.
     """
     judge: Annotated[Literal["loss", "divergence"], Unit("on held-out samples")] = "loss"
-    """Measure of the best state on held-out samples: ``loss``, or ``divergence`` of the outputs from
-    those of the dense model.
+    """Measure of the best state on held-out samples: ``loss``, or ``divergence`` of the outputs
+    from those of the dense model.
 
     Under ``divergence`` no state is accepted whose loss is above the initial one. It is less noisy
     than the loss on a few samples. A share of the generated samples is held out too, since the mask
