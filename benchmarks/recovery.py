@@ -57,7 +57,7 @@ MORE_RECOVERIES: dict[str, dict[str, dict[str, Any]]] = {
 MORE: dict[str, dict[str, dict[str, Any]]] = {
     "garment": {"distill": {"epochs": 6, "batch": 128, "learning_rate": 2e-3}},
     "garment-512": {"distill": {"epochs": 100}},
-    "smollm2": {"distill, generated": {"epochs": 4, "judge": "divergence"}},
+    "smollm2": {"distill, generated": {"epochs": 4, "learning_rate": 3e-4, "judge": "divergence"}},
 }
 """Settings of the recoveries by job, in addition to :data:`RECOVERIES`."""
 LIMITS: dict[str, dict[str, Any]] = {"smollm2": {"precision": "bfloat16", "max_memory": "5GB"}}
