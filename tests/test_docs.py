@@ -136,6 +136,7 @@ WITH_CODE = [page for page in PAGES if any(map(runs, blocks_of(page)))]
 WITH_SLOW = [page for page in WITH_CODE if any("slow" in b.marks for b in blocks_of(page))]
 
 
+@pytest.mark.page
 @pytest.mark.filterwarnings("ignore::icbs.BlockSizeWarning")
 @pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
 def test_quick_examples_run(page, folder, data):  # noqa: F811
