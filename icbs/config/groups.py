@@ -296,11 +296,11 @@ class WeightSettings(Group):
     """Whether kept weights move: not at all, at the start only, or between passes too.
 
     Under ``initial`` they take the values that the ``initial`` method gives them, such as
-    ``sparsegpt``, and pruned weights return at their dense values. Under ``global`` a step of all
-    kept weights minimises a quadratic model of the loss, so that mask and weights suit each
-    other; it is kept if the held-out loss does not increase. Biases stay as they are. Choose
-    ``fixed`` if the weights must be those of the dense model; ``icbs recover`` can improve the
-    result further, and moves biases too.
+    ``sparsegpt``, fitted to all samples (up to 4096), and pruned weights return at their dense
+    values. Under ``global`` a step of all kept weights minimises a quadratic model of the loss, so
+    that mask and weights suit each other; it is kept if the held-out loss does not increase.
+    Biases stay as they are. Choose ``fixed`` if the weights must be those of the dense model;
+    ``icbs recover`` can improve the result further, and moves biases too.
     """
     weights_return: Literal["dense", "gradient"] = "dense"
     """Values at which pruned weights return when others move: their dense ones, or the best of

@@ -55,6 +55,8 @@ class RunContext:
     """Samples for gradients and curvature."""
     holdout: HoldOut
     """Held-out samples, for acceptance."""
+    heldout: Samples
+    """The same samples, not divided among processes."""
     config: PrunerConfig
     source: CurvatureSource
     """Source of the curvature of blocks."""
@@ -137,11 +139,12 @@ class RunContext:
         # Sums over samples need no assignment of rows to samples, but padding does.
         rows = source.uses_rows or counted_positions(few) is not None
         check_gradients(model, layers, objective, pick(count), plan.together, rows=rows)
+        heldout = samples[order[:held]]
         holdout = HoldOut(
             model,
             layers,
             objective,
-            samples[order[:held]].to(device),
+            heldout.to(device),
             plan.batch_size,
             remember=plan.remember,
         )
@@ -155,6 +158,7 @@ class RunContext:
             objective,
             samples[order[held:]],
             holdout,
+            heldout,
             config,
             source,
             visits,

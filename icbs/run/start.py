@@ -16,7 +16,7 @@ from icbs import streams
 from icbs.config import PrunerConfig
 from icbs.config.constraints import Pattern
 from icbs.config.names import LAYERWISE, UPDATING
-from icbs.data.samples import epoch_order
+from icbs.data.samples import epoch_order, joined
 from icbs.errors import BlockSizeWarning, DataError, LayerError
 from icbs.groups.start import check_state, start_groups
 from icbs.layerwise.sweep import Method, pieces_of, sweep
@@ -112,15 +112,18 @@ def _start_weights(
 def _layer_by_layer(context: RunContext, samples_seen: int) -> tuple[dict[str, Tensor], int]:
     """Return masks of a layer-wise method, and the samples used; set the weights that it changes.
 
-    Weights are fitted to the samples, and need more of them than masks.
+    Weights are fitted to the samples, and need more of them than masks: where there are few, the
+    held-out ones are used as well, which compare states after the start only.
     """
     config = context.config
     updating = config.initial in UPDATING
     count = max(context.num_samples, FITTED_SAMPLES if updating else 0)
     count = min(count, len(context.pool))
     order = epoch_order(len(context.pool), samples_seen, count, config.seed)
-    device = context.layers[0].dense.device
-    pieces = pieces_of(context.pool[order], context.plan.batch_size, device)
+    fitted = context.pool[order]
+    if updating and count < FITTED_SAMPLES:
+        fitted = joined(fitted, context.heldout[: FITTED_SAMPLES - count])
+    pieces = pieces_of(fitted, context.plan.batch_size, context.layers[0].dense.device)
     began = last_logged = math.nan
 
     def report(done: int, layers: int) -> None:
