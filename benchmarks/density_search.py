@@ -42,10 +42,13 @@ METHODS: dict[str, dict[str, Any]] = {
     "iCBS": ICBS,
     "magnitude, recovery `least-squares`": {"method": "magnitude", "recover": "least-squares"},
     "iCBS, recovery `least-squares`": ICBS | {"recover": "least-squares"},
+    "magnitude, recovery `distill`": {"method": "magnitude", "recover": "distill"},
+    "iCBS with weights and densities, recovery `distill`": ICBS
+    | {"weights": "global", "allocation": "loss", "recover": "distill"},
 }
 TASKS: dict[str, dict[str, Any]] = {
     "garment": {},
-    "deit": {"passes": 12, "gradient_samples": 1024, "acceptance_samples": 2048},
+    "deit": {"passes": 6, "gradient_samples": 1024, "acceptance_samples": 2048},
 }
 """Settings of iCBS by task."""
 
