@@ -8,6 +8,9 @@ from contextlib import contextmanager
 
 from icbs.errors import ConfigError
 
+TIMEOUT = 5.0
+"""Seconds to wait for a scheduler."""
+
 
 @contextmanager
 def executor_of(address: str | None) -> Iterator[Executor | None]:
@@ -28,7 +31,7 @@ def executor_of(address: str | None) -> Iterator[Executor | None]:
             f"--dask needs {error.name or error}: pip install 'icbs-pruning[dask]'"
         ) from error
     try:
-        client = Client(address, timeout=5)
+        client = Client(address, timeout=TIMEOUT)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"no Dask scheduler answers at {address!r} ({error}); start one: dask scheduler"

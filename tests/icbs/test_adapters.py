@@ -19,7 +19,14 @@ from icbs.model.modes import evaluation_mode
 from tests.icbs.language import make_language_model
 from tests.icbs.passes import look
 
-peft = pytest.importorskip("peft")
+
+@pytest.fixture(scope="module", autouse=True)
+def _peft() -> None:
+    """Import the library when the first test runs: it takes seconds."""
+    global peft
+    peft = pytest.importorskip("peft")
+
+
 SETTINGS: dict[str, Any] = {"density": 0.5, "passes": 2, "block_size": 16}
 
 

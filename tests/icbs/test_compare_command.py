@@ -165,7 +165,8 @@ def test_submissions_and_imports(here):
         (("--dask", "tcp://127.0.0.1:1"), "no Dask scheduler answers"),
     ],
 )
-def test_bad_input_is_told_in_one_line(here, words, said):
+def test_bad_input_is_told_in_one_line(here, words, said, monkeypatch):
+    monkeypatch.setattr("icbs.cli.dask_client.TIMEOUT", 0.3)
     (here / "bad.yaml").write_text("seed: 3\n")
     (here / "worse.yaml").write_text("- seeds\n")
     given = {"--problems": "dense.npz", "--solvers": "exact", "--out": "out", "--seeds": "1"}

@@ -248,7 +248,13 @@ def test_a_page_of_pruning_in_steps_has_its_runs_in_order(tmp_path):
             *(("prune", "--density", "0.25", "--steps", "2", "--passes"), "1000000"),
             marks=pytest.mark.slow,
         ),
-        (("search", "--max-accuracy-loss", "0.3", "--low", "0.2", "--set"), "passes=1000000"),
+        pytest.param(
+            *(
+                ("search", "--max-accuracy-loss", "0.3", "--low", "0.2", "--set"),
+                "passes=1000000",
+            ),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_command_and_its_page_end_together(tmp_path, command, passes):

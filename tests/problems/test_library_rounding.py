@@ -17,6 +17,12 @@ from scripts.library.rounding import LEVELS, Bits, recipe_of, rounded
 COLUMNS, SAMPLES = 8, 20
 
 
+@pytest.fixture(autouse=True)
+def _short_searches(monkeypatch):
+    """The blocks here are small."""
+    monkeypatch.setattr("scripts.library.fidelity.SECONDS", 0.02)
+
+
 def block(
     seed: int, *, kind: str = "factor", n: int = 40, spread: float = 1.0, first: float = 1.0
 ) -> Parts:
