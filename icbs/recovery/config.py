@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from icbs.config.fields import Count, Memory, OpenShare, Positive, Unit
 from icbs.config.groups import Group
@@ -38,6 +38,12 @@ class RecoveryConfig(Group):
 
     For causal language models. They are used for the weights and kept in the folder of the cache;
     see :mod:`icbs.recovery.generate`. Raise it if the recovery overfits.
+    """
+    prompt: Annotated[int, Field(ge=0, lt=1 << 20), Unit("tokens")] = 0
+    """Tokens of a given sample with which each generated one begins; 0 for a random token.
+
+    The continued texts are of the kind of the given ones: set it to 16 or so if those are of the
+    kind for which the model will be used.
     """
     judge: Annotated[Literal["loss", "divergence"], Unit("on held-out samples")] = "loss"
     """Measure of the best state on held-out samples: ``loss``, or ``divergence`` of the outputs
@@ -79,6 +85,14 @@ class RecoveryConfig(Group):
     @classmethod
     def _known(cls, name: str) -> str:
         return name if name == AUTO else RECOVERIES.check(name)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RecoveryConfig:
+        if self.prompt and not self.generate:
+            raise ValueError(
+                f"prompt = {self.prompt} is for generated samples, and there are none: set generate"
+            )
+        return self
 
     @classmethod
     def of(cls, **settings: Any) -> RecoveryConfig:

@@ -244,8 +244,9 @@ def _settings_of(subject: Subject) -> str:
 def _fingerprints(subject: Subject) -> dict[str, str]:
     """Return digests of the settings that determine results, models, masks and samples."""
     settings = subject.config.model_dump(exclude={"time_limit", "max_memory", "checkpoint_every"})
-    if settings["judge"] == "loss":  # folders of earlier releases don't have it
-        del settings["judge"]
+    for name, value in {"judge": "loss", "prompt": 0}.items():
+        if settings[name] == value:  # folders of earlier releases don't have them
+            del settings[name]
     state = {f"{name}/pruned": tensor for name, tensor in subject.model.state_dict().items()}
     for layer in subject.layers:
         state[f"{layer.name}/dense"] = layer.dense

@@ -7,7 +7,7 @@ They follow the distribution that the model has learned, and there are as many a
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,25 @@ GREEDY = 4
 """Tokens after the first that are the most probable ones."""
 BATCH = 16
 """Sequences that are generated together."""
+PROMPTS = 1 << 20
+"""Number of the random stream of the prompts; those of batches are smaller."""
 
 
 def generate(
-    model: nn.Module, count: int, length: int, *, seed: int = 0, cache: bool = True
+    model: nn.Module,
+    count: int,
+    length: int,
+    *,
+    prompts: Tensor | None = None,
+    seed: int = 0,
+    cache: bool = True,
 ) -> Tensor:
     """Sample token sequences from a causal language model.
 
-    The first token is drawn from the vocabulary uniformly, the next four are the most probable
-    ones, and all others are sampled at temperature 1. The end of a text is not sampled. The model's
-    own settings of generation (such as ``top_k`` and ``repetition_penalty``) are not used.
+    Sequences continue prompts. Without these the first token is drawn from the vocabulary
+    uniformly, and the next four are the most probable ones. All others are sampled at temperature
+    1. The end of a text is not sampled. The model's own settings of generation (such as ``top_k``
+    and ``repetition_penalty``) are not used.
 
     Parameters
     ----------
@@ -48,6 +57,8 @@ def generate(
         Number of sequences.
     length : int
         Tokens in a sequence, at least 2.
+    prompts : Tensor of int64, shape (count, k), optional
+        First tokens of the sequences, k < length.
     seed : int, default 0
         Seed of all random tokens.
     cache : bool, default True
@@ -64,15 +75,23 @@ def generate(
     """
     check_generates(model, length)
     if not cache:
-        return _sampled(model, count, length, seed)
+        return _sampled(model, count, length, seed, prompts)
     state = {name: p for name, p in model.named_parameters() if not p.is_meta}
-    facts = {"greedy": GREEDY, "batch": BATCH, "seed": seed, "count": count, "length": length}
+    facts: dict[str, Any] = {
+        "greedy": GREEDY,
+        "batch": BATCH,
+        "seed": seed,
+        "count": count,
+        "length": length,
+    }
+    if prompts is not None:
+        facts["prompts"] = tensors_digest({}, {"prompts": prompts})
     key = json_digest([facts, _special_tokens(model), tensors_digest({}, state)])
     path = cache_folder() / f"generated-{key[:12]}.safetensors"
     found = _read(path, key)
     if found is None:
         log.info("generating %d sequences of %d tokens by the dense model", count, length)
-        found = _sampled(model, count, length, seed)
+        found = _sampled(model, count, length, seed, prompts)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_tensors(path, FORMAT, {"key": key}, {"tokens": found})
     return found
@@ -100,9 +119,11 @@ def check_generates(model: nn.Module, length: int) -> None:
 
 
 def generate_like(
-    samples: Samples, dense: nn.Module | None, loss: Any, count: int, seed: int
+    samples: Samples, dense: nn.Module | None, loss: Any, count: int, prompt: int, seed: int
 ) -> Samples:
     """Return generated samples of the length of given ones.
+
+    With ``prompt`` each begins with as many tokens of one of these, from a place drawn at random.
 
     Raises
     ------
@@ -117,7 +138,9 @@ def generate_like(
     inputs = samples.inputs
     known = isinstance(inputs, dict) and "input_ids" in inputs
     if isinstance(loss, CausalLMLoss) and known and set(inputs) <= {"input_ids", "attention_mask"}:
-        tokens = generate(dense, count, inputs["input_ids"].shape[1], seed=seed)
+        length = inputs["input_ids"].shape[1]
+        prompts = prompts_from(inputs, count, prompt, seed) if prompt else None
+        tokens = generate(dense, count, length, prompts=prompts, seed=seed)
         tokens = tokens.to(samples.targets.device)
         more = {name: torch.ones_like(tokens).to(values) for name, values in inputs.items()}
         more["input_ids"] = tokens
@@ -129,8 +152,39 @@ def generate_like(
     )
 
 
+def prompts_from(inputs: Mapping[str, Tensor], count: int, size: int, seed: int) -> Tensor:
+    """Return pieces of samples, from places drawn at random, shape (count, size).
+
+    Parameters
+    ----------
+    inputs : mapping of str to Tensor
+        ``input_ids``, and ``attention_mask`` if there is padding, shape (samples, length).
+    count : int
+    size : int
+        Tokens in a piece.
+    seed : int
+
+    Raises
+    ------
+    ConfigError
+        If no sample is longer than a piece.
+    """
+    tokens = inputs["input_ids"]
+    mask = inputs.get("attention_mask", torch.ones_like(tokens)).bool().cpu()
+    pieces = tokens.unfold(1, min(size, tokens.shape[1]), 1)
+    whole = mask.unfold(1, min(size, tokens.shape[1]), 1).all(dim=2).nonzero()
+    if size >= tokens.shape[1] or not len(whole):
+        raise ConfigError(
+            f"prompt = {size} tokens, and the samples have at most "
+            f"{int(mask.sum(dim=1).max())}; take a shorter prompt"
+        )
+    generator = streams.recovery(seed, PROMPTS)
+    rows, starts = whole[torch.randint(len(whole), (count,), generator=generator)].T
+    return pieces[rows, starts].clone()
+
+
 @torch.no_grad()
-def _sampled(model: Any, count: int, length: int, seed: int) -> Tensor:
+def _sampled(model: Any, count: int, length: int, seed: int, prompts: Tensor | None) -> Tensor:
     """Generate sequences, each batch from its own random numbers."""
     device, found = next(model.parameters()).device, []
     greedy = min(GREEDY, length - 1)
@@ -142,7 +196,10 @@ def _sampled(model: Any, count: int, length: int, seed: int) -> Tensor:
         first = allowed[torch.randint(len(allowed), (size, 1), generator=generator)]
         sampled = int(torch.randint(1 << 62, (), generator=generator))
         with _default_settings(model):
-            tokens = _continued(model, first.to(device), greedy, ends, do_sample=False)
+            if prompts is None:
+                tokens = _continued(model, first.to(device), greedy, ends, do_sample=False)
+            else:
+                tokens = prompts[start : start + size].to(device)
             rest = length - tokens.shape[1]
             if rest:
                 devices = [device] if device.type == "cuda" else []

@@ -103,7 +103,9 @@ class Subject:
             loss = nn.MSELoss()
             samples, held = (_targets_of(dense, part, config) for part in (samples, held))
         if config.generate:
-            generated = generate_like(samples, dense, loss, config.generate, config.seed)
+            generated = generate_like(
+                samples, dense, loss, config.generate, config.prompt, config.seed
+            )
             if config.judge == "divergence" and heldout is None:
                 count = round(config.heldout_share * config.generate)
                 held, generated = joined(held, generated[:count]), generated[count:]

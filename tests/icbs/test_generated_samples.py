@@ -13,6 +13,7 @@ from icbs.data.losses import CausalLMLoss
 from icbs.layerwise import prune_layerwise
 from icbs.lm.windows import batches_of
 from icbs.recovery import generate as module
+from icbs.recovery.config import RecoveryConfig
 from icbs.recovery.generate import generate
 from tests.icbs.language import make_language_model
 
@@ -101,6 +102,39 @@ def test_sequences_are_cached_by_model_and_arguments(model, cache):
     generate(model, 4, 10)
 
 
+def test_sequences_continue_pieces_of_whole_samples(model, cache):
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(256, (6, 20), generator=generator)
+    mask = torch.ones_like(tokens)
+    mask[:3, :15] = 0  # padded on the left, and shorter than a prompt
+    mask[3, 12:] = 0
+    inputs = {"input_ids": tokens, "attention_mask": mask}
+    prompts = module.prompts_from(inputs, 200, 6, seed=1)
+    allowed = {
+        tuple(row[at : at + 6].tolist())
+        for row, own in zip(tokens, mask, strict=True)
+        for at in range(15)
+        if own[at : at + 6].all()
+    }
+    found = {tuple(piece.tolist()) for piece in prompts}
+    assert found <= allowed
+    assert len(found) > 0.8 * len(allowed)
+    sequences = generate(model, 8, 20, prompts=prompts[:8], cache=False)
+    assert sequences.shape == (8, 20)
+    assert torch.equal(sequences[:, :6], prompts[:8])
+    first, other = (generate(model, 8, 20, prompts=prompts[i : i + 8]) for i in (0, 8))
+    assert not torch.equal(first, other)  # not the cached ones of other prompts
+    with pytest.raises(ConfigError, match="prompt = 20 tokens, and the samples have at most 20"):
+        module.prompts_from(inputs, 2, 20, seed=1)
+    with pytest.raises(ConfigError, match="prompt = 16 tokens, and the samples have at most 5"):
+        module.prompts_from({name: t[:3] for name, t in inputs.items()}, 2, 16, seed=1)
+
+
+def test_a_prompt_needs_generated_samples():
+    with pytest.raises(ConfigError, match="prompt = 16 is for generated samples"):
+        RecoveryConfig.of(prompt=16)
+
+
 def recovered(model, **settings):
     windows = torch.randint(256, (10, 16), generator=torch.Generator().manual_seed(0))
     batches = batches_of(windows)
@@ -121,9 +155,10 @@ def recovered(model, **settings):
     return pruned, result
 
 
-def test_a_recovery_uses_them_beside_the_given_samples(model, cache):
+@pytest.mark.parametrize("prompt", [0, 5])
+def test_a_recovery_uses_them_beside_the_given_samples(model, cache, prompt):
     _, without = recovered(model)
-    more, with_them = recovered(model, generate=24)
+    more, with_them = recovered(model, generate=24, prompt=prompt)
     # The same samples are held out.
     assert with_them.initial_loss == without.initial_loss
     assert with_them.loss <= with_them.initial_loss
