@@ -132,7 +132,7 @@ JOBS = {
             "gradient_samples": 32,
             "curvature_samples": 32,
             "acceptance_samples": 16,
-            "passes": 1,
+            "passes": 6,
         },
         recovery={"method": "least-squares", "options": {"ridge": 0.1}, "batch_size": 8},
     ),

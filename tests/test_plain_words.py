@@ -62,6 +62,7 @@ def test_findings_name_the_line(name, text, expected, tmp_path):
         assert any(f"{name}:{line}: {phrase!r}" in text for text in found), found
 
 
+@pytest.mark.slow  # 'make lint' checks it too
 def test_the_checked_folders_are_clean():
     assert len(files()) >= 10 * len(ROOTS)
     assert [line for path in files() for line in findings(path)] == []
