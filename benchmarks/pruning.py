@@ -107,7 +107,7 @@ JOBS = {
         "efficientnet_lite0",
         ("0.9", "0.8", "0.7"),
         # Depthwise convolutions have one percent of the weights, and nine inputs per output.
-        exclude=("_conv_stem*", "*_depthwise_conv*"),
+        exclude=("conv_stem", "*.depthwise_conv"),
         icbs={
             "passes": 10,
             "schedule": "uniform",
