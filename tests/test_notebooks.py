@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
+from traitlets.config import Config
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 #: What a kept output may not say: where it was made, when, and what went wrong.
@@ -18,6 +22,18 @@ LOCAL = re.compile(
     r"/(?:home|root|tmp|work|usr|opt|Users)/|[A-Z]:\\\\|site-packages|localhost"
     r"|\b20\d\d-\d\d-\d\d|\b\d\d:\d\d:\d\d\b|Warning\b|Traceback"
 )
+
+
+@pytest.fixture
+def kernels() -> Iterator[Config]:
+    """Settings of kernels that listen on files of their own.
+
+    Of the ports that are free when a kernel is asked for, one may be taken by the kernel of another
+    process before it listens. Windows has ports only. A socket's path has 107 characters at most.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"transport": "ipc", "ip": str(Path(folder, "kernel"))}
+        yield Config({"KernelManager": {} if sys.platform == "win32" else files})
 
 
 def cells_of(path: Path) -> list[nbformat.NotebookNode]:
@@ -52,11 +68,11 @@ def test_what_a_machine_would_say_is_found(text):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_run(path, monkeypatch):
+def test_notebooks_run(path, kernels, monkeypatch):
     nbclient = pytest.importorskip("nbclient")
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # the kernel's, as when outputs are stored
     notebook = nbformat.read(path, 4)
-    client = nbclient.NotebookClient(notebook, timeout=1500, kernel_name="python3")
+    client = nbclient.NotebookClient(notebook, timeout=1500, kernel_name="python3", config=kernels)
     try:
         client.execute()
     except nbclient.exceptions.CellExecutionError as error:

@@ -82,14 +82,17 @@ def start_server(
 
     # An application runs no code of the runs: it only reads their files.
     application = Application(FunctionHandler(fill))
-    if port is not None:
-        return _bind(application, port or _free_port())
-    for candidate in range(FIRST_PORT, FIRST_PORT + TRIES):
+    if port:
+        return _bind(application, port)
+    # A port that was free a moment ago may be taken by another process: then the next one is tried.
+    first = range(FIRST_PORT, FIRST_PORT + TRIES)
+    for candidate in first if port is None else (_free_port() for _ in range(TRIES)):
         with suppress(ConfigError):
             return _bind(application, candidate)
     raise ConfigError(
-        f"the ports {FIRST_PORT} to {FIRST_PORT + TRIES - 1} are in use; use --port 0 for any "
-        "free one"
+        f"the ports {first[0]} to {first[-1]} are in use; use --port 0 for any free one"
+        if port is None
+        else f"no free port was found in {TRIES} tries; name one with --port"
     )
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from icbs import ConfigError, Pruner, RunFolderError, prune_in_steps, search
 from icbs.cli import app
-from icbs.dashboard import serve, write_page
+from icbs.dashboard import serve, server, write_page
 from icbs.dashboard.board import Board
 from icbs.dashboard.layer_map import LayerMap
 from icbs.dashboard.reader import RunReader
@@ -180,6 +180,19 @@ def test_bad_input_is_refused_before_the_server_starts(tmp_path):
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"port {port} is in use.*--port 0"):
             serve([tmp_path / "run"], port=port)
+
+
+def test_a_free_port_that_was_taken_meanwhile_is_passed_over(tmp_path, monkeypatch):
+    prune(tmp_path / "run", passes=1)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        free = server._free_port()
+        offered = iter([taken.getsockname()[1], free])
+        monkeypatch.setattr(server, "_free_port", lambda: next(offered))
+        started = server.start_server(WatchedRuns([tmp_path / "run"]), 0, 1.0)
+    assert started.port == free
+    started.stop()
 
 
 def test_a_page_is_self_contained_and_escapes_names(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -134,9 +133,10 @@ def refused(rank: int) -> str:
     return ""
 
 
-def work(rank: int, port: int, folder: str) -> None:
+def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    meeting = Path(folder, "meeting").as_uri()
+    dist.init_process_group("gloo", meeting, rank=rank, world_size=2)
     found = {way: figures(way) for way in WAYS}
     for run in RUNS:
         found[run] = prune(run)
@@ -153,10 +153,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def both(folder) -> list[dict[str, dict[str, torch.Tensor]]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(work, args=(port, str(folder)), nprocs=2)
+    mp.spawn(work, args=(str(folder),), nprocs=2)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
