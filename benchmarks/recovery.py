@@ -79,11 +79,23 @@ GARMENT = pruning.Job(
     icbs={"passes": 12},
 )
 PASSES = {"precision": "bfloat16", "passes": 5, "gradient_samples": 48, "curvature_samples": 48}
-SMOLLM2 = pruning.JOBS["smollm2"]
+DEIT, SMOLLM2 = pruning.JOBS["deit"], pruning.JOBS["smollm2"]
+LITE0 = pruning.JOBS["efficientnet_lite0"]
+FEW = {
+    "curvature": "monte-carlo",
+    "gradient_samples": 614,
+    "acceptance": "pass",
+    "acceptance_samples": 154,
+    "passes": 4,
+}
+"""Passes of EfficientNet. Its targets are probabilities, whose empirical Fisher vanishes at the
+dense model, and there are too few held-out photographs to decide on each block by itself."""
 JOBS = {
     "garment": GARMENT,
     "garment-512": replace(GARMENT, max_samples=512, fresh=True),
     **pruning.JOBS,
+    "deit": replace(DEIT, levels=GARMENT.levels, icbs=DEIT.icbs | {"passes": 6}),
+    "efficientnet_lite0": replace(LITE0, icbs=LITE0.icbs | FEW),
     "smollm2": replace(SMOLLM2, icbs=SMOLLM2.icbs | PASSES),
 }
 
@@ -124,7 +136,7 @@ def cells(seeds: int, masks: Path, root: Path) -> list[Cell]:
                 for method in MASKS:
                     mask = replace(dense, level=level, method=method)
                     found += [Cell(mask, recovery, root) for recovery in _recoveries(name)]
-                if name.startswith("garment"):
+                if name.startswith(("garment", "deit")):
                     mask = replace(dense, level=level, method="magnitude")
                     found += [Cell(mask, rival, root) for rival in RIVALS]
     return found

@@ -102,7 +102,6 @@ JOBS = {
         seeds=(0,),
         options={"samples": 384, "test_samples": 256},
         settings={
-            "curvature": "empirical",
             "gradient_samples": 192,
             "curvature_samples": 192,
             "acceptance_samples": 128,

@@ -78,5 +78,9 @@ class DensityWarning(UserWarning):
     """The density does not cover all weights, or counts weights that are 0 already."""
 
 
+class SoftTargetsWarning(UserWarning):
+    """The empirical Fisher is computed from targets that are probabilities."""
+
+
 class NothingMovesWarning(UserWarning):
     """Passes in which no weight of any layer moved, although some could."""

@@ -225,7 +225,8 @@ class CurvatureSettings(Group):
     The Fisher information is the expected Hessian of a negative log-likelihood in nats. For other
     losses (Huber, absolute error, custom ones) the ``empirical`` Fisher is divided by the loss's
     dispersion, which makes it independent of the unit of the targets; see
-    :mod:`icbs.data.dispersion`. It takes one backward pass instead of two.
+    :mod:`icbs.data.dispersion`. It takes one backward pass instead of two, and needs labels: with
+    probabilities as targets it vanishes where the model agrees with them.
 
     ``gram`` is the error of the layer's own output, which does not depend on the loss, and
     ``fisher+gram`` is its sum with ``monte-carlo``. Both, and ``exact``, need dense problems of n²
@@ -271,7 +272,8 @@ class AcceptanceSettings(Group):
 
     A move that increases the loss is undone. A pass that is undone is solved again with a larger
     κ, at most twice. Choose ``pass`` for a model of many layers, of which one evaluation of the
-    held-out loss costs as much as all blocks; ``off`` keeps every move.
+    held-out loss costs as much as all blocks, and for fewer than about a thousand held-out samples,
+    to which hundreds of separate decisions would adapt; ``off`` keeps every move.
     """
     acceptance_samples: Annotated[Count, Unit("samples")] = 8192
     """Held-out training samples, at most half of all; they never enter a gradient.

@@ -7,6 +7,7 @@ empirical Fisher (Kunstner et al. 2019, arXiv 1905.12558).
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
@@ -17,6 +18,7 @@ from icbs import parallel
 from icbs.curvature.layer_io import Call, Trace, joined
 from icbs.curvature.source import Batch, Collector, CurvatureSource, PassSizes, QuadraticModel
 from icbs.data.positions import Drawn
+from icbs.errors import SoftTargetsWarning
 from icbs.model.gates import Gates, Part, WidePart
 from icbs.model.layer import Layer
 
@@ -39,6 +41,20 @@ class Fisher(CurvatureSource):
     def __init__(self, samples: int, *, drawn: bool = True, tokens: bool = False) -> None:
         self.samples, self.draws_targets, self.tokens = samples, drawn, tokens
         self.selects_midway = not tokens
+
+    def check(self, batch: Batch) -> None:
+        """Warn of an empirical Fisher of probabilities, such as the dense model's outputs.
+
+        The gradient of a sample is then that of an expectation over labels, which vanishes where
+        the model agrees with the targets; it is no longer a draw whose second moment is a Hessian.
+        """
+        if not self.draws_targets and batch.objective.has_soft_targets(batch.samples.targets):
+            warnings.warn(
+                "curvature='empirical' needs labels, and the targets are probabilities: its "
+                "Fisher vanishes where the model agrees with them; use curvature='monte-carlo'",
+                SoftTargetsWarning,
+                stacklevel=5,
+            )
 
     def collectors(self, batch: Batch) -> list[Collector]:
         """Begin a pass: gather columns of blocks selected midway, or store calls for later."""

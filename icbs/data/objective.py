@@ -256,6 +256,14 @@ class Objective:
             return self.noise**2
         return dispersion(self.loss, mean, targets, drawn=drawn)
 
+    def has_soft_targets(self, targets: Tensor) -> bool:
+        """Whether the loss is a cross-entropy and its targets are probabilities between 0 and 1."""
+        cross = isinstance(self.loss, ClassificationLoss)
+        cross |= self._is(nn.CrossEntropyLoss, F.cross_entropy)
+        cross |= self._is(nn.BCEWithLogitsLoss, F.binary_cross_entropy_with_logits)
+        soft = targets.is_floating_point() and ((targets > 0) & (targets < 1)).any()
+        return cross and bool(soft)
+
     def averaged(self, targets: Tensor) -> Tensor:
         """Return the number of targets that the loss of each sample is averaged over, float64.
 
