@@ -10,7 +10,7 @@ A :class:`problems.BudgetQUBO` has the format ``icbs-budget-qubo-1`` and, in pla
 group).
 
 Optional entries of a :class:`problems.Instance`: ``start`` and ``answer`` (states, shape (n,)) and
-``about`` (a JSON object). Version 0.1 refuses files with these entries.
+``about`` (a JSON object). Earlier versions refuse files with these entries.
 """
 
 from __future__ import annotations

@@ -213,7 +213,8 @@ def _abilities(can: dict[str, Any]) -> str:
     kind = "exact" if can["exact"] else "heuristic"
     size = "any n" if can["max_n"] is None else f"n ≤ {can['max_n']}"
     cardinality = "native cardinality" if can["native_cardinality"] else "penalised cardinality"
-    words = [kind, size, f"{cardinality}, groups" if can["groups"] else cardinality]
+    extent = [name for name in ("groups", "budgets") if can[name]]
+    words = [kind, size, ", ".join([cardinality, *extent])]
     honours = [what for what, name in _HONOURS.items() if can[name]]
     words.append(f"honours {', '.join(honours)}" if honours else "")
     if can["hardware"] is not None:
