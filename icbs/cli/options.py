@@ -31,7 +31,8 @@ Config = Annotated[Path | None, typer.Option(help="YAML file of settings.", rich
 Text = Annotated[
     str | None,
     typer.Option(
-        help="Texts for --model: file, folder, wikipedia, openwebtext, articles, dialogues or datasets:NAME.",
+        help="Texts for --model: file, folder, wikipedia, openwebtext, articles, dialogues or "
+        "datasets:NAME.",
         show_default="wikipedia",
         rich_help_panel=WHAT,
     ),
