@@ -57,6 +57,7 @@ MORE_RECOVERIES: dict[str, dict[str, dict[str, Any]]] = {
 MORE: dict[str, dict[str, dict[str, Any]]] = {
     "garment": {"distill": {"epochs": 6, "batch": 128, "learning_rate": 2e-3}},
     "garment-512": {"distill": {"epochs": 100}},
+    "efficientnet_lite0": {"distill": {"learning_rate": 1e-4, "batch": 32}},
     "smollm2": {"distill, generated": {"epochs": 4, "learning_rate": 3e-4, "judge": "divergence"}},
 }
 """Settings of the recoveries by job, in addition to :data:`RECOVERIES`."""
