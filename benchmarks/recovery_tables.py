@@ -27,8 +27,8 @@ NOTES = {
     "`gradual` (gradual magnitude pruning) train for as long as `shared` and `distill` take.",
     "garment-512": "The garment classifier, with 512 training images, different ones for each "
     "seed. `fine-tuning` and `gradual` train for as long as `shared` and `distill` take.",
-    "deit": "DeiT architecture on Fashion-MNIST, with 8192 training images. `gradual` trains for as "
-    "long as `shared` and `distill` take.",
+    "deit": "DeiT architecture on Fashion-MNIST, with 8192 training images. `gradual` trains for "
+    "as long as `shared` and `distill` take.",
     "efficientnet_lite0": "EfficientNet-lite0, as in `pruning.md`, but iCBS draws its targets and "
     "accepts whole passes. The recoveries correct the statistics of batch normalisation.",
     "smollm2": "SmolLM2-135M, as in `pruning.md`: 64 windows of 256 tokens; perplexities on "
