@@ -3,7 +3,7 @@
 # `make test PYTHON=python3.13` uses another interpreter, in a separate environment.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SOLVER ?= anneal
-# Processes of `make test`, `make examples`, `make coverage` and `make notebooks`.
+# Processes of `make test`, `make campaigns`, `make examples`, `make coverage` and `make notebooks`.
 WORKERS ?= auto
 DEMO ?=
 
@@ -17,8 +17,8 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Compiled files are kept even where the environment says otherwise: tests start many interpreters.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: venv data demo test examples test-bounds test-all coverage notebooks notebook-outputs docs serve \
-  pictures lint format bench clean
+.PHONY: venv data demo test campaigns examples test-bounds test-all coverage notebooks notebook-outputs docs \
+  serve pictures lint format bench clean
 
 venv: $(READY)
 
@@ -38,7 +38,12 @@ demo: data
 	$(BIN)/icbs demo --solver $(SOLVER) $(DEMO)
 
 test: $(READY)
-	$(BIN)/python -m pytest -m 'not slow and not page' -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -m 'not slow and not page' -n $(WORKERS) --dist worksteal \
+	  --ignore tests/campaigns
+
+# Damaged files and killed runs: short campaigns of each kind.
+campaigns: $(READY)
+	$(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist worksteal tests/campaigns
 
 # The quick examples of the documentation.
 examples: $(READY)
