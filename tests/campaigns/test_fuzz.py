@@ -94,7 +94,7 @@ def test_the_harness_sees_every_fault(tmp_path, monkeypatch, kind):
     (tmp_path / "faults.py").write_text(FAULTS)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     monkeypatch.setattr(module, "CPU_SECONDS", 2.0)
-    monkeypatch.setattr(module, "WALL_SECONDS", 3.0 if kind == "wait" else 60.0)
+    monkeypatch.setattr(module, "WALL_SECONDS", 4.0 if kind == "wait" else 60.0)
     target = Target("faults:read", print, "", "bytes")
     worker, tally = Worker(tmp_path, [target]), Tally()
     try:

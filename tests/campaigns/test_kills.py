@@ -20,8 +20,8 @@ def kill(folder: Path, case: str, kills: int, every: int) -> dict[str, Any]:
 
 
 def test_a_few_kills(tmp_path):
-    report = kill(tmp_path, "masks", 2, 60)
-    assert report["at_operation"] >= 2
+    report = kill(tmp_path, "masks", 4, 45)
+    assert report["at_operation"] >= 3
 
 
 @pytest.mark.slow

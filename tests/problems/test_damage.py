@@ -74,7 +74,7 @@ def samples(tmp_path_factory):
 @pytest.mark.parametrize("format", list(FORMATS))
 def test_every_cut(tmp_path, samples, format):
     whole = samples[format]
-    for length in range(0, len(whole), 1 + len(whole) // 2000):  # an archive is padded to 10 kB
+    for length in range(len(whole)):
         reads_or_refuses(tmp_path / "cut", whole[:length], format)
 
 
