@@ -7,7 +7,6 @@ empirical Fisher (Kunstner et al. 2019, arXiv 1905.12558).
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
@@ -18,7 +17,6 @@ from icbs import parallel
 from icbs.curvature.layer_io import Call, Trace, joined
 from icbs.curvature.source import Batch, Collector, CurvatureSource, PassSizes, QuadraticModel
 from icbs.data.positions import Drawn
-from icbs.errors import SoftTargetsWarning
 from icbs.model.gates import Gates, Part, WidePart
 from icbs.model.layer import Layer
 
@@ -43,18 +41,9 @@ class Fisher(CurvatureSource):
         self.selects_midway = not tokens
 
     def check(self, batch: Batch) -> None:
-        """Warn of an empirical Fisher of probabilities, such as the dense model's outputs.
-
-        The gradient of a sample is then that of an expectation over labels, which vanishes where
-        the model agrees with the targets; it is no longer a draw whose second moment is a Hessian.
-        """
-        if not self.draws_targets and batch.objective.has_soft_targets(batch.samples.targets):
-            warnings.warn(
-                "curvature='empirical' needs labels, and the targets are probabilities: its "
-                "Fisher vanishes where the model agrees with them; use curvature='monte-carlo'",
-                SoftTargetsWarning,
-                stacklevel=5,
-            )
+        """Warn of targets of the data that are probabilities."""
+        if not self.draws_targets:
+            batch.objective.warn_of_soft_targets(batch.samples.targets)
 
     def collectors(self, batch: Batch) -> list[Collector]:
         """Begin a pass: gather columns of blocks selected midway, or store calls for later."""

@@ -86,7 +86,8 @@ def start_server(
         return _bind(application, port)
     # A port that was free a moment ago may be taken by another process: then the next one is tried.
     first = range(FIRST_PORT, FIRST_PORT + TRIES)
-    for candidate in first if port is None else (_free_port() for _ in range(TRIES)):
+    tried = first if port is None else (_free_port() for _ in range(TRIES))
+    for candidate in tried:
         with suppress(ConfigError):
             return _bind(application, candidate)
     raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from icbs.data.dispersion import dispersion
 from icbs.data.losses import CausalLMLoss, ClassificationLoss, logits_of, widened
 from icbs.data.pytree import call, tensors
 from icbs.data.samples import IGNORED, Samples
-from icbs.errors import DataError
+from icbs.errors import DataError, SoftTargetsWarning
 from problems import IcbsError
 
 Loss = Callable[[Any, Tensor], Tensor]
@@ -27,6 +28,12 @@ REMEDY = (
 RANDOM = (
     "the model or the loss draws random numbers in evaluation mode too (functional dropout, "
     "noise); switch that off"
+)
+
+_CROSS_ENTROPIES = (
+    F.cross_entropy,
+    F.binary_cross_entropy_with_logits,
+    F.binary_cross_entropy,
 )
 
 
@@ -256,11 +263,24 @@ class Objective:
             return self.noise**2
         return dispersion(self.loss, mean, targets, drawn=drawn)
 
+    def warn_of_soft_targets(self, targets: Tensor) -> None:
+        """Warn of an empirical Fisher of probabilities, such as the dense model's outputs.
+
+        The gradient of a sample is then that of an expectation over labels, which vanishes where
+        the model agrees with the targets; it is no longer a draw whose second moment is a Hessian.
+        """
+        if self.has_soft_targets(targets):
+            warnings.warn(
+                "curvature='empirical' needs labels, and the targets are probabilities: its "
+                "Fisher vanishes where the model agrees with them; use curvature='monte-carlo'",
+                SoftTargetsWarning,
+                stacklevel=5,
+            )
+
     def has_soft_targets(self, targets: Tensor) -> bool:
         """Whether the loss is a cross-entropy and its targets are probabilities between 0 and 1."""
-        cross = isinstance(self.loss, ClassificationLoss)
-        cross |= self._is(nn.CrossEntropyLoss, F.cross_entropy)
-        cross |= self._is(nn.BCEWithLogitsLoss, F.binary_cross_entropy_with_logits)
+        kinds = ClassificationLoss | nn.CrossEntropyLoss | nn.BCEWithLogitsLoss | nn.BCELoss
+        cross = isinstance(self.loss, kinds) or self.loss in _CROSS_ENTROPIES
         soft = targets.is_floating_point() and ((targets > 0) & (targets < 1)).any()
         return cross and bool(soft)
 

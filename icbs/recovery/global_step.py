@@ -83,6 +83,8 @@ class GlobalStep(Method):
         problem = self._problem(subject)
         if self.settings.curvature == "monte-carlo":
             problem.drawn(subject.samples[:1], torch.Generator())
+        else:
+            subject.objective.warn_of_soft_targets(subject.samples[:1].targets)
 
     def memory(self, subject: Subject) -> int:
         """Bytes of the matrix of rows, of directions and copies, and of stored calls."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import pytest
@@ -9,9 +10,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from icbs import ClassificationLoss, Pruner, SoftTargetsWarning
+from icbs import ClassificationLoss, Pruner, SoftTargetsWarning, recover
+from icbs.config import PrunerConfig
+from icbs.curvature.hessian import Hessian
 from icbs.data.objective import Objective
+from icbs.data.samples import Samples
+from icbs.layerwise import prune_layerwise
+from icbs.model.finding import find_layers
 from tests.icbs.conftest import make_toy
+from tests.icbs.passes import factor_of, matrix_of
+from tests.icbs.test_curvature import look
 
 SETTINGS = {"density": 0.5, "passes": 1, "block_size": 16, "acceptance_samples": 100}
 
@@ -42,6 +50,7 @@ def labels(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 def test_an_empirical_fisher_of_probabilities_is_announced_once(loss):
     (warning,) = prune(shares, "empirical", loss)
     assert "monte-carlo" in str(warning.message)
+    assert warning.filename == __file__  # the line that called the pruner
 
 
 @pytest.mark.parametrize(
@@ -56,22 +65,26 @@ def test_a_regression_may_have_any_targets():
     targets = torch.rand(5, 4)
     assert not Objective(nn.MSELoss()).has_soft_targets(targets)
     assert Objective(nn.BCEWithLogitsLoss()).has_soft_targets(targets)
+    assert Objective(F.binary_cross_entropy).has_soft_targets(targets)
     assert not Objective(nn.BCEWithLogitsLoss()).has_soft_targets(targets.round())
 
 
-def test_why_it_is_announced():
-    """At the dense model its own outputs give a gradient of 0, and the Hessian is not 0."""
-    toy = make_toy(torch.float64)
-    x = toy.batches[0][0][:8]
-    taught = shares(toy.model, x, toy.batches[0][1])
-    head = toy.model[-1]
-    inner = toy.model[:-1](x).detach()
+def test_a_global_step_announces_it_too():
+    toy = make_toy()
+    batches = [(x, shares(toy.model, x, y)) for x, y in toy.batches]
+    dense = copy.deepcopy(toy.model)
+    masks = prune_layerwise(toy.model, batches, "magnitude", density=0.5).masks
+    given = {"dense": dense, "method": "global", "progress": False}
+    with pytest.warns(SoftTargetsWarning, match="monte-carlo"):
+        recover(toy.model, masks, batches, toy.loss, curvature="empirical", **given)
 
-    def loss(bias: Tensor) -> Tensor:
-        return F.cross_entropy(inner @ head.weight.T + bias, taught)
 
-    bias = head.bias.detach().clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(bias), bias)
-    hessian = torch.autograd.functional.hessian(loss, bias.detach())
-    assert gradient.abs().max() < 1e-12
-    assert torch.linalg.eigvalsh(hessian).max() > 1e-3
+def test_why_it_is_announced(toy64):
+    """At the dense model its own outputs give a Fisher of 0, and the Hessian is not 0."""
+    layers = find_layers(toy64.model, PrunerConfig())
+    x, y = toy64.samples
+    samples = Samples(x[:50], shares(toy64.model, x[:50], y))
+    index = torch.arange(layers[2].size)
+    hessian = matrix_of(look(toy64.model, layers, samples, Hessian(50)), layers[2], index)
+    factor = factor_of(look(toy64.model, layers, samples), layers[2], index)
+    assert torch.linalg.norm(factor.T @ factor) < 1e-12 * torch.linalg.norm(hessian)
