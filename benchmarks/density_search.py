@@ -5,14 +5,14 @@
     python -m benchmarks.density_search --table          # write the table only
 
 All methods prune with the same training samples. Test samples judge the pruned models, which is
-what a search does with a task; no method uses them for masks or weights. Each search has a folder,
-so that an interrupted benchmark is continued by the same command.
+what a search does with a task; no method uses them for masks or weights. Searches whose results
+are committed (``results/density_search.json``) don't run; each has a folder, so that an interrupted
+benchmark is continued by the same command.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import json
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from benchmarks.records import Records
 from icbs import TargetError, search
 from icbs.data.samples import Samples
 from icbs.density.judge import by_task
@@ -30,7 +31,7 @@ from icbs.formatting import byte_size
 from icbs.zoo import Task, load_task
 from problems.files import write_text
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent / "results" / "density_search"
 SAMPLES = 8192
 """Training samples for masks and weights."""
 MAX_ACCURACY_LOSS = 0.005
@@ -63,18 +64,13 @@ def first(batches: Iterable[Any], most: int) -> Iterator[tuple[Any, Any]]:
         yield some.inputs, some.targets
 
 
-def row_file(out: Path, task: str, method: str) -> Path:
-    """Return the file of a finished search."""
-    key = "-".join(re.findall("[a-z]+", method.lower()))
-    return out / task / key / "row.json"
+def record(task: str, method: str) -> str:
+    """Return the name of a search's record."""
+    return "-".join((task, *re.findall("[a-z]+", method.lower())))
 
 
-def run(task: Task, name: str, tolerance: float, out: Path) -> dict[str, Any]:
-    """Search with one method; return its row, from its file if it is finished."""
-    file = row_file(out, task.name, name)
-    folder = file.parent
-    if file.exists():
-        return dict(json.loads(file.read_text()))
+def run(task: Task, name: str, tolerance: float, folder: Path) -> dict[str, Any]:
+    """Search with one method; return its row."""
     settings = METHODS[name] | (TASKS[task.name] if METHODS[name]["method"] == "icbs" else {})
 
     def show(progress: SearchProgress) -> None:
@@ -93,7 +89,7 @@ def run(task: Task, name: str, tolerance: float, out: Path) -> dict[str, Any]:
             task.loss,
             max_accuracy_loss=MAX_ACCURACY_LOSS,
             evaluate=by_task(task),
-            run=folder / "search",
+            run=folder,
             callback=show,
             tolerance=tolerance,
             **settings,
@@ -112,11 +108,8 @@ def run(task: Task, name: str, tolerance: float, out: Path) -> dict[str, Any]:
             "dense": curve.dense,
             "dense_size": curve.dense_size,
             "dense_macs": curve.dense_macs,
-            "lines": result.lines(),
         }
         task.model.load_state_dict(load_task(task.name).model.state_dict())
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps(row, indent=1))
     return row
 
 
@@ -159,10 +152,14 @@ def main(
     table_only: Annotated[bool, typer.Option("--table", help="Only write the table.")] = False,
 ) -> None:
     """Run the searches that are missing, then write the table of all that are finished."""
+    records = Records(RESULTS.with_suffix(".json"), out / "rows")
     for name in task if not table_only else ():
         loaded = load_task(name)
         for method in fnmatch.filter(METHODS, only):
-            run(loaded, method, tolerance, out)
+            key = record(name, method)
+            if records.find(key) is None:
+                records.add(key, run(loaded, method, tolerance, out / key))
+    records.save()
     lines = [
         "# Largest sparsity at half a point of accuracy",
         "",
@@ -171,11 +168,10 @@ def main(
         "",
     ]
     for name in TASKS:
-        files = [row_file(out, name, method) for method in METHODS]
-        rows = [json.loads(file.read_text()) for file in files if file.exists()]
+        rows = [row for m in METHODS if (row := records.find(record(name, m))) is not None]
         if any("error" not in row for row in rows):
             lines += table(name, rows, tolerance)
-    write_text(RESULTS / "density_search.md", "\n".join(lines))
+    write_text(RESULTS.with_suffix(".md"), "\n".join(lines))
 
 
 if __name__ == "__main__":

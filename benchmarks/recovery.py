@@ -7,7 +7,8 @@
 
 A cell is a model, a level, a mask and a recovery, with a seed, and has a process of its own, whose
 peak memory is recorded. Masks are those of :mod:`benchmarks.pruning`, in its folder: each is made
-once. An interrupted benchmark is continued by the same command. All methods use the same samples;
+once. Cells whose results are committed (``results/recovery.json``) don't run, unless ``--again``;
+an interrupted benchmark is continued by the same command. All methods use the same samples;
 a fifth of them is held out by the recoveries. Test samples are used for final models only. Times
 are those of the processor, which other work on the machine does not change much: set
 OMP_NUM_THREADS=1.
@@ -21,9 +22,10 @@ import resource
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Annotated, Any
 
 import torch
@@ -31,10 +33,10 @@ import typer
 
 from benchmarks import pruning
 from benchmarks.gradual_magnitude import train_pruned
+from benchmarks.records import Records
 from benchmarks.recovery_tables import write_tables
 from icbs import load_compressed, recover
 from icbs.zoo import Task, load_task
-from problems.files import write_text
 
 MASKS = ("magnitude", "wanda", "sparsegpt", "alps", *pruning.ICBS)
 RECOVERIES: dict[str, dict[str, Any]] = {
@@ -74,6 +76,10 @@ EQUAL = ("shared", "distill")
 """Mask and recovery whose time the rivals get."""
 FOREIGN = {"smollm2": "dialogues"}
 """Another text for testing, of another kind than that of the calibration."""
+SEEDS = 3
+RESULTS = Path(__file__).parent / "results" / "recovery"
+FEW_LOSSES = 512
+"""Number of test samples up to which their losses are recorded, for paired differences."""
 GARMENT = pruning.Job(
     "garment",
     ("0.3", "0.1", "0.05", "0.02"),
@@ -107,7 +113,7 @@ class Cell:
 
     mask: pruning.Cell
     recovery: str
-    root: Path
+    records: Records
 
     @property
     def key(self) -> str:
@@ -115,31 +121,31 @@ class Cell:
         return f"{self.mask.key}:{self.recovery}"
 
     @property
-    def file(self) -> Path:
-        """File of the results."""
+    def file(self) -> str:
+        """Name of the record."""
         seed = self.mask.seed
         name = self.key.replace(":", "-").replace(", ", "-").replace(" ", "-")
-        return self.root / f"{name}-seed{seed}.json"
+        return f"{name}-seed{seed}"
 
     def read(self) -> dict[str, Any]:
         """Return the results; empty if there are none."""
-        return dict(json.loads(self.file.read_text())) if self.file.exists() else {}
+        return self.records.find(self.file) or {}
 
 
-def cells(seeds: int, masks: Path, root: Path) -> list[Cell]:
+def cells(seeds: int, masks: Path, records: Records) -> list[Cell]:
     """Return all cells, each after those that it depends on."""
     found = []
     for name, job in JOBS.items():
         for seed in range(seeds):
             dense = pruning.Cell(name, "1", "dense", seed, masks, job)
-            found.append(Cell(dense, "none", root))
+            found.append(Cell(dense, "none", records))
             for level in job.levels:
                 for method in MASKS:
                     mask = replace(dense, level=level, method=method)
-                    found += [Cell(mask, recovery, root) for recovery in _recoveries(name)]
+                    found += [Cell(mask, recovery, records) for recovery in _recoveries(name)]
                 if name.startswith(("garment", "deit")):
                     mask = replace(dense, level=level, method="magnitude")
-                    found += [Cell(mask, rival, root) for rival in RIVALS]
+                    found += [Cell(mask, rival, records) for rival in RIVALS]
     return found
 
 
@@ -163,14 +169,22 @@ def run(cell: Cell, seconds: float) -> None:
         if cell.recovery != "none":
             found |= _recover(cell, task, dense, masks)
     found["peak_gigabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    found |= pruning.measure(task)
+    measured = pruning.measure(task)
+    found |= {"figures": measured["figures"], "calibration": measured["calibration"]}
+    found["test"] = _describe(measured["losses"])
     if (other := FOREIGN.get(cell.mask.name)) is not None:
         options = cell.mask.job.options | {"test_text": other}
         foreign = load_task(cell.mask.job.task, **options)
         assert foreign.losses is not None
-        found["foreign"] = foreign.losses(task.model).tolist()
-    cell.root.mkdir(parents=True, exist_ok=True)
-    write_text(cell.file, json.dumps(found | {"threads": torch.get_num_threads()}, indent=1))
+        found["foreign"] = _describe(foreign.losses(task.model).tolist())
+    cell.records.add(cell.file, found | {"threads": torch.get_num_threads()})
+
+
+def _describe(losses: list[float]) -> dict[str, Any]:
+    """Return the mean loss with its standard error, and few losses one by one."""
+    error = stdev(losses) / len(losses) ** 0.5
+    found: dict[str, Any] = {"loss": fmean(losses), "error": error}
+    return found | ({"losses": losses} if len(losses) <= FEW_LOSSES else {})
 
 
 def make_mask(mask: pruning.Cell, task: Task) -> dict[str, Any]:
@@ -214,7 +228,6 @@ def _recover(cell: Cell, task: Task, dense: Any, masks: Any) -> dict[str, Any]:
     return {
         "recovery_seconds": time.process_time() - began,
         "recovered": result.summary(),
-        "history": [asdict(row) for row in result.history],
     }
 
 
@@ -246,19 +259,22 @@ def main(
     masks: Annotated[Path, typer.Option(help="Folder of the masks.")] = Path("runs/pruning"),
     out: Annotated[Path, typer.Option(help="Folder of the cells.")] = Path("runs/recovery"),
     table: Annotated[bool, typer.Option(help="Only write the tables.")] = False,
+    again: Annotated[bool, typer.Option(help="Run cells with committed results too.")] = False,
     cell: Annotated[str, typer.Option(help="Run one cell, by the name of its file.")] = "",
     seconds: Annotated[float, typer.Option(help="Time of a rival with --cell.")] = 0.0,
 ) -> None:
     """Run the cells that are missing, then write the tables."""
-    known = cells(seeds, masks, out)
+    records = Records(RESULTS.with_suffix(".json"), out)
     if cell:
-        run(next(c for c in known if c.file.stem == cell), seconds)
+        run(next(c for c in cells(SEEDS, masks, records) if c.file == cell), seconds)
         return
-    same = {"--seeds": str(seeds), "--masks": str(masks), "--out": str(out)}
-    for one in [] if table else known:
-        if not one.file.exists() and any(fnmatchcase(one.key, pattern) for pattern in only):
+    same = {"--masks": str(masks), "--out": str(out)}
+    for one in [] if table else cells(seeds, masks, records):
+        done = records.is_new(one.file) if again else bool(one.read())
+        if not done and any(fnmatchcase(one.key, pattern) for pattern in only):
             _run_process(one, same)
-    write_tables(known, Path(__file__).parent / "results" / "recovery")
+    records.save()
+    write_tables(cells(SEEDS, masks, records), RESULTS.with_suffix(".md"))
 
 
 def _run_process(cell: Cell, options: dict[str, str]) -> None:
@@ -271,7 +287,7 @@ def _run_process(cell: Cell, options: dict[str, str]) -> None:
             return
         given["--seconds"] = str(equal["mask_seconds"] + equal["recovery_seconds"])
     print(f"{time.strftime('%H:%M:%S')} {cell.key} seed {cell.mask.seed}", flush=True)
-    command = [sys.executable, "-m", "benchmarks.recovery", "--cell", cell.file.stem]
+    command = [sys.executable, "-m", "benchmarks.recovery", "--cell", cell.file]
     subprocess.run(command + [part for pair in given.items() for part in pair], check=True)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from math import exp
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from benchmarks.recovery_differences import differences
 from problems.files import write_text
 
 HEAD = (
@@ -38,7 +38,7 @@ NOTES = {
 
 
 def write_tables(cells: list[Any], path: Path) -> None:
-    """Write ``path`` with the extensions ``.md`` and ``.json``."""
+    """Write the page."""
     known = [(cell, found) for cell in cells if (found := cell.read())]
     first = {
         (cell.mask.key, cell.mask.seed): found["recovered"]["initial_loss"]
@@ -48,7 +48,7 @@ def write_tables(cells: list[Any], path: Path) -> None:
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for cell, found in known:
         if cell.recovery == "none":
-            found["initial"] = first.get((cell.mask.key, cell.mask.seed))
+            found["initial"] = first.get((cell.mask.key, cell.mask.seed), found.get("initial"))
         groups[cell.mask.name, cell.mask.level, cell.mask.method, cell.recovery].append(found)
     rows = [
         dict(zip(("model", "level", "mask", "recovery"), key, strict=True)) | _summary(found)
@@ -58,18 +58,18 @@ def write_tables(cells: list[Any], path: Path) -> None:
     for name, note in NOTES.items():
         if own := [row for row in rows if row["model"] == name]:
             lines += [f"## {name}", "", note, "", *_table(own), ""]
-    write_text(path.with_suffix(".json"), json.dumps(rows, indent=1) + "\n")
-    write_text(path.with_suffix(".md"), "\n".join(lines))
+            lines += differences([(c, found) for c, found in known if c.mask.name == name])
+    write_text(path, "\n".join(lines))
 
 
 def _summary(found: list[dict[str, Any]]) -> dict[str, Any]:
     """Return means and standard errors over seeds."""
     values: dict[str, list[float]] = defaultdict(list)
     for each in found:
-        values["test_loss"].append(fmean(each["losses"]))
+        values["test_loss"].append(each["test"]["loss"])
         if "foreign" in each:
-            values["perplexity"].append(exp(fmean(each["losses"])))
-            values["foreign_perplexity"].append(exp(fmean(each["foreign"])))
+            values["perplexity"].append(exp(each["test"]["loss"]))
+            values["foreign_perplexity"].append(exp(each["foreign"]["loss"]))
         if "accuracy" in each["figures"]:
             values["accuracy"].append(each["figures"]["accuracy"])
         recovered = each.get("recovered", {})

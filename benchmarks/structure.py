@@ -5,8 +5,8 @@
     python -m benchmarks.structure --search              # the particle filter's comparison
     python -m benchmarks.structure --table               # write the page only
 
-A cell is a task, a share of the MACs, a method and a seed; it is one file of results, so that an
-interrupted benchmark can be continued; benchmarks/results/structure.md has the table of all cells.
+A cell is a task, a share of the MACs, a method and a seed. Cells whose results are committed
+(``results/structure.json``) don't run; an interrupted benchmark is continued by the same command.
 All methods have the same numbers of samples for scores and of held-out samples, drawn by the seed;
 test samples are used for final models only. Dense and cut model are timed in turn in one process,
 on the same inputs.
@@ -28,9 +28,10 @@ import torch
 import typer
 from torch import Tensor, nn
 
+from benchmarks.records import Records
 from benchmarks.structure_jobs import SCORES, Cell, cells
 from benchmarks.structure_search import compare_searches
-from benchmarks.structure_tables import page
+from benchmarks.structure_tables import SEARCHES, page
 from icbs import Pruner, recover
 from icbs.data.samples import read_samples
 from icbs.groups.flap import add_mean_biases
@@ -188,24 +189,21 @@ def _times(dense: nn.Module, smaller: nn.Module, inputs: Any, *, onnx: bool) -> 
 
 def main(
     only: Annotated[str, typer.Option(help="Pattern of cells.")] = "*",
-    folder: Annotated[Path, typer.Option(help="Files of the cells.")] = Path("runs/structure"),
+    folder: Annotated[Path, typer.Option(help="New results of cells.")] = Path("runs/structure"),
     search: Annotated[bool, typer.Option(help="Compare the particle filter, and stop.")] = False,
     table_only: Annotated[bool, typer.Option("--table", help="Write the page only.")] = False,
-    out: Annotated[Path, typer.Option(help="Page of the results.")] = RESULTS,
 ) -> None:
     """Run missing cells and write the page."""
-    folder.mkdir(parents=True, exist_ok=True)
+    records = Records(RESULTS.with_suffix(".json"), folder)
     if search:
-        write_text(folder / "search.json", json.dumps(compare_searches(), indent=2))
-    for cell in cells():
-        path = folder / f"{cell.file}.json"
-        if table_only or search or path.exists() or not fnmatchcase(cell.key, only):
-            continue
-        found = run(cell)
-        write_text(path, json.dumps(found, indent=2))
-        print(cell.key, json.dumps(found), flush=True)
-    write_text(out, page(folder))
-    print(page(folder))
+        records.add(SEARCHES, {"rows": compare_searches()})
+    for cell in () if table_only or search else cells():
+        if records.find(cell.file) is None and fnmatchcase(cell.key, only):
+            found = run(cell)
+            records.add(cell.file, found)
+            print(cell.key, json.dumps(found), flush=True)
+    records.save()
+    write_text(RESULTS, page(records))
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ JOBS = {
     "sarcasm": Job(
         "sarcasm",
         "heads,neurons",
-        shares=(0.7, 0.5, 0.4),
-        methods=("magnitude", "kwon", "model"),
+        shares=(0.8, 0.7, 0.6, 0.5, 0.4, 0.3),
+        methods=("random", "magnitude", "kwon", "layers", "model"),
         settings={
             "gradient_samples": 384,
             "curvature_samples": 384,

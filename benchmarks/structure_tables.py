@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-from pathlib import Path
 from typing import Any
 
+from benchmarks.records import Records
 from benchmarks.structure_jobs import JOBS, cells
 from icbs.formatting import STANDARD_ERROR, metrics
 
 Rows = list[dict[str, Any]]
+SEARCHES = "search"
+"""Name of the record of the particle filter's comparison."""
 INTRODUCTION = """\
 # Groups of weights
 
@@ -29,27 +30,26 @@ the standard error over seeds, or over test samples where there is one seed. Set
 """
 
 
-def page(folder: Path) -> str:
+def page(records: Records) -> str:
     """Return the page with the tables of all finished cells, with means over seeds."""
     lines = INTRODUCTION.splitlines()
-    found, missing = _read(folder)
+    found, missing = _read(records)
     for (name, share, method), rows in found.items():
         lines += [_line(name, share, label, own) for label, own in _variants(method, rows)]
     if missing:
         lines += ["", "Not measured; `python -m benchmarks.structure` adds them:", ""]
         lines += [f"- {name}: {', '.join(keys)}" for name, keys in missing.items()]
-    lines += _sizes(found) + _differences(found) + _searches(folder)
+    lines += _sizes(found) + _differences(found) + _searches(records)
     return "\n".join(lines) + "\n"
 
 
-def _read(folder: Path) -> tuple[dict[tuple[str, float, str], Rows], dict[str, list[str]]]:
+def _read(records: Records) -> tuple[dict[tuple[str, float, str], Rows], dict[str, list[str]]]:
     """Return the finished cells by task, budget and method, and the keys of the others."""
     found: dict[tuple[str, float, str], Rows] = {}
     missing: dict[str, list[str]] = {}
     for cell in cells():
-        path = folder / f"{cell.file}.json"
-        if path.exists():
-            row = json.loads(path.read_text()) | {"seed": cell.seed}
+        if (row := records.find(cell.file)) is not None:
+            row = row | {"seed": cell.seed}
             found.setdefault((cell.name, cell.share, cell.method), []).append(row)
         else:
             missing.setdefault(cell.name, []).append(cell.key.partition(":")[2])
@@ -141,13 +141,12 @@ def _differences(found: dict[tuple[str, float, str], Rows]) -> list[str]:
     return head + lines
 
 
-def _searches(folder: Path) -> list[str]:
+def _searches(records: Records) -> list[str]:
     """Return the table of the particle filter and ours."""
-    path = folder / "search.json"
-    if not path.exists():
+    if (found := records.find(SEARCHES)) is None:
         return []
     by_name: dict[str, Rows] = {}
-    for row in json.loads(path.read_text()):
+    for row in found["rows"]:
         by_name.setdefault(row["search"], []).append(row)
     lines = [
         "",
