@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 
 from icbs.errors import NothingMovesWarning
 from icbs.formatting import counted
 from icbs.run.history import BlockRecord
+from icbs.warn import warn
 
 IDLE = 3
 """Consecutive passes without a move after which the damping is lowered; also the number before
@@ -28,11 +28,10 @@ def count_idle(latest: Iterable[BlockRecord]) -> int:
 
 def warn_idle(passes: int, step: int, kappa: float) -> None:
     """Warn that no weight moves; the message names the setting to change."""
-    warnings.warn(
+    warn(
         f"{counted(passes, 'pass')} in a row moved no weight of any layer, up to pass "
         f"{step}: either exchanges within blocks can't make the masks any better, or the "
         "curvature outweighs the gradient, as it does for a loss that is far from nats. If "
         f"this is early in a run, lower curvature_weight (now {kappa:.3g}), or scale the loss",
         NothingMovesWarning,
-        stacklevel=8,
     )

@@ -5,8 +5,6 @@ To be deleted in the version after next, with its imports in :class:`icbs.Pruner
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,17 +97,3 @@ def _acceptance(given: Mapping[str, Any]) -> Any:
             )
         return "off"
     return unit if rule is True or rule in ("block", "pass") else rule
-
-
-def warn_caller(note: str) -> None:
-    """Warn of an old name at the caller's line, outside of this package."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and _ours(frame.f_globals.get("__name__", "")):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(
-        f"{note}; the old name goes with the next version", DeprecationWarning, stacklevel=level
-    )
-
-
-def _ours(module: str) -> bool:
-    return module.partition(".")[0] in ("icbs", "pydantic")

@@ -22,8 +22,9 @@ from icbs.config.groups import (
 )
 from icbs.config.messages import explain
 from icbs.config.names import UPDATING
-from icbs.config.old_names import translate, warn_caller
+from icbs.config.old_names import translate
 from icbs.errors import ConfigError
+from icbs.warn import warn
 
 
 # Pydantic lists the fields of the last base first.
@@ -55,7 +56,7 @@ class PrunerConfig(
             return given
         settings, notes = translate(given)
         for note in notes:
-            warn_caller(note)
+            warn(f"{note}; the old name goes with the next version", DeprecationWarning)
         return settings
 
     @model_validator(mode="after")

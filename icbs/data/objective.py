@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from icbs.data.losses import CausalLMLoss, ClassificationLoss, logits_of, widene
 from icbs.data.pytree import call, tensors
 from icbs.data.samples import IGNORED, Samples
 from icbs.errors import DataError, SoftTargetsWarning
+from icbs.warn import warn
 from problems import IcbsError
 
 Loss = Callable[[Any, Tensor], Tensor]
@@ -270,11 +270,10 @@ class Objective:
         the model agrees with the targets; it is no longer a draw whose second moment is a Hessian.
         """
         if self.has_soft_targets(targets):
-            warnings.warn(
+            warn(
                 "curvature='empirical' needs labels, and the targets are probabilities: its "
                 "Fisher vanishes where the model agrees with them; use curvature='monte-carlo'",
                 SoftTargetsWarning,
-                stacklevel=5,
             )
 
     def has_soft_targets(self, targets: Tensor) -> bool:

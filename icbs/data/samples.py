@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from icbs import streams
 from icbs.data.pytree import concatenate, tensors, tree_map
 from icbs.errors import DataError, IgnoredSamplesWarning
 from icbs.model.plain import storage_problem
+from icbs.warn import warn
 
 IGNORED = -100
 """Label of ignored targets, as in torch's cross-entropy."""
@@ -97,10 +97,9 @@ def _without_ignored(samples: Samples) -> Samples:
     if not counts.any():
         raise DataError(f"every label is {IGNORED} (ignored); give samples with other labels")
     left = int((~counts).sum())
-    warnings.warn(
+    warn(
         f"{left} of {len(targets)} samples are dropped: all their labels are {IGNORED} (ignored)",
         IgnoredSamplesWarning,
-        stacklevel=5,
     )
     return samples[counts]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from icbs.downloads.optional import without_bars
 from icbs.model.adapters import base_state, without_adapters
+from icbs.warn import warn
 from problems.files import atomic, finish_files, private_folder
 
 PRETRAINED = "pretrained"
@@ -75,10 +75,9 @@ def _save_copies(state: Mapping[str, Any], path: Path) -> None:
     """Write copies of the tensors in a state dict, which may overlap in memory."""
     skipped = [name for name, v in state.items() if not isinstance(v, Tensor) or v.is_meta]
     if skipped:
-        warnings.warn(
+        warn(
             f"{', '.join(skipped)} of the model's state have no values and are not saved; load "
             "the file with strict=False",
-            stacklevel=3,
         )
     copies = {
         name: tensor.detach().cpu().contiguous().clone()

@@ -8,7 +8,6 @@ reading checks file type, size, format and digest first.
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from icbs.errors import RunFolderError, UncheckedFileWarning
 from icbs.export.digests import tensors_digest
+from icbs.warn import warn
 from problems.files import atomic, regular
 
 KEY = "icbs"
@@ -152,10 +152,9 @@ def _facts(
         raise RunFolderError(
             f"{path} is not a {kind} of format {form!r}, but {found!r:.80}{remedy}"
         )
-    warnings.warn(
+    warn(
         f"{path} is of format {older!r}, which has no digest, so that damage may go unnoticed; "
         "save it again",
         UncheckedFileWarning,
-        stacklevel=5,
     )
     return {key: value if key == "format" else json.loads(value) for key, value in facts.items()}

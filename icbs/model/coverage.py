@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from icbs.model.adapters import adapters_in
 from icbs.model.finding import EVERYTHING, density_of
 from icbs.model.kinds import kind_of
 from icbs.model.layer import Layer
+from icbs.warn import warn
 
 log = logging.getLogger("icbs")
 LOGGED_ZEROS = 0.01
@@ -102,23 +102,21 @@ class Coverage:
                 listed(self.left_dense),
             )
         if self.adapters:
-            warnings.warn(
+            warn(
                 f"{self.adapters} matrices of adapters are left dense: merging them into their "
                 "base layers would make pruned weights dense again",
                 DensityWarning,
-                stacklevel=4,
             )
         unsupported = sum(self.unsupported.values())
         share = unsupported / (unsupported + self.pruned)
         everything = all(pattern in EVERYTHING for pattern in config.include)
         if share > UNSUPPORTED_SHARE and everything:
             kept = sum(layer.num_keep for layer in layers)
-            warnings.warn(
+            warn(
                 f"{share:.0%} of the weights are in layers of unsupported types and stay dense: "
                 f"{listed(self.unsupported)}{self._on_stacks()}; the density applies to the "
                 f"other layers, and over all matrix weights it is {self.density(kept):.3f}",
                 DensityWarning,
-                stacklevel=4,
             )
         _warn_of_default_density(layers, config)
         _report_zeros(layers)
@@ -141,11 +139,10 @@ def _warn_of_default_density(layers: Sequence[Layer], config: LayerSettings) -> 
     rest = [layer.name for layer in layers if density_of(layer.name, layer.module, config) is None]
     if config.densities and rest and "density" not in config.model_fields_set:
         some = ", ".join(rest[:5]) + (f", … ({len(rest)} in all)" if len(rest) > 5 else "")
-        warnings.warn(
+        warn(
             f"densities has no pattern for {some}: they get the default density of "
             f"{config.density}; set density, or exclude them",
             DensityWarning,
-            stacklevel=5,
         )
 
 
@@ -162,11 +159,10 @@ def _report_zeros(layers: Sequence[Layer]) -> None:
     full = [x.name for x in layers if zeros[x.name] > x.size - x.num_keep]
     if full:
         some = ", ".join(full[:5]) + (f", … ({len(full)} in all)" if len(full) > 5 else "")
-        warnings.warn(
+        warn(
             f"{text}: {some} have more zeros than their masks prune, so that the masks keep "
             "zeros; choose a lower density",
             DensityWarning,
-            stacklevel=5,
         )
     else:
         log.info("%s", text)

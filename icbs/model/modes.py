@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -12,6 +11,7 @@ from torch import nn
 
 from icbs.errors import TrainingModeWarning
 from icbs.model.wrappers import unwrapped
+from icbs.warn import warn
 
 
 @contextmanager
@@ -38,11 +38,10 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     flags = {module: module.training for module in model.modules()}
     noisy = sorted({type(m).__name__ for m in flags if flags[m] and _depends_on_mode(m)})
     if noisy:
-        warnings.warn(
+        warn(
             f"the model is in training mode and has {', '.join(noisy)}: it is pruned and "
             "measured in evaluation mode, and returned to training mode afterwards",
             TrainingModeWarning,
-            stacklevel=6,
         )
     model.eval()
     try:

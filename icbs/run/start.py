@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -27,6 +26,7 @@ from icbs.run.state import RunState
 from icbs.selection.allocation import adopt, share_out
 from icbs.selection.block_selection import Tabu
 from icbs.selection.scores import check_layers, initial_mask, make_score, movable
+from icbs.warn import warn
 
 log = logging.getLogger("icbs")
 FITTED_SAMPLES = 4096
@@ -149,11 +149,10 @@ def _check_block_size(layer: Layer, free: Tensor, config: PrunerConfig) -> None:
     # The default adapts to the layer; warn only of a size that was set explicitly.
     size = config.block_size
     if "block_size" in config.model_fields_set and size != "all" and size > 2 * half:
-        warnings.warn(
+        warn(
             f"block_size {size} is more than layer {layer.name!r} can fill "
             f"({half} of its movable weights are on the smaller side): its blocks are smaller",
             BlockSizeWarning,
-            stacklevel=5,
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,6 +15,7 @@ from icbs.errors import DensityWarning, LayerError
 from icbs.model.finding import density_of
 from icbs.model.layer import Layer
 from icbs.model.plain import check_mask
+from icbs.warn import warn
 
 log = logging.getLogger("icbs")
 
@@ -67,11 +67,10 @@ def _report(layers: Sequence[Layer], apart: int) -> None:
     ):
         if names:
             more = f", … ({len(names)} in all)" if len(names) > 5 else ""
-            warnings.warn(
+            warn(
                 f"the shared budget leaves {', '.join(names[:5])}{more} with {what}; {remedy}, "
                 "or give them a density of their own (densities)",
                 DensityWarning,
-                stacklevel=5,
             )
 
 

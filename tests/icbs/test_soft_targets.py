@@ -75,8 +75,9 @@ def test_a_global_step_announces_it_too():
     dense = copy.deepcopy(toy.model)
     masks = prune_layerwise(toy.model, batches, "magnitude", density=0.5).masks
     given = {"dense": dense, "method": "global", "progress": False}
-    with pytest.warns(SoftTargetsWarning, match="monte-carlo"):
+    with pytest.warns(SoftTargetsWarning, match="monte-carlo") as caught:
         recover(toy.model, masks, batches, toy.loss, curvature="empirical", **given)
+    assert [w.filename for w in caught if w.category is SoftTargetsWarning] == [__file__]
 
 
 def test_why_it_is_announced(toy64):
