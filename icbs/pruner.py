@@ -29,6 +29,7 @@ from icbs.run.loop import Callback, run_passes
 from icbs.run.progress_lines import progress_printer
 from icbs.run.result import Result
 from icbs.run.run_folder import RunFolder
+from icbs.run.same_loss import check_resumed
 from icbs.run.start import check_given, start_run
 from icbs.run.state import RunState
 from icbs.run.weight_update import WeightUpdate
@@ -233,7 +234,7 @@ class Pruner:
             For a change of a setting of the initial masks or the sampling.
         RunFolderError
             If the folder is not a run folder, is damaged, in use by another process, or belongs to
-            another model or other data; and as for :meth:`prune`.
+            another model, other data or another loss; and as for :meth:`prune`.
         """
         if fixed := sorted(_FIXED.intersection(changes)):
             raise ConfigError(
@@ -259,6 +260,8 @@ class Pruner:
             state = folder.load(context)
             if state is None:
                 state = _start(context, folder.initial_masks())
+            else:
+                check_resumed(context, state, folder.path)
             return pruner._run(context, state, folder, callback, progress, update)
 
     def _update(self, update: WeightUpdate | None) -> WeightUpdate | None:

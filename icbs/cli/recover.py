@@ -9,18 +9,26 @@ import typer
 from typer.core import TyperCommand
 
 from icbs.cli.console import plain_errors
-from icbs.recovery import FOLDER
+
+OPTIONS = "task_options."
 
 
 @plain_errors
 def recover(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run of 'icbs prune'.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of a finished run of 'icbs prune', or a file of masks, with --task."
+        ),
+    ],
     method: Annotated[
         str, typer.Option(help="Method, of those below, or auto: all that are feasible.")
     ] = "auto",
     task: Annotated[
         str | None,
-        typer.Option(help="The run's task, to be repeated if it is a module:function."),
+        typer.Option(
+            help="The run's task, to be repeated if it is a module:function; or that of the masks."
+        ),
     ] = None,
     generate: Annotated[
         int | None,
@@ -38,13 +46,17 @@ def recover(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Any setting of those below, of the recovery or of its method; repeatable.",
+            help="Any setting of those below, of the recovery or of its method, or "
+            "task_options.NAME of a --task; repeatable.",
             show_default=False,
         ),
     ] = [],  # noqa: B006
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for checkpoints and results.", show_default="recovery in RUN"),
+        typer.Option(
+            help="Folder for checkpoints and results.",
+            show_default="recovery in RUN; runs/DATE-TIME for masks",
+        ),
     ] = None,
 ) -> None:
     """Change the weights that a run's masks keep, to make up for those that are pruned.
@@ -52,28 +64,33 @@ def recover(
     The masks hold exactly, and the state with the lowest held-out loss is the result. An
     interrupted recovery is continued by the same command.
 
-    For example: icbs recover runs/classifier --method least-squares
+    For example: icbs recover runs/classifier --method least-squares, or
+    icbs recover masks.safetensors --task garment --out runs/recovered
     """
     from icbs.cli.config_file import parse_assignments
-    from icbs.cli.recovery import check_method, pruned_copy, recover_live, recovery_config
-    from icbs.cli.session import open_task, task_notes
-    from icbs.export.masks import load_masks
+    from icbs.cli.recovery import check_method, recover_live, recovery_config
+    from icbs.cli.recovery_source import Source
+    from icbs.cli.session import open_task
+    from icbs.cli.user_code import absolute_paths
     from icbs.report.screen import Screen
-    from icbs.run.results_files import MASKS
 
-    given = parse_assignments(settings) | {"method": method}
+    found = parse_assignments(settings)
+    options = {name: value for name, value in found.items() if name.startswith(OPTIONS)}
+    given = {name: value for name, value in found.items() if name not in options}
+    given |= {"method": method}
     if generate is not None:
         given["generate"] = generate
     if time_limit is not None:
         given["time_limit"] = time_limit
     config = recovery_config(given)
     check_method(config)
-    notes = task_notes(run, task)
+    named = {name.removeprefix(OPTIONS): absolute_paths(value) for name, value in options.items()}
+    source = Source.open(run, task, named)
     console = Screen()
-    work = open_task(console, notes.task, notes.task_options)
-    pruned = pruned_copy(work.model, run)
-    masks = load_masks(run / MASKS)
-    recover_live(console, work, pruned, masks, out or run / FOLDER, config, notes.dense)
+    work = open_task(console, source.task, source.options)
+    dense = work.evaluate(work.model) if source.dense is None else source.dense
+    pruned = source.pruned(work.model)
+    recover_live(console, work, pruned, source.masks, out or source.folder, config, dense)
 
 
 class ListsMethods(TyperCommand):

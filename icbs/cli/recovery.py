@@ -28,7 +28,9 @@ from icbs.recovery.progress import line
 from icbs.recovery.recover import make_method, recover, recovery_settings
 from icbs.recovery.result import OTHER_SAMPLES, RecoveryProgress, RecoveryResult
 from icbs.report.evaluations import Evaluator
+from icbs.report.overview import resume_command
 from icbs.report.tables import outcome_table
+from icbs.run.run_folder import RunFolder
 from icbs.zoo import Task
 
 _LINE_INTERVAL = 10.0
@@ -79,6 +81,7 @@ def recover_live(
     folder: Path,
     config: RecoveryConfig,
     dense_figures: Mapping[str, float],
+    again: str = "the same command",
 ) -> RecoveryResult:
     """Recover with live progress, evaluate on test samples, and print the results.
 
@@ -95,6 +98,8 @@ def recover_live(
     config : RecoveryConfig
     dense_figures : mapping
         Test figures of the dense model.
+    again : str
+        Command that continues an interrupted recovery.
 
     Raises
     ------
@@ -120,7 +125,8 @@ def recover_live(
                 about={"task": task.name},
             )
     except KeyboardInterrupt:
-        console.print("interrupted; the same command continues the recovery", highlight=False)
+        said = Text(f"interrupted; {again} continues the recovery")
+        console.print(said, highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
     evaluator.folder = folder
     after = evaluator.add(max(1, len(result.history)), result.seconds, pruned)
@@ -165,7 +171,8 @@ def recover_after(
     if RecoveryFolder.has_other_masks(folder, masks):
         shutil.rmtree(folder)  # the run has been continued since
     pruned, whole = task.model, replace(task, model=dense)
-    return recover_live(console, whole, pruned, masks, folder, config, dense_figures)
+    again = resume_command(run, task.name, RunFolder(run).config().solver)
+    return recover_live(console, whole, pruned, masks, folder, config, dense_figures, again)
 
 
 class _Live:

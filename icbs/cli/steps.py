@@ -57,10 +57,13 @@ def prune_with_steps(chosen: Settings, *, dashboard: bool) -> None:
 
     def show(now: StepsProgress) -> None:
         where = f"step {now.step} of {now.steps}: density {now.density:g}"
-        if now.progress is None:
+        if now.made is not None:
             console.print(Text(where), highlight=False)
-            stages[f"density {now.density:.4g}"] = work.evaluate(now.model)
-        else:
+            if now.made.recovered is not None:
+                for line in str(now.made.recovered).splitlines():
+                    console.print(Text(f"  {line}"), highlight=False, soft_wrap=True)
+            stages[f"density {now.made.density:.4g}"] = work.evaluate(now.model)
+        elif now.progress is not None:
             status.update(Text(f"{where}, pass {now.progress.step}/{now.progress.passes}"))
             page.show(folder)
 

@@ -21,6 +21,7 @@ from icbs.pruner import Pruner
 from icbs.recovery import FOLDER as RECOVERY
 from icbs.recovery.config import AUTO, RecoveryConfig
 from icbs.recovery.recover import make_method, recover
+from icbs.recovery.result import RecoveryResult
 from icbs.run.locked_folder import CONFIG
 from icbs.run.result import Progress
 from problems.suggest import did_you_mean
@@ -46,6 +47,8 @@ class Made:
     """Wall seconds of this call."""
     size: int
     """Bytes of the compressed model."""
+    recovered: RecoveryResult | None = None
+    """Figures of the recovery, if there was one in this call."""
 
     @property
     def density(self) -> float:
@@ -199,8 +202,9 @@ class MaskMaker:
         else:
             folder.mkdir(parents=True, exist_ok=True)
             masks = self._layerwise(config, model, batches)
+        recovered = None
         if self.recovery is not None:
-            recover(
+            recovered = recover(
                 model,
                 masks,
                 batches,
@@ -211,7 +215,7 @@ class MaskMaker:
                 progress=False,
             )
         size = save_compressed(model.state_dict(), masks, path)
-        return Made(masks, time.perf_counter() - began, size)
+        return Made(masks, time.perf_counter() - began, size, recovered)
 
     def _icbs(
         self,

@@ -17,7 +17,7 @@ from icbs.layerwise.moments import input_moments
 from icbs.layerwise.sweep import pieces_of
 from icbs.model.finding import density_of, find_layers
 from icbs.model.layer import Layer
-from icbs.selection.allocation import threshold
+from icbs.selection.allocation import shared_budget, threshold
 from icbs.selection.scores import initial_mask
 
 _KEPT = 1e9
@@ -98,7 +98,7 @@ def resize_masks(
         shared = [x for x in layers if density_of(x.name, x.module, config) is None]
         counts = threshold(
             [_relative(ranks[x.name]) for x in shared],
-            sum(x.num_keep for x in shared),
+            shared_budget(shared),
             np.ones(len(shared), dtype=np.int64),
             np.array([x.size - 1 for x in shared]),
         )

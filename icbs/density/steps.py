@@ -50,6 +50,8 @@ class StepsProgress:
     """After a pass: the progress of the step's run."""
     model: nn.Module
     """The model in its current state."""
+    made: Made | None = None
+    """After a step: its masks, and the figures of its recovery."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -138,7 +140,7 @@ def prune_in_steps(
     callback : callable, optional
         ``callback(progress)`` with a :class:`StepsProgress`.
     about : mapping, optional
-        Notes for the manifests of the runs of iCBS.
+        Notes for the summary, and for the manifests of the runs of iCBS.
     **settings
         Settings of the pruner by name, with the final ``density``.
 
@@ -243,7 +245,7 @@ class _Steps:
             callback=after_pass,
             about=self.about,
         )
-        self._tell(StepsProgress(number, count, config.density, None, self.model))
+        self._tell(StepsProgress(number, count, config.density, None, self.model, made))
         return made
 
     def _start(
@@ -275,6 +277,7 @@ class _Steps:
         try:
             save_masks(result.masks, path / MASKS)
             save_compressed(self.model.state_dict(), result.masks, path / MODEL)
-            self.folder.write(SUMMARY, json.dumps(result.summary(), indent=2) + "\n")
+            facts = result.summary() | {"about": dict(self.about or {})}
+            self.folder.write(SUMMARY, json.dumps(facts, indent=2) + "\n")
         except RunFolderError as error:
             raise RunFolderError(str(error), result) from error

@@ -121,6 +121,8 @@ class CheckpointFacts(Header):
     samples_seen: Count
     seconds: Seconds
     initial_loss: float
+    loss: float = float("nan")
+    """Held-out loss of the current masks; NaN in earlier releases."""
     best_loss: float
     acceptance: AcceptanceFacts
     start_seconds: Seconds

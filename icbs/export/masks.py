@@ -124,6 +124,11 @@ def masked_weights(
         check_mask(name, mask)
         module = modules.get(name)
         weight = getattr(module, "weight", None)
+        if callable(weight) and not isinstance(weight, Tensor):
+            raise LayerError(
+                f"layer {name!r} ({type(module).__name__}) is quantised, so that its weight can't "
+                "be changed; use the model before its quantisation"
+            )
         if module is not None and weight is not None and "weight" not in module._parameters:
             raise LayerError(
                 f"layer {name!r} computes its weight (a parametrisation, or torch.nn.utils.prune), "

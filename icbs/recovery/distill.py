@@ -110,7 +110,8 @@ class Distill(Method):
         """Keep a state for the next call of :meth:`steps`."""
         lowest, failures = tensors["lowest"].tolist()
         self.lowest, self.failures = lowest, int(failures)
-        self._saved = tensors
+        trained = {name: tensor for name, tensor in tensors.items() if name != "lowest"}
+        self._saved = trained or None  # none of a recovery that ended before its first step
 
     def steps(self, subject: Subject) -> Iterator[Step]:
         """Train for one epoch in each step."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from icbs.errors import ConfigError, DataError
 from icbs.model.layer import Layer
 from icbs.recovery.subject import Subject
 from icbs.recovery.teacher import Teacher
+from icbs.run.same_loss import check_same_loss
 
 NAN = float("nan")
 
@@ -54,6 +57,7 @@ class Judge:
         self.initial, self.best = Losses(), Losses()
         self.state: dict[str, Tensor] = {}
         """Tensors of the best state."""
+        self._recorded: Mapping[str, float] = {}
 
     def _holdout(self, model: nn.Module, layers: list[Layer], samples: Samples) -> HoldOut:
         objective, size = self.subject.objective, self.subject.plan.batch_size
@@ -124,6 +128,8 @@ class Judge:
             "best_loss": self.best.heldout,
             "calibration": self.best.calibration,
         }
+        if self.subject.dense is not None:
+            facts["dense_loss"] = self.dense_loss
         if self._teacher is not None:
             facts |= {
                 "initial_divergence": self.initial.divergence,
@@ -143,9 +149,23 @@ class Judge:
             facts["calibration"], facts["best_loss"], facts.get("best_divergence", NAN)
         )
         self.state = {name: tensors[name].to(t) for name, t in self.subject.tensors.items()}
+        self._recorded = facts
 
+    def check_same(self, folder: Path) -> None:
+        """Refuse to continue a recovery with another loss or dense model; sets the best state.
+
+        Raises
+        ------
+        RunFolderError
+        """
+        self.apply_best()
+        recorded = self._recorded.get("dense_loss", NAN)  # earlier releases did not write it
+        check_same_loss(self._heldout.measure(), self.best.heldout, folder, "best state")
+        check_same_loss(self.dense_loss, recorded, folder, "dense model of the recovery")
+
+    @cached_property
     def dense_loss(self) -> float:
-        """Return the held-out loss of the dense model; NaN without one."""
+        """Held-out loss of the dense model; NaN without one."""
         subject = self.subject
         if subject.dense is None:
             return NAN

@@ -70,11 +70,10 @@ class Recovery:
             self.subject.load(before)
             raise
         del before
-        dense_loss = self.judge.dense_loss()
         try:
             for number in range(self.stage, len(self.methods)):
                 self.stage = number
-                if self._run_method(self.methods[number], dense_loss):
+                if self._run_method(self.methods[number]):
                     break
             else:
                 self.stage = len(self.methods)
@@ -83,12 +82,12 @@ class Recovery:
             self._judge_last()
         finally:
             self.judge.apply_best()
-        result = self._result(dense_loss)
+        result = self._result()
         if self.folder is not None:
             self.folder.write_results(self.subject, result)
         return result
 
-    def _run_method(self, method: Method, dense_loss: float) -> bool:
+    def _run_method(self, method: Method) -> bool:
         """Run a method from the best state; return whether the recovery ends."""
         if method.done == 0 and not self._corrected(method):
             self.judge.apply_best()
@@ -202,9 +201,11 @@ class Recovery:
         self._saved = self.seconds
 
     def _restore(self, saved: Saved) -> None:
+        assert self.folder is not None
         facts = saved.facts
-        self.subject.load(saved.part("model"))
         self.judge.restore(facts.judge, saved.part("best"))
+        self.judge.check_same(self.folder.path)
+        self.subject.load(saved.part("model"))
         self.history, self.stage = list(saved.history), facts.stage
         self._began = time.perf_counter() - facts.seconds
         if self.stage < len(self.methods):
@@ -212,14 +213,14 @@ class Recovery:
             method.done = facts.done
             method.restore(saved.part("method"))
 
-    def _result(self, dense_loss: float) -> RecoveryResult:
+    def _result(self) -> RecoveryResult:
         judge, layers = self.judge, self.subject.layers
         kept = sum(layer.num_kept for layer in layers)
         return RecoveryResult(
             method=best_method(self.history),
             initial_loss=judge.initial.heldout,
             loss=judge.best.heldout,
-            dense_loss=dense_loss,
+            dense_loss=judge.dense_loss,
             initial_calibration_loss=judge.initial.calibration,
             calibration_loss=judge.best.calibration,
             initial_divergence=judge.initial.divergence,

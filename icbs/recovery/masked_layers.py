@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from icbs.errors import LayerError
+from icbs.errors import DensityWarning, LayerError
 from icbs.export.masks import masked_weights
 from icbs.model.adapters import check_adapters
 from icbs.model.finding import check_shared
@@ -16,10 +16,21 @@ from icbs.model.kinds import kind_of
 from icbs.model.layer import Layer
 from icbs.model.plain import check_writable
 from icbs.model.wrappers import modules_of
+from icbs.warn import warn
 
 log = logging.getLogger("icbs")
-MOST_ZEROS = 0.5
-"""Share of zeros among the kept weights from which on a mask is taken for that of another model."""
+_CAUSE = "the mask is of another model, or of another density, or pruned weights have been changed"
+_REMEDY = (
+    "give the masks that the model was pruned by, or apply them (icbs.apply_masks); or give the "
+    "dense model, as dense too if many of its own weights are 0"
+)
+MOST_ZEROS = 0.25
+"""Share of zeros among the kept weights from which on a mask is taken for that of another model,
+if the dense weights are not known. Dense weights of few bits have many zeros."""
+FEW_ZEROS = 0.01
+"""The same share, of weights that are not 0 in the dense model. Without it, more are warned of."""
+MOST_PRUNED = 0.5
+"""Share of zeros among the pruned weights from which on a model is taken for a pruned one."""
 
 
 def masked_layers(model: nn.Module, masks: Mapping[str, Tensor]) -> list[Layer]:
@@ -46,17 +57,20 @@ def masked_layers(model: nn.Module, masks: Mapping[str, Tensor]) -> list[Layer]:
     modules = modules_of(model)
     known = {name: module for name, module in modules.items() if kind_of(module) is not None}
     names = [name for name in modules if name in masks]
-    check_shared(model, known, [name for name in names if name in known])
     layers = []
-    for name in names:
-        kept = float(masks[name].sum()) / masks[name].numel()
-        layer = Layer.of(name, modules[name], kept)
+    try:
+        check_shared(model, known, [name for name in names if name in known])
+        for name in names:
+            kept = float(masks[name].sum()) / masks[name].numel()
+            layers.append(Layer.of(name, modules[name], kept))
+    except LayerError as error:
+        raise LayerError(f"{error} (its mask is to be left out)") from error
+    for name, layer in zip(names, layers, strict=True):
         if not torch.isfinite(layer.dense).all():
             raise LayerError(
                 f"layer {name!r} has weights that are NaN or infinite; repair the model"
             )
         layer.pruned = ~layer.kind.matrix(masks[name].to(layer.dense.device)).flatten()
-        layers.append(layer)
     return layers
 
 
@@ -101,12 +115,21 @@ def check_kept(layers: Sequence[Layer], dense: Sequence[Layer] = ()) -> None:
         if dense:
             zero &= dense[number].dense.flatten() != 0
         kept = zero[~layer.pruned]
-        zeros = int(kept.sum())
-        if len(kept) and zeros > MOST_ZEROS * len(kept):
+        zeros, most = int(kept.sum()), FEW_ZEROS if dense else MOST_ZEROS
+        found = (
+            f"{zeros:,} of the {len(kept):,} weights of {layer.name!r} that its mask keeps are 0"
+            + (", and not in the dense model" if dense else "")
+        )
+        if len(kept) and zeros > most * len(kept):
             raise LayerError(
-                f"{zeros:,} of the {len(kept):,} weights of {layer.name!r} that its mask keeps are "
-                "0: the mask is of another model, or of another density; give the masks that the "
-                "model was pruned by"
+                f"{found}: the mask is of another model, or of another density; give the masks "
+                "that the model was pruned by"
+            )
+        if zeros > FEW_ZEROS * len(kept) and not dense:
+            warn(
+                f"{found}: if the mask is not the one by which the model was pruned, give that "
+                "one; otherwise give the dense model too (dense), and nothing is guessed",
+                DensityWarning,
             )
 
 
@@ -116,18 +139,26 @@ def is_pruned(layers: Sequence[Layer]) -> bool:
     Raises
     ------
     LayerError
-        If it is neither, since pruned weights of some layers have been changed.
+        If it is neither: pruned weights of some layers are 0, or most of those of a layer.
     """
-    moved = {layer.name: int(_pruned_values(layer).count_nonzero()) for layer in layers}
-    with_pruned = [layer.name for layer in layers if layer.pruned.any()]
-    changed = [name for name in with_pruned if moved[name]]
-    if changed and len(changed) < len(with_pruned):
+    zeros = {x.name: int((_pruned_values(x) == 0).sum()) for x in layers if x.pruned.any()}
+    pruned = {layer.name: int(layer.pruned.sum()) for layer in layers}
+    changed = [name for name in zeros if zeros[name] < pruned[name]]
+    if not changed:
+        return bool(zeros)
+    if len(changed) < len(zeros):
         raise LayerError(
-            f"pruned weights of {_listed(changed)} are not 0 ({moved[changed[0]]:,} in the first), "
-            "and those of other layers are; give the dense model, or apply the masks to the "
-            "pruned one (icbs.apply_masks)"
+            f"pruned weights of {_listed(changed)} are not 0 "
+            f"({pruned[changed[0]] - zeros[changed[0]]:,} in the first), and those of other layers "
+            f"are: {_CAUSE}; {_REMEDY}"
         )
-    return not changed
+    for name in changed:
+        if zeros[name] > MOST_PRUNED * pruned[name]:
+            raise LayerError(
+                f"{zeros[name]:,} of the {pruned[name]:,} weights of {name!r} that its mask prunes "
+                f"are 0, and the others are not: {_CAUSE}; {_REMEDY}"
+            )
+    return False
 
 
 def check_reference(layers: Sequence[Layer], dense: Sequence[Layer]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -84,14 +84,14 @@ def make_plan(subject: Subject, methods: Sequence[Method]) -> Plan:
         "initial and best state": 2 * copies,
         "shared by the samples": found.shared,
         "samples": found.sample * (len(subject.samples) + len(subject.heldout)),
-        "method": max((method.memory(subject) for method in methods), default=0),
+        "method": _of_methods(subject, methods),
     }
     room = limit - sum(parts.values())
     most = max(len(subject.samples), len(subject.heldout))
     wanted = min(most, batch_of(subject.samples, config.batch_size))
     size = min(wanted, room // max(1, found.activations))
     if size < 1:
-        least = sum(parts.values()) + found.activations
+        least = _least(subject, methods, sum(parts.values()) - parts["method"] + found.activations)
         raise MemoryLimitError(
             f"the recovery needs about {byte_size(least)} of memory at least "
             f"({byte_size(found.activations)} for one sample), and {byte_size(limit)} may be used; "
@@ -102,6 +102,24 @@ def make_plan(subject: Subject, methods: Sequence[Method]) -> Plan:
     plan = Plan(size, max(1, min(len(subject.samples), forward)), limit, parts)
     log.info("%s", plan)
     return plan
+
+
+def _of_methods(subject: Subject, methods: Sequence[Method]) -> int:
+    """Return the bytes of the method that needs most."""
+    return max((method.memory(subject) for method in methods), default=0)
+
+
+def _least(subject: Subject, methods: Sequence[Method], rest: int) -> int:
+    """Return the smallest limit that is enough, in addition to the bytes of the rest.
+
+    Methods may use a share of the limit, so that their need grows with it.
+    """
+    limit, need = 0, rest + _of_methods(subject, methods)
+    while need > limit:
+        limit = need
+        config = subject.config.model_copy(update={"max_memory": limit})
+        need = rest + _of_methods(replace(subject, config=config), methods)
+    return limit
 
 
 @torch.no_grad()

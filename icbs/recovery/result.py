@@ -181,10 +181,14 @@ def describe(summary: dict[str, Any]) -> list[str]:
     return lines
 
 
+NOISE = 0.1
+
+
 def overfits(history: Sequence[StepRecord]) -> bool:
     """Whether a method lowered the calibration loss and raised the held-out loss.
 
-    Its last step is compared with that of its lowest held-out loss.
+    Its last step is compared with that of its lowest held-out loss. A rise that is small relative
+    to the fall of the calibration loss is noise.
     """
     methods: dict[str, list[StepRecord]] = {}
     for row in history:
@@ -192,7 +196,8 @@ def overfits(history: Sequence[StepRecord]) -> bool:
             methods.setdefault(row.method, []).append(row)
     return any(
         rows[-1].calibration_loss < low.calibration_loss
-        and rows[-1].heldout_loss > low.heldout_loss
+        and rows[-1].heldout_loss - low.heldout_loss
+        > NOISE * (low.calibration_loss - rows[-1].calibration_loss)
         for rows in methods.values()
         for low in [min(rows, key=lambda row: row.heldout_loss)]
     )

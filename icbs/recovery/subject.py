@@ -87,9 +87,9 @@ class Subject:
             )
         layers = masked_layers(model, masks)
         check_frozen(layers)
-        if dense is None:
-            check_kept(layers)
         pruned = dense is None and is_pruned(layers)
+        if pruned:
+            check_kept(layers)
         samples, held = _split(batches, heldout, config)
         if dense is None and not pruned:
             dense = twin(model, layers)

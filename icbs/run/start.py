@@ -170,7 +170,7 @@ def check_given(context: RunContext, masks: Mapping[str, Tensor]) -> None:
         check_state(context.grouping, context.grouping.state_of(masks), config)
         return
     if config.allocation != "uniform":
-        adopt(context.layers, masks)
+        adopt(context.layers, masks, config)
     check_masks(masks, context.layers, config.pattern)
 
 

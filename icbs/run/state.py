@@ -38,6 +38,8 @@ class RunState:
     """Number of samples in all passes and in the start."""
     loss: float = float("nan")
     """Held-out loss of the current masks."""
+    recorded_loss: float = float("nan")
+    """The same when the checkpoint was written from which the run is resumed; otherwise NaN."""
     initial_loss: float = float("nan")
     """Held-out loss of the initial masks."""
     best_loss: float = float("inf")
@@ -78,6 +80,7 @@ class RunState:
             "samples_seen": self.samples_seen,
             "seconds": self.seconds,
             "initial_loss": self.initial_loss,
+            "loss": self.loss,
             "best_loss": self.best_loss,
             "acceptance": self.acceptance.facts(),
             "start_seconds": self.start_seconds,
@@ -139,6 +142,7 @@ class RunState:
             step=facts.step,
             samples_seen=facts.samples_seen,
             initial_loss=facts.initial_loss,
+            recorded_loss=facts.loss,
             best_loss=facts.best_loss,
             best=best,
             start_seconds=facts.start_seconds,

@@ -23,9 +23,9 @@ log = logging.getLogger("icbs")
 def share_out(layers: Sequence[Layer], scores: Mapping[str, Tensor], config: PrunerConfig) -> None:
     """Set the layers' densities by one global threshold on the scores.
 
-    The total is exact: as many weights are kept as with uniform densities. Each layer keeps at
-    least a tenth of its uniform share, and at least one weight is pruned. Layers with a density
-    in ``densities`` keep it.
+    The total is exact: the density times the weights of all these layers, rounded once. Each layer
+    keeps at least a tenth of its uniform share, and at least one weight is pruned. Layers with a
+    density in ``densities`` keep it.
 
     Parameters
     ----------
@@ -40,10 +40,19 @@ def share_out(layers: Sequence[Layer], scores: Mapping[str, Tensor], config: Pru
     low = np.array([max(1, int(ALLOCATION_FLOOR * x.num_keep)) for x in open_])
     high = np.array([layer.size - 1 for layer in open_])
     values = [scores[layer.name].detach().flatten().float().cpu().numpy() for layer in open_]
-    kept = threshold(values, sum(layer.num_keep for layer in open_), low, high)
+    kept = threshold(values, shared_budget(open_), low, high)
     for layer, keep in zip(open_, kept, strict=True):
         layer.density = int(keep) / layer.size
     _report(open_, len(layers) - len(open_))
+
+
+def shared_budget(layers: Sequence[Layer]) -> int:
+    """Return how many weights layers with a common budget keep: a share, rounded once.
+
+    Rounded for each layer, the shares of many small ones would miss the density of the model.
+    """
+    total = round(sum(layer.density * layer.size for layer in layers))
+    return min(max(total, len(layers)), sum(layer.size - 1 for layer in layers))
 
 
 def _report(layers: Sequence[Layer], apart: int) -> None:
@@ -131,7 +140,7 @@ def _largest(values: Sequence[npt.NDArray[np.float32]], keep: int) -> list[int]:
     return counts
 
 
-def adopt(layers: Sequence[Layer], masks: Mapping[str, Tensor]) -> None:
+def adopt(layers: Sequence[Layer], masks: Mapping[str, Tensor], config: PrunerConfig) -> None:
     """Set the layers' densities from given masks.
 
     Raises
@@ -143,7 +152,8 @@ def adopt(layers: Sequence[Layer], masks: Mapping[str, Tensor]) -> None:
     for layer in given:
         check_mask(layer.name, masks[layer.name])
     kept = sum(int(masks[layer.name].sum()) for layer in given)
-    wanted = sum(layer.num_keep for layer in given)
+    own = [x for x in given if density_of(x.name, x.module, config) is not None]
+    wanted = shared_budget([x for x in given if x not in own]) + sum(x.num_keep for x in own)
     if kept != wanted:
         raise LayerError(
             f"the masks keep {kept} weights in all, and the density asks for {wanted}; "

@@ -62,6 +62,8 @@ class SurgeonStage:
     """``w_Pᵀ H w_P`` of the mask; for the update, the value of ``δᵀ H δ``."""
     seconds: float
     """Wall seconds since the start."""
+    kept: bool = True
+    """False for an update that raised the loss, so that the weights are those before it."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ def prune_cbs(
 
     The best of many masks by randomised magnitude is improved by swaps that lower
     ``w_Pᵀ H w_P``, with the empirical Fisher matrix H of the dense model, as long as the loss
-    falls (CBS-S). Kept weights then move to the minimum of the quadratic model (CBS-U). One
+    falls (CBS-S). Kept weights then move to the minimum of the quadratic model (CBS-U), unless the
+    loss rises. One
     cardinality holds for the whole model. iCBS differs in that gradients are taken again at the
     pruned weights, and in its blocks; this is the baseline.
 
@@ -210,6 +213,7 @@ class _Surgeon:
     def _update(self, rows: GradientRows, pruned: npt.NDArray[np.bool_]) -> None:
         """Move the kept weights to the minimum of the quadratic model."""
         settings = self.settings
+        before = self.apply(pruned)
         self.apply(np.zeros(len(pruned), dtype=bool))
         removed, start = Direction(), 0
         for layer in self.layers:
@@ -221,8 +225,15 @@ class _Surgeon:
         moved = Direction({n: change.weights[n] - removed.weights[n] for n in removed.weights})
         along = rows.along(moved)
         objective = float(along.square().mean()) + settings.ridge * moved.dot(moved)
+        dense = {layer.name: layer.dense.clone() for layer in self.layers}
         for layer in self.layers:
             layer.replace_weights(layer.dense + change.weights[layer.name])
-        seconds = time.perf_counter() - self._began
         loss = self.context.holdout.measure()
-        self.stages.append(SurgeonStage("update", loss, objective, seconds))
+        # With few samples the quadratic model is bounded whatever the weights, and may mislead.
+        kept = loss <= before
+        if not kept:
+            for layer in self.layers:
+                layer.replace_weights(dense[layer.name])
+            self.apply(pruned)
+        seconds = time.perf_counter() - self._began
+        self.stages.append(SurgeonStage("update", loss, objective, seconds, kept))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from icbs import ConfigError, LayerError, Pruner, PrunerConfig
 from icbs.selection.allocation import threshold
@@ -45,7 +46,7 @@ def test_layers_keep_what_one_threshold_gives_them(toy):
         toy.model[2].weight.mul_(10)
         toy.model[4].weight.mul_(0.001)
     dense = {name: toy.model.get_submodule(name).weight.detach().clone() for name in "024"}
-    total = sum(round(0.3 * w.numel()) for w in dense.values())
+    total = round(0.3 * sum(w.numel() for w in dense.values()))
     result = Pruner(**QUICK).prune(toy.model, toy.batches, toy.loss)
     kept = {name: int(mask.sum()) for name, mask in result.masks.items()}
     assert sum(kept.values()) == total
@@ -53,12 +54,25 @@ def test_layers_keep_what_one_threshold_gives_them(toy):
     assert result.density == pytest.approx(0.3, abs=0.002)
 
 
+@pytest.mark.parametrize("density", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize("allocation", ["global", "loss"])
+def test_many_small_layers_hit_the_density_of_the_model(density, allocation):
+    """Seven matrices of 25 weights, each of which would round its own share."""
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Sequential(*(layer for _ in range(7) for layer in (nn.Linear(5, 5), nn.Tanh())))
+    x = torch.randn(100, 5, generator=generator)
+    settings = {"density": density, "allocation": allocation, "passes": 2, "weights": "global"}
+    settings |= {"weights": "fixed"} if allocation == "global" else {}
+    result = Pruner(**settings).prune(model, [(x, x[:, 0:1].expand(-1, 5))], nn.MSELoss())
+    assert sum(int(mask.sum()) for mask in result.masks.values()) == round(density * 175)
+
+
 def test_a_density_of_its_own_is_not_shared(toy):
     settings = QUICK | {"densities": {"2": 0.5}}
     result = Pruner(**settings).prune(toy.model, toy.batches, toy.loss)
     assert int(result.masks["2"].sum()) == 160
     others = int(result.masks["0"].sum()) + int(result.masks["4"].sum())
-    assert others == round(0.3 * 240) + round(0.3 * 64)
+    assert others == round(0.3 * (toy.model[0].weight.numel() + toy.model[4].weight.numel()))
 
 
 def test_given_masks_bring_their_allocation(toy):

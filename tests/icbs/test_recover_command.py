@@ -152,3 +152,55 @@ def test_help_lists_the_methods_and_their_settings():
     text = " ".join(icbs("recover", "--help").output.split())
     for word in ("least-squares", "statistics", "ridge", "heldout_share"):
         assert word in text
+
+
+def test_masks_of_a_file_are_recovered(finished, tmp_path):
+    out = tmp_path / "recovery"
+    file = finished / "masks.safetensors"
+    result = icbs("recover", file, *TASK, "--method", "least-squares", "--out", out)
+    assert result.exit_code == 0, result.output
+    toy = make_toy()
+    same = recover(toy.model, load_masks(file), toy.batches, toy.loss, method="least-squares")
+    assert json.loads((out / "summary.json").read_text())["loss"] == same.loss
+    assert torch.equal(load_file(out / "model.safetensors")["0.weight"], toy.model[0].weight)
+
+
+def test_a_file_of_masks_needs_its_task(finished):
+    result = icbs("recover", finished / "masks.safetensors")
+    assert result.exit_code == 2
+    assert "add --task NAME" in result.output
+
+
+@pytest.mark.parametrize("more", [(), ("--steps", "0.6,0.3")])
+def test_pruning_by_another_method_is_recovered(more, tmp_path):
+    run = tmp_path / "run"
+    pruned = icbs(
+        "prune", *TASK, "--method", "wanda", "--density", 0.3, *more, "--run", run,
+        "--recover", "least-squares",
+    )  # fmt: skip
+    assert pruned.exit_code == 0, pruned.output
+    words = " ".join(pruned.output.split())
+    assert words.count("held-out loss") == (2 if more else 1)  # figures of each step's recovery
+    assert "density 0.2997" in words  # the share that is kept
+    result = icbs("recover", run, *TASK, "--method", "distill", "--set", "epochs=1")
+    assert result.exit_code == 0, result.output
+    summary = json.loads((run / "recovery" / "summary.json").read_text())
+    assert summary["loss"] <= summary["initial_loss"]
+    assert summary["dense_loss"] < summary["initial_loss"]
+    masks = load_masks(run / "masks.safetensors")
+    for name, mask in load_masks(run / "recovery" / "masks.safetensors").items():
+        assert torch.equal(mask, masks[name])
+    other = icbs("recover", run, "--task", "tiny")
+    assert other.exit_code == 2
+    assert "was started with the task" in " ".join(other.output.split())
+
+
+def test_an_unfinished_pruning_in_steps_is_not_recovered(tmp_path):
+    run = tmp_path / "run"
+    assert icbs(
+        "prune", *TASK, "--method", "magnitude", "--density", 0.3, "--run", run
+    ).exit_code == 0  # fmt: skip
+    (run / "summary-of-steps.json").unlink()
+    result = icbs("recover", run, *TASK)
+    assert result.exit_code == 2
+    assert "is not finished" in " ".join(result.output.split())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +19,7 @@ from icbs import (
     CausalLMLoss,
     ConfigError,
     DataError,
+    DensityWarning,
     LayerError,
     MemoryLimitError,
     Pruner,
@@ -346,6 +349,53 @@ def test_a_time_limit_before_the_first_step_leaves_no_trace_when_continued(tmp_p
     assert equal(state_of(model), expected)
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"method": "least-squares"},
+        {"method": "global", "steps": 2},
+        {"method": "blocks"},
+        {"method": "distill", "epochs": 2},
+        {"method": "distill", "epochs": 2, "parameters": "low-rank"},
+        {"method": "distill", "epochs": 2, "parameters": "vectors"},
+    ],
+    ids=lambda method: "-".join(map(str, method.values())),
+)
+def test_every_method_starts_after_a_time_limit_before_its_first_step(method, tmp_path):
+    name = "decoder" if method["method"] == "blocks" else "convolutional"
+    model, masks, batches, loss = cases(name)
+    whole = recover(model, masks, batches, loss, **method)
+    expected = state_of(model)
+    for time_limit in (1e-9, None):
+        model, masks, batches, loss = cases(name)
+        given = {"run": tmp_path / "recovery", "time_limit": time_limit} | method
+        result = recover(model, masks, batches, loss, **given)
+    assert rows(result.history) == rows(whole.history)
+    assert equal(state_of(model), expected)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_recovery_does_not_continue_with_another_loss_or_dense_model(finished, tmp_path):
+    model, masks, batches, loss = cases("perceptron")
+    dense = copy.deepcopy(model)
+    run, given = tmp_path / "recovery", {"method": "distill", "epochs": 3, "target": "data"}
+    stop = None if finished else lambda progress: progress.done == 1
+    recover(model, masks, batches, loss, dense=dense, run=run, callback=stop, **given)
+    other_loss = nn.CrossEntropyLoss(label_smoothing=0.3)
+    other_dense = copy.deepcopy(dense)
+    with torch.no_grad():
+        other_dense[0].bias += 5
+    for changed_loss, changed_dense in ((other_loss, dense), (loss, other_dense)):
+        fresh = copy.deepcopy(dense)
+        before = state_of(fresh)
+        with pytest.raises(RunFolderError, match="continue with the same loss"):
+            recover(fresh, masks, batches, changed_loss, dense=changed_dense, run=run, **given)
+        assert equal(state_of(fresh), before)
+    fresh = copy.deepcopy(dense)
+    result = recover(fresh, masks, batches, loss, dense=dense, run=run, **given)
+    assert len(result.history) == 3
+
+
 def test_a_recovery_that_ends_early_measures_its_last_state(tmp_path):
     """The steps of least squares are not all measured; a continued recovery is not affected."""
     model = deep()
@@ -434,6 +484,47 @@ def changed_in_one_layer(toy: Toy) -> dict[str, Any]:
     return {"masks": masks}
 
 
+def changed_in_each_layer(toy: Toy) -> dict[str, Any]:
+    """One pruned weight of each layer: the model is far from dense."""
+    masks = toy_masks(toy, 0.2)
+    apply_masks(toy.model, masks)
+    with torch.no_grad():
+        for name, mask in masks.items():
+            first = tuple(int(i) for i in (~mask).nonzero()[0])
+            toy.model.get_submodule(name).weight[first] = 1e-8
+    return {"masks": masks}
+
+
+def of_lower_density(toy: Toy) -> dict[str, Any]:
+    """The model is pruned less than its masks say, and must not be taken for the dense one."""
+    narrower = magnitude(toy, 0.1)
+    apply_masks(toy.model, magnitude(toy, 0.2))
+    return {"masks": narrower}
+
+
+def of_higher_density(toy: Toy) -> dict[str, Any]:
+    wider = magnitude(toy, 0.35)
+    apply_masks(toy.model, magnitude(toy, 0.2))
+    return {"masks": wider}
+
+
+def of_higher_density_with_dense(toy: Toy) -> dict[str, Any]:
+    return {"dense": copy.deepcopy(toy.model)} | of_higher_density(toy)
+
+
+def of_another_method(toy: Toy) -> dict[str, Any]:
+    dense = copy.deepcopy(toy.model)
+    other = prune_layerwise(toy.model, toy.batches, "wanda", density=0.2).masks
+    toy.model.load_state_dict(dense.state_dict())
+    apply_masks(toy.model, magnitude(toy, 0.2))
+    return {"masks": other, "dense": dense}
+
+
+def magnitude(toy: Toy, density: float) -> dict[str, Tensor]:
+    copied = copy.deepcopy(toy.model)
+    return prune_layerwise(copied, toy.batches, "magnitude", density=density).masks
+
+
 def pruned_without_dense(toy: Toy) -> dict[str, Any]:
     masks = toy_masks(toy, 0.5)
     apply_masks(toy.model, masks)
@@ -487,13 +578,19 @@ BAD = [
     (of_other_density, LayerError, "the mask is of another model, or of another density"),
     (changed_where_pruned, LayerError, "weights of '0' are changed where its mask prunes"),
     (changed_in_one_layer, LayerError, "pruned weights of '0' are not 0"),
+    (changed_in_each_layer, LayerError, "or pruned weights have been changed"),
+    (of_lower_density, LayerError, "that its mask prunes are 0, and the others are not"),
+    (of_higher_density, LayerError, "or of another density; give the masks"),
+    (of_higher_density_with_dense, LayerError, "are 0, and not in the dense model"),
+    (of_another_method, LayerError, "are 0, and not in the dense model"),
     (pruned_without_dense, ConfigError, "least-squares needs the dense model"),
     (dense_is_the_model, ConfigError, "dense is the model itself"),
     (dense_of_other_shape, LayerError, "dense is not the dense model of the masks"),
     (frozen, LayerError, "all masked layers are frozen"),
     (tied, LayerError, "shares its weights"),
-    (quantised, LayerError, "'2'"),
+    (quantised, LayerError, "'2' .* is quantised"),
     (computed, LayerError, "computes its weight"),
+    (tied, LayerError, "its mask is to be left out"),
     (one_sample, DataError, "holds one sample"),
     (not_finite, LayerError, "NaN or infinite"),
     (lambda toy: {"masks": {}}, LayerError, "masks is empty"),
@@ -557,6 +654,47 @@ def test_damaged_files_are_refused(name, tmp_path):
     with pytest.raises(RunFolderError):
         recover(toy.model, masks, toy.batches, toy.loss, method="least-squares", run=run)
     assert equal(state_of(toy.model), before)
+
+
+def test_a_sparse_model_is_dense_if_it_is_given_as_such(toy):
+    """Zeros of the dense model are not those of a mask."""
+    apply_masks(toy.model, magnitude(toy, 0.3))
+    masks = magnitude(toy, 0.1)
+    pruned = copy.deepcopy(toy.model)
+    apply_masks(pruned, masks)
+    with pytest.raises(LayerError, match="as dense too"):
+        recover(copy.deepcopy(toy.model), masks, toy.batches, toy.loss, method="least-squares")
+    for model in (pruned, copy.deepcopy(toy.model)):
+        given = {"dense": copy.deepcopy(toy.model), "method": "least-squares"}
+        result = recover(model, masks, toy.batches, toy.loss, **given)
+        assert result.loss <= result.initial_loss
+
+
+def test_masks_that_keep_everything_are_of_a_dense_model(toy):
+    masks = {name: torch.ones_like(mask) for name, mask in toy_masks(toy, 0.5).items()}
+    result = recover(toy.model, masks, toy.batches, toy.loss, method="least-squares")
+    assert result.dense_loss == result.initial_loss
+
+
+def test_a_few_zeros_among_kept_weights_are_warned_of(toy):
+    masks = magnitude(toy, 0.5)
+    apply_masks(toy.model, masks)
+    wider = {name: mask.clone() for name, mask in masks.items()}
+    wider["0"][~masks["0"]] = torch.rand(int((~masks["0"]).sum())) < 0.1
+    with pytest.warns(DensityWarning, match="if the mask is not the one") as caught:
+        recover(toy.model, wider, toy.batches, toy.loss, method="distill", target="data", epochs=1)
+    assert caught[0].filename == __file__
+
+
+def test_the_least_memory_that_is_named_is_enough(toy):
+    masks = toy_masks(toy, 0.5)
+    for method in ("global", "least-squares"):
+        with pytest.raises(MemoryLimitError) as error:
+            recover(toy.model, masks, toy.batches, toy.loss, method=method, max_memory=1)
+        number, unit = re.search(r"about ([\d.]+) (\wB)", str(error.value)).groups()
+        limit = math.ceil(float(number) * {"KB": 1e3, "MB": 1e6}[unit] * 1.01)
+        model = copy.deepcopy(toy.model)
+        recover(model, masks, toy.batches, toy.loss, method=method, max_memory=limit)
 
 
 def test_memory_is_kept_within_the_limit(toy):

@@ -27,6 +27,7 @@ def rows(*losses, method="distill"):
         ([(3.0, 3.0), (2.0, 2.5), (1.0, 2.4)], False),
         ([(3.0, 3.0), (3.5, 3.5)], False),
         ([(3.0, 3.0)], False),
+        ([(3.0, 3.0), (2.0, 0.8081), (1.99, 0.8083)], False),  # noise of the held-out samples
         ([(3.0, 3.0), (2.0, 3.2), (NAN, NAN)], True),
         ([], False),
     ],

@@ -67,6 +67,21 @@ def test_resumes_to_the_same_bits_after_an_exception(whole, tmp_path, after):
     assert facts(read_history(run / "history.csv")) == facts(whole.history)
 
 
+def test_another_loss_is_refused(tmp_path):
+    toy, run = make_toy(), tmp_path / "run"
+    settings = SETTINGS | {"passes": 4}
+    Pruner(**settings).prune(toy.model, toy.batches, toy.loss, run=run)
+    fresh = make_toy()
+    other = torch.nn.CrossEntropyLoss(label_smoothing=0.3)
+    for changes in ({"passes": 8}, {}):
+        with pytest.raises(RunFolderError, match="continue with the same loss"):
+            Pruner.resume(run, fresh.model, fresh.batches, other, **changes)
+        for name, value in make_toy().model.state_dict().items():
+            assert torch.equal(fresh.model.state_dict()[name], value)
+    result = Pruner.resume(run, fresh.model, fresh.batches, fresh.loss, passes=8)
+    assert result.passes == 8
+
+
 def test_a_run_folder_changes_nothing(whole, tmp_path):
     toy = make_toy()
     result = Pruner(**SETTINGS).prune(toy.model, toy.batches, toy.loss, run=tmp_path / "run")

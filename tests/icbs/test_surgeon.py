@@ -153,7 +153,22 @@ def test_each_stage_improves_what_it_minimises(density):
     for name, mask in result.masks.items():
         weight, old = (m.get_submodule(name).weight.detach() for m in (toy.model, dense))
         assert not weight[~mask].any()
-        assert not torch.equal(weight[mask], old[mask])
+        assert torch.equal(weight[mask], old[mask]) == (not updated.kept)
+    assert updated.kept == (updated.loss <= searched.loss)
+
+
+def test_an_update_that_raises_the_loss_is_not_kept():
+    """With few samples the gradient's part of the model is bounded by no loss."""
+    toy = make_toy(torch.float64)
+    dense = copy.deepcopy(toy.model)
+    options = SurgeonSettings(draws=5, sweeps=5, first_order=30.0, fisher_samples=20)
+    result = prune_cbs(toy.model, toy.batches, toy.loss, density=0.3, settings=options)
+    searched, updated = result.stages[-2:]
+    assert (updated.name, updated.kept) == ("update", False)
+    assert updated.loss > searched.loss
+    for name, mask in result.masks.items():
+        weight, old = (m.get_submodule(name).weight.detach() for m in (toy.model, dense))
+        assert torch.equal(weight, old * mask)
 
 
 def test_the_update_is_that_of_the_multiplier_form():
