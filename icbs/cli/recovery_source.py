@@ -20,7 +20,7 @@ from icbs.density.steps import SUMMARY
 from icbs.errors import ConfigError, RunFolderError
 from icbs.export.compressed import load_compressed
 from icbs.export.headers import TaskNotes
-from icbs.export.masks import load_masks
+from icbs.export.masks import apply_masks, load_masks
 from icbs.export.safetensors_files import read_text
 from icbs.recovery import FOLDER
 from icbs.run.results_files import MASKS, model_files
@@ -73,8 +73,14 @@ class Source:
     def _of_masks(cls, path: Path, task: str | None, options: dict[str, Any]) -> Source:
         if task is None:
             raise ConfigError(f"{path} is a file of masks, of no known task; add --task NAME")
-        folder = new_folder(Path("runs"))
-        return cls(task, options, None, load_masks(path), copy.deepcopy, folder)
+        masks = load_masks(path)
+
+        def pruned(dense: nn.Module) -> nn.Module:
+            model = copy.deepcopy(dense)
+            apply_masks(model, masks)
+            return model
+
+        return cls(task, options, None, masks, pruned, new_folder(Path("runs")))
 
     @classmethod
     def _of_run(cls, path: Path, task: str | None) -> Source:

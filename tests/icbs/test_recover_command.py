@@ -163,6 +163,9 @@ def test_masks_of_a_file_are_recovered(finished, tmp_path):
     same = recover(toy.model, load_masks(file), toy.batches, toy.loss, method="least-squares")
     assert json.loads((out / "summary.json").read_text())["loss"] == same.loss
     assert torch.equal(load_file(out / "model.safetensors")["0.weight"], toy.model[0].weight)
+    with (out / "evaluations.csv").open() as file:
+        before, after = (float(row["loss"]) for row in csv.DictReader(file))
+    assert before > after  # of the pruned model, and not of the dense one
 
 
 def test_a_file_of_masks_needs_its_task(finished):
