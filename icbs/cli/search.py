@@ -263,6 +263,7 @@ def _search(
     maker = MaskMaker.of(
         options["method"], own_settings, chosen.recovery, quantity=options["budget"]
     )
+    maker.check_several()
     task_options = {name: absolute_paths(value) for name, value in chosen.task_options.items()}
     if run is None:
         facts = [maker.settings, chosen.task, task_options, judge]

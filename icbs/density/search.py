@@ -149,6 +149,7 @@ def search(
     _check_range(low, high, tolerance, confidence)
     chosen = _settings(config, settings, budget)
     maker = MaskMaker.of(method, chosen, recover, solver, budget)
+    maker.check_several()
     if heldout is not None and evaluate is not None:
         raise ConfigError("heldout and evaluate both judge the models; leave one of them out")
     with ExitStack() as stack:

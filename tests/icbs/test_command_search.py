@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from icbs.export.masks import load_masks
 from icbs.zoo import Task
 from tests.icbs import language
 from tests.icbs.conftest import make_toy
@@ -150,6 +151,18 @@ def test_prune_by_another_method(tmp_path):
     result = icbs("prune", *TASK, "--method", "sparsegpt", "--density", "0.3", "--run", run)
     assert result.exit_code == 0, result.output
     assert "sparsegpt, density 0.29" in words(result)
+
+
+def test_prune_to_a_pattern_by_another_method(tmp_path):
+    run = tmp_path / "r"
+    pattern = ("--set", "constraint=2:4", "--run", run)
+    result = icbs("prune", *TASK, "--method", "wanda", *pattern)
+    assert result.exit_code == 0, result.output
+    for mask in load_masks(run / "masks.safetensors").values():
+        assert (mask.reshape(-1, 4).sum(1) == 2).all()
+    result = icbs("prune", *TASK, "--method", "wanda", "--steps", "2", *pattern)
+    assert result.exit_code == 2
+    assert "fixes the density at 0.5" in words(result)
 
 
 @pytest.mark.parametrize(
