@@ -164,7 +164,7 @@ def search(
             else:
                 prepare_groups(plain, samples, maker.at(density))
         judge, samples, tested = _judge(plain, samples, loss, heldout, evaluate, chosen.seed)
-        dense = judge.measure(plain)
+        dense = judge.dense or judge.measure(plain)
         target.check_dense(dense)
         found = Search(
             plain, samples, loss, maker, judge, target, folder, confidence, certain, dense,

@@ -146,6 +146,38 @@ def test_prune_in_steps(tmp_path):
     assert int(sum(state[f"{n}.weight"].count_nonzero() for n in ("0", "2", "4"))) == 187
 
 
+def counted_load() -> Task:
+    """The task, which counts the figures of each model."""
+    task, calls = load(), []
+    judge = task.correct
+
+    def evaluate(model):
+        calls.append("evaluate")
+        return load().evaluate(model)
+
+    def correct(model):
+        calls.append("correct")
+        return judge(model)
+
+    COUNTS.append(calls)
+    return Task("toy", task.model, task.batches, task.loss, evaluate, correct=correct)
+
+
+COUNTS: list[list[str]] = []
+
+
+def test_the_dense_model_is_measured_once(tmp_path):
+    COUNTS.clear()
+    result = icbs(
+        "search", "--task", "tests.icbs.test_command_search:counted_load", "--method", "magnitude",
+        "--min-accuracy", "0.01", "--low", "0.5", "--run", tmp_path / "s",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    points = len(list((tmp_path / "s").glob("density-*")))
+    [calls] = COUNTS
+    assert calls.count("evaluate") == calls.count("correct") == 1 + points
+
+
 def test_prune_by_another_method(tmp_path):
     run = tmp_path / "r"
     result = icbs("prune", *TASK, "--method", "sparsegpt", "--density", "0.3", "--run", run)
