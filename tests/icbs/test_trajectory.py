@@ -224,30 +224,30 @@ def test_the_trainer_records(tmp_path, average):
 
 
 def test_scores_that_say_nothing_are_refused(tmp_path):
-    path = tmp_path / "t.safetensors"
-    recorded(path, toy(), gradients="snip")
+    model, path = toy(), tmp_path / "t.safetensors"
+    recorded(path, model, gradients="snip")
     with pytest.raises(ConfigError, match="no record for trajectory_score='gradients'"):
-        prune(toy(), path, trajectory_score="gradients")
+        prune(model, path, trajectory_score="gradients")
     with pytest.raises(ConfigError, match="no recorded weight has a gradient"):
         Trajectory(toy(), gradients="snip").observe()
     zero = Record.load(path)
     zero.gradients.update({name: torch.zeros_like(a) for name, a in zero.average.items()})
     zero.save(path)
     with pytest.raises(ConfigError, match="gradient scores of 0 only"):
-        prune(toy(), path, trajectory_score="gradients")
+        prune(model, path, trajectory_score="gradients")
     zero.gradients["0"] += 1
     zero.save(path)
     with pytest.raises(LayerError, match="'2'.* are all 0"):
-        prune(toy(), path, trajectory_score="gradients")
+        prune(model, path, trajectory_score="gradients")
     trajectory = Trajectory(toy())
     trajectory.update()
     trajectory.save(path)
     with pytest.raises(ConfigError, match="1 update, between which no weight changed"):
-        prune(toy(), path, trajectory_score="stability")
+        prune(model, path, trajectory_score="stability")
     trajectory.update()  # of the same weights
     trajectory.save(path)
     with pytest.raises(ConfigError, match="2 updates, between which no weight changed"):
-        prune(toy(), path, trajectory_score="stability")
+        prune(model, path, trajectory_score="stability")
 
 
 @pytest.mark.parametrize("wrap", [lambda model: model, nn.DataParallel])
