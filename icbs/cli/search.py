@@ -234,6 +234,7 @@ def _search(
 ) -> None:
     """Search with validated settings."""
     import logging
+    from dataclasses import replace
 
     from rich.text import Text
 
@@ -246,6 +247,7 @@ def _search(
     from icbs.density.search import search as search_density
     from icbs.errors import ConfigError
     from icbs.export.digests import json_digest
+    from icbs.model.modes import evaluation_mode
     from icbs.report.screen import Screen
 
     pruner = chosen.pruner
@@ -263,6 +265,7 @@ def _search(
     maker = MaskMaker.of(
         options["method"], own_settings, chosen.recovery, quantity=options["budget"]
     )
+    maker.check_several()
     task_options = {name: absolute_paths(value) for name, value in chosen.task_options.items()}
     if run is None:
         facts = [maker.settings, chosen.task, task_options, judge]
@@ -272,7 +275,13 @@ def _search(
     console = Screen()
     page = DashboardPage(console, wanted=dashboard)
     work = open_task(console, chosen.task, task_options)
-    notes = new_notes(chosen.task, task_options, work.evaluate(work.model))
+    judged = None
+    if judge == "test":
+        judged = by_task(work)
+        with evaluation_mode(work.model) as plain:
+            judged = replace(judged, dense=judged.measure(plain))
+    dense = judged.dense.figures if judged and judged.dense else work.evaluate(work.model)
+    notes = new_notes(chosen.task, task_options, dense)
     show = _Show(console, lambda: page.show(run))
     quiet = plain_warnings(console, logging.WARNING)
     with continued_by_repetition(console, run), quiet, show, page:
@@ -281,7 +290,7 @@ def _search(
             work.batches,
             work.loss,
             recover=chosen.recovery,
-            evaluate=by_task(work) if judge == "test" else None,
+            evaluate=judged,
             run=run,
             callback=show.update,
             about=notes,

@@ -155,7 +155,8 @@ def prune_live(
         if (folder / CONFIG).exists():
             found = RunFolder(folder)
             command = resume_command(folder, task, found.config().solver)
-            done = counted(found.status().passes, "pass")
+            status = found.status()
+            done = counted(status.passes if status.finished else status.checkpoint, "pass")
             message = f"interrupted; {command} continues after {done}"
         else:
             message = "interrupted before the run started; run the same command again"

@@ -18,6 +18,7 @@ from icbs.config.neural_compressor_words import (
     LISTS,
     MAX_STEPS,
     METHODS,
+    OWN,
     REFUSED,
     WITHOUT_MEANING,
     WORDS,
@@ -64,6 +65,9 @@ def from_neural_compressor(source: Mapping[str, Any] | str | Path) -> Translatio
     configs = _configs(content)
     known = {*WORDS, *WITHOUT_MEANING}
     words: dict[str, Any] = {name: content.pop(name) for name in list(content) if name in known}
+    for name in content:
+        if name not in OWN and (near := did_you_mean(name, [*WORDS, *LISTS])):
+            raise ConfigError(f"unknown word {name!r}{near}")
     shared = _shared(words, configs)
     notes: list[str] = []
     found: dict[str, Any] = {}
@@ -73,7 +77,7 @@ def from_neural_compressor(source: Mapping[str, Any] | str | Path) -> Translatio
     for translate in _TRANSLATORS:
         translate(shared, own, found, notes)
     if len(configs) > 1:
-        _add_layers(configs, own)
+        _add_layers(configs, shared, own, notes)
     given = content.pop("pruner", None) or {}
     if not isinstance(given, Mapping):
         raise ConfigError("'pruner' must be a section of settings")
@@ -118,16 +122,22 @@ def _shared(words: dict[str, Any], configs: Sequence[dict[str, Any]]) -> dict[st
     if len(configs) == 1:
         return words | configs[0]
     shared = dict(words)
-    for part in configs:
-        for name, value in part.items():
-            if name in ("op_names", "target_sparsity"):
-                continue
-            if shared.setdefault(name, value) != value:
+    for name in dict.fromkeys(name for part in configs for name in part):
+        if name in ("op_names", "target_sparsity"):
+            continue
+        values = [(words | part).get(name) for part in configs]
+        for value in values:
+            if value != values[0]:
                 raise ConfigError(
-                    f"{name} is {brief(shared[name])} for some layers and {brief(value)} for "
+                    f"{name} is {_spelled(values[0])} for some layers and {_spelled(value)} for "
                     "others; only op_names and target_sparsity may differ, use several runs"
                 )
+        shared[name] = values[0]
     return shared
+
+
+def _spelled(value: Any) -> str:
+    return "not given" if value is None else brief(value)
 
 
 def _check_word(name: str, value: Any) -> None:
@@ -206,24 +216,32 @@ def _pattern(
         )
 
 
+def _target(words: Mapping[str, Any], own: Mapping[str, Any]) -> float:
+    """Return the target sparsity, that of the pattern N:M if there is one."""
+    default = 0.9
+    if "constraint" in own:
+        keep, _, run = own["constraint"].partition(":")
+        default = 1 - int(keep) / int(run)
+    target = _number(words, "target_sparsity", default)
+    if not 0 < target < 1:
+        raise ConfigError(f"target_sparsity = {target:g}: must be between 0 and 1")
+    if "constraint" in own and abs(target - default) > 1e-9:
+        raise ConfigError(
+            f"target_sparsity = {target:g} and pattern {words['pattern']}, which prunes "
+            f"{default:g}; leave one of them out"
+        )
+    return target
+
+
 def _sparsity(
     words: Mapping[str, Any], own: dict[str, Any], found: dict[str, Any], notes: list[str]
 ) -> None:
     scope = _choice("pruning_scope", _text(words, "pruning_scope", "global"), ("global", "local"))
     low = _number(words, "min_sparsity_ratio_per_op", 0.0)
     high = _number(words, "max_sparsity_ratio_per_op", 0.98)
+    target = _target(words, own)
     if "constraint" in own:
-        keep, _, run = own["constraint"].partition(":")
-        fixed = 1 - int(keep) / int(run)
-        if abs(_number(words, "target_sparsity", fixed) - fixed) > 1e-9:
-            raise ConfigError(
-                f"target_sparsity = {words['target_sparsity']} and pattern {words['pattern']}, "
-                f"which prunes {fixed:g}; leave one of them out"
-            )
         return
-    target = _number(words, "target_sparsity", 0.9)
-    if not 0 < target < 1:
-        raise ConfigError(f"target_sparsity = {target:g}: must be between 0 and 1")
     own["density"] = round(1 - target, 12)
     if low == high == target:
         scope = "local"
@@ -323,18 +341,45 @@ def _layers(
         own["exclude"] = [_expression(name) for name in excluded]
 
 
-def _add_layers(configs: Sequence[dict[str, Any]], own: dict[str, Any]) -> None:
-    """Set densities of layers from several configurations."""
+def _add_layers(
+    configs: Sequence[dict[str, Any]],
+    shared: Mapping[str, Any],
+    own: dict[str, Any],
+    notes: list[str],
+) -> None:
+    """Set the layers of several configurations, and their densities."""
     densities: dict[str, float] = {}
     for part in configs:
+        _layers({**shared, **part}, {}, {}, notes)  # the same checks as for a single one
         names = _names(part, "op_names")
         if not names:
             raise ConfigError("each of several pruning_configs needs op_names")
-        density = 1 - _number(part, "target_sparsity", 0.9)
-        densities |= {_expression(name): round(density, 12) for name in names}
-    own["include"], own["densities"] = list(densities), densities
-    own["allocation"] = "uniform"
+        density = round(1 - _target({**shared, **part}, own), 12)
+        for name in map(_expression, names):
+            if densities.setdefault(name, density) != density:
+                raise ConfigError(
+                    f"op_names = {names} are in two of pruning_configs with different "
+                    "target_sparsity; name each layer once"
+                )
+    own["include"] = list(densities)
+    if "constraint" in own:  # fixes the density
+        return
     own["density"] = next(iter(densities.values()))
+    if "groups" in own:
+        if len(set(densities.values())) > 1:
+            raise ConfigError(
+                f"pattern {shared['pattern']} prunes groups, which have one target_sparsity, and "
+                f"pruning_configs have {', '.join(f'{1 - d:g}' for d in densities.values())}; "
+                "give the same, or use several runs"
+            )
+        return
+    own["densities"] = densities
+    if own.get("allocation") == "global":
+        notes.append(
+            "each layer of several pruning_configs is pruned to its target: pruning_scope is local"
+        )
+    if "allocation" in own:
+        own["allocation"] = "uniform"
 
 
 def _expression(name: str) -> str:

@@ -43,3 +43,8 @@ WORDS = (
     *("min_sparsity_ratio_per_op", "max_sparsity_ratio_per_op"),
 )
 """Words with a meaning here."""
+OWN = (
+    *("task", "task_options", "run", "evaluate_every", "enumerate_masks", "pruner", "recovery"),
+    *("method", "steps", "decay", "start_density"),
+)
+"""Words of our own files of settings, which may stand next to these."""

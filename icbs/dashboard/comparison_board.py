@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bokeh.models import Column
 from bokeh.models.annotations import Legend, LegendItem
 
-from icbs.dashboard.figures import legend_below
+from icbs.dashboard.figures import fit_legend, legend_below
 from icbs.dashboard.layout import div, grid, render
 from icbs.dashboard.standing import Standing
 from icbs.formatting import clock, counted
@@ -114,6 +114,7 @@ class _LiveChart:
         pairs = zip(self._figure.renderers, chart.figure.renderers, strict=True)
         for shown, new in pairs:  # the solvers, and so the renderers, are always the same
             shown.data_source.data = dict(new.data_source.data)
+        fit_legend(self._figure)
         spans = _spans(chart.figure)
         for axis, before, now in zip(_axes(self._figure), self._spans, spans, strict=True):
             if now != before and (axis.start, axis.end) == before:

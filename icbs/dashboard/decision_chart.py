@@ -8,7 +8,14 @@ from typing import Any
 
 from bokeh.models import ColumnDataSource
 
-from icbs.dashboard.figures import GREY, legend_below, new_figure, symmetric_log, tick_changes
+from icbs.dashboard.figures import (
+    GREY,
+    fit_legend,
+    legend_below,
+    new_figure,
+    symmetric_log,
+    tick_changes,
+)
 from icbs.dashboard.reader import RunReader
 from icbs.formatting import counted
 from icbs.report.decisions import Decision
@@ -29,7 +36,7 @@ class DecisionChart:
         self.figure = new_figure(
             "Predicted and actual change",
             "predicted, summed over what was judged together",
-            "actual (held out)",
+            "actual (held out)" if len(names) == 1 else "actual (held out; ×: undone)",
             [
                 ("pass", "@step"),
                 ("layers", "@layers"),
@@ -47,7 +54,7 @@ class DecisionChart:
             colour = COLOURS[i % len(COLOURS)]
             for accepted, marker, word in ((True, "circle", "kept"), (False, "x", "undone")):
                 source = ColumnDataSource(_columns([]))
-                text = f"{name} {word}" if len(names) > 1 else word
+                text = name if len(names) > 1 else word
                 shown.append(
                     self.figure.scatter(
                         "x", "y", source=source, marker=marker, size=6, alpha=0.6,
@@ -79,6 +86,7 @@ class DecisionChart:
                     source.stream(own, rollover=MOST)
             self._sent[i] = (reader.restarts, len(reader.decisions))
         self.figure.visible = any(source.data["x"] for _, _, source in self._sources)
+        fit_legend(self.figure)
 
 
 def _columns(decided: Sequence[Decision]) -> dict[str, Any]:
@@ -109,7 +117,7 @@ class CostChart:
             "seconds",
             "",
             [("part", "$name"), ("seconds", "@$name{0.0}")],
-            height=180 + 28 * len(names),
+            height=160 + 28 * len(names),
             y_range=list(reversed(names)),
         )
         self.figure.hbar_stack(

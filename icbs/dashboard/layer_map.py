@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from bokeh.models import BasicTicker, BasicTickFormatter, ColumnDataSource, Line
 from bokeh.models.annotations.legends import ColorBar
 from bokeh.palettes import Viridis256
 
-from icbs.dashboard.figures import label_ticks, new_figure, percent, shortened
+from icbs.dashboard.figures import label_ticks, new_figure, percent, wrapped
 from icbs.dashboard.layer_sums import LayerSums
 from icbs.dashboard.reader import RunReader
 from icbs.report.layers import kind_name, natural
@@ -25,8 +25,10 @@ MAX_KINDS = 40
 """Number of kinds of layers up to which each is a row of the map."""
 _ACROSS = 24
 """Layers in a row, if there are too many kinds."""
-_LABEL = 22
-"""Largest number of characters of a label; tooltips have the full names."""
+_LABEL = 24
+"""Largest number of characters in a line of a label; longer names have several lines."""
+_LINE = 14
+"""Height of a line of a label, in pixels."""
 _TIPS = [
     ("layer", "@name"),
     ("density", "@density{0.0000}"),
@@ -66,7 +68,7 @@ class Grid:
             count = -(-len(names) // _ACROSS)
             return cls(places, {i: f"layer {i * _ACROSS}" for i in range(count)}, {})
         prefix = common_prefix(kinds)
-        rows = {i: shortened(kind.removeprefix(prefix), _LABEL) for kind, i in down.items()}
+        rows = {i: _label(kind.removeprefix(prefix)) for kind, i in down.items()}
         every = max(1, -(-len(blocks) // 10))
         columns = {i: block for block, i in across.items() if i % every == 0}
         return cls(places, rows, columns, prefix)
@@ -74,6 +76,16 @@ class Grid:
 
 def _numbers(name: str) -> str:
     return ".".join(re.findall(r"(?<![^.])\d+(?![^.])", name)) or "–"
+
+
+def _label(name: str) -> str:
+    return wrapped(visible(name), _LABEL)
+
+
+def _height(labels: Mapping[int, str], least: int) -> int:
+    """Return the height of a row with room for the longest label, in pixels."""
+    lines = max((text.count("\n") + 1 for text in labels.values()), default=1)
+    return max(least, _LINE * lines + 4)
 
 
 class LayerMap:
@@ -107,9 +119,11 @@ class LayerMap:
         }
 
     def _bars(self, column: str, title: str) -> Any:
-        plot = new_figure(title, "", "", _TIPS, height=90 + 24 * max(2, len(self.names)))
+        labels = {-i: _label(name) for i, name in enumerate(self.names)}
+        rows = max(2, len(labels))
+        plot = new_figure(title, "", "", _TIPS, height=90 + _height(labels, 24) * rows)
         plot.hbar(y="y", right=column, height=0.7, source=self._source, color="#0072B2")
-        label_ticks(plot.yaxis[0], {-i: shortened(n, _LABEL) for i, n in enumerate(self.names)})
+        label_ticks(plot.yaxis[0], labels)
         plot.ygrid.visible = False
         if column == "density":
             plot.x_range.start = 0
@@ -119,7 +133,8 @@ class LayerMap:
     def _map(self, column: str, title: str) -> Any:
         rows = self._grid.rows
         head = f"{title}: {self._grid.prefix}" if self._grid.prefix else title
-        plot = new_figure(head, "block", "", _TIPS, height=150 + 22 * len(rows))
+        height = 150 + _height(rows, 22) * len(rows)
+        plot = new_figure(head, "block", "", _TIPS, height=height)
         mapper = LinearColorMapper(palette=Viridis256, low=0.0, high=1.0, nan_color="#dddddd")
         self._mappers[column] = mapper
         plot.rect(

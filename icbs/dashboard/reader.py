@@ -22,9 +22,10 @@ from icbs.report.evaluations import FILE, Evaluation, read_evaluations
 from icbs.report.layers import natural
 from icbs.run.history import BlockRecord, HistoryFile
 from icbs.run.locked_folder import CONFIG
+from icbs.run.locking import in_use
 from icbs.run.progress_file import PROGRESS, ProgressRecord
 from icbs.run.results_files import SUMMARY, read_summary
-from icbs.run.run_folder import CHECKPOINT, RunFolder
+from icbs.run.run_folder import CHECKPOINT, RunFolder, at_checkpoint
 from icbs.run.table_file import TableFile
 
 _QUIET = 60.0
@@ -49,6 +50,8 @@ class RunReader:
         folder = RunFolder(path)
         self.path = path
         self.settings: Mapping[str, Any] = folder.config().model_dump()
+        self.start = folder.start
+        """Words on the initial masks."""
         self.plan = folder.plan()
         try:
             notes = TaskNotes.of(folder.about())
@@ -79,6 +82,8 @@ class RunReader:
         self.evaluations: list[Evaluation] = []
         self.kept: dict[str, int] = {}
         """Layer → number of weights kept, after the last checkpoint."""
+        self.checkpoint = 0
+        """Passes before the last checkpoint."""
         self.summary: Mapping[str, Any] = {}
         """The summary of a finished run."""
         self.point: Point | None = None
@@ -148,6 +153,7 @@ class RunReader:
             with suppress(KeyError, TypeError, AttributeError):  # of an earlier release
                 self.kept = {name: int(of["current"]) for name, of in facts["kept"].items()}
             self._initial_loss = float(facts.get("initial_loss", math.nan))
+            self.checkpoint = int(facts.get("step", 0))
         if self._is_new(POINT):
             self.point, changed = read_point(self.path / POINT), True
         if self._is_new(SUMMARY):
@@ -179,6 +185,10 @@ class RunReader:
             return "folder deleted; figures as last read"
         if self.finished:
             return "finished"
+        used = in_use(self.path)
+        if used is not None:
+            done = self.progress[-1].step if self.progress else self.checkpoint
+            return "running" if used else f"interrupted; {at_checkpoint(self.checkpoint, done)}"
         names = ("history.csv", PROGRESS, CONFIG)
         files = [self.path / name for name in names if (self.path / name).exists()]
         with suppress(OSError):
@@ -213,13 +223,12 @@ class RunReader:
     @property
     def costs(self) -> dict[str, float]:
         """Wall seconds by part of the run; empty if not known."""
-        names = ("start", "curvature", "building", "solver", "acceptance")
         if self.summary.get("costs"):
             known = {"start": self.summary["start_seconds"], **self.summary["costs"]}
             seconds = self.summary["seconds"]
         elif self.progress:
             last = self.progress[-1]
-            known, seconds = {name: getattr(last, name) for name in names}, last.seconds
+            known, seconds = {"start": last.start, **last.costs}, last.seconds
         else:
             return {}
         return known | {"the rest": max(0.0, seconds - math.fsum(known.values()))}

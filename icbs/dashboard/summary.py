@@ -130,7 +130,7 @@ def facts(reader: RunReader) -> dict[str, str]:
         found["memory planned"] = byte_size(reader.plan.needed)
     found["settings"] = (
         f"density {settings['density']:g}, solver {settings['solver']}, "
-        f"start {settings['initial']}, seed {settings['seed']}"
+        f"start {reader.start}, seed {settings['seed']}"
     )
     return found
 

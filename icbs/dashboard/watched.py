@@ -10,6 +10,7 @@ from icbs.dashboard.comparison_reader import ComparisonReader
 from icbs.dashboard.reader import RunReader
 from icbs.density.folder import runs_within
 from icbs.errors import ConfigError, RunFolderError
+from icbs.report.folders import kind_of_folder
 from icbs.run.locked_folder import CONFIG
 from solvers.comparison.journal import is_comparison
 
@@ -29,7 +30,7 @@ class WatchedRuns:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = list(paths)
-        found = [run for path in self.paths for run in runs_within(path) or [path]]
+        found = [run for path in self.paths for run in _runs(path)]
         self.readers = [RunReader(run) for run in found]
         """Runs in the order in which they were found."""
 
@@ -53,6 +54,23 @@ class WatchedRuns:
                 if run not in known:
                     with suppress(RunFolderError):  # deleted in between
                         self.readers.append(RunReader(run))
+
+
+def _runs(path: Path) -> list[Path]:
+    """Return the runs of a folder.
+
+    Raises
+    ------
+    RunFolderError
+        If it is a search, or pruning in steps, without runs of iCBS.
+    """
+    found = runs_within(path)
+    if not found and (kind := kind_of_folder(path)):
+        raise RunFolderError(
+            f"{path} is {kind}, and has no run of iCBS whose passes can be followed; 'icbs report "
+            f"{path}' shows what is done"
+        )
+    return found or [path]
 
 
 class WatchedComparison:

@@ -3,7 +3,7 @@
 - ``search.json``: settings, and hashes of the model and of the samples
 - ``density-D/``: the run, its recovery, the compressed model, and ``point.json``
 - ``curve.csv``, ``curve.md``, ``curve.png``, ``curve.html``: the curve
-- ``answer.json``: the answer
+- ``answer.json``: the answer; missing during a search, and if nothing reaches the target
 
 All files are written under a temporary name and renamed.
 """
@@ -29,6 +29,8 @@ from problems.files import is_leftover, remove_leftovers, write_text
 
 SEARCH, STEPS = "search.json", "steps.json"
 """Manifests of a search, and of pruning in steps."""
+ANSWER, SUMMARY = "answer.json", "summary-of-steps.json"
+"""Their results."""
 POINT = "point.json"
 
 
@@ -120,6 +122,19 @@ class MakerFolder:
         """
         try:
             write_text(self.path / name, text)
+        except OSError as error:
+            raise write_error(self.path, error) from error
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it exists.
+
+        Raises
+        ------
+        RunFolderError
+            If it can't be removed.
+        """
+        try:
+            (self.path / name).unlink(missing_ok=True)
         except OSError as error:
             raise write_error(self.path, error) from error
 

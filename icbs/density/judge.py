@@ -42,7 +42,8 @@ class Measurement:
         Raises
         ------
         DataError
-            If a value is neither a number nor one per sample, or not finite.
+            If a value is neither a number nor one per sample. A pruned model may have figures that
+            are not finite, such as the loss of one that overflows: it misses the target.
         """
         figures: dict[str, float] = {}
         each: dict[str, Tensor] = {}
@@ -70,6 +71,8 @@ class Judge:
     measure: Callable[[nn.Module], Measurement]
     about: str
     """Description of the samples."""
+    dense: Measurement | None = None
+    """Of the dense model, if it was measured before."""
 
 
 def by_function(evaluate: Evaluate, about: str = "the given function") -> Judge:

@@ -95,11 +95,6 @@ class MaskMaker:
         if method not in METHODS:
             near = did_you_mean(method, METHODS)
             raise ConfigError(f"unknown method {method!r}{near}; choose from {', '.join(METHODS)}")
-        if config.pattern is not None:
-            raise ConfigError(
-                f"constraint {config.pattern} fixes the density at {config.pattern.density:g}; "
-                "leave it out where several densities are tried"
-            )
         if config.budget is not None and quantity is None:
             raise ConfigError(
                 "a budget takes the place of the density; leave it out where several densities "
@@ -120,11 +115,30 @@ class MaskMaker:
                     f"{', '.join(names)} has no effect on the masks of method={method!r}; leave "
                     "it out, or use method='icbs'"
                 )
+            if config.pattern is None and config.constraint != "layer":
+                raise ConfigError(
+                    f"constraint={config.constraint!r} has no effect on the masks of "
+                    f"method={method!r}; leave it out, use compare={config.constraint!r}, or a "
+                    "pattern N:M"
+                )
         if isinstance(recovery, str):
             recovery = RecoveryConfig.of(method=recovery)
         if recovery is not None and recovery.method != AUTO:
             make_method(RECOVERIES.check(recovery.method), recovery.options)
         return cls(method, config, recovery, solver, quantity)
+
+    def check_several(self) -> None:
+        """Refuse settings that fix the density, where several are tried.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if (pattern := self.config.pattern) is not None:
+            raise ConfigError(
+                f"constraint {pattern} fixes the density at {pattern.density:g}; leave it out "
+                "where several densities are tried"
+            )
 
     @property
     def share_of(self) -> str:
@@ -247,6 +261,7 @@ class MaskMaker:
             batches,
             method,
             density=config.density,
+            pattern=None if config.pattern is None else str(config.pattern),
             compare=config.compare if "compare" in config.model_fields_set else None,
             densities=config.densities,
             include=config.include,

@@ -131,7 +131,7 @@ class SearchResult:
     """The answer of a search; the model has the weights of the density found."""
 
     density: float
-    """The lowest density that meets the target."""
+    """The lowest density of the range that meets the target."""
     masks: dict[str, Tensor]
     """Layer name → mask, True where the weight is kept, in the shape of the weight."""
     curve: Curve
@@ -139,11 +139,15 @@ class SearchResult:
     """The lowest density whose whole interval, and that of all denser ones, meets the target."""
     highest_missed: float | None
     """The highest density whose whole interval misses the target."""
+    low: float | None = None
+    """The lower end of the range of the search."""
     names: list[str] = field(default_factory=list)
     """Files of the curve in the folder of the search."""
 
     @classmethod
-    def of(cls, density: float, masks: dict[str, Tensor], curve: Curve) -> SearchResult:
+    def of(
+        cls, density: float, masks: dict[str, Tensor], curve: Curve, low: float | None = None
+    ) -> SearchResult:
         """Return the result for a density that meets the target."""
         certain: float | None = None
         for point in sorted(curve.points, key=lambda point: -point.density):
@@ -151,7 +155,7 @@ class SearchResult:
                 break
             certain = point.density
         missed = [point.density for point in curve.points if point.verdict == "misses"]
-        return cls(density, masks, curve, certain, max(missed, default=None))
+        return cls(density, masks, curve, certain, max(missed, default=None), low)
 
     @property
     def point(self) -> Point:
@@ -172,13 +176,14 @@ class SearchResult:
         elif self.lowest_certain == self.density:
             lines.append(f"certain at {curve.confidence:.0%}: the whole interval meets the target")
         else:
-            sure = "no density" if self.lowest_certain is None else f"{self.lowest_certain:g}"
-            bound = (
-                "the lowest tried" if self.highest_missed is None else f"{self.highest_missed:g}"
-            )
             lines.append(
-                f"uncertain between {bound} and {sure}: intervals of {curve.confidence:.0%} "
-                "contain the target; more samples narrow them"
+                f"{self._uncertain()}: intervals of {curve.confidence:.0%} contain the target; "
+                "more samples narrow them"
+            )
+        if self.at_bound:
+            lines.append(
+                f"{self.density:g} is the lower end of the range, and sparser models were not "
+                "tried; a lower one (low) tries them"
             )
         if (other := self._not_monotone()) is not None:
             lines.append(
@@ -190,6 +195,20 @@ class SearchResult:
         )
         return lines
 
+    @property
+    def at_bound(self) -> bool:
+        """Whether sparser models were not tried, as the answer is the lower end of the range."""
+        return self.density == self.low == min(point.density for point in self.curve.points)
+
+    def _uncertain(self) -> str:
+        sure, missed = self.lowest_certain, self.highest_missed
+        if sure is None:
+            above = "" if missed is None else f" above {missed:g}, which misses it"
+            return f"no density that was tried meets the target with certainty{above}"
+        if missed is None:
+            return f"uncertain below {sure:g}"
+        return f"uncertain between {missed:g} and {sure:g}"
+
     def _not_monotone(self) -> float | None:
         failed = [p.density for p in self.curve.points if not p.met and p.density > self.density]
         return max(failed, default=None)
@@ -200,6 +219,7 @@ class SearchResult:
             "density": self.density,
             "target": {self.curve.target.name: self.curve.target.limit},
             "confidence": self.curve.confidence,
+            "low": self.low,
             "judge": self.curve.judge,
             "lowest_certain": self.lowest_certain,
             "highest_missed": self.highest_missed,

@@ -18,6 +18,7 @@ from icbs.data.samples import Samples
 from icbs.density.bisection import next_density, number_of_runs
 from icbs.density.costs import count_positions, nonzero_macs
 from icbs.density.folder import (
+    ANSWER,
     MakerFolder,
     density_folder,
     read_points,
@@ -120,6 +121,8 @@ class Search:
         """Try densities until the search ends; the model gets the weights found."""
         low, high, tolerance = self.range
         try:
+            if self.draw:  # that of an earlier call may be of another target or range
+                self.folder.remove(ANSWER)
             self.points = [
                 point if point.judged == self.judged else self._again(point)
                 for point in read_points(self.folder.path)
@@ -134,7 +137,7 @@ class Search:
                 self._unreachable(high)
             best = min(density for density, good in met.items() if good)
             state, masks = load_compressed(density_folder(self.folder.path, best) / MODEL)
-            result = SearchResult.of(best, masks, self.curve)
+            result = SearchResult.of(best, masks, self.curve, low)
             if self.draw:
                 write_result(self.folder, result)
         except BaseException:

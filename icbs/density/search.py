@@ -149,6 +149,7 @@ def search(
     _check_range(low, high, tolerance, confidence)
     chosen = _settings(config, settings, budget)
     maker = MaskMaker.of(method, chosen, recover, solver, budget)
+    maker.check_several()
     if heldout is not None and evaluate is not None:
         raise ConfigError("heldout and evaluate both judge the models; leave one of them out")
     with ExitStack() as stack:
@@ -163,7 +164,7 @@ def search(
             else:
                 prepare_groups(plain, samples, maker.at(density))
         judge, samples, tested = _judge(plain, samples, loss, heldout, evaluate, chosen.seed)
-        dense = judge.measure(plain)
+        dense = judge.dense or judge.measure(plain)
         target.check_dense(dense)
         found = Search(
             plain, samples, loss, maker, judge, target, folder, confidence, certain, dense,

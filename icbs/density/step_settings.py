@@ -33,6 +33,8 @@ def step_configs(
                 "densities; give the number and a decay"
             )
     count = len(densities)
+    if count > 1:
+        maker.check_several()
     shared: dict[str, Any] = {}
     if maker.method == ICBS and count > 1 and config.time_limit is not None:
         shared["time_limit"] = config.time_limit / count

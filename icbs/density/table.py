@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 
 from icbs.density.figure import draw_curve, svg_of
-from icbs.density.folder import MakerFolder
+from icbs.density.folder import ANSWER, MakerFolder
 from icbs.density.result import Curve, SearchResult
 from icbs.errors import RunFolderError
 from icbs.export.safetensors_files import write_error
@@ -62,7 +62,8 @@ def write_result(folder: MakerFolder, result: SearchResult) -> None:
     """
     try:
         write_answer(folder, result.curve, result.lines())
-        folder.write("answer.json", json.dumps(result.summary(), indent=2) + "\n")
+        answer = result.summary() | {"lines": result.lines()}
+        folder.write(ANSWER, json.dumps(answer, indent=2) + "\n")
     except RunFolderError as error:
         raise RunFolderError(str(error), result) from error
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from icbs.config import LayerSettings
 from icbs.errors import ConfigError, LayerError
 from icbs.export.training import hold_masks
+from icbs.formatting import counted
 from icbs.lottery.makers import Maker, magnitude
 from icbs.model.finding import find_layers
 from icbs.model.wrappers import modules_of
@@ -69,7 +70,8 @@ def find_ticket(
     Parameters
     ----------
     model : nn.Module
-        With the weights of the initialisation. At the end it is the last round's trained network.
+        With the weights of the initialisation. At the end it is the last round's trained network;
+        after an error it has its weights of the beginning again.
     train : callable
         ``train(model)`` trains a model in place with an optimiser of its own. Masks are held
         meanwhile.
@@ -108,7 +110,8 @@ def find_ticket(
     ConfigError
         For a share outside (0, 1), a pattern that matches no layer, or no rounds; before training.
     LayerError
-        If ``rewind`` is of another model, or a maker returns masks of other sizes.
+        If ``rewind`` is of another model, or a maker returns masks of other sizes or not within
+        those of the round before.
     """
     settings = LayerSettings(include=list(include), exclude=list(exclude))
     names = [layer.name for layer in find_layers(model, settings)]
@@ -124,26 +127,30 @@ def find_ticket(
         for name in names
     }
     done: list[Round] = []
-    for number in range(rounds + 1):
-        if number:
-            keep = {n: max(1, round((1 - own[n]) * int(masks[n].sum()))) for n in names}
-            masks = _sized(maker(model, masks, keep), keep)
-        figures = _trained(model, state if number else start, masks, train, evaluate)
-        other = None
-        if control and number:
-            fresh = copy.deepcopy(model)
-            (initialise or _reset)(fresh, seed + number)
-            other = _trained(fresh, _copy(fresh.state_dict()), masks, train, evaluate)
-        kept = sum(int(mask.sum()) for mask in masks.values())
-        size = sum(mask.numel() for mask in masks.values())
-        done.append(Round(number, kept / size, figures, other))
-        if callback is not None:
-            callback(done[-1])
-    trained = _copy(model.state_dict())
-    model.load_state_dict(state)
-    with hold_masks(model, masks):
-        ticket = _copy(model.state_dict())
-    model.load_state_dict(trained)
+    try:
+        for number in range(rounds + 1):
+            if number:
+                keep = {n: max(1, round((1 - own[n]) * int(masks[n].sum()))) for n in names}
+                masks = _sized(maker(model, masks, keep), keep, masks)
+            figures = _trained(model, state if number else start, masks, train, evaluate)
+            other = None
+            if control and number:
+                fresh = copy.deepcopy(model)
+                (initialise or _reset)(fresh, seed + number)
+                other = _trained(fresh, _copy(fresh.state_dict()), masks, train, evaluate)
+            kept = sum(int(mask.sum()) for mask in masks.values())
+            size = sum(mask.numel() for mask in masks.values())
+            done.append(Round(number, kept / size, figures, other))
+            if callback is not None:
+                callback(done[-1])
+        trained = _copy(model.state_dict())
+        model.load_state_dict(state)
+        with hold_masks(model, masks):
+            ticket = _copy(model.state_dict())
+        model.load_state_dict(trained)
+    except BaseException:
+        model.load_state_dict(start)
+        raise
     return Ticket(masks, ticket, done)
 
 
@@ -187,13 +194,20 @@ def _checked(rewind: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[
     return _copy(rewind)
 
 
-def _sized(masks: dict[str, Tensor], keep: Mapping[str, int]) -> dict[str, Tensor]:
+def _sized(
+    masks: dict[str, Tensor], keep: Mapping[str, int], before: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     for name, count in keep.items():
         found = int(masks[name].sum()) if name in masks else 0
         if found != count:
             raise LayerError(
                 f"the maker's mask of {name!r} keeps {found} weights instead of {count}; return "
                 "masks of exactly these sizes"
+            )
+        if revived := int((masks[name].to(before[name].device) & ~before[name]).sum()):
+            raise LayerError(
+                f"the maker's mask of {name!r} keeps {counted(revived, 'weight')} that an earlier "
+                "round pruned; return masks within those that are passed to it"
             )
     return {name: masks[name] for name in keep}
 

@@ -20,6 +20,7 @@ from icbs.report.evaluations import FILE, Evaluation, read_evaluations
 from icbs.report.figure import Curve
 from icbs.report.layers import LayerFigures, layer_figures, sizes_of
 from icbs.run.history import BlockRecord
+from icbs.run.locking import in_use
 from icbs.run.results_files import SUMMARY
 from icbs.run.run_folder import RunFolder
 from icbs.run.table_file import TableFile
@@ -32,6 +33,8 @@ class Overview:
     path: Path
     settings: Mapping[str, Any]
     """The pruner's settings."""
+    start: str
+    """Words on the initial masks."""
     task: str
     """Name of the task, or a description for a run of the Python library."""
     options: Mapping[str, Any]
@@ -41,8 +44,12 @@ class Overview:
     dense: Mapping[str, float]
     """Test figures of the dense model; empty if not recorded."""
     finished: bool
+    running: bool | None
+    """Whether a process works on an unfinished run; None if that is not known here."""
     passes: int
     """Number of passes done."""
+    checkpoint: int
+    """Passes before the last checkpoint of an unfinished run."""
     seconds: float
     """Wall seconds spent on pruning."""
     initial_loss: float
@@ -83,6 +90,10 @@ class Overview:
         folder = RunFolder(Path(run))
         config = folder.config()
         status = folder.status()
+        evaluations = read_evaluations(folder.path / FILE)
+        # A figure is written at once, the progress about once per second.
+        latest = max(evaluations, key=lambda row: row.step, default=None)
+        newer = not status.finished and latest is not None and latest.step > status.passes
         try:
             notes = TaskNotes.of(folder.about())
         except ValueError:  # started by the library, with the caller's notes
@@ -90,20 +101,23 @@ class Overview:
         return cls(
             path=folder.path,
             settings=config.model_dump(),
+            start=folder.start,
             task=notes.task if notes else "a model from Python",
             options=notes.task_options if notes else {},
             from_command=notes is not None,
             dense=notes.dense if notes else {},
             finished=status.finished,
-            passes=status.passes,
-            seconds=status.seconds,
+            running=None if status.finished else in_use(folder.path),
+            passes=latest.step if latest and newer else status.passes,
+            checkpoint=status.checkpoint,
+            seconds=latest.seconds if latest and newer else status.seconds,
             initial_loss=status.initial_loss,
             loss=status.loss,
             density=status.density,
             start_seconds=status.start_seconds,
             costs=status.costs,
             history=folder.history() if (folder.path / "history.csv").exists() else [],
-            evaluations=read_evaluations(folder.path / FILE),
+            evaluations=evaluations,
             sizes=sizes_of(folder.final_masks(), status.groups),
             optimum=_read_optimum(folder.path / OPTIMUM) if status.finished else None,
             **_read_recovery(folder.path / RECOVERY),

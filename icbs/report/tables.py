@@ -17,6 +17,7 @@ from icbs.report.layers import LayerFigures, by_depth, by_kind
 from icbs.report.overview import Overview
 from icbs.report.screen import plain, plain_table
 from icbs.run.proof import Proof
+from icbs.run.run_folder import at_checkpoint
 
 MAX_FAILURES = 5
 """Number of different solver failures that are listed."""
@@ -74,6 +75,16 @@ def _wanted(settings: Mapping[str, Any]) -> str:
     return f"{groups}{', ' if groups else ''}density {settings['density']:g}"
 
 
+def _state(run: Overview) -> str:
+    if run.finished:
+        return "finished"
+    if run.running:
+        return "running"
+    state = "not finished" if run.running is None else "interrupted"
+    kept = at_checkpoint(run.checkpoint, run.passes)
+    return f"{state}; {kept}; resume it with {run.how_to_resume}"
+
+
 def facts(run: Overview) -> list[str]:
     """Return lines on task, settings, progress, losses, failures and density of a run."""
     settings = run.settings
@@ -86,10 +97,10 @@ def facts(run: Overview) -> list[str]:
         if run.finished
         else f"{run.passes} of {counted(wanted, 'pass')}"
     )
-    state = "finished" if run.finished else f"not finished; resume it with {run.how_to_resume}"
+    state = _state(run)
     lines = [
         f"{run.task}{what}: {_wanted(settings)}, solver {settings['solver']}, "
-        f"start {settings['initial']}, seed {settings['seed']}",
+        f"start {run.start}, seed {settings['seed']}",
         f"{done} in {duration(run.seconds)}, {state}",
     ]
     if math.isfinite(run.initial_loss):

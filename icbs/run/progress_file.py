@@ -12,6 +12,7 @@ import psutil
 import torch
 
 from icbs.errors import RunFolderError
+from icbs.run.costs import Costs
 from icbs.run.result import Progress
 from icbs.run.state import RunState
 from icbs.run.table_file import TableFile
@@ -66,6 +67,11 @@ class ProgressRecord:
             **costs,
         )
 
+    @property
+    def costs(self) -> dict[str, float]:
+        """Wall seconds by part of the passes."""
+        return {part: getattr(self, part) for part in Costs().seconds()}
+
 
 _SHARED = {f.name for f in fields(ProgressRecord)} & {f.name for f in fields(Progress)}
 
@@ -87,6 +93,12 @@ class ProgressFile:
         """Keep the rows up to a pass, of a run that is resumed after it."""
         with suppress(RunFolderError):
             self._rows = [row for row in self._table.read() if row.step <= step]
+
+    def read(self) -> list[ProgressRecord]:
+        """Read the rows of the file; none if it is missing, or damaged, as nothing relies on it."""
+        with suppress(RunFolderError):
+            return self._table.read()
+        return []
 
     def add(self, now: Progress, state: RunState) -> bool:
         """Add the row of a state; return whether files are due to be written."""

@@ -19,9 +19,11 @@ time uses a folder.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -39,6 +41,7 @@ from icbs.export.digests import digest, file_digest
 from icbs.export.headers import HistoryMark, Manifest
 from icbs.export.masks import load_masks, save_masks
 from icbs.export.safetensors_files import read_header, read_text, write_error
+from icbs.formatting import counted
 from icbs.model.coverage import density_in_words
 from icbs.run import checkpoint
 from icbs.run.context import RunContext
@@ -46,7 +49,7 @@ from icbs.run.history import BlockRecord, HistoryFile, read_history
 from icbs.run.locked_folder import CONFIG, INITIAL, MANIFEST, LockedFolder
 from icbs.run.manifest import fingerprints, make_manifest, read_manifest
 from icbs.run.memory import Plan
-from icbs.run.progress_file import ProgressFile
+from icbs.run.progress_file import ProgressFile, ProgressRecord
 from icbs.run.result import Progress, Result
 from icbs.run.results_files import (
     MASKS,
@@ -83,6 +86,8 @@ class RunStatus:
     """Wall seconds of the start, before the first pass."""
     costs: Mapping[str, float] = field(default_factory=dict)
     """Wall seconds by part of the passes; empty in earlier releases."""
+    checkpoint: int = 0
+    """Passes before the last checkpoint of an unfinished run, after which it can be resumed."""
     groups: Mapping[str, Any] = field(default_factory=dict)
     """Figures of the kept groups of a finished run; see :mod:`icbs.groups.summary`."""
 
@@ -184,7 +189,7 @@ class RunFolder(LockedFolder):
         return None if plan is None else Plan(**plan.model_dump())
 
     def status(self) -> RunStatus:
-        """Read the status from the summary, or else from the last checkpoint.
+        """Read the status from the summary, or else from the last checkpoint and the progress.
 
         Raises
         ------
@@ -203,22 +208,23 @@ class RunFolder(LockedFolder):
                 words,
                 found.start_seconds,
                 found.costs,
-                {"groups": found.groups},
+                groups={"groups": found.groups},
             )
         path = self.path / CHECKPOINT
-        if not path.exists():
-            return RunStatus(False, 0, 0.0, float("nan"), float("nan"))
-        with checkpoint.read_checkpoint(path) as (state, _):
-            pass
-        return RunStatus(
-            False,
-            state.step,
-            state.seconds,
-            state.initial_loss,
-            state.best_loss,
-            start_seconds=state.start_seconds,
-            costs=state.costs,
-        )
+        saved = RunStatus(False, 0, 0.0, math.nan, math.nan)
+        if path.exists():
+            with checkpoint.read_checkpoint(path) as (state, _):
+                saved = RunStatus(
+                    False,
+                    state.step,
+                    state.seconds,
+                    state.initial_loss,
+                    state.best_loss,
+                    start_seconds=state.start_seconds,
+                    costs=state.costs,
+                    checkpoint=state.step,
+                )
+        return _advanced(saved, self._progress.read())
 
     def final_masks(self) -> dict[str, Tensor]:
         """Return the masks of a finished run; empty for an unfinished one.
@@ -251,6 +257,12 @@ class RunFolder(LockedFolder):
                 "run"
             )
         return None if found is None else load_masks(path)
+
+    @property
+    def start(self) -> str:
+        """Words on the initial masks: the setting ``initial``, or that masks were given."""
+        given = self.manifest.initial is not None or (self.path / INITIAL).exists()
+        return "given masks" if given else str(self.config().initial)
 
     def check(self, context: RunContext) -> None:
         """Refuse a model or samples other than those of the run.
@@ -414,6 +426,31 @@ class RunFolder(LockedFolder):
                 "icbs.save_masks, or resume the run when the folder can be written",
                 result,
             )
+
+
+def at_checkpoint(checkpoint: int, done: int) -> str:
+    """Return words on the last checkpoint of an interrupted run after some passes."""
+    lost = done - checkpoint
+    repeats = f"; resume repeats {counted(lost, 'pass')}" if lost > 0 else ""
+    return f"checkpoint at pass {checkpoint}{repeats}"
+
+
+def _advanced(saved: RunStatus, rows: Sequence[ProgressRecord]) -> RunStatus:
+    """Return the status after the rows of progress, which may be newer than the checkpoint."""
+    if not rows or rows[-1].step < saved.passes:
+        return saved
+    first, last = rows[0], rows[-1]
+    losses = [row.loss for row in rows] + [saved.loss]
+    known = [saved.initial_loss, first.loss if first.step == 0 else math.nan]
+    return dataclasses.replace(
+        saved,
+        passes=last.step,
+        seconds=last.seconds,
+        initial_loss=next(filter(math.isfinite, known), math.nan),
+        loss=min(filter(math.isfinite, losses), default=math.nan),
+        start_seconds=last.start,
+        costs=last.costs,
+    )
 
 
 def _instead(folder: Path) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from icbs.config import brief
 from icbs.errors import ConfigError, LayerError
 from icbs.model.finding import matches_any
 from icbs.model.kinds import kind_of
@@ -79,6 +80,7 @@ class Trajectory:
         check_runs_as_modules(model)
         self.average, self.gradients, self.decay = average, gradients, decay
         self.count = 0
+        self._observed = 0
         self._total = 0.0
         self._model = model
         self._names = [
@@ -126,11 +128,24 @@ class Trajectory:
 
     @torch.no_grad()
     def observe(self) -> None:
-        """Add ``|w ∘ g|`` to the scores: after each backward pass, before the optimiser's step."""
+        """Add ``|w ∘ g|`` to the scores: after each backward pass, before the optimiser's step.
+
+        Raises
+        ------
+        ConfigError
+            If no score is recorded, or no weight has a gradient.
+        """
         if not self._scores:
             raise ConfigError("pass gradients='snip' or 'momentum' to score by gradients")
+        weights = self._weights()
+        if all(weight.grad is None for weight in weights.values()):
+            raise ConfigError(
+                f"no recorded weight has a gradient ({brief(list(weights))}); call observe() after "
+                "backward(), before zero_grad(), for the model that is trained"
+            )
+        self._observed += 1
         kept = self.decay if self.gradients == "momentum" else 1.0
-        for name, weight in self._weights().items():
+        for name, weight in weights.items():
             if weight.grad is not None:
                 self._scores[name].mul_(kept).add_((weight * weight.grad).abs().float().cpu())
 
@@ -155,7 +170,29 @@ class Trajectory:
             "records": self.count,
         }
         facts |= {"gradients": self.gradients or "none"}
-        return Record(dict(self._mean), spread, dict(self._scores), facts)
+        scores = self._scores if self._observed else {}
+        return Record(dict(self._mean), spread, dict(scores), facts)
+
+    def check_trains(self, model: nn.Module) -> None:
+        """Refuse a model whose weights are not those that are recorded.
+
+        Parameters
+        ----------
+        model : nn.Module
+            The model that is trained; it may be wrapped.
+
+        Raises
+        ------
+        LayerError
+        """
+        trained = {id(parameter) for parameter in model.parameters()}
+        for name, weight in self._weights().items():
+            if id(weight) not in trained:
+                raise LayerError(
+                    f"the trajectory records another model than the one that is trained: layer "
+                    f"{name!r} is of another object; create it from the trained model, "
+                    "Trajectory(trainer.model), after copies and wrappers"
+                )
 
     def save(self, path: str | Path) -> None:
         """Write the record next to the model, as safetensors.

@@ -7,7 +7,9 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from icbs.errors import ConfigError
 from icbs.trajectory.recorder import Trajectory
+from icbs.warn import warn
 
 FILE = "trajectory.safetensors"
 
@@ -31,6 +33,24 @@ class TrajectoryCallback(TrainerCallback):
     def __init__(self, trajectory: Trajectory) -> None:
         self.trajectory = trajectory
 
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
+    ) -> None:
+        """Refuse a trajectory of another model, or one that needs evaluations without any.
+
+        Raises
+        ------
+        LayerError, ConfigError
+        """
+        if model is not None:
+            self.trajectory.check_trains(model)
+        strategy = getattr(args, "eval_strategy", None)
+        if self.trajectory.average == "loss" and str(getattr(strategy, "value", strategy)) == "no":
+            raise ConfigError(
+                "average='loss' records the weights after each evaluation, and eval_strategy is "
+                "'no'; set eval_strategy='epoch' and an eval_dataset, or choose average='uniform'"
+            )
+
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Score by the gradients, before they are used."""
         if self.trajectory.gradients:
@@ -50,5 +70,10 @@ class TrajectoryCallback(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Save the record."""
-        if state.is_world_process_zero and self.trajectory.count:
+        if not state.is_world_process_zero:
+            return
+        if self.trajectory.count:
             self.trajectory.save(Path(args.output_dir) / FILE)
+        else:
+            after = "evaluation" if self.trajectory.average == "loss" else "epoch"
+            warn(f"no trajectory is saved, as no {after} ended; train for longer")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from icbs.export.masks import load_masks
 from icbs.zoo import Task
 from tests.icbs import language
 from tests.icbs.conftest import make_toy
@@ -145,11 +146,55 @@ def test_prune_in_steps(tmp_path):
     assert int(sum(state[f"{n}.weight"].count_nonzero() for n in ("0", "2", "4"))) == 187
 
 
+def counted_load() -> Task:
+    """The task, which counts the figures of each model."""
+    task, calls = load(), []
+    judge = task.correct
+
+    def evaluate(model):
+        calls.append("evaluate")
+        return load().evaluate(model)
+
+    def correct(model):
+        calls.append("correct")
+        return judge(model)
+
+    COUNTS.append(calls)
+    return Task("toy", task.model, task.batches, task.loss, evaluate, correct=correct)
+
+
+COUNTS: list[list[str]] = []
+
+
+def test_the_dense_model_is_measured_once(tmp_path):
+    COUNTS.clear()
+    result = icbs(
+        "search", "--task", "tests.icbs.test_command_search:counted_load", "--method", "magnitude",
+        "--min-accuracy", "0.01", "--low", "0.5", "--run", tmp_path / "s",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    points = len(list((tmp_path / "s").glob("density-*")))
+    [calls] = COUNTS
+    assert calls.count("evaluate") == calls.count("correct") == 1 + points
+
+
 def test_prune_by_another_method(tmp_path):
     run = tmp_path / "r"
     result = icbs("prune", *TASK, "--method", "sparsegpt", "--density", "0.3", "--run", run)
     assert result.exit_code == 0, result.output
     assert "sparsegpt, density 0.29" in words(result)
+
+
+def test_prune_to_a_pattern_by_another_method(tmp_path):
+    run = tmp_path / "r"
+    pattern = ("--set", "constraint=2:4", "--run", run)
+    result = icbs("prune", *TASK, "--method", "wanda", *pattern)
+    assert result.exit_code == 0, result.output
+    for mask in load_masks(run / "masks.safetensors").values():
+        assert (mask.reshape(-1, 4).sum(1) == 2).all()
+    result = icbs("prune", *TASK, "--method", "wanda", "--steps", "2", *pattern)
+    assert result.exit_code == 2
+    assert "fixes the density at 0.5" in words(result)
 
 
 @pytest.mark.parametrize(

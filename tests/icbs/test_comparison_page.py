@@ -147,6 +147,12 @@ def test_a_board_follows_a_comparison(finished, copied):
             data, expected = drawn.data_source.data, wanted.data_source.data
             assert list(data) == list(expected)
             assert all(np.array_equal(data[column], expected[column]) for column in data)
+        shown, wanted = (
+            [(item.label["value"], item.visible) for item in chart._figure.legend[0].items]
+            for chart in (mine, other)
+        )
+        assert shown == wanted
+        assert mine._figure.height == other._figure.height
 
 
 def test_axes_that_are_zoomed_stay(copied):

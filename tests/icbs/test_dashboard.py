@@ -17,12 +17,15 @@ from icbs import ConfigError, Pruner, RunFolderError, prune_in_steps, search
 from icbs.cli import app
 from icbs.dashboard import serve, server, write_page
 from icbs.dashboard.board import Board
+from icbs.dashboard.curves import kept_chart, loss_chart, metric_chart
+from icbs.dashboard.figures import wrapped
 from icbs.dashboard.layer_map import LayerMap
 from icbs.dashboard.reader import RunReader
 from icbs.dashboard.summary import facts
 from icbs.dashboard.tail import Tail
 from icbs.dashboard.watched import WatchedRuns
 from icbs.report.decisions import decisions
+from icbs.report.evaluations import Evaluator
 from icbs.report.layers import layer_figures
 from icbs.run.history import BlockRecord, HistoryFile, read_history
 from icbs.run.progress_file import ProgressRecord
@@ -155,6 +158,76 @@ def test_maps_have_a_place_for_each_layer(tmp_path):
         assert not layers.bars
         assert len(layers._grid.rows) <= 40
         assert sorted(layers._source.data["name"]) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a", "layers.*.attention_key_projection", "x" * 70, "a..b", "encoder/block_1-b.w", "_", "."],
+)
+def test_long_names_are_wrapped_and_whole(name):
+    lines = wrapped(name, 24).split("\n")
+    assert "".join(lines) == name
+    assert all(0 < len(line) <= 24 for line in lines)
+
+
+def test_labels_of_maps_are_full_names(tmp_path):
+    prune(tmp_path / "run")
+    reader = RunReader(tmp_path / "run")
+    kinds = [f"attention_{part}_projection_of_the_layer" for part in ("key", "query")]
+    for count in (3, 30):
+        names = [f"layers.{i}.{kind}" for i in range(count) for kind in kinds]
+        reader.sizes, reader.layers = dict.fromkeys(names, 4), {}
+        layers = LayerMap(reader)
+        labels = layers.figures[0].yaxis[0].major_label_overrides.values()
+        expected = names if layers.bars else kinds
+        assert [label.replace("\n", "") for label in labels] == expected
+        lines = max(label.count("\n") + 1 for label in labels)
+        assert lines == 2 or lines == 3
+        assert layers.figures[0].height >= 14 * lines * len(labels)
+
+
+def legend(figure):
+    return {item.label["value"]: item for entry in figure.legend for item in entry.items}
+
+
+def test_several_runs_have_an_entry_each_and_charts_of_the_same_height(tmp_path):
+    toy = make_toy()
+    evaluator = Evaluator(lambda model: {"accuracy": 0.5}, 1, tmp_path / "r0")
+    Pruner(**SETTINGS).prune(
+        toy.model, toy.batches, toy.loss, run=tmp_path / "r0", progress=False, callback=evaluator
+    )
+    names = [f"r{i}" for i in range(5)]
+    for name in names[1:]:
+        prune(tmp_path / name, passes=1)
+    readers = [RunReader(tmp_path / name) for name in names]
+    alone = loss_chart(readers[:1], names[:1])
+    alone.update()
+    assert list(legend(alone.figure)) == ["r0", "start (magnitude)"]
+    chart = loss_chart(readers, names)
+    chart.update()
+    entries = legend(chart.figure)
+    assert list(entries) == names
+    assert all(item.visible for item in entries.values())
+    [below] = chart.figure.legend
+    rows = -(-len(names) // below.ncols)
+    assert chart.figure.height - alone.figure.height == 20 * (rows - 1)
+    accuracy = metric_chart(readers, names, "accuracy")
+    accuracy.update()
+    shown = [name for name, item in legend(accuracy.figure).items() if item.visible]
+    assert shown == ["r0"]
+
+
+def test_shares_of_recent_and_of_all_passes_look_different(tmp_path):
+    prune(tmp_path / "a")
+    chart = kept_chart([RunReader(tmp_path / "a")], ["a"])
+    chart.update()
+    looks = []
+    for item in legend(chart.figure).values():
+        kinds = sorted(type(renderer.glyph).__name__ for renderer in item.renderers)
+        [line] = [r.glyph for r in item.renderers if type(r.glyph).__name__ == "Line"]
+        looks.append((kinds, line.line_color, str(line.line_dash)))
+    assert len(looks) == 2
+    assert all(one != other for one, other in zip(*looks, strict=True))
 
 
 def test_a_deleted_folder_is_reported_and_the_figures_stay(tmp_path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
+import math
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from icbs import ConfigError, RunFolderError, TargetError, search
 from icbs.data.samples import Samples
 from icbs.density import mask_maker
 from icbs.density.judge import by_samples
+from icbs.density.result import SearchResult
 from icbs.export.compressed import load_compressed
 from icbs.layerwise import prune_layerwise
 from tests.icbs.conftest import Toy, make_toy
@@ -201,6 +204,52 @@ def test_a_target_that_nothing_reaches_is_named_with_what_was_measured(tmp_path)
     assert "no density reaches" in (tmp_path / "s" / "curve.html").read_text()
     for mine, dense in zip(toy.model.parameters(), make_toy().model.parameters(), strict=True):
         assert torch.equal(mine, dense)
+
+
+def test_an_answer_of_an_earlier_target_does_not_stay(tmp_path):
+    folder, arguments = tmp_path / "s", {"method": "magnitude", "tolerance": 0.5}
+    run(make_toy(), run=folder, **arguments)
+    assert (folder / "answer.json").exists()
+    with pytest.raises(TargetError, match="no density reaches"):
+        run(make_toy(), run=folder, **arguments | {"max_accuracy_loss": 0.0, "high": 0.15})
+    assert not (folder / "answer.json").exists()
+
+
+def test_the_lower_end_of_the_range_is_not_called_the_lowest_density():
+    lines = str(run(make_toy(), method="magnitude", max_accuracy_loss=0.9, low=0.5))
+    assert "0.5 is the lower end of the range, and sparser models were not tried" in lines
+    assert "lower end" not in str(run(make_toy(), method="magnitude", tolerance=0.5))
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "words"),
+    [
+        ({0.9: "uncertain", 0.5: "uncertain"}, "no density that was tried meets the target with "),
+        ({0.9: "uncertain", 0.5: "uncertain", 0.3: "misses"}, "certainty above 0.3, which misses"),
+        ({0.9: "meets", 0.5: "uncertain", 0.3: "misses"}, "uncertain between 0.3 and 0.9"),
+        ({0.9: "meets", 0.5: "uncertain"}, "uncertain below 0.9"),
+    ],
+)
+def test_the_uncertain_range_is_spelled_out(verdicts, words):
+    result = run(make_toy(), method="magnitude", tolerance=1)
+    [first, *_] = result.curve.points
+    points = [
+        first.model_copy(update={"density": d, "verdict": v, "met": v != "misses"})
+        for d, v in verdicts.items()
+    ]
+    curve = dataclasses.replace(result.curve, points=points)
+    [line] = [x for x in SearchResult.of(0.5, {}, curve).lines() if "intervals of" in x]
+    assert words in line
+
+
+def test_figures_that_are_not_finite_miss_the_target():
+    def broken(model: nn.Module) -> dict[str, float]:
+        dense = all(bool(p.all()) for p in model.parameters())
+        return {"loss": 1.0 if dense else math.nan}
+
+    limit = {"max_accuracy_loss": None, "max_loss_increase": 5.0}
+    with pytest.raises(TargetError, match="no density reaches"):
+        run(make_toy(), method="magnitude", heldout=None, evaluate=broken, **limit)
 
 
 @pytest.mark.parametrize(

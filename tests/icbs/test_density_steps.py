@@ -52,6 +52,33 @@ def test_one_step_is_the_method_by_itself():
     assert all(torch.equal(mask, same.masks[name]) for name, mask in found.masks.items())
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_one_step_with_a_pattern_is_the_method_by_itself(method):
+    toy, other = make_toy(), make_toy()
+    if method == "icbs":
+        found = run(toy, steps=1, constraint="2:4", density=0.5, **FAST)
+        same = icbs.Pruner(constraint="2:4", **FAST).prune(other.model, other.batches, other.loss)
+    else:
+        found = run(toy, steps=1, method=method, constraint="2:4", density=0.5)
+        same = prune_layerwise(other.model, other.batches, method, pattern="2:4")
+    assert found.density == 0.5
+    for name, mask in found.masks.items():
+        assert torch.equal(mask, same.masks[name])
+        assert (mask.reshape(-1, 4).sum(1) == 2).all()
+    for mine, its in zip(toy.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(mine, its)
+
+
+def test_a_scope_without_effect_on_a_method_is_refused():
+    toy = make_toy()
+    with pytest.raises(ConfigError, match="use compare='output'"):
+        run(toy, steps=1, method="wanda", constraint="output")
+    found = run(make_toy(), steps=1, method="magnitude", compare="output")
+    for mask in found.masks.values():
+        counts = mask.sum(1)
+        assert int(counts.max()) - int(counts.min()) <= 1
+
+
 def test_masks_by_magnitude_are_nested_and_those_of_one_step():
     seen = []
     toy = make_toy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -106,6 +107,61 @@ def test_other_masks(settings):
     maker = with_pruner([(INPUTS, TARGETS)], nn.CrossEntropyLoss(), block_size=16, **settings)
     ticket = find_ticket(toy(), train, evaluate, rounds=2, maker=maker, control=False)
     assert [int(m.sum()) for m in ticket.masks.values()] == [77, 26]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"passes": 0, "initial": "random"}, {"passes": 2, "initial": "random"}]
+)
+def test_masks_by_the_pruner_are_nested(settings):
+    inner, before = (
+        with_pruner([(INPUTS, TARGETS)], nn.CrossEntropyLoss(), block_size=16, **settings),
+        [],
+    )
+
+    def maker(model, masks, keep):
+        before.append(masks)
+        return inner(model, masks, keep)
+
+    ticket = find_ticket(toy(), train, evaluate, rounds=3, share=0.4, maker=maker, control=False)
+    for earlier, later in pairwise([*before, ticket.masks]):
+        for name, mask in later.items():
+            assert not (mask & ~earlier[name]).any()
+
+
+def test_revived_weights_are_refused():
+    def maker(model, masks, keep):
+        found = magnitude(model, masks, keep)
+        for name, mask in found.items():
+            if not masks[name].all():  # swaps a kept weight for one of an earlier round
+                mask.view(-1)[int(mask.flatten().nonzero()[0])] = False
+                mask.view(-1)[int((~masks[name]).flatten().nonzero()[0])] = True
+        return found
+
+    model, start = toy(), copy.deepcopy(toy().state_dict())
+    with pytest.raises(LayerError, match="keeps 1 weight that an earlier round pruned"):
+        find_ticket(model, train, evaluate, rounds=2, share=0.4, maker=maker, control=False)
+    assert all(torch.equal(value, start[name]) for name, value in model.state_dict().items())
+
+
+def test_an_error_in_training_restores_the_model():
+    model, calls = toy(), []
+    start = copy.deepcopy(model.state_dict())
+
+    def fail(model):
+        train(model)
+        calls.append(model)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        find_ticket(model, fail, evaluate, rounds=2)
+    assert all(torch.equal(value, start[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("settings", [{"density": 0.5}, {"include": ["0"]}, {"pases": 1}])
+def test_settings_that_the_search_determines_are_refused(settings):
+    with pytest.raises(ConfigError, match="determined by the search|did you mean 'passes'"):
+        with_pruner([(INPUTS, TARGETS)], nn.CrossEntropyLoss(), **settings)
 
 
 def test_bad_input_is_refused_before_training():

@@ -10,7 +10,7 @@ import pytest
 from icbs import ConfigError, PrunerConfig
 from icbs.cli.config_file import Settings
 from icbs.config.neural_compressor import from_neural_compressor
-from icbs.config.neural_compressor_words import DECAYS, REFUSED, WITHOUT_MEANING, WORDS
+from icbs.config.neural_compressor_words import DECAYS, OWN, REFUSED, WITHOUT_MEANING, WORDS
 from icbs.density.schedule import density_after
 from icbs.model.finding import find_layers
 from tests.icbs.conftest import make_toy
@@ -104,6 +104,51 @@ def test_layers_may_have_sparsities_of_their_own():
         pruner(pruning_configs=configs)
 
 
+def test_layers_without_a_sparsity_have_the_shared_one():
+    configs = [{"op_names": ["^0$"]}, {"op_names": ["^2$"], "target_sparsity": 0.8}]
+    words = {"pattern": "1x1", "pruning_configs": configs}
+    for shared, density in (({"target_sparsity": 0.5}, 0.5), ({}, 0.1)):
+        config = PrunerConfig.of(**pruner(**words, **shared))
+        layers = {layer.name: layer.density for layer in find_layers(make_toy().model, config)}
+        assert layers == {"0": density, "2": 0.2}
+
+
+def test_several_configs_with_a_pattern_have_its_density():
+    configs = [{"op_names": ["^0$"]}, {"op_names": ["^2$"], "target_sparsity": 0.5}]
+    settings = pruner(pattern="2:4", pruning_configs=configs)
+    assert settings == {"constraint": "2:4", "include": ["re:.*(?:^0$).*", "re:.*(?:^2$).*"]}
+    PrunerConfig.of(**settings)
+    configs[1]["target_sparsity"] = 0.8
+    with pytest.raises(ConfigError, match=r"target_sparsity = 0.8 and pattern 2:4"):
+        pruner(pattern="2:4", pruning_configs=configs)
+
+
+def test_several_configs_of_groups_have_one_density():
+    configs = [{"op_names": ["^0$"]}, {"op_names": ["^2$"], "target_sparsity": 0.5}]
+    words = {"pattern": "4x1", "pruning_configs": configs}
+    settings = pruner(target_sparsity=0.5, **words)
+    assert (settings["groups"], settings["density"]) == ("4x1", 0.5)
+    PrunerConfig.of(**settings)
+    with pytest.raises(
+        ConfigError, match=r"one target_sparsity, and pruning_configs have 0.9, 0.5"
+    ):
+        pruner(**words)
+
+
+def test_a_word_of_every_config_replaces_the_shared_one():
+    configs = [{"op_names": [name], "pattern": "2:4"} for name in ("^0$", "^2$")]
+    assert pruner(pattern="1x1", pruning_configs=configs)["constraint"] == "2:4"
+    del configs[1]["pattern"]
+    with pytest.raises(ConfigError, match="pattern is '2:4' for some layers and not given"):
+        pruner(pruning_configs=configs)
+
+
+def test_words_of_our_files_of_settings_may_stand_beside():
+    assert set(OWN) == set(Settings.model_fields)
+    for name in OWN:
+        from_neural_compressor({"pattern": "1x1", name: None})
+
+
 @pytest.mark.parametrize("pattern", ["4x1", "channelx1"])
 def test_patterns_of_groups_need_the_setting_groups(pattern):
     if GROUPED:
@@ -143,6 +188,24 @@ def test_words_without_a_meaning_are_refused_by_name(word):
         ({"max_sparsity_ratio_per_op": 0.95}, "at least a tenth"),
         ({"pruning_configs": [{"op_name": ["a"]}]}, "did you mean 'op_names'"),
         ({"pruning_configs": [{"target_sparsity": 0.5}, {"op_names": "a"}]}, "needs op_names"),
+        ({"patern": "1x1"}, "unknown word 'patern'.*did you mean 'pattern'"),
+        ({"pruning_config": []}, "did you mean 'pruning_configs'"),
+        (
+            {"pruning_configs": [{"op_names": "a", "target_sparsity": 1.5}, {"op_names": "b"}]},
+            "target_sparsity = 1.5: must be between 0 and 1",
+        ),
+        ({"pattern": "2:4", "target_sparsity": 1.5}, "must be between 0 and 1"),
+        (
+            {"pruning_configs": [{"op_names": "a"}, {"op_names": "a", "target_sparsity": 0.5}]},
+            "name each layer once",
+        ),
+        (
+            {
+                "pruning_op_types": ["Conv"],
+                "pruning_configs": [{"op_names": "a"}, {"op_names": "b"}],
+            },
+            "leave the types out",
+        ),
     ],
 )
 def test_values_without_a_meaning_are_refused(words, message):

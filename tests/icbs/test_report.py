@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from typer.testing import CliRunner
 
 from icbs import Pruner
 from icbs.cli import app
+from icbs.dashboard.reader import RunReader
+from icbs.dashboard.summary import facts as dashboard_facts
 from icbs.formatting import significant, spell
 from icbs.report.decisions import decisions, held_out_loss
 from icbs.report.evaluations import Evaluation
@@ -20,7 +24,8 @@ from icbs.report.figure import MAX_COLOURS, Curve, draw, run_figure
 from icbs.report.layers import by_depth, by_kind, layer_figures, natural
 from icbs.report.overview import Overview, resume_command
 from icbs.report.tables import common_prefix, facts
-from icbs.run.history import BlockRecord
+from icbs.run.history import BlockRecord, read_history
+from icbs.run.progress_file import ProgressFile
 from tests.icbs.conftest import make_toy
 
 BLANK = {field.name: 0 for field in dataclasses.fields(BlockRecord)} | {
@@ -250,6 +255,57 @@ def test_an_unfinished_run_names_the_command_to_resume(folder):
     said = " ".join(facts(found))
     assert "2 of 4 passes" in said
     assert f"icbs.Pruner.resume({str(folder)!r}" in said
+
+
+def test_a_killed_run_has_the_figures_of_its_last_pass(tmp_path):
+    folder = tmp_path / "run"
+    script = (
+        "import os, pathlib, sys\n"
+        "from icbs import Pruner\n"
+        "from icbs.report.evaluations import Evaluator\n"
+        "from tests.icbs.conftest import make_toy\n"
+        "from icbs.run import progress_file\n"
+        "progress_file.ProgressFile.wait = lambda self, seconds: None\n"
+        "toy = make_toy()\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "look = Evaluator(lambda model: {'accuracy': 0.5}, 1, folder)\n"
+        "def die(now):\n"
+        "    look(now)\n"
+        "    if now.step == 3:\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "Pruner(density=0.3, passes=4, block_size=32, checkpoint_every=100).prune(\n"
+        "    toy.model, toy.batches, toy.loss, run=folder, callback=die, progress=False)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(folder)], check=False)
+    run, rows = Overview.of(folder), read_history(folder / "history.csv")
+    progress = ProgressFile(folder).read()
+    assert (run.finished, run.running, run.passes, run.checkpoint) == (False, False, 3, 0)
+    assert run.seconds == progress[-1].seconds
+    assert progress[-1].step == 3
+    assert run.loss == min(row.loss for row in progress)
+    assert run.initial_loss == progress[0].loss
+    assert run.history == rows
+    said = " ".join(facts(run))
+    assert "3 of 4 passes" in said
+    assert "interrupted; checkpoint at pass 0; resume repeats 3 passes" in said
+    assert list(run.stages)[-1] == "after pass 3"
+    reader = RunReader(folder)
+    assert reader.state == "interrupted; checkpoint at pass 0; resume repeats 3 passes"
+    toy = make_toy()
+    Pruner.resume(folder, toy.model, toy.batches, toy.loss, progress=False)
+    assert Overview.of(folder).finished
+
+
+def test_the_start_of_a_run_with_given_masks_is_named(tmp_path):
+    toy = make_toy()
+    pruner = Pruner(density=0.3, passes=1, block_size=32, initial="wanda")
+    masks = pruner.prune(toy.model, toy.batches, toy.loss, run=tmp_path / "a").masks
+    toy = make_toy()
+    pruner = Pruner(density=0.3, passes=1, block_size=32)
+    pruner.prune(toy.model, toy.batches, toy.loss, run=tmp_path / "b", masks=masks)
+    for name, words in (("a", "wanda"), ("b", "given masks")):
+        assert f"start {words}, seed" in facts(Overview.of(tmp_path / name))[0]
+        assert f"start {words}, seed" in dashboard_facts(RunReader(tmp_path / name))["settings"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import socket
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import torch
 from icbs import CausalLMLoss, ConfigError, LayerError, Pruner, Result, RunFolderError
 from icbs.cli.output_folders import new_folder
 from icbs.export.headers import PlanFacts
-from icbs.run.locking import LOCK, FolderLock
+from icbs.run.locking import LOCK, FolderLock, in_use
 from icbs.run.memory import Plan
 from icbs.run.run_folder import RunFolder
 from tests.icbs.conftest import Toy, make_toy
@@ -65,6 +66,24 @@ def test_a_folder_in_use_is_refused_with_its_holder(tmp_path, toy):
             RunFolder(run).check_free()
     assert {file: file.read_bytes() for file in before} == before
     resume(make_toy(), run, passes=6)  # a kill leaves no lock behind
+
+
+def test_whether_a_folder_is_in_use_is_read_from_its_lock(tmp_path):
+    assert in_use(tmp_path) is None  # no lock
+    with held_by_another(tmp_path):
+        assert in_use(tmp_path) is True
+    assert in_use(tmp_path) is False  # killed
+    lock = FolderLock(tmp_path)
+    lock.acquire()
+    assert in_use(tmp_path) is True
+    lock.release()
+    assert in_use(tmp_path) is False  # although the process goes on
+    file = tmp_path / LOCK
+    file.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+    os.utime(file, (1.0, 1.0))
+    assert in_use(tmp_path) is False  # the number was another process's then
+    file.write_text(f"process {os.getpid()} on another-host\n")
+    assert in_use(tmp_path) is None
 
 
 def test_a_new_folder_in_use_is_refused(tmp_path, toy):

@@ -223,6 +223,64 @@ def test_the_trainer_records(tmp_path, average):
     assert record.gradients[name].max() > 0
 
 
+def test_scores_that_say_nothing_are_refused(tmp_path):
+    model, path = toy(), tmp_path / "t.safetensors"
+    recorded(path, model, gradients="snip")
+    with pytest.raises(ConfigError, match="no record for trajectory_score='gradients'"):
+        prune(model, path, trajectory_score="gradients")
+    with pytest.raises(ConfigError, match="no recorded weight has a gradient"):
+        Trajectory(toy(), gradients="snip").observe()
+    zero = Record.load(path)
+    zero.gradients.update({name: torch.zeros_like(a) for name, a in zero.average.items()})
+    zero.save(path)
+    with pytest.raises(ConfigError, match="gradient scores of 0 only"):
+        prune(model, path, trajectory_score="gradients")
+    zero.gradients["0"] += 1
+    zero.save(path)
+    with pytest.raises(LayerError, match="'2'.* are all 0"):
+        prune(model, path, trajectory_score="gradients")
+    trajectory = Trajectory(toy())
+    trajectory.update()
+    trajectory.save(path)
+    with pytest.raises(ConfigError, match="1 update, between which no weight changed"):
+        prune(model, path, trajectory_score="stability")
+    trajectory.update()  # of the same weights
+    trajectory.save(path)
+    with pytest.raises(ConfigError, match="2 updates, between which no weight changed"):
+        prune(model, path, trajectory_score="stability")
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, nn.DataParallel])
+def test_the_callback_refuses_another_model(wrap):
+    transformers = pytest.importorskip("transformers")
+    from icbs.trajectory.trainer import TrajectoryCallback
+
+    arguments = argparse.Namespace(eval_strategy=transformers.IntervalStrategy.NO)
+    model = toy()
+    callback = TrajectoryCallback(Trajectory(model))
+    callback.on_train_begin(arguments, None, None, model=wrap(model))
+    with pytest.raises(LayerError, match="another model than the one that is trained"):
+        callback.on_train_begin(arguments, None, None, model=wrap(copy.deepcopy(model)))
+
+
+def test_averages_by_the_loss_need_evaluations(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    from icbs.trajectory.trainer import TrajectoryCallback
+
+    callback = TrajectoryCallback(Trajectory(toy(), average="loss"))
+    with pytest.raises(ConfigError, match="eval_strategy is 'no'"):
+        callback.on_train_begin(
+            argparse.Namespace(eval_strategy=transformers.IntervalStrategy.NO), None, None
+        )
+    steps = argparse.Namespace(
+        eval_strategy=transformers.IntervalStrategy.STEPS, output_dir=tmp_path
+    )
+    callback.on_train_begin(steps, None, None)
+    state = transformers.TrainerState(is_world_process_zero=True)
+    with pytest.warns(UserWarning, match="no trajectory is saved, as no evaluation ended"):
+        callback.on_train_end(steps, state, None)
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_only_the_first_process_saves(tmp_path, first):
     transformers = pytest.importorskip("transformers")
