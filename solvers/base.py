@@ -238,6 +238,24 @@ class Solver(ABC):
             The message names the missing setup.
         """
 
+    def check_size(self, sizes: Sequence[tuple[int, int]] | None, n: int) -> None:  # noqa: B027
+        """Check for problems that are too large for the solver's own options.
+
+        Called before a pruning run whose problems have a known size.
+
+        Parameters
+        ----------
+        sizes : sequence of pairs of int, optional
+            Numbers of variables and of ones of each group; None for a budget.
+        n : int
+            Number of variables.
+
+        Raises
+        ------
+        UnsupportedError
+            The message names the option or the solver to change.
+        """
+
     @classmethod
     @cache
     def versions(cls) -> dict[str, str]:

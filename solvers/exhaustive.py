@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar, NamedTuple
@@ -63,6 +64,31 @@ class Exhaustive(Solver):
         """Compile the kernels, or load them from their cache."""
         cls().run(CardinalityQUBO(np.eye(4), 2), Request(seed=0))
 
+    def check_size(self, sizes: Sequence[tuple[int, int]] | None, n: int) -> None:
+        """Refuse more states than ``max_states``."""
+        if sizes is None:
+            from solvers.exhaustive_budget import check_states
+
+            check_states(n, self.max_states)
+        else:
+            self._radices(sizes)
+
+    def _radices(self, sizes: Iterable[tuple[int, int]]) -> list[int]:
+        """Return the number of states of each group.
+
+        Raises
+        ------
+        UnsupportedError
+            If there are more states than ``max_states``.
+        """
+        radices = [math.comb(int(n), int(k)) for n, k in sizes]
+        if (count := math.prod(radices)) > self.max_states:
+            raise UnsupportedError(
+                f"the problem has {count:,} feasible states, more than max_states = "
+                f"{self.max_states:,}; use solver 'exact', smaller blocks or a larger max_states"
+            )
+        return radices
+
     def run_budget(self, problem: BudgetQUBO, request: Request) -> Outcome:
         """Enumerate all ``2ⁿ`` states by flips; see :mod:`solvers.exhaustive_budget`."""
         from solvers.exhaustive_budget import enumerate_flips
@@ -71,13 +97,8 @@ class Exhaustive(Solver):
 
     def run(self, problem: CardinalityQUBO, request: Request) -> Outcome:
         """Enumerate all states, until the time limit or the callback stops it."""
-        pairs = zip(problem.group_sizes, problem.cardinalities, strict=True)
-        radices = [math.comb(int(n), int(k)) for n, k in pairs]
-        if (count := math.prod(radices)) > self.max_states:
-            raise UnsupportedError(
-                f"the problem has {count:,} feasible states, more than max_states = "
-                f"{self.max_states:,}; use solver 'exact', smaller blocks or a larger max_states"
-            )
+        radices = self._radices(zip(problem.group_sizes, problem.cardinalities, strict=True))
+        count = math.prod(radices)
         walk = _Walk(problem, np.array(radices, dtype=np.int64))
         best, energy = walk.x.copy(), math.inf
         left, stop = count, Stop.PROVEN

@@ -25,6 +25,22 @@ class _Limits(NamedTuple):
     budget: int
 
 
+def check_states(n: int, max_states: int) -> int:
+    """Return the number of states of n variables.
+
+    Raises
+    ------
+    UnsupportedError
+        If there are more than ``max_states``.
+    """
+    if (count := 1 << n) > max_states:
+        raise UnsupportedError(
+            f"the problem has {count:,} states, more than max_states = {max_states:,}; use solver "
+            "'exact', or a larger max_states"
+        )
+    return count
+
+
 def enumerate_flips(problem: BudgetQUBO, request: Request, max_states: int) -> Outcome:
     """Visit all ``2ⁿ`` states in the order of the reflected Gray code and keep the best feasible.
 
@@ -34,11 +50,7 @@ def enumerate_flips(problem: BudgetQUBO, request: Request, max_states: int) -> O
         If there are more states than ``max_states``.
     """
     n = problem.n
-    if (count := 1 << n) > max_states:
-        raise UnsupportedError(
-            f"the problem has {count:,} states, more than max_states = {max_states:,}; use solver "
-            "'exact', or a larger max_states"
-        )
+    count = check_states(n, max_states)
     Q, whole = problem.float64_matrix(), problem.whole
     groups = problem.groups.astype(np.int64)
     limits = _Limits(whole.costs, groups, problem.least, problem.most, whole.budget)

@@ -51,7 +51,9 @@ def _candidates(block: Block, answer: Answer, number: int) -> Iterator[Move]:
     within, _ = block.within_budget(answer.x, answer.energy)
     filled = block.filled(within)
     if filled.tobytes() != within.tobytes():
-        yield _to(block, answer, filled, float(block.problem.energy(filled)))
+        move = _to(block, answer, filled, float(block.problem.energy(filled)))
+        move.repaired = True
+        yield move
     seen = {answer.x.tobytes()}
     for state, energy in zip(answer.samples, answer.energies, strict=True):
         if len(seen) >= number:

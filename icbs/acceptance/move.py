@@ -40,17 +40,21 @@ class Move:
     """Number of gates that move."""
     loss: float | None = None
     """Held-out loss after this move alone, if it was measured."""
+    repaired: bool = False
+    """Whether the state is not one of the solver's, but changed to hold the budget."""
 
     @classmethod
     def of(cls, block: Block, answer: Answer) -> Move:
         """Build the move from an answer."""
-        x, energy = block.start, 0.0
+        x, energy, repaired = block.start, 0.0, False
         answer = _checked(block, answer)
         if isinstance(answer, Solution) and answer.x is not None:
             x, energy = block.within_budget(answer.x, answer.energy)
+            repaired = bool((x != answer.x).any())
         moved = np.flatnonzero(x != block.start)
         changes = block.gates.changes(moved, x.astype(bool)[moved])
-        return cls(block, answer, energy, block.predicted(x, energy), changes, len(moved))
+        predicted = block.predicted(x, energy)
+        return cls(block, answer, energy, predicted, changes, len(moved), repaired=repaired)
 
     def apply(self) -> None:
         """Apply the changes to the layers."""
@@ -70,6 +74,10 @@ class Move:
     def row(self, state: RunState, actual: float, *, accepted: bool) -> BlockRecord:
         """Record the outcome of the move."""
         solution = self.answer if isinstance(self.answer, Solution) else None
+        proved = solution is not None and solution.is_optimal
+        bound = solution.bound if solution else None
+        # A bound of the linearised problem is none for other states.
+        repaired = self.repaired and (proved or bound is not None)
         return BlockRecord(
             step=state.step,
             samples=state.num_samples,
@@ -84,10 +92,11 @@ class Move:
             failure=failure_text(self.answer) if isinstance(self.answer, SolverError) else "",
             solver_seconds=solution.timing.total if solution else 0.0,
             seconds=state.seconds,
-            proved=solution is not None and solution.is_optimal,
-            bound=solution.bound if solution else None,
+            proved=proved and not repaired,
+            bound=None if repaired else bound,
             attempt=state.attempt,
             evaluations=_evaluations(solution),
+            repaired=repaired,
         )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from icbs import parallel, streams
 from icbs.blocks.block import Block
 from icbs.config import PrunerConfig
+from icbs.groups.density import free_sizes
 from solvers import Solution, Solver, SolverError, UnsupportedError, get, names, solve_each
 from solvers.errors import wrap_errors
 from solvers.solve import resolve
@@ -123,6 +124,9 @@ def check_whole_model(solver: Solver, config: PrunerConfig, context: RunContext)
             f"{solver.name!r} takes at most {can.max_n}; set block_size={can.max_n} or less, or "
             "choose another solver"
         )
+    if grouping is not None and (config.block_size == "all" or config.block_size >= size):
+        budget = grouping.budget is not None
+        solver.check_size(None if budget else free_sizes(grouping, config), size)
     if several and not can.groups:
         raise UnsupportedError(
             f"one block keeps one count for each layer or dimension, and solver {solver.name!r} "

@@ -132,7 +132,7 @@ def _largest_difference(masked: nn.Module, small: nn.Module, inputs: Any) -> flo
     Raises
     ------
     ModelError
-        If they differ by more than rounding.
+        If they differ by more than rounding, or the small model can't run.
     """
     import torch
 
@@ -141,7 +141,22 @@ def _largest_difference(masked: nn.Module, small: nn.Module, inputs: Any) -> flo
     from icbs.structure.outputs import output_tensors
 
     with torch.no_grad():
-        one, other = (output_tensors(call(model, inputs))[0] for model in (masked, small))
+        one = output_tensors(call(masked, inputs))[0]
+        try:
+            other = output_tensors(call(small, inputs))[0]
+        except (RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
+            line = " ".join(str(error).split())
+            raise ModelError(
+                f"the cut model doesn't run ({type(error).__name__}: {line:.200}): the model's "
+                "code fixes a size, such as x.view(-1, 400); write x.flatten(1), or exclude the "
+                "dimension and prune again"
+            ) from error
+    if one.shape != other.shape:
+        raise ModelError(
+            f"the cut model's outputs have shape {tuple(other.shape)} and not {tuple(one.shape)}: "
+            "the model's code fixes a size, such as x.view(-1, 400); write x.flatten(1), or "
+            "exclude the dimension and prune again"
+        )
     largest = float((one - other).abs().max() / one.abs().max().clamp_min(1e-30))
     if largest > 1e-2:
         raise ModelError(

@@ -46,25 +46,17 @@ def group_rows(model: nn.Module, inputs: Any, config: PrunerConfig) -> tuple[lis
         If there are no such groups, saying what is left whole.
     """
     from icbs.config.group_kinds import within_layer
-    from icbs.errors import LayerError
     from icbs.groups.costs import count_costs
-    from icbs.groups.finding import find_groups
+    from icbs.groups.finding import find_groups, prunable_dimensions
     from icbs.model.modes import evaluation_mode
     from icbs.structure.example_inputs import example_inputs_of
-    from icbs.structure.find import survey_dimensions
 
     assert config.groups is not None
     inputs = example_inputs_of(model) if inputs is None else inputs
     found: list[Dimension] | None = None
     left: Left = {}
     if not all(map(within_layer, config.groups)):
-        found, left = survey_dimensions(model, inputs, config.groups)
-        if not found:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in left.items())
-            raise LayerError(
-                f"the model has no {' or '.join(config.groups)} that can be cut; left whole: "
-                f"{reasons or 'nothing of this kind'}"
-            )
+        found, left = prunable_dimensions(model, inputs, config.groups)
     with evaluation_mode(model) as plain:
         grouping = find_groups(plain, inputs, config, found)
         nothing = np.zeros(grouping.count, dtype=np.uint8)

@@ -3,7 +3,8 @@
 The parameters and multiply-accumulates (MACs) of a module are proportional to its kept inputs
 times its kept outputs, so that the cost is bilinear in the numbers of kept channels. Heads also
 save the products of attention, ``2 T²`` MACs per channel for T positions (Kwon et al. 2022,
-arXiv 2204.09656, appendix).
+arXiv 2204.09656, appendix). The MACs of the dense model, and those of attention, are counted in a
+call, with operations that no group changes.
 """
 
 from __future__ import annotations
@@ -15,15 +16,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 
-from icbs.data.pytree import call
 from icbs.errors import LayerError
 from icbs.groups.grouping import Grouping, State
-from icbs.model.hooks import watch_calls
 from icbs.model.kinds import Convolution, Kind, kind_of
 from icbs.model.wrappers import modules_of
+from icbs.structure.blocks import module_of
+from icbs.structure.counts import counted_work
 
 Float = npt.NDArray[np.float64]
 
@@ -151,7 +151,8 @@ def count_costs(
     quantity : {"macs", "parameters"}
     """
     modules = modules_of(model)
-    positions = _positions(model, modules, example_inputs)
+    work = counted_work(model, modules, example_inputs)
+    positions = work.positions
     macs = quantity == "macs"
     kinds = {name: kind for name, m in modules.items() if (kind := kind_of(m)) is not None}
     fixed = np.zeros(grouping.count)
@@ -168,9 +169,6 @@ def count_costs(
         for reader in own.dimension.readers:
             term = _term_of(terms, reader.module, kinds, positions, macs=macs)
             term.reads.append((span, _channels(reader.index)))
-            if own.kind == "heads" and macs:
-                places = positions.get(reader.module, 0.0)
-                fixed[span] += 2 * places**2 * _channels(reader.index)
         for writer in own.dimension.writers:
             term = _term_of(terms, writer.module, kinds, positions, macs=macs)
             term.writes.append((span, _channels(writer.index)))
@@ -179,7 +177,9 @@ def count_costs(
         for between in own.dimension.between:
             each = _each_channel(modules[between.module], positions.get(between.module), macs=macs)
             fixed[span] += each * _channels(between.index)
-    dense = _dense(model, kinds, positions, grouping, macs=macs)
+        if own.kind == "heads" and macs:
+            fixed[span] += work.products(module_of(own.dimension)) / own.count
+    dense = work.total if macs else float(sum(p.numel() for p in model.parameters()))
     return CountedCosts(grouping, dense, list(terms.values()), fixed, quantity)
 
 
@@ -216,41 +216,6 @@ def _each_channel(module: nn.Module, positions: float | None, *, macs: bool) -> 
     if isinstance(module, nn.Conv2d):  # depthwise
         return float(module.weight[0].numel()) * (positions or 0.0)
     return 0.0
-
-
-def _dense(
-    model: nn.Module,
-    kinds: Mapping[str, Kind],
-    positions: Mapping[str, float],
-    grouping: Grouping,
-    *,
-    macs: bool,
-) -> float:
-    """Return the cost of the dense model."""
-    if not macs:
-        return float(sum(p.numel() for p in model.parameters()))
-    total = sum(kind.weight.numel() * positions.get(name, 0.0) for name, kind in kinds.items())
-    for own in grouping.sets:
-        if own.kind == "heads" and own.dimension is not None:
-            for reader in own.dimension.readers:
-                total += 2 * positions.get(reader.module, 0.0) ** 2 * float(reader.index.numel())
-    return float(total)
-
-
-def _positions(
-    model: nn.Module, modules: Mapping[str, nn.Module], example_inputs: Any
-) -> dict[str, float]:
-    """Return the output positions of each layer for one sample, summed over its calls."""
-    found: dict[str, float] = {}
-
-    def after(name: str, args: Any, named: Any, output: Any) -> None:
-        if isinstance(output, Tensor):
-            channels = getattr(modules[name], "out_channels", output.shape[-1])
-            found[name] = found.get(name, 0.0) + output.numel() / channels
-
-    with watch_calls(modules, after=after), torch.no_grad():
-        call(model, example_inputs)
-    return found
 
 
 def measure_costs(grouping: Grouping, model: nn.Module, example_inputs: Any) -> TableCosts:

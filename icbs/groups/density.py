@@ -66,6 +66,18 @@ def number_kept(pool: Pool, config: PrunerConfig) -> int:
     return min(size, max(pool.floor, round(config.density * size)))
 
 
+def free_sizes(grouping: Grouping, config: PrunerConfig) -> list[tuple[int, int]]:
+    """Return the numbers of groups of each pool that may move, and how many of them are pruned.
+
+    The best groups of each set, as many as its floor, don't move in pools of several sets.
+    """
+    found = []
+    for pool in grouping.pools:
+        pruned = len(pool.members) - number_kept(pool, config)
+        found.append((len(pool.members) - (pool.floor if pool.sets > 1 else 0), pruned))
+    return found
+
+
 def protected(grouping: Grouping, scores: Float) -> npt.NDArray[np.int64]:
     """Return the groups with the best scores of each set, as many as its floor."""
     found = []

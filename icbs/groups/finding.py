@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,10 +19,15 @@ from icbs.groups.density import check_density
 from icbs.groups.grouping import Grouping, GroupSet
 from icbs.model.finding import find_layers, layers_named, matches_any
 from icbs.model.gates import WidePart
-from icbs.model.kinds import Convolution, kind_of
+from icbs.model.kinds import Convolution, kind_of, known_types
 from icbs.model.layer import Layer
 from icbs.model.wrappers import modules_of
 from icbs.structure.dimension import Dimension, Slice
+from icbs.warn import warn
+
+SHOWN = 4
+"""Parts that are left whole in an error; the log and ``icbs layers`` have all."""
+log = logging.getLogger("icbs")
 
 
 def prepare_groups(
@@ -84,10 +90,11 @@ def find_groups(
         (kind,) = config.groups
         layers = _layers_of(model, kind, config)
         return Grouping([_within(layer, kind) for layer in layers], one_pool)
+    left: dict[str, str] = {}
     if dimensions is None:
-        from icbs.structure.find import find_dimensions
-
-        dimensions = find_dimensions(model, example_inputs, config.groups)
+        dimensions, left = prunable_dimensions(model, example_inputs, config.groups)
+        for name, reason in left.items():
+            log.info("left whole: %s (%s)", name, reason)
     chosen = [one for one in dimensions if _wanted(one, model, config)]
     if not chosen:
         there = ", ".join(one.name for one in dimensions) or "none"
@@ -95,12 +102,63 @@ def find_groups(
             f"the model has no {' or '.join(config.groups)} to prune in include={config.include}, "
             f"exclude={config.exclude}; found: {there}"
         )
+    if missing := [kind for kind in config.groups if kind not in {one.kind for one in chosen}]:
+        there = " and ".join(dict.fromkeys(one.kind for one in chosen))
+        reasons = [f"{n}: {why}" for n, why in left.items() if n.rpartition(" ")[2] in missing]
+        more = f" (left whole: {reasons[0]})" if reasons else ""
+        warn(f"no {' or '.join(missing)} found{more}; {there} alone are pruned")
     _check_names(chosen)
+    for one in chosen:
+        if reason := _unsupported(one, modules_of(model)):
+            raise LayerError(f"{one.name!r} can't be pruned: {reason}; leave it out")
     names = list(dict.fromkeys(reader.module for one in chosen for reader in one.readers))
     by_name = {layer.name: layer for layer in layers_named(model, names)}
     sets = [_of_dimension(one, by_name) for one in chosen]
     _check_disjoint(sets)
     return Grouping(sets, one_pool)
+
+
+def prunable_dimensions(
+    model: nn.Module, example_inputs: Any, kinds: Sequence[str]
+) -> tuple[list[Dimension], dict[str, str]]:
+    """Find the dimensions that can be pruned, and the parts that are left whole with the reason.
+
+    Those with a layer of another type than can be pruned, such as a Conv1d, can be cut alone.
+
+    Raises
+    ------
+    LayerError
+        If there are none, with what is left whole; and as for
+        :func:`icbs.structure.find.survey_dimensions`.
+    """
+    from icbs.structure.find import survey_dimensions
+
+    found, left = survey_dimensions(model, example_inputs, kinds)
+    modules = modules_of(model)
+    able = []
+    for one in found:
+        if reason := _unsupported(one, modules):
+            left[one.name] = reason
+        else:
+            able.append(one)
+    if not able:
+        reasons = [f"{name}: {reason}" for name, reason in left.items()]
+        more = f"; and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
+        raise LayerError(
+            f"the model has no {' or '.join(kinds)} that can be cut; left whole: "
+            f"{'; '.join(reasons[:SHOWN]) or 'nothing of this kind'}{more}"
+        )
+    return able, left
+
+
+def _unsupported(dimension: Dimension, modules: Mapping[str, nn.Module]) -> str:
+    """Describe the layers of a dimension of types that can't be pruned; empty if there are none."""
+    found = {}
+    for part in (*dimension.readers, *dimension.writers):
+        module = modules.get(part.module)
+        if module is not None and kind_of(module) is None:
+            found[part.module] = f"{part.module} is a {type(module).__name__}"
+    return f"{', '.join(found.values())}, and pruning needs {known_types()}" if found else ""
 
 
 def _wanted(dimension: Dimension, model: nn.Module, config: PrunerConfig) -> bool:

@@ -174,8 +174,32 @@ class Grouping:
         """
         try:
             return self.gates.closed()
-        except ValueError as error:
-            raise LayerError(f"the masks prune parts of groups: {error}") from error
+        except ValueError:
+            raise LayerError(
+                f"the masks prune parts of groups: {self._partial()} has both pruned and kept "
+                "weights; prune all of a group's weights or none"
+            ) from None
+
+    def _partial(self) -> str:
+        """Name the first group of which a part is pruned, and the layers of that part."""
+        pruned, sizes = (np.zeros((len(self.gates.parts), self.count)) for _ in range(2))
+        for number, part in enumerate(self.gates.parts):
+            assert part.gate is not None
+            gate = part.gate.cpu().numpy()
+            sizes[number] = np.bincount(gate, minlength=self.count)
+            flags = part.layer.pruned[part.index].cpu().numpy()
+            pruned[number] = np.bincount(gate, flags, self.count)
+        total = pruned.sum(axis=0)
+        first = int(np.flatnonzero((total > 0) & (total < sizes.sum(axis=0)))[0])
+        number = int(self.set_of[first])
+        own = self.sets[number]
+        counts = [
+            f"{int(pruned[i, first])} of {int(sizes[i, first])} weights of {part.layer.name!r}"
+            for i, part in enumerate(self.gates.parts)
+            if sizes[i, first]
+        ]
+        at = first - self.spans[number].start
+        return f"group {at} (from 0) of {own.name!r} ({', '.join(counts)} pruned)"
 
     def close(self, state: State) -> None:
         """Set the masks of all layers: 1 for pruned groups."""

@@ -169,10 +169,9 @@ def tune_pruned(
 
 
 def _config(settings: dict[str, Any]) -> PrunerConfig:
-    config = PrunerConfig.of(**({"groups": "heads,neurons", "curvature": "empirical"} | settings))
-    if config.budget is None:
+    if settings.get("budget") is None:  # before the settings' own check, which offers density too
         raise ConfigError("the mask search needs a budget, such as budget={'macs': 0.5}")
-    return config
+    return PrunerConfig.of(**({"groups": "heads,neurons", "curvature": "empirical"} | settings))
 
 
 def _milder(budget: Budget) -> Budget:

@@ -51,6 +51,11 @@ class BlockRecord:
     """Change of the held-out loss by a move of the kept weights after the pass, in its last row;
     0 if the move was undone, None without one."""
 
+    repaired: bool = False
+    """Whether the solver had a proof or bound, and the solution was changed afterwards to hold the
+    budget: a block's problem has a linearised cost. ``proved`` and ``bound``, which are of that
+    problem, are then left out."""
+
     @property
     def gap(self) -> float | None:
         """Relative gap ``(energy - bound) / |energy|``, or None.

@@ -26,13 +26,20 @@ class Proof:
     last: BlockRecord | None
     """The last block whose solution was accepted, or left all weights as they were; None if
     there is none."""
+    repaired: int = 0
+    """Number of blocks whose solution was changed to hold the budget, see
+    :attr:`icbs.run.history.BlockRecord.repaired`."""
 
     @classmethod
     def of(cls, history: Sequence[BlockRecord]) -> Proof:
         """Return the proofs of a history."""
         solved = [row for row in history if not row.failure]
         kept = [row for row in solved if row.accepted or not row.moved]
-        return cls(len(solved), sum(row.proved for row in solved), kept[-1] if kept else None)
+        last = kept[-1] if kept else None
+        proved, repaired = (
+            sum(getattr(row, name) for row in solved) for name in ("proved", "repaired")
+        )
+        return cls(len(solved), proved, last, repaired)
 
     @property
     def optimal(self) -> bool:
@@ -46,12 +53,17 @@ class Proof:
 
     def __bool__(self) -> bool:
         """Whether there is anything to report: a proof, or a bound on the last block."""
-        return bool(self.proved) or self.gap is not None
+        return bool(self.proved or self.repaired) or self.gap is not None
 
     def __str__(self) -> str:
         if not self:
             return ""
         share = f"{self.proved:,} of {counted(self.blocks, 'block')} solved to proven optimality"
+        if self.repaired:
+            share += (
+                f"; in {self.repaired:,} the problem with a linearised cost was solved, and the "
+                "solution changed to hold the budget"
+            )
         if self.optimal and self.proved == self.blocks:
             return f"{OPTIMAL}: every block solved to proven optimality"
         if self.optimal:

@@ -29,6 +29,8 @@ class Projections:
 KNOWN = (
     Projections(("q_proj", "k_proj", "v_proj"), "o_proj"),  # LLaMA, ViT and DeiT
     Projections(("q_proj", "k_proj", "v_proj"), "out_proj"),  # OPT, CLIP, BART
+    Projections(("q_proj", "k_proj", "v_proj"), "dense"),  # Phi
+    Projections(("q", "k", "v"), "o"),  # T5, MPNet: left whole where a bias has their positions
     Projections(("query", "key", "value"), "../output.dense"),  # BERT, RoBERTa
     Projections(("q_lin", "k_lin", "v_lin"), "out_lin"),  # DistilBERT
     Projections(("c_attn",), "c_proj"),  # GPT-2

@@ -14,7 +14,17 @@ from icbs.errors import ModelError
 from icbs.structure.attention import attentions
 from icbs.structure.dimension import Dimension
 
-NEURONS = ("intermediate_size", "n_inner", "ffn_dim", "hidden_dim")
+NEURONS = (
+    "intermediate_size",
+    "n_inner",
+    "ffn_dim",
+    "hidden_dim",
+    "d_ff",
+    "encoder_ffn_dim",
+    "decoder_ffn_dim",
+    "d_inner",
+    "ffn_hidden_size",
+)
 """Entries of known configurations for the number of neurons of a layer."""
 HEADS, GROUPS, SIZE = "num_attention_heads", "num_key_value_heads", "head_dim"
 
@@ -49,6 +59,11 @@ def refusal(model: nn.Module) -> str | None:
     """Return why ``save_pretrained`` of a cut model refuses; None if it doesn't."""
     own = vars(model).get("save_pretrained")
     return str(own.args[0]) if isinstance(own, functools.partial) else None
+
+
+def fits(model: Any) -> bool:
+    """Whether a model made of the configuration has the parameters of this one."""
+    return not _misfit(model, model.config)
 
 
 def _refuse(message: str, *_: Any, **__: Any) -> None:
@@ -100,9 +115,12 @@ def _candidate(
             break
     for dimension in dimensions:
         if dimension.kind == "neurons" and dimension.name in kept:
-            name = next((n for n in NEURONS if hasattr(config, n)), None)
-            if name is not None and not _in_removed_block(dimension, dimensions, kept):
-                setattr(new, name, int(kept[dimension.name].sum()))
+            if _in_removed_block(dimension, dimensions, kept):
+                continue
+            # None stands for a multiple of another width.
+            for name in NEURONS:
+                if getattr(config, name, 0) in (None, dimension.groups):
+                    setattr(new, name, int(kept[dimension.name].sum()))
     return new
 
 

@@ -15,7 +15,8 @@ from icbs.structure import slicing
 from icbs.structure.attention import HEADS, KV_HEADS, WIDTHS, attention_of
 from icbs.structure.blocks import module_of, remove_blocks
 from icbs.structure.configuration import fit_configuration
-from icbs.structure.dimension import Dimension, Slice
+from icbs.structure.dimension import ROLES, Dimension, Slice
+from icbs.structure.matrices import channels_of
 from problems.suggest import did_you_mean
 
 
@@ -57,13 +58,34 @@ def cut(
     ------
     LayerError
         If a name is unknown, a tensor has another shape than (groups,), fewer groups are kept
-        than the dimension's floor, a module is missing or has other channels, or the model is in
-        training mode. The model is not changed then.
+        than the dimension's floor, a module is missing or has fewer channels (as in a model that
+        was cut before), or the model is in training mode. The model is not changed then.
     """
     model = inside(model)
     removed = check_kept(model, dimensions, kept)
     if not in_place:
         model = copy.deepcopy(model)
+    remove_groups(model, dimensions, kept, removed)
+    fit_configuration(model, dimensions, kept)
+    return model
+
+
+def remove_groups(
+    model: nn.Module,
+    dimensions: Sequence[Dimension],
+    kept: Mapping[str, Tensor],
+    removed: Mapping[str, Tensor],
+) -> None:
+    """Remove groups from the modules of a model in place; its configuration is left as it is.
+
+    Parameters
+    ----------
+    model : nn.Module
+    dimensions, kept
+        As for :func:`cut`.
+    removed : mapping of names to Tensor of int64
+        As :func:`check_kept` returns it.
+    """
     modules = dict(model.named_modules())
     attentions = {
         dimension.name: attention_of(module_of(dimension), modules[module_of(dimension)], modules)
@@ -85,8 +107,6 @@ def cut(
             queries = known.heads // known.groups * share
             _set_heads(modules[known.name], queries, share, known.size)
     remove_blocks(model, blocks)
-    fit_configuration(model, dimensions, kept)
-    return model
 
 
 def check_kept(
@@ -106,6 +126,13 @@ def check_kept(
     if model.training:
         raise LayerError("the model is in training mode; call model.eval() before the cut")
     modules = dict(model.named_modules())
+    for dimension in dimensions:
+        for part in (*dimension.readers, *dimension.writers, *dimension.between):
+            if part.module not in modules:
+                raise LayerError(
+                    f"{dimension.name!r} names {part.module!r}, which the model doesn't have; "
+                    "find the dimensions of this model again"
+                )
     removed = {}
     for name, own in kept.items():
         dimension = named[name]
@@ -119,12 +146,29 @@ def check_kept(
                 f"{count} of the {dimension.groups} groups of {name!r} are kept; keep at least "
                 f"{dimension.floor}"
             )
-        for part in (*dimension.readers, *dimension.writers, *dimension.between):
-            if part.module not in modules:
-                raise LayerError(f"{name!r} names {part.module!r}, which the model doesn't have")
+        if (problem := misfit(model, dimension)) and dimension.kind != "blocks":
+            raise LayerError(
+                f"{name!r} doesn't fit the model: {problem}; if it was cut before, find the "
+                "dimensions of the cut model"
+            )
         if count < dimension.groups:
             removed[name] = (~own.bool()).nonzero().flatten().cpu()
     return removed
+
+
+def misfit(model: nn.Module, dimension: Dimension) -> str:
+    """Describe a module with fewer channels than a dimension names; empty if there is none."""
+    for role in ROLES:
+        parts: tuple[Slice, ...] = getattr(dimension, role)
+        for part in parts:
+            width = channels_of(model.get_submodule(part.module), role)
+            if part.index.numel() and int(part.index.max()) >= width:
+                what = {"readers": "inputs", "writers": "outputs"}.get(role, "channels")
+                return (
+                    f"{part.module!r} has {width} {what}, and channel {int(part.index.max())} "
+                    "(from 0) belongs to it"
+                )
+    return ""
 
 
 def _channels(

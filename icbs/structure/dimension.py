@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+ROLES = ("readers", "writers", "between")
+"""Roles of modules in a dimension: names of its lists of slices."""
+
 
 @dataclass(frozen=True, eq=False)
 class Slice:

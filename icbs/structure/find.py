@@ -18,9 +18,9 @@ from icbs.structure.attention import attentions
 from icbs.structure.blocks import block_dimensions
 from icbs.structure.dimension import Dimension
 from icbs.structure.example_inputs import example_inputs_of
-from icbs.structure.gating import unread_elsewhere
 from icbs.structure.graph import Graph, NormalisedError, UnfollowedError
 from icbs.structure.matrices import outputs_of
+from icbs.structure.trial import divide
 from problems.suggest import did_you_mean
 
 KINDS = ("heads", "neurons", "channels", "blocks")
@@ -36,8 +36,10 @@ def find_dimensions(
 
     Heads are found by the names of projections, neurons and channels by the dependency graph of
     Torch-Pruning. Every dimension is then tested on the inputs: a closed group must not reach
-    the outputs by another way. Modules that are called more than once, share their weights, or
-    can't be followed are left whole and logged with the reason.
+    the outputs by another way, and a copy of the model that is cut must run and compute the same
+    (a fixed size in the model's code, such as ``x.view(-1, 16 * 5 * 5)``, doesn't allow it).
+    Modules that are called more than once, share their weights, or can't be followed are left
+    whole and logged with the reason.
 
     Parameters
     ----------
@@ -106,8 +108,8 @@ def survey_dimensions(
     left: Left = {}
     with evaluation_mode(model) as plain:
         found = _candidates(plain, example_inputs, kinds, left)
-        passed, failed = unread_elsewhere(plain, example_inputs, found)
-        left |= {dimension.name: "something else reads them" for dimension in failed}
+        passed, failed = divide(plain, example_inputs, found)
+        left |= failed
         if "blocks" in kinds:
             inner = _candidates(plain, example_inputs, ("heads", "neurons"), {})
             passed += block_dimensions(plain, example_inputs, inner, left)

@@ -68,10 +68,9 @@ def _disturbing(index: Tensor, generator: torch.Generator) -> Any:
     return hook
 
 
-def unread_elsewhere(
-    model: nn.Module, inputs: Any, dimensions: Sequence[Dimension]
-) -> tuple[list[Dimension], list[Dimension]]:
-    """Test that closed groups don't reach the outputs, and divide the dimensions by it.
+@torch.no_grad()
+def undisturbed(model: nn.Module, inputs: Any, dimensions: Sequence[Dimension]) -> bool:
+    """Test that closed groups don't reach the outputs by another way than their readers.
 
     Half of the groups are closed at their readers while their writers are disturbed by noise;
     the model's outputs must not change.
@@ -83,25 +82,7 @@ def unread_elsewhere(
     inputs
         Inputs of a call.
     dimensions : sequence of Dimension
-
-    Returns
-    -------
-    passed, failed : lists of Dimension
     """
-    if not dimensions:
-        return [], []
-    if _undisturbed(model, inputs, dimensions):
-        return list(dimensions), []
-    if len(dimensions) == 1:
-        return [], list(dimensions)
-    middle = len(dimensions) // 2
-    passed, failed = unread_elsewhere(model, inputs, dimensions[:middle])
-    more, others = unread_elsewhere(model, inputs, dimensions[middle:])
-    return passed + more, failed + others
-
-
-@torch.no_grad()
-def _undisturbed(model: nn.Module, inputs: Any, dimensions: Sequence[Dimension]) -> bool:
     generator = torch.Generator().manual_seed(0)
     kept = {}
     for dimension in dimensions:

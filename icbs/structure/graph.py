@@ -150,14 +150,39 @@ class Graph:
 
     def _entries(self, module: nn.Module, channel: int) -> set[Entry]:
         """Return the entries that the graph ties to an output channel of a module."""
-        pruner = self.graph.get_pruner_of_module(module)
-        group = self.graph.get_pruning_group(module, pruner.prune_out_channels, [channel])
+        try:
+            pruner = self.graph.get_pruner_of_module(module)
+            with self._bounded():
+                group = self.graph.get_pruning_group(module, pruner.prune_out_channels, [channel])
+        except Exception as error:  # of functions and modules that the package mishandles
+            raise UnfollowedError(
+                f"the dependency graph fails ({type(error).__name__}: {error!s:.200})"
+            ) from error
         found: set[Entry] = set()
         for item in group:
             if (role := self._role(item.dep)) is not None:
                 name = self.names[item.dep.target.module]
                 found.update((name, role, int(index)) for index in item.idxs)
         return found
+
+    @contextmanager
+    def _bounded(self) -> Iterator[None]:
+        """Let the search for a group fail where its indices shift forever (rotary embeddings)."""
+        kind = self.pruning.dependency.group.Group
+        nodes = self.graph.module2node.values()
+        most = 2 * sum(len(node.dependencies) for node in nodes) + 100
+        plain = kind.add_dep
+
+        def add_dep(group: Any, dep: Any, idxs: Any) -> None:
+            if len(group) > most:
+                raise RuntimeError("a channel is followed in circles")
+            plain(group, dep, idxs)
+
+        kind.add_dep = add_dep
+        try:
+            yield
+        finally:
+            kind.add_dep = plain
 
     def _role(self, dependency: Any) -> str | None:
         """Return the role of a module in a dimension; None for a function without weights."""

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from icbs.export.safetensors_files import open_tensors, write_tensors
-from icbs.structure.dimension import Dimension, Slice
+from icbs.structure.dimension import ROLES, Dimension, Slice
 
 GROUPS = "groups.safetensors"
 """Name of the file in a run folder and in the folder of a cut model."""
 FORMAT = "icbs-groups-1"
-ROLES = ("readers", "writers", "between")
 
 
 def save_kept(

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from icbs.data.pytree import call, tensors
 from icbs.downloads import cache_folder
+from icbs.model.hooks import watch_calls
 from icbs.model.modes import evaluation_mode
 from icbs.structure.cutting import cut
-from icbs.structure.dimension import Dimension
+from icbs.structure.dimension import ROLES, Dimension
+from icbs.structure.operations import operations
 
 Float = npt.NDArray[np.float64]
 SHARES = (1.0, 0.75, 0.5, 0.25)
@@ -80,9 +82,9 @@ def latency_tables(
 ) -> tuple[float, dict[str, tuple[Float, Float]]]:
     """Measure the latency of each dimension by its number of kept groups.
 
-    Dimensions of equal shape (the heads of all layers) are cut together, and the difference to
-    the dense model is divided among them. The results are cached on disk for the same shapes,
-    inputs, device, threads and release of torch.
+    Dimensions of equal modules and positions (the heads of all layers) are cut together, and the
+    difference to the dense model is divided among them. The results are cached on disk for the
+    same operations on tensors of the same shapes, device, threads and release of torch.
 
     Parameters
     ----------
@@ -101,10 +103,11 @@ def latency_tables(
         Numbers of kept groups, ascending from 0, and the seconds at each, 0 at 0.
     """
     classes: dict[str, list[Dimension]] = {}
-    for dimension in dimensions:
-        if dimension.kind != "blocks":
-            classes.setdefault(_shape(model, dimension), []).append(dimension)
     with evaluation_mode(model) as plain:
+        shapes = _output_shapes(plain, inputs)
+        for dimension in dimensions:
+            if dimension.kind != "blocks":
+                classes.setdefault(_shape(plain, dimension, shapes), []).append(dimension)
         key = _key(plain, classes, inputs)
         path = cache_folder() / "latency" / f"{key}.json"
         if path.is_file():
@@ -150,13 +153,25 @@ def _first(groups: int, count: int) -> Tensor:
     return torch.arange(groups) < count
 
 
-def _shape(model: nn.Module, dimension: Dimension) -> str:
-    """Describe the modules of a dimension: equal for layers of equal shape."""
+def _output_shapes(model: nn.Module, inputs: Any) -> dict[str, str]:
+    """Return the shapes of the outputs of each module in a call."""
+    found: dict[str, list[str]] = {}
+
+    def after(name: str, args: Any, named: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            found.setdefault(name, []).append(str(tuple(output.shape)))
+
+    with torch.no_grad(), watch_calls(dict(model.named_modules()), after=after):
+        call(model, inputs)
+    return {name: " ".join(shapes) for name, shapes in found.items()}
+
+
+def _shape(model: nn.Module, dimension: Dimension, shapes: Mapping[str, str]) -> str:
+    """Describe the modules of a dimension: equal for layers that take equal time."""
     parts = [
-        f"{role} {type(module).__name__} {tuple(module.get_parameter('weight').shape)}"
-        for role in ("readers", "writers", "between")
+        f"{role} {model.get_submodule(part.module)!r} to {shapes.get(part.module, '')}"
+        for role in ROLES
         for part in getattr(dimension, role)
-        if (module := model.get_submodule(part.module)) is not None
     ]
     return f"{dimension.kind} {dimension.groups}: {', '.join(parts)}"
 
@@ -168,6 +183,7 @@ def _key(model: nn.Module, classes: Mapping[str, Sequence[Dimension]], inputs: A
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
     facts = {
         "model": type(model).__name__,
+        "operations": operations(model, inputs),
         "shapes": {shape: len(own) for shape, own in classes.items()},
         "parameters": sum(p.numel() for p in model.parameters()),
         "inputs": [f"{tuple(t.shape)} {t.dtype}" for t in tensors(inputs)],

@@ -59,3 +59,20 @@ def outputs_of(module: nn.Module) -> int:
 def channel_axis(module: nn.Module, dims: int) -> int:
     """Return the axis of channels in inputs and outputs with a number of dimensions."""
     return dims - 1 if is_linear(module) else min(1, dims - 1)
+
+
+def channels_of(module: nn.Module, role: str) -> int:
+    """Return the number of channels that a module has in a dimension; 0 where it has none.
+
+    Parameters
+    ----------
+    module : nn.Module
+    role : {"readers", "writers", "between"}
+    """
+    if role == "readers":
+        return inputs_of(module)
+    if role == "writers":
+        return outputs_of(module)
+    if is_batch_norm(module):
+        return int(module.num_features)  # type: ignore[arg-type]
+    return int(module.groups) if is_depthwise(module) else 0  # type: ignore[arg-type]

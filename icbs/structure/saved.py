@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model
 from torch import Tensor, nn
 
 from icbs.errors import RunFolderError
 from icbs.export.pretrained import PLAIN, PRETRAINED, save_plain, save_pruned
-from icbs.structure.configuration import refusal
+from icbs.structure.configuration import fits, refusal
 from icbs.structure.cutting import cut
 from icbs.structure.dimension import Dimension
 from icbs.structure.kept import load_kept, save_kept
@@ -48,7 +49,7 @@ def save_cut(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_kept(folder, dimensions, kept)
-    if hasattr(model, "save_pretrained") and refusal(model) is None:
+    if hasattr(model, "save_pretrained") and refusal(model) is None and fits(model):
         return save_pruned(model, folder)
     with atomic(folder / PLAIN) as temporary:
         save_plain(model, temporary)
@@ -85,7 +86,20 @@ def load_cut(model: nn.Module, folder: str | Path) -> nn.Module:
         return loaded.eval()
     path = Path(folder) / PLAIN
     try:
+        _add_biases(small, path)
         load_model(small, str(path))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise RunFolderError(f"{path} does not fit the model: {error!s:.1000}") from error
     return small
+
+
+def _add_biases(model: nn.Module, path: Path) -> None:
+    """Give the layers without a bias one where a file has it, such as those that FLAP adds."""
+    with safe_open(str(path), framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118, not a mapping
+            owner, _, entry = name.rpartition(".")
+            if entry != "bias" or owner not in (modules := dict(model.named_modules())):
+                continue
+            module: Any = modules[owner]
+            if getattr(module, "bias", 0) is None:
+                module.bias = nn.Parameter(file.get_tensor(name).to(module.weight))

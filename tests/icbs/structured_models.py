@@ -142,3 +142,67 @@ def make(name: str, seed: int = 0) -> tuple[nn.Module, Any]:
         if name == "encoder":
             return model, torch.randn(2, 5, 6).double()
         return model, torch.randn(4, 6).double()
+
+
+class FixedSizes(nn.Module):
+    """A small LeNet with the sizes of its tensors in its code, as in many tutorials."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 6, 3, padding=1), nn.Conv2d(6, 16, 3, padding=1)
+        self.wide, self.out = nn.Linear(16 * 2 * 2, 24), nn.Linear(24, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = nn.functional.max_pool2d(self.first(images).relu(), 2)
+        x = nn.functional.max_pool2d(self.second(x).relu(), 2)
+        return self.out(self.wide(x.view(-1, 16 * 2 * 2)).relu())
+
+
+class Unflattened(nn.Module):
+    """Outputs of a linear layer that become images of a fixed number of channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.images, self.out = (
+            nn.Linear(6, 64), nn.Conv2d(4, 6, 3, padding=1), nn.Linear(6, 5)
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.images(self.wide(x).relu().view(-1, 4, 4, 4)).relu().mean((2, 3)))
+
+
+class Scaled(nn.Module):
+    """Activations that are divided by the root of their number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.out = nn.Linear(6, 16), nn.Linear(16, 12), nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        return self.out(self.second(x / x.shape[-1] ** 0.5).relu())
+
+
+class Shuffled(nn.Module):
+    """A pixel shuffle, which makes a quarter of the channels, and a channel that is followed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.shuffle = nn.Conv2d(3, 8, 3, padding=1), nn.PixelShuffle(2)
+        self.second, self.out = nn.Conv2d(2, 8, 1), nn.Linear(8, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.shuffle(self.first(images).relu())
+        return self.out(self.second(x).relu().mean((2, 3)))
+
+
+class Recurrent(nn.Module):
+    """A recurrent network between linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.cells = nn.Linear(8, 16), nn.LSTM(16, 12, batch_first=True)
+        self.second, self.out = nn.Linear(12, 20), nn.Linear(20, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.second(self.cells(self.first(x).relu())[0][:, -1]).relu())

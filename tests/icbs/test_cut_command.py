@@ -107,3 +107,37 @@ def test_runs_of_a_search_and_of_steps_are_cut_too(
         masked.load_state_dict(load_file(folder / "model.safetensors"))
         inputs = torch.randn(5, next(masked.parameters()).shape[1])
         assert (small(inputs) - masked(inputs)).abs().max() <= 1e-5
+
+
+class FixedSize(torch.nn.Module):
+    """A convolution whose outputs are flattened to a fixed size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.out = torch.nn.Conv2d(1, 6, 3, padding=1), torch.nn.Linear(96, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.first(x).relu().view(-1, 96))
+
+
+def load_fixed() -> Task:
+    torch.manual_seed(0)
+    x, y = torch.randn(40, 1, 4, 4), torch.randint(3, (40,))
+    return Task("fixed", FixedSize(), [(x, y)], torch.nn.CrossEntropyLoss(), lambda _: {})
+
+
+def test_a_model_that_can_not_run_when_it_is_cut_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such dimensions are left whole; runs of earlier releases may have pruned them."""
+    task = ("--task", "tests.icbs.test_cut_command:load_fixed")
+    words = ("prune", *task, "--groups", "channels", "--density", "0.5", "--passes", "0", "--run")
+    shown = icbs(*words, tmp_path / "refused")
+    assert "no channels that can be cut; left whole: first channels" in " ".join(shown.split())
+    monkeypatch.setattr("icbs.structure.trial._cut_problem", lambda *_: "")
+    icbs(*words, tmp_path / "run")
+    for samples in (1, 8):  # images of 3 of 6 channels are divided into half as many samples
+        shown = icbs("cut", tmp_path / "run", *task, "--samples", samples, "--out", tmp_path / "o")
+        assert "ModelError: the cut model" in shown
+        assert "fixes a size" in shown
+        assert "Traceback" not in shown

@@ -119,3 +119,27 @@ def test_kept_groups_are_read_as_written(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(RunFolderError, match="not a readable file of kept groups"):
         load_kept(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["bert", "llama"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_biases_that_were_added_to_layers_without_one_are_read(
+    name: str, when: str, tmp_path: Path
+) -> None:
+    """FLAP adds biases, before or after the cut, that the configuration doesn't know."""
+    model, inputs = structured_models.make(name)
+    reader = "model.layers.1.mlp.down_proj" if name == "llama" else "classifier"
+    dimensions = find_dimensions(model, inputs)
+
+    def add_bias(to: nn.Module) -> None:
+        layer = to.get_submodule(reader)
+        layer.bias = nn.Parameter(torch.linspace(-1, 1, layer.out_features).double())
+
+    if when == "before":
+        add_bias(model)
+    small = cut(model, dimensions, uniform(dimensions))
+    if when == "after":
+        add_bias(small)
+    save_cut(small, dimensions, uniform(dimensions), tmp_path)
+    fresh, _ = structured_models.make(name, seed=3)
+    assert_same(load_cut(fresh, tmp_path), small, inputs)
