@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from icbs.cli.output_folders import new_folder
 from icbs.cli.recovery import pruned_copy
 from icbs.cli.session import task_notes
-from icbs.density.folder import STEPS
+from icbs.density.folder import STEPS, SUMMARY
 from icbs.density.mask_maker import MODEL
-from icbs.density.steps import SUMMARY
 from icbs.errors import ConfigError, RunFolderError
 from icbs.export.compressed import load_compressed
 from icbs.export.headers import TaskNotes

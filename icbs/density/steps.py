@@ -20,7 +20,7 @@ from icbs.config.constants import MAX_SAMPLES
 from icbs.data.objective import Loss
 from icbs.data.pytree import tensors
 from icbs.data.samples import Samples, read_samples
-from icbs.density.folder import STEPS, MakerFolder, tensors_digest_of
+from icbs.density.folder import STEPS, SUMMARY, MakerFolder, tensors_digest_of
 from icbs.density.judge import as_batches
 from icbs.density.mask_maker import ICBS, MODEL, Made, MaskMaker
 from icbs.density.resize import resize_masks, sampled_norms
@@ -35,7 +35,6 @@ from icbs.run.result import Progress
 from icbs.run.results_files import MASKS
 
 log = logging.getLogger("icbs")
-SUMMARY = "summary-of-steps.json"
 
 
 @dataclass(frozen=True)
