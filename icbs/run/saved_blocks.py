@@ -87,6 +87,8 @@ class SavedBlock:
     attempt: int | None = None
     evaluations: int | None = None
     """As in the history; None in tables of earlier releases."""
+    repaired: bool = False
+    """As in the history."""
 
     def about(self) -> dict[str, Any]:
         """Return the notes in the file: everything except times, which differ between runs."""
