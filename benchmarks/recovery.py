@@ -123,13 +123,19 @@ class Cell:
     @property
     def file(self) -> str:
         """Name of the record."""
-        seed = self.mask.seed
-        name = self.key.replace(":", "-").replace(", ", "-").replace(" ", "-")
-        return f"{name}-seed{seed}"
+        return f"{self._name}-seed{self.mask.seed}"
+
+    @property
+    def _name(self) -> str:
+        return self.key.replace(":", "-").replace(", ", "-").replace(" ", "-")
 
     def read(self) -> dict[str, Any]:
         """Return the results; empty if there are none."""
         return self.records.find(self.file) or {}
+
+    def summary(self) -> dict[str, Any] | None:
+        """Return the means over seeds of a row whose seeds were not recorded one by one."""
+        return self.records.find(self._name)
 
 
 def cells(seeds: int, masks: Path, records: Records) -> list[Cell]:

@@ -46,12 +46,19 @@ def write_tables(cells: list[Any], path: Path) -> None:
         if "initial_loss" in found.get("recovered", {})
     }
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-    for cell, found in known:
-        if cell.recovery == "none":
-            found["initial"] = first.get((cell.mask.key, cell.mask.seed), found.get("initial"))
-        groups[cell.mask.name, cell.mask.level, cell.mask.method, cell.recovery].append(found)
+    earlier: dict[tuple[str, ...], dict[str, Any]] = {}
+    for cell in cells:
+        key = (cell.mask.name, cell.mask.level, cell.mask.method, cell.recovery)
+        if found := cell.read():
+            if cell.recovery == "none":
+                found["initial"] = first.get((cell.mask.key, cell.mask.seed), found.get("initial"))
+            groups[key].append(found)
+        elif key not in groups and (summary := cell.summary()) is not None:
+            earlier[key] = summary
+            groups[key] = []
     rows = [
-        dict(zip(("model", "level", "mask", "recovery"), key, strict=True)) | _summary(found)
+        dict(zip(("model", "level", "mask", "recovery"), key, strict=True))
+        | (_summary(found) if found else earlier[key])
         for key, found in groups.items()
     ]
     lines = ["# Recoveries of masks of several methods", "", HEAD, ""]
