@@ -39,7 +39,8 @@ NOTES = {
 
 def write_tables(cells: list[Any], path: Path) -> None:
     """Write the page."""
-    known = [(cell, found) for cell in cells if (found := cell.read())]
+    results = [(cell, cell.read()) for cell in cells]
+    known = [(cell, found) for cell, found in results if found]
     first = {
         (cell.mask.key, cell.mask.seed): found["recovered"]["initial_loss"]
         for cell, found in known
@@ -47,9 +48,9 @@ def write_tables(cells: list[Any], path: Path) -> None:
     }
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     earlier: dict[tuple[str, ...], dict[str, Any]] = {}
-    for cell in cells:
+    for cell, found in results:
         key = (cell.mask.name, cell.mask.level, cell.mask.method, cell.recovery)
-        if found := cell.read():
+        if found:
             if cell.recovery == "none":
                 found["initial"] = first.get((cell.mask.key, cell.mask.seed), found.get("initial"))
             groups[key].append(found)

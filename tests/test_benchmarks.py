@@ -81,6 +81,24 @@ def test_our_best_recovery_is_compared_sample_by_sample(garments):
     assert differences(known[:1]) == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="they measure memory by module resource")
+def test_the_page_compares_the_model_of_lowest_held_out_loss(tmp_path, garments):
+    """That of a mask by itself is known from its recovery."""
+    tables = import_module("benchmarks.recovery_tables")
+    moved = {"initial_loss": 0.8, "loss": 0.8}
+    for key, row in {
+        "icbs:none": _result([0.1, 0.1]),
+        "icbs:distill": _result([0.1, 0.1], recovered=moved),
+        "together:distill": _result([0.2, 0.2], recovered={"loss": 0.9}),
+        "wanda:none": _result([1.0, 2.0]),
+    }.items():
+        cell = garments[f"garment-512:0.02:{key}", 0]
+        cell.records.add(cell.file, row)
+    tables.write_tables(list(garments.values()), tmp_path / "table.md")
+    page = (tmp_path / "table.md").read_text()
+    assert "| 0.02 | icbs, none | wanda, none | -1.4000 ± 0.5000 |" in page
+
+
 def test_groups_are_compared_seed_by_seed(tmp_path):
     tables = import_module("benchmarks.structure_tables")
     records = Records(tmp_path / "structure.json", tmp_path)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 CUT = "cut"
+FIXED = (
+    "the model's code fixes a size, such as x.view(-1, 400); write x.flatten(1), or exclude the "
+    "dimension and prune again"
+)
 
 
 @plain_errors
@@ -147,15 +151,12 @@ def _largest_difference(masked: nn.Module, small: nn.Module, inputs: Any) -> flo
         except (RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
             line = " ".join(str(error).split())
             raise ModelError(
-                f"the cut model doesn't run ({type(error).__name__}: {line:.200}): the model's "
-                "code fixes a size, such as x.view(-1, 400); write x.flatten(1), or exclude the "
-                "dimension and prune again"
+                f"the cut model doesn't run ({type(error).__name__}: {line:.200}): {FIXED}"
             ) from error
     if one.shape != other.shape:
         raise ModelError(
             f"the cut model's outputs have shape {tuple(other.shape)} and not {tuple(one.shape)}: "
-            "the model's code fixes a size, such as x.view(-1, 400); write x.flatten(1), or "
-            "exclude the dimension and prune again"
+            f"{FIXED}"
         )
     largest = float((one - other).abs().max() / one.abs().max().clamp_min(1e-30))
     if largest > 1e-2:

@@ -62,7 +62,7 @@ def recover(
     """Change the weights that a run's masks keep, to make up for those that are pruned.
 
     The masks hold exactly, and the state with the lowest held-out loss is the result. An
-    interrupted recovery is continued by the same command.
+    interrupted recovery is continued by the same command; that of a file of masks with its --out.
 
     For example: icbs recover runs/classifier --method least-squares, or
     icbs recover masks.safetensors --task garment --out runs/recovered
@@ -90,7 +90,8 @@ def recover(
     work = open_task(console, source.task, source.options)
     dense = work.evaluate(work.model) if source.dense is None else source.dense
     pruned = source.pruned(work.model)
-    recover_live(console, work, pruned, source.masks, out or source.folder, config, dense)
+    folder, again = (source.folder, source.again) if out is None else (out, "the same command")
+    recover_live(console, work, pruned, source.masks, folder, config, dense, again)
 
 
 class ListsMethods(TyperCommand):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from icbs.cli.output_folders import new_folder
 from icbs.cli.recovery import pruned_copy
-from icbs.cli.session import task_notes
+from icbs.cli.session import check_task, task_notes
 from icbs.density.folder import STEPS, SUMMARY
 from icbs.density.mask_maker import MODEL
 from icbs.errors import ConfigError, RunFolderError
@@ -23,7 +23,6 @@ from icbs.export.masks import apply_masks, load_masks
 from icbs.export.safetensors_files import read_text
 from icbs.recovery import FOLDER
 from icbs.run.results_files import MASKS, model_files
-from icbs.zoo import check_declared
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,8 @@ class Source:
     """Return the pruned model, given the dense one."""
     folder: Path
     """Folder of the recovery, by default."""
+    again: str = "the same command"
+    """Command that continues an interrupted recovery in that folder."""
 
     @classmethod
     def open(cls, path: Path, task: str | None, options: dict[str, Any]) -> Source:
@@ -79,7 +80,9 @@ class Source:
             apply_masks(model, masks)
             return model
 
-        return cls(task, options, None, masks, pruned, new_folder(Path("runs")))
+        folder = new_folder(Path("runs"))
+        again = f"the same command, with --out {folder},"
+        return cls(task, options, None, masks, pruned, folder, again)
 
     @classmethod
     def _of_run(cls, path: Path, task: str | None) -> Source:
@@ -102,10 +105,7 @@ class Source:
                 f"{path / SUMMARY} has no task, so the pruning was not started by 'icbs prune', "
                 f"or by an earlier release; give its masks, {path / MASKS}, and --task NAME"
             ) from error
-        if task is None:
-            check_declared(notes.task, path)
-        elif task != notes.task:
-            raise ConfigError(f"{path} was started with the task {notes.task!r}, not {task!r}")
+        check_task(notes, task, path)
         state, masks = load_compressed(path / MODEL)
 
         def pruned(dense: nn.Module) -> nn.Module:

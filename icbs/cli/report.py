@@ -11,6 +11,7 @@ from icbs.cli.console import plain_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from icbs.report.folders import FolderReport
 
@@ -79,11 +80,7 @@ def report(
             console.print(line, highlight=False, soft_wrap=True)
     table = layer_table(found, every=layers)
     if table is not None:
-        # A file or a pipe has no width, so names need not be folded there.
-        wide = console.options.update(max_width=MAX_WIDTH)
-        if not console.is_terminal:
-            console.width = max(console.width, console.measure(table, options=wide).maximum)
-        console.print(table)
+        _print_table(console, table)
         for line in extremes(found):
             console.print(line, highlight=False, soft_wrap=True)
         if layers:
@@ -112,9 +109,14 @@ def _report_several(console: Console, found: FolderReport) -> None:
             table.add_column(plain(name), justify="right")
         for row in found.rows:
             table.add_row(*(plain(row.get(name, "")) for name in names))
-        if not console.is_terminal:
-            wide = console.options.update(max_width=MAX_WIDTH)
-            console.width = max(console.width, console.measure(table, options=wide).maximum)
-        console.print(table)
+        _print_table(console, table)
     for line in found.lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _print_table(console: Console, table: Table) -> None:
+    """Print a table; a file or a pipe has no width, so names need not be folded there."""
+    if not console.is_terminal:
+        wide = console.options.update(max_width=MAX_WIDTH)
+        console.width = max(console.width, console.measure(table, options=wide).maximum)
+    console.print(table)

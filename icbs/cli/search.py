@@ -279,8 +279,10 @@ def _search(
     if judge == "test":
         judged = by_task(work)
         with evaluation_mode(work.model) as plain:
-            judged = replace(judged, dense=judged.measure(plain))
-    dense = judged.dense.figures if judged and judged.dense else work.evaluate(work.model)
+            measured = judged.measure(plain)
+        judged, dense = replace(judged, dense=measured), measured.figures
+    else:
+        dense = dict(work.evaluate(work.model))
     notes = new_notes(chosen.task, task_options, dense)
     show = _Show(console, lambda: page.show(run))
     quiet = plain_warnings(console, logging.WARNING)

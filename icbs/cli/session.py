@@ -64,11 +64,21 @@ def task_notes(run: Path, task: str | None) -> TaskNotes:
     except ValueError as error:
         raise RunFolderError(f"the notes in the manifest of {run} are damaged: {error}") from error
     RunFolder(run).check_free()
-    if task is None:
-        check_declared(notes.task, run)
-    elif task != notes.task:
-        raise ConfigError(f"{run} was started with the task {notes.task!r}, not {task!r}")
+    check_task(notes, task, run)
     return notes
+
+
+def check_task(notes: TaskNotes, task: str | None, folder: Path) -> None:
+    """Refuse another task than that of a folder, or a function that is not repeated.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if task is None:
+        check_declared(notes.task, folder)
+    elif task != notes.task:
+        raise ConfigError(f"{folder} was started with the task {notes.task!r}, not {task!r}")
 
 
 def new_notes(

@@ -108,8 +108,9 @@ def find_groups(
         more = f" (left whole: {reasons[0]})" if reasons else ""
         warn(f"no {' or '.join(missing)} found{more}; {there} alone are pruned")
     _check_names(chosen)
+    modules = modules_of(model)
     for one in chosen:
-        if reason := _unsupported(one, modules_of(model)):
+        if reason := _unsupported(one, modules):
             raise LayerError(f"{one.name!r} can't be pruned: {reason}; leave it out")
     names = list(dict.fromkeys(reader.module for one in chosen for reader in one.readers))
     by_name = {layer.name: layer for layer in layers_named(model, names)}

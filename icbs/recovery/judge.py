@@ -57,7 +57,6 @@ class Judge:
         self.initial, self.best = Losses(), Losses()
         self.state: dict[str, Tensor] = {}
         """Tensors of the best state."""
-        self._recorded: Mapping[str, float] = {}
 
     def _holdout(self, model: nn.Module, layers: list[Layer], samples: Samples) -> HoldOut:
         objective, size = self.subject.objective, self.subject.plan.batch_size
@@ -149,17 +148,23 @@ class Judge:
             facts["calibration"], facts["best_loss"], facts.get("best_divergence", NAN)
         )
         self.state = {name: tensors[name].to(t) for name, t in self.subject.tensors.items()}
-        self._recorded = facts
 
-    def check_same(self, folder: Path) -> None:
+    def check_same(self, facts: Mapping[str, float], folder: Path) -> None:
         """Refuse to continue a recovery with another loss or dense model; sets the best state.
+
+        Parameters
+        ----------
+        facts : mapping
+            Figures of the checkpoint that was restored.
+        folder : Path
+            That of the recovery, for the message.
 
         Raises
         ------
         RunFolderError
         """
         self.apply_best()
-        recorded = self._recorded.get("dense_loss", NAN)  # earlier releases did not write it
+        recorded = facts.get("dense_loss", NAN)  # earlier releases did not write it
         check_same_loss(self._heldout.measure(), self.best.heldout, folder, "best state")
         check_same_loss(self.dense_loss, recorded, folder, "dense model of the recovery")
 

@@ -204,7 +204,7 @@ class Recovery:
         assert self.folder is not None
         facts = saved.facts
         self.judge.restore(facts.judge, saved.part("best"))
-        self.judge.check_same(self.folder.path)
+        self.judge.check_same(facts.judge, self.folder.path)
         self.subject.load(saved.part("model"))
         self.history, self.stage = list(saved.history), facts.stage
         self._began = time.perf_counter() - facts.seconds

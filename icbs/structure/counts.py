@@ -39,11 +39,9 @@ def count(model: nn.Module, inputs: Any) -> Counts:
     inputs
         Inputs of a call: a dict by keyword, a tuple or list by position.
     """
-    counter = FlopCounterMode(display=False)
-    # Fused kernels of attention on a CPU are not counted.
-    with evaluation_mode(model) as plain, sdpa_kernel(SDPBackend.MATH), torch.no_grad(), counter:
-        call(plain, inputs)
-    return Counts(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2)
+    with evaluation_mode(model) as plain:
+        work = counted_work(plain, {}, inputs)
+    return Counts(sum(p.numel() for p in model.parameters()), int(work.total))
 
 
 @dataclass(frozen=True)
@@ -90,6 +88,7 @@ def counted_work(model: nn.Module, modules: Mapping[str, nn.Module], inputs: Any
             positions[name] = positions.get(name, 0.0) + output.numel() / channels
 
     hooks = watch_calls(modules, before=before, after=after)
+    # Fused kernels of attention on a CPU are not counted.
     with hooks, without_fast_paths(), sdpa_kernel(SDPBackend.MATH), torch.no_grad(), counter:
         call(model, inputs)
     return Work(counter.get_total_flops() / 2, macs, positions)

@@ -213,7 +213,7 @@ class _Surgeon:
     def _update(self, rows: GradientRows, pruned: npt.NDArray[np.bool_]) -> None:
         """Move the kept weights to the minimum of the quadratic model."""
         settings = self.settings
-        before = self.apply(pruned)
+        before = self.stages[-1].loss
         self.apply(np.zeros(len(pruned), dtype=bool))
         removed, start = Direction(), 0
         for layer in self.layers:
@@ -225,7 +225,6 @@ class _Surgeon:
         moved = Direction({n: change.weights[n] - removed.weights[n] for n in removed.weights})
         along = rows.along(moved)
         objective = float(along.square().mean()) + settings.ridge * moved.dot(moved)
-        dense = {layer.name: layer.dense.clone() for layer in self.layers}
         for layer in self.layers:
             layer.replace_weights(layer.dense + change.weights[layer.name])
         loss = self.context.holdout.measure()
@@ -233,7 +232,7 @@ class _Surgeon:
         kept = loss <= before
         if not kept:
             for layer in self.layers:
-                layer.replace_weights(dense[layer.name])
+                layer.restore_weights()
             self.apply(pruned)
         seconds = time.perf_counter() - self._began
         self.stages.append(SurgeonStage("update", loss, objective, seconds, kept))

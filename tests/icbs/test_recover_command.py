@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -166,6 +168,24 @@ def test_masks_of_a_file_are_recovered(finished, tmp_path):
     with (out / "evaluations.csv").open() as file:
         before, after = (float(row["loss"]) for row in csv.DictReader(file))
     assert before > after  # of the pruned model, and not of the dense one
+
+
+def test_an_interrupted_recovery_of_a_file_names_its_folder(finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recovery = importlib.import_module("icbs.cli.recovery")
+
+    def interrupted(*args, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recovery, "recover", interrupted)
+    command = ("recover", finished / "masks.safetensors", *TASK)
+    result = icbs(*command)
+    assert result.exit_code == 130
+    words = " ".join(result.output.split())
+    assert re.search(r"the same command, with --out runs/\S+, continues the recovery", words)
+    assert "interrupted; the same command continues" in " ".join(
+        icbs(*command, "--out", tmp_path / "out").output.split()
+    )
 
 
 def test_a_file_of_masks_needs_its_task(finished):
