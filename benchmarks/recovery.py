@@ -36,6 +36,8 @@ from benchmarks.gradual_magnitude import train_pruned
 from benchmarks.records import Records
 from benchmarks.recovery_tables import write_tables
 from icbs import load_compressed, recover
+from icbs.config import Precision
+from icbs.data.precision import relative_time
 from icbs.zoo import Task, load_task
 
 MASKS = ("magnitude", "wanda", "sparsegpt", "alps", *pruning.ICBS)
@@ -63,7 +65,9 @@ MORE: dict[str, dict[str, dict[str, Any]]] = {
     "smollm2": {"distill, generated": {"epochs": 4, "learning_rate": 3e-4, "judge": "divergence"}},
 }
 """Settings of the recoveries by job, in addition to :data:`RECOVERIES`."""
-LIMITS: dict[str, dict[str, Any]] = {"smollm2": {"precision": "bfloat16", "max_memory": "5GB"}}
+FASTER: Precision = "bfloat16" if relative_time("bfloat16") < 1 else "float32"
+"""Precision of passes of the language model, that in which this processor is faster."""
+LIMITS: dict[str, dict[str, Any]] = {"smollm2": {"precision": FASTER, "max_memory": "5GB"}}
 """Settings of all recoveries of a job."""
 RIVALS: dict[str, dict[str, Any]] = {
     "fine-tuning": {"gradual": False},
@@ -85,7 +89,7 @@ GARMENT = pruning.Job(
     ("0.3", "0.1", "0.05", "0.02"),
     icbs={"passes": 12},
 )
-PASSES = {"precision": "bfloat16", "passes": 5, "gradient_samples": 48, "curvature_samples": 48}
+PASSES = {"precision": FASTER, "passes": 5, "gradient_samples": 48, "curvature_samples": 48}
 DEIT, SMOLLM2 = pruning.JOBS["deit"], pruning.JOBS["smollm2"]
 LITE0 = pruning.JOBS["efficientnet_lite0"]
 FEW = {

@@ -82,5 +82,9 @@ class SoftTargetsWarning(UserWarning):
     """The empirical Fisher is computed from targets that are probabilities."""
 
 
+class SlowPrecisionWarning(UserWarning):
+    """A precision in which the processor is slower than in float32."""
+
+
 class NothingMovesWarning(UserWarning):
     """Passes in which no weight of any layer moved, although some could."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from icbs.config import Precision
 from icbs.data.dispersion import dispersion
 from icbs.data.losses import CausalLMLoss, ClassificationLoss, logits_of, widened
+from icbs.data.precision import warn_if_slow
 from icbs.data.pytree import call, tensors
 from icbs.data.samples import IGNORED, Samples
 from icbs.errors import DataError, SoftTargetsWarning
@@ -48,9 +49,14 @@ class Objective:
         self.loss = loss
         self.sums = sums
         self.precision: Precision = "float32"
-        """Precision of the forward pass; see :meth:`run`."""
+        """Precision of the forward pass; see :meth:`run` and :meth:`compute_in`."""
         self.noise = 1.0
         """Factor on the noise of targets drawn for the squared error; see :meth:`dispersion`."""
+
+    def compute_in(self, precision: Precision, device: torch.device) -> None:
+        """Set the precision, with a warning if a device is slow in it."""
+        warn_if_slow(precision, device)
+        self.precision = precision
 
     def run(self, model: Callable[..., Any], inputs: Any) -> Any:
         """Call the model in the chosen precision."""

@@ -136,7 +136,7 @@ def true_optimum(
         few = samples[diverse_samples(samples, 4, config.seed, Objective(loss).ignored)]
         few = few.to(layers[0].dense.device)
         objective = Objective.check(loss, plain, few, samples.targets)
-        objective.precision = config.precision
+        objective.compute_in(config.precision, layers[0].dense.device)
         evaluate = MaskLosses(subject, layers, objective, samples)
         count, step = mask_set.count, evaluate.masks_at_once
         losses = np.empty(count)

@@ -33,7 +33,7 @@ FEW = 2
 
 
 def in_execution_order(
-    model: nn.Module, layers: Sequence[Layer], pieces: Sequence[Samples]
+    model: nn.Module, layers: Sequence[Layer], pieces: Sequence[Samples], *, fixed: bool = False
 ) -> Iterator[tuple[list[Layer], Feed]]:
     """Yield groups of layers in the order of execution, each with its feed.
 
@@ -47,6 +47,9 @@ def in_execution_order(
     layers : sequence of Layer
     pieces : sequence of Samples
         Samples of each forward pass.
+    fixed : bool, default False
+        No weights are changed, so that a block that a feed has run to its end does not run again
+        for the inputs of the next.
 
     Raises
     ------
@@ -73,18 +76,29 @@ def in_execution_order(
         chain.capture(model, pieces)
         for number, name in enumerate(names):
             group = [layer for layer in ranked if is_inside(layer.name, name)]
+            runs = [_Replay(chain, number, i, fixed) for i in range(len(pieces))]
             if group:
-                yield group, _steps(chain, number, pieces)
-            for i in range(len(pieces)):
-                chain.inputs[i] = chain.run(number, i)
+                yield group, list(zip(pieces, runs, strict=True))
+            for i, run in enumerate(runs):
+                chain.inputs[i] = run() if run.output is None else run.output
     for layer in outside:
         if order[layer.name] > begin:
             yield [layer], _passes(model, pieces, layer.module, reached.calls[layer.name])
 
 
-def _steps(chain: Chain, number: int, pieces: Sequence[Samples]) -> Feed:
-    """Return the feed of one block of a chain."""
-    return [(piece, partial(chain.run, number, i)) for i, piece in enumerate(pieces)]
+class _Replay:
+    """Run of one block of a chain for a part of the samples; keeps its output if it is fixed."""
+
+    def __init__(self, chain: Chain, number: int, piece: int, fixed: bool) -> None:
+        self._run = partial(chain.run, number, piece)
+        self._fixed = fixed
+        self.output: Any = None
+
+    def __call__(self) -> Any:
+        output = self._run()
+        if self._fixed:
+            self.output = output
+        return output
 
 
 def _passes(

@@ -69,8 +69,9 @@ class RecoveryConfig(Group):
     """Floating-point type of the model's passes for losses and gradients, by autocast.
 
     Weights stay in their type, sums of gradients in float32. ``bfloat16`` is two to three times
-    faster for language models on processors and GPUs that compute in it. Methods that go layer by
-    layer use the type of the model.
+    faster for language models on processors and GPUs that compute in it, and ten times slower on
+    other processors (:class:`icbs.SlowPrecisionWarning`). Methods that go layer by layer use the
+    type of the model.
     """
     max_memory: Annotated[Memory | None, Unit("bytes, or such as 6GB")] = None
     """Memory for the models and the recovery, in addition to the program and its libraries; by

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from typing import Annotated, Any
+from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -15,22 +14,21 @@ from icbs.config.fields import Count, Unit
 from icbs.config.groups import Group
 from icbs.data.positions import counted_positions
 from icbs.errors import DataError
-from icbs.layerwise.chain import StopForward
 from icbs.layerwise.conjugate_gradients import solve_on_support
-from icbs.layerwise.execution_order import Feed
-from icbs.model.calls import inputs_and_output
-from icbs.model.hooks import watch_calls
 from icbs.model.layer import Layer
+from icbs.recovery.layer_calls import layer_calls
 from icbs.recovery.masked_layers import is_frozen
+from icbs.recovery.memory import memory_limit
 from icbs.recovery.method import Method, Step
 from icbs.recovery.moments import InputMoments, LayerMoments
-from icbs.recovery.pairs import Pair, paired_order
+from icbs.recovery.pairs import Pair, Piece, paired_order
+from icbs.recovery.ridge import best_ridge
 from icbs.recovery.subject import Subject
 
-FIRST, LEAST, LARGEST = -1, -4, 1
-"""Exponents of 10 of the ridges that are searched."""
-_JUDGED = 8
+_JUDGED = 4
 """Number of steps, spread evenly, after which the loss is measured."""
+_ROWS = 128
+"""Outputs of a layer, spread evenly, by which its ridge is chosen."""
 _CHUNK = 1 << 22
 """Maximum number of unfolded features of a convolution at a time."""
 
@@ -42,10 +40,9 @@ class LeastSquaresSettings(Group):
         Annotated[float, Field(ge=0)] | None, Unit("share of the mean squared input")
     ] = None
     """λ, the weight of the distance from the dense weights; by default, for each layer, the power
-    of 10 with the lowest error on held-out samples.
+    of 10 with which 128 of its outputs have the lowest error on held-out samples.
 
-    The fewer positions there are, the larger it should be. A given ridge saves two thirds of the
-    time of the solver.
+    The fewer positions there are, the larger it should be.
     """
     iterations: Annotated[Count, Unit("iterations")] = 50
     """Maximum number of iterations of conjugate gradients for each layer."""
@@ -68,9 +65,10 @@ class LeastSquares(Method):
     settings: LeastSquaresSettings
 
     def memory(self, subject: Subject) -> int:
-        """Bytes of the moments and of the solution of the largest layer."""
+        """Bytes of the moments and of the solution of the largest layer, and of stored calls."""
         wide = max(4, subject.layers[0].dense.element_size())
-        return wide * max(
+        samples = len(subject.samples) + len(subject.heldout)
+        return min(_room(subject), samples * subject.call_bytes) + wide * max(
             6 * layer.kind.groups * layer.shape[1] ** 2 + 8 * layer.size for layer in subject.layers
         )
 
@@ -78,7 +76,7 @@ class LeastSquares(Method):
     def steps(self, subject: Subject) -> Iterator[Step]:
         """Solve a layer, or the layers of a block, in each step."""
         total, done = len(subject.layers), 0
-        for group in paired_order(subject):
+        for group in paired_order(subject, room=_room(subject)):
             done += len(group.layers)
             if done <= self.done:
                 continue
@@ -97,8 +95,8 @@ class LeastSquares(Method):
         if not free:
             return []
         calibration, heldout = (
-            stage_moments(subject, group, free, feeds)
-            for feeds in (group.calibration, group.heldout)
+            stage_moments(subject, group, free, pieces)
+            for pieces in (group.calibration, group.heldout)
         )
         found = []
         for layer in free:
@@ -124,66 +122,43 @@ class LeastSquares(Method):
         if calibration.bias is not None:
             own = layer.kind.module.bias.detach()
             bias = own.to(weight.dtype).unflatten(0, (groups, -1))
-        error, better = judge.error(weight, bias), False
+        error = judge.error(weight, bias)
         if not calibration.inputs.count:
             return math.nan, math.nan
-        equations = calibration.equations()
-        ridges = Ridges(self.settings.ridge)
-        while (ridge := ridges.next()) is not None:
-            found = solve_on_support(
-                *equations.ridged(ridge), kept, weight, iterations=self.settings.iterations
-            )
-            found_bias = calibration.best_bias(found)
-            found_error = judge.error(found, found_bias)
-            ridges.note(found_error)
-            if torch.isfinite(found).all() and found_error < error:
-                weight, bias, error, better = found, found_bias, found_error, True
-        if better:
+        ridge = self.settings.ridge
+        if ridge is None:
+            ridge = self._best_ridge(calibration, judge, kept, weight)
+        found = self._minimum(calibration, kept, weight, ridge)
+        found_bias = calibration.best_bias(found)
+        if torch.isfinite(found).all() and judge.error(found, found_bias) < error:
+            weight, bias = found, found_bias
             subject.set_weight(layer, weight.flatten(0, 1).to(layer.dense.dtype))
             if bias is not None:
                 layer.kind.module.bias.copy_(bias.flatten())
         return calibration.error(weight, bias), heldout.error(weight, bias)
 
+    def _best_ridge(
+        self, calibration: LayerMoments, judge: LayerMoments, kept: Tensor, weight: Tensor
+    ) -> float:
+        """Return the ridge with which some outputs have the lowest error on held-out samples."""
+        rows = slice(None, None, math.ceil(weight.shape[1] / _ROWS))
+        calibration, judge = calibration.some(rows), judge.some(rows)
+        kept, weight = kept[:, rows], weight[:, rows]
 
-class Ridges:
-    """Ridges to try: a given one, or a search on a logarithmic grid for the lowest error.
+        def error(ridge: float) -> float:
+            found = self._minimum(calibration, kept, weight, ridge)
+            return judge.error(found, calibration.best_bias(found))
 
-    Parameters
-    ----------
-    given : float, optional
-    """
+        return best_ridge(error)
 
-    def __init__(self, given: float | None) -> None:
-        self.given = given
-        self.errors: dict[int, float] = {}
-        """Errors by exponent of 10; by 0 for a given ridge."""
-        self._trial: int | None = None
-
-    def next(self) -> float | None:
-        """Return the next ridge; None when the search is finished."""
-        if self.given is not None:
-            self._trial = 0
-            return None if self.errors else self.given
-        self._trial = self._next_exponent()
-        return None if self._trial is None else 10.0**self._trial
-
-    def note(self, error: float) -> None:
-        """Note the error of the ridge that :meth:`next` returned."""
-        assert self._trial is not None
-        self.errors[self._trial] = math.inf if math.isnan(error) else error
-
-    def _next_exponent(self) -> int | None:
-        if not self.errors:
-            return FIRST
-        best = min(self.errors, key=lambda exponent: self.errors[exponent])
-        for neighbour in (best + 1, best - 1):
-            if neighbour not in self.errors and LEAST <= neighbour <= LARGEST:
-                return neighbour
-        return None
+    def _minimum(self, moments: LayerMoments, kept: Tensor, start: Tensor, ridge: float) -> Tensor:
+        """Return the weights on the support that minimise the squared error with a ridge."""
+        hessian, sides = moments.equations().ridged(ridge)
+        return solve_on_support(hessian, sides, kept, start, iterations=self.settings.iterations)
 
 
 def stage_moments(
-    subject: Subject, group: Pair, stage: Sequence[Layer], feeds: tuple[Feed, Feed]
+    subject: Subject, group: Pair, stage: Sequence[Layer], pieces: Sequence[Piece]
 ) -> dict[str, LayerMoments]:
     """Run samples through both models, up to the last layer of a stage; return its moments.
 
@@ -193,8 +168,7 @@ def stage_moments(
     group : Pair
     stage : sequence of Layer
         Layers that have the same inputs.
-    feeds : tuple of Feed
-        Of the pruned and of the dense model, with the same samples.
+    pieces : sequence of Piece
     """
     dense_of = {layer.name: layer for layer in group.dense_layers}
     first = stage[0]
@@ -212,10 +186,10 @@ def stage_moments(
         moments[layer.name] = LayerMoments.of(layer, shared[centred], movable[layer.name])
     own_inputs = first.name in subject.uneven
     once = first.name in group.called_once and not own_inputs
-    for (piece, run_pruned), (_, run_dense) in zip(*feeds, strict=True):
-        counted = counted_positions(piece)
-        pruned = _calls(first, run_pruned, once=once)
-        dense = pruned if own_inputs else _calls(dense_of[first.name], run_dense, once=once)
+    for piece in pieces:
+        counted = counted_positions(piece.samples)
+        pruned = layer_calls([first], piece.run, once=once)[first.name]
+        dense = pruned if own_inputs else piece.dense.of(dense_of[first.name], once=once)
         if [inputs.shape for inputs, _ in pruned] != [inputs.shape for inputs, _ in dense]:
             dense = pruned
         for (inputs, size), (others, _) in zip(pruned, dense, strict=True):
@@ -229,28 +203,6 @@ def stage_moments(
                 for found in moments.values():
                     found.add_outputs(y)
     return moments
-
-
-def _calls(
-    layer: Layer, run: Callable[[], object], *, once: bool
-) -> list[tuple[Tensor, torch.Size]]:
-    """Return the inputs, and the shape of the output, of each call of a layer in a run.
-
-    With ``once`` the run ends after the first call.
-    """
-    found: list[tuple[Tensor, torch.Size]] = []
-
-    def after(key: int, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-        inputs, output = inputs_and_output(layer, args, named, output)
-        if inputs.numel():
-            # A copy, since the model may change its inputs in place.
-            found.append((inputs.detach().clone(), output.shape))
-            if once:
-                raise StopForward
-
-    with watch_calls({0: layer.module}, after=after), suppress(StopForward):
-        run()
-    return found
 
 
 def _features(
@@ -268,6 +220,11 @@ def _features(
         if counted is not None and len(features) == counted.numel():
             features = features[counted.flatten()]
         yield features
+
+
+def _room(subject: Subject) -> int:
+    """Return the bytes for stored inputs of a block's layers in the dense model."""
+    return memory_limit(subject) // 8
 
 
 def _bias_of(dense: Layer, layer: Layer) -> Tensor | None:

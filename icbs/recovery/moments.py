@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -109,6 +109,13 @@ class LayerMoments:
         if bias is not None:
             bias = bias.detach().to(dense.dtype).unflatten(0, (groups, -1))
         return cls(inputs, dense, bias, torch.zeros_like(dense[:, :, 0]))
+
+    def some(self, outputs: slice) -> LayerMoments:
+        """Return the moments for some outputs of each group; to be read when all are added."""
+        bias = None if self.bias is None else self.bias[:, outputs]
+        return replace(
+            self, dense=self.dense[:, outputs], bias=bias, squares=self.squares[:, outputs]
+        )
 
     def add_outputs(self, dense: Tensor) -> None:
         """Add the dense features of some positions, shape (positions, groups · in)."""

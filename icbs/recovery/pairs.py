@@ -1,8 +1,8 @@
-"""Layers in the order of execution, with feeds of the pruned and of the dense model together."""
+"""Layers in the order of execution, with runs of the pruned and of the dense model together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,25 +11,38 @@ import torch
 from torch import Tensor
 
 from icbs.data.pytree import first_argument
+from icbs.data.samples import Samples
 from icbs.errors import LayerError
 from icbs.layerwise.chain import StopForward
-from icbs.layerwise.execution_order import Feed, in_execution_order
+from icbs.layerwise.execution_order import in_execution_order
 from icbs.model.hooks import watch_calls
 from icbs.model.layer import Layer
+from icbs.recovery.layer_calls import Room, StoredCalls
 from icbs.recovery.subject import Subject
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Part of the samples, with the runs through a group of layers of both models."""
+
+    samples: Samples
+    run: Callable[[], object]
+    """Runs the samples through the layers of the pruned model."""
+    dense: StoredCalls
+    """Calls of the layers of the dense model."""
 
 
 @dataclass
 class Pair:
-    """A group of layers, of the pruned and of the dense model, with their feeds."""
+    """A group of layers, of the pruned and of the dense model, with their samples."""
 
     layers: list[Layer]
     dense_layers: list[Layer]
-    calibration: tuple[Feed, Feed]
-    """Feeds of the calibration samples, of the pruned and of the dense model."""
-    heldout: tuple[Feed, Feed]
+    calibration: list[Piece]
+    heldout: list[Piece]
     called_once: set[str] = field(default_factory=set)
-    """Layers that run once in a run of a feed, which can end after them; set by :meth:`stages`."""
+    """Layers that run once in a run of a piece, which can end after them; set by
+    :meth:`stages`."""
 
     @property
     def label(self) -> str:
@@ -51,7 +64,7 @@ class Pair:
 
         modules = {layer.name: layer.module for layer in self.layers}
         with watch_calls(modules, before=before), suppress(StopForward):
-            self.calibration[0][0][1]()
+            self.calibration[0].run()
         stages: list[list[str]] = []
         last: tuple[Tensor, int] | None = None
         calls = [name for name, _, _ in received]
@@ -70,13 +83,18 @@ class Pair:
         # Layers that the first samples don't reach come last, one by one.
         rest = [name for name in names if name not in calls]
         received.clear()
-        for stage in [*stages, *([name] for name in rest)]:
+        stages += [[name] for name in rest]
+        dense = {layer.name: layer for layer in self.dense_layers}
+        firsts = [dense[stage[0]] for stage in stages]
+        for piece in (*self.calibration, *self.heldout):
+            piece.dense.layers = firsts
+        for stage in stages:
             yield [names[name] for name in stage]
 
 
 @torch.no_grad()
-def paired_order(subject: Subject) -> Iterator[Pair]:
-    """Yield groups of layers in the order of execution, with feeds of both models.
+def paired_order(subject: Subject, *, room: int = 0) -> Iterator[Pair]:
+    """Yield groups of layers in the order of execution, with runs of both models.
 
     See :func:`icbs.layerwise.execution_order.in_execution_order`: changes of a group's weights
     affect the inputs of later groups of the pruned model.
@@ -85,6 +103,9 @@ def paired_order(subject: Subject) -> Iterator[Pair]:
     ----------
     subject : Subject
         With a dense model.
+    room : int, default 0
+        Bytes for the inputs of a group's layers in the dense model, which are then computed by
+        one run instead of one for each stage.
 
     Raises
     ------
@@ -96,7 +117,7 @@ def paired_order(subject: Subject) -> Iterator[Pair]:
     first = len(pieces)
     pieces += list(subject.pieces(subject.heldout))
     pruned = in_execution_order(subject.model, subject.layers, pieces)
-    dense = in_execution_order(subject.dense, subject.dense_layers, pieces)
+    dense = in_execution_order(subject.dense, subject.dense_layers, pieces, fixed=True)
     for (layers, feed), (dense_layers, dense_feed) in zip(pruned, dense, strict=True):
         if [layer.name for layer in layers] != [layer.name for layer in dense_layers]:
             raise LayerError(
@@ -104,9 +125,9 @@ def paired_order(subject: Subject) -> Iterator[Pair]:
                 f"{dense_layers[0].name!r} of the dense model run at the same place: dense must be "
                 "the model that was pruned"
             )
-        yield Pair(
-            layers,
-            dense_layers,
-            (feed[:first], dense_feed[:first]),
-            (feed[first:], dense_feed[first:]),
-        )
+        left = Room(room)
+        both = [
+            Piece(samples, run, StoredCalls(run_dense, left))
+            for (samples, run), (_, run_dense) in zip(feed, dense_feed, strict=True)
+        ]
+        yield Pair(layers, dense_layers, both[:first], both[first:])

@@ -118,7 +118,7 @@ class Subject:
         singles = [few[i : i + 1] for i in range(len(few))]
         more = (piece.to(device) for piece in slices(samples, 0))
         found = reach(model, layers, singles, more, run=objective.run, verify=True)
-        objective.precision = config.precision
+        objective.compute_in(config.precision, device)
         return cls(
             model,
             dense,

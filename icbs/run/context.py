@@ -124,7 +124,7 @@ class RunContext:
 
         few = pick(2 if samples.targets.ndim > 1 else 4)
         objective = Objective.check(loss, model, few, samples.targets, draws=source.draws_targets)
-        objective.precision = config.precision
+        objective.compute_in(config.precision, device)
         apart = _check_reach(model, layers, objective, samples, len(few), config)
         order = torch.randperm(len(samples), generator=streams.samples(config.seed))
         held = min(config.acceptance_samples, len(samples) // 2)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -14,9 +16,10 @@ from torch import Tensor, nn
 
 from icbs import CausalLMLoss, recover
 from icbs.layerwise import prune_layerwise
-from icbs.recovery.least_squares import LARGEST, LEAST, Ridges
+from icbs.recovery import least_squares
 from icbs.recovery.pairs import paired_order
 from icbs.recovery.recover import recovery_settings
+from icbs.recovery.ridge import LARGEST, LEAST, best_ridge
 from icbs.recovery.subject import Subject
 from tests.icbs.test_batch_statistics import convolutional, images, random_masks
 from tests.icbs.test_experts import build as build_experts
@@ -209,6 +212,26 @@ def test_layers_with_the_same_inputs_are_solved_together():
     ]
 
 
+def test_stored_calls_of_the_dense_model_save_runs_and_change_nothing(monkeypatch):
+    """With room for none, for those of some samples, and for all."""
+    found, counts = [], []
+    masks = prune_layerwise(decoder(), texts(), "wanda", density=0.6).masks
+    for size in (0, 20_000, 1 << 30):
+        monkeypatch.setattr(least_squares, "_room", lambda subject, size=size: size)
+        model, dense, runs = decoder(), decoder(), Counter()
+        dense.get_submodule("layers.1").register_forward_pre_hook(
+            lambda *_, runs=runs: runs.update(["block"])
+        )
+        recover(
+            model, masks, texts(), CausalLMLoss(), dense=dense, method="least-squares", batch_size=4
+        )
+        found.append(dict(model.named_parameters()))
+        counts.append(runs["block"])
+    for name, tensor in found[0].items():
+        assert all(torch.equal(tensor, other[name]) for other in found[1:]), name
+    assert counts[0] > counts[1] > counts[2]
+
+
 def test_it_is_logged_which_layers_are_frozen(toy, caplog):
     toy.model[2].weight.requires_grad_(False)
     before = toy.model[2].weight.clone()
@@ -238,17 +261,20 @@ def test_no_graphs_of_the_hidden_states_are_kept():
 @given(best=st.integers(LEAST - 2, LARGEST + 2), tilt=st.floats(0, 0.9))
 def test_the_search_finds_the_ridge_of_lowest_error(best, tilt):
     """For errors that fall up to it and rise after it."""
-    ridges, tried = Ridges(None), []
-    while (ridge := ridges.next()) is not None:
-        exponent = torch.tensor(ridge, dtype=torch.float64).log10().round().int().item()
+    tried = []
+
+    def error(ridge: float) -> float:
+        exponent = round(math.log10(ridge))
         tried.append(exponent)
-        ridges.note(abs(exponent - best) + tilt * (exponent - best))
+        return abs(exponent - best) + tilt * (exponent - best)
+
+    found = best_ridge(error)
     assert len(set(tried)) == len(tried) <= LARGEST - LEAST + 1
-    assert min(max(best, LEAST), LARGEST) in tried
-    given_one = Ridges(0.3)
-    assert given_one.next() == 0.3
-    given_one.note(1.0)
-    assert given_one.next() is None
+    assert found == 10.0 ** min(max(best, LEAST), LARGEST)
+
+
+def test_a_ridge_without_a_finite_error_is_not_the_best():
+    assert best_ridge(lambda ridge: ridge if ridge <= 1e-2 else math.nan) == 1e-4
 
 
 def test_the_chosen_ridge_is_the_best_for_heldout_samples(toy):

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from icbs import Pruner
+from icbs import Pruner, SlowPrecisionWarning
 from icbs.config import PrunerConfig
 from icbs.curvature.hooks import hooked
+from icbs.data import precision
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
 from icbs.model.finding import find_layers
@@ -86,3 +87,20 @@ def test_a_run_in_mixed_precision_lowers_the_loss(toy, precision):
     settings = {"density": 0.3, "block_size": 32, "passes": 4, "precision": precision}
     result = Pruner(**settings).prune(copy.deepcopy(toy.model), toy.batches, toy.loss)
     assert result.loss < result.initial_loss
+
+
+@pytest.mark.parametrize(("ratio", "warns"), [(8.0, True), (0.4, False)])
+def test_a_precision_in_which_the_processor_is_slow_gives_a_warning(
+    toy, monkeypatch, recwarn, ratio, warns
+):
+    monkeypatch.setattr(precision, "relative_time", lambda name: ratio)
+    Pruner(density=0.5, passes=1, precision="bfloat16").prune(toy.model, toy.batches, toy.loss)
+    found = [str(w.message) for w in recwarn if w.category is SlowPrecisionWarning]
+    assert found == (
+        ["this processor multiplies matrices in bfloat16 8 times slower than in float32; "
+         "leave precision at float32"] if warns else []
+    )  # fmt: skip
+
+
+def test_the_time_of_float32_relative_to_itself_is_about_one():
+    assert 0.2 < precision.relative_time("float32") < 5
