@@ -32,8 +32,9 @@ NOTES = {
     "efficientnet_lite0": "EfficientNet-lite0, as in `pruning.md`, but iCBS draws its targets and "
     "accepts whole passes. The recoveries correct the statistics of batch normalisation.",
     "smollm2": "SmolLM2-135M, as in `pruning.md`: 64 windows of 256 tokens; perplexities on "
-    "articles, and on film dialogue. Passes of iCBS and recoveries run in bfloat16 on a processor with instructions for it; `icbs` by "
-    "itself took 6 passes of 16 windows, the others 5 passes of 48.",
+    "articles, and on film dialogue. Passes of iCBS and recoveries run in bfloat16, on processors "
+    "without instructions for it in float32; `icbs` by itself took 6 passes of 16 windows, the "
+    "others 5 passes of 48.",
 }
 
 
