@@ -146,7 +146,7 @@ def table(task: str, rows: list[dict[str, Any]], tolerance: float) -> list[str]:
 
 def main(
     task: Annotated[list[str], typer.Option(help="Tasks to run.")] = ["garment"],  # noqa: B006
-    only: Annotated[str, typer.Option(help="Methods, as a glob.")] = "*",
+    only: Annotated[list[str], typer.Option(help="Methods, as globs.")] = ["*"],  # noqa: B006
     tolerance: Annotated[float, typer.Option(help="Relative accuracy of a density.")] = 0.05,
     out: Annotated[Path, typer.Option(help="Folder of the searches.")] = Path("runs/density"),
     table_only: Annotated[bool, typer.Option("--table", help="Only write the table.")] = False,
@@ -155,9 +155,10 @@ def main(
     records = Records(RESULTS.with_suffix(".json"), out / "rows")
     for name in task if not table_only else ():
         loaded = load_task(name)
-        for method in fnmatch.filter(METHODS, only):
+        for method in METHODS:
             key = record(name, method)
-            if records.find(key) is None:
+            wanted = any(fnmatch.fnmatch(method, pattern) for pattern in only)
+            if wanted and records.find(key) is None:
                 records.add(key, run(loaded, method, tolerance, out / key))
     records.save()
     lines = [

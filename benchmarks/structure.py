@@ -188,7 +188,7 @@ def _times(dense: nn.Module, smaller: nn.Module, inputs: Any, *, onnx: bool) -> 
 
 
 def main(
-    only: Annotated[str, typer.Option(help="Pattern of cells.")] = "*",
+    only: Annotated[list[str], typer.Option(help="Patterns of cells.")] = ["*"],  # noqa: B006
     folder: Annotated[Path, typer.Option(help="New results of cells.")] = Path("runs/structure"),
     search: Annotated[bool, typer.Option(help="Compare the particle filter, and stop.")] = False,
     table_only: Annotated[bool, typer.Option("--table", help="Write the page only.")] = False,
@@ -198,7 +198,7 @@ def main(
     if search:
         records.add(SEARCHES, {"rows": compare_searches()})
     for cell in () if table_only or search else cells():
-        if records.find(cell.file) is None and fnmatchcase(cell.key, only):
+        if records.find(cell.file) is None and any(fnmatchcase(cell.key, one) for one in only):
             found = run(cell)
             records.add(cell.file, found)
             print(cell.key, json.dumps(found), flush=True)
