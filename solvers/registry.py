@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import warnings
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from problems.suggest import did_you_mean
+from problems.warn import warn
 from solvers.base import Solver
 from solvers.configure import check_attributes, check_options, configured
 from solvers.errors import (
@@ -36,11 +36,10 @@ def _offers() -> dict[str, list[EntryPoint]]:
         own = [entry for entry in offers if _provider(entry) == _OWN]
         others = [entry for entry in offers if entry not in own]
         if own and others:
-            warnings.warn(
+            warn(
                 f"{_listed(others)} also offers a solver named {name!r}: this project's own is "
                 "used; uninstall that distribution, or ask its authors for another name",
                 SolverNameWarning,
-                stacklevel=2,
             )
             found[name] = own
     return found

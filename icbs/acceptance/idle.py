@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from icbs.errors import NothingMovesWarning
 from icbs.formatting import counted
 from icbs.run.history import BlockRecord
-from icbs.warn import warn
+from problems.warn import warn
 
 IDLE = 3
 """Consecutive passes without a move after which the damping is lowered; also the number before

@@ -91,7 +91,9 @@ def recover(
     dense = work.evaluate(work.model) if source.dense is None else source.dense
     pruned = source.pruned(work.model)
     folder, again = (source.folder, source.again) if out is None else (out, "the same command")
-    recover_live(console, work, pruned, source.masks, folder, config, dense, again)
+    recover_live(
+        console, work, pruned, source.masks, folder, config, dense, again, of_run=source.of_run
+    )
 
 
 class ListsMethods(TyperCommand):

@@ -82,6 +82,8 @@ def recover_live(
     config: RecoveryConfig,
     dense_figures: Mapping[str, float],
     again: str = "the same command",
+    *,
+    of_run: bool = True,
 ) -> RecoveryResult:
     """Recover with live progress, evaluate on test samples, and print the results.
 
@@ -100,6 +102,8 @@ def recover_live(
         Test figures of the dense model.
     again : str
         Command that continues an interrupted recovery.
+    of_run : bool, default True
+        Whether the model is that of a run, whose held-out loss is of other samples.
 
     Raises
     ------
@@ -134,7 +138,7 @@ def recover_live(
     console.print(outcome_table(stages))
     if task.tokenizer is not None:
         task.tokenizer.save_pretrained(folder / PRETRAINED)
-    for text in (*str(result).splitlines(), OTHER_SAMPLES):
+    for text in (*str(result).splitlines(), *([OTHER_SAMPLES] if of_run else [])):
         console.print(Text(text), highlight=False, soft_wrap=True)
     kept = sum(int(mask.sum()) for mask in result.masks.values())
     summary = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class Source:
     """Folder of the recovery, by default."""
     again: str = "the same command"
     """Command that continues an interrupted recovery in that folder."""
+    of_run: bool = False
+    """Whether the model is that of a run, which has a held-out loss already."""
 
     @classmethod
     def open(cls, path: Path, task: str | None, options: dict[str, Any]) -> Source:
@@ -89,7 +91,8 @@ class Source:
         notes = task_notes(path, task)
         model_files(path)  # those of a finished run
         masks = load_masks(path / MASKS)
-        return cls._of_notes(notes, masks, lambda dense: pruned_copy(dense, path), path)
+        found = cls._of_notes(notes, masks, lambda dense: pruned_copy(dense, path), path)
+        return replace(found, of_run=True)
 
     @classmethod
     def _of_steps(cls, path: Path, task: str | None) -> Source:

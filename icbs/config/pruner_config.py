@@ -24,7 +24,7 @@ from icbs.config.messages import explain
 from icbs.config.names import UPDATING
 from icbs.config.old_names import translate
 from icbs.errors import ConfigError
-from icbs.warn import warn
+from problems.warn import warn
 
 
 # Pydantic lists the fields of the last base first.

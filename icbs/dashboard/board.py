@@ -39,6 +39,9 @@ class Board:
     def _build(self) -> None:
         """Create all charts from the current runs, names of figures and layers."""
         self._readers = readers = list(self.runs.readers)
+        if not readers:
+            self.root.children = [div("<p>No run has started yet; it will appear here.</p>")]
+            return
         self._names = names = run_names(readers)
         self._metrics = self._metric_names()
         self._versions: tuple[int, ...] | None = None
@@ -81,6 +84,8 @@ class Board:
         self.runs.look()
         if len(self.runs.readers) > len(self._readers):
             self._build()
+            return
+        if not self._readers:
             return
         versions = tuple(reader.refresh() for reader in self._readers)
         note = f"updated {time.strftime('%H:%M:%S')}" if self._live else ""

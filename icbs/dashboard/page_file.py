@@ -11,6 +11,7 @@ from bokeh.resources import Resources
 
 from icbs.dashboard.board import Board
 from icbs.dashboard.watched import WatchedRuns
+from icbs.errors import RunFolderError
 from problems.files import write_text
 
 
@@ -22,6 +23,8 @@ def page_template() -> str:
 def write_board(runs: Sequence[str | Path], path: Path) -> Path:
     """Write the page of runs; see :func:`icbs.dashboard.write_page`."""
     watched = WatchedRuns([Path(run) for run in runs])
+    if not watched.readers:
+        raise RunFolderError(f"no run has started yet in {runs[0]}; wait for the first one")
     board = Board(watched, live=False)
     text = file_html(
         board.root,

@@ -10,7 +10,7 @@ from icbs.dashboard.comparison_reader import ComparisonReader
 from icbs.dashboard.reader import RunReader
 from icbs.density.folder import runs_within
 from icbs.errors import ConfigError, RunFolderError
-from icbs.report.folders import kind_of_folder
+from icbs.report.folders import kind_of_folder, will_run
 from icbs.run.locked_folder import CONFIG
 from solvers.comparison.journal import is_comparison
 
@@ -57,20 +57,22 @@ class WatchedRuns:
 
 
 def _runs(path: Path) -> list[Path]:
-    """Return the runs of a folder.
+    """Return the runs of a folder; none of a search, or of steps, before its first one.
 
     Raises
     ------
     RunFolderError
-        If it is a search, or pruning in steps, without runs of iCBS.
+        If it is a search, or pruning in steps, that has no runs of iCBS.
     """
     found = runs_within(path)
-    if not found and (kind := kind_of_folder(path)):
-        raise RunFolderError(
-            f"{path} is {kind}, and has no run of iCBS whose passes can be followed; 'icbs report "
-            f"{path}' shows what is done"
-        )
-    return found or [path]
+    if found or not (kind := kind_of_folder(path)):
+        return found or [path]
+    if will_run(path):
+        return []
+    raise RunFolderError(
+        f"{path} is {kind}, and has no run of iCBS whose passes can be followed; 'icbs report "
+        f"{path}' shows what is done"
+    )
 
 
 class WatchedComparison:

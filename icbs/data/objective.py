@@ -17,8 +17,8 @@ from icbs.data.precision import warn_if_slow
 from icbs.data.pytree import call, tensors
 from icbs.data.samples import IGNORED, Samples
 from icbs.errors import DataError, SoftTargetsWarning
-from icbs.warn import warn
 from problems import IcbsError
+from problems.warn import warn
 
 Loss = Callable[[Any, Tensor], Tensor]
 REMEDY = (

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from icbs.config import Precision
 from icbs.errors import SlowPrecisionWarning
-from icbs.warn import warn
+from problems.warn import warn
 
 _SIZE, _REPEATS = 256, 3
 _SLOWER = 1.5

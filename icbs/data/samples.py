@@ -13,7 +13,7 @@ from icbs import streams
 from icbs.data.pytree import concatenate, tensors, tree_map
 from icbs.errors import DataError, IgnoredSamplesWarning
 from icbs.model.plain import storage_problem
-from icbs.warn import warn
+from problems.warn import warn
 
 IGNORED = -100
 """Label of ignored targets, as in torch's cross-entropy."""

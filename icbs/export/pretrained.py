@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from icbs.downloads.optional import without_bars
 from icbs.model.adapters import base_state, without_adapters
-from icbs.warn import warn
 from problems.files import atomic, finish_files, private_folder
+from problems.warn import warn
 
 PRETRAINED = "pretrained"
 PLAIN = "model.safetensors"

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from icbs.errors import RunFolderError, UncheckedFileWarning
 from icbs.export.digests import tensors_digest
-from icbs.warn import warn
 from problems.files import atomic, regular
+from problems.warn import warn
 
 KEY = "icbs"
 """Header key of the JSON object; safetensors writes several keys in an arbitrary order."""

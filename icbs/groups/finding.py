@@ -23,7 +23,7 @@ from icbs.model.kinds import Convolution, kind_of, known_types
 from icbs.model.layer import Layer
 from icbs.model.wrappers import modules_of
 from icbs.structure.dimension import Dimension, Slice
-from icbs.warn import warn
+from problems.warn import warn
 
 SHOWN = 4
 """Parts that are left whole in an error; the log and ``icbs layers`` have all."""

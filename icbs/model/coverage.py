@@ -17,7 +17,7 @@ from icbs.model.adapters import adapters_in
 from icbs.model.finding import EVERYTHING, density_of
 from icbs.model.kinds import kind_of
 from icbs.model.layer import Layer
-from icbs.warn import warn
+from problems.warn import warn
 
 log = logging.getLogger("icbs")
 LOGGED_ZEROS = 0.01

@@ -11,7 +11,7 @@ from torch import nn
 
 from icbs.errors import TrainingModeWarning
 from icbs.model.wrappers import unwrapped
-from icbs.warn import warn
+from problems.warn import warn
 
 
 @contextmanager

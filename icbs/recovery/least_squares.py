@@ -31,6 +31,8 @@ _ROWS = 128
 """Outputs of a layer, spread evenly, by which its ridge is chosen."""
 _CHUNK = 1 << 22
 """Maximum number of unfolded features of a convolution at a time."""
+_COPIES = 6
+"""Arrays of the size of the unfolded features, of both models, that exist at the same time."""
 
 
 class LeastSquaresSettings(Group):
@@ -68,15 +70,18 @@ class LeastSquares(Method):
         """Bytes of the moments and of the solution of the largest layer, and of stored calls."""
         wide = max(4, subject.layers[0].dense.element_size())
         samples = len(subject.samples) + len(subject.heldout)
-        return min(_room(subject), samples * subject.call_bytes) + wide * max(
+        limit = memory_limit(subject)
+        unfolds = not all(layer.kind.pointwise for layer in subject.layers)
+        numbers = _COPIES * _chunk(limit) * unfolds + max(
             6 * layer.kind.groups * layer.shape[1] ** 2 + 8 * layer.size for layer in subject.layers
         )
+        return wide * numbers + min(_room(limit), samples * subject.call_bytes)
 
     @torch.no_grad()
     def steps(self, subject: Subject) -> Iterator[Step]:
         """Solve a layer, or the layers of a block, in each step."""
         total, done = len(subject.layers), 0
-        for group in paired_order(subject, room=_room(subject)):
+        for group in paired_order(subject, room=_room(subject.plan.limit)):
             done += len(group.layers)
             if done <= self.done:
                 continue
@@ -186,6 +191,7 @@ def stage_moments(
         moments[layer.name] = LayerMoments.of(layer, shared[centred], movable[layer.name])
     own_inputs = first.name in subject.uneven
     once = first.name in group.called_once and not own_inputs
+    chunk = _chunk(subject.plan.limit)
     for piece in pieces:
         counted = counted_positions(piece.samples)
         pruned = layer_calls([first], piece.run, once=once)[first.name]
@@ -194,8 +200,8 @@ def stage_moments(
             dense = pruned
         for (inputs, size), (others, _) in zip(pruned, dense, strict=True):
             for x, y in zip(
-                _features(first, inputs, size, counted),
-                _features(first, others, size, counted),
+                _features(first, inputs, size, counted, chunk),
+                _features(first, others, size, counted, chunk),
                 strict=True,
             ):
                 for kind in shared.values():
@@ -206,14 +212,14 @@ def stage_moments(
 
 
 def _features(
-    layer: Layer, inputs: Tensor, output: torch.Size, counted: Tensor | None
+    layer: Layer, inputs: Tensor, output: torch.Size, counted: Tensor | None, chunk: int
 ) -> Iterator[Tensor]:
     """Yield the features of a call, a few samples at a time, shape (positions, groups · in)."""
     count = len(inputs)
     size = count
     if not layer.kind.pointwise:
         places = output.numel() // output[1] // count
-        size = max(1, _CHUNK // (places * layer.shape[1] * layer.kind.groups))
+        size = max(1, chunk // (places * layer.shape[1] * layer.kind.groups))
     for start in range(0, count, size):
         part = inputs[start : start + size]
         features = layer.kind.features(part, output, len(part)).flatten(0, 1)
@@ -222,9 +228,14 @@ def _features(
         yield features
 
 
-def _room(subject: Subject) -> int:
+def _room(limit: int) -> int:
     """Return the bytes for stored inputs of a block's layers in the dense model."""
-    return memory_limit(subject) // 8
+    return limit // 8
+
+
+def _chunk(limit: int) -> int:
+    """Return the number of unfolded features at a time."""
+    return min(_CHUNK, limit // 256)
 
 
 def _bias_of(dense: Layer, layer: Layer) -> Tensor | None:

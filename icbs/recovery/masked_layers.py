@@ -16,7 +16,7 @@ from icbs.model.kinds import kind_of
 from icbs.model.layer import Layer
 from icbs.model.plain import check_writable
 from icbs.model.wrappers import modules_of
-from icbs.warn import warn
+from problems.warn import warn
 
 log = logging.getLogger("icbs")
 _CAUSE = "the mask is of another model, or of another density, or pruned weights have been changed"

@@ -59,6 +59,15 @@ def kind_of_folder(folder: Path) -> str:
     return ""
 
 
+def will_run(folder: Path) -> bool:
+    """Whether runs of iCBS may start in a folder of a search, or of pruning in steps."""
+    for manifest, result in ((SEARCH, ANSWER), (STEPS, SUMMARY)):
+        if (folder / manifest).exists():
+            finished = (folder / result).exists()
+            return not finished and _json(folder / manifest).get("method") == ICBS
+    return False
+
+
 def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(read_text(path))

@@ -26,7 +26,7 @@ from icbs.run.state import RunState
 from icbs.selection.allocation import adopt, share_out
 from icbs.selection.block_selection import Tabu
 from icbs.selection.scores import check_layers, initial_mask, make_score, movable
-from icbs.warn import warn
+from problems.warn import warn
 
 log = logging.getLogger("icbs")
 FITTED_SAMPLES = 4096

@@ -15,7 +15,7 @@ from icbs.errors import DensityWarning, LayerError
 from icbs.model.finding import density_of
 from icbs.model.layer import Layer
 from icbs.model.plain import check_mask
-from icbs.warn import warn
+from problems.warn import warn
 
 log = logging.getLogger("icbs")
 

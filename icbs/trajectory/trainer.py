@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 
 from icbs.errors import ConfigError
 from icbs.trajectory.recorder import Trajectory
-from icbs.warn import warn
+from problems.warn import warn
 
 FILE = "trajectory.safetensors"
 

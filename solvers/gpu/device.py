@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import warnings
 from functools import cache
 
 import torch
+
+from problems.warn import warn
 
 
 class GpuFallbackWarning(UserWarning):
@@ -45,8 +46,7 @@ def device_name(device: torch.device) -> str:
 @cache
 def warn_fallback(reason: str) -> None:
     """Warn once per reason that the CPU solver is used."""
-    warnings.warn(
+    warn(
         f"anneal-gpu: {reason}; using the CPU solver 'anneal' instead",
         GpuFallbackWarning,
-        stacklevel=2,
     )

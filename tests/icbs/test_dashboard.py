@@ -311,6 +311,28 @@ def test_a_page_of_a_search_shows_each_run_as_it_starts(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::icbs.BlockSizeWarning")
+def test_a_page_that_is_opened_before_the_first_run_shows_it_when_it_starts(tmp_path):
+    def start(passes):
+        toy = make_toy()
+        steps = {"steps": [0.5, 0.3], "density": 0.3, "block_size": 64}
+        return prune_in_steps(toy.model, toy.batches, toy.loss, run=folder, passes=passes, **steps)
+
+    folder = tmp_path / "steps"
+    start(3)
+    (folder / "summary-of-steps.json").unlink()
+    for run in folder.glob("step-*"):
+        shutil.rmtree(run)
+    board = Board(WatchedRuns([folder]), live=True)
+    assert "No run has started yet" in board.root.children[0].text
+    with pytest.raises(RunFolderError, match="no run has started yet"):
+        write_page([folder], tmp_path / "page.html")
+    start(3)
+    board.update()
+    assert [reader.path.name for reader in board.runs.readers] == ["step-1", "step-2"]
+    assert len(board.root.children) > 2
+
+
+@pytest.mark.filterwarnings("ignore::icbs.BlockSizeWarning")
 def test_a_page_of_pruning_in_steps_has_its_runs_in_order(tmp_path):
     toy = make_toy()
     prune_in_steps(

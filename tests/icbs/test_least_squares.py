@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from icbs import CausalLMLoss, recover
+from icbs.config import PrunerConfig
 from icbs.layerwise import prune_layerwise
+from icbs.model.finding import find_layers
 from icbs.recovery import least_squares
 from icbs.recovery.pairs import paired_order
 from icbs.recovery.recover import recovery_settings
@@ -217,7 +219,7 @@ def test_stored_calls_of_the_dense_model_save_runs_and_change_nothing(monkeypatc
     found, counts = [], []
     masks = prune_layerwise(decoder(), texts(), "wanda", density=0.6).masks
     for size in (0, 20_000, 1 << 30):
-        monkeypatch.setattr(least_squares, "_room", lambda subject, size=size: size)
+        monkeypatch.setattr(least_squares, "_room", lambda limit, size=size: size)
         model, dense, runs = decoder(), decoder(), Counter()
         dense.get_submodule("layers.1").register_forward_pre_hook(
             lambda *_, runs=runs: runs.update(["block"])
@@ -294,3 +296,16 @@ def test_the_chosen_ridge_is_the_best_for_heldout_samples(toy):
         )  # fmt: skip
         errors[ridge] = result.history[0].heldout_error
     assert errors[None] <= min(errors[ridge] for ridge in (1e-4, 1e-2, 1.0)) * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("limit", [256, 20_000, 1 << 40])
+def test_few_unfolded_features_exist_at_a_time_if_memory_is_short(limit):
+    (layer,) = find_layers(nn.Sequential(nn.Conv2d(3, 5, 3)), PrunerConfig())
+    inputs, chunk = torch.randn(7, 3, 9, 8), least_squares._chunk(limit)
+    output = layer.module(inputs).shape
+    parts = list(least_squares._features(layer, inputs, output, None, chunk))
+    one = 7 * 6 * 27  # features of a sample
+    assert all(part.numel() <= max(chunk, one) for part in parts)
+    whole = layer.kind.features(inputs, output, 7).flatten(0, 1)
+    assert torch.equal(torch.cat(parts), whole)
+    assert len(parts) == (1 if limit == 1 << 40 else 7)

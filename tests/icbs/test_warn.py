@@ -10,7 +10,7 @@ from torch import nn
 
 from icbs import Pruner
 from icbs.errors import DensityWarning, TrainingModeWarning
-from icbs.warn import warn
+from problems.warn import warn
 from tests.icbs.conftest import make_toy
 
 
