@@ -18,7 +18,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: venv data demo test campaigns examples test-bounds test-all coverage notebooks notebook-outputs docs \
-  serve pictures lint format bench clean
+  serve pictures lint types types-windows format bench clean
 
 venv: $(READY)
 
@@ -86,9 +86,14 @@ pictures: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 	$(BIN)/python -m scripts.plain_words
+	$(MAKE) --no-print-directory --jobs 2 types types-windows
+
+types: $(READY)
+	$(BIN)/mypy
+
+types-windows: $(READY)
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 
 format: $(READY)
 	$(BIN)/ruff check --fix
