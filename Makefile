@@ -18,7 +18,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: venv data demo test campaigns examples test-bounds test-all coverage notebooks notebook-outputs docs \
-  serve pictures lint types types-windows format bench clean
+  serve pictures lint style types types-windows format bench clean
 
 venv: $(READY)
 
@@ -83,11 +83,12 @@ serve: $(READY)
 pictures: $(READY)
 	$(BIN)/python -m scripts.site_pictures
 
-lint: $(READY)
+lint: style types types-windows
+
+style: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/python -m scripts.plain_words
-	$(MAKE) --no-print-directory --jobs 2 types types-windows
 
 types: $(READY)
 	$(BIN)/mypy
