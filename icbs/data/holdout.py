@@ -7,17 +7,18 @@ are therefore cached, and a trial computes only the layers after the changed one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from icbs import parallel
 from icbs.data.objective import Objective
 from icbs.data.samples import Samples
+from icbs.model.hooks import replaced_forward
 from icbs.model.kinds import Kind
 from icbs.model.layer import Layer
 
@@ -167,7 +168,7 @@ class HoldOut:
             for layer in self.layers:
                 memo = known.get(layer.name)
                 forward = self._recorder(layer, fresh, returned) if memo is None else _cached(memo)
-                stack.enter_context(_replaced(layer.module, forward))
+                stack.enter_context(replaced_forward(layer.module, forward))
             outputs = self.objective.run(self.model, piece.samples.inputs)
         # An activation that works in place would change the cached outputs.
         if any(tensor._version != version for tensor, version in returned):
@@ -195,16 +196,3 @@ class HoldOut:
 
 def _cached(memo: Memo) -> Callable[..., Tensor]:
     return lambda *args, **named: memo.result()
-
-
-@contextmanager
-def _replaced(module: nn.Module, forward: Callable[..., Tensor]) -> Iterator[None]:
-    """Replace a module's ``forward`` within the context."""
-    own = vars(module).get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        del module.forward
-        if own is not None:
-            module.forward = own

@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from icbs.data.pytree import call, tensors, tree_map
 from icbs.data.samples import Samples
-from icbs.model.hooks import watch_calls
+from icbs.model.hooks import replaced_forward, watch_calls
 from icbs.model.layer import Layer
 
 log = logging.getLogger("icbs")
@@ -40,6 +40,8 @@ class Chain:
     """First argument of the next block, by part of the samples."""
     rest: list[list[tuple[tuple[Any, ...], dict[str, Any]]]] = field(default_factory=list)
     """Other arguments, by part and block; they don't depend on the hidden states."""
+    stub: Callable[..., Any] | None = None
+    """Used in place of the blocks by :meth:`capture`, if the arguments are the same then."""
 
     def run(self, number: int, piece: int) -> Any:
         """Return the output of a block for a part of the samples, given the current inputs."""
@@ -48,7 +50,10 @@ class Chain:
         return first_output(self.blocks[number](self.inputs[piece].clone(), *args, **named))
 
     def capture(self, model: nn.Module, pieces: Sequence[Samples]) -> None:
-        """Run the model once and record the first block's input and all other arguments."""
+        """Run the model once and record the first block's input and all other arguments.
+
+        With a stub the blocks are not computed, which saves most of the time.
+        """
         self.inputs, self.rest = [], []
 
         def before(number: int, args: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -59,7 +64,11 @@ class Chain:
             if number == len(self.blocks) - 1:
                 raise StopForward
 
-        with watch_calls(dict(enumerate(self.blocks)), before=before):
+        with ExitStack() as stack:
+            if self.stub is not None:
+                for block in self.blocks:
+                    stack.enter_context(replaced_forward(block, self.stub))
+            stack.enter_context(watch_calls(dict(enumerate(self.blocks)), before=before))
             for piece in pieces:
                 run_until_stopped(model, piece)
 
@@ -172,9 +181,11 @@ def _replays(model: nn.Module, chain: Chain, layers: Sequence[Layer], one: Sampl
     """Whether replays give equal outputs, with other arguments independent of the states."""
     inside = [x for x in layers if any(is_inside(x.name, name) for name in chain.names)]
     outputs: list[Any] = []
+    forms: set[tuple[type, int] | None] = set()
 
     def after(number: int, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         outputs.append(tree_map(Tensor.clone, first_output(output)))
+        forms.add(_form(output))
 
     with watch_calls(dict(enumerate(chain.blocks)), after=after), _counting(inside) as in_model:
         call(model, one.inputs)
@@ -194,7 +205,45 @@ def _replays(model: nn.Module, chain: Chain, layers: Sequence[Layer], one: Sampl
             other.capture(model, [one])
     except Exception:  # blocks may raise any error for arguments of another call
         return False
-    return _equal(trial.rest, other.rest)
+    if not _equal(trial.rest, other.rest):
+        return False
+    if len(forms) == 1:
+        chain.stub = _stub_of(forms.pop(), model, trial, one)
+    return True
+
+
+def _form(output: Any) -> tuple[type, int] | None:
+    """Return the type of a block's output, and how many None follow the hidden states.
+
+    None for an output with anything else.
+    """
+    if isinstance(output, Tensor):
+        return Tensor, 0
+    if type(output) not in (tuple, list) or any(rest is not None for rest in output[1:]):
+        return None
+    return type(output), len(output) - 1
+
+
+def _stub_of(
+    form: tuple[type, int] | None, model: nn.Module, chain: Chain, one: Samples
+) -> Callable[..., Any] | None:
+    """Return a function that can stand for the blocks when their arguments are recorded.
+
+    None if the arguments depend on what the blocks do.
+    """
+    if form is None:
+        return None
+    kind, empty = form
+
+    def unchanged(states: Tensor, *args: Any, **named: Any) -> Any:
+        return states if kind is Tensor else kind([states, *[None] * empty])
+
+    bare = Chain(chain.names, chain.blocks, stub=unchanged)
+    try:
+        bare.capture(model, [one])
+    except Exception:  # the model may compute anything with the outputs
+        return None
+    return unchanged if _equal(bare.rest, chain.rest) else None
 
 
 @contextmanager

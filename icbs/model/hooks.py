@@ -1,4 +1,4 @@
-"""Forward hooks that are removed when their context ends."""
+"""Forward hooks and functions that are removed when their context ends."""
 
 from __future__ import annotations
 
@@ -50,3 +50,16 @@ def watch_calls(
             if after is not None:
                 handles.enter_context(module.register_forward_hook(hook(key, after), **options))
         yield
+
+
+@contextmanager
+def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Replace a module's ``forward`` within the context; its hooks run as before."""
+    own = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own

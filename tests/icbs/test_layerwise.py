@@ -131,9 +131,31 @@ def test_replayed_blocks_agree_with_whole_forward_passes(method, tuples):
         torch.testing.assert_close(
             model.get_submodule(name).weight, slow.get_submodule(name).weight
         )
-    # Seven samples to look, one pass for the stem's inputs or the head's, one to capture, and
-    # two each; the last block is not captured.
-    assert [block.calls for block in model.layers] == [7 + 12 * 4, 7 + 12 * 4, 5 + 12 * 3]
+    # Seven samples to look (but the last block is not captured), one pass for the stem's inputs or
+    # the head's, and two each. All arguments are captured without running the blocks.
+    assert [block.calls for block in model.layers] == [7 + 12 * 3, 7 + 12 * 3, 5 + 12 * 3]
+
+
+class Counted(Decoder):
+    """Arguments of a block depend on the number of those that have run."""
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        x, before = self.stem(self.embed(input_ids)), self.layers[0].calls
+        for layer in self.layers:
+            x = layer(x, torch.tensor(0.25 + (self.layers[0].calls > before)), mask=attention_mask)
+        return self.head(x)
+
+
+def test_blocks_whose_arguments_depend_on_them_are_run_to_capture_these():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Counted().double().eval()
+    slow = copy.deepcopy(model)
+    expected = by_hand("wanda", slow, texts(), 0.5)
+    found = prune_layerwise(model, texts(), "wanda", density=0.5, batch_size=5)
+    for name, mask in expected.items():
+        assert torch.equal(found.masks[name], mask), name
+    assert model.layers[0].calls == 7 + 12 * 4
 
 
 def test_padding_is_ignored():
