@@ -369,8 +369,8 @@ class BudgetSettings(Group):
     """Floating-point type of the model's computations, by autocast.
 
     With ``float16`` the loss is scaled. Gradients are summed, and factors stored, in float32
-    (float64 for a float64 model). Choose ``bfloat16`` on a device that computes in
-    it; others are slower than in float32 (:class:`icbs.SlowPrecisionWarning`).
+    (float64 for a float64 model). Choose ``bfloat16`` on a device that computes in it;
+    others are slower in it than in float32 (:class:`icbs.SlowPrecisionWarning`).
     """
 
 

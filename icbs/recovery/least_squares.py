@@ -20,7 +20,7 @@ from icbs.recovery.layer_calls import layer_calls
 from icbs.recovery.masked_layers import is_frozen
 from icbs.recovery.memory import memory_limit
 from icbs.recovery.method import Method, Step
-from icbs.recovery.moments import InputMoments, LayerMoments
+from icbs.recovery.moments import InputMoments, LayerMoments, NormalEquations
 from icbs.recovery.pairs import Pair, Piece, paired_order
 from icbs.recovery.ridge import best_ridge
 from icbs.recovery.subject import Subject
@@ -133,7 +133,7 @@ class LeastSquares(Method):
         ridge = self.settings.ridge
         if ridge is None:
             ridge = self._best_ridge(calibration, judge, kept, weight)
-        found = self._minimum(calibration, kept, weight, ridge)
+        found = self._minimum(calibration.equations(), kept, weight, ridge)
         found_bias = calibration.best_bias(found)
         if torch.isfinite(found).all() and judge.error(found, found_bias) < error:
             weight, bias = found, found_bias
@@ -149,16 +149,19 @@ class LeastSquares(Method):
         rows = slice(None, None, math.ceil(weight.shape[1] / _ROWS))
         calibration, judge = calibration.some(rows), judge.some(rows)
         kept, weight = kept[:, rows], weight[:, rows]
+        equations = calibration.equations()
 
         def error(ridge: float) -> float:
-            found = self._minimum(calibration, kept, weight, ridge)
+            found = self._minimum(equations, kept, weight, ridge)
             return judge.error(found, calibration.best_bias(found))
 
         return best_ridge(error)
 
-    def _minimum(self, moments: LayerMoments, kept: Tensor, start: Tensor, ridge: float) -> Tensor:
+    def _minimum(
+        self, equations: NormalEquations, kept: Tensor, start: Tensor, ridge: float
+    ) -> Tensor:
         """Return the weights on the support that minimise the squared error with a ridge."""
-        hessian, sides = moments.equations().ridged(ridge)
+        hessian, sides = equations.ridged(ridge)
         return solve_on_support(hessian, sides, kept, start, iterations=self.settings.iterations)
 
 
